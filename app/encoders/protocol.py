@@ -1,0 +1,61 @@
+"""What an encoder is: text -> vectors. One implementation a file, one contract suite over all.
+
+Useful for: adding a model family or a remote service. Not useful for: callers who bring their own vectors;
+their collections have no encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.types import Encoded, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What must be equal for two encoders to give the same vectors; stored with a collection.
+
+    model: the name or kind of model. weights: SHA-256 over the weight files (or the remote's model name).
+    details: pooling, prompts, length limit, precision of the backend, anything else that moves a vector.
+    """
+
+    model: str
+    weights: str
+    details: Mapping[str, str]
+
+    def differences(self, other: Fingerprint) -> list[str]:
+        """What differs, for an error message: ``['weights', 'details.max_length']``."""
+        found = [name for name in ("model", "weights") if getattr(self, name) != getattr(other, name)]
+        keys = sorted(set(self.details) | set(other.details))
+        return found + [f"details.{k}" for k in keys if self.details.get(k) != other.details.get(k)]
+
+
+class Encoder(Protocol):
+    """Text -> vectors. Safe to call from several threads at once.
+
+    ``encode_documents`` and ``encode_queries`` take any number of texts (none gives arrays of no rows), keep
+    their order, batch by length inside, use the model's prompts, and never pad: a token matrix holds only the
+    tokens of its text. Each text gives at least one token vector. Values are finite float32. Across batches the
+    vectors of a text have a cosine of at least .9999.
+
+    Raises EncoderUnavailable when the model cannot answer now.
+    """
+
+    @property
+    def kind(self) -> Kind:
+        """`multi_vector`: ``Encoded.tokens`` is there. `dense`: it is None."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Of pooled and token vectors alike."""
+        ...
+
+    @property
+    def fingerprint(self) -> Fingerprint: ...
+
+    def encode_documents(self, texts: Sequence[str]) -> Encoded: ...
+
+    def encode_queries(self, texts: Sequence[str]) -> Encoded: ...

@@ -1,0 +1,164 @@
+"""Every error that Sheaf raises on purpose, in one tree.
+
+    SheafError                      500 internal
+    ├── RequestError                4xx: the caller can mend it
+    │   ├── MalformedBody           400 malformed_body
+    │   ├── HostRefused             400 host_refused
+    │   ├── NotFound                404 collection_not_found, document_not_found, task_not_found, not_found
+    │   ├── Conflict                409 collection_exists, collection_busy, collection_read_only, ...
+    │   ├── TooLarge                413 body_too_large
+    │   ├── UnsupportedMediaType    415 unsupported_media_type
+    │   └── Invalid                 422 invalid: a value that cannot be; carries pointers into the body
+    ├── StoreError                  what the disk says
+    │   ├── Damaged                 503 collection_damaged: a checksum, a size or a format is not what was written
+    │   ├── FormatTooNew            503 format_too_new
+    │   └── StorageFull             507 storage_full
+    ├── EncoderError                what a model or a remote says
+    │   ├── EncoderRefused          503 encoder_refused: the model is not what it claims, or would mislead
+    │   └── EncoderUnavailable      503 encoder_unavailable: try again later
+    └── Unavailable                 503 unavailable: starting, stopping
+
+Each has an HTTP status and a stable ``code``; the message names what was expected, what came, and what to do.
+The HTTP layer turns them into problem details (RFC 9457) in one handler; scripts print the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault in a request: where (JSON pointer, RFC 6901; empty for the whole) and what."""
+
+    pointer: str
+    message: str
+
+
+class SheafError(Exception):
+    """The root: an error that Sheaf raises on purpose."""
+
+    status = 500
+    code = "internal"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+
+
+class RequestError(SheafError):
+    """The caller can mend it."""
+
+    status = 400
+    code = "bad_request"
+
+
+class MalformedBody(RequestError):
+    """The body is not JSON (or not NDJSON, or not UTF-8)."""
+
+    code = "malformed_body"
+
+
+class HostRefused(RequestError):
+    """The Host header names neither loopback nor a configured host."""
+
+    code = "host_refused"
+
+
+class NotFound(RequestError):
+    """What the path names is not there."""
+
+    status = 404
+    code = "not_found"
+
+
+class Conflict(RequestError):
+    """The state of the collection does not allow it now."""
+
+    status = 409
+    code = "conflict"
+
+
+class TooLarge(RequestError):
+    """The body is over the limit."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class UnsupportedMediaType(RequestError):
+    """The body has another content type than the route takes."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class Invalid(RequestError, ValueError):
+    """A value that cannot be. ``problems`` point at the places in the request body."""
+
+    status = 422
+    code = "invalid"
+
+    def __init__(self, message: str, problems: Sequence[Problem] = (), *, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.problems = tuple(problems)
+
+    @classmethod
+    def at(cls, pointer: str, message: str) -> Invalid:
+        """One fault at one place."""
+        return cls(f"{pointer or 'the body'}: {message}", [Problem(pointer, message)])
+
+
+class StoreError(SheafError):
+    """The disk does not give what was written to it, or takes no more."""
+
+    status = 503
+    code = "store"
+
+
+class Damaged(StoreError):
+    """A checksum, a size or a count is not what was written. Names the file and the way out."""
+
+    code = "collection_damaged"
+
+
+class FormatTooNew(StoreError):
+    """Written by a newer Sheaf."""
+
+    code = "format_too_new"
+
+
+class StorageFull(StoreError):
+    """No room; nothing of the request was kept."""
+
+    status = 507
+    code = "storage_full"
+
+
+class EncoderError(SheafError):
+    """A model or a remote encoder."""
+
+    status = 503
+    code = "encoder"
+
+
+class EncoderRefused(EncoderError):
+    """The model is not what it claims to be, or would give misleading vectors."""
+
+    code = "encoder_refused"
+
+
+class EncoderUnavailable(EncoderError):
+    """The encoder does not answer now."""
+
+    code = "encoder_unavailable"
+
+
+class Unavailable(SheafError):
+    """The service is starting or stopping."""
+
+    status = 503
+    code = "unavailable"

@@ -1,0 +1,94 @@
+"""The one typed settings class, and the only reader of the environment.
+
+Each setting is an environment variable with the prefix ``SHEAF_``; a wrong value is refused at start. Settings are
+frozen and passed in, never a global.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class LocalModel(BaseModel):
+    """A sentence-transformers model: a folder, or a hub id that the operator has allowed by writing it here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["sentence_transformer", "colbert"]
+    """`sentence_transformer`: SentenceTransformer, dense or its token vectors. `colbert`: MultiVectorEncoder."""
+    path: str
+    """A folder, or a hub id such as `lightonai/GTE-ModernColBERT-v1`."""
+    revision: str | None = None
+    """The hub's revision; ignored for a folder."""
+    device: str = "cpu"
+
+
+class RemoteModel(BaseModel):
+    """A server with OpenAI's `/v1/embeddings`; gives dense vectors only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["remote"]
+    url: str
+    """The base URL, up to and with `/v1`."""
+    model: str
+    """The name that the server knows the model by."""
+    dim: Annotated[int, Field(ge=1, le=16_384)]
+    api_key: SecretStr | None = None
+    batch: Annotated[int, Field(ge=1, le=2_048)] = 64
+    """Texts in one request."""
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    """For one request; a failed one is tried again with back-off."""
+    retries: Annotated[int, Field(ge=0, le=10)] = 3
+    query_prefix: str = ""
+    document_prefix: str = ""
+
+
+class DeterministicModel(BaseModel):
+    """Vectors from a hash of the words: for tests and for trying the API; knows nothing of meaning."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["deterministic"]
+    dim: Annotated[int, Field(ge=1, le=16_384)] = 64
+
+
+ModelSettings = Annotated[LocalModel | RemoteModel | DeterministicModel, Field(discriminator="type")]
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
+
+
+class Settings(BaseSettings):
+    """What the operator decides. README.md lists every one; a test holds the list to this class."""
+
+    model_config = SettingsConfigDict(env_prefix="SHEAF_", frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    """The address to listen on."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    """The port to listen on; 0 takes a free one."""
+    indexes: Path = Path("indexes")
+    """The folder of the collections. One server a folder."""
+    hosts: list[str] = []
+    """Host names, beside loopback's, that a request's Host header may carry (JSON list): guards against DNS rebinding."""
+    models: dict[ModelName, ModelSettings] = {}
+    """Encoders by name (JSON object), beside `builtin`; requests name these, never a path."""
+    max_body_bytes: Annotated[int, Field(ge=1_024)] = 64 * 2**20
+    """The largest JSON body; imports stream and have a limit of their own."""
+    max_import_bytes: Annotated[int, Field(ge=1_024)] = 64 * 2**30
+    """The largest body of an import."""
+    max_documents: Annotated[int, Field(ge=1)] = 10_000
+    """Documents in one write request."""
+    max_batch: Annotated[int, Field(ge=1)] = 256
+    """Searches in one batch request."""
+    threads: Annotated[int, Field(ge=0, le=1_024)] = 0
+    """Threads that search and encode; 0 means one a core."""
+    seal_documents: Annotated[int, Field(ge=1)] = 4_096
+    """Documents in the tail of a collection at which it is sealed into an index."""
+    seal_bytes: Annotated[int, Field(ge=1_024)] = 512 * 2**20
+    """Bytes of vectors in the tail of a collection at which it is sealed; the tail is held in memory."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """How much the server logs; at `info`, one line a request without any of its content."""

@@ -1,0 +1,130 @@
+"""The few shapes that every stage speaks: documents, vectors, candidates, hits.
+
+Ragged data is flat values plus offsets, everywhere: token vectors of n passages are one
+``(total, dim)`` array and ``n + 1`` offsets, never a list of arrays and never padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32: TypeAlias = NDArray[np.float32]
+F64: TypeAlias = NDArray[np.float64]
+I64: TypeAlias = NDArray[np.int64]
+Mask: TypeAlias = NDArray[np.bool_]
+
+MetadataValue: TypeAlias = str | bool | int | float | list[str]
+Metadata: TypeAlias = dict[str, MetadataValue]
+Kind: TypeAlias = Literal["multi_vector", "dense"]
+Similarity: TypeAlias = Literal["cosine", "inner_product"]
+Precision: TypeAlias = Literal["float16", "float32"]
+
+MAX_DIM = 16_384
+MAX_K = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a caller gives and gets back. ``vectors`` are the caller's own: (n, dim) float32, as given."""
+
+    id: str
+    text: str = ""
+    title: str = ""
+    metadata: Metadata = field(default_factory=dict)
+    vectors: F32 | None = None
+
+    @property
+    def passage(self) -> str:
+        """The text that is encoded: title and text joined by a full stop, or the one that is there.
+
+        >>> Document("a", text="Reads archives.", title="zipfile").passage
+        'zipfile. Reads archives.'
+        """
+        return ". ".join(part for part in (self.title, self.text) if part.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class TokenVectors:
+    """Token vectors of n passages, ragged: passage i owns ``values[offsets[i]:offsets[i + 1]]``.
+
+    values: (total, dim), float32 unless a codec says otherwise. offsets: (n + 1,) int64, ascending from 0.
+
+    >>> tokens = TokenVectors.join([np.ones((2, 3), np.float32), np.zeros((1, 3), np.float32)])
+    >>> tokens.offsets.tolist(), tokens[1].shape, tokens.take([1, 0]).offsets.tolist()
+    ([0, 2, 3], (1, 3), [0, 1, 3])
+    """
+
+    values: NDArray[Any]
+    offsets: I64
+
+    @classmethod
+    def join(cls, matrices: Sequence[NDArray[Any]]) -> TokenVectors:
+        """One matrix (tokens, dim) a passage; at least one passage, so that dim is known."""
+        offsets = np.zeros(len(matrices) + 1, np.int64)
+        np.cumsum([len(m) for m in matrices], out=offsets[1:])
+        return cls(np.concatenate(list(matrices)), offsets)
+
+    @property
+    def dim(self) -> int:
+        return int(self.values.shape[1])
+
+    @property
+    def counts(self) -> I64:
+        """Vectors in each passage, (n,)."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> NDArray[Any]:
+        return self.values[self.offsets[i] : self.offsets[i + 1]]
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return (self[i] for i in range(len(self)))
+
+    def slice(self, start: int, stop: int) -> TokenVectors:
+        """Passages start to stop, a view."""
+        first = self.offsets[start]
+        return TokenVectors(
+            self.values[first : self.offsets[stop]], self.offsets[start : stop + 1] - first
+        )
+
+    def take(self, rows: Iterable[int] | I64) -> TokenVectors:
+        """The named passages in the named order, a copy."""
+        rows = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows), np.int64)
+        starts, counts = self.offsets[rows], self.counts[rows]
+        offsets = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(counts, out=offsets[1:])
+        index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
+        return TokenVectors(self.values[index], offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What an encoder makes of n texts in one pass.
+
+    pooled: (n, dim) float32, one dense vector a text. tokens: n matrices of token vectors, or None
+    from a dense encoder. truncated: (n,) bool, whether the model's limit cut the text. Vectors have
+    the model's own normalisation; the collection's similarity decides whether they are normalised.
+    """
+
+    pooled: F32
+    tokens: TokenVectors | None
+    truncated: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One ranked document."""
+
+    id: str
+    score: float
+    title: str | None = None
+    text: str | None = None
+    metadata: Metadata | None = None
+    vectors: F32 | None = None

@@ -1,0 +1,48 @@
+"""What a vector index is: vectors -> candidates by largest inner product. One contract suite over all."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from app.types import F32, I64, Mask
+
+
+class Candidates(NamedTuple):
+    """What a search found, best first. rows: (q, k) int64, -1 where nothing was left. scores: (q, k) float32."""
+
+    rows: I64
+    scores: F32
+
+
+class VectorIndex(Protocol):
+    """An immutable index over ``size`` vectors of ``dim`` dimensions; rows are positions 0 to size - 1.
+
+    Searches are safe from several threads at once and repeat exactly.
+    """
+
+    @property
+    def name(self) -> str:
+        """As stored in a manifest, e.g. `flat_f16`."""
+        ...
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def search(
+        self, queries: F32, k: int, *, allowed: Mask | None = None, breadth: float = 1.0
+    ) -> Candidates:
+        """The k rows of largest inner product with each query, of those that are allowed.
+
+        queries: (q, dim) float32. allowed: (size,) bool, or None for all; it is applied inside the index. Exactly
+        min(k, allowed rows) rows are found however selective it is: an approximate index widens its breadth until
+        they are. breadth: a factor on the index's own default effort; an exact index ignores it.
+        Rows come best first, equal scores by row.
+        """
+        ...
+
+    def to_bytes(self) -> bytes:
+        """The file's content; ``load(name, content)`` makes an equal index of it."""
+        ...
