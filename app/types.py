@@ -90,9 +90,7 @@ class TokenVectors:
     def slice(self, start: int, stop: int) -> TokenVectors:
         """Passages start to stop, a view."""
         first = self.offsets[start]
-        return TokenVectors(
-            self.values[first : self.offsets[stop]], self.offsets[start : stop + 1] - first
-        )
+        return TokenVectors(self.values[first : self.offsets[stop]], self.offsets[start : stop + 1] - first)
 
     def take(self, rows: Iterable[int] | I64) -> TokenVectors:
         """The named passages in the named order, a copy."""

@@ -1,0 +1,234 @@
+"""Typed filters on metadata: parsing, and the meaning of each operator.
+
+    {"field": {"eq" | "ne" | "in" | "gt" | "gte" | "lt" | "lte" | "exists": ...}}
+    {"and": [...]}   {"or": [...]}   {"not": {...}}
+
+One key an object, no shorthand. The meaning, kept in one place (``Condition.matches``) and used for every document
+wherever its metadata lies:
+
+- Types never mix: true is not 1, "1" is not 1; 1 and 1.0 are the same number, compared exactly.
+- A missing field matches nothing but ``exists: false`` (and what ``not`` makes of it); so ``ne`` asks for a field
+  that is there and differs.
+- A list of strings has each of its strings: ``eq`` and ``in`` match when one does, ``ne`` when none does. Lists have
+  no order, so ranges never match them.
+- Ranges compare numbers with numbers and strings with strings (by code point).
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from app.errors import Invalid
+from app.types import MetadataValue
+
+Scalar: TypeAlias = str | bool | int | float
+Operator: TypeAlias = Literal["eq", "ne", "in", "gt", "gte", "lt", "lte", "exists"]
+
+FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+RESERVED: Final = frozenset({"and", "or", "not"})
+MAX_DEPTH: Final = 32
+MAX_CONDITIONS: Final = 4_096
+INT64: Final = (-(2**63), 2**63 - 1)
+
+_RANGES: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+_OPERATORS: Final = ("eq", "ne", "in", *_RANGES, "exists")
+
+FILTER_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "minProperties": 1,
+    "maxProperties": 1,
+    "description": 'One condition `{"field": {"op": value}}` with op one of eq, ne, in, gt, gte, lt, lte, exists; '
+    'or `{"and": [...]}`, `{"or": [...]}`, `{"not": {...}}`. A missing field matches only `exists: false`.',
+    "examples": [{"and": [{"year": {"gte": 2020}}, {"kind": {"in": ["function", "class"]}}]}],
+}
+
+
+def is_number(value: object) -> bool:
+    """A number, which true and false are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def same(a: object, b: object) -> bool:
+    """Equal, and of one type: bool, number or string.
+
+    >>> same(1, 1.0), same(True, 1), same("1", 1), same("a", "a")
+    (True, False, False, True)
+    """
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    return a == b
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One operator on one field."""
+
+    field: str
+    operator: Operator
+    value: Scalar | tuple[Scalar, ...]
+
+    def matches(self, metadata: Mapping[str, MetadataValue]) -> bool:
+        """Whether a document with this metadata matches.
+
+        >>> Condition("year", "gte", 2020).matches({"year": 2021.5}), Condition("year", "ne", 1).matches({})
+        (True, False)
+        """
+        here = self.field in metadata
+        if self.operator == "exists":
+            return here == self.value
+        return here and self._holds(metadata[self.field])
+
+    def _holds(self, value: MetadataValue) -> bool:
+        if isinstance(value, list):
+            if self.operator in _RANGES:
+                return False
+            if self.operator == "ne":
+                return self.value not in value
+            wanted = self.value if isinstance(self.value, tuple) else (self.value,)
+            return any(item in value for item in wanted if isinstance(item, str))
+        if self.operator == "eq":
+            return same(value, self.value)
+        if self.operator == "ne":
+            return not same(value, self.value)
+        if self.operator == "in":
+            assert isinstance(self.value, tuple)
+            return any(same(value, item) for item in self.value)
+        comparable = (is_number(value) and is_number(self.value)) or (
+            isinstance(value, str) and isinstance(self.value, str)
+        )
+        return comparable and _RANGES[self.operator](value, self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All hold; of none, true."""
+
+    parts: tuple[Filter, ...]
+
+    def matches(self, metadata: Mapping[str, MetadataValue]) -> bool:
+        return all(part.matches(metadata) for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """At least one holds; of none, false."""
+
+    parts: tuple[Filter, ...]
+
+    def matches(self, metadata: Mapping[str, MetadataValue]) -> bool:
+        return any(part.matches(metadata) for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """It does not hold."""
+
+    part: Filter
+
+    def matches(self, metadata: Mapping[str, MetadataValue]) -> bool:
+        return not self.part.matches(metadata)
+
+
+Filter: TypeAlias = Condition | And | Or | Not
+
+
+def parse(value: object, pointer: str = "/filter") -> Filter:
+    """A filter from parsed JSON. ``pointer`` is its place in the request body, for errors.
+
+    Raises Invalid, pointing at the place: an unknown operator, a wrong type, a field name that cannot be, more than
+    32 levels or 4,096 conditions.
+
+    >>> parse({"year": {"gte": 2020}})
+    Condition(field='year', operator='gte', value=2020)
+    """
+    return _Parser().parse(value, pointer, 0)
+
+
+class _Parser:
+    def __init__(self) -> None:
+        self.conditions = 0
+
+    def parse(self, value: object, at: str, depth: int) -> Filter:
+        if depth >= MAX_DEPTH:
+            raise Invalid.at(at, f"a filter has at most {MAX_DEPTH} levels")
+        if not isinstance(value, dict) or len(value) != 1:
+            came = f"{len(value)} keys" if isinstance(value, dict) else _name(value)
+            raise Invalid.at(
+                at, f"expected an object with exactly one key, a field or and, or, not; got {came}"
+            )
+        ((key, body),) = value.items()
+        here = f"{at}/{_escape(key)}"
+        if key in ("and", "or"):
+            if not isinstance(body, list) or not body:
+                raise Invalid.at(here, f"expected a list of at least one filter, got {_name(body)}")
+            parts = tuple(self.parse(part, f"{here}/{i}", depth + 1) for i, part in enumerate(body))
+            return And(parts) if key == "and" else Or(parts)
+        if key == "not":
+            return Not(self.parse(body, here, depth + 1))
+        if not FIELD.fullmatch(key):
+            raise Invalid.at(here, f"a field name matches {FIELD.pattern}; got {key!r}")
+        return self.condition(key, body, here)
+
+    def condition(self, field: str, body: object, at: str) -> Condition:
+        self.conditions += 1
+        if self.conditions > MAX_CONDITIONS:
+            raise Invalid.at(at, f"a filter has at most {MAX_CONDITIONS:,} conditions")
+        if not isinstance(body, dict) or len(body) != 1:
+            came = f"{len(body)} keys" if isinstance(body, dict) else _name(body)
+            raise Invalid.at(
+                at, f"expected an object with one operator of {', '.join(_OPERATORS)}; got {came}"
+            )
+        ((op, operand),) = body.items()
+        here = f"{at}/{_escape(op)}"
+        if op == "exists":
+            if not isinstance(operand, bool):
+                raise Invalid.at(here, f"expected true or false, got {_name(operand)}")
+            return Condition(field, "exists", operand)
+        if op == "in":
+            if not isinstance(operand, list):
+                raise Invalid.at(here, f"expected a list of values, got {_name(operand)}")
+            values = tuple(_scalar(item, f"{here}/{i}") for i, item in enumerate(operand))
+            self.conditions += len(values)
+            if self.conditions > MAX_CONDITIONS:
+                raise Invalid.at(
+                    here, f"a filter has at most {MAX_CONDITIONS:,} conditions and listed values"
+                )
+            return Condition(field, "in", values)
+        if op not in _OPERATORS:
+            raise Invalid.at(here, f"unknown operator {op!r}; expected one of {', '.join(_OPERATORS)}")
+        value = _scalar(operand, here)
+        if op in _RANGES and isinstance(value, bool):
+            raise Invalid.at(here, "expected a number or a string, got true or false, which have no order")
+        return Condition(field, op, value)
+
+
+def _scalar(value: object, at: str) -> Scalar:
+    if isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        if not INT64[0] <= value <= INT64[1]:
+            raise Invalid.at(at, "an integer has at most 64 bits")
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise Invalid.at(at, f"expected a string, a finite number, true or false; got {_name(value)}")
+
+
+def _name(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _escape(key: str) -> str:
+    """A key as a part of a JSON pointer (RFC 6901, section 3)."""
+    return key.replace("~", "~0").replace("/", "~1")
