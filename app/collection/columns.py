@@ -1,0 +1,182 @@
+"""Metadata of a segment as typed columns: a filter becomes a mask over its rows.
+
+For each key the distinct values are kept once, sorted within their type, and every row holds the place of its value
+in them. An operator is decided on the distinct values, by binary search with Python's exact comparisons, so that
+64-bit integers beside floats lose nothing; rows are then picked by integer comparison. ``Condition.matches`` in
+app/filters.py says what each operator means; the tests hold the two together.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.filters import And, Condition, Filter, Not, Or, Scalar, is_number
+from app.types import Mask, Metadata
+
+I32 = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Dictionary:
+    """Distinct scalars in code order: false, true, then numbers ascending, then strings ascending."""
+
+    numbers: list[int | float]
+    strings: list[str]
+
+    def codes(self, value: Scalar, bounds: str = "eq") -> tuple[int, int]:
+        """The half-open range of codes that stand in the relation to the value; empty where none does."""
+        if isinstance(value, bool):
+            return (int(value), int(value) + 1) if bounds == "eq" else (0, 0)
+        values: list[Any] = self.numbers if is_number(value) else self.strings
+        base = 2 if is_number(value) else 2 + len(self.numbers)
+        left, right = bisect_left(values, value), bisect_right(values, value)
+        start, stop = {
+            "eq": (left, right),
+            "gt": (right, len(values)),
+            "gte": (left, len(values)),
+            "lt": (0, left),
+            "lte": (0, right),
+        }[bounds]
+        return base + start, base + stop
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One key. rows and codes: the rows that have a scalar, and its code. items, item_rows: one entry for each string
+    of each list. listed: the rows that have a list, an empty one too."""
+
+    scalars: _Dictionary
+    rows: I32
+    codes: I32
+    item_values: list[str]
+    items: I32
+    item_rows: I32
+    listed: I32
+
+    def select(self, condition: Condition, size: int) -> Mask:
+        mask = np.zeros(size, bool)
+        if condition.operator in ("exists", "ne"):
+            mask[self.rows] = True
+            mask[self.listed] = True
+            if condition.operator == "ne":
+                mask &= ~self.select(Condition(condition.field, "eq", condition.value), size)
+            return mask if condition.value is not False or condition.operator == "ne" else ~mask
+        values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+        bounds = "eq" if condition.operator == "in" else condition.operator
+        for value in values:
+            start, stop = self.scalars.codes(value, bounds)
+            mask[self.rows[(self.codes >= start) & (self.codes < stop)]] = True
+            if bounds == "eq" and isinstance(value, str):
+                place = bisect_left(self.item_values, value)
+                if place < len(self.item_values) and self.item_values[place] == value:
+                    mask[self.item_rows[self.items == place]] = True
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The metadata of ``size`` rows."""
+
+    size: int
+    keys: dict[str, _Column]
+
+    @classmethod
+    def build(cls, metadata: Sequence[Metadata]) -> Columns:
+        """Columns over rows, in order.
+
+        >>> columns = Columns.build([{"year": 1999}, {"year": 2020.5, "tags": ["a"]}, {}])
+        >>> columns.select(Condition("year", "gt", 1999)).tolist()
+        [False, True, False]
+        """
+        names = sorted({key for row in metadata for key in row})
+        return cls(len(metadata), {name: _build(name, metadata) for name in names})
+
+    def select(self, condition: Filter) -> Mask:
+        """(size,) bool: the rows that match."""
+        match condition:
+            case Condition():
+                column = self.keys.get(condition.field)
+                if column is None:
+                    return np.full(self.size, condition.operator == "exists" and condition.value is False)
+                return column.select(condition, self.size)
+            case Not():
+                return ~self.select(condition.part)
+            case And() | Or():
+                masks = [self.select(part) for part in condition.parts]
+                combine = np.logical_and if isinstance(condition, And) else np.logical_or
+                return np.asarray(combine.reduce(masks), bool)
+
+    def to_bytes(self) -> bytes:
+        """One uncompressed ``.npz``: the dictionaries as JSON, the codes as arrays."""
+        arrays: dict[str, NDArray[Any]] = {}
+        header: dict[str, Any] = {"size": self.size, "keys": []}
+        for i, (name, column) in enumerate(self.keys.items()):
+            header["keys"].append(
+                {
+                    "name": name,
+                    "numbers": column.scalars.numbers,
+                    "strings": column.scalars.strings,
+                    "items": column.item_values,
+                }
+            )
+            for field in ("rows", "codes", "items", "item_rows", "listed"):
+                arrays[f"{i}.{field}"] = getattr(column, field)
+        arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **arrays)
+        return content.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Columns:
+        """From bytes that were verified."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            header = json.loads(arrays["header"].tobytes())
+            keys = {
+                key["name"]: _Column(
+                    _Dictionary(key["numbers"], key["strings"]),
+                    arrays[f"{i}.rows"],
+                    arrays[f"{i}.codes"],
+                    key["items"],
+                    arrays[f"{i}.items"],
+                    arrays[f"{i}.item_rows"],
+                    arrays[f"{i}.listed"],
+                )
+                for i, key in enumerate(header["keys"])
+            }
+        return cls(header["size"], keys)
+
+
+def _build(name: str, metadata: Sequence[Metadata]) -> _Column:
+    scalars: list[tuple[int, Scalar]] = []
+    items: list[tuple[int, str]] = []
+    listed: list[int] = []
+    for row, values in enumerate(metadata):
+        value = values.get(name)
+        if isinstance(value, list):
+            listed.append(row)
+            items.extend((row, item) for item in value)
+        elif value is not None:
+            scalars.append((row, value))
+    dictionary = _Dictionary(
+        sorted({value for _, value in scalars if not isinstance(value, bool | str)}),
+        sorted({value for _, value in scalars if isinstance(value, str)}),
+    )
+    item_values = sorted({item for _, item in items})
+    places = {item: place for place, item in enumerate(item_values)}
+    return _Column(
+        dictionary,
+        np.array([row for row, _ in scalars], np.int32),
+        np.array([dictionary.codes(value)[0] for _, value in scalars], np.int32),
+        item_values,
+        np.array([places[item] for _, item in items], np.int32),
+        np.array([row for row, _ in items], np.int32),
+        np.array(listed, np.int32),
+    )

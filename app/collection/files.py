@@ -1,0 +1,208 @@
+"""Writing files so that they are whole or absent, and reading them without trusting the disk.
+
+Every file of a segment is written once, fsynced, and described by a ``FileRecord``: its size and a CRC-32 for each
+block of 1 MiB. Readers check the size at open and a block before its first use, so that native code (FAISS, NumPy
+over a memory map) never sees bytes that were not written. CRC-32 finds every single flipped bit and every burst of
+up to 32 bits; zlib's runs at a gigabyte a second without the interpreter lock.
+
+Arrays are ``.npy`` files: a standard, readable with NumPy alone, never with pickle.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import Damaged, StorageFull
+
+BLOCK: Final = 2**20
+"""Bytes under one checksum."""
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@contextmanager
+def room() -> Iterator[None]:
+    """Turns "no space left", from a file or from SQLite, into StorageFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull(
+                f"the disk takes no more ({error.strerror}); nothing of this request was kept; make room and repeat it"
+            ) from error
+        raise
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorname", "") in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
+            raise StorageFull(
+                "the disk takes no more (database); nothing of this request was kept; make room and repeat it"
+            ) from error
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames and new names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """What a file was when it was written: size in bytes, and the CRC-32 of each block."""
+
+    size: int
+    checksums: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"size": self.size, "crc32": list(self.checksums)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> FileRecord:
+        return cls(value["size"], tuple(value["crc32"]))
+
+
+def write_file(path: Path, parts: Iterable[Any]) -> FileRecord:
+    """Writes and fsyncs a new file from buffers. The folder's entry is durable only after ``sync_folder``."""
+    size, checksums, current, filled = 0, [], 0, 0
+    with path.open("xb") as file:
+        for part in parts:
+            view = memoryview(part).cast("B")
+            file.write(view)
+            size += len(view)
+            while len(view):
+                piece = view[: BLOCK - filled]
+                current, filled, view = zlib.crc32(piece, current), filled + len(piece), view[len(piece) :]
+                if filled == BLOCK:
+                    checksums.append(current)
+                    current, filled = 0, 0
+        file.flush()
+        os.fsync(file.fileno())
+    if filled:
+        checksums.append(current)
+    return FileRecord(size, tuple(checksums))
+
+
+def npy_parts(dtype: Any, shape: tuple[int, ...], chunks: Iterable[NDArray[Any]]) -> Iterator[Any]:
+    """The bytes of an ``.npy`` file whose rows come in chunks; they must add up to ``shape``."""
+    dtype = np.dtype(dtype)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header,
+        {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape},
+    )
+    yield header.getvalue()
+    rows = 0
+    for chunk in chunks:
+        if chunk.shape[1:] != shape[1:] or chunk.dtype != dtype:
+            raise ValueError(f"expected rows of {shape[1:]} {dtype}, got {chunk.shape[1:]} {chunk.dtype}")
+        rows += len(chunk)
+        if chunk.size:
+            yield np.ascontiguousarray(chunk)
+    if rows != shape[0]:
+        raise ValueError(f"expected {shape[0]} rows, got {rows}")
+
+
+def write_array(path: Path, array: NDArray[Any]) -> FileRecord:
+    """One array as an ``.npy`` file."""
+    return write_file(path, npy_parts(array.dtype, array.shape, [array]))
+
+
+def damaged(path: Path, what: str) -> Damaged:
+    """The error for a file that is not what was written, with the way out."""
+    return Damaged(
+        f"{path.name} of {path.parent.name} is damaged: {what}. The documents are kept apart from it: "
+        "POST /v1/collections/{name}/rebuild makes every index anew from them, or restore a backup."
+    )
+
+
+def read_verified(path: Path, record: FileRecord) -> bytes:
+    """The whole content, checked. Raises Damaged."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise damaged(path, "the file is missing") from None
+    if len(content) != record.size:
+        raise damaged(path, f"expected {record.size:,} bytes, found {len(content):,}")
+    view = memoryview(content)
+    for number, expected in enumerate(record.checksums):
+        if zlib.crc32(view[number * BLOCK : (number + 1) * BLOCK]) != expected:
+            raise damaged(path, f"the checksum of block {number} differs")
+    return content
+
+
+def load_array(path: Path, record: FileRecord) -> NDArray[Any]:
+    """A whole ``.npy`` file in memory, checked. Raises Damaged."""
+    return _parse_npy(path, np.frombuffer(read_verified(path, record), np.uint8))
+
+
+class MappedArray:
+    """An ``.npy`` file mapped read-only; each block is checked before the first read of rows in it.
+
+    The map outlives the file's name: a segment may be unlinked while a query still reads it.
+    """
+
+    def __init__(self, path: Path, record: FileRecord) -> None:
+        self.path = path
+        self._record = record
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            raise damaged(path, "the file is missing") from None
+        if size != record.size:
+            raise damaged(path, f"expected {record.size:,} bytes, found {size:,}")
+        self._bytes: NDArray[np.uint8] = np.memmap(path, np.uint8, mode="r")
+        self._checked = np.zeros(len(record.checksums), bool)
+        self._check(0, 1)
+        self._array = _parse_npy(path, self._bytes)
+        self._header = record.size - self._array.nbytes
+        self._row_bytes = self._array.nbytes // max(len(self._array), 1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows start to stop, a view of checked bytes. Raises Damaged."""
+        first = (self._header + start * self._row_bytes) // BLOCK
+        last = -(-(self._header + stop * self._row_bytes) // BLOCK)
+        self._check(first, last)
+        return self._array[start:stop]
+
+    def all(self) -> NDArray[Any]:
+        """Every row, a view of checked bytes. Raises Damaged."""
+        return self.rows(0, len(self._array))
+
+    def _check(self, first: int, last: int) -> None:
+        # Two threads may check one block at once: the same answer twice, and no lock on the way of every read.
+        for number in np.flatnonzero(~self._checked[first:last]) + first:
+            block = self._bytes[number * BLOCK : (number + 1) * BLOCK]
+            if zlib.crc32(block) != self._record.checksums[number]:
+                raise damaged(self.path, f"the checksum of block {number} differs")
+            self._checked[number] = True
+
+
+def _parse_npy(path: Path, content: NDArray[np.uint8]) -> NDArray[Any]:
+    header = io.BytesIO(content[:4096].tobytes())
+    try:
+        np.lib.format.read_magic(header)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(header)
+    except ValueError as error:
+        raise damaged(path, f"not an .npy file ({error})") from error
+    start, wanted = header.tell(), int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if dtype.hasobject or len(content) != start + wanted:
+        raise damaged(path, f"its header says {wanted:,} bytes of {dtype}, it holds {len(content) - start:,}")
+    return content[start:].view(dtype).reshape(shape)

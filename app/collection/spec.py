@@ -1,0 +1,61 @@
+"""What a collection is asked to be, decided at its creation and stored with it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from app.encoders.protocol import Fingerprint
+from app.errors import Invalid
+from app.types import MAX_DIM, Kind, Precision, Similarity
+
+FORMAT: Final = 1
+"""The number of the format on disk; a collection of a higher one is refused. indexes/README.md specifies it."""
+
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionSpec:
+    """One collection's fixed properties.
+
+    model: the encoder's name among the operator's, or None where callers bring their vectors. similarity: cosine
+    normalises every vector, of documents and queries. keep_vectors: whether callers' own vectors are also kept as they
+    came, in float32, in a file that no query reads. precision: of the stored token vectors that queries read; vectors
+    of unbounded length (inner_product) need float32.
+    """
+
+    name: str
+    model: str | None
+    kind: Kind
+    dim: int
+    similarity: Similarity = "cosine"
+    keep_vectors: bool = True
+    precision: Precision = "float16"
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise Invalid.at("/name", f"a collection's name matches {NAME.pattern}; got {self.name!r}")
+        if not 1 <= self.dim <= MAX_DIM:
+            raise Invalid.at("/encoder/dim", f"expected 1 to {MAX_DIM:,} dimensions, got {self.dim:,}")
+        if self.precision == "float16" and self.similarity == "inner_product":
+            raise Invalid.at(
+                "/precision", "float16 holds only vectors of length 1 (cosine); inner_product needs float32"
+            )
+
+    @property
+    def keeps_raw(self) -> bool:
+        """Whether callers' vectors are kept beside the stored ones."""
+        return self.model is None and self.keep_vectors
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def fingerprint_to_json(fingerprint: Fingerprint) -> dict[str, Any]:
+    return {"model": fingerprint.model, "weights": fingerprint.weights, "details": dict(fingerprint.details)}
+
+
+def fingerprint_from_json(value: dict[str, Any]) -> Fingerprint:
+    return Fingerprint(value["model"], value["weights"], value["details"])
