@@ -31,9 +31,7 @@ class VectorIndex(Protocol):
     @property
     def size(self) -> int: ...
 
-    def search(
-        self, queries: F32, k: int, *, allowed: Mask | None = None, breadth: float = 1.0
-    ) -> Candidates:
+    def search(self, queries: F32, k: int, *, allowed: Mask | None = None, breadth: float = 1.0) -> Candidates:
         """The k rows of largest inner product with each query, of those that are allowed.
 
         queries: (q, dim) float32. allowed: (size,) bool, or None for all; it is applied inside the index. Exactly

@@ -1,0 +1,84 @@
+"""What every kind of index does around faiss: queries checked, filters as selectors, equal scores in row order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import faiss
+import numpy as np
+
+from app.errors import Invalid
+from app.types import F32, I64, Mask
+from app.vector_index.protocol import Candidates
+
+Search: TypeAlias = Callable[[F32, int], tuple[F32, I64]]
+"""(queries, depth) -> scores and rows, (q, depth) each, best first, row -1 where nothing was found."""
+
+
+class Selector:
+    """A filter as faiss takes it. Keeps the selector and its bits alive: faiss holds bare pointers to both."""
+
+    def __init__(self, allowed: Mask | None, size: int) -> None:
+        if allowed is None:
+            # A selector even where all are allowed: with one, faiss scores each vector by itself; without, in blocks,
+            # whose sums round differently with the number of queries and threads.
+            self.count = size
+            self.faiss: Any = faiss.IDSelectorAll()
+            return
+        if allowed.shape != (size,) or allowed.dtype != np.bool_:
+            raise Invalid(f"allowed must be ({size},) bool, not {allowed.shape} {allowed.dtype}")
+        self.count = int(np.count_nonzero(allowed))
+        self._bits = np.packbits(allowed, bitorder="little")
+        self.faiss = faiss.IDSelectorBitmap(self._bits)
+
+
+def checked(vectors: F32, dim: int, what: str) -> F32:
+    """(n, dim) float32, contiguous; raises Invalid for another shape or a value that is not finite."""
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise Invalid(f"{what} must be of shape (n, {dim}), not {vectors.shape}")
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    if not np.isfinite(vectors).all():
+        raise Invalid(f"{what} hold a value that is not finite")
+    return vectors
+
+
+def exponent_of(vectors: F32) -> int | None:
+    """The smallest e with all |values| <= 2**e; None where all are 0.
+
+    >>> exponent_of(np.float32([[0.75, -3.0]])), exponent_of(np.zeros((1, 2), np.float32))
+    (2, None)
+    """
+    largest = float(np.abs(vectors).max(initial=0.0))
+    return None if largest == 0.0 else int(np.frexp(largest)[1])
+
+
+def ranked(search: Search, queries: F32, *, k: int, available: int, exponent: int) -> Candidates:
+    """min(k, available) rows a query, best first and equal scores by row, padded to (q, k).
+
+    faiss keeps whichever of several equal scores it meets first, which depends on threads. So one row more than
+    wanted is asked for, and more as long as the last wanted score goes on beyond what came.
+
+    Queries are scaled by a power of two, so that no sum overflows, and scores are scaled back, by the vectors'
+    ``exponent`` too; both are exact.
+    """
+    if k < 1:
+        raise Invalid(f"k must be at least 1, not {k}")
+    n, wanted = len(queries), min(k, available)
+    rows, scores = np.full((n, k), -1, np.int64), np.full((n, k), -np.inf, np.float32)
+    if n == 0 or wanted == 0:
+        return Candidates(rows, scores)
+    scale = np.frexp(np.abs(queries).max(axis=1, initial=0.0))[1]
+    scaled = np.ldexp(queries, -scale[:, None])
+    left, depth = np.arange(n), min(wanted + 1, available)
+    while len(left):
+        found_scores, found_rows = search(scaled[left], depth)
+        found_scores = np.where(found_rows < 0, np.float32(-np.inf), found_scores)
+        tied = (found_rows[:, -1] >= 0) & (found_scores[:, -1] == found_scores[:, wanted - 1])
+        done = ~tied | (depth == available)
+        order = np.lexsort((found_rows[done], -found_scores[done]), axis=1)[:, :wanted]
+        rows[left[done], :wanted] = np.take_along_axis(found_rows[done], order, axis=1)
+        scores[left[done], :wanted] = np.take_along_axis(found_scores[done], order, axis=1)
+        left, depth = left[~done], min(2 * depth, available)
+    with np.errstate(over="ignore", under="ignore"):
+        return Candidates(rows, np.ldexp(scores, scale[:, None] + exponent).astype(np.float32, copy=False))
