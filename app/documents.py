@@ -1,0 +1,334 @@
+"""The document as callers write it: one strict schema for REST bodies, import lines and scripts.
+
+JSON is read by pydantic in strict mode, so that a type is never guessed: ``"1.5"`` and ``true`` are no numbers, an
+unknown field is a fault, NaN and Infinity are refused, and a lone surrogate is not JSON. Vectors and metadata are
+read by hand, because a list of a million wrong numbers would otherwise make a million error objects: the first fault
+ends the reading of its value.
+
+A fault says where it is as a JSON pointer (RFC 6901), relative to the value being read; ``invalid`` joins it to the
+place where pydantic found that value.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Final
+
+import numpy as np
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from app.errors import Invalid, MalformedBody, Problem
+from app.filters import FIELD, INT64, RESERVED
+from app.types import F32, MAX_DIM, Document, Kind, Metadata
+
+MAX_ID_BYTES: Final = 512
+MAX_PROBLEMS: Final = 100
+"""Faults listed in one answer."""
+_ENUMERABLE: Final = 10_000
+"""Above so many faults none is listed one by one: each would cost a kilobyte first."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Unicode category Cc, complete."""
+
+
+def fault(at: str, message: str) -> PydanticCustomError:
+    """A fault to raise inside a validator; ``at`` is a JSON pointer relative to the validated value."""
+    return PydanticCustomError("fault", "{message}", {"message": message, "at": at})
+
+
+def pointer(parts: Iterable[str | int]) -> str:
+    """Path parts as a JSON pointer (RFC 6901, section 3); a very long key is cut.
+
+    >>> pointer(["documents", 0, "a/b~c"])
+    '/documents/0/a~1b~0c'
+    """
+    keys = (str(part) for part in parts)
+    cut = (key if len(key) <= 200 else key[:200] + "…" for key in keys)
+    return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in cut)
+
+
+_PLAIN: Final = {"missing": "required, but missing", "extra_forbidden": "unknown field"}
+
+
+def invalid(error: ValidationError) -> Invalid | MalformedBody:
+    """What pydantic found, as an error of Sheaf: 400 where it is not JSON, else 422 with at most 100 faults."""
+    if error.error_count() > _ENUMERABLE:
+        return Invalid.at("", f"{error.error_count():,} faults; too many to list")
+    found = error.errors(include_url=False, include_input=False)
+    if found[0]["type"] == "json_invalid":
+        return MalformedBody("expected JSON: " + found[0]["msg"].removeprefix("Invalid JSON: "))
+    problems = [
+        Problem(
+            pointer(fault["loc"]) + fault.get("ctx", {}).get("at", ""),
+            _PLAIN.get(fault["type"]) or fault["msg"].replace("Input should be", "expected"),
+        )
+        for fault in found[:MAX_PROBLEMS]
+    ]
+    first = f"{problems[0].pointer or 'the body'}: {problems[0].message}"
+    return Invalid(first if len(found) == 1 else f"{len(found):,} faults; the first: {first}", problems)
+
+
+class Strict(BaseModel):
+    """The base of every body: nothing unknown, nothing guessed, null only where ``nullable`` names the field."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        frozen=True,
+        arbitrary_types_allowed=True,
+        use_attribute_docstrings=True,
+    )
+    nullable: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="after")
+    def _no_null(self) -> Strict:
+        for name in self.model_fields_set - self.nullable:
+            if getattr(self, name) is None:
+                raise fault(f"/{name}", "null is no value here; leave the field out")
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        model = handler.resolve_ref_schema(schema)
+        for name, field in model["properties"].items():
+            if name not in cls.nullable and field.get("default", ...) is None:
+                del field["default"]
+                field.pop("title", None)
+                kinds = [kind for kind in field.pop("anyOf", []) if kind != {"type": "null"}]
+                field.update(kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})
+        return schema
+
+
+def read_id(value: str) -> str:
+    """A document's id: 1 to 512 bytes of UTF-8 without control characters, taken byte for byte."""
+    size = len(value.encode())
+    if not 1 <= size <= MAX_ID_BYTES:
+        raise fault("", f"an id has 1 to {MAX_ID_BYTES} bytes of UTF-8; got {size:,}")
+    if control := _CONTROL.search(value):
+        raise fault("", f"an id has no control characters; got U+{ord(control[0]):04X}")
+    return value
+
+
+def read_metadata(value: object) -> Metadata:
+    """Metadata from parsed JSON. Raises a fault at the first key or value that cannot be."""
+    if not isinstance(value, dict):
+        raise fault("", f"expected an object, got {_name(value)}")
+    for key, item in value.items():
+        read_key(key)
+        if isinstance(item, str | bool):
+            continue
+        at = pointer([key])
+        if isinstance(item, int):
+            if not INT64[0] <= item <= INT64[1]:
+                raise fault(at, "an integer has at most 64 bits")
+        elif isinstance(item, float):
+            if not np.isfinite(item):
+                raise fault(at, "expected a finite number")
+        elif isinstance(item, list):
+            for i, part in enumerate(item):
+                if not isinstance(part, str):
+                    raise fault(f"{at}/{i}", f"a list holds strings only; got {_name(part)}")
+        else:
+            raise fault(at, f"expected a string, a boolean, a number or a list of strings, got {_name(item)}")
+    return value
+
+
+def read_key(key: object) -> None:
+    """Refuses a metadata key that a filter could not name."""
+    if not isinstance(key, str) or not FIELD.fullmatch(key) or key in RESERVED:
+        raise fault(pointer([str(key)]), f"a metadata key matches {FIELD.pattern} and is not and, or, not")
+
+
+def read_vector(value: object) -> F32:
+    """One vector, from a list of numbers or from base64 with shape ``[dim]``: (1, dim) float32, finite."""
+    if isinstance(value, dict):
+        return _from_base64(value, 1).reshape(1, -1)
+    return _from_rows([value], lambda row: "")
+
+
+def read_vectors(value: object) -> F32:
+    """Vectors of one passage, from rows of equal length or from base64 with shape ``[n, dim]``: (n, dim) float32.
+
+    >>> read_vectors([[1, 2.5], [3, 4]]).tolist()
+    [[1.0, 2.5], [3.0, 4.0]]
+    """
+    if isinstance(value, dict):
+        return _from_base64(value, 2)
+    if not isinstance(value, list):
+        raise fault("", f"expected a list of vectors or an object with base64, got {_name(value)}")
+    if not value:
+        raise fault("", "expected at least one vector")
+    return _from_rows(value, lambda row: f"/{row}")
+
+
+def _from_rows(rows: list[Any], place: Any) -> F32:
+    for i, row in enumerate(rows):
+        if not isinstance(row, list):
+            raise fault(place(i), f"expected a list of numbers, got {_name(row)}")
+        if len(row) != len(rows[0]):
+            raise fault(place(i), f"expected {len(rows[0]):,} numbers as in the first vector, got {len(row):,}")
+        if not 1 <= len(row) <= MAX_DIM:
+            raise fault(place(i), f"a vector has 1 to {MAX_DIM:,} dimensions; got {len(row):,}")
+        if not set(map(type, row)) <= {int, float}:
+            wrong = next(j for j, x in enumerate(row) if type(x) not in (int, float))
+            raise fault(f"{place(i)}/{wrong}", f"expected a number, got {_name(row[wrong])}")
+    with np.errstate(over="ignore"):
+        try:
+            array = np.array(rows, np.float32)
+        except OverflowError:
+            raise fault("", "expected finite numbers within the range of float32") from None
+    return _finite(array, lambda row, column: f"{place(row)}/{column}")
+
+
+def _from_base64(value: dict[str, Any], axes: int) -> F32:
+    for key in sorted({"base64", "dtype", "shape"} ^ value.keys()):
+        raise fault(pointer([key]), "unknown field" if key in value else "required, but missing")
+    text, dtype, shape = value["base64"], value["dtype"], value["shape"]
+    if not isinstance(dtype, str) or dtype not in ("float32", "float16"):
+        raise fault("/dtype", "expected 'float32' or 'float16'")
+    if (
+        not isinstance(shape, list)
+        or len(shape) != axes
+        or not all(type(n) is int and n > 0 for n in shape)
+        or shape[-1] > MAX_DIM
+    ):
+        expected = "[dim]" if axes == 1 else "[n, dim]"
+        raise fault("/shape", f"expected {expected}, positive integers, dim at most {MAX_DIM:,}")
+    if not isinstance(text, str):
+        raise fault("/base64", f"expected a string, got {_name(text)}")
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise fault("/base64", "expected base64 of the standard alphabet, padded") from None
+    # Python's integers: a shape from outside may be too large for any other.
+    wanted = shape[0] * (shape[1] if axes == 2 else 1) * (4 if dtype == "float32" else 2)
+    if len(content) != wanted:
+        raise fault("/base64", f"shape and dtype ask for {wanted:,} bytes, got {len(content):,}")
+    array = np.frombuffer(content, "<f4" if dtype == "float32" else "<f2").astype(np.float32)
+    return _finite(array.reshape(shape), lambda *place: "/base64")
+
+
+def _finite(array: F32, place: Any) -> F32:
+    if not np.isfinite(array).all():
+        row = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise fault(place(*row), "expected a finite number within the range of float32")
+    return array
+
+
+def _name(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+_BASE64_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "Little-endian values, row after row.",
+    "properties": {
+        "base64": {"type": "string", "contentEncoding": "base64"},
+        "dtype": {"enum": ["float32", "float16"]},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+    },
+    "required": ["base64", "dtype", "shape"],
+    "additionalProperties": False,
+}
+_NUMBERS: Final[dict[str, Any]] = {
+    "type": "array",
+    "items": {"type": "number"},
+    "minItems": 1,
+    "maxItems": MAX_DIM,
+}
+_METADATA_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "propertyNames": {"pattern": f"^{FIELD.pattern}$", "not": {"enum": sorted(RESERVED)}},
+    "additionalProperties": {
+        "anyOf": [
+            {"type": "string"},
+            {"type": "boolean"},
+            {"type": "integer"},
+            {"type": "number"},
+            {"type": "array", "items": {"type": "string"}},
+        ]
+    },
+}
+
+DocumentId = Annotated[
+    str,
+    AfterValidator(read_id),
+    WithJsonSchema({"type": "string", "minLength": 1, "description": "1 to 512 bytes of UTF-8, no controls."}),
+]
+MetadataField = Annotated[Metadata, PlainValidator(read_metadata), WithJsonSchema(_METADATA_SCHEMA)]
+VectorField = Annotated[F32 | None, PlainValidator(read_vector), WithJsonSchema({"anyOf": [_NUMBERS, _BASE64_SCHEMA]})]
+VectorsField = Annotated[
+    F32 | None,
+    PlainValidator(read_vectors),
+    WithJsonSchema({"anyOf": [{"type": "array", "items": _NUMBERS, "minItems": 1}, _BASE64_SCHEMA]}),
+]
+
+
+class DocumentContent(Strict):
+    """A document without its id. ``text`` may be empty only where a title or vectors are given."""
+
+    text: str = ""
+    title: str = ""
+    metadata: MetadataField = {}
+    vector: VectorField = None
+    """The caller's own vector, in a dense collection without an encoder."""
+    vectors: VectorsField = None
+    """The caller's own vectors, in a multi-vector collection without an encoder."""
+
+    @model_validator(mode="after")
+    def _something_to_find(self) -> DocumentContent:
+        if self.vector is not None and self.vectors is not None:
+            raise fault("/vectors", "give vector or vectors, never both")
+        if self.vector is None and self.vectors is None and not (self.text.strip() or self.title.strip()):
+            raise fault("/text", "text is empty, and there is neither a title nor a vector")
+        return self
+
+    def document(self, id: str, kind: Kind | None = None, at: str = "") -> Document:
+        """The document under this id. ``kind`` is the collection's; ``at`` points at this body, for errors.
+
+        Raises Invalid for ``vectors`` in a dense collection and ``vector`` in a multi-vector one.
+        """
+        if kind == "multi_vector" and self.vector is not None:
+            raise Invalid.at(f"{at}/vector", "the collection is multi_vector: it takes vectors, not vector")
+        if kind == "dense" and self.vectors is not None:
+            raise Invalid.at(f"{at}/vectors", "the collection is dense: it takes vector, not vectors")
+        vectors = self.vector if self.vectors is None else self.vectors
+        return Document(id, self.text, self.title, self.metadata, vectors)
+
+
+class DocumentBody(DocumentContent):
+    """A document as it is written."""
+
+    id: DocumentId
+
+
+def parse_document(content: bytes | str, kind: Kind | None = None) -> Document:
+    """One document from JSON, such as a line of an import. ``kind`` is the collection's, where it is known.
+
+    Raises MalformedBody where it is not JSON, Invalid with pointers where it is no document.
+
+    >>> parse_document(b'{"id": "zip", "text": "Reads archives.", "metadata": {"year": 2024}}').metadata
+    {'year': 2024}
+    """
+    try:
+        body = DocumentBody.model_validate_json(content)
+    except ValidationError as error:
+        raise invalid(error) from None
+    return body.document(body.id, kind)
