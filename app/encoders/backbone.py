@@ -1,0 +1,224 @@
+"""A sentence-transformers pipeline that is loaded and ready to run: prompts, lengths, batches, the forward pass.
+
+Both model families stand on it: a SentenceTransformer reads pooled and token vectors off the forward pass, a ColBERT
+its projected and masked token vectors. Importing this module imports neither torch nor sentence-transformers.
+
+Two passes over the tokenizer: the first counts each text's tokens uncut, which tells what is truncated and orders
+the batches; the second makes the padded batches. Counting costs a few percent of a forward pass.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from app.encoders import model_folder
+from app.encoders.batches import by_length, gather
+from app.errors import EncoderRefused
+from app.types import F32, I64, Encoded, Kind, Mask
+
+Task: TypeAlias = Literal["query", "document"]
+
+PADDED_TOKENS = 8_192
+"""Padded tokens in one forward pass: enough to fill the cores, little enough to stay in their caches."""
+
+# The libraries' verbosity is one for the process, so one model loads at a time.
+_LOADING = threading.Lock()
+
+
+class Vectors(NamedTuple):
+    """What a family reads off one batch: pooled (rows, dim) and, unless dense, one (tokens, dim) a row; float32."""
+
+    pooled: F32
+    tokens: Sequence[F32] | None
+
+
+class Passed(NamedTuple):
+    """A batch after the network. features: every module's output. attended: the tokenizer's own mask, or None."""
+
+    features: dict[str, Any]
+    attended: Any
+
+
+class Backbone:
+    """A pipeline in evaluation mode, float32, that several threads may run at once."""
+
+    def __init__(self, family: Literal["SentenceTransformer", "MultiVectorEncoder"], folder: Path, device: str) -> None:
+        """Raises EncoderRefused where the libraries cannot load the folder, or would make weights up."""
+        self.model = _load(family, folder, device)
+        self.folder = folder
+        self.weights = model_folder.weights_digest(folder)
+        self.prompts: dict[Task, str] = {
+            "query": _prompt(self.model, ("query",)),
+            # Not as encode_document, which takes an empty `document`, always there, before a saved `passage`.
+            "document": _prompt(self.model, ("document", "passage", "corpus")),
+        }
+        # A fast tokenizer keeps truncation and padding as its own state, and panics when two threads set them.
+        self._tokenizing = threading.Lock()
+
+    def limit(self, task: Task) -> int | None:
+        """Tokens after which a text is cut, special tokens and prompt included; None where there is no limit."""
+        transformer = self._transformer(task)
+        if transformer is None:
+            return None
+        own = transformer.query_length if task == "query" else transformer.document_length
+        own = transformer.processing_kwargs.get("text", {}).get("max_length", own)
+        expansion = transformer.query_expansion if task == "query" else None
+        if expansion is not None and expansion["strategy"] == "fixed":
+            return int(expansion["length"])
+        if expansion is not None and own is not None:
+            own = max(own, expansion["length"])
+        limit = transformer.max_seq_length if own is None else own
+        # A tokenizer that was never given a limit says 10**30.
+        return None if limit is None or limit > 10**9 else int(limit)
+
+    def details(self) -> dict[str, str]:
+        """The part of a fingerprint that every pipeline has; see ``Fingerprint.details``."""
+        return {
+            "configuration": model_folder.configuration_digest(self.folder),
+            "tokenizer": model_folder.tokenizer_digest(self.folder),
+            "query_prompt": self.prompts["query"],
+            "document_prompt": self.prompts["document"],
+            "query_max_length": str(self.limit("query")),
+            "document_max_length": str(self.limit("document")),
+            "precision": "float32",
+        }
+
+    def encode(
+        self, texts: Sequence[str], task: Task, dim: int, kind: Kind, read: Callable[[Passed], Vectors]
+    ) -> Encoded:
+        """Every text through the network in batches of like length; ``read`` takes the vectors off each batch."""
+        texts, lengths, truncated = self._measure(texts, task)
+        pooled: list[F32] = [np.empty(0, np.float32)] * len(texts)
+        tokens: list[F32] = list(pooled)
+        for rows in by_length(lengths, PADDED_TOKENS):
+            vectors = read(self.forward([texts[row] for row in rows], task))
+            for i, row in enumerate(rows):
+                pooled[row] = vectors.pooled[i]
+                if vectors.tokens is not None:
+                    tokens[row] = vectors.tokens[i]
+        return gather(dim, pooled, tokens if kind == "multi_vector" else None, truncated)
+
+    def forward(self, texts: Sequence[str], task: Task) -> Passed:
+        """One padded batch through tokenizer and network: the only place that runs them."""
+        import torch
+        from sentence_transformers.util import batch_to_device
+
+        with self._tokenizing:
+            features = self.model.preprocess(list(texts), prompt=self.prompts[task], task=task)
+        attended = features.get("attention_mask")
+        with torch.inference_mode():
+            return Passed(self.model(batch_to_device(features, self.model.device), task=task), attended)
+
+    def _measure(self, texts: Sequence[str], task: Task) -> tuple[list[str], I64, Mask]:
+        """The texts to run, their padded lengths (n,) in tokens, and which the limit cuts (n,).
+
+        A text without any token, which a network cannot take, stands as the tokenizer's end or unknown token.
+        A model whose first module has no tokenizer of this kind has no limit; characters order its batches.
+        """
+        transformer = self._transformer(task)
+        if transformer is None or not texts:
+            return list(texts), np.array([len(t) // 4 + 1 for t in texts], np.int64), np.zeros(len(texts), bool)
+        tokenizer = transformer.tokenizer
+        prompt = self.prompts[task]
+        with self._tokenizing:
+            ids = tokenizer(
+                [prompt + text for text in texts],
+                padding=False,
+                truncation=False,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                verbose=False,
+            )["input_ids"]
+        lengths = np.array([len(row) for row in ids], np.int64)
+        nothing = tokenizer.eos_token or tokenizer.unk_token or "."
+        run = [text if length else nothing for text, length in zip(texts, lengths, strict=True)]
+        limit = self.limit(task)
+        truncated = lengths > limit if limit is not None else np.zeros(len(run), bool)
+        expansion = transformer.query_expansion if task == "query" else None
+        lengths = np.maximum(lengths, expansion["length"] if expansion is not None else 1)
+        return run, np.minimum(lengths, limit) if limit is not None else lengths, truncated
+
+    def _transformer(self, task: Task) -> Any:
+        """The Transformer module that a task's texts enter, or None where another module stands first."""
+        from sentence_transformers.base.modules import Router, Transformer
+
+        first = self.model[0]
+        if isinstance(first, Router) and task in first.sub_modules:
+            first = first.sub_modules[task][0]
+        return first if isinstance(first, Transformer) and first.tokenizer is not None else None
+
+
+def _prompt(model: Any, names: Sequence[str]) -> str:
+    return next((model.prompts[name] for name in names if model.prompts.get(name)), "")
+
+
+def _load(family: str, folder: Path, device: str) -> Any:
+    import sentence_transformers
+    import torch
+    from safetensors import SafetensorError
+    from sentence_transformers.base.modules import Transformer
+
+    # What the libraries raise for a folder that is broken, needs remote code or another package, or a device
+    # that is not there; AssertionError is torch's for a device it was not built for.
+    broken = (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError, AssertionError)
+    with _LOADING, _quiet():
+        try:
+            model = getattr(sentence_transformers, family)(
+                str(folder),
+                device="cpu",
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+            )
+            _check_complete(model, folder)
+            model.to(device).float().eval()
+        except (*broken, SafetensorError) as error:
+            raise EncoderRefused(f"{folder} does not load as {family} on {device}: {error}") from error
+    for module in model.modules():
+        if isinstance(module, Transformer):
+            module.unpad_inputs = False
+    return model
+
+
+def _check_complete(model: Any, folder: Path) -> None:
+    """Raises EncoderRefused where weights were not in the files, so that transformers drew them at random."""
+    transformer = model.transformers_model
+    if transformer is None:
+        return
+    # transformers marks each tensor that it read from a file. A pooler is often missing, and feeds nothing
+    # where the token embeddings are what is taken.
+    unused = "pooler." if getattr(model[0], "module_output_name", None) == "token_embeddings" else "\0"
+    missing = [
+        name
+        for name, weight in transformer.named_parameters()
+        if not getattr(weight, "_is_hf_initialized", False) and unused not in name
+    ]
+    if missing:
+        raise EncoderRefused(
+            f"{folder}: the weight files have no {missing[0]} (and {len(missing) - 1} more), which would be random; "
+            "save the model again with all its weights"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no load reports: what matters in them is checked and raised."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    loggers = [logging.getLogger(name) for name in ("transformers", "sentence_transformers")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

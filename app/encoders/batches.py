@@ -1,0 +1,49 @@
+"""From texts to batches of like length, and from batches back to the order that was asked.
+
+A batch is bounded by its padded tokens (rows x the longest row), not by its rows: short texts go together by the
+hundred, long ones by a few, and little of the work is padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from app.errors import EncoderRefused
+from app.types import F32, I64, Encoded, Mask, TokenVectors
+
+
+def by_length(lengths: I64, padded_tokens: int) -> list[I64]:
+    """Rows in batches, longest first, each of at most ``padded_tokens`` padded tokens (or of one row).
+
+    lengths: (n,) int64, tokens of each row. Gives int64 arrays that together hold every row once.
+
+    >>> [batch.tolist() for batch in by_length(np.array([2, 9, 2, 5, 2]), 10)]
+    [[1], [3, 0], [2, 4]]
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches = []
+    start = 0
+    while start < len(order):
+        rows = max(1, padded_tokens // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + rows])
+        start += rows
+    return batches
+
+
+def gather(dim: int, pooled: Sequence[F32], tokens: Sequence[F32] | None, truncated: Mask) -> Encoded:
+    """One answer from what each text gave, in the order of the texts; none gives arrays of no rows.
+
+    pooled: n vectors (dim,). tokens: n matrices (tokens, dim), or None from a dense encoder. truncated: (n,) bool.
+
+    Raises EncoderRefused where a value is not finite: such a vector would outrank every other.
+    """
+    empty = np.zeros((0, dim), np.float32)
+    dense = np.stack(pooled).astype(np.float32, copy=False) if len(pooled) else empty
+    ragged = None
+    if tokens is not None:
+        ragged = TokenVectors.join(tokens) if len(tokens) else TokenVectors(empty, np.zeros(1, np.int64))
+    if not np.isfinite(dense).all() or (ragged is not None and not np.isfinite(ragged.values).all()):
+        raise EncoderRefused("the model gave a vector with NaN or infinity; its weights or its precision are broken")
+    return Encoded(dense, ragged, truncated)

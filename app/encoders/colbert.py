@@ -1,0 +1,74 @@
+"""ColBERT models through MultiVectorEncoder: sentence-transformers' own format, PyLate's, Stanford's.
+
+Prompts (the [Q] and [D] markers), query expansion and the list of skipped tokens are as they were saved. A ColBERT has
+no pooled vector of its own; ours is the normalised mean of its token vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from app.encoders import model_folder
+from app.encoders.backbone import Backbone, Passed, Vectors
+from app.encoders.protocol import Fingerprint
+from app.errors import EncoderRefused
+from app.types import Encoded, Kind
+
+
+class ColbertEncoder:
+    """Multi-vector only. A query has one vector a token and, with expansion, one for each token added."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        """Raises EncoderRefused for a folder that is no ColBERT, or whose projection is not in its files."""
+        from sentence_transformers.base.modules import Dense
+
+        model_folder.check_colbert(folder)
+        self._backbone = Backbone("MultiVectorEncoder", folder, device)
+        projections = sum(isinstance(module, Dense) for module in self._backbone.model)
+        if projections != model_folder.dense_modules(folder):
+            raise EncoderRefused(f"{folder}: its projection is not in its files, and would be random")
+        widths = {
+            task: int(self._backbone.forward(["a"], task).features["token_embeddings"].shape[2])
+            for task in ("query", "document")
+        }
+        if widths["query"] != widths["document"]:
+            raise EncoderRefused(f"{folder}: queries and documents have other dimensions: {widths}")
+        self._dim = widths["document"]
+        details = {**self._backbone.details(), "pooled": "mean of token vectors"}
+        self._fingerprint = Fingerprint("colbert", self._backbone.weights, details)
+
+    @property
+    def kind(self) -> Kind:
+        return "multi_vector"
+
+    @property
+    def dim(self) -> int:
+        return self._dim
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return self._fingerprint
+
+    def encode_documents(self, texts: Sequence[str]) -> Encoded:
+        return self._backbone.encode(texts, "document", self._dim, self.kind, self._read)
+
+    def encode_queries(self, texts: Sequence[str]) -> Encoded:
+        return self._backbone.encode(texts, "query", self._dim, self.kind, self._read)
+
+    def _read(self, passed: Passed) -> Vectors:
+        import torch
+
+        embeddings = passed.features["token_embeddings"]
+        mask = passed.features["attention_mask"].bool()
+        # A text of skipped tokens alone keeps them: a text has at least one vector.
+        empty = ~mask.any(dim=1)
+        if empty.any() and passed.attended is not None:
+            mask[empty] = passed.attended.to(mask.device)[empty].bool()
+        flat = embeddings[mask]
+        ends = mask.sum(dim=1).cumsum(dim=0).tolist()
+        means = torch.stack([part.mean(dim=0) for part in flat.tensor_split(ends[:-1])])
+        pooled = torch.nn.functional.normalize(means, dim=-1)
+        return Vectors(pooled.cpu().numpy(), np.split(flat.cpu().numpy(), ends[:-1]))

@@ -1,0 +1,170 @@
+"""A server with OpenAI's `/v1/embeddings`, such as vLLM, TEI, Ollama or llama.cpp. Dense vectors only.
+
+What goes wrong for a while (no connection, a time-out, 429, 5xx) is tried again with exponential back-off and full
+jitter, or after the time that the server names in Retry-After; then it is EncoderUnavailable. What will not mend itself
+(another refusal, an answer of another shape) is EncoderRefused at once: a vector in the wrong place or of the
+wrong model is worse than none.
+
+The API key and the URL's credentials appear in no message and in no log line of httpx. How a server cuts long texts is
+not told by this protocol, so nothing is reported as truncated.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import numpy as np
+
+from app.encoders.batches import gather
+from app.encoders.protocol import Fingerprint
+from app.errors import EncoderRefused, EncoderUnavailable
+from app.settings import RemoteModel
+from app.types import F32, Encoded, Kind
+
+FIRST_DELAY_S = 0.25
+LONGEST_DELAY_S = 60.0
+"""The longest wait between two tries; a server that asks for more is not waited for."""
+
+
+class RemoteEncoder:
+    """Safe for several threads: one pool of connections, no other state."""
+
+    def __init__(self, settings: RemoteModel, sleep: Callable[[float], None] = time.sleep) -> None:
+        """sleep: what waits between two tries. Raises EncoderRefused for a URL that cannot be; connects to nothing."""
+        try:
+            url = httpx.URL(settings.url)
+        except httpx.InvalidURL as error:
+            raise EncoderRefused(f"the remote encoder's URL is not a URL: {error}") from error
+        if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
+            raise EncoderRefused("the remote encoder's URL must be http(s)://host[:port]/path, without a query")
+        # Credentials move into a header: httpx logs the URL of every request.
+        auth = httpx.BasicAuth(url.username, url.password) if url.userinfo else None
+        self._url = url.copy_with(userinfo=b"", path=url.path.rstrip("/") + "/embeddings")
+        key = settings.api_key.get_secret_value() if settings.api_key is not None else None
+        headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
+        self._secrets = [secret for secret in (key, url.password) if secret]
+        self._client = httpx.Client(headers=headers, auth=auth, timeout=settings.timeout_s)
+        self._settings = settings
+        self._sleep = sleep
+
+    @property
+    def kind(self) -> Kind:
+        return "dense"
+
+    @property
+    def dim(self) -> int:
+        return self._settings.dim
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the model's name, not of its weights, which no answer tells; the URL may change freely."""
+        details = {
+            "dim": str(self.dim),
+            "query_prompt": self._settings.query_prefix,
+            "document_prompt": self._settings.document_prefix,
+            "precision": "float32",
+        }
+        return Fingerprint("remote", self._settings.model, details)
+
+    def encode_documents(self, texts: Sequence[str]) -> Encoded:
+        return self._encode([self._settings.document_prefix + text for text in texts])
+
+    def encode_queries(self, texts: Sequence[str]) -> Encoded:
+        return self._encode([self._settings.query_prefix + text for text in texts])
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+    def _encode(self, texts: list[str]) -> Encoded:
+        step = self._settings.batch
+        pooled = [row for start in range(0, len(texts), step) for row in self._batch(texts[start : start + step])]
+        return gather(self.dim, pooled, None, np.zeros(len(texts), bool))
+
+    def _batch(self, texts: list[str]) -> list[F32]:
+        response = self._post({"model": self._settings.model, "input": texts, "encoding_format": "float"})
+        try:
+            body = response.json()
+        except ValueError as error:
+            raise EncoderRefused(f"{self._url} answered with something that is not JSON") from error
+        data = body.get("data") if isinstance(body, dict) else None
+        if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
+            raise EncoderRefused(f'{self._url} answered without a list "data" of objects')
+        if sorted(str(item.get("index")) for item in data) != sorted(map(str, range(len(texts)))):
+            raise EncoderRefused(
+                f"{self._url} was sent {len(texts)} texts and answered {len(data)} vectors, or other indexes"
+            )
+        rows: list[F32] = [np.empty(0, np.float32)] * len(texts)
+        for item in data:
+            rows[int(item["index"])] = self._vector(item.get("embedding"))
+        return rows
+
+    def _vector(self, value: Any) -> F32:
+        """(dim,) float32 from a JSON list of numbers."""
+        numbers = isinstance(value, list) and all(type(number) in (int, float) for number in value)
+        if not numbers or len(value) != self.dim:
+            found = f"{len(value)} values" if isinstance(value, list) else type(value).__name__
+            raise EncoderRefused(f"{self._url}: expected an embedding of {self.dim} numbers, got {found}")
+        vector = np.array(value, np.float64)
+        if not (np.abs(vector) <= np.finfo(np.float32).max).all():
+            raise EncoderRefused(f"{self._url} answered an embedding with NaN, infinity or more than float32 holds")
+        return vector.astype(np.float32)
+
+    def _post(self, body: dict[str, Any]) -> httpx.Response:
+        """The answer with status 200, after as many tries as the settings allow."""
+        for attempt in range(self._settings.retries + 1):
+            asked: float | None = None
+            try:
+                response = self._client.post(self._url, json=body)
+            except httpx.TransportError as error:
+                reason = f"{type(error).__name__}: {self._redact(str(error))}"
+            else:
+                if response.status_code == 200:
+                    return response
+                reason = f"status {response.status_code}"
+                if response.status_code != 429 and response.status_code < 500:
+                    raise EncoderRefused(f"{self._url} answered {reason}{self._excerpt(response)}")
+                asked = _retry_after(response.headers.get("Retry-After"))
+            if attempt == self._settings.retries or (asked or 0) > LONGEST_DELAY_S:
+                break
+            self._sleep(_delay(attempt) if asked is None else asked)
+        raise EncoderUnavailable(f"{self._url} does not answer after {attempt + 1} tries: {reason}")
+
+    def _excerpt(self, response: httpx.Response) -> str:
+        """The server's own words, where they cannot hold a key: refusals of a key often repeat it."""
+        if response.status_code in (401, 403):
+            return "; is the API key right?"
+        return f": {self._redact(response.text[:300])}" if response.text else ""
+
+    def _redact(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def _delay(attempt: int) -> float:
+    """Seconds before the next try: full jitter below a bound that doubles."""
+    return random.uniform(0, min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0**attempt))
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds from a Retry-After header, which holds seconds or a date (RFC 9110, 10.2.3); None if neither.
+
+    >>> _retry_after("2"), _retry_after("Thu, 01 Jan 1970 00:00:00 GMT"), _retry_after("soon")
+    (2.0, 0.0, None)
+    """
+    if value is None:
+        return None
+    if value.strip().isascii() and value.strip().isdigit():
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
