@@ -1,0 +1,117 @@
+"""MaxSim: score(Q, D) = sum over query vectors q of the largest inner product q . d with a passage vector d.
+
+Source: Khattab, Zaharia: "ColBERT: Efficient and Effective Passage Search via Contextualized Late Interaction over
+BERT", SIGIR 2020 (arXiv 2004.12832), section 3.3, equation 3. Also called Chamfer similarity.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import Invalid
+from app.float16 import widen
+from app.scoring.rounding import bound
+from app.types import F32, F64, I64, TokenVectors
+
+_CHUNK_VALUES = 1 << 17
+"""Token values scored at a time: 512 KiB of float32, which stay in a core's second-level cache from the widening
+to the product."""
+_BLOCK_VALUES = 1 << 18
+"""Largest inner products, (passages, query vectors), kept at a time."""
+
+
+def reference(query: F32, passage: NDArray[Any]) -> float:
+    """THE score of one passage. query: (q, dim) float32. passage: (t, dim) float16 or float32, t at least 1.
+
+    Inner products in float64, which rounds 29 bits below float32; the sum over query vectors is exact (``fsum``).
+    Gives a float that float32 holds; infinite where the score is too large for it.
+
+    >>> reference(np.eye(2, dtype=np.float32), np.array([[1, 0], [0.5, 0.25]], np.float16))  # 1 + 0.25
+    1.25
+    """
+    if not len(passage):
+        raise Invalid("a passage without vectors has no MaxSim score")
+    similarities = passage.astype(np.float64) @ query.T.astype(np.float64)
+    with np.errstate(over="ignore"):
+        return float(np.float32(math.fsum(similarities.max(axis=0).tolist())))
+
+
+def fast_scores(query: F32, tokens: TokenVectors) -> F32:
+    """Scores of many passages, in float32.
+
+    query: (q, dim) float32. tokens: n passages, float16 or float32, memory-mapped or not. Gives (n,) float32.
+    Raises Invalid for a passage without vectors, or for another dim.
+
+    >>> tokens = TokenVectors.join([np.array([[1, 0], [0.5, 0.25]], np.float16), np.array([[0, 3]], np.float16)])
+    >>> fast_scores(np.eye(2, dtype=np.float32), tokens).tolist()
+    [1.25, 3.0]
+    """
+    return _scores(query, tokens, None)
+
+
+def fast_scores_rows(query: F32, tokens: TokenVectors, rows: I64) -> F32:
+    """Scores of the given passages alone, in their order, gathered chunk by chunk: (len(rows),) float32."""
+    return _scores(query, tokens, rows)
+
+
+def error_bound(query: F32, norms: F32) -> F64:
+    """|fast_scores - reference| is never above it, (n,) float64.
+
+    norms: (n,) float32, the largest norm of a vector in each passage, as ``rounding.largest_norms`` gives.
+    """
+    query_norms = np.sqrt(np.einsum("ij,ij->i", query, query, dtype=np.float64))
+    with np.errstate(invalid="ignore"):
+        return bound(query.shape[1], len(query), math.fsum(query_norms.tolist()) * norms.astype(np.float64))
+
+
+def _scores(query: F32, tokens: TokenVectors, rows: I64 | None) -> F32:
+    if query.ndim != 2 or not len(query) or query.shape[1] != tokens.dim:
+        raise Invalid(f"expected a query of shape (at least 1, {tokens.dim}), got {query.shape}")
+    starts, stops = tokens.offsets[:-1], tokens.offsets[1:]
+    if rows is not None:
+        starts, stops = starts[rows], stops[rows]
+    if len(starts) and (stops - starts).min() < 1:
+        raise Invalid(f"passage {int((stops - starts).argmin())} has no vectors")
+    scores = np.empty(len(starts), np.float32)
+    block = max(1, _BLOCK_VALUES // len(query))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for first in range(0, len(starts), block):
+            part = slice(first, first + block)
+            # The sum in float64: it costs nothing here, and leaves the inner products' rounding alone in the bound.
+            _maxima(query, tokens.values, starts[part], stops[part]).sum(axis=1, dtype=np.float64, out=scores[part])
+    return scores
+
+
+def _maxima(query: F32, values: NDArray[Any], starts: I64, stops: I64) -> F32:
+    """The largest inner product of each query vector with each passage, (n, q). Passage i: values[starts[i]:stops[i]].
+
+    The passages' rows are taken as one list and cut into chunks of one size, inside a passage too: the largest of a
+    passage is the largest of its parts, so a passage of any length takes no more memory.
+    """
+    dim, lengths = query.shape[1], stops - starts
+    ends = np.cumsum(lengths)
+    total = int(ends[-1])
+    step = min(total, max(1, _CHUNK_VALUES // dim))
+    columns = np.ascontiguousarray(query.T)
+    gathered, rows = np.empty((step, dim), values.dtype), np.empty((step, dim), np.float32)
+    similarities = np.empty((step, len(query)), np.float32)
+    maxima = np.full((len(starts), len(query)), -np.inf, np.float32)
+    for begin in range(0, total, step):
+        end = min(begin + step, total)
+        size = end - begin
+        first, last = np.searchsorted(ends, [begin, end - 1], side="right")
+        passages = slice(int(first), int(last) + 1)
+        cuts = np.maximum(ends[passages] - lengths[passages] - begin, 0)
+        places = np.maximum(starts[passages], stops[passages] - (ends[passages] - begin))
+        if (starts[passages][1:] == stops[passages][:-1]).all():
+            chunk = values[places[0] : places[0] + size]
+        else:
+            index = np.arange(size) + np.repeat(places - cuts, np.diff(cuts, append=size))
+            chunk = np.take(values, index, axis=0, out=gathered[:size], mode="clip")
+        np.matmul(widen(chunk, rows[:size]), columns, out=similarities[:size])
+        np.maximum(maxima[passages], np.maximum.reduceat(similarities[:size], cuts), out=maxima[passages])
+    return maxima
