@@ -1,6 +1,6 @@
 """Run by itself, in its own interpreter: writes the standard library's docstrings to standard output as NDJSON.
 
-It imports nearly every module there is, so it is never imported by the service: ``python_docs`` runs this file with
+It imports nearly every module there is, so it never runs inside the service: ``python_docs`` gives this file to
 ``python -I -S``, where only the standard library is on the path. What modules print while they are imported goes to
 the null device. Modules that do something when imported (open a browser, start a game) are left alone, as are tests
 and tables of character sets.
@@ -101,9 +101,16 @@ class Walk:
 
 
 def public_names(module: types.ModuleType) -> list[str]:
-    """What the module offers: its ``__all__``, or every name without an underscore."""
-    names = getattr(module, "__all__", None)
-    return sorted(set(names)) if names else sorted(n for n in vars(module) if not n.startswith("_"))
+    """What the module offers: its ``__all__``, or every name; never one with an underscore before it."""
+    return sorted(name for name in set(getattr(module, "__all__", None) or vars(module)) if not name.startswith("_"))
+
+
+def is_other_name(name: str, contents: types.ModuleType, value: Any) -> bool:
+    """Whether a class goes here by another name than its own, which a class made of it has: ``socket.SocketType``."""
+    if not inspect.isclass(value) or value.__name__ == name:
+        return False
+    heir = getattr(contents, value.__name__, None)
+    return inspect.isclass(heir) and heir is not value and issubclass(heir, value)
 
 
 def offers(module: str, contents: types.ModuleType, value: Any) -> bool:
@@ -123,6 +130,8 @@ def homes(modules: dict[str, types.ModuleType]) -> dict[str, tuple[str, Any]]:
             if not inspect.isclass(value) and not isinstance(getattr(value, "__doc__", None), str):
                 continue
             if isinstance(value, types.ModuleType) or not offers(module, contents, value):
+                continue
+            if is_other_name(name, contents, value):
                 continue
             rank = (
                 module != "builtins",
@@ -147,14 +156,41 @@ def kind_of(value: Any) -> str | None:
     return "data" if value.__doc__ != type(value).__doc__ else None
 
 
+class Shown:
+    """Stands for a value in a signature."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def shown(value: Any) -> Any:
+    """A default as it may be shown: a plain value as it is, what has a name by its name, all else as ``...``.
+
+    A default can hold what only this process knows: ``cgi.FieldStorage`` has the environment, whole, as one.
+    """
+    if value is inspect.Parameter.empty or value is None or isinstance(value, (bool, int, float, bytes)):
+        return value
+    if isinstance(value, str):
+        return Shown("...") if any(place in value for place in (sys.prefix, sys.base_prefix)) else value
+    if isinstance(value, tuple):
+        return tuple(shown(item) for item in value)
+    name = getattr(value, "__name__", None)
+    return Shown(name if isinstance(name, str) else "...")
+
+
 def signature(name: str, value: Any, doc: str) -> str:
     """`name(arguments)`, or nothing where it is unknown, says nothing, or opens the docstring already."""
     if doc.lstrip().startswith(name + "(") or not callable(value):
         return ""
     try:
-        arguments = str(inspect.signature(value))
+        found = inspect.signature(value)
     except (ValueError, TypeError, NameError, AttributeError):
         return ""
+    parameters = [part.replace(default=shown(part.default)) for part in found.parameters.values()]
+    arguments = str(found.replace(parameters=parameters))
     return "" if arguments == "(*args, **kwargs)" else name + ADDRESS.sub("", arguments)
 
 

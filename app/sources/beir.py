@@ -1,0 +1,121 @@
+"""A BEIR folder (Thakur et al. 2021, arXiv 2104.08663): ``corpus.jsonl``, ``queries.jsonl``, ``qrels/{split}.tsv``.
+
+A document is ``{"_id", "title", "text", "metadata"?}``. Documents with neither title nor text have nothing to encode;
+they are skipped and counted. A title or a metadata value of null means that it is not there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from app.documents import parse_document
+from app.errors import Invalid, MalformedBody, NotFound, RequestError
+from app.sources.lines import Lines
+from app.sources.protocol import Entry
+from app.types import Document
+
+
+def beir_file(folder: Path, name: str) -> Path:
+    """The file, or its gzip; NotFound names both."""
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise NotFound(f"{folder} is not a BEIR folder: it has neither {name} nor {name}.gz")
+
+
+class Beir:
+    """The documents of ``corpus.jsonl``."""
+
+    unit: Literal["bytes", "documents"] = "bytes"
+
+    def __init__(self, folder: Path) -> None:
+        self._lines = Lines(beir_file(folder, "corpus.jsonl"))
+        self.name = self._lines.name
+        self.skipped = 0
+
+    @property
+    def total(self) -> int | None:
+        return self._lines.total
+
+    @property
+    def done(self) -> int:
+        return self._lines.done
+
+    def entries(self) -> Iterator[Entry]:
+        for number, line in self._lines.entries():
+            if isinstance(line, RequestError):
+                yield Entry(number, line)
+            elif line.strip():
+                try:
+                    found = _document(line)
+                except RequestError as error:
+                    yield Entry(number, error)
+                    continue
+                if found is None:
+                    self.skipped += 1
+                else:
+                    yield Entry(number, found)
+
+
+def _document(line: bytes) -> Document | None:
+    given = _object(line)
+    if "_id" not in given:
+        raise Invalid.at("/_id", "a BEIR document has an _id")
+    body = {
+        "id": given["_id"],
+        "title": "" if given.get("title") is None else given["title"],
+        "text": "" if given.get("text") is None else given["text"],
+    }
+    if all(isinstance(body[part], str) and not body[part].strip() for part in ("title", "text")):
+        return None
+    metadata = given.get("metadata") or {}
+    if isinstance(metadata, dict):
+        metadata = {key: value for key, value in metadata.items() if value is not None}
+    return parse_document(json.dumps({**body, "metadata": metadata}).encode())
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        given = json.loads(line)
+    except ValueError as error:  # also what is not UTF-8
+        raise MalformedBody(f"not JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise MalformedBody(f"expected a JSON object, got {type(given).__name__}")
+    return given
+
+
+def beir_queries(folder: Path) -> dict[str, str]:
+    """Query id -> text, of ``queries.jsonl``."""
+    queries: dict[str, str] = {}
+    lines = Lines(beir_file(folder, "queries.jsonl"))
+    for number, line in lines.entries():
+        if isinstance(line, RequestError):
+            raise line
+        if line.strip():
+            given = _object(line)
+            if not isinstance(given.get("_id"), str) or not isinstance(given.get("text"), str):
+                raise Invalid(f"{lines.name}, line {number}: expected the strings _id and text")
+            queries[given["_id"]] = given["text"]
+    return queries
+
+
+def beir_qrels(folder: Path, split: str = "test") -> dict[str, dict[str, int]]:
+    """Query id -> document id -> relevance, of ``qrels/{split}.tsv`` (a header, then three columns)."""
+    qrels: dict[str, dict[str, int]] = {}
+    lines = Lines(beir_file(folder, f"qrels/{split}.tsv"))
+    for number, line in lines.entries():
+        if isinstance(line, RequestError):
+            raise line
+        if number == 1 or not line.strip():
+            continue
+        try:
+            query, document, relevance = line.decode().split("\t")
+            qrels.setdefault(query, {})[document] = int(relevance)
+        except ValueError as error:  # also what is not UTF-8
+            raise Invalid(
+                f"{lines.name}, line {number}: expected query-id, corpus-id and a whole number, tab between"
+            ) from error
+    return qrels

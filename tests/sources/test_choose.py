@@ -1,0 +1,44 @@
+"""Which reader reads what."""
+
+from pathlib import Path
+
+import pytest
+
+from app.errors import Invalid, NotFound
+from app.sources.beir import Beir
+from app.sources.choose import Format, format_of, open_source
+from app.sources.ndjson import Ndjson
+from app.sources.python_docs import PythonDocs
+from app.sources.table import Columns, Table
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("a.ndjson", "ndjson"), ("a.jsonl.gz", "ndjson"), ("b.csv", "csv"), ("b.csv.gz", "csv"), ("b.tsv", "tsv")],
+)
+def test_suffixes(name: str, form: Format) -> None:
+    assert format_of(name) == form
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.gz", "a.txt.gz"])
+def test_a_name_that_does_not_tell(name: str) -> None:
+    with pytest.raises(Invalid, match="cannot tell the format"):
+        format_of(name)
+
+
+def test_each_form_has_its_reader(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text("")
+    assert isinstance(open_source(str(tmp_path)), Beir)
+    assert isinstance(open_source(str(tmp_path / "corpus.jsonl")), Ndjson)
+    assert isinstance(open_source("-"), Ndjson)
+    assert isinstance(open_source("-", "csv", Columns("a", "b")), Table)
+    assert isinstance(open_source("python-docs"), PythonDocs)
+
+
+def test_what_does_not_fit_together(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="columns"):
+        open_source("-", "csv")
+    with pytest.raises(Invalid, match="standard input"):
+        open_source("-", "beir")
+    with pytest.raises(NotFound):
+        open_source(str(tmp_path / "none.csv"), columns=Columns("a", "b"))
