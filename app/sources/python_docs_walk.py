@@ -173,8 +173,10 @@ def shown(value: Any) -> Any:
     """
     if value is inspect.Parameter.empty or value is None or isinstance(value, (bool, int, float, bytes)):
         return value
+    if value in ([], {}):
+        return value
     if isinstance(value, str):
-        return Shown("...") if any(place in value for place in (sys.prefix, sys.base_prefix)) else value
+        return Shown("...") if any(place in value for place in (sys.prefix, sys.base_prefix, sys.executable)) else value
     if isinstance(value, tuple):
         return tuple(shown(item) for item in value)
     name = getattr(value, "__name__", None)
