@@ -3,8 +3,8 @@
 Float16 halves the bytes and the time, which is the time to read them. Scores are computed in float32 from what is
 stored, each by itself: neither the number of queries, nor the filter, nor the threads change a bit of one.
 
-Vectors are stored times a power of two, chosen so that the largest value is between 1/2 and 1: float16 ends at
-65,504, and a caller's own vectors may not.
+Vectors are stored times a power of two, chosen so that the largest value of the first chunk is between 1/2 and 1:
+float16 ends at 65,504, and a caller's own vectors may not. Only where a later chunk would not fit is it chosen again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from app.vector_index import content as layout
 from app.vector_index.protocol import Candidates
 from app.vector_index.ranking import Selector, checked, exponent_of, ranked
 
+HEADROOM = 15
+"""Powers of two by which later values may be larger than the first chunk's: float16 holds less than 2**16."""
 DTYPES: dict[str, Any] = {"flat_f32": np.float32, "flat_f16": np.float16}
 
 
@@ -46,7 +48,7 @@ class Flat:
             if row + len(chunk) > size:
                 raise Invalid(f"more vectors came than the {size} announced")
             needed = exponent_of(chunk)
-            if needed is not None and (exponent is None or needed > exponent):
+            if needed is not None and (exponent is None or needed > exponent + HEADROOM):
                 if exponent is not None:
                     np.ldexp(stored[:row], exponent - needed, out=stored[:row])
                 exponent = needed

@@ -32,8 +32,8 @@ SAMPLE_BYTES = 512 * 2**20
 """Float32 bytes of that sample at most; fewer lists are made where it would not suffice."""
 LISTS_PER_ROOT = 2.0
 """Lists for each square root of size: the time to rank centroids and the time to read lists then grow alike."""
-PROBED_SHARE = 1 / 16
-"""Share of the lists that a search of breadth 1 reads."""
+PROBES = 128
+"""Lists that a search of breadth 1 reads."""
 CHUNK_BYTES = 64 * 2**20
 
 
@@ -45,8 +45,6 @@ class Ivf:
     def __init__(self, index: Any, exponent: int) -> None:
         self.dim, self.size, self.exponent = int(index.d), int(index.ntotal), exponent
         self._index = index
-        # One query reads its lists with all threads; several take turns. Set once: it is no search parameter.
-        index.parallel_mode = 1
 
     @classmethod
     def build(cls, chunks: Iterable[F32], size: int, dim: int) -> Ivf:
@@ -97,7 +95,7 @@ class Ivf:
         selector = Selector(allowed, self.size)
         lists = int(self._index.nlist)
         share = selector.count / max(1, self.size)
-        probes = min(lists, max(1, int(np.ceil(PROBED_SHARE * lists * breadth / max(share, 1e-9)))))
+        probes = min(lists, max(1, int(np.ceil(PROBES * breadth / max(share, 1e-9)))))
         wanted = min(k, selector.count)
 
         def search(queries: F32, depth: int) -> tuple[F32, I64]:

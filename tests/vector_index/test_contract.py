@@ -1,0 +1,210 @@
+"""What every kind of index keeps, held against brute force over the vectors that it stores."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import app.vector_index as vector_index
+from app.errors import Invalid
+from app.types import F32, I64, Mask
+from app.vector_index import VectorIndex
+from tests.vector_index.conftest import Sample
+
+KINDS = pytest.mark.parametrize("name", vector_index.NAMES)
+EVERYTHING = 1e9  # breadth at which an approximate index reads all of its lists
+
+
+def built(name: str, vectors: F32, pieces: int = 3) -> VectorIndex:
+    return vector_index.build(name, np.array_split(vectors, pieces), len(vectors), vectors.shape[1])
+
+
+def brute_force(name: str, vectors: F32, queries: F32, k: int, allowed: Mask | None = None) -> I64:
+    """The rows of the k largest inner products, equal ones by row, -1 after the last."""
+    stored = vectors if name == "flat_f32" else vectors.astype(np.float16)
+    scores = queries.astype(np.float64) @ stored.astype(np.float64).T
+    kept = np.flatnonzero(allowed) if allowed is not None else np.arange(len(vectors))
+    order = np.argsort(-scores[:, kept], axis=1, kind="stable")[:, :k]
+    rows = np.full((len(queries), k), -1, np.int64)
+    rows[:, : order.shape[1]] = kept[order]
+    return rows
+
+
+@KINDS
+def test_finds_the_largest_inner_products(name: str, small: Sample) -> None:
+    index = built(name, small.vectors)
+    found = index.search(small.queries, 20, breadth=EVERYTHING)
+    assert np.array_equal(found.rows, brute_force(name, small.vectors, small.queries, 20))
+    products = np.einsum("qd,qkd->qk", small.queries, small.vectors[found.rows])
+    np.testing.assert_allclose(found.scores, products, atol=1e-3 if name != "flat_f32" else 1e-6)
+    assert (index.name, index.size, index.dim) == (name, 700, 24)
+    assert (found.rows.dtype, found.scores.dtype) == (np.int64, np.float32)
+
+
+@KINDS
+@pytest.mark.parametrize("count", [0, 1, 7, 350, 699, 700])
+def test_a_filter_is_exact_however_selective(name: str, count: int, small: Sample) -> None:
+    allowed = np.zeros(700, np.bool_)
+    allowed[np.random.default_rng(count).permutation(700)[:count]] = True
+    index = built(name, small.vectors)
+    found = index.search(small.queries, 30, allowed=allowed, breadth=EVERYTHING)
+    assert np.array_equal(found.rows, brute_force(name, small.vectors, small.queries, 30, allowed))
+    assert np.array_equal(np.isneginf(found.scores), found.rows == -1)
+
+
+@KINDS
+@pytest.mark.parametrize("breadth", [1e-9, 0.01, 1.0])
+@pytest.mark.parametrize("count", [1, 40, 6_000, 12_000])
+def test_a_page_is_never_short(name: str, breadth: float, count: int, large: Sample) -> None:
+    allowed = np.zeros(12_000, np.bool_)
+    allowed[np.random.default_rng(count).permutation(12_000)[:count]] = True
+    index = _LARGE.get(name) or _LARGE.setdefault(name, built(name, large.vectors))
+    for k in (1, 50, 7_000):
+        rows = index.search(large.queries[:3], k, allowed=allowed, breadth=breadth).rows
+        assert ((rows >= 0).sum(axis=1) == min(k, count)).all()
+        for found in rows:
+            found = found[found >= 0]
+            assert len(np.unique(found)) == len(found)
+            assert allowed[found].all()
+
+
+_LARGE: dict[str, VectorIndex] = {}
+
+
+@KINDS
+def test_more_than_there_is(name: str, small: Sample) -> None:
+    found = built(name, small.vectors[:5], 1).search(small.queries, 8)
+    assert np.array_equal(found.rows, brute_force(name, small.vectors[:5], small.queries, 8))
+    assert (found.rows[:, 5:] == -1).all()
+
+
+@KINDS
+def test_equal_scores_come_by_row(name: str) -> None:
+    """Every vector is there forty times, in places apart, so that ties reach over the last wanted row."""
+    vectors = np.tile(np.eye(16, dtype=np.float32), (40, 1))
+    queries = np.arange(32, dtype=np.float32).reshape(2, 16)
+    index = built(name, vectors)
+    for k in (1, 39, 40, 41, 100, 640):
+        found = index.search(queries, k, breadth=EVERYTHING)
+        assert np.array_equal(found.rows, brute_force(name, vectors, queries, k))
+
+
+@KINDS
+def test_a_query_of_zeros_ties_with_all(name: str, small: Sample) -> None:
+    found = built(name, small.vectors).search(np.zeros((1, 24), np.float32), 10, breadth=EVERYTHING)
+    assert found.rows[0].tolist() == list(range(10))
+    assert found.scores[0].tolist() == [0.0] * 10
+
+
+@KINDS
+def test_the_same_question_has_the_same_answer_to_the_bit(name: str, large: Sample) -> None:
+    """Alone or in a batch, filtered or not, with one thread or two, from several threads at once, built again."""
+    index = built(name, large.vectors)
+    rows, scores = index.search(large.queries, 60)
+    for other in (index, built(name, large.vectors)):
+        again = other.search(large.queries, 60)
+        assert np.array_equal(again.rows, rows)
+        assert np.array_equal(again.scores, scores)
+
+    def one(i: int) -> tuple[I64, F32]:
+        vector_index.set_threads(1 + i % 2)
+        return index.search(large.queries[i : i + 1], 60, allowed=np.ones(12_000, np.bool_))
+
+    with ThreadPoolExecutor(4) as pool:
+        alone = list(pool.map(one, range(len(large.queries))))
+    assert np.array_equal(np.concatenate([a for a, _ in alone]), rows)
+    assert np.array_equal(np.concatenate([b for _, b in alone]), scores)
+
+
+@KINDS
+@pytest.mark.parametrize("growth", [1.0, 1e3, 1e9])
+@pytest.mark.parametrize("pieces", [1, 13])
+def test_the_pieces_it_came_in_do_not_matter(name: str, pieces: int, growth: float, small: Sample) -> None:
+    """Even where later ones are so much larger that float16 cannot hold both in the first one's scale."""
+    vectors = small.vectors * np.geomspace(1 / growth, growth, 700, dtype=np.float32)[:, None]
+    found = built(name, vectors, pieces).search(small.queries, 30, breadth=EVERYTHING)
+    other = built(name, vectors, 5).search(small.queries, 30, breadth=EVERYTHING)
+    assert np.array_equal(found.rows, other.rows)
+    np.testing.assert_allclose(found.scores, other.scores, rtol=1e-5)
+    np.testing.assert_allclose(
+        found.scores, np.einsum("qd,qkd->qk", small.queries, vectors[found.rows]), rtol=1e-2, atol=1e-3 * growth
+    )
+
+
+@KINDS
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0, 1e6, 1e30])
+def test_any_scale_ranks_alike(name: str, scale: float, small: Sample) -> None:
+    """Float16 alone would overflow at 65,504, and a sum in float32 at 3e38."""
+    factor = np.float32(2.0 ** np.round(np.log2(scale)))
+    index = built(name, small.vectors * factor)
+    found = index.search(small.queries * factor, 20)
+    plain = built(name, small.vectors).search(small.queries, 20)
+    assert np.array_equal(found.rows, plain.rows)
+    if 1e-10 < scale < 1e10:
+        assert np.array_equal(found.scores, plain.scores * factor * factor)
+
+
+@KINDS
+def test_strided_and_wider_input_is_taken_as_it_reads(name: str, small: Sample) -> None:
+    index = built(name, small.vectors)
+    doubled = np.repeat(small.queries, 2, axis=1)[:, ::2].astype(np.float64)
+    assert np.array_equal(index.search(doubled, 5).rows, index.search(small.queries, 5).rows)
+
+
+@KINDS
+def test_empty(name: str) -> None:
+    index = vector_index.build(name, [], 0, 4)
+    for again in (index, vector_index.load(name, index.to_bytes(), size=0, dim=4)):
+        found = again.search(np.ones((2, 4), np.float32), 3, allowed=np.zeros(0, np.bool_))
+        assert found.rows.tolist() == [[-1] * 3] * 2
+        assert again.search(np.ones((2, 4), np.float32), 3).rows.tolist() == [[-1] * 3] * 2
+        assert again.search(np.ones((0, 4), np.float32), 3).rows.shape == (0, 3)
+        assert again.size == 0
+
+
+@KINDS
+def test_no_queries(name: str, small: Sample) -> None:
+    assert built(name, small.vectors).search(np.zeros((0, 24), np.float32), 3).rows.shape == (0, 3)
+
+
+@KINDS
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(name: str, value: float, small: Sample) -> None:
+    index = built(name, small.vectors)
+    bad = small.vectors.copy()
+    bad[650, 3] = value
+    with pytest.raises(Invalid, match="not finite"):
+        built(name, bad)
+    with pytest.raises(Invalid, match="not finite"):
+        index.search(bad[640:660], 3)
+
+
+@KINDS
+def test_wrong_shapes_are_refused(name: str, small: Sample) -> None:
+    index = built(name, small.vectors)
+    with pytest.raises(Invalid, match=r"\(n, 24\)"):
+        index.search(small.queries[:, :23], 3)
+    with pytest.raises(Invalid, match=r"\(n, 24\)"):
+        index.search(small.queries[0], 3)
+    with pytest.raises(Invalid, match=r"\(n, 23\)"):
+        vector_index.build(name, [small.vectors], 700, 23)
+    with pytest.raises(Invalid, match=r"\(700,\) bool"):
+        index.search(small.queries, 3, allowed=np.ones(699, np.bool_))
+    with pytest.raises(Invalid, match="k must be"):
+        index.search(small.queries, 0)
+
+
+@KINDS
+@pytest.mark.parametrize("size", [699, 701])
+def test_vectors_that_do_not_add_up_are_refused(name: str, size: int, small: Sample) -> None:
+    with pytest.raises(Invalid, match=str(size)):
+        vector_index.build(name, np.array_split(small.vectors, 3), size, 24)
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(Invalid, match="flat_f32"):
+        vector_index.build("hnsw", [], 0, 4)
+    with pytest.raises(Invalid, match="flat_f32"):
+        vector_index.load("hnsw", b"")
