@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clustered_vectors import Sample, clustered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import app.vector_index as vector_index
 from app.errors import Damaged
-from tests.vector_index.conftest import Sample, clustered
 
 KINDS = pytest.mark.parametrize("name", vector_index.NAMES)
 

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from clustered_vectors import Sample
 
 import app.vector_index as vector_index
 from app.errors import Invalid
 from app.types import F32, I64, Mask
 from app.vector_index import VectorIndex
-from tests.vector_index.conftest import Sample
 
 KINDS = pytest.mark.parametrize("name", vector_index.NAMES)
 EVERYTHING = 1e9  # breadth at which an approximate index reads all of its lists

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from clustered_vectors import Sample, clustered
 
 import app.vector_index as vector_index
 from app.types import Mask
 from app.vector_index import VectorIndex
-from tests.vector_index.conftest import Sample, clustered
 
 
 @pytest.fixture(scope="module")
