@@ -163,9 +163,7 @@ class _Parser:
             raise Invalid.at(at, f"a filter has at most {MAX_DEPTH} levels")
         if not isinstance(value, dict) or len(value) != 1:
             came = f"{len(value)} keys" if isinstance(value, dict) else _name(value)
-            raise Invalid.at(
-                at, f"expected an object with exactly one key, a field or and, or, not; got {came}"
-            )
+            raise Invalid.at(at, f"expected an object with exactly one key, a field or and, or, not; got {came}")
         ((key, body),) = value.items()
         here = f"{at}/{_escape(key)}"
         if key in ("and", "or"):
@@ -185,9 +183,7 @@ class _Parser:
             raise Invalid.at(at, f"a filter has at most {MAX_CONDITIONS:,} conditions")
         if not isinstance(body, dict) or len(body) != 1:
             came = f"{len(body)} keys" if isinstance(body, dict) else _name(body)
-            raise Invalid.at(
-                at, f"expected an object with one operator of {', '.join(_OPERATORS)}; got {came}"
-            )
+            raise Invalid.at(at, f"expected an object with one operator of {', '.join(_OPERATORS)}; got {came}")
         ((op, operand),) = body.items()
         here = f"{at}/{_escape(op)}"
         if op == "exists":
@@ -200,9 +196,7 @@ class _Parser:
             values = tuple(_scalar(item, f"{here}/{i}") for i, item in enumerate(operand))
             self.conditions += len(values)
             if self.conditions > MAX_CONDITIONS:
-                raise Invalid.at(
-                    here, f"a filter has at most {MAX_CONDITIONS:,} conditions and listed values"
-                )
+                raise Invalid.at(here, f"a filter has at most {MAX_CONDITIONS:,} conditions and listed values")
             return Condition(field, "in", values)
         if op not in _OPERATORS:
             raise Invalid.at(here, f"unknown operator {op!r}; expected one of {', '.join(_OPERATORS)}")

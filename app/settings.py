@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     indexes: Path = Path("indexes")
     """The folder of the collections. One server a folder."""
     hosts: list[str] = []
-    """Host names, beside loopback's, that a request's Host header may carry (JSON list): guards against DNS rebinding."""
+    """Host names, beside loopback's, that a Host header may carry (JSON list): guards against DNS rebinding."""
     models: dict[ModelName, ModelSettings] = {}
     """Encoders by name (JSON object), beside `builtin`; requests name these, never a path."""
     max_body_bytes: Annotated[int, Field(ge=1_024)] = 64 * 2**20

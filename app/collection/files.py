@@ -15,7 +15,7 @@ import io
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,50 +75,80 @@ class FileRecord:
         return cls(value["size"], tuple(value["crc32"]))
 
 
-def write_file(path: Path, parts: Iterable[Any]) -> FileRecord:
-    """Writes and fsyncs a new file from buffers. The folder's entry is durable only after ``sync_folder``."""
-    size, checksums, current, filled = 0, [], 0, 0
-    with path.open("xb") as file:
-        for part in parts:
-            view = memoryview(part).cast("B")
-            file.write(view)
-            size += len(view)
-            while len(view):
-                piece = view[: BLOCK - filled]
-                current, filled, view = zlib.crc32(piece, current), filled + len(piece), view[len(piece) :]
-                if filled == BLOCK:
-                    checksums.append(current)
-                    current, filled = 0, 0
-        file.flush()
-        os.fsync(file.fileno())
-    if filled:
-        checksums.append(current)
-    return FileRecord(size, tuple(checksums))
+class FileWriter:
+    """Writes a new file and its checksums; ``finish`` makes it durable but for its name (see ``sync_folder``)."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("xb")
+        self._size = 0
+        self._checksums: list[int] = []
+        self._current, self._filled = 0, 0
+
+    def write(self, content: Any) -> None:
+        """Appends a buffer: bytes, or a contiguous array."""
+        view = memoryview(content).cast("B")
+        self._file.write(view)
+        self._size += len(view)
+        while len(view):
+            piece, view = view[: BLOCK - self._filled], view[BLOCK - self._filled :]
+            self._current, self._filled = zlib.crc32(piece, self._current), self._filled + len(piece)
+            if self._filled == BLOCK:
+                self._checksums.append(self._current)
+                self._current, self._filled = 0, 0
+
+    def finish(self) -> FileRecord:
+        """Fsyncs, closes and describes the file."""
+        with self._file as file:
+            file.flush()
+            os.fsync(file.fileno())
+        if self._filled:
+            self._checksums.append(self._current)
+            self._filled = 0
+        return FileRecord(self._size, tuple(self._checksums))
+
+    def close(self) -> None:
+        """Gives the file up; safe after ``finish``."""
+        self._file.close()
 
 
-def npy_parts(dtype: Any, shape: tuple[int, ...], chunks: Iterable[NDArray[Any]]) -> Iterator[Any]:
-    """The bytes of an ``.npy`` file whose rows come in chunks; they must add up to ``shape``."""
-    dtype = np.dtype(dtype)
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header,
-        {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape},
-    )
-    yield header.getvalue()
-    rows = 0
-    for chunk in chunks:
-        if chunk.shape[1:] != shape[1:] or chunk.dtype != dtype:
-            raise ValueError(f"expected rows of {shape[1:]} {dtype}, got {chunk.shape[1:]} {chunk.dtype}")
-        rows += len(chunk)
+class ArrayWriter:
+    """Writes one ``.npy`` file whose rows come in chunks and add up to ``shape``."""
+
+    def __init__(self, path: Path, dtype: Any, shape: tuple[int, ...]) -> None:
+        self.dtype, self.shape = np.dtype(dtype), shape
+        self._rows = 0
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
+        )
+        self._file = FileWriter(path)
+        self._file.write(header.getvalue())
+
+    def write(self, chunk: NDArray[Any]) -> None:
+        if chunk.shape[1:] != self.shape[1:] or chunk.dtype != self.dtype:
+            came = f"{chunk.shape[1:]} {chunk.dtype}"
+            raise ValueError(f"expected rows of {self.shape[1:]} {self.dtype}, got {came}")
+        self._rows += len(chunk)
         if chunk.size:
-            yield np.ascontiguousarray(chunk)
-    if rows != shape[0]:
-        raise ValueError(f"expected {shape[0]} rows, got {rows}")
+            self._file.write(np.ascontiguousarray(chunk))
+
+    def finish(self) -> FileRecord:
+        if self._rows != self.shape[0]:
+            raise ValueError(f"expected {self.shape[0]} rows, got {self._rows}")
+        return self._file.finish()
+
+    def close(self) -> None:
+        self._file.close()
 
 
-def write_array(path: Path, array: NDArray[Any]) -> FileRecord:
-    """One array as an ``.npy`` file."""
-    return write_file(path, npy_parts(array.dtype, array.shape, [array]))
+def write_file(path: Path, content: Any) -> FileRecord:
+    """Writes and fsyncs a new file from one buffer."""
+    writer = FileWriter(path)
+    try:
+        writer.write(content)
+        return writer.finish()
+    finally:
+        writer.close()
 
 
 def damaged(path: Path, what: str) -> Damaged:
@@ -186,10 +216,19 @@ class MappedArray:
         """Every row, a view of checked bytes. Raises Damaged."""
         return self.rows(0, len(self._array))
 
+    def ranges(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[Any]:
+        """The whole array, of which only the rows in the given ranges are checked. Raises Damaged."""
+        if not self._checked.all():
+            first = (self._header + starts * self._row_bytes) // BLOCK
+            last = -(-(self._header + stops * self._row_bytes) // BLOCK)
+            for start, stop in zip(first.tolist(), last.tolist(), strict=True):
+                self._check(start, stop)
+        return self._array
+
     def _check(self, first: int, last: int) -> None:
         # Two threads may check one block at once: the same answer twice, and no lock on the way of every read.
         for number in np.flatnonzero(~self._checked[first:last]) + first:
-            block = self._bytes[number * BLOCK : (number + 1) * BLOCK]
+            block = memoryview(self._bytes.data)[number * BLOCK : (number + 1) * BLOCK]
             if zlib.crc32(block) != self._record.checksums[number]:
                 raise damaged(self.path, f"the checksum of block {number} differs")
             self._checked[number] = True

@@ -1,0 +1,353 @@
+"""The collections of one folder: found, opened, created, deleted; damaged ones kept apart while the others serve."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal
+from uuid import uuid4
+
+from app.collection import chunks, database
+from app.collection.collection import SEGMENTS, Collection, Resources
+from app.collection.files import room, sync_folder
+from app.collection.first_stage import FirstStage
+from app.collection.lock import FileLock
+from app.collection.maintenance import Maintenance
+from app.collection.snapshot import Generation
+from app.collection.spec import NAME, CollectionSpec, fingerprint_to_json
+from app.collection.tasks import Handler, Task, Tasks
+from app.encoders.registry import Encoders
+from app.errors import Conflict, Invalid, NotFound, SheafError, StoreError
+from app.settings import Settings
+from app.types import Kind, Precision, Similarity
+from app.workers import Workers
+
+log = logging.getLogger(__name__)
+
+SERVER_LOCK: Final = ".server.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """A collection as it stands. documents: what a search finds now; tail: of these, not yet in a generation. bytes: on
+    disk. read_only: why it takes no writes from here. error: what is wrong with it."""
+
+    name: str
+    model: str | None
+    kind: Kind
+    dim: int
+    similarity: Similarity
+    precision: Precision
+    keep_vectors: bool
+    documents: int
+    passages: int
+    bytes: int
+    generation: int
+    tail: int
+    read_only: str | None
+    state: Literal["ready", "quarantined"]
+    error: str | None
+
+
+@dataclass(slots=True)
+class _Open:
+    collection: Collection
+    tasks: Tasks
+    maintenance: Maintenance | None = None
+
+    def stop(self) -> None:
+        self.tasks.stop()
+        if self.maintenance is not None:
+            self.maintenance.stop()
+
+    def close(self) -> None:
+        self.stop()
+        self.collection.close()
+
+
+class Catalogue:
+    """Safe from any thread. A script opens what it names; a server calls ``serve``, which opens all."""
+
+    def __init__(
+        self,
+        folder: Path,
+        encoders: Encoders,
+        settings: Settings,
+        handlers: Mapping[str, Handler] | None = None,
+    ) -> None:
+        """handlers: what runs each kind of task, in a server; without them tasks are kept for a server to run."""
+        self.folder, self.encoders, self.settings = folder, encoders, settings
+        self._handlers = dict(handlers or {})
+        self._resources = Resources(settings, encoders, Workers(settings.threads))
+        self._server = FileLock(folder / SERVER_LOCK)
+        self._lock = threading.RLock()
+        self._open: dict[str, _Open] = {}
+        self._quarantined: dict[str, StoreError] = {}
+        self.ready = False
+        with room():
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Catalogue:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def serve(self, url: str) -> None:
+        """Takes the folder for one server, removes what a stopped one left, and opens every collection.
+
+        A damaged collection is quarantined. Raises Conflict where another server has the folder.
+        """
+        if not self._server.acquire(url):
+            raise Conflict(
+                f"the folder {self.folder} is served by another server, at {self._server.note()}: stop it, or set "
+                "SHEAF_INDEXES to another folder",
+                code="folder_busy",
+            )
+        for path in [*self.folder.glob(".creating-*"), *self.folder.glob(".deleted-*")]:
+            shutil.rmtree(path)
+        for name in self._names():
+            try:
+                self.get(name)
+            except StoreError as error:
+                log.error("collection %s is quarantined: %s", name, error)
+        self.ready = True
+
+    def close(self) -> None:
+        """Interrupts tasks and background work, which go on at the next start, and frees every lock."""
+        with self._lock:
+            self.ready = False
+            for opened in self._open.values():
+                opened.close()
+            self._open.clear()
+            self._server.release()
+        self._resources.workers.close()
+
+    def create(
+        self,
+        name: str,
+        *,
+        model: str | None,
+        kind: Kind,
+        dim: int | None = None,
+        similarity: Similarity = "cosine",
+        keep_vectors: bool = True,
+        precision: Precision | None = None,
+    ) -> Collection:
+        """A new, empty collection, durable when this returns.
+
+        dim: required without a model, else the model's. Raises Conflict (the name is taken), Invalid, EncoderError.
+        """
+        meta: dict[str, Any] = {}
+        if model is None:
+            if dim is None:
+                raise Invalid.at("/encoder/dim", "expected the dimensions of the vectors that you will bring")
+        else:
+            if kind not in self._kinds(model):
+                raise Invalid.at("/encoder/kind", f"the model {model!r} makes {', '.join(self._kinds(model))} vectors")
+            encoder = self.encoders.get(model, kind)
+            if dim not in (None, encoder.dim):
+                raise Invalid.at("/encoder/dim", f"the model {model!r} has {encoder.dim} dimensions, got {dim}")
+            dim = encoder.dim
+            meta["fingerprint"] = fingerprint_to_json(encoder.fingerprint)
+        if precision is None:
+            precision = "float32" if similarity == "inner_product" else "float16"
+        spec = CollectionSpec(name, model, kind, dim, similarity, keep_vectors, precision)
+        meta["spec"] = spec.to_json()
+        meta["first_stage"] = FirstStage.default(spec).to_json()
+        meta["generation"] = Generation(0).to_json()
+        with self._lock:
+            self._make(name, meta)
+            return self.get(name)
+
+    def get(self, name: str) -> Collection:
+        """Raises NotFound, or Damaged for one that is quarantined."""
+        return self._find(name).collection
+
+    def describe(self, name: str) -> CollectionInfo:
+        """Raises NotFound."""
+        try:
+            opened = self._find(name)
+        except StoreError as error:
+            return _quarantined_info(name, error)
+        collection, spec = opened.collection, opened.collection.spec
+        now = collection.published
+        failure = opened.maintenance.error if opened.maintenance is not None else None
+        return CollectionInfo(
+            name,
+            spec.model,
+            spec.kind,
+            spec.dim,
+            spec.similarity,
+            spec.precision,
+            spec.keep_vectors,
+            now.live,
+            now.live,
+            collection.nbytes,
+            now.generation.number,
+            int(now.tail.alive.sum()),
+            None if collection.is_writer else f"another process writes it{self._busy()}",
+            "ready",
+            None if failure is None else failure.message,
+        )
+
+    def describe_all(self) -> list[CollectionInfo]:
+        """By name, the quarantined ones too."""
+        return [self.describe(name) for name in self._names()]
+
+    def delete(self, name: str) -> None:
+        """Raises NotFound, Conflict. A quarantined collection can be deleted too."""
+        with self._lock:
+            if name not in self._names():
+                raise _unknown(name)
+            opened = self._open.pop(name, None)
+            self._quarantined.pop(name, None)
+            if opened is not None:
+                opened.collection.require_writer()
+                opened.stop()
+            lock = FileLock(self.folder / name / "writer.lock")
+            if opened is None and not lock.acquire():
+                raise Conflict(f"another process writes collection {name}", code="collection_busy")
+            gone = self.folder / f".deleted-{name}-{uuid4().hex}"
+            os.rename(self.folder / name, gone)  # noqa: PTH104
+            sync_folder(self.folder)
+            if opened is not None:
+                opened.collection.close()
+            lock.release()
+            shutil.rmtree(gone)
+
+    def quarantined(self) -> dict[str, str]:
+        """Names and reasons."""
+        return {name: error.message for name, error in sorted(self._quarantined.items())}
+
+    def quarantine(self, name: str, error: StoreError) -> None:
+        """Takes a collection out of service, after a read found damage."""
+        with self._lock:
+            opened = self._open.pop(name, None)
+            self._quarantined[name] = error
+        log.error("collection %s is quarantined: %s", name, error)
+        if opened is not None:
+            opened.close()
+
+    def tasks(self, name: str) -> Tasks:
+        """The tasks of a collection. Raises NotFound, Damaged."""
+        return self._find(name).tasks
+
+    def list_tasks(self) -> list[Task]:
+        """Of every collection, the newest first."""
+        found = [task for name in self._names() if name in self._open for task in self._open[name].tasks.all()]
+        return sorted(found, key=lambda task: task.created, reverse=True)
+
+    def task(self, identifier: str, errors_after: int = -1) -> Task:
+        """Raises NotFound."""
+        return self._owner(identifier).get(identifier, errors_after)
+
+    def cancel_task(self, identifier: str) -> Task:
+        """Raises NotFound."""
+        return self._owner(identifier).cancel(identifier)
+
+    def begin_rebuild(self, name: str) -> Task:
+        """Accepts a rebuild, also of a quarantined collection whose document store is whole."""
+        with self._lock:
+            if name in self._quarantined:
+                self._start(name, salvage=True)
+        tasks = self.tasks(name)
+        tasks.collection.require_writer()
+        return tasks.submit("rebuild", {})
+
+    def _owner(self, identifier: str) -> Tasks:
+        for opened in list(self._open.values()):
+            try:
+                opened.tasks.get(identifier)
+            except NotFound:
+                continue
+            return opened.tasks
+        raise NotFound(f"there is no task {identifier!r}", code="task_not_found")
+
+    def _find(self, name: str) -> _Open:
+        opened = self._open.get(name)
+        if opened is not None:
+            return opened
+        with self._lock:
+            if name in self._open:
+                return self._open[name]
+            if name in self._quarantined:
+                raise self._quarantined[name]
+            if name not in self._names():
+                raise _unknown(name)
+            return self._start(name)
+
+    def _start(self, name: str, *, salvage: bool = False) -> _Open:
+        with ExitStack() as undo:
+            try:
+                collection = Collection(self.folder / name, self._resources, self._busy, salvage=salvage)
+            except StoreError as error:
+                self._quarantined[name] = error
+                raise
+            undo.callback(collection.close)
+            tasks = Tasks(collection, self._handlers)
+            opened = _Open(collection, tasks)
+            if self._handlers:
+                tasks.start()
+                opened.maintenance = Maintenance(collection)
+                opened.maintenance.start()
+            undo.pop_all()
+        self._quarantined.pop(name, None)
+        self._open[name] = opened
+        return opened
+
+    def _make(self, name: str, meta: dict[str, Any]) -> None:
+        temporary = self.folder / f".creating-{name}-{uuid4().hex}"
+        try:
+            with room():
+                for folder in (temporary, temporary / SEGMENTS, temporary / chunks.FOLDER):
+                    folder.mkdir()
+                database.Database.create(temporary, name, meta)
+                sync_folder(temporary)
+                # rename(2) refuses a folder that is not empty: the one atomic test of whether the name is free.
+                os.rename(temporary, self.folder / name)  # noqa: PTH104
+                sync_folder(self.folder)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if (self.folder / name).exists():
+                raise Conflict(f"the name {name!r} is taken", code="collection_exists") from error
+            raise
+        except SheafError:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+    def _names(self) -> list[str]:
+        """Folders that hold a collection, by name."""
+        return sorted(
+            path.name for path in self.folder.iterdir() if NAME.fullmatch(path.name) and (path / database.FILE).exists()
+        )
+
+    def _kinds(self, model: str) -> tuple[Kind, ...]:
+        try:
+            return self.encoders.kinds(model)
+        except Invalid as error:
+            raise Invalid.at("/encoder/model", error.message) from None
+
+    def _busy(self) -> str:
+        url = "" if self._server.held else self._server.note()
+        return f" (the server at {url})" if url else ""
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"there is no collection {name!r}", code="collection_not_found")
+
+
+def _quarantined_info(name: str, error: StoreError) -> CollectionInfo:
+    return CollectionInfo(
+        name, None, "multi_vector", 0, "cosine", "float16", True, 0, 0, 0, 0, 0, error.message, "quarantined",
+        error.message,
+    )  # fmt: skip

@@ -1,0 +1,48 @@
+"""Which vectors find the candidates of a collection, and how many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from app.collection.spec import CollectionSpec
+from app.encodings import encoding_from_json
+from app.encodings.muvera import Muvera, MuveraParameters
+from app.encodings.protocol import Encoding
+
+Source: TypeAlias = Literal["fde", "pooled"]
+
+WIDTH: Final = 200
+"""Candidates of a search that names no width; see ARCHITECTURE.md for the measurement behind it."""
+
+PARAMETERS: Final = MuveraParameters(
+    repetitions=20, hyperplanes=5, projection=16, fill=False, final_projection=2_048, seed=0
+)
+"""The default encoding; see ARCHITECTURE.md for the measurement behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStage:
+    """sources: whose candidate lists are interleaved. encoding: makes the FDEs, if `fde` is a source. width: passages
+    that are rescored unless the query says otherwise.
+    """
+
+    sources: tuple[Source, ...]
+    encoding: Encoding | None
+    width: int
+
+    @classmethod
+    def default(cls, spec: CollectionSpec) -> FirstStage:
+        """A dense collection has only its vectors; a multi-vector one takes FDEs and pooled vectors in turn."""
+        if spec.kind == "dense":
+            return cls(("pooled",), None, WIDTH)
+        return cls(("fde", "pooled"), Muvera(spec.dim, PARAMETERS), WIDTH)
+
+    def to_json(self) -> dict[str, Any]:
+        encoding = None if self.encoding is None else self.encoding.to_json()
+        return {"sources": list(self.sources), "encoding": encoding, "width": self.width}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> FirstStage:
+        encoding = None if value["encoding"] is None else encoding_from_json(value["encoding"])
+        return cls(tuple(value["sources"]), encoding, value["width"])

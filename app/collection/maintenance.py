@@ -1,0 +1,83 @@
+"""The background of one collection: the tail is sealed when it is large, segments are merged when they are many."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from app.collection.collection import Collection
+from app.collection.sealing import merge, seal
+from app.errors import Damaged, SheafError, StorageFull
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 30.0
+"""How long to wait after the disk was full."""
+
+
+class _Stopped(Exception):
+    pass
+
+
+def seal_due(collection: Collection) -> bool:
+    """Whether the tail has reached its bound."""
+    settings, now = collection.resources.settings, collection.published
+    return now.tail.part.size >= settings.seal_documents or now.growing.nbytes >= settings.seal_bytes
+
+
+class Maintenance:
+    """One thread. ``error`` is what stopped its last attempt, for the collection's description."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"index-{collection.name}", daemon=True)
+        self.error: SheafError | None = None
+
+    def start(self) -> None:
+        self._collection.on_write = self._written
+        self._wake.set()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Gives up what it makes, which nothing names yet, and waits for the thread."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+
+    def _written(self) -> None:
+        if seal_due(self._collection):
+            self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            try:
+                while not self._stopping.is_set() and self._step():
+                    pass
+                self.error = None
+            except _Stopped:
+                return
+            except StorageFull as error:
+                log.warning("collection %s: %s", self._collection.name, error)
+                self.error = error
+                self._stopping.wait(RETRY_S)
+                self._wake.set()
+            except Damaged as error:
+                log.error("collection %s: %s", self._collection.name, error)
+                self.error = error
+                return
+            except SheafError as error:
+                log.warning("collection %s: %s", self._collection.name, error)
+                self.error = error
+
+    def _step(self) -> bool:
+        if seal_due(self._collection):
+            return seal(self._collection, self._check)
+        return merge(self._collection, self._check)
+
+    def _check(self) -> None:
+        if self._stopping.is_set():
+            raise _Stopped

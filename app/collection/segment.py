@@ -1,0 +1,316 @@
+"""A segment: an immutable folder of files with the vectors, columns and indexes of a run of documents.
+
+Written whole into a new folder, fsynced, and only then named by a transaction of the database; a folder that no
+manifest names is deleted at start. Never changed afterwards: documents that die are masked by the snapshot, and their
+rows go when the segment is merged. indexes/README.md specifies the files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app import vector_index
+from app.collection.columns import Columns
+from app.collection.files import (
+    ArrayWriter,
+    FileRecord,
+    MappedArray,
+    damaged,
+    load_array,
+    read_verified,
+    room,
+    sync_folder,
+    write_file,
+)
+from app.collection.first_stage import FirstStage, Source
+from app.collection.passages import Passages
+from app.collection.spec import FORMAT, CollectionSpec
+from app.errors import FormatTooNew
+from app.filters import Filter
+from app.types import F32, I64, Mask, Metadata, TokenVectors
+from app.vector_index.protocol import Candidates, VectorIndex
+
+MANIFEST: Final = "manifest.json"
+CHUNK: Final = 2_048
+"""Rows read at a time while an index is built."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRecord:
+    """How the database names a segment: its folder, its rows, and the CRC-32 of its manifest."""
+
+    name: str
+    passages: int
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a segment will hold, known before the first row is written. tokens and raw: vectors in all."""
+
+    passages: int
+    tokens: int
+    raw: int
+
+
+Batch = tuple[I64, list[Metadata], Passages]
+"""Sequence numbers ascending over all batches, with metadata and vectors."""
+
+
+def write_segment(
+    folder: Path, spec: CollectionSpec, stage: FirstStage, totals: Totals, batches: Iterable[Batch]
+) -> SegmentRecord:
+    """A new segment in ``folder``, which must not exist; durable when this returns. Memory is a batch and an index.
+
+    Raises StorageFull; nothing is left then.
+    """
+    with room():
+        try:
+            folder.mkdir()
+            record = _write(folder, spec, stage, totals, batches)
+            sync_folder(folder)
+            sync_folder(folder.parent)
+            return record
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _write(
+    folder: Path, spec: CollectionSpec, stage: FirstStage, totals: Totals, batches: Iterable[Batch]
+) -> SegmentRecord:
+    n, dim = totals.passages, spec.dim
+    shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
+        "seqs": (np.int64, (n,)),
+        "pooled": (np.float32, (n, dim)),
+        "norms": (np.float32, (n,)),
+    }
+    if spec.kind == "multi_vector":
+        shapes["offsets"] = (np.int64, (n + 1,))
+        shapes["tokens"] = (spec.precision, (totals.tokens, dim))
+    if stage.encoding is not None:
+        shapes["encoded"] = (spec.precision, (n, stage.encoding.encoded_dim))
+    if spec.keeps_raw:
+        shapes["raw_offsets"] = (np.int64, (n + 1,))
+        shapes["raw"] = (np.float32, (totals.raw, dim))
+    files: dict[str, FileRecord] = {}
+    metadata: list[Metadata] = []
+    with ExitStack() as stack:
+        out = {name: ArrayWriter(folder / f"{name}.npy", *shape) for name, shape in shapes.items()}
+        for writer in out.values():
+            stack.callback(writer.close)
+        ends: dict[str, int] = {name: 0 for name in ("offsets", "raw_offsets") if name in out}
+        for name in ends:
+            out[name].write(np.zeros(1, np.int64))
+        for seqs, rows, passages in batches:
+            metadata.extend(rows)
+            out["seqs"].write(seqs)
+            out["pooled"].write(passages.pooled)
+            out["norms"].write(passages.norms)
+            if stage.encoding is not None:
+                assert passages.encoded is not None
+                out["encoded"].write(passages.encoded.astype(spec.precision))
+            for values, offsets, ragged in (
+                ("tokens", "offsets", passages.tokens),
+                ("raw", "raw_offsets", passages.raw),
+            ):
+                if values in out:
+                    assert ragged is not None
+                    out[values].write(ragged.values)
+                    out[offsets].write(ragged.offsets[1:] + ends[offsets])
+                    ends[offsets] += int(ragged.offsets[-1])
+        for name, writer in out.items():
+            files[f"{name}.npy"] = writer.finish()
+    files["columns.npz"] = write_file(folder / "columns.npz", Columns.build(metadata).to_bytes())
+    indexes: dict[str, str] = {}
+    for source in stage.sources:
+        array = MappedArray(folder / f"{_VECTORS[source]}.npy", files[f"{_VECTORS[source]}.npy"])
+        kind = vector_index.choose(n, array.shape[1])
+        if spec.similarity == "inner_product" and not _fits_float16(array):
+            kind = "flat_f32"
+        built = vector_index.build(kind, _chunks(array), n, array.shape[1])
+        indexes[source] = built.name
+        files[f"{source}.index"] = write_file(folder / f"{source}.index", built.to_bytes())
+    manifest = {
+        "format": FORMAT,
+        "passages": n,
+        "first_stage": stage.to_json(),
+        "indexes": indexes,
+        "files": {name: record.to_json() for name, record in files.items()},
+    }
+    content = json.dumps(manifest, indent=1).encode()
+    write_file(folder / MANIFEST, content)
+    return SegmentRecord(folder.name, n, zlib.crc32(content))
+
+
+_VECTORS: Final[dict[Source, str]] = {"fde": "encoded", "pooled": "pooled"}
+
+
+def _fits_float16(array: MappedArray) -> bool:
+    """Whether an index may hold the vectors in half precision without overflow."""
+    largest = np.finfo(np.float16).max
+    return all(np.abs(chunk).max(initial=0) < largest for chunk in _chunks(array))
+
+
+def _chunks(array: MappedArray) -> Iterator[F32]:
+    size = array.shape[0]
+    return (
+        array.rows(start, min(start + CHUNK, size)).astype(np.float32, copy=False) for start in range(0, size, CHUNK)
+    )
+
+
+class Segment:
+    """A sealed part. ``open_all`` reads and checks small arrays, columns and indexes, and maps the vectors."""
+
+    def __init__(self, folder: Path, record: SegmentRecord) -> None:
+        """Reads the manifest alone; each file is opened at first use. Raises Damaged, FormatTooNew."""
+        self.folder, self.record = folder, record
+        try:
+            content = (folder / MANIFEST).read_bytes()
+        except FileNotFoundError:
+            raise damaged(folder / MANIFEST, "the file is missing") from None
+        if zlib.crc32(content) != record.crc:
+            raise damaged(folder / MANIFEST, "its checksum differs")
+        manifest = json.loads(content)
+        if manifest["format"] > FORMAT:
+            raise FormatTooNew(
+                f"segment {folder.name} has format {manifest['format']}, this Sheaf reads up to {FORMAT}"
+            )
+        self._files = {name: FileRecord.from_json(value) for name, value in manifest["files"].items()}
+        self._kinds: dict[str, str] = manifest["indexes"]
+        self.size: int = manifest["passages"]
+
+    @classmethod
+    def open_all(cls, folder: Path, record: SegmentRecord) -> Segment:
+        """Ready to be searched: every file is there and has its size, and all but the vectors is checked."""
+        segment = cls(folder, record)
+        _ = segment.seqs, segment.norms, segment._columns, segment._pooled, segment._indexes
+        _ = segment._offsets, segment._tokens, segment._encoded, segment._raw_offsets, segment._raw
+        return segment
+
+    @cached_property
+    def seqs(self) -> I64:
+        return self._load("seqs")
+
+    @cached_property
+    def norms(self) -> F32:
+        return self._load("norms")
+
+    @cached_property
+    def _columns(self) -> Columns:
+        return Columns.from_bytes(read_verified(self.folder / "columns.npz", self._files["columns.npz"]))
+
+    @cached_property
+    def _pooled(self) -> MappedArray:
+        return self._map("pooled")
+
+    @cached_property
+    def _offsets(self) -> I64 | None:
+        return self._load("offsets") if "offsets.npy" in self._files else None
+
+    @cached_property
+    def _tokens(self) -> MappedArray | None:
+        return self._map("tokens") if "tokens.npy" in self._files else None
+
+    @cached_property
+    def _encoded(self) -> MappedArray | None:
+        return self._map("encoded") if "encoded.npy" in self._files else None
+
+    @cached_property
+    def _raw_offsets(self) -> I64 | None:
+        return self._load("raw_offsets") if "raw_offsets.npy" in self._files else None
+
+    @cached_property
+    def _raw(self) -> MappedArray | None:
+        return self._map("raw") if "raw.npy" in self._files else None
+
+    @cached_property
+    def _indexes(self) -> dict[str, VectorIndex]:
+        found = {}
+        for source, kind in self._kinds.items():
+            name = f"{source}.index"
+            dim = (self._pooled if source == "pooled" else self._map("encoded")).shape[1]
+            content = read_verified(self.folder / name, self._files[name])
+            found[source] = vector_index.load(kind, content, size=self.size, dim=dim)
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """On disk, the cold files of callers' vectors included."""
+        return sum(record.size for record in self._files.values())
+
+    def select(self, condition: Filter) -> Mask:
+        return self._columns.select(condition)
+
+    def nearest(self, source: Source, query: F32, k: int, allowed: Mask) -> Candidates:
+        found = self._indexes[source].search(query[None], k, allowed=None if allowed.all() else allowed)
+        keep = found.rows[0] >= 0
+        return Candidates(found.rows[0][keep], found.scores[0][keep])
+
+    def pooled(self, start: int, stop: int) -> F32:
+        return self._pooled.rows(start, stop)
+
+    def pooled_of(self, rows: I64) -> F32:
+        return self._pooled.ranges(rows, rows + 1)[rows]
+
+    def tokens(self, start: int, stop: int) -> TokenVectors:
+        assert self._tokens is not None
+        assert self._offsets is not None
+        first, last = int(self._offsets[start]), int(self._offsets[stop])
+        return TokenVectors(self._tokens.rows(first, last), self._offsets[start : stop + 1] - first)
+
+    def tokens_of(self, rows: I64) -> TokenVectors:
+        assert self._tokens is not None
+        assert self._offsets is not None
+        return TokenVectors(self._tokens.ranges(self._offsets[rows], self._offsets[rows + 1]), self._offsets)
+
+    def metadata(self, rows: I64) -> None:
+        return None
+
+    def passages(self, rows: I64) -> Passages:
+        return Passages(
+            self.pooled_of(rows),
+            None if self._tokens is None else self.tokens_of(rows).take(rows),
+            self.norms[rows],
+            None if self._encoded is None else self._encoded.ranges(rows, rows + 1)[rows].astype(np.float32),
+            self.raw_of(rows),
+        )
+
+    def raw_counts(self, rows: I64) -> I64:
+        """Callers' vectors that are kept of each row."""
+        return np.zeros(len(rows), np.int64) if self._raw_offsets is None else np.diff(self._raw_offsets)[rows]
+
+    def token_counts(self, rows: I64) -> I64:
+        """Token vectors of each row."""
+        return np.zeros(len(rows), np.int64) if self._offsets is None else np.diff(self._offsets)[rows]
+
+    def delete(self) -> None:
+        """Removes the folder's name first, so that a stop in the middle leaves nothing that looks like a segment."""
+        gone = self.folder.with_name(f"{self.folder.name}.gone")
+        os.rename(self.folder, gone)  # noqa: PTH104
+        shutil.rmtree(gone)
+
+    def raw_of(self, rows: I64) -> TokenVectors | None:
+        """Callers' vectors of the named rows as they came, a copy; None where none are kept."""
+        if self._raw is None or self._raw_offsets is None:
+            return None
+        values = self._raw.ranges(self._raw_offsets[rows], self._raw_offsets[rows + 1])
+        return TokenVectors(values, self._raw_offsets).take(rows)
+
+    def _load(self, name: str) -> NDArray[Any]:
+        return load_array(self.folder / f"{name}.npy", self._files[f"{name}.npy"])
+
+    def _map(self, name: str) -> MappedArray:
+        return MappedArray(self.folder / f"{name}.npy", self._files[f"{name}.npy"])

@@ -1,0 +1,269 @@
+"""Durable tasks: what was accepted with 202 and is followed until it is done, across restarts.
+
+A task is a row in its collection's database. One thread a collection runs them, in the order in which they came; a
+task that a stop interrupted goes on at the next start from where its last transaction left it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, TypeAlias
+from uuid import uuid4
+
+from app.collection.collection import Collection
+from app.errors import NotFound, SheafError
+
+log = logging.getLogger(__name__)
+
+State: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
+LISTED: Final = 1_000
+"""Errors shown at once."""
+KEPT: Final = 1_000
+"""Ended tasks that a collection remembers."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskError:
+    """What was wrong with one line; line 0 is the task as a whole."""
+
+    line: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as it stands. done and total count lines (import) or documents (rebuild); rate is per second."""
+
+    id: str
+    collection: str
+    kind: str
+    state: State = "queued"
+    phase: str = "queued"
+    done: int = 0
+    total: int | None = None
+    params: Mapping[str, Any] | None = None
+    created: str = ""
+    finished: str | None = None
+    errors_total: int = 0
+    errors: tuple[TaskError, ...] = ()
+    rate: float = 0.0
+    eta_s: float | None = None
+
+
+class Cancelled(Exception):
+    """The task was asked to stop for good."""
+
+
+class Failed(Exception):
+    """The task has listed what was wrong, and ends."""
+
+
+class Stopping(Exception):
+    """The process is stopping; the task goes on at the next start."""
+
+
+class Running:
+    """A task in the hands of its handler."""
+
+    def __init__(self, tasks: Tasks, number: int, task: Task) -> None:
+        self._tasks, self._number = tasks, number
+        self.task = task
+        self._started = time.monotonic()
+        self._first = task.done
+
+    def check(self) -> None:
+        """Raises Cancelled or Stopping when the work is to end; called between batches."""
+        self._tasks.check(self.task.id)
+
+    def update(self, **changes: Any) -> None:
+        """Keeps new values durably."""
+        self._tasks.collection.record(self.noting(**changes))
+
+    def noting(self, **changes: Any) -> Callable[[sqlite3.Connection], None]:
+        """The same as part of another transaction: ``collection.write(..., also=running.noting(done=5))``."""
+        if changes.get("phase", self.task.phase) != self.task.phase:
+            self._started, self._first = time.monotonic(), changes.get("done", self.task.done)
+        changed = replace(self.task, **changes)
+        elapsed = time.monotonic() - self._started
+        rate = max(changed.done - self._first, 0) / elapsed if elapsed > 0 else 0.0
+        left = None if changed.total is None else changed.total - changed.done
+        changed = replace(changed, rate=rate, eta_s=None if left is None or not rate else left / rate)
+
+        def note(txn: sqlite3.Connection) -> None:
+            _store(txn, self._number, changed)
+            self.task = changed
+
+        return note
+
+    def fail_lines(self, errors: list[TaskError]) -> None:
+        """Lists lines that were refused, durably; a line that is listed already stays as it is."""
+
+        def note(txn: sqlite3.Connection) -> None:
+            txn.executemany(
+                "INSERT OR IGNORE INTO task_errors VALUES (?, ?, ?, ?)",
+                [(self._number, error.line, error.code, error.message) for error in errors],
+            )
+            count = txn.execute("SELECT count(*) FROM task_errors WHERE task = ?", (self._number,)).fetchone()[0]
+            self.noting(errors_total=count)(txn)
+
+        self._tasks.collection.record(note)
+
+
+Handler: TypeAlias = Callable[[Collection, Running], None]
+
+
+class Tasks:
+    """The tasks of one collection."""
+
+    def __init__(self, collection: Collection, handlers: Mapping[str, Handler]) -> None:
+        self.collection = collection
+        self._handlers = handlers
+        self._changed = threading.Condition()
+        self._cancelled: set[str] = set()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Runs what is queued, and what a stop interrupted."""
+        self._thread = threading.Thread(target=self._run, name=f"tasks-{self.collection.name}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Interrupts what runs, at its next batch, and waits for it."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def submit(self, kind: str, params: Mapping[str, Any], identifier: str | None = None) -> Task:
+        """A new task, durable when this returns."""
+        task = Task(identifier or uuid4().hex, self.collection.name, kind, params=params, created=_now())
+
+        def insert(txn: sqlite3.Connection) -> None:
+            txn.execute("INSERT INTO tasks (id, body) VALUES (?, ?)", (task.id, _body(task)))
+            old = "SELECT number FROM tasks ORDER BY number DESC LIMIT -1 OFFSET ?"
+            for (number,) in txn.execute(old, (KEPT,)).fetchall():
+                if _read(txn, number, self.collection.name).state in ENDED:
+                    txn.execute("DELETE FROM task_errors WHERE task = ?", (number,))
+                    txn.execute("DELETE FROM tasks WHERE number = ?", (number,))
+
+        self.collection.record(insert)
+        with self._changed:
+            self._changed.notify_all()
+        return task
+
+    def all(self) -> list[Task]:
+        """The newest first, without their errors."""
+        with self.collection.database.read() as connection:
+            rows = connection.execute("SELECT number FROM tasks ORDER BY number DESC").fetchall()
+            return [_read(connection, number, self.collection.name) for (number,) in rows]
+
+    def get(self, identifier: str, errors_after: int = -1) -> Task:
+        """One task, with the errors of lines after ``errors_after``, 1,000 at most. Raises NotFound."""
+        with self.collection.database.read() as connection:
+            row = connection.execute("SELECT number FROM tasks WHERE id = ?", (identifier,)).fetchone()
+            if row is None:
+                raise NotFound(f"there is no task {identifier!r}", code="task_not_found")
+            errors = connection.execute(
+                "SELECT line, code, message FROM task_errors WHERE task = ? AND line > ? ORDER BY line LIMIT ?",
+                (row[0], errors_after, LISTED),
+            ).fetchall()
+            task = _read(connection, row[0], self.collection.name)
+        return replace(task, errors=tuple(TaskError(*error) for error in errors))
+
+    def cancel(self, identifier: str) -> Task:
+        """Asks a task to stop; an ended one stays as it is. What it has applied stays applied. Raises NotFound."""
+        if self.get(identifier).state not in ENDED:
+            self.collection.require_writer()
+            with self._changed:
+                self._cancelled.add(identifier)
+            queued = self._next(identifier)
+            if queued is not None and queued[1].state == "queued":
+                self._end(Running(self, *queued), "cancelled")
+        return self.get(identifier)
+
+    def check(self, identifier: str) -> None:
+        """Raises Cancelled or Stopping."""
+        if self._stopping:
+            raise Stopping
+        if identifier in self._cancelled:
+            raise Cancelled
+
+    def _run(self) -> None:
+        while not self._stopping:
+            found = self._next()
+            if found is None:
+                with self._changed:
+                    # A task submitted since then has notified nobody: so not for ever.
+                    self._changed.wait(1.0)
+                continue
+            running = Running(self, *found)
+            try:
+                self._work(running)
+            except Stopping:
+                return
+
+    def _work(self, running: Running) -> None:
+        try:
+            running.check()
+            running.update(state="running")
+            self._handlers[running.task.kind](self.collection, running)
+        except Cancelled:
+            self._end(running, "cancelled")
+        except Failed:
+            self._end(running, "failed")
+        except SheafError as error:
+            running.fail_lines([TaskError(0, error.code, error.message)])
+            self._end(running, "failed")
+        except Stopping:
+            raise
+        except Exception as error:
+            # A fault of ours ends the task, not the thread that runs it.
+            log.exception("task %s of %s failed", running.task.id, self.collection.name)
+            running.fail_lines([TaskError(0, "internal", f"{type(error).__name__}; the log has the details")])
+            self._end(running, "failed")
+        else:
+            self._end(running, "succeeded")
+
+    def _end(self, running: Running, state: State) -> None:
+        running.update(state=state, phase="done", finished=_now(), eta_s=None)
+        with self._changed:
+            self._cancelled.discard(running.task.id)
+
+    def _next(self, identifier: str | None = None) -> tuple[int, Task] | None:
+        with self.collection.database.read() as connection:
+            for (number,) in connection.execute("SELECT number FROM tasks ORDER BY number").fetchall():
+                task = _read(connection, number, self.collection.name)
+                if task.state not in ENDED and identifier in (None, task.id):
+                    return number, task
+        return None
+
+
+def _body(task: Task) -> str:
+    body = asdict(task)
+    for derived in ("errors", "id", "collection"):
+        del body[derived]
+    return json.dumps(body)
+
+
+def _store(txn: sqlite3.Connection, number: int, task: Task) -> None:
+    txn.execute("UPDATE tasks SET body = ? WHERE number = ?", (_body(task), number))
+
+
+def _read(connection: sqlite3.Connection, number: int, collection: str) -> Task:
+    identifier, body = connection.execute("SELECT id, body FROM tasks WHERE number = ?", (number,)).fetchone()
+    return Task(identifier, collection, **json.loads(body))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

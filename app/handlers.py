@@ -1,0 +1,12 @@
+"""What runs each kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from app.collection.tasks import Handler
+from app.importing import run_import
+from app.rebuild import run_rebuild
+
+HANDLERS: Final[Mapping[str, Handler]] = {"import": run_import, "rebuild": run_rebuild}

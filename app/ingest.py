@@ -1,0 +1,184 @@
+"""The document flow: validate -> encode -> store durably -> searchable in the tail -> sealed in the background.
+
+Everything here blocks; the HTTP layer calls it in worker threads. A write is applied whole or not at all.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from app.collection.collection import Collection, Raced
+from app.collection.database import find_live, truncated_among
+from app.collection.passages import Passages, check_vectors, from_caller, from_encoder
+from app.errors import Invalid, NotFound
+from app.filters import Filter
+from app.types import Document, MetadataValue
+
+ENCODED_AT_ONCE = 256
+"""Documents whose vectors are held in float32 at one time."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """written: documents that stand as the request has them. created: of these, ids that were not there. duplicates:
+    ids that came more than once, of which the last won. truncated: ids whose text the encoder's limit cut."""
+
+    written: int
+    created: int
+    duplicates: list[str]
+    truncated: list[str]
+
+
+def write_documents(
+    collection: Collection,
+    documents: Sequence[Document],
+    also: Callable[[sqlite3.Connection], None] | None = None,
+) -> WriteResult:
+    """Upserts. Durable and searchable when this returns.
+
+    A document that is there already, equal in every field, is left as it is; one whose text alone did not change is
+    not encoded again. also: more to do in the same transaction.
+    Raises Invalid with pointers into ``{"documents": [...]}``, Conflict, EncoderUnavailable, StorageFull.
+    """
+    for i, document in enumerate(documents):
+        check_document(collection, document, f"/documents/{i}")
+    last = {document.id: document for document in documents}
+    seen: dict[str, int] = {}
+    for document in documents:
+        seen[document.id] = seen.get(document.id, 0) + 1
+    duplicates = [identifier for identifier, count in seen.items() if count > 1]
+    while True:
+        plan = _Plan.make(collection, list(last.values()))
+        changed, parts = plan.encode(collection)
+        flags = [document.id in plan.truncated for document in changed]
+        try:
+            created = collection.write(changed, flags, parts, expected=plan.standing, also=also)
+        except Raced:
+            continue
+        cut = [identifier for identifier in last if identifier in plan.truncated]
+        return WriteResult(len(last), created, duplicates, cut)
+
+
+def check_document(collection: Collection, document: Document, pointer: str) -> None:
+    """Whether the collection can hold the document. Raises Invalid, Conflict (read-only: see Collection.encoder)."""
+    spec = collection.spec
+    field = "vector" if spec.kind == "dense" else "vectors"
+    if spec.model is None:
+        if document.vectors is None:
+            raise Invalid.at(f"{pointer}/{field}", f"expected {field}, for the collection has no encoder")
+        check_vectors(document.vectors, spec, f"{pointer}/{field}")
+        if spec.kind == "dense" and len(document.vectors) != 1:
+            raise Invalid.at(f"{pointer}/vector", f"expected one vector, got {len(document.vectors)}")
+    elif document.vectors is not None:
+        raise Invalid.at(f"{pointer}/{field}", f"the collection's encoder {spec.model!r} makes the vectors")
+    elif not document.passage:
+        raise Invalid.at(f"{pointer}/text", "text and title are empty: there is nothing to encode")
+
+
+def patch_metadata(collection: Collection, identifier: str, changes: Mapping[str, MetadataValue | None]) -> Document:
+    """Merges the changes into a document's metadata (RFC 7396: null removes); its vectors stay. The new document.
+
+    Raises NotFound, Conflict, StorageFull.
+    """
+    while True:
+        with collection.snapshot() as snapshot:
+            live = find_live(snapshot.connection, [identifier])
+            stored = collection.stored_vectors(list(live.values()), snapshot.published)
+            if identifier not in live:
+                raise NotFound(
+                    f"collection {collection.name} has no document {identifier!r}", code="document_not_found"
+                )
+            seq = live[identifier]
+            if seq not in stored:
+                continue
+            document = snapshot.documents([seq])[seq]
+            cut = bool(truncated_among(snapshot.connection, [seq]))
+        merged = {key: value for key, value in {**document.metadata, **changes}.items() if value is not None}
+        patched = replace(document, metadata=merged)
+        try:
+            collection.write([patched], [cut], [stored[seq]], expected=live)
+        except Raced:
+            continue
+        return patched
+
+
+def delete_ids(collection: Collection, identifiers: Iterable[str]) -> int:
+    """How many documents were there and are gone; absent and repeated ids are no error."""
+    return collection.delete(list(identifiers))
+
+
+def delete_matching(collection: Collection, condition: Filter) -> int:
+    """How many documents matched and are gone."""
+    return collection.delete_matching(condition)
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What a write has to do. standing: versions that it relies on. stored: vectors to use again, by id."""
+
+    changed: list[Document]
+    standing: dict[str, int]
+    stored: dict[str, Passages]
+    truncated: set[str]
+
+    @classmethod
+    def make(cls, collection: Collection, documents: Sequence[Document]) -> _Plan:
+        plan = cls([], {}, {}, set())
+        with collection.snapshot() as snapshot:
+            live = find_live(snapshot.connection, [document.id for document in documents])
+            old = snapshot.documents(list(live.values()))
+            same_text = {
+                document.id: live[document.id]
+                for document in documents
+                if document.id in live and document.passage == old[live[document.id]].passage
+            }
+            if collection.spec.model is not None:
+                # An encoder that is not the one of the stored vectors is refused even where none would be made.
+                collection.encoder()
+            stored = collection.stored_vectors(list(same_text.values()), snapshot.published)
+            cut = truncated_among(snapshot.connection, same_text.values())
+        for document in documents:
+            seq = same_text.get(document.id)
+            vectors = None if seq is None else stored.get(seq)
+            if seq is None or vectors is None or not _same_vectors(collection, document, vectors):
+                plan.changed.append(document)
+                continue
+            plan.standing[document.id] = seq
+            if seq in cut:
+                plan.truncated.add(document.id)
+            if replace(document, vectors=None) != old[seq]:
+                plan.changed.append(document)
+                plan.stored[document.id] = vectors
+        return plan
+
+    def encode(self, collection: Collection) -> tuple[list[Document], list[Passages]]:
+        """The documents to write, those with stored vectors first, and their vectors in parts."""
+        spec, encoding = collection.spec, collection.stage.encoding
+        known = [document for document in self.changed if document.id in self.stored]
+        fresh = [document for document in self.changed if document.id not in self.stored]
+        parts = [Passages.join([self.stored[document.id] for document in known])] if known else []
+        for start in range(0, len(fresh), ENCODED_AT_ONCE):
+            some = fresh[start : start + ENCODED_AT_ONCE]
+            if spec.model is None:
+                parts.append(from_caller([d.vectors for d in some if d.vectors is not None], spec, encoding))
+                continue
+            encoded = collection.encoder().encode_documents([document.passage for document in some])
+            self.truncated.update(d.id for d, cut in zip(some, encoded.truncated.tolist(), strict=True) if cut)
+            parts.append(from_encoder(encoded, spec, encoding))
+        return [replace(document, vectors=None) for document in (*known, *fresh)], parts
+
+
+def _same_vectors(collection: Collection, document: Document, stored: Passages) -> bool:
+    """Whether a caller's vectors are those that are stored; an encoder's are, for the same text."""
+    if document.vectors is None:
+        return True
+    if stored.raw is not None:
+        return np.array_equal(document.vectors, stored.raw.values)
+    coded = from_caller([document.vectors], collection.spec, None)
+    if coded.tokens is None or stored.tokens is None:
+        return np.array_equal(coded.pooled, stored.pooled)
+    return np.array_equal(coded.tokens.values, stored.tokens.values)

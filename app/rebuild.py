@@ -1,0 +1,127 @@
+"""Every index of a collection made anew from its document store, while it goes on serving.
+
+Texts are encoded again with the encoder that is configured now; callers' vectors come from the file that keeps them
+as they were given (or from the stored ones where they are not kept). The way out of a damaged index, and of a changed
+encoder. Interrupted, it starts over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import numpy as np
+
+from app.collection.collection import SEGMENTS, Collection
+from app.collection.database import fetch_documents
+from app.collection.maintenance import seal_due
+from app.collection.passages import Passages, from_caller, from_encoder
+from app.collection.sealing import merge, seal
+from app.collection.segment import Segment, Totals, write_segment
+from app.collection.tasks import Running
+from app.encoders.protocol import Encoder
+from app.errors import Conflict
+from app.ingest import ENCODED_AT_ONCE
+from app.types import I64, Metadata
+
+
+def run_rebuild(collection: Collection, running: Running) -> None:
+    """The task's handler."""
+    encoder = _encoder(collection)
+    with collection.structure:
+        if not collection.salvaged:
+            seal(collection, running.check)
+        old = [view.part for view in collection.published.segments]
+        end = collection.published.next_seq
+        with collection.database.read() as connection:
+            live = connection.execute("SELECT seq FROM live WHERE seq < ? ORDER BY seq", (end,))
+            seqs = np.array([seq for (seq,) in live], np.int64)
+        running.update(phase="encoding", done=0, total=len(seqs))
+        added: list[Segment] = []
+        try:
+            for run, passages, metadata in _runs(collection, encoder, seqs, running):
+                added.append(_write(collection, run, passages, metadata))
+                if not collection.salvaged and seal_due(collection):
+                    seal(collection, running.check)
+        except BaseException:
+            for segment in added:
+                segment.delete()
+            raise
+        running.update(phase="swapping")
+        collection.swap(
+            added,
+            old,
+            sealed_to=end if collection.salvaged else 0,
+            reason="rebuilt from the document store",
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            encoder=encoder,
+            anew=True,
+        )
+        running.update(phase="merging")
+        while merge(collection, running.check):
+            pass
+
+
+def _encoder(collection: Collection) -> Encoder | None:
+    spec = collection.spec
+    if spec.model is None:
+        return None
+    encoder = collection.resources.encoders.get(spec.model, spec.kind)
+    if encoder.dim != spec.dim:
+        raise Conflict(
+            f"the encoder {spec.model!r} now gives {encoder.dim} dimensions, collection {spec.name} has {spec.dim}: "
+            "make a new collection",
+            code="encoder_changed",
+        )
+    return encoder
+
+
+def _runs(
+    collection: Collection, encoder: Encoder | None, seqs: I64, running: Running
+) -> Iterator[tuple[I64, Passages, list[Metadata]]]:
+    """Runs of documents that fill a segment each, with their vectors made anew."""
+    settings = collection.resources.settings
+    parts: list[Passages] = []
+    metadata: list[Metadata] = []
+    first = 0
+    for start in range(0, len(seqs), ENCODED_AT_ONCE):
+        running.check()
+        batch = seqs[start : start + ENCODED_AT_ONCE].tolist()
+        with collection.database.read() as connection:
+            documents = fetch_documents(connection, batch, collection.name)
+        if encoder is None:
+            parts.append(_from_stored(collection, batch))
+        else:
+            encoded = encoder.encode_documents([documents[seq].passage for seq in batch])
+            parts.append(from_encoder(encoded, collection.spec, collection.stage.encoding))
+        metadata += [documents[seq].metadata for seq in batch]
+        done = start + len(batch)
+        running.update(done=done)
+        full = sum(map(len, parts)) >= settings.seal_documents or sum(p.nbytes for p in parts) >= settings.seal_bytes
+        if full or done == len(seqs):
+            yield seqs[first:done], Passages.join(parts), metadata
+            parts, metadata, first = [], [], done
+
+
+def _from_stored(collection: Collection, seqs: Sequence[int]) -> Passages:
+    encoding = collection.stage.encoding
+    if collection.spec.keeps_raw:
+        return from_caller(collection.raw_vectors(seqs), collection.spec, encoding)
+    stored = collection.stored_vectors(seqs, collection.published)
+    joined = Passages.join([stored[seq] for seq in seqs])
+    if encoding is None or joined.tokens is None:
+        return joined
+    encoded = encoding.encode_documents(joined.tokens).astype(collection.spec.precision).astype(np.float32)
+    return Passages(joined.pooled, joined.tokens, joined.norms, encoded, None)
+
+
+def _write(collection: Collection, seqs: I64, passages: Passages, metadata: list[Metadata]) -> Segment:
+    totals = Totals(
+        len(seqs),
+        0 if passages.tokens is None else len(passages.tokens.values),
+        0 if passages.raw is None else len(passages.raw.values),
+    )
+    folder = collection.folder / SEGMENTS / uuid4().hex
+    record = write_segment(folder, collection.spec, collection.stage, totals, [(seqs, metadata, passages)])
+    return Segment.open_all(folder, record)

@@ -1,0 +1,170 @@
+"""The query flow: encode -> snapshot -> filter -> candidates -> rescore exactly -> hits; each stage is timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from app.candidates import find_candidates
+from app.collection.collection import Collection
+from app.collection.first_stage import Source
+from app.collection.passages import check_vectors, normalise, pool
+from app.collection.snapshot import Snapshot
+from app.errors import Invalid
+from app.filters import Filter
+from app.ranking import Ranked, rank
+from app.types import F32, Hit, TokenVectors
+
+DEFAULT_INCLUDE = frozenset({"text", "metadata"})
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked. Exactly one of text and vectors ((q, dim) float32; one row in a dense collection).
+
+    candidates: passages that are rescored, at least k; None means the collection's own width. include: of text,
+    metadata, vectors. pooled: the query's pooled vector where an encoder made it; else the mean of its vectors.
+    """
+
+    text: str | None = None
+    vectors: F32 | None = None
+    k: int = 10
+    filter: Filter | None = None
+    exact: bool = False
+    candidates: int | None = None
+    include: frozenset[str] = DEFAULT_INCLUDE
+    pooled: F32 | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """hits: best first. stages: milliseconds by name, `encode_ms` and so on; took_ms is the whole."""
+
+    hits: list[Hit]
+    took_ms: float
+    stages: dict[str, float]
+    exact: bool
+    generation: int
+
+
+@dataclass
+class _Clock:
+    """Adds up the time of named stages."""
+
+    started: float = field(default_factory=time.perf_counter)
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.stages[f"{name}_ms"] = self.stages.get(f"{name}_ms", 0.0) + (time.perf_counter() - start) * 1e3
+
+    def took_ms(self) -> float:
+        return (time.perf_counter() - self.started) * 1e3
+
+
+def search(collection: Collection, query: Query) -> SearchResult:
+    """One query. Raises Invalid (vectors that do not fit), Conflict (no encoder, or another), Damaged."""
+    return search_batch(collection, [query])[0]
+
+
+def search_batch(collection: Collection, queries: Sequence[Query]) -> list[SearchResult]:
+    """Several queries, their texts encoded together; each result's encode_ms is the whole batch's."""
+    clock = _Clock()
+    with clock.stage("encode"):
+        ready = encode_queries(collection, queries)
+    encode_ms = clock.stages["encode_ms"]
+    return [_search(collection, query, encode_ms) for query in ready]
+
+
+def _search(collection: Collection, query: Query, encode_ms: float) -> SearchResult:
+    clock = _Clock(stages={"encode_ms": encode_ms})
+    spec, stage = collection.spec, collection.stage
+    assert query.vectors is not None
+    with collection.snapshot() as snapshot:
+        views = snapshot.views
+        with clock.stage("filter"):
+            allowed = snapshot.allowed(query.filter)
+        with clock.stage("candidates"):
+            if query.exact:
+                rows = [np.flatnonzero(mask).astype(np.int64) for mask in allowed]
+            else:
+                width = max(query.candidates or stage.width, query.k)
+                rows = find_candidates(views, allowed, stage, _first_stage_queries(collection, query), width)
+        with clock.stage("rescore"):
+            ranked = rank(
+                views, rows, query.vectors, spec.kind, query.k, collection.resources.workers, snapshot.identify
+            )
+        with clock.stage("fetch"):
+            hits = _hits(collection, snapshot, ranked, query.include)
+    return SearchResult(hits, encode_ms + clock.took_ms(), clock.stages, query.exact, snapshot.generation)
+
+
+def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Query]:
+    """The queries with their vectors, as they are scored. Texts are encoded in one batch."""
+    spec = collection.spec
+    for query in queries:
+        if (query.text is None) == (query.vectors is None):
+            raise Invalid.at("", "expected exactly one of query, vector and vectors")
+        if query.vectors is not None:
+            pointer = "/vector" if spec.kind == "dense" else "/vectors"
+            check_vectors(query.vectors, spec, pointer)
+            if spec.kind == "dense" and len(query.vectors) != 1:
+                raise Invalid.at(pointer, "expected one vector, for the collection is dense")
+    texts = [query.text for query in queries if query.text is not None]
+    encoded = collection.encoder().encode_queries(texts) if texts else None
+    ready: list[Query] = []
+    place = 0
+    for query in queries:
+        vectors, pooled = query.vectors, query.pooled
+        if vectors is None:
+            assert encoded is not None
+            pooled = encoded.pooled[place : place + 1]
+            vectors = pooled if encoded.tokens is None else encoded.tokens[place]
+            place += 1
+        vectors = normalise(np.ascontiguousarray(vectors, np.float32), spec.similarity)
+        if pooled is None:
+            pooled = pool(TokenVectors.join([vectors]), spec.similarity)
+        ready.append(replace(query, vectors=vectors, pooled=normalise(pooled, spec.similarity)))
+    return ready
+
+
+def _first_stage_queries(collection: Collection, query: Query) -> dict[Source, F32]:
+    assert query.vectors is not None
+    assert query.pooled is not None
+    found: dict[Source, F32] = {}
+    for source in collection.stage.sources:
+        if source == "fde":
+            assert collection.stage.encoding is not None
+            found[source] = collection.stage.encoding.encode_queries(TokenVectors.join([query.vectors]))[0]
+        else:
+            found[source] = query.pooled[0]
+    return found
+
+
+def _hits(collection: Collection, snapshot: Snapshot, ranked: Sequence[Ranked], include: frozenset[str]) -> list[Hit]:
+    documents = snapshot.documents([item.seq for item in ranked])
+    hits = []
+    for item in ranked:
+        document, part = documents[item.seq], snapshot.views[item.view].part
+        vectors: F32 | None = None
+        if "vectors" in include:
+            dense = collection.spec.kind == "dense"
+            stored = part.pooled(item.row, item.row + 1) if dense else part.tokens(item.row, item.row + 1).values
+            vectors = stored.astype(np.float32)
+        hits.append(
+            Hit(
+                document.id,
+                item.score,
+                document.title,
+                document.text if "text" in include else None,
+                document.metadata if "metadata" in include else None,
+                vectors,
+            )
+        )
+    return hits

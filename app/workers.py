@@ -1,0 +1,46 @@
+"""Both cores on one query: a pool that works on slices, with one BLAS thread in each worker.
+
+Many small products on a chunk that stays in cache are faster in one thread each than one product over several
+threads, and concurrent searches then share the cores instead of fighting for them; so BLAS is held to one thread in
+the whole process, and the slices are ours.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+
+T = TypeVar("T")
+
+
+class Workers:
+    """A pool of threads for parts of one piece of work. Work given to it must not wait for other work in it."""
+
+    def __init__(self, threads: int = 0) -> None:
+        """threads: 0 means one a core that this process may use."""
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self._limits = threadpool_limits(1, user_api="blas")
+        self._pool = ThreadPoolExecutor(self.threads, "sheaf-worker")
+
+    def map_slices(self, size: int, work: Callable[[int, int], T], *, smallest: int = 1) -> list[T]:
+        """``work(start, stop)`` over consecutive slices of 0 to size, in order; at least ``smallest`` a slice.
+
+        >>> with_two = Workers(2)
+        >>> with_two.map_slices(5, lambda start, stop: (start, stop))
+        [(0, 3), (3, 5)]
+        >>> with_two.close()
+        """
+        parts = max(1, min(self.threads, size // max(smallest, 1)))
+        step = -(-size // parts)
+        slices = [(start, min(start + step, size)) for start in range(0, size, step)] if size else []
+        if len(slices) <= 1:
+            return [work(*piece) for piece in slices]
+        return list(self._pool.map(lambda piece: work(*piece), slices))
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        self._limits.restore_original_limits()
