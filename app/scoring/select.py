@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.errors import Invalid
 from app.types import F32, F64, I64
@@ -24,9 +23,9 @@ def keep_for_top(scores: F32 | F64, bounds: F64, k: int) -> I64:
         return np.arange(len(scores), dtype=np.int64)
     wide = scores.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        # One step outwards, for these sums are rounded too.
-        lowest: NDArray[np.float64] = np.nextafter(wide - bounds, -np.inf)
-        highest: NDArray[np.float64] = np.nextafter(wide + bounds, np.inf)
+        # These are rounded too, but rounding never turns an order round: what reaches the cut still does.
+        lowest: F64 = wide - bounds
+        highest: F64 = wide + bounds
     lowest[np.isnan(lowest)] = -np.inf
     highest[np.isnan(highest)] = np.inf
     certain = np.partition(lowest, len(lowest) - k)[len(lowest) - k]

@@ -84,6 +84,7 @@ def by_the_book(dim: int, p: MuveraParameters, vectors: F32, *, document: bool) 
 def test_equals_the_definition(p: MuveraParameters, seed: int, passages: int) -> None:
     encoding = Muvera(8, p)
     matrices = draw(seed, passages, longest=70)
+    matrices[0][0] = 0  # on every hyperplane: on their lower side
     documents, queries = encoding.encode_documents(joined(*matrices)), encoding.encode_queries(joined(*matrices))
     assert documents.shape == queries.shape == (passages, p.repetitions * p.buckets * (p.projection or 8))
     assert documents.dtype == queries.dtype == np.float32
