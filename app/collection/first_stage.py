@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from app.collection.spec import CollectionSpec
@@ -36,7 +36,11 @@ class FirstStage:
         """A dense collection has only its vectors; a multi-vector one takes FDEs and pooled vectors in turn."""
         if spec.kind == "dense":
             return cls(("pooled",), None, WIDTH)
-        return cls(("fde", "pooled"), Muvera(spec.dim, PARAMETERS), WIDTH)
+        # Vectors of few dimensions are not projected, and an encoding is never sketched to more dimensions than it has.
+        parameters = replace(PARAMETERS, projection=None) if spec.dim <= (PARAMETERS.projection or 0) else PARAMETERS
+        if parameters.wide_dim(spec.dim) <= (parameters.final_projection or 0):
+            parameters = replace(parameters, final_projection=None)
+        return cls(("fde", "pooled"), Muvera(spec.dim, parameters), WIDTH)
 
     def to_json(self) -> dict[str, Any]:
         encoding = None if self.encoding is None else self.encoding.to_json()

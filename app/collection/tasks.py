@@ -90,13 +90,14 @@ class Running:
 
     def noting(self, **changes: Any) -> Callable[[sqlite3.Connection], None]:
         """The same as part of another transaction: ``collection.write(..., also=running.noting(done=5))``."""
-        if changes.get("phase", self.task.phase) != self.task.phase:
-            self._started, self._first = time.monotonic(), changes.get("done", self.task.done)
         changed = replace(self.task, **changes)
-        elapsed = time.monotonic() - self._started
-        rate = max(changed.done - self._first, 0) / elapsed if elapsed > 0 else 0.0
-        left = None if changed.total is None else changed.total - changed.done
-        changed = replace(changed, rate=rate, eta_s=None if left is None or not rate else left / rate)
+        now = time.monotonic()
+        if changed.phase != self.task.phase:
+            self._started, self._first = now, changed.done
+        elif changed.done > self._first:
+            rate = (changed.done - self._first) / (now - self._started)
+            left = None if changed.total is None else changed.total - changed.done
+            changed = replace(changed, rate=rate, eta_s=None if left is None else left / rate)
 
         def note(txn: sqlite3.Connection) -> None:
             _store(txn, self._number, changed)
