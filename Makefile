@@ -21,7 +21,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 .PHONY: run test lint format install install-dev clean
 
 run: install
-	$(PY) scripts/build_index.py python-docs --collection python-docs --served-is-fine
+	$(PY) scripts/build_index.py python-docs --collection python-docs
 	exec $(PY) -m app
 
 test: lint

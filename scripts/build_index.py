@@ -1,0 +1,204 @@
+"""Builds a collection from a source of documents, or brings it up to date.
+
+    build_index.py python-docs --collection python-docs
+    build_index.py corpus.ndjson.gz --collection papers --kind dense
+    build_index.py films.csv --collection films --id-column key --text-column plot --metadata-columns year:int,genre
+    zcat dump.gz | build_index.py - --collection dump --on-error skip
+
+The collection is created where it is missing. Documents are upserted: run twice, nothing changes; interrupted, the
+same command goes on. A running server sees the result at once. Where the server itself has the collection open, the
+documents are sent to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from progress import Progress
+from pydantic import ValidationError
+
+from app.bulk import Summary, fill
+from app.bulk_http import Server
+from app.collection.catalogue import SERVER_LOCK, Catalogue
+from app.collection.lock import FileLock
+from app.encoders.registry import Encoders
+from app.errors import Conflict, NotFound, SheafError
+from app.settings import Settings
+from app.sources.choose import FORMATS, open_source
+from app.sources.protocol import Source
+from app.sources.table import TYPES, Columns
+from app.types import Kind
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", metavar="SOURCE", help="a file, a BEIR folder, - for standard input, or python-docs")
+    parser.add_argument("--collection", required=True, metavar="NAME")
+    parser.add_argument("--format", choices=FORMATS, help="where the name of SOURCE does not tell")
+    parser.add_argument(
+        "--on-error", choices=("stop", "skip"), default="stop", help="what a bad line does (default: stop)"
+    )
+    where = parser.add_argument_group("where")
+    where.add_argument("--indexes", type=Path, metavar="DIR", help="the folder of the collections (SHEAF_INDEXES)")
+    where.add_argument("--server", metavar="URL", help="send everything to this server instead")
+    add_spec(parser)
+    table = parser.add_argument_group("CSV and TSV")
+    table.add_argument("--id-column", metavar="COLUMN")
+    table.add_argument("--text-column", metavar="COLUMN")
+    table.add_argument("--title-column", metavar="COLUMN")
+    table.add_argument(
+        "--metadata-columns",
+        metavar="COLUMN[:TYPE],...",
+        default="",
+        help=f"TYPE is {', '.join(TYPES)}; str where it is left out",
+    )
+    return parser
+
+
+def add_spec(parser: argparse.ArgumentParser) -> None:
+    """What a collection is. Given for one that is there already, it must be what the collection is."""
+    spec = parser.add_argument_group("a new collection")
+    spec.add_argument("--model", help="the encoder, or `none` where the documents bring vectors (default: builtin)")
+    spec.add_argument("--kind", choices=("multi_vector", "dense"), help="default: multi_vector")
+    spec.add_argument("--dim", type=int, help="of the documents' own vectors, with --model none")
+    spec.add_argument("--similarity", choices=("cosine", "inner_product"), help="default: cosine")
+    spec.add_argument("--precision", choices=("float16", "float32"), help="of the stored token vectors")
+    spec.add_argument(
+        "--no-keep-vectors", action="store_true", help="do not keep the documents' own vectors as they came"
+    )
+
+
+def columns(args: argparse.Namespace) -> Columns | None:
+    """Of a CSV or TSV file."""
+    if args.id_column is None or args.text_column is None:
+        return None
+    metadata = [name for name in args.metadata_columns.split(",") if name]
+    return Columns.parse(args.id_column, args.text_column, args.title_column, metadata)
+
+
+def asked(args: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says of the collection, by the names of CollectionSpec."""
+    names = ("model", "kind", "dim", "similarity", "precision")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if given.get("model") == "none":
+        given["model"] = None
+    if args.no_keep_vectors:
+        given["keep_vectors"] = False
+    return given
+
+
+def require_same(name: str, has: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises Conflict where the collection that is there is not what the command line says."""
+    differ = [f"{key} is {has[key]}, not {value}" for key, value in wanted.items() if has[key] != value]
+    if differ:
+        raise Conflict(f"collection {name} is there already, and its {'; its '.join(differ)}")
+
+
+def build(catalogue: Catalogue, name: str, source: Source, wanted: dict[str, Any], on_error: Any) -> Summary:
+    """The collection with everything of the source in it, by this process. Raises Conflict (collection_busy)."""
+    try:
+        collection = catalogue.get(name)
+        require_same(name, collection.spec.to_json(), wanted)
+    except NotFound:
+        collection = catalogue.create(name, **{"model": "builtin", "kind": "multi_vector", **wanted})
+    with Progress(name, _unit(source), source.total) as bar:
+        return fill(
+            collection,
+            source,
+            on_error=on_error,
+            bad_line=lambda line, error: bar.say(f"line {line}: {error.message}"),
+            progress=lambda summary: bar.update(source.done, source.total, f"{summary.read:,} documents"),
+        )
+
+
+def send(url: str, name: str, source: Source, wanted: dict[str, Any], on_error: Any) -> Summary:
+    """The same through a server."""
+    with Server(url) as server:
+        if (there := server.describe(name)) is None:
+            encoder = {"model": "builtin"} | {k: wanted[k] for k in ("model", "kind", "dim") if k in wanted}
+            others = {k: v for k, v in wanted.items() if k not in encoder}
+            there = server.create({"name": name, "encoder": encoder, **others})
+        require_same(name, {**there, **there["encoder"]}, wanted)
+        with Progress(f"{name}: sending", _unit(source), source.total) as bar:
+            task, summary, places = server.send(
+                name,
+                there["encoder"]["kind"],
+                source,
+                on_error,
+                lambda line, error: bar.say(f"line {line}: {error.message}"),
+                lambda summary: bar.update(source.done, source.total, f"{summary.read:,} documents"),
+            )
+        with Progress(f"{name}: task {task}", "lines", None) as bar:
+
+            def bad(line: int, message: str) -> None:
+                summary.bad += 1
+                bar.say(f"line {places[line - 1]}: {message}")
+
+            server.follow(task, bad, lambda state: bar.update(state["done"], state["total"], state["phase"]))
+        summary.written = summary.read - summary.bad
+        return summary
+
+
+def _unit(source: Source) -> str:
+    return "B" if source.unit == "bytes" else "documents"
+
+
+def report(name: str, summary: Summary) -> None:
+    """The last lines."""
+    counts = f"{summary.written:,} written, {summary.unchanged:,} unchanged"
+    print(f"collection {name}: {counts}, {summary.bad:,} bad lines, {summary.skipped:,} without title and text")
+    if summary.truncated:
+        print(f"{summary.truncated:,} texts are longer than the encoder reads; what lies beyond is not searched")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> None:
+    """Builds here, or through the server where it must. Raises SheafError."""
+    wanted, name = asked(args), args.collection
+    url = args.server
+    if url is None:
+        with Catalogue(settings.indexes, Encoders(settings.models), settings) as catalogue:
+            source = open_source(args.source, args.format, columns(args), _kind(catalogue, name, wanted))
+            try:
+                report(name, build(catalogue, name, source, wanted, args.on_error))
+                return
+            except Conflict as error:
+                url = FileLock(settings.indexes / SERVER_LOCK).note()
+                if error.code != "collection_busy" or not url:
+                    raise
+                print(f"the server at {url} has collection {name} open: sending to it", file=sys.stderr)
+    source = open_source(args.source, args.format, columns(args), wanted.get("kind"))
+    report(name, send(url, name, source, wanted, args.on_error))
+
+
+def _kind(catalogue: Catalogue, name: str, wanted: dict[str, Any]) -> Kind:
+    try:
+        return catalogue.get(name).spec.kind
+    except NotFound:
+        kind: Kind = wanted.get("kind", "multi_vector")
+        return kind
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    try:
+        settings = Settings() if args.indexes is None else Settings(indexes=args.indexes)
+        run(args, settings)
+    except ValidationError as error:
+        print(f"settings: {error}", file=sys.stderr)
+        return 2
+    except (SheafError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
