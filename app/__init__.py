@@ -2,3 +2,5 @@
 
 Importing this package, or any module in it, does nothing: no model is loaded, no file is opened.
 """
+
+__version__ = "0.1.0"

@@ -1,0 +1,124 @@
+"""``python -m app``: the server alone, set by the environment (see ``app.settings``).
+
+Says one line on standard output when it is ready, with its URL; logs go to standard error. SIGTERM and SIGINT let
+running requests end, for at most 30 seconds, and exit with 0. Wrong settings exit with 2, a failed start with 3.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from types import FrameType
+from typing import Final
+
+import uvicorn
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from app.api.connections import PatientProtocol
+from app.main import create_app
+from app.settings import Settings
+
+GRACE_S: Final = 20
+"""For running requests, once a stop was asked for."""
+STOP_S: Final = 30.0
+"""For everything; then the process ends as it is, which the store is made for."""
+
+log = logging.getLogger("app")
+
+
+def main() -> int:
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for fault in error.errors(include_url=False, include_input=False):
+            where = f"SHEAF_{str(fault['loc'][0]).upper()}" + "".join(f"[{part}]" for part in fault["loc"][1:])
+            sys.stderr.write(f"{where}: {fault['msg'].replace('Input should be', 'expected')}\n")
+        return 2
+    except SettingsError as error:
+        # Its message names the field; its cause may hold the value, which may be a secret.
+        sys.stderr.write(f"SHEAF_ settings: {error}; expected JSON\n")
+        return 2
+    _log_to_stderr(settings.log_level)
+    try:
+        listener = _bind(settings)
+    except OSError as error:
+        log.critical("cannot listen on %s port %d: %s", settings.host, settings.port, error.strerror)
+        return 3
+    port = listener.getsockname()[1]
+    config = uvicorn.Config(
+        create_app(settings.model_copy(update={"port": port})),
+        http=PatientProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = _Server(config)
+    try:
+        server.run(sockets=[listener])
+    except SystemExit as stopped:
+        return stopped.code if isinstance(stopped.code, int) else 3
+    return 0
+
+
+def _bind(settings: Settings) -> socket.socket:
+    """Takes the address before anything is opened; it is listened on only when the collections are."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says its address and ends with 0 after a signal."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        assert sockets is not None
+        host, port = sockets[0].getsockname()[:2]
+        sys.stdout.write(f"Sheaf is ready at http://{f'[{host}]' if ':' in host else host}:{port}\n")
+        sys.stdout.flush()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Unlike uvicorn's, it does not raise the signal again after the end, which would make the exit status -15.
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        elif not self.should_exit:
+            self.should_exit = True
+            watch = threading.Timer(STOP_S, _give_up)
+            watch.daemon = True
+            watch.start()
+
+
+def _give_up() -> None:
+    log.critical("did not stop within %g s; ending now, nothing that was acknowledged is lost", STOP_S)
+    os._exit(1)
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # Tracebacks are logged once, with the request's id, by app.api.problems and app.main.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: not str(record.msg).startswith(("Exception in ASGI", "Traceback"))
+    )
+    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Reading bodies: content type, size, time, and the strict schema; nothing is guessed.
+
+FastAPI's own reading takes any size, parses on the event loop and lets NaN through, so it is not used: a route takes
+``Annotated[Model, Depends(json_body(Model))]`` and says the same in its OpenAPI entry (``app.api.openapi.takes``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeVar
+
+import anyio
+from fastapi import Request
+from pydantic import ValidationError
+
+from app.api.problems import Other
+from app.api.service import Service, Serving, run
+from app.documents import Strict, invalid
+from app.errors import TooLarge, UnsupportedMediaType
+
+JSON: Final = ("application/json",)
+NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+IDLE_S: Final = 30.0
+"""A body of which nothing comes for so long is given up."""
+_INLINE: Final = 65_536
+"""Bytes up to which a body is parsed on the event loop: below a millisecond."""
+
+Body = TypeVar("Body", bound=Strict)
+
+
+def require_type(request: Request, accepted: tuple[str, ...]) -> None:
+    """Refuses another content type, charset or content coding. Raises UnsupportedMediaType."""
+    given = request.headers.get("content-type", "")
+    media, *parameters = (part.strip() for part in given.lower().split(";"))
+    charset = next((p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset=")), "utf-8")
+    if media not in accepted or charset != "utf-8":
+        raise UnsupportedMediaType(
+            f"expected the content type {' or '.join(accepted)} in UTF-8, got {given[:200] or 'none'!r}"
+        )
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.lower() != "identity":
+        raise UnsupportedMediaType(f"expected a body without content coding, got {coding[:100]!r}")
+
+
+async def pieces(request: Request, limit: int, idle_s: float = IDLE_S) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises TooLarge above ``limit`` bytes: at once where Content-Length says so.
+
+    An idle body ends in 408, a client that goes away in starlette's ClientDisconnect.
+    """
+    too_large = TooLarge(f"the body has more than {limit:,} bytes, the limit of this server")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > limit:
+        raise too_large
+    stream, size = request.stream(), 0
+    while True:
+        try:
+            with anyio.fail_after(idle_s):
+                piece = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise Other(408, "request_timeout", f"nothing came for {idle_s:g} s") from None
+        size += len(piece)
+        if size > limit:
+            raise too_large
+        yield piece
+
+
+def json_body(model: type[Body]) -> Callable[[Request, Service], Awaitable[Body]]:
+    """A dependency that reads the body as ``model``."""
+
+    async def read(request: Request, service: Serving) -> Body:
+        require_type(request, JSON)
+        content = bytearray()
+        async for piece in pieces(request, service.settings.max_body_bytes):
+            content += piece
+        if len(content) <= _INLINE:
+            return _parse(model, content)
+        return await run(service.lanes.parse, _parse, model, content)
+
+    return read
+
+
+def _parse(model: type[Body], content: bytearray) -> Body:
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        raise invalid(error) from None

@@ -1,0 +1,60 @@
+"""Whether the server lives, whether it answers, and what it offers."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from app import __version__
+from app.api.answers import encoded, reply
+from app.api.openapi import gives
+from app.api.schemas import (
+    MAX_CANDIDATES,
+    MAX_PAGE,
+    InfoAnswer,
+    LiveAnswer,
+    ModelAnswer,
+    Quarantined,
+    ReadyAnswer,
+)
+from app.api.service import Serving, run
+from app.documents import MAX_ID_BYTES
+from app.errors import Unavailable
+from app.types import MAX_DIM, MAX_K
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health/live", responses=gives(LiveAnswer))
+async def live() -> Response:
+    """200 as long as the process answers at all."""
+    return reply(encoded(LiveAnswer(status="live")))
+
+
+@router.get("/health/ready", responses=gives(ReadyAnswer))
+async def ready(service: Serving) -> Response:
+    """200 where searches are answered, else 503. Lists the collections that are quarantined, with the reasons."""
+    if not service.catalogue.ready:
+        raise Unavailable("the collections are being opened or closed")
+    quarantined = await run(service.lanes.read, service.catalogue.quarantined)
+    listed = [Quarantined(name=name, reason=reason) for name, reason in sorted(quarantined.items())]
+    return reply(encoded(ReadyAnswer(status="ready", quarantined=listed)))
+
+
+@router.get("/v1/info", responses=gives(InfoAnswer))
+async def info(service: Serving) -> Response:
+    """The version, the encoders that collections may name, and the limits."""
+    settings = service.settings
+    limits = {
+        "body_bytes": settings.max_body_bytes,
+        "import_bytes": settings.max_import_bytes,
+        "documents": settings.max_documents,
+        "searches": settings.max_batch,
+        "k": MAX_K,
+        "candidates": MAX_CANDIDATES,
+        "page": MAX_PAGE,
+        "dim": MAX_DIM,
+        "id_bytes": MAX_ID_BYTES,
+    }
+    models = [ModelAnswer(name=name, kinds=list(kinds)) for name, kinds in service.models.items()]
+    return reply(encoded(InfoAnswer(version=__version__, models=models, limits=limits)))

@@ -1,0 +1,66 @@
+"""Imports: NDJSON of any length, streamed to the disk, applied in the background."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from app.api.answers import encoded, reply, task_answer
+from app.api.bodies import NDJSON, pieces, require_type
+from app.api.openapi import gives, takes_lines
+from app.api.routing import Name
+from app.api.schemas import TaskAnswer
+from app.api.service import Serving, run
+from app.collection.collection import Collection
+from app.importing import ImportUpload
+
+router = APIRouter(tags=["documents"])
+_PIECE = 2**20
+"""Bytes gathered for one trip to a thread and the disk."""
+_EXAMPLE = (
+    '{"id": "zipfile.ZipFile", "title": "zipfile.ZipFile", "text": "Class to open and read ZIP files."}\n'
+    '{"id": "smtplib.SMTP", "title": "smtplib.SMTP", "text": "A session with an SMTP server.", '
+    '"metadata": {"module": "smtplib"}}\n'
+)
+
+
+@router.post(
+    "/v1/collections/{name}/import",
+    status_code=202,
+    responses=gives(TaskAnswer, 202, "The whole body is on disk and will be applied; follow the task."),
+    openapi_extra=takes_lines(_EXAMPLE),
+)
+async def import_documents(
+    request: Request,
+    service: Serving,
+    name: Name,
+    on_error: Annotated[
+        Literal["stop", "skip"], Query(description="What a bad line does; the task lists it either way.")
+    ] = "stop",
+) -> Response:
+    """Import documents, one JSON object a line. Memory does not grow with the body."""
+    require_type(request, NDJSON)
+    lanes = service.lanes
+
+    def begin(collection: Collection) -> ImportUpload:
+        return ImportUpload(collection, service.catalogue.tasks(name), on_error)
+
+    upload = await run(lanes.upload, service.on, name, begin)
+    committed = False
+    try:
+        gathered = bytearray()
+        async for piece in pieces(request, service.settings.max_import_bytes):
+            gathered += piece
+            if len(gathered) >= _PIECE:
+                await run(lanes.upload, upload.write, bytes(gathered))
+                gathered.clear()
+        await run(lanes.upload, upload.write, bytes(gathered))
+        task = await run(lanes.upload, upload.commit)
+        committed = True
+    finally:
+        # Whatever ends the upload early, a client that goes away or a full disk, nothing of it stays.
+        if not committed:
+            upload.abort()
+    return reply(encoded(task_answer(task)), 202, {"Location": f"/v1/tasks/{task.id}"})

@@ -1,0 +1,122 @@
+"""OpenAPI: what FastAPI cannot know of bodies that are read by ``app.api.bodies``, and the page at /docs.
+
+The page is Swagger UI, served from an installed package, so that it works without a network.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.responses import FileResponse, Response
+
+from app.api import schemas
+from app.api.bodies import JSON, NDJSON
+from app.api.problems import MEDIA_TYPE
+from app.documents import Strict
+
+_REF: Final = "#/components/schemas/{model}"
+_REQUESTS: Final[tuple[type[Strict], ...]] = (
+    schemas.CreateCollection,
+    schemas.WriteDocuments,
+    schemas.PutDocument,
+    schemas.PatchDocument,
+    schemas.DocumentIds,
+    schemas.DeleteDocuments,
+    schemas.CountDocuments,
+    schemas.SearchRequest,
+    schemas.SearchBatch,
+)
+_PROBLEM: Final[dict[str, Any]] = {
+    "description": "Problem details (RFC 9457); `code` tells which.",
+    "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="ProblemAnswer")}}},
+}
+
+
+def takes(model: type[Strict], **examples: Any) -> dict[str, Any]:
+    """``openapi_extra`` of a route that takes a JSON body, with examples by name."""
+    content = {
+        "schema": {"$ref": _REF.format(model=model.__name__)},
+        "examples": {name: {"value": value} for name, value in examples.items()},
+    }
+    return {"requestBody": {"required": True, "content": {JSON[0]: content}}}
+
+
+def takes_lines(example: str) -> dict[str, Any]:
+    """``openapi_extra`` of a route that takes NDJSON."""
+    content = {
+        "schema": {"type": "string", "description": "One DocumentBody a line."},
+        "examples": {"lines": {"value": example}},
+    }
+    return {"requestBody": {"required": True, "content": {NDJSON[0]: content}}}
+
+
+def gives(model: type[BaseModel], status: int = 200, description: str = "Done.") -> dict[int | str, dict[str, Any]]:
+    """``responses`` of a route: its answer, and problem details for all else."""
+    return {status: {"model": model, "description": description}, "default": _PROBLEM}
+
+
+def install(app: FastAPI) -> None:
+    """Completes the schema that ``app`` publishes at /openapi.json."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            models: list[type[BaseModel]] = [*_REQUESTS, schemas.ProblemAnswer]
+            _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+            made.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's manual says
+
+
+router = APIRouter(include_in_schema=False)
+_ASSETS: Final = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon-32x32.png": "image/png",
+}
+# Swagger UI is started by a script in the page, and styles its elements one by one.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+@router.get("/openapi.json")
+async def schema(request: Request) -> Response:
+    from fastapi.responses import JSONResponse
+
+    return JSONResponse(request.app.openapi())
+
+
+@router.get("/docs")
+async def docs(request: Request) -> Response:
+    page = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="Sheaf: REST API",
+        swagger_js_url="/docs/swagger-ui-bundle.js",
+        swagger_css_url="/docs/swagger-ui.css",
+        swagger_favicon_url="/docs/favicon-32x32.png",
+        # Without a validator's address nothing of the schema leaves the page.
+        swagger_ui_parameters={"validatorUrl": None, "displayRequestDuration": True},
+    )
+    page.headers["Content-Security-Policy"] = _POLICY
+    return page
+
+
+def _asset(name: str, media_type: str) -> None:
+    @router.get(f"/docs/{name}")
+    async def asset() -> Response:
+        path = resources.files("fastapi_swagger.resources") / name
+        return FileResponse(str(path), media_type=media_type, headers={"Cache-Control": "max-age=86400"})
+
+
+for _file, _type in _ASSETS.items():
+    _asset(_file, _type)

@@ -1,0 +1,62 @@
+"""The routes in one list, and the parameters in their paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from fastapi import APIRouter, Depends, FastAPI, Path, Request
+from pydantic_core import PydanticCustomError
+from starlette.routing import Route
+
+from app.collection.spec import NAME
+from app.documents import read_id
+from app.errors import Invalid, NotFound
+
+
+def include(app: FastAPI, routers: Iterable[APIRouter]) -> None:
+    """Adds the routes of each router, and keeps a flat list of them for ``allowed_methods``."""
+    routes: list[Route] = []
+    for router in routers:
+        app.include_router(router)
+        routes += [route for route in router.routes if isinstance(route, Route)]
+    app.state.routes = routes
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """The methods that some route has for this path, for ``Allow``."""
+    routes: list[Route] = request.app.state.routes
+    found = [route.methods or set() for route in routes if route.path_regex.match(request.scope["path"])]
+    return sorted(set().union(*found))
+
+
+def decoded(value: str, at: str) -> str:
+    """A part of the path, percent-decoded once. Raises Invalid where that is not UTF-8."""
+    try:
+        return unquote_to_bytes(value.encode("latin-1")).decode()
+    except UnicodeDecodeError:
+        raise Invalid.at(at, "expected percent-encoded UTF-8") from None
+
+
+def _name(name: Annotated[str, Path(description="The collection's name.", examples=["papers"])]) -> str:
+    # A name that cannot be is a collection that is not there; it never reaches the file system.
+    if not NAME.fullmatch(found := decoded(name, "/name")):
+        message = f"there is no collection {found[:100]!r}; a name matches {NAME.pattern}"
+        raise NotFound(message, code="collection_not_found")
+    return found
+
+
+def _document_id(
+    id: Annotated[
+        str, Path(description="The document's id: all that follows, percent-decoded once.", examples=["zipfile"])
+    ],
+) -> str:
+    try:
+        return read_id(decoded(id, "/id"))
+    except PydanticCustomError as fault:
+        raise Invalid.at("/id", fault.message()) from None
+
+
+Name: TypeAlias = Annotated[str, Depends(_name)]
+DocumentId: TypeAlias = Annotated[str, Depends(_document_id)]

@@ -1,0 +1,90 @@
+"""Searching a collection."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from fastapi import APIRouter, Depends
+from starlette.responses import Response
+
+from app import search as engine
+from app.api.answers import encoded, reply, search_answer
+from app.api.bodies import json_body
+from app.api.openapi import gives, takes
+from app.api.routing import Name
+from app.api.schemas import BatchAnswer, SearchAnswer, SearchBatch, SearchRequest
+from app.api.service import Serving, run
+from app.collection.collection import Collection
+from app.collection.passages import check_vectors
+from app.collection.spec import CollectionSpec
+from app.errors import Invalid
+
+router = APIRouter(tags=["search"])
+Search: TypeAlias = Annotated[SearchRequest, Depends(json_body(SearchRequest))]
+Batch: TypeAlias = Annotated[SearchBatch, Depends(json_body(SearchBatch))]
+
+_TEXT = {"query": "read a zip archive"}
+_FILTERED = {
+    "query": "read a zip archive",
+    "k": 5,
+    "filter": {"and": [{"module": {"in": ["zipfile", "tarfile"]}}, {"deprecated": {"ne": True}}]},
+    "include": ["text"],
+}
+_EXACT = {"query": "send an email", "exact": True, "k": 3}
+
+
+def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.Query:
+    """The engine's query. ``at`` points at this search in the request body.
+
+    Raises Invalid for vectors that do not fit the collection.
+    """
+    if spec.kind == "multi_vector" and body.vector is not None:
+        raise Invalid.at(f"{at}/vector", "the collection is multi_vector: it takes vectors, not vector")
+    if spec.kind == "dense" and body.vectors is not None:
+        raise Invalid.at(f"{at}/vectors", "the collection is dense: it takes vector, not vectors")
+    for field, vectors in (("vector", body.vector), ("vectors", body.vectors)):
+        if vectors is not None:
+            check_vectors(vectors, spec, f"{at}/{field}")
+    return engine.Query(
+        text=body.query,
+        vectors=body.vector if body.vectors is None else body.vectors,
+        k=body.k,
+        filter=body.filter,
+        exact=body.exact,
+        candidates=body.candidates,
+        include=frozenset(body.include),
+    )
+
+
+@router.post(
+    "/v1/collections/{name}/search",
+    responses=gives(SearchAnswer),
+    openapi_extra=takes(SearchRequest, text=_TEXT, filtered=_FILTERED, exact=_EXACT),
+)
+async def search(service: Serving, name: Name, body: Search) -> Response:
+    """The best documents for a query."""
+
+    def work(collection: Collection) -> bytes:
+        result = engine.search(collection, to_query(body, collection.spec))
+        return encoded(search_answer(result, collection.spec.kind))
+
+    return reply(await run(service.lanes.search, service.on, name, work))
+
+
+@router.post(
+    "/v1/collections/{name}/search/batch",
+    responses=gives(BatchAnswer),
+    openapi_extra=takes(SearchBatch, two={"searches": [_TEXT, _EXACT]}),
+)
+async def search_batch(service: Serving, name: Name, body: Batch) -> Response:
+    """Several searches at once, encoded together."""
+    if len(body.searches) > service.settings.max_batch:
+        raise Invalid.at("/searches", f"a batch has at most {service.settings.max_batch:,} searches")
+
+    def work(collection: Collection) -> bytes:
+        spec = collection.spec
+        queries = [to_query(one, spec, f"/searches/{i}") for i, one in enumerate(body.searches)]
+        results = engine.search_batch(collection, queries)
+        return encoded(BatchAnswer(results=[search_answer(result, spec.kind) for result in results]))
+
+    return reply(await run(service.lanes.search, service.on, name, work))

@@ -1,0 +1,49 @@
+"""Tasks: work that goes on after its request was answered."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from starlette.responses import Response
+
+from app.api.answers import encoded, reply, task_answer
+from app.api.openapi import gives
+from app.api.schemas import TaskAnswer, TasksAnswer
+from app.api.service import Serving, run
+
+router = APIRouter(tags=["tasks"])
+
+
+@router.get("/v1/tasks", responses=gives(TasksAnswer))
+async def list_tasks(service: Serving) -> Response:
+    """Every task, the newest first."""
+
+    def work() -> bytes:
+        return encoded(TasksAnswer(tasks=[task_answer(task) for task in service.catalogue.list_tasks()]))
+
+    return reply(await run(service.lanes.read, work))
+
+
+@router.get("/v1/tasks/{id}", responses=gives(TaskAnswer))
+async def get_task(
+    service: Serving,
+    id: Annotated[str, Path()],
+    errors_after: Annotated[int, Query(ge=-1, le=2**62, description="List errors of later lines only.")] = -1,
+) -> Response:
+    """One task: state, progress, errors by line."""
+
+    def work() -> bytes:
+        return encoded(task_answer(service.catalogue.task(id, errors_after)))
+
+    return reply(await run(service.lanes.read, work))
+
+
+@router.post("/v1/tasks/{id}/cancel", responses=gives(TaskAnswer))
+async def cancel_task(service: Serving, id: Annotated[str, Path()]) -> Response:
+    """Ask a task to stop. What it has applied stays."""
+
+    def work() -> bytes:
+        return encoded(task_answer(service.catalogue.cancel_task(id)))
+
+    return reply(await run(service.lanes.write, work))
