@@ -1,0 +1,161 @@
+"""Measures a collection on a BEIR folder's judgements: quality, recall of the approximate path, latency.
+
+    evaluate.py scifact/ --collection scifact
+    evaluate.py scifact/ --collection scifact-dense --kind dense --json scifact-dense.json
+
+The collection is built first, or brought up to date, from the folder's corpus. Each query is encoded by itself and then
+searched twice with the ready embedding: as any search is, and exactly. Quality is ir_measures' (MacAvaney et al. 2022).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import ir_measures
+import numpy as np
+from build_index import add_spec, asked, build, report
+from ir_measures import AP, RR, R, nDCG
+from progress import Progress
+from pydantic import ValidationError
+
+from app.collection.catalogue import Catalogue
+from app.collection.collection import Collection
+from app.encoders.registry import Encoders
+from app.errors import Conflict, Invalid, SheafError
+from app.search import Query, encode_queries, search
+from app.settings import Settings
+from app.sources.beir import Beir, beir_qrels, beir_queries
+
+MEASURES: Final = (nDCG @ 10, R @ 100, RR @ 10, AP @ 100)
+DEPTH: Final = 100
+WARM_UP: Final = 3
+"""Searches that are not measured: the first ones load and check what they touch."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="BEIR_FOLDER")
+    parser.add_argument("--collection", required=True, metavar="NAME")
+    parser.add_argument("--split", default="test", help="which judgements: qrels/SPLIT.tsv (default: test)")
+    parser.add_argument("--candidates", type=int, metavar="N", help="passages that are rescored, 100 or more")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there too")
+    parser.add_argument("--indexes", type=Path, metavar="DIR", help="the folder of the collections (SHEAF_INDEXES)")
+    add_spec(parser)
+    return parser
+
+
+def evaluate(
+    collection: Collection,
+    queries: Mapping[str, str],
+    qrels: Mapping[str, Mapping[str, int]],
+    candidates: int | None = None,
+) -> dict[str, Any]:
+    """Measures over the judged queries. Times are milliseconds.
+
+    Raises Invalid for a judged query without text, Conflict (no_encoder) for a collection that cannot encode one.
+    """
+    if missing := sorted(set(qrels) - set(queries)):
+        raise Invalid(f"{len(missing)} judged queries have no text, the first: {missing[0]!r}")
+    runs: dict[str, dict[str, dict[str, float]]] = {"approximate": {}, "exact": {}}
+    took: dict[str, list[float]] = {"encode": [], "approximate": [], "exact": []}
+    shared: list[float] = []
+    for identifier in list(qrels)[:WARM_UP]:
+        search(collection, Query(text=queries[identifier], k=DEPTH))
+    with Progress("evaluate", "queries", len(qrels)) as bar:
+        for done, identifier in enumerate(qrels, 1):
+            start = time.perf_counter()
+            (ready,) = encode_queries(collection, [Query(text=queries[identifier])])
+            took["encode"].append((time.perf_counter() - start) * 1e3)
+            top: dict[str, list[str]] = {}
+            for path in runs:
+                query = Query(
+                    vectors=ready.vectors, pooled=ready.pooled, k=DEPTH, exact=path == "exact", candidates=candidates
+                )
+                result = search(collection, query)
+                took[path].append(result.took_ms)
+                top[path] = [hit.id for hit in result.hits]
+                runs[path][identifier] = {hit.id: -rank for rank, hit in enumerate(result.hits)}
+            found, truth = set(top["approximate"][:10]), top["exact"][:10]
+            shared.append(len(found.intersection(truth)) / len(truth) if truth else 1.0)
+            bar.update(done)
+    # Ranks as scores keep Sheaf's order among equal scores.
+    quality = {
+        path: {str(m): float(v) for m, v in ir_measures.calc_aggregate(MEASURES, qrels, run).items()}
+        for path, run in runs.items()
+    }
+    latency = {path: {f"p{q}": float(np.percentile(times, q)) for q in (50, 95)} for path, times in took.items()}
+    return {"queries": len(qrels), "recall@10": float(np.mean(shared)), "quality": quality, "latency_ms": latency}
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """For people."""
+    names = [str(measure) for measure in MEASURES]
+    lines = ["".join(f"{head:>12}" for head in ("", *names, "p50 ms", "p95 ms"))]
+    for path, quality in found["quality"].items():
+        values = [f"{quality[name]:.4f}" for name in names]
+        times = [f"{found['latency_ms'][path][q]:.1f}" for q in ("p50", "p95")]
+        lines.append("".join(f"{cell:>12}" for cell in (path, *values, *times)))
+    encode = found["latency_ms"]["encode"]
+    lines.append(f"recall@10 of approximate against exact: {found['recall@10']:.4f}")
+    lines.append(f"encoding a query: p50 {encode['p50']:.1f} ms, p95 {encode['p95']:.1f} ms")
+    return "\n".join(lines)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> None:
+    """Builds, measures, prints. Raises SheafError."""
+    source, queries, qrels = Beir(args.folder), beir_queries(args.folder), beir_qrels(args.folder, args.split)
+    with Catalogue(settings.indexes, Encoders(settings.models), settings) as catalogue:
+        try:
+            summary = build(catalogue, args.collection, source, asked(args), "stop")
+            report(args.collection, summary)
+        except Conflict as error:
+            if error.code != "collection_busy":
+                raise
+            print(f"measuring collection {args.collection} as it is, since {error}", file=sys.stderr)
+        collection = catalogue.get(args.collection)
+        found = evaluate(collection, queries, qrels, args.candidates)
+        info = catalogue.describe(args.collection)
+    found = {
+        "collection": info.name,
+        "model": info.model,
+        "kind": info.kind,
+        "similarity": info.similarity,
+        "documents": info.documents,
+        "skipped_documents": source.skipped,
+        "bytes": info.bytes,
+        "split": args.split,
+        "k": DEPTH,
+        "candidates": args.candidates,
+        **found,
+    }
+    print(f"{info.documents:,} documents, {info.kind} vectors of {info.model}, {found['queries']:,} queries")
+    print(table(found))
+    if args.json is not None:
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    try:
+        run(args, Settings() if args.indexes is None else Settings(indexes=args.indexes))
+    except ValidationError as error:
+        print(f"settings: {error}", file=sys.stderr)
+        return 2
+    except (SheafError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
