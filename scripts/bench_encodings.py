@@ -15,7 +15,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from app.encodings.muvera import Muvera, MuveraParameters
 from app.scoring import maxsim
@@ -59,7 +58,7 @@ def main() -> None:
     cuts = np.linspace(0, args.documents, args.threads + 1, dtype=int)
     shares = [tokens.slice(int(a), int(b)) for a, b in itertools.pairwise(cuts)]
 
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(args.threads) as pool:
+    with ThreadPoolExecutor(args.threads) as pool:
         print(f"{args.documents} documents of {args.tokens} x {args.dim} float16, {args.threads} threads")
         for name, parameters in SHAPES.items():
             encoding = Muvera(args.dim, parameters)

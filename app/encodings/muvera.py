@@ -12,10 +12,11 @@ Decisions
   takes one of them, which would make an encoding depend on the order of equals; the bound (no document above
   R_reps * MaxSim) holds for a mean too, and duplicating every vector changes nothing.
 - The nearest vectors are found by a pass over the k_sim bits (``fill_empty``), not by comparing buckets with buckets.
-- The same vectors give the same bits, whatever else is in the batch. BLAS rounds differently for other shapes and for
-  other places in a matrix, and a hyperplane's sign turns a last bit into another bucket. So each passage lies alone in
-  tiles of ``_TILE`` rows, filled up with zeros: its rows always meet BLAS in the same shape at the same place. Sums
-  over a bucket add one vector after another in the passage's order (a sparse product, which is such a loop).
+- The same vectors give the same bits, whatever else is in the batch. BLAS rounds differently for other shapes, other
+  places in a matrix and other numbers of threads, and a hyperplane's sign turns a last bit into another bucket. So
+  each passage lies alone in tiles of ``_TILE`` rows, filled up with zeros: its rows always meet BLAS in the same shape
+  at the same place, on one thread. Sums over a bucket add one vector after another in the passage's order (a sparse
+  product, which is such a loop).
 - Memory is bounded by passages worked on together (``_GROUP_ROWS``, ``_GROUP_VALUES``), never by the batch. A passage
   longer than a group is summed in pieces that are cut from its own start.
 - Random numbers come from ``RandomState``, whose streams NumPy keeps for ever (NEP 19): an encoding that was stored
@@ -33,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
+from app.blas import keep_to_one_thread
 from app.encodings.sketch import CountSketch
 from app.errors import Invalid
 from app.float16 import widen
@@ -184,6 +186,7 @@ class Muvera:
 
     def _encode(self, tokens: TokenVectors, *, means: bool) -> F32:
         counts = self._checked_counts(tokens)
+        keep_to_one_thread()
         out = np.zeros((len(tokens), self.encoded_dim), np.float32)
         row_limit = max(_TILE, min(_GROUP_ROWS, _GROUP_VALUES // self._dim) // _TILE * _TILE)
         passage_limit = max(1, _GROUP_VALUES // (self._slab * self._parameters.buckets * self._width))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.blas import keep_to_one_thread
 from app.errors import Invalid
 from app.float16 import widen
 from app.scoring.rounding import bound
@@ -49,6 +50,7 @@ def fast_scores_rows(query: F32, vectors: NDArray[Any], rows: I64 | None) -> F32
     """Scores of the given rows alone (all where None), in their order, without copying them all first."""
     if vectors.ndim != 2 or query.shape != vectors.shape[1:]:
         raise Invalid(f"expected a query of shape ({vectors.shape[-1]},), got {query.shape}")
+    keep_to_one_thread()
     count = len(vectors) if rows is None else len(rows)
     step = max(1, _CHUNK_VALUES // max(1, vectors.shape[1]))
     buffer = np.empty((min(step, count), vectors.shape[1]), np.float32)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.blas import keep_to_one_thread
 from app.errors import Invalid
 from app.float16 import widen
 from app.scoring.rounding import bound
@@ -35,6 +36,7 @@ def reference(query: F32, passage: NDArray[Any]) -> float:
     """
     if not len(passage):
         raise Invalid("a passage without vectors has no MaxSim score")
+    keep_to_one_thread()
     similarities = passage.astype(np.float64) @ query.T.astype(np.float64)
     with np.errstate(over="ignore"):
         return float(np.float32(math.fsum(similarities.max(axis=0).tolist())))
@@ -76,6 +78,7 @@ def _scores(query: F32, tokens: TokenVectors, rows: I64 | None) -> F32:
         starts, stops = starts[rows], stops[rows]
     if len(starts) and (stops - starts).min() < 1:
         raise Invalid(f"passage {int((stops - starts).argmin())} has no vectors")
+    keep_to_one_thread()
     scores = np.empty(len(starts), np.float32)
     block = max(1, _BLOCK_VALUES // len(query))
     with np.errstate(over="ignore", invalid="ignore"):
