@@ -4,7 +4,7 @@ Both model families stand on it: a SentenceTransformer reads pooled and token ve
 its projected and masked token vectors. Importing this module imports neither torch nor sentence-transformers.
 
 Two passes over the tokenizer: the first counts each text's tokens uncut, which tells what is truncated and orders
-the batches; the second makes the padded batches. Counting costs a few percent of a forward pass.
+the batches; the second makes the padded batches. Counting costs about one percent of a forward pass.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from app.types import F32, I64, Encoded, Kind, Mask
 Task: TypeAlias = Literal["query", "document"]
 
 PADDED_TOKENS = 8_192
-"""Padded tokens in one forward pass: enough to fill the cores, little enough to stay in their caches."""
+"""Tokens in one forward pass, padding included. Any bound from 1,024 up is as fast on a core; memory grows with it."""
+PADDING = 256
+"""Tokens of padding in one forward pass: about what another pass costs. It halves the time of mixed short texts."""
 
 # The libraries' verbosity is one for the process, so one model loads at a time.
 _LOADING = threading.Lock()
@@ -97,7 +99,7 @@ class Backbone:
         texts, lengths, truncated = self._measure(texts, task)
         pooled: list[F32] = [np.empty(0, np.float32)] * len(texts)
         tokens: list[F32] = list(pooled)
-        for rows in by_length(lengths, PADDED_TOKENS):
+        for rows in by_length(lengths, PADDED_TOKENS, PADDING):
             vectors = read(self.forward([texts[row] for row in rows], task))
             for i, row in enumerate(rows):
                 pooled[row] = vectors.pooled[i]

@@ -63,10 +63,10 @@ class ColbertEncoder:
 
         embeddings = passed.features["token_embeddings"]
         mask = passed.features["attention_mask"].bool()
-        # A text of skipped tokens alone keeps them: a text has at least one vector.
-        empty = ~mask.any(dim=1)
-        if empty.any() and passed.attended is not None:
-            mask[empty] = passed.attended.to(mask.device)[empty].bool()
+        if passed.attended is not None and passed.attended.shape == mask.shape:
+            # A text of skipped tokens alone keeps them: a text has at least one vector.
+            attended = passed.attended.to(mask.device).bool()
+            mask = torch.where(mask.any(dim=1, keepdim=True), mask, attended)
         flat = embeddings[mask]
         ends = mask.sum(dim=1).cumsum(dim=0).tolist()
         means = torch.stack([part.mean(dim=0) for part in flat.tensor_split(ends[:-1])])

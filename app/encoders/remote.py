@@ -96,10 +96,10 @@ class RemoteEncoder:
         data = body.get("data") if isinstance(body, dict) else None
         if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
             raise EncoderRefused(f'{self._url} answered without a list "data" of objects')
-        if sorted(str(item.get("index")) for item in data) != sorted(map(str, range(len(texts)))):
-            raise EncoderRefused(
-                f"{self._url} was sent {len(texts)} texts and answered {len(data)} vectors, or other indexes"
-            )
+        indexes = [item.get("index") for item in data]
+        if not all(type(i) is int for i in indexes) or sorted(indexes) != list(range(len(texts))):
+            found = f"{len(data)} vectors" if len(data) != len(texts) else "other indexes"
+            raise EncoderRefused(f"{self._url} was sent {len(texts)} texts and answered {found}")
         rows: list[F32] = [np.empty(0, np.float32)] * len(texts)
         for item in data:
             rows[int(item["index"])] = self._vector(item.get("embedding"))
@@ -111,7 +111,10 @@ class RemoteEncoder:
         if not numbers or len(value) != self.dim:
             found = f"{len(value)} values" if isinstance(value, list) else type(value).__name__
             raise EncoderRefused(f"{self._url}: expected an embedding of {self.dim} numbers, got {found}")
-        vector = np.array(value, np.float64)
+        try:
+            vector = np.array(value, np.float64)
+        except OverflowError:
+            vector = np.array([np.inf])
         if not (np.abs(vector) <= np.finfo(np.float32).max).all():
             raise EncoderRefused(f"{self._url} answered an embedding with NaN, infinity or more than float32 holds")
         return vector.astype(np.float32)

@@ -10,19 +10,19 @@ from app.errors import EncoderRefused
 
 
 @settings(deadline=None, max_examples=200, derandomize=True)
-@given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 120))
-def test_batches_hold_every_row_once_within_the_budget(lengths: list[int], budget: int) -> None:
-    batches = by_length(np.array(lengths, np.int64), budget)
+@given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 120), st.integers(0, 60))
+def test_batches_hold_every_row_once_within_the_bounds(lengths: list[int], padded: int, padding: int) -> None:
+    batches = by_length(np.array(lengths, np.int64), padded, padding)
     assert sorted(row for batch in batches for row in batch.tolist()) == list(range(len(lengths)))
     for batch in batches:
-        longest = max(lengths[row] for row in batch)
-        assert len(batch) == 1 or len(batch) * longest <= budget
+        within = [lengths[row] for row in batch]
+        assert len(batch) == 1 or len(batch) * max(within) <= padded
+        assert len(batch) == 1 or len(batch) * max(within) - sum(within) <= padding
 
 
-def test_like_lengths_go_together() -> None:
-    lengths = np.array([1, 100] * 50, np.int64)
-    padded = sum(len(batch) * int(lengths[batch].max()) for batch in by_length(lengths, 1_000))
-    assert padded <= 1.2 * lengths.sum()
+def test_batches_are_as_full_as_the_bounds_let_them() -> None:
+    batches = by_length(np.array([8, 1] * 50, np.int64), 40, 1_000)
+    assert [len(batch) for batch in batches] == [5] * 10 + [40, 10]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
