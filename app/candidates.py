@@ -7,12 +7,16 @@ are never compared: the sources' lists are taken in turn until there are enough.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
 from app.collection.first_stage import FirstStage, Source
 from app.collection.part import View
 from app.types import F32, I64, Mask
+
+OWNER: Final = 2**40
+"""More than a part has rows, so that a view and a row make one number."""
 
 
 def find_candidates(
@@ -27,14 +31,15 @@ def find_candidates(
         return [np.flatnonzero(mask).astype(np.int64) for mask in allowed]
     ranked = [_ranking(views, allowed, source, queries[source], width) for source in stage.sources]
     # Source by source in turn: the first of each, the second of each, ...
-    taken = np.stack(ranked, axis=1).reshape(-1, 2)
-    _, first = np.unique(taken, axis=0, return_index=True)
+    taken = np.stack(ranked, axis=1).ravel()
+    _, first = np.unique(taken, return_index=True)
     chosen = taken[np.sort(first)[:width]]
-    return [np.sort(chosen[chosen[:, 0] == i, 1]) for i in range(len(views))]
+    owners, rows = chosen // OWNER, chosen % OWNER
+    return [np.sort(rows[owners == i]) for i in range(len(views))]
 
 
 def _ranking(views: Sequence[View], allowed: Sequence[Mask], source: Source, query: F32, width: int) -> I64:
-    """(width, 2): (view, row) of the best rows over all views, best first."""
+    """(width,): view * OWNER + row of the best rows over all views, best first."""
     found = [
         (i, view.part.nearest(source, query, width, mask))
         for i, (view, mask) in enumerate(zip(views, allowed, strict=True))
@@ -44,4 +49,5 @@ def _ranking(views: Sequence[View], allowed: Sequence[Mask], source: Source, que
     rows = np.concatenate([candidates.rows for _, candidates in found])
     scores = np.concatenate([candidates.scores for _, candidates in found])
     best = np.argsort(-scores, kind="stable")[:width]
-    return np.stack([owners[best], rows[best]], axis=1)
+    keys: I64 = owners[best] * OWNER + rows[best]
+    return keys

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
+from app.blas import keep_to_one_thread
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ class Workers:
     def __init__(self, threads: int = 0) -> None:
         """threads: 0 means one a core that this process may use."""
         self.threads = threads or len(os.sched_getaffinity(0))
-        self._limits = threadpool_limits(1, user_api="blas")
+        keep_to_one_thread()
         self._pool = ThreadPoolExecutor(self.threads, "sheaf-worker")
 
     def map_slices(self, size: int, work: Callable[[int, int], T], *, smallest: int = 1) -> list[T]:
@@ -43,4 +43,3 @@ class Workers:
 
     def close(self) -> None:
         self._pool.shutdown()
-        self._limits.restore_original_limits()
