@@ -97,7 +97,9 @@ def _write(collection: Collection, batch: Sequence[Document], summary: Summary) 
     last = {document.id: document for document in batch}
     standing = {document.id: document for document in collection.get_many(list(last))}
     # A document with vectors is compared by write_documents, against those that are stored.
-    changed = [d for d in last.values() if d.vectors is not None or d != standing.get(d.id)]
+    changed = [
+        d for d in last.values() if d.vectors is not None or d.id not in standing or not d.stands_as(standing[d.id])
+    ]
     summary.unchanged += len(last) - len(changed)
     if changed:
         result = write_documents(collection, changed)

@@ -150,7 +150,7 @@ class _Plan:
             plan.standing[document.id] = seq
             if seq in cut:
                 plan.truncated.add(document.id)
-            if replace(document, vectors=None) != old[seq]:
+            if not document.stands_as(old[seq]):
                 plan.changed.append(document)
                 plan.stored[document.id] = vectors
         return plan
@@ -177,7 +177,11 @@ def _same_vectors(collection: Collection, document: Document, stored: Passages) 
     if document.vectors is None:
         return True
     if stored.raw is not None:
-        return np.array_equal(document.vectors, stored.raw.values)
+        # By their bits, as they are kept: -0.0 equals 0.0.
+        return (
+            document.vectors.shape == stored.raw.values.shape
+            and document.vectors.tobytes() == stored.raw.values.tobytes()
+        )
     coded = from_caller([document.vectors], collection.spec, None)
     if coded.tokens is None or stored.tokens is None:
         return np.array_equal(coded.pooled, stored.pooled)

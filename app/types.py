@@ -6,6 +6,7 @@ Ragged data is flat values plus offsets, everywhere: token vectors of n passages
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -46,6 +47,15 @@ class Document:
         'zipfile. Reads archives.'
         """
         return ". ".join(part for part in (self.title, self.text) if part.strip())
+
+    def stands_as(self, other: Document) -> bool:
+        """Whether id, title, text and metadata are the same, types included: to Python 1, 1.0 and True are equal.
+
+        >>> Document("a", metadata={"n": 1}).stands_as(Document("a", metadata={"n": True}))
+        False
+        """
+        mine, theirs = (json.dumps(document.metadata, sort_keys=True) for document in (self, other))
+        return (self.id, self.title, self.text, mine) == (other.id, other.title, other.text, theirs)
 
 
 @dataclass(frozen=True, slots=True)

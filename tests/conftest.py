@@ -1,0 +1,47 @@
+"""Collections for tests: real ones in a temporary folder, with the deterministic encoder or callers' vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.collection.catalogue import Catalogue
+from app.collection.collection import Collection
+from app.encoders.registry import Encoders
+from app.handlers import HANDLERS
+from app.settings import DeterministicModel, Settings
+
+DIM = 32
+OpenCatalogue = Callable[..., Catalogue]
+MakeCollection = Callable[..., Collection]
+
+
+@pytest.fixture
+def open_catalogue(tmp_path: Path) -> Iterator[OpenCatalogue]:
+    """Opens the catalogue of one folder. tasks: run tasks and background work, as a server does."""
+    with ExitStack() as closing:
+
+        def make(folder: Path | None = None, *, tasks: bool = False, **settings: Any) -> Catalogue:
+            settings.setdefault("models", {"words": DeterministicModel(type="deterministic", dim=DIM)})
+            chosen = Settings(indexes=folder or tmp_path / "indexes", threads=2, **settings)
+            encoders = Encoders(chosen.models)
+            catalogue = Catalogue(chosen.indexes, encoders, chosen, HANDLERS if tasks else None)
+            return closing.enter_context(catalogue)
+
+        yield make
+
+
+@pytest.fixture
+def make_collection(open_catalogue: OpenCatalogue) -> MakeCollection:
+    """A new collection `c`: of the deterministic encoder, or of callers' vectors where `dim` is given."""
+
+    def make(*, kind: str = "multi_vector", dim: int | None = None, **options: Any) -> Collection:
+        settings = {key: options.pop(key) for key in ("seal_documents", "seal_bytes") if key in options}
+        catalogue = open_catalogue(**settings)
+        return catalogue.create("c", model="words" if dim is None else None, kind=kind, dim=dim, **options)
+
+    return make

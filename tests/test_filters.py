@@ -1,0 +1,177 @@
+"""Filters: what they mean, that columns mean the same, and that a wrong one is refused at its place."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from app.collection.columns import Columns
+from app.errors import Invalid
+from app.filters import FILTER_SCHEMA, INT64, MAX_CONDITIONS, MAX_DEPTH, parse
+
+LARGE = 2**53
+NUMBERS: list[Any] = [0, -0.0, 0.0, 1, 1.0, -1, 0.5, 2, LARGE, LARGE + 1, float(LARGE), float(LARGE + 2), 5e-324, 1e308]
+NUMBERS += [INT64[0], INT64[1], float(2**63), -float(2**63)]
+STRINGS = ["", "a", "b", "ab", "1", "true", "é", "e\u0301", "\U0001f600", "\uffff", "\x00"]
+KEYS = ["a", "b", "a.b", "_"]
+
+scalars = st.one_of(st.booleans(), st.sampled_from(NUMBERS), st.sampled_from(STRINGS), st.integers(-3, 3))
+values = st.one_of(scalars, st.lists(st.sampled_from(STRINGS), max_size=3))
+rows = st.lists(st.dictionaries(st.sampled_from(KEYS), values, max_size=4), max_size=12)
+
+
+@st.composite
+def conditions(draw: st.DrawFn) -> dict[str, Any]:
+    operator = draw(st.sampled_from(["eq", "ne", "in", "gt", "gte", "lt", "lte", "exists"]))
+    if operator == "exists":
+        value: Any = draw(st.booleans())
+    elif operator == "in":
+        value = draw(st.lists(scalars, max_size=3))
+    elif operator in ("eq", "ne"):
+        value = draw(scalars)
+    else:
+        value = draw(st.one_of(st.sampled_from(NUMBERS), st.sampled_from(STRINGS)))
+    return {draw(st.sampled_from(KEYS)): {operator: value}}
+
+
+filters = st.recursive(
+    conditions(),
+    lambda inner: st.one_of(
+        st.fixed_dictionaries({"and": st.lists(inner, min_size=1, max_size=3)}),
+        st.fixed_dictionaries({"or": st.lists(inner, min_size=1, max_size=3)}),
+        st.fixed_dictionaries({"not": inner}),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=250, derandomize=True, deadline=None)
+@given(rows, filters)
+@example([{"a": LARGE + 1}, {"a": float(LARGE)}], {"a": {"gt": float(LARGE)}})
+@example([{"a": True}, {"a": 1}, {"a": 1.0}, {"a": "1"}], {"a": {"eq": 1}})
+@example([{"a": []}, {"a": ["x"]}, {}], {"a": {"exists": True}})
+def test_columns_select_what_matches(metadata: list[dict[str, Any]], value: dict[str, Any]) -> None:
+    condition = parse(value)
+    columns = Columns.build(metadata)
+    expected = [condition.matches(row) for row in metadata]
+    assert columns.select(condition).tolist() == expected
+    again = Columns.from_bytes(columns.to_bytes())
+    assert again.select(condition).tolist() == expected
+    assert again.select(condition).dtype == np.bool_
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(st.dictionaries(st.sampled_from(KEYS), values, max_size=4), filters)
+def test_a_filter_means_the_same_after_json(metadata: dict[str, Any], value: dict[str, Any]) -> None:
+    """Metadata are stored as JSON; nothing may move on the way."""
+    condition = parse(value)
+    assert parse(json.loads(json.dumps(value))) == condition
+    assert condition.matches(json.loads(json.dumps(metadata))) == condition.matches(metadata)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "value", "expected"),
+    [
+        ({"a": 1}, {"a": {"eq": 1.0}}, True),
+        ({"a": True}, {"a": {"eq": 1}}, False),
+        ({"a": True}, {"a": {"eq": True}}, True),
+        ({"a": False}, {"a": {"eq": 0}}, False),
+        ({"a": True}, {"a": {"gte": 0}}, False),
+        ({"a": "1"}, {"a": {"eq": 1}}, False),
+        ({"a": "b"}, {"a": {"gt": "a"}}, True),
+        ({"a": "b"}, {"a": {"gt": 1}}, False),
+        ({"a": LARGE + 1}, {"a": {"eq": float(LARGE)}}, False),
+        ({"a": LARGE + 1}, {"a": {"gt": float(LARGE)}}, True),
+        ({"a": -0.0}, {"a": {"eq": 0}}, True),
+        ({"a": ["x", "y"]}, {"a": {"eq": "x"}}, True),
+        ({"a": ["x", "y"]}, {"a": {"ne": "x"}}, False),
+        ({"a": ["x", "y"]}, {"a": {"ne": "z"}}, True),
+        ({"a": ["x", "y"]}, {"a": {"in": ["z", "y"]}}, True),
+        ({"a": ["x"]}, {"a": {"gte": "a"}}, False),
+        ({"a": []}, {"a": {"exists": True}}, True),
+        ({"a": []}, {"a": {"eq": ""}}, False),
+        ({"a": []}, {"a": {"ne": "x"}}, True),
+        ({}, {"a": {"ne": "x"}}, False),
+        ({}, {"a": {"lt": 1}}, False),
+        ({}, {"a": {"exists": False}}, True),
+        ({}, {"not": {"a": {"eq": 1}}}, True),
+        ({"a": 1}, {"a": {"in": []}}, False),
+        ({"a": 1, "b": 2}, {"and": [{"a": {"eq": 1}}, {"b": {"eq": 2}}]}, True),
+        ({"a": 1, "b": 3}, {"and": [{"a": {"eq": 1}}, {"b": {"eq": 2}}]}, False),
+        ({"a": 0, "b": 2}, {"or": [{"a": {"eq": 1}}, {"b": {"eq": 2}}]}, True),
+    ],
+)
+def test_meaning(metadata: dict[str, Any], value: dict[str, Any], expected: bool) -> None:
+    assert parse(value).matches(metadata) is expected
+    assert Columns.build([metadata]).select(parse(value)).tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("value", "pointer"),
+    [
+        (None, "/filter"),
+        ([], "/filter"),
+        ({}, "/filter"),
+        ({"a": {"eq": 1}, "b": {"eq": 1}}, "/filter"),
+        ({"a": 1}, "/filter/a"),
+        ({"a": {}}, "/filter/a"),
+        ({"a": {"gt": 1, "lt": 2}}, "/filter/a"),
+        ({"a": {"like": "x"}}, "/filter/a/like"),
+        ({"a": {"eq": None}}, "/filter/a/eq"),
+        ({"a": {"eq": ["x"]}}, "/filter/a/eq"),
+        ({"a": {"eq": float("nan")}}, "/filter/a/eq"),
+        ({"a": {"gt": float("inf")}}, "/filter/a/gt"),
+        ({"a": {"gt": True}}, "/filter/a/gt"),
+        ({"a": {"eq": 2**63}}, "/filter/a/eq"),
+        ({"a": {"in": "x"}}, "/filter/a/in"),
+        ({"a": {"in": ["x", None]}}, "/filter/a/in/1"),
+        ({"a": {"exists": 1}}, "/filter/a/exists"),
+        ({"and": []}, "/filter/and"),
+        ({"and": {"a": {"eq": 1}}}, "/filter/and"),
+        ({"or": [{"a": {"eq": 1}}, {"a": {"no": 1}}]}, "/filter/or/1/a/no"),
+        ({"not": [{"a": {"eq": 1}}]}, "/filter/not"),
+        ({"not": {"not": {"a": 1}}}, "/filter/not/not/a"),
+        ({"1a": {"eq": 1}}, "/filter/1a"),
+        ({"a/b~c": {"eq": 1}}, "/filter/a~1b~0c"),
+        ({"": {"eq": 1}}, "/filter/"),
+        ({"a": {"x/y": 1}}, "/filter/a/x~1y"),
+    ],
+)
+def test_a_wrong_filter_is_refused_at_its_place(value: object, pointer: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse(value)
+    assert [problem.pointer for problem in caught.value.problems] == [pointer]
+
+
+def test_depth_is_bounded() -> None:
+    def nested(levels: int) -> dict[str, Any]:
+        value: dict[str, Any] = {"a": {"eq": 1}}
+        for _ in range(levels - 1):
+            value = {"not": value}
+        return value
+
+    assert parse(nested(MAX_DEPTH)).matches({"a": 1}) is (MAX_DEPTH % 2 == 1)
+    with pytest.raises(Invalid, match="levels") as caught:
+        parse(nested(MAX_DEPTH + 1), "/searches/3/filter")
+    assert caught.value.problems[0].pointer == "/searches/3/filter" + "/not" * MAX_DEPTH
+
+
+def test_size_is_bounded() -> None:
+    fits = {"or": [{"a": {"eq": i}} for i in range(MAX_CONDITIONS)]}
+    assert parse(fits).matches({"a": MAX_CONDITIONS - 1})
+    with pytest.raises(Invalid, match="conditions"):
+        parse({"or": [*fits["or"], {"a": {"eq": 0}}]})
+    assert parse({"a": {"in": list(range(MAX_CONDITIONS - 1))}}).matches({"a": 0})
+    with pytest.raises(Invalid, match="listed values") as caught:
+        parse({"a": {"in": list(range(MAX_CONDITIONS))}})
+    assert caught.value.problems[0].pointer == "/filter/a/in"
+
+
+def test_the_schema_has_an_example_that_parses() -> None:
+    for value in FILTER_SCHEMA["examples"]:
+        parse(value)
