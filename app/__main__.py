@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -40,8 +41,9 @@ def main() -> int:
             sys.stderr.write(f"{where}: {fault['msg'].replace('Input should be', 'expected')}\n")
         return 2
     except SettingsError as error:
-        # Its message names the field; its cause may hold the value, which may be a secret.
-        sys.stderr.write(f"SHEAF_ settings: {error}; expected JSON\n")
+        # Only the field is taken from it; its cause holds the value, which may be a secret.
+        field = re.findall(r'field "(\w+)"', str(error))
+        sys.stderr.write(f"SHEAF_{''.join(field).upper()}: expected JSON\n")
         return 2
     _log_to_stderr(settings.log_level)
     try:
@@ -62,10 +64,11 @@ def main() -> int:
         timeout_graceful_shutdown=GRACE_S,
     )
     server = _Server(config)
-    try:
-        server.run(sockets=[listener])
-    except SystemExit as stopped:
-        return stopped.code if isinstance(stopped.code, int) else 3
+    with listener:
+        try:
+            server.run(sockets=[listener])
+        except SystemExit as stopped:
+            return stopped.code if isinstance(stopped.code, int) else 3
     return 0
 
 

@@ -68,6 +68,9 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
     except SheafError as error:
         log.critical("cannot start: %s", error.message)
         raise
+    except BaseException:
+        log.critical("cannot start", exc_info=True)
+        raise
     try:
         models = {name: encoders.kinds(name) for name in encoders.names()}
         yield {"service": Service(settings, catalogue, models, Lanes(settings))}

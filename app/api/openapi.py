@@ -69,6 +69,11 @@ def install(app: FastAPI) -> None:
             made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             models: list[type[BaseModel]] = [*_REQUESTS, schemas.ProblemAnswer]
             _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+            # FastAPI drops every null, in examples too, where it means something.
+            for route in app.state.routes:
+                if route.include_in_schema and "requestBody" in (getattr(route, "openapi_extra", None) or {}):
+                    for method in route.methods:
+                        made["paths"][route.path_format][method.lower()].update(route.openapi_extra)
             made.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
             app.openapi_schema = made
         return app.openapi_schema

@@ -102,5 +102,6 @@ async def _on_unexpected(request: Request, error: Exception) -> Response:
     id = request_id(request.scope)
     log.error("%s failed unexpectedly", id, exc_info=error)
     message = f"an unexpected error; the server's log tells more under request id {id}"
-    # Made outside the frame, which is why the headers are set here.
-    return problem(SheafError(message), id, {"X-Request-Id": id, "X-Content-Type-Options": "nosniff"})
+    # Made outside the frame, which sets the first two elsewhere; and the server ends a connection that failed.
+    headers = {"X-Request-Id": id, "X-Content-Type-Options": "nosniff", "Connection": "close"}
+    return problem(SheafError(message), id, headers)

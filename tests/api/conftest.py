@@ -16,7 +16,6 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from fastapi import FastAPI
 
 from app.api.connections import PatientProtocol
 from app.main import create_app
@@ -29,10 +28,10 @@ LIMITS: dict[str, Any] = {"max_body_bytes": 200_000, "max_import_bytes": 400_000
 class Running:
     """A server in a thread of this process."""
 
-    def __init__(self, app: FastAPI) -> None:
-        self.app = app
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         config = uvicorn.Config(
-            app,
+            create_app(settings),
             port=0,
             http=PatientProtocol,
             ws="none",
@@ -60,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("indexes")
     models = {"words": DeterministicModel(type="deterministic", dim=16)}
     settings = Settings(indexes=folder, models=models, hosts=["search.example"], **LIMITS)
-    running = Running(create_app(settings))
+    running = Running(settings)
     yield running
     running.stop()
 
@@ -100,6 +99,35 @@ def collection(create: Callable[..., str], client: httpx.Client) -> str:
     answer = client.post(f"{address}/documents", json={"documents": documents})
     assert answer.status_code == 200, answer.text
     return address
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], bool]], None]:
+    """Waits until something holds, for what another thread of the server does."""
+
+    def wait(holds: Callable[[], bool]) -> None:
+        for _ in range(6_000):
+            if holds():
+                return
+            time.sleep(0.01)
+        raise AssertionError("it did not come about within a minute")
+
+    return wait
+
+
+@pytest.fixture
+def finished(client: httpx.Client) -> Callable[[str], Any]:
+    """Follows a task to its end."""
+
+    def follow(location: str) -> Any:
+        for _ in range(6_000):
+            task = client.get(location).json()
+            if task["finished"] is not None:
+                return task
+            time.sleep(0.01)
+        raise AssertionError(f"the task did not end within a minute: {task}")
+
+    return follow
 
 
 class Process:

@@ -1,0 +1,86 @@
+"""Collections over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from app.api.schemas import CollectionAnswer, CollectionsAnswer, InfoAnswer, ReadyAnswer
+
+
+def test_a_collection_comes_and_goes(client: httpx.Client) -> None:
+    body = {"name": "comes-and_goes9", "encoder": {"model": "words", "kind": "dense"}}
+    made = client.post("/v1/collections", json=body)
+    assert made.status_code == 201
+    assert made.headers["location"] == "/v1/collections/comes-and_goes9"
+    info = CollectionAnswer.model_validate_json(made.content)
+    assert info.encoder.model_dump() == {"model": "words", "kind": "dense", "dim": 16}
+    assert (info.similarity, info.documents, info.state) == ("cosine", 0, "ready")
+    assert client.get(made.headers["location"]).json() == made.json()
+    assert client.get("/v1/collections/comes%2Dand_goes9").json() == made.json()
+    listed = CollectionsAnswer.model_validate_json(client.get("/v1/collections").content).collections
+    assert info in listed
+    assert [one.name for one in listed] == sorted(one.name for one in listed)
+    gone = client.delete(made.headers["location"])
+    assert (gone.status_code, gone.content) == (204, b"")
+    assert client.get(made.headers["location"]).status_code == 404
+    assert client.post("/v1/collections", json=body).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (
+            {"encoder": {"model": "words"}},
+            {"similarity": "cosine", "precision": "float16", "keep_vectors": True},
+        ),
+        (
+            {"encoder": {"model": None, "dim": 3}, "similarity": "inner_product", "keep_vectors": False},
+            {"similarity": "inner_product", "precision": "float32", "keep_vectors": False},
+        ),
+        (
+            {"encoder": {"model": None, "kind": "dense", "dim": 16_384}, "precision": "float32"},
+            {"precision": "float32"},
+        ),
+    ],
+)
+def test_what_was_asked_for_is_described(
+    client: httpx.Client, create: Callable[..., str], body: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    described = client.get(create(**body)).json()
+    assert {key: described[key] for key in expected} == expected
+    assert {key: described["encoder"][key] for key in body["encoder"]} == body["encoder"]
+
+
+def test_documents_are_counted(client: httpx.Client, collection: str) -> None:
+    info = client.get(collection).json()
+    assert (info["documents"], info["passages"], info["tail"]) == (3, 3, 3)
+    assert info["bytes"] > 0
+    assert info["read_only"] is None
+
+
+def test_a_rebuild_is_a_task(client: httpx.Client, collection: str, finished: Callable[[str], Any]) -> None:
+    accepted = client.post(f"{collection}/rebuild")
+    assert accepted.status_code == 202
+    task = finished(accepted.headers["location"])
+    assert (task["id"], task["kind"], task["state"]) == (accepted.json()["id"], "rebuild", "succeeded")
+    info = client.get(collection).json()
+    assert (info["documents"], info["tail"]) == (3, 0)
+    assert info["generation"] > 0
+
+
+def test_health_and_info(client: httpx.Client) -> None:
+    assert client.get("/health/live").json() == {"status": "live"}
+    ready = client.get("/health/ready")
+    assert ready.status_code == 200
+    assert ReadyAnswer.model_validate_json(ready.content).quarantined == []
+    info = InfoAnswer.model_validate_json(client.get("/v1/info").content)
+    assert [(model.name, model.kinds) for model in info.models] == [
+        ("builtin", ["multi_vector", "dense"]),
+        ("words", ["multi_vector", "dense"]),
+    ]
+    assert info.limits["documents"] == 20
+    assert info.limits["k"] == 1_000

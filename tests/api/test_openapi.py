@@ -1,0 +1,153 @@
+"""The published schema: complete, with examples that work, and a page that needs no network."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app import __version__
+from app.main import create_app
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = create_app(Settings()).openapi()
+LATER = {"explain", "highlights", "hybrid", "lexical", "target_recall", "qrels", "measures"}
+ROUTES = {
+    "/health/live": {"get"},
+    "/health/ready": {"get"},
+    "/v1/info": {"get"},
+    "/v1/collections": {"get", "post"},
+    "/v1/collections/{name}": {"get", "delete"},
+    "/v1/collections/{name}/documents": {"get", "post"},
+    "/v1/collections/{name}/documents/get": {"post"},
+    "/v1/collections/{name}/documents/{id}": {"get", "put", "patch", "delete"},
+    "/v1/collections/{name}/import": {"post"},
+    "/v1/collections/{name}/delete": {"post"},
+    "/v1/collections/{name}/count": {"post"},
+    "/v1/collections/{name}/search": {"post"},
+    "/v1/collections/{name}/search/batch": {"post"},
+    "/v1/collections/{name}/rebuild": {"post"},
+    "/v1/tasks": {"get"},
+    "/v1/tasks/{id}": {"get"},
+    "/v1/tasks/{id}/cancel": {"post"},
+}
+
+
+def bodies() -> list[tuple[str, str, str, str, Any]]:
+    """(method, path, content type, name of the example, example) for each example of each body."""
+    found = []
+    for path, methods in SCHEMA["paths"].items():
+        for method, operation in methods.items():
+            for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+                for name, example in content["examples"].items():
+                    found.append((method, path, media_type, name, example["value"]))
+    return found
+
+
+def references(value: Any) -> set[str]:
+    if isinstance(value, list):
+        return set().union(*map(references, value))
+    if isinstance(value, dict):
+        own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+        return own.union(*map(references, value.values()))
+    return set()
+
+
+def offered(value: Any) -> set[str]:
+    """The names of all fields, and all values of enumerations."""
+    if isinstance(value, list):
+        return set().union(*map(offered, value))
+    if isinstance(value, dict):
+        fields = value.get("properties")
+        own = {*(fields if isinstance(fields, dict) else ()), *map(str, value.get("enum", ())), str(value.get("const"))}
+        return own.union(*map(offered, value.values()))
+    return set()
+
+
+def test_every_route_is_there_and_none_that_comes_later() -> None:
+    assert {path: set(methods) for path, methods in SCHEMA["paths"].items()} == ROUTES
+    assert not LATER & offered(SCHEMA)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    names = {reference.removeprefix("#/components/schemas/") for reference in references(SCHEMA)}
+    assert names <= set(SCHEMA["components"]["schemas"])
+    assert {"SearchRequest", "SearchAnswer", "DocumentBody", "ProblemAnswer"} <= names
+
+
+def test_every_answer_and_every_body_has_a_schema() -> None:
+    without_body = {"/v1/collections/{name}/rebuild", "/v1/tasks/{id}/cancel"}
+    for path, methods in SCHEMA["paths"].items():
+        for method, operation in methods.items():
+            good = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
+            assert good, (method, path)
+            assert all("schema" in a["content"]["application/json"] for a in good if "content" in a), (method, path)
+            assert "application/problem+json" in operation["responses"]["default"]["content"]
+            if method in ("post", "put", "patch") and path not in without_body:
+                (content,) = operation["requestBody"]["content"].values()
+                assert content["schema"], (method, path)
+                assert content["examples"], (method, path)
+
+
+@pytest.fixture(scope="module")
+def module_of_examples(client: httpx.Client) -> str:
+    """A collection that has what the examples ask for."""
+    address = "/v1/collections/for-examples"
+    client.post("/v1/collections", json={"name": "for-examples", "encoder": {"model": "words"}})
+    return address
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "media_type", "name", "example"), bodies(), ids=[f"{p} {n}" for _, p, _, n, _ in bodies()]
+)
+def test_every_example_works(
+    client: httpx.Client,
+    module_of_examples: str,
+    finished: Callable[[str], Any],
+    method: str,
+    path: str,
+    media_type: str,
+    name: str,
+    example: Any,
+) -> None:
+    metadata = {"module": "zipfile", "deprecated": False}
+    document = {"text": "Class with methods to open ZIP files.", "metadata": metadata}
+    client.put(f"{module_of_examples}/documents/zipfile.ZipFile", json=document)
+    address = path.replace("/v1/collections/{name}", module_of_examples).replace("{id}", "zipfile.ZipFile")
+    headers = {"Content-Type": media_type}
+    if media_type == "application/json":
+        answer = client.request(method, address, json=example, headers=headers)
+    else:
+        answer = client.request(method, address, content=example, headers=headers)
+    assert answer.status_code in (200, 201, 202), answer.text
+    if answer.status_code == 202:
+        assert finished(answer.headers["location"])["state"] == "succeeded"
+    if path.endswith("/search"):
+        assert "zipfile.ZipFile" in [hit["id"] for hit in answer.json()["hits"]]
+    if path.endswith("/delete"):
+        assert answer.json() == {"deleted": 1}
+    if path.endswith("/count"):
+        assert answer.json()["count"] >= 1
+
+
+def test_the_page_needs_no_network(client: httpx.Client) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    links = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page.text)
+    assert len(links) == 3
+    for link in [*links, "/openapi.json"]:
+        assert link.startswith("/")
+        assert client.get(link).status_code == 200
+    assert "//" not in re.sub(r"<!--.*?-->", "", page.text).replace("// ", "")
+    assert client.get("/openapi.json").json() == SCHEMA
+
+
+def test_the_version_is_one() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__ == SCHEMA["info"]["version"]

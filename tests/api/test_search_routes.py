@@ -1,0 +1,113 @@
+"""Searches over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from app.api.schemas import BatchAnswer, SearchAnswer
+
+
+def test_an_answer_is_what_its_schema_says(client: httpx.Client, collection: str) -> None:
+    answer = client.post(f"{collection}/search", json={"query": "cat mat", "k": 2})
+    assert answer.headers["content-type"] == "application/json"
+    read = SearchAnswer.model_validate_json(answer.content, strict=True, extra="forbid")
+    assert read.hits[0].id == "cat"
+    assert len(read.hits) == 2
+    assert read.hits[0].score > read.hits[1].score
+    assert read.exact is False
+    assert {"encode_ms", "candidates_ms", "rescore_ms"} <= set(read.stages)
+    assert read.took_ms >= read.stages["encode_ms"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("include", "fields"),
+    [
+        (None, {"text", "metadata"}),
+        ([], set()),
+        (["text"], {"text"}),
+        (["metadata", "metadata"], {"metadata"}),
+        (["vectors", "text"], {"vectors", "text"}),
+    ],
+)
+def test_hits_carry_what_was_asked_for(
+    client: httpx.Client, collection: str, include: list[str] | None, fields: set[str]
+) -> None:
+    body: dict[str, Any] = {"query": "cat"} if include is None else {"query": "cat", "include": include}
+    hit = client.post(f"{collection}/search", json=body).json()["hits"][0]
+    assert set(hit) == {"id", "score", "title"} | fields
+    if "metadata" in fields:
+        assert hit["metadata"] == {"legs": 4, "tags": ["pet"]}
+    if "vectors" in fields:
+        assert len(hit["vectors"][0]) == 16
+
+
+def test_exact_search_says_so_and_agrees(client: httpx.Client, collection: str) -> None:
+    quick = client.post(f"{collection}/search", json={"query": "dog night", "candidates": 3}).json()
+    exact = client.post(f"{collection}/search", json={"query": "dog night", "exact": True}).json()
+    assert exact["exact"] is True
+    assert exact["hits"] == quick["hits"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "ids"),
+    [
+        ({"legs": {"eq": 2}}, {"hen"}),
+        ({"legs": {"gte": 2}}, {"cat", "dog", "hen"}),
+        ({"tags": {"eq": "pet"}}, {"cat"}),
+        ({"loud": {"exists": False}}, {"cat", "hen"}),
+        ({"not": {"or": [{"legs": {"eq": 2}}, {"loud": {"eq": True}}]}}, {"cat"}),
+        ({"legs": {"eq": "2"}}, set()),
+    ],
+)
+def test_filters(client: httpx.Client, collection: str, condition: Any, ids: set[str]) -> None:
+    answer = client.post(f"{collection}/search", json={"query": "animal", "filter": condition}).json()
+    assert {hit["id"] for hit in answer["hits"]} == ids
+
+
+def test_a_batch_answers_in_order(client: httpx.Client, collection: str) -> None:
+    searches = [{"query": "hen eggs", "k": 1}, {"query": "dog barks", "exact": True}]
+    answer = client.post(f"{collection}/search/batch", json={"searches": searches})
+    batch = BatchAnswer.model_validate_json(answer.content, strict=True, extra="forbid")
+    assert [result.hits[0].id for result in batch.results] == ["hen", "dog"]
+    assert [result.exact for result in batch.results] == [False, True]
+    for search, result in zip(searches, batch.results, strict=True):
+        alone = client.post(f"{collection}/search", json=search).json()
+        assert alone["hits"] == answer.json()["results"][batch.results.index(result)]["hits"]
+
+
+def test_an_empty_collection_has_no_hits(client: httpx.Client, create: Callable[..., str]) -> None:
+    assert client.post(f"{create()}/search", json={"query": "cat"}).json()["hits"] == []
+
+
+def test_searches_are_answered_while_every_writer_is_busy(
+    client: httpx.Client, collection: str, server: Any, create: Callable[..., str]
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Event
+
+    import app.ingest as ingest
+
+    started, release = Event(), Event()
+    real = ingest.write_documents
+
+    def stuck(*args: Any, **named: Any) -> Any:
+        started.set()
+        release.wait(60)
+        return real(*args, **named)
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(8) as pool:
+        patch.setattr(ingest, "write_documents", stuck)
+        body = {"documents": [{"id": "new", "text": "a cow"}]}
+        writes = [pool.submit(client.post, f"{collection}/documents", json=body) for _ in range(8)]
+        try:
+            assert started.wait(60)
+            assert client.post(f"{collection}/search", json={"query": "cat"}).status_code == 200
+            assert client.get(f"{collection}/documents/cat").status_code == 200
+            assert client.get("/health/ready").status_code == 200
+        finally:
+            release.set()
+        assert [write.result().status_code for write in writes] == [200] * 8
