@@ -1,0 +1,155 @@
+"""The shape of the code: which part may know which, what importing does, and that the documents tell the truth."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+
+# From the top down: a module may import from its own layer and those below, never from one above.
+LAYERS = [
+    {"app.__main__", "app.main"},
+    {"app.api"},
+    {"app.handlers", "app.importing", "app.rebuild", "app.bulk", "app.bulk_http", "app.evaluation"},
+    {"app.ingest", "app.search"},
+    {"app.candidates", "app.ranking"},
+    {"app.collection", "app.sources"},
+    {"app.encoders", "app.encodings", "app.vector_index", "app.scoring", "app.documents"},
+    {"app.filters", "app.settings", "app.workers", "app.blas", "app.float16"},
+    {"app.types"},
+    {"app.errors"},
+    {"app"},
+]
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted((ROOT / "app").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def layer_of(module: str) -> int:
+    for depth, names in enumerate(LAYERS):
+        for name in names:
+            if module == name or (name != "app" and module.startswith(f"{name}.")):
+                return depth
+    raise AssertionError(f"{module} has no layer: give it one in this test, and a place in ARCHITECTURE.md")
+
+
+def imports_of(path: Path) -> set[str]:
+    known = set(modules())
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path} imports relatively"
+            found |= {
+                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in known else node.module
+                for alias in node.names
+            }
+    return {name for name in found if name.split(".")[0] == "app" and name != "app"}
+
+
+def test_no_import_points_up():
+    wrong = [
+        f"{module} -> {imported}"
+        for module, path in modules().items()
+        for imported in imports_of(path)
+        if layer_of(imported) < layer_of(module)
+    ]
+    assert wrong == []
+
+
+def test_no_circle_among_modules():
+    graph = {module: imports_of(path) - {module} for module, path in modules().items()}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, f"a circle: {' -> '.join((*trail, module))}"
+        if module not in done:
+            for imported in graph.get(module, ()):
+                visit(imported, (*trail, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+@pytest.mark.parametrize(
+    ("package", "home"),
+    [("faiss", "app.vector_index"), ("torch", "app.encoders"), ("sentence_transformers", "app.encoders")],
+)
+def test_a_library_has_one_home(package: str, home: str):
+    users = []
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            if any(name.split(".")[0] == package for name in names):
+                users.append(module)
+    assert users, f"nothing imports {package} any more: change this test"
+    assert all(user.startswith(home) for user in users)
+
+
+def test_the_http_layer_knows_no_arrays():
+    for module, path in modules().items():
+        if module.startswith("app.api"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom):
+                    names = [node.module or ""]
+                assert not {name.split(".")[0] for name in names} & {"numpy", "faiss", "torch"}, module
+
+
+def test_importing_the_service_loads_no_model_library():
+    code = (
+        "import sys, app.main, app.__main__\n"
+        "print(sorted({'torch', 'faiss', 'sentence_transformers', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_setting_is_documented():
+    readme = (ROOT / "README.md").read_text()
+    source = (ROOT / "app/settings.py").read_text()
+    for name in Settings.model_fields:
+        assert f"`SHEAF_{name.upper()}`" in readme, f"SHEAF_{name.upper()} is missing in README.md"
+        assert re.search(rf"^    {name}: .*\n    \"\"\"", source, re.MULTILINE), f"{name} has no docstring"
+
+
+@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "indexes/README.md"])
+def test_every_path_that_a_page_names_is_there(page: str):
+    text = (ROOT / page).read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]
+    named = re.findall(r"`((?:app|scripts|tests|indexes)/[A-Za-z0-9_./]+)`", text)
+    for path in [*links, *named]:
+        base = ROOT / page if path in links else ROOT / "x"
+        assert (base.parent / path).exists(), f"{page} names {path}"
+
+
+def test_modules_have_a_reason_to_be_long():
+    long = {module: len(path.read_text().splitlines()) for module, path in modules().items()}
+    assert {module for module, lines in long.items() if lines > 400} <= {"app.collection.collection"}
+
+
+def test_no_path_of_one_machine_is_committed():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    for name in tracked.stdout.split():
+        path = ROOT / name
+        if path.is_file() and path.suffix in {".py", ".md", ".toml", ".yml", "", ".sh", ".html", ".js", ".css"}:
+            content = path.read_text(errors="replace")
+            for place in ("/" + "work/", "/" + "root/", "/" + "opt/wheels"):
+                assert place not in content, f"{name} names {place}"
