@@ -15,13 +15,12 @@ from uuid import uuid4
 from app.collection.collection import Collection
 from app.collection.files import room, sync_folder
 from app.collection.sealing import seal
-from app.collection.tasks import Failed, Running, Stopping, Task, TaskError, Tasks
+from app.collection.tasks import Failed, Running, Task, TaskError, Tasks
 from app.documents import parse_document
 from app.errors import Invalid, RequestError
 from app.ingest import check_document, write_documents
 from app.types import Document
 
-FOLDER: Final = "imports"
 BATCH_LINES: Final = 256
 BATCH_BYTES: Final = 8 * 2**20
 LISTED_AT_ONCE: Final = 1_000
@@ -39,7 +38,7 @@ class ImportUpload:
             collection.encoder()
         self._tasks, self._on_error = tasks, on_error
         self._id = uuid4().hex
-        self._path = spool(collection, self._id)
+        self._path = tasks.file(self._id)
         with room():
             self._path.parent.mkdir(exist_ok=True)
             self._file: BinaryIO = self._path.open("xb")
@@ -65,35 +64,15 @@ class ImportUpload:
         self._path.unlink(missing_ok=True)
 
 
-def spool(collection: Collection, task: str) -> Path:
-    """Where the body of an import lies until its task has ended."""
-    return collection.folder / FOLDER / f"{task}.ndjson"
-
-
-def sweep_spools(collection: Collection, tasks: Tasks) -> None:
-    """Removes bodies that no unfinished task needs."""
-    needed = {spool(collection, task.id) for task in tasks.all() if task.finished is None}
-    for path in (collection.folder / FOLDER).glob("*"):
-        if path not in needed:
-            path.unlink()
-
-
 def run_import(collection: Collection, running: Running) -> None:
     """The task's handler: check, apply, index. Interrupted while it applies, it goes on from its last batch."""
-    path = spool(collection, running.task.id)
-    try:
-        if running.task.phase != "applying":
-            _check(collection, running, path)
-            running.update(phase="applying", done=0)
-        _apply(collection, running, path)
+    if running.task.phase not in ("applying", "indexing"):
+        _check(collection, running, running.file)
+        running.update(phase="applying", done=0)
+    if running.task.phase == "applying":
+        _apply(collection, running, running.file)
         running.update(phase="indexing")
-        seal(collection, running.check)
-    except Stopping:
-        raise
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    path.unlink(missing_ok=True)
+    seal(collection, running.check)
 
 
 def _check(collection: Collection, running: Running, path: Path) -> None:

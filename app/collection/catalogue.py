@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from uuid import uuid4
 
 from app.collection import chunks, database
-from app.collection.collection import SEGMENTS, Collection, Resources
+from app.collection.collection import LOCK, SEGMENTS, Collection, Resources
 from app.collection.files import room, sync_folder
 from app.collection.first_stage import FirstStage
 from app.collection.lock import FileLock
@@ -24,7 +24,7 @@ from app.collection.snapshot import Generation
 from app.collection.spec import NAME, CollectionSpec, fingerprint_to_json
 from app.collection.tasks import Handler, Task, Tasks
 from app.encoders.registry import Encoders
-from app.errors import Conflict, Invalid, NotFound, SheafError, StoreError
+from app.errors import Conflict, Damaged, FormatTooNew, Invalid, NotFound, SheafError, StoreError
 from app.settings import Settings
 from app.types import Kind, Precision, Similarity
 from app.workers import Workers
@@ -182,6 +182,9 @@ class Catalogue:
         collection, spec = opened.collection, opened.collection.spec
         now = collection.published
         failure = opened.maintenance.error if opened.maintenance is not None else None
+        wrong = None if failure is None else failure.message
+        if collection.salvaged:
+            wrong = "its indexes are damaged; a rebuild makes them anew"
         return CollectionInfo(
             name,
             spec.model,
@@ -196,8 +199,8 @@ class Catalogue:
             now.generation.number,
             int(now.tail.alive.sum()),
             None if collection.is_writer else f"another process writes it{self._busy()}",
-            "ready",
-            None if failure is None else failure.message,
+            "quarantined" if collection.salvaged else "ready",
+            wrong,
         )
 
     def describe_all(self) -> list[CollectionInfo]:
@@ -209,19 +212,18 @@ class Catalogue:
         with self._lock:
             if name not in self._names():
                 raise _unknown(name)
-            opened = self._open.pop(name, None)
-            self._quarantined.pop(name, None)
+            opened = self._open.get(name)
+            lock = FileLock(self.folder / name / LOCK)
             if opened is not None:
                 opened.collection.require_writer()
-                opened.stop()
-            lock = FileLock(self.folder / name / "writer.lock")
-            if opened is None and not lock.acquire():
+                opened.close()
+                del self._open[name]
+            if not lock.acquire():
                 raise Conflict(f"another process writes collection {name}", code="collection_busy")
+            self._quarantined.pop(name, None)
             gone = self.folder / f".deleted-{name}-{uuid4().hex}"
             os.rename(self.folder / name, gone)  # noqa: PTH104
             sync_folder(self.folder)
-            if opened is not None:
-                opened.collection.close()
             lock.release()
             shutil.rmtree(gone)
 
@@ -290,11 +292,12 @@ class Catalogue:
         with ExitStack() as undo:
             try:
                 collection = Collection(self.folder / name, self._resources, self._busy, salvage=salvage)
-            except StoreError as error:
+                undo.callback(collection.close)
+                tasks = Tasks(collection, self._handlers)
+                tasks.all()  # checks every row
+            except (Damaged, FormatTooNew) as error:
                 self._quarantined[name] = error
                 raise
-            undo.callback(collection.close)
-            tasks = Tasks(collection, self._handlers)
             opened = _Open(collection, tasks)
             if self._handlers:
                 tasks.start()

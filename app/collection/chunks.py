@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from app.collection.database import Database
+from app.collection.database import Database, row_sum
 from app.collection.files import damaged, room, sync_folder, write_file
 from app.collection.passages import Passages
 from app.types import I64
@@ -25,7 +25,7 @@ IN_DATABASE: Final = 2**20
 """The largest chunk, in bytes, that goes into the database: small writes then cost one fsync."""
 
 Row = tuple[int, int, str | None, bytes | None, int, int]
-"""first, count, file, data, size, crc: a row of the table ``tail``."""
+"""first, count, file, data, size, crc: a row of the table ``tail``; the checksum is of all of it, and of the file."""
 
 
 class ChunkStore:
@@ -37,33 +37,30 @@ class ChunkStore:
 
     @contextmanager
     def staged(self, passages: Passages, first: int) -> Iterator[Row]:
-        """The row for new vectors, to be inserted inside the block; their file is removed if the block fails."""
+        """The row for new vectors, to be inserted inside the block. If that fails, ``sweep`` removes their file."""
         content = passages.to_bytes()
-        size, crc = len(content), zlib.crc32(content)
-        if size <= IN_DATABASE:
-            yield first, len(passages), None, content, size, crc
+        name = None if len(content) <= IN_DATABASE else f"{first}.safetensors"
+        crc = _checksum(first, len(passages), name, content)
+        if name is None:
+            yield first, len(passages), None, content, len(content), crc
             return
-        path = self._folder / f"{first}.safetensors"
-        try:
-            with room():
-                # A write that failed may have left the name behind; nothing refers to it.
-                path.unlink(missing_ok=True)
-                write_file(path, content)
-                sync_folder(self._folder)
-            yield first, len(passages), path.name, None, size, crc
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        with room():
+            write_file(self._folder / name, content)
+            sync_folder(self._folder)
+        yield first, len(passages), name, None, len(content), crc
 
     def read(self, connection: sqlite3.Connection, start: int) -> Iterator[tuple[I64, Passages]]:
         """(sequence numbers, vectors) of each chunk from sequence number ``start``, in order. Raises Damaged."""
         rows = connection.execute("SELECT * FROM tail WHERE first >= ? ORDER BY first", (start,))
         for row in rows:
-            yield np.arange(row[0], row[0] + row[1], dtype=np.int64), self._parse(row)
+            passages = self._parse(row)
+            yield np.arange(row[0], row[0] + row[1], dtype=np.int64), passages
 
-    def holding(self, connection: sqlite3.Connection, seq: int) -> tuple[int, Passages]:
+    def holding(self, connection: sqlite3.Connection, seq: int) -> tuple[int, Passages] | None:
         """The chunk that holds one version: its first sequence number, and its vectors. Raises Damaged."""
         row = connection.execute("SELECT * FROM tail WHERE first <= ? ORDER BY first DESC LIMIT 1", (seq,)).fetchone()
+        if row is None or seq >= row[0] + row[1]:
+            return None
         return row[0], self._parse(row)
 
     def forget(self, txn: sqlite3.Connection, stop: int) -> list[Path]:
@@ -82,14 +79,16 @@ class ChunkStore:
 
     def _parse(self, row: Row) -> Passages:
         first, count, file, data, size, crc = row
-        path = self._folder / (file or f"chunk {first}")
+        path = self._folder / str(file or f"chunk {first}")
         try:
-            content = data if data is not None else path.read_bytes()
+            content = path.read_bytes() if data is None else data
         except FileNotFoundError:
             raise damaged(path, "the file is missing") from None
-        if len(content) != size or zlib.crc32(content) != crc:
-            raise damaged(path, f"expected {size:,} bytes with checksum {crc:08x}, found others")
-        passages = Passages.from_bytes(content)
-        if len(passages) != count:
-            raise damaged(path, f"expected {count:,} passages, found {len(passages):,}")
-        return passages
+        if not isinstance(content, bytes) or len(content) != size or _checksum(first, count, file, content) != crc:
+            raise damaged(path, f"expected {size} bytes with checksum {crc}, found others")
+        return Passages.from_bytes(content)
+
+
+def _checksum(first: int, count: int, file: str | None, content: bytes) -> int:
+    """Of a row with all that it names."""
+    return zlib.crc32(content, row_sum(first, count, file, len(content)))

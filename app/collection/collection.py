@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from app.collection.database import (
     read_state,
     write_counters,
 )
+from app.collection.files import file_size
 from app.collection.first_stage import FirstStage
 from app.collection.lock import FileLock
 from app.collection.passages import Passages
@@ -40,7 +42,7 @@ from app.collection.spec import CollectionSpec, fingerprint_from_json, fingerpri
 from app.collection.tail import Tail
 from app.encoders.protocol import Encoder
 from app.encoders.registry import Encoders
-from app.errors import Conflict, Damaged, NotFound
+from app.errors import Conflict, Damaged, NotFound, Unavailable
 from app.filters import Filter
 from app.settings import Settings
 from app.types import F32, I64, Document, TokenVectors
@@ -48,7 +50,8 @@ from app.workers import Workers
 
 SEGMENTS: Final = "segments"
 LOCK: Final = "writer.lock"
-
+SNAPSHOT_ATTEMPTS: Final = 200
+"""How often a reader tries to meet a writer between two commits, waiting a little longer each time."""
 
 T = TypeVar("T")
 
@@ -93,7 +96,7 @@ class Collection:
                 self.spec = CollectionSpec(**get_meta(connection, "spec", self.name))
                 self.stage = FirstStage.from_json(get_meta(connection, "first_stage", self.name))
             self.chunks = ChunkStore(folder, self.name)
-            self._published = self._salvage() if salvage else self._load(None)
+            self._published = self._salvage() if salvage else self._load(None, checked=True)
             if self._writer.held and not salvage:
                 self._sweep()
         except BaseException:
@@ -113,34 +116,46 @@ class Collection:
     @property
     def nbytes(self) -> int:
         """On disk."""
-        tail = sum(path.stat().st_size for path in (self.folder / chunks.FOLDER).iterdir())
+        tail = sum(file_size(path) for path in (self.folder / chunks.FOLDER).glob("*"))
         return self.database.nbytes + tail + sum(view.part.nbytes for view in self._published.segments)
 
     def close(self) -> None:
-        self.database.close()
-        self._writer.release()
+        """For good, once a write that is under way has ended; reads that are under way go on."""
+        with self._lock:
+            self.database.close()
+            self._writer.release()
 
     # Reading
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
-        """One consistent view, for as long as the block lasts."""
+        """One consistent view, for as long as the block lasts. Raises Unavailable until a rebuild is done."""
         with ExitStack() as stack:
             yield self._snapshot(stack)
 
     def _snapshot(self, stack: ExitStack) -> Snapshot:
-        while True:
+        for attempt in range(SNAPSHOT_ATTEMPTS):
+            if self.salvaged:
+                raise Unavailable(f"collection {self.name} is damaged: until it is rebuilt, nothing can be found in it")
             published = self._published
-            with ExitStack() as attempt:
-                connection = attempt.enter_context(self.database.read())
+            with ExitStack() as trial:
+                connection = trial.enter_context(self.database.read())
                 state = read_state(connection)
+                if not self.is_writer and state.commits != published.commit:
+                    try:
+                        published = self._follow(connection)
+                    except Damaged:
+                        # The writer may have removed a file between our reading of its name and of its content.
+                        if attempt > 5:
+                            raise
+                        continue
                 # The transaction began after `published` was made, so it has every row that `published` names, unless
-                # rows were purged in between; then a newer one is published already.
+                # rows were purged in between; then a newer one is published already, or will be in a moment.
                 if state.purged <= published.commit and (self.is_writer or state.commits == published.commit):
-                    stack.push(attempt.pop_all())
+                    stack.push(trial.pop_all())
                     return Snapshot(self.name, published, connection, published.views)
-            if not self.is_writer:
-                self._follow()
+            time.sleep(0.001 * attempt)
+        raise Unavailable(f"collection {self.name} changes faster than it can be read: try again")
 
     def get(self, identifier: str) -> Document:
         """The document. Raises NotFound."""
@@ -163,8 +178,7 @@ class Collection:
         found: list[Document] = []
         with self.database.read() as connection:
             rows = connection.execute(
-                "SELECT d.seq, d.id, d.title, d.text, d.metadata, d.crc FROM live l JOIN documents d ON d.seq = l.seq "
-                "WHERE l.id > ? ORDER BY l.id",
+                "SELECT d.* FROM live l LEFT JOIN documents d ON d.seq = l.seq WHERE l.id > ? ORDER BY l.id",
                 (b"" if after is None else after.encode(),),
             )
             for row in rows:
@@ -205,12 +219,15 @@ class Collection:
         return encoder
 
     def stored_vectors(self, seqs: Sequence[int], published: Published) -> dict[int, Passages]:
-        """What is stored of these versions, callers' own vectors included."""
+        """What is stored of these versions, callers' own vectors included; those that moved on the way are left out."""
         found: dict[int, Passages] = {}
         for seq, (view, row) in published.locate(seqs).items():
             passages = view.part.passages(np.array([row]))
             if self.spec.keeps_raw and passages.raw is None:
-                passages = replace(passages, raw=self._raw_from_chunk(seq))
+                raw = self._raw_from_chunk(seq)
+                if raw is None:
+                    continue
+                passages = replace(passages, raw=raw)
             found[seq] = passages
         return found
 
@@ -256,8 +273,8 @@ class Collection:
             digest = now.digest - sum(live_sum(identifier.encode(), seq) for identifier, seq in live.items())
             digest += sum(live_sum(d.id.encode(), seq) for d, seq in zip(documents, seqs.tolist(), strict=True))
             counters = (now.next_seq + len(documents), now.live + len(documents) - len(live), digest)
-            with ExitStack() as stack:
-                chunks = [
+            with self._staging(), ExitStack() as stack:
+                rows = [
                     stack.enter_context(self.chunks.staged(part, now.next_seq + start))
                     for part, start in zip(passages, starts, strict=False)
                 ]
@@ -266,7 +283,7 @@ class Collection:
                     insert_document(txn, seq, document, cut)
                     txn.execute("INSERT OR REPLACE INTO live VALUES (?, ?)", (document.id.encode(), seq))
                 txn.executemany("INSERT INTO dead VALUES (?, ?)", [(seq, now.commit + 1) for seq in live.values()])
-                txn.executemany("INSERT INTO tail VALUES (?, ?, ?, ?, ?, ?)", chunks)
+                txn.executemany("INSERT INTO tail VALUES (?, ?, ?, ?, ?, ?)", rows)
                 write_counters(txn, *counters)
                 if also is not None:
                     also(txn)
@@ -316,6 +333,15 @@ class Collection:
         self._publish(now, np.array(sorted(live.values()), np.int64), now.next_seq, now.live - len(live), digest)
         self.on_write()
         return len(live)
+
+    @contextmanager
+    def _staging(self) -> Iterator[None]:
+        """Removes the files that were written inside the block, if it fails and no transaction names them."""
+        try:
+            yield
+        except BaseException:
+            self.chunks.sweep(self.database)
+            raise
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -425,46 +451,58 @@ class Collection:
     def _empty_tail(self) -> Tail:
         return Tail(self.spec, None if self.stage.encoding is None else self.stage.encoding.encoded_dim)
 
-    def _follow(self) -> None:
-        """Catches up with a writer in another process."""
+    def _follow(self, connection: sqlite3.Connection) -> Published:
+        """Catches up with a writer in another process: what is published as of the connection's commit, or later."""
         with self._lock:
-            for attempt in range(5):
-                try:
-                    self._published = self._load(self._published)
-                    return
-                except Damaged:
-                    # The writer may have removed a segment between our reading of its name and of its files.
-                    if attempt == 4:
-                        raise
+            if read_state(connection).commits > self._published.commit:
+                self._published = self._load_from(connection, self._published)
+            return self._published
 
     def _load(
         self,
         previous: Published | None,
         open_segment: Callable[[Path, SegmentRecord], Segment] = Segment.open_all,
         *,
-        checked: bool = True,
+        checked: bool = False,
     ) -> Published:
-        """What the database says now, reusing what ``previous`` has open."""
+        """What the database says now, reusing what ``previous`` has open. checked: holds what the parts have to it."""
         with self.database.read() as connection:
-            state = read_state(connection)
-            generation = Generation.from_json(get_meta(connection, "generation", self.name))
-            dead = np.array([seq for (seq,) in connection.execute("SELECT seq FROM dead ORDER BY seq")], np.int64)
-            opened = {} if previous is None else {view.part.record: view.part for view in previous.segments}
-            parts = [
-                opened.get(record) or open_segment(self.folder / SEGMENTS / record.name, record)
-                for record in generation.segments
-            ]
-            same = previous is not None and previous.generation == generation
-            growing = previous.growing if previous is not None and same else self._empty_tail()
-            start = int(growing.view().seqs[-1]) + 1 if len(growing) else 0
-            gone = set(dead.tolist())
-            for seqs, passages in self.chunks.read(connection, start):
-                # The rows of dead versions may be purged already.
-                standing = fetch_documents(connection, [s for s in seqs.tolist() if s not in gone], self.name)
-                metadata = [standing[s].metadata if s in standing else {} for s in seqs.tolist()]
-                growing.append(seqs, metadata, passages)
-            tail = growing.view()
-        published = Published(
+            published = self._load_from(connection, previous, open_segment)
+            if checked:
+                parts = (*published.segments, published.tail)
+                found = np.concatenate([view.part.seqs[view.alive] for view in parts])
+                live = np.array([seq for (seq,) in connection.execute("SELECT seq FROM live")], np.int64)
+                if not np.array_equal(np.sort(found), np.sort(live)):
+                    raise self.database.damaged(
+                        f"expected vectors of {len(live):,} documents, found {len(found):,}, or of other ones"
+                    )
+        return published
+
+    def _load_from(
+        self,
+        connection: sqlite3.Connection,
+        previous: Published | None,
+        open_segment: Callable[[Path, SegmentRecord], Segment] = Segment.open_all,
+    ) -> Published:
+        state = read_state(connection)
+        generation = Generation.from_json(get_meta(connection, "generation", self.name))
+        dead = np.array([seq for (seq,) in connection.execute("SELECT seq FROM dead ORDER BY seq")], np.int64)
+        opened = {} if previous is None else {view.part.record: view.part for view in previous.segments}
+        parts = [
+            opened.get(record) or open_segment(self.folder / SEGMENTS / record.name, record)
+            for record in generation.segments
+        ]
+        same = previous is not None and previous.generation == generation
+        growing = previous.growing if previous is not None and same else self._empty_tail()
+        start = int(growing.view().seqs[-1]) + 1 if len(growing) else 0
+        gone = set(dead.tolist())
+        for seqs, passages in self.chunks.read(connection, start):
+            # The rows of dead versions may be purged already.
+            standing = fetch_documents(connection, [s for s in seqs.tolist() if s not in gone], self.name)
+            metadata = [standing[s].metadata if s in standing else {} for s in seqs.tolist()]
+            growing.append(seqs, metadata, passages)
+        tail = growing.view()
+        return Published(
             state.commits,
             state.next_seq,
             state.live,
@@ -474,15 +512,11 @@ class Collection:
             TailState(tail, ~np.isin(tail.seqs, dead)),
             growing,
         )
-        found = sum(int(view.alive.sum()) for view in (*published.segments, published.tail))
-        if checked and found != state.live:
-            raise self.database.damaged(f"expected vectors of {state.live:,} documents, found {found:,}")
-        return published
 
     def _salvage(self) -> Published:
         """Nothing where an encoder can make the vectors anew; else callers' vectors, as far as they can be read."""
         if self.spec.model is None:
-            return self._load(None, Segment, checked=False)
+            return self._load(None, Segment)
         with self.database.read() as connection:
             state = read_state(connection)
             generation = Generation.from_json(get_meta(connection, "generation", self.name))
@@ -493,8 +527,10 @@ class Collection:
     def _sweep(self) -> None:
         """Removes what a stopped writer left behind and no transaction names."""
         named = {record.name for record in self._published.generation.segments}
-        folder = self.folder / SEGMENTS
-        for path in folder.iterdir():
+        for folder in (self.folder / SEGMENTS, self.folder / chunks.FOLDER):
+            # Copies of a collection may have lost its empty folders.
+            folder.mkdir(exist_ok=True)
+        for path in (self.folder / SEGMENTS).iterdir():
             if path.name not in named:
                 shutil.rmtree(path)
         self.chunks.sweep(self.database)
@@ -503,8 +539,12 @@ class Collection:
         with self.database.read() as connection:
             return np.array([seq for (seq,) in connection.execute("SELECT seq FROM live")], np.int64)
 
-    def _raw_from_chunk(self, seq: int) -> TokenVectors:
+    def _raw_from_chunk(self, seq: int) -> TokenVectors | None:
+        """None once the tail was sealed."""
         with self.database.read() as connection:
-            first, passages = self.chunks.holding(connection, seq)
+            found = self.chunks.holding(connection, seq)
+        if found is None:
+            return None
+        first, passages = found
         assert passages.raw is not None
         return passages.raw.slice(seq - first, seq - first + 1)

@@ -4,8 +4,9 @@ Why SQLite: one commit makes documents, their vectors and the tables that name f
 (``journal_mode=WAL, synchronous=FULL``: fsync before the answer), and readers keep a consistent view while a writer
 works. What SQLite does not do is notice a flipped bit; so
 
-- every document row and every blob carries a CRC-32 that is checked whenever it is read;
-- the ids that are live are counted and summed (a sum of CRC-32s, changed by every write), and checked at open;
+- every row carries a CRC-32 that is checked whenever it is read, or is summed:
+- the ids that are live are counted and summed (a sum of CRC-32s, changed by every write), and checked at open; what is
+  dead is what the parts hold beside them;
 - every commit has a number, written after the commit to a file beside the database: a write-ahead log whose damaged
   frames SQLite silently drops at recovery leaves a number that is too low, and the collection is refused.
 
@@ -27,9 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from app.collection.files import room
+from app.collection.files import file_size, room
 from app.collection.spec import FORMAT
-from app.errors import Damaged, FormatTooNew
+from app.errors import Damaged, FormatTooNew, Unavailable
 from app.types import Document, Metadata
 
 FILE: Final = "collection.sqlite"
@@ -40,7 +41,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NU
 -- One row. commits: number of the last commit. purged: deaths up to this commit have lost their document rows.
 CREATE TABLE state (
     one INTEGER PRIMARY KEY CHECK (one = 1), commits INTEGER NOT NULL, next_seq INTEGER NOT NULL,
-    live INTEGER NOT NULL, digest INTEGER NOT NULL, purged INTEGER NOT NULL);
+    live INTEGER NOT NULL, digest INTEGER NOT NULL, purged INTEGER NOT NULL, crc INTEGER NOT NULL);
 -- Versions of documents, append-only by sequence number.
 CREATE TABLE documents (
     seq INTEGER PRIMARY KEY, id BLOB NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL, metadata TEXT NOT NULL,
@@ -49,21 +50,28 @@ CREATE TABLE documents (
 CREATE TABLE live (id BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 -- Versions that a tail chunk or a segment still holds but that stand no more; died: the commit that replaced them.
 CREATE TABLE dead (seq INTEGER PRIMARY KEY, died INTEGER NOT NULL);
-CREATE INDEX dead_by_commit ON dead (died);
 -- Vectors that are not in a generation yet, one row a write: sequence numbers first to first + count - 1.
 CREATE TABLE tail (
     first INTEGER PRIMARY KEY, count INTEGER NOT NULL, file TEXT, data BLOB, size INTEGER NOT NULL,
     crc INTEGER NOT NULL);
 CREATE TABLE tasks (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, body TEXT NOT NULL);
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, body TEXT NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE task_errors (
-    task INTEGER NOT NULL, line INTEGER NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
+    task INTEGER NOT NULL, line INTEGER NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL, crc INTEGER NOT NULL,
     PRIMARY KEY (task, line)) WITHOUT ROWID;
 """
 
 _SLOT: Final = struct.Struct("<8sQI")
 _MAGIC: Final = b"sheafmk1"
 _MODULUS: Final = 2**62
+_BUSY_S: Final = 30
+"""How long a statement waits for another process's lock."""
+_DAMAGE: Final = (
+    "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_IOERR_READ",
+    "SQLITE_IOERR_SHORT_READ", "SQLITE_IOERR_CORRUPTFS", "SQLITE_IOERR_DATA",
+    # Our statements are right for the schema that was written, so another schema is damage ("no such table").
+    "SQLITE_ERROR",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,7 @@ class Database:
         self._path = folder / FILE
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._writer: sqlite3.Connection | None = None
+        self._closed = False
 
     @classmethod
     def create(cls, folder: Path, name: str, meta: dict[str, Any]) -> None:
@@ -99,7 +108,8 @@ class Database:
                 connection.executescript(_SCHEMA)
                 connection.execute("BEGIN IMMEDIATE")
                 put_meta(connection, {"format": FORMAT, **meta})
-                connection.execute("INSERT INTO state VALUES (1, 0, 1, 0, 0, 0)")
+                connection.execute("INSERT INTO state VALUES (1, 0, 1, 0, 0, 0, 0)")
+                _sum_state(connection)
                 connection.execute("COMMIT")
             finally:
                 connection.close()
@@ -127,6 +137,8 @@ class Database:
                 )
             count, digest = 0, 0
             for key, seq in connection.execute("SELECT id, seq FROM live"):
+                if not (isinstance(key, bytes) and isinstance(seq, int)):
+                    raise self.damaged("a live id or its sequence number has another type")
                 count += 1
                 digest += live_sum(key, seq)
             if (count, digest % _MODULUS) != (state.live, state.digest):
@@ -138,93 +150,140 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A read transaction: everything read inside is of one commit."""
+        """A read transaction: everything read inside is of one commit. Raises Damaged, Unavailable after ``close``."""
+        connection = None
         try:
-            connection = self._readers.get_nowait()
-        except queue.Empty:
-            connection = self._connect()
-            connection.execute("PRAGMA query_only = ON")
-        try:
+            self._require_open()
+            try:
+                connection = self._readers.get_nowait()
+            except queue.Empty:
+                connection = self._connect()
+                connection.execute("PRAGMA query_only = ON")
             connection.execute("BEGIN")
             yield connection
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             raise self._translate(error) from error
         finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            self._readers.put(connection)
+            if connection is not None:
+                self._give_back(connection)
 
     @contextmanager
-    def write(self, *, count: bool = True) -> Iterator[sqlite3.Connection]:
+    def write(self) -> Iterator[sqlite3.Connection]:
         """A write transaction, durable when the block ends without an error, undone otherwise.
 
-        count: whether it is a commit with a number of its own (it changes what a query may find).
+        Raises StorageFull, Damaged, Unavailable after ``close``.
         """
-        if self._writer is None:
-            self._writer = self._connect()
-        connection = self._writer
-        with room():
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
-                if count:
-                    connection.execute("UPDATE state SET commits = commits + 1")
-                (commits,) = connection.execute("SELECT commits FROM state").fetchone()
-                connection.execute("COMMIT")
-            except sqlite3.DatabaseError as error:
-                self._roll_back(connection)
-                raise self._translate(error) from error
-            except BaseException:
-                self._roll_back(connection)
-                raise
-        if count:
-            _write_mark(self.folder / MARK, commits)
+        self._require_open()
+        try:
+            with room():
+                if self._writer is None:
+                    self._writer = self._connect()
+                connection = self._writer
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                    commits = read_state(connection).commits + 1
+                    yield connection
+                    connection.execute("UPDATE state SET commits = ?", (commits,))
+                    _sum_state(connection)
+                    connection.execute("COMMIT")
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+        _write_mark(self.folder / MARK, commits)
 
     def reclaim(self) -> None:
-        """Gives the pages of purged rows back to the file system, and empties the write-ahead log."""
-        if self._writer is not None:
-            self._writer.execute("PRAGMA incremental_vacuum").fetchall()
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        """Gives the pages of purged rows back to the file system, and empties the write-ahead log if no one reads it.
+
+        Raises StorageFull, Damaged.
+        """
+        connection = self._writer
+        if connection is None:
+            return
+        try:
+            with room():
+                connection.execute("PRAGMA incremental_vacuum").fetchall()
+                # Waiting for readers would keep writers waiting too; a later checkpoint does what this one leaves.
+                connection.execute("PRAGMA busy_timeout = 0")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_S * 1000}")
 
     @property
     def nbytes(self) -> int:
         """On disk, the write-ahead log included."""
-        return sum(path.stat().st_size for path in self.folder.glob(f"{FILE}*"))
+        return sum(file_size(self.folder / f"{FILE}{suffix}") for suffix in ("", "-wal", "-shm"))
 
     def close(self) -> None:
-        """Closes every connection that is not in use."""
+        """For good: closes every connection, those in use when their transaction ends."""
+        self._closed = True
         if self._writer is not None:
             self._writer.close()
             self._writer = None
         while not self._readers.empty():
             self._readers.get_nowait().close()
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise Unavailable(f"collection {self.name} is closed, or was deleted")
+
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            f"file:{self._path.absolute()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=30
+            f"file:{self._path.absolute()}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=_BUSY_S,
         )
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA cell_size_check = ON")
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA cell_size_check = ON")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
-    def _roll_back(self, connection: sqlite3.Connection) -> None:
+    def _give_back(self, connection: sqlite3.Connection) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+        self._readers.put(connection)
+        if self._closed:
+            self.close()
 
-    def _translate(self, error: sqlite3.DatabaseError) -> Exception:
-        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    def _translate(self, error: sqlite3.Error) -> Exception:
+        # An error without a name comes from the module itself, such as text that is not UTF-8.
+        undecodable = isinstance(error, sqlite3.OperationalError) and not hasattr(error, "sqlite_errorname")
+        if undecodable or getattr(error, "sqlite_errorname", "").startswith(_DAMAGE):
             return self.damaged(str(error))
         return error
 
 
 def live_sum(key: bytes, seq: int) -> int:
     """What one live id adds to the digest."""
-    return zlib.crc32(key, zlib.crc32(seq.to_bytes(8, "little")))
+    return zlib.crc32(key, zlib.crc32(struct.pack("<q", seq)))
 
 
 def read_state(connection: sqlite3.Connection) -> State:
-    row = connection.execute("SELECT commits, next_seq, live, digest, purged FROM state").fetchone()
+    """The counters. Raises Damaged."""
+    row, crc = _state_row(connection), connection.execute("SELECT crc FROM state").fetchone()
+    if row is None or crc != (row_sum(*row),):
+        raise Damaged(f"{FILE} is damaged: its counters. Restore a backup of the collection.")
     return State(*row)
+
+
+def _state_row(connection: sqlite3.Connection) -> tuple[int, ...] | None:
+    row: tuple[int, ...] | None = connection.execute(
+        "SELECT commits, next_seq, live, digest, purged FROM state"
+    ).fetchone()
+    return row
+
+
+def _sum_state(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE state SET crc = ?", (row_sum(*(_state_row(connection) or ())),))
 
 
 def write_counters(connection: sqlite3.Connection, next_seq: int, live: int, digest: int) -> None:
@@ -252,10 +311,10 @@ def insert_document(connection: sqlite3.Connection, seq: int, document: Document
     """A new version. truncated: whether the encoder's limit cut its text."""
     key = document.id.encode()
     metadata = json.dumps(document.metadata, ensure_ascii=False, separators=(",", ":"))
-    crc = _row_sum(seq, key, document.title, document.text, metadata)
+    values = (seq, key, document.title, document.text, metadata, int(truncated))
     connection.execute(
         "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (seq, key, document.title, document.text, metadata, truncated, crc),
+        (*values, row_sum(*values)),
     )
 
 
@@ -266,7 +325,7 @@ def fetch_documents(connection: sqlite3.Connection, seqs: Sequence[int], name: s
         part = [int(seq) for seq in seqs[start : start + 500]]
         marks = ",".join("?" * len(part))
         rows = connection.execute(
-            f"SELECT seq, id, title, text, metadata, crc FROM documents WHERE seq IN ({marks})",
+            f"SELECT * FROM documents WHERE seq IN ({marks})",
             part,
         )
         for row in rows:
@@ -278,9 +337,9 @@ def fetch_documents(connection: sqlite3.Connection, seqs: Sequence[int], name: s
 
 
 def parse_row(row: tuple[Any, ...], name: str) -> Document:
-    """(seq, id, title, text, metadata, crc) -> Document. Raises Damaged."""
-    seq, key, title, text, metadata, crc = row
-    if _row_sum(seq, key, title, text, metadata) != crc:
+    """A row of the table ``documents`` -> Document. Raises Damaged."""
+    seq, key, title, text, metadata, _, crc = row
+    if row_sum(*row[:-1]) != crc:
         raise Damaged(
             f"{FILE} of collection {name} is damaged: the checksum of document row {seq} differs. Restore a backup."
         )
@@ -308,11 +367,12 @@ def find_live(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, i
     return found
 
 
-def _row_sum(seq: int, key: bytes, title: str, text: str, metadata: str) -> int:
-    parts = (key, title.encode(), text.encode(), metadata.encode())
-    crc = zlib.crc32(struct.pack("<q4I", seq, *map(len, parts)))
-    for part in parts:
-        crc = zlib.crc32(part, crc)
+def row_sum(*values: int | str | bytes | None) -> int:
+    """The CRC-32 of a row: of its values, their types and lengths, so that nothing can pass from one to the next."""
+    crc = 0
+    for value in values:
+        content = value if isinstance(value, bytes) else str(value).encode()
+        crc = zlib.crc32(content, zlib.crc32(f"{type(value).__name__} {len(content)} ".encode(), crc))
     return crc
 
 

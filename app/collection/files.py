@@ -60,6 +60,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def file_size(path: Path) -> int:
+    """In bytes; 0 for a file that is not there, or is not there any more."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 @dataclass(frozen=True, slots=True)
 class FileRecord:
     """What a file was when it was written: size in bytes, and the CRC-32 of each block."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -28,9 +29,11 @@ class FileLock:
         except BlockingIOError:
             os.close(descriptor)
             return False
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, note.encode(), 0)
         self._descriptor = descriptor
+        os.ftruncate(descriptor, 0)
+        # The lock is held without its note too: a full disk keeps no server from starting.
+        with suppress(OSError):
+            os.pwrite(descriptor, note.encode(), 0)
         return True
 
     def note(self) -> str:

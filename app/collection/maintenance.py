@@ -12,7 +12,7 @@ from app.errors import Damaged, SheafError, StorageFull
 log = logging.getLogger(__name__)
 
 RETRY_S = 30.0
-"""How long to wait after the disk was full."""
+"""How long to wait after the disk was full, or did not give what was written."""
 
 
 class _Stopped(Exception):
@@ -60,20 +60,19 @@ class Maintenance:
                 self.error = None
             except _Stopped:
                 return
-            except StorageFull as error:
+            except (StorageFull, Damaged) as error:
+                # A full disk may have room again, and a rebuild heals a damaged segment.
                 log.warning("collection %s: %s", self._collection.name, error)
                 self.error = error
                 self._stopping.wait(RETRY_S)
                 self._wake.set()
-            except Damaged as error:
-                log.error("collection %s: %s", self._collection.name, error)
-                self.error = error
-                return
             except SheafError as error:
                 log.warning("collection %s: %s", self._collection.name, error)
                 self.error = error
 
     def _step(self) -> bool:
+        if self._collection.salvaged:
+            return False
         if seal_due(self._collection):
             return seal(self._collection, self._check)
         return merge(self._collection, self._check)

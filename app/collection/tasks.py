@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 from uuid import uuid4
 
 from app.collection.collection import Collection
-from app.errors import NotFound, SheafError
+from app.collection.database import row_sum
+from app.errors import Damaged, NotFound, SheafError, StorageFull
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,9 @@ LISTED: Final = 1_000
 """Errors shown at once."""
 KEPT: Final = 1_000
 """Ended tasks that a collection remembers."""
+FOLDER: Final = "imports"
+RETRY_S: Final = 30.0
+"""How long a task waits for room on the disk, or for another process that writes the collection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,11 @@ class Running:
         self._started = time.monotonic()
         self._first = task.done
 
+    @property
+    def file(self) -> Path:
+        """What was given with the task, until it has ended."""
+        return self._tasks.file(self.task.id)
+
     def check(self) -> None:
         """Raises Cancelled or Stopping when the work is to end; called between batches."""
         self._tasks.check(self.task.id)
@@ -108,10 +118,12 @@ class Running:
     def fail_lines(self, errors: list[TaskError]) -> None:
         """Lists lines that were refused, durably; a line that is listed already stays as it is."""
 
+        rows = [(self._number, error.line, error.code, error.message) for error in errors]
+
         def note(txn: sqlite3.Connection) -> None:
             txn.executemany(
-                "INSERT OR IGNORE INTO task_errors VALUES (?, ?, ?, ?)",
-                [(self._number, error.line, error.code, error.message) for error in errors],
+                "INSERT OR IGNORE INTO task_errors VALUES (?, ?, ?, ?, ?)",
+                [(*row, row_sum(*row)) for row in rows],
             )
             count = txn.execute("SELECT count(*) FROM task_errors WHERE task = ?", (self._number,)).fetchone()[0]
             self.noting(errors_total=count)(txn)
@@ -134,7 +146,12 @@ class Tasks:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Runs what is queued, and what a stop interrupted."""
+        """Runs what is queued, and what a stop interrupted; removes the files that no task needs any more."""
+        if self.collection.is_writer:
+            needed = {self.file(task.id) for task in self.all() if task.state not in ENDED}
+            for path in (self.collection.folder / FOLDER).glob("*"):
+                if path not in needed:
+                    path.unlink()
         self._thread = threading.Thread(target=self._run, name=f"tasks-{self.collection.name}", daemon=True)
         self._thread.start()
 
@@ -151,7 +168,8 @@ class Tasks:
         task = Task(identifier or uuid4().hex, self.collection.name, kind, params=params, created=_now())
 
         def insert(txn: sqlite3.Connection) -> None:
-            txn.execute("INSERT INTO tasks (id, body) VALUES (?, ?)", (task.id, _body(task)))
+            body = _body(task)
+            txn.execute("INSERT INTO tasks (id, body, crc) VALUES (?, ?, ?)", (task.id, body, row_sum(task.id, body)))
             old = "SELECT number FROM tasks ORDER BY number DESC LIMIT -1 OFFSET ?"
             for (number,) in txn.execute(old, (KEPT,)).fetchall():
                 if _read(txn, number, self.collection.name).state in ENDED:
@@ -163,8 +181,12 @@ class Tasks:
             self._changed.notify_all()
         return task
 
+    def file(self, identifier: str) -> Path:
+        """Where what was given with a task lies until it has ended."""
+        return self.collection.folder / FOLDER / identifier
+
     def all(self) -> list[Task]:
-        """The newest first, without their errors."""
+        """The newest first, without their errors. Raises Damaged."""
         with self.collection.database.read() as connection:
             rows = connection.execute("SELECT number FROM tasks ORDER BY number DESC").fetchall()
             return [_read(connection, number, self.collection.name) for (number,) in rows]
@@ -176,21 +198,25 @@ class Tasks:
             if row is None:
                 raise NotFound(f"there is no task {identifier!r}", code="task_not_found")
             errors = connection.execute(
-                "SELECT line, code, message FROM task_errors WHERE task = ? AND line > ? ORDER BY line LIMIT ?",
+                "SELECT * FROM task_errors WHERE task = ? AND line > ? ORDER BY line LIMIT ?",
                 (row[0], errors_after, LISTED),
             ).fetchall()
             task = _read(connection, row[0], self.collection.name)
-        return replace(task, errors=tuple(TaskError(*error) for error in errors))
+        if any(row_sum(*error[:-1]) != error[-1] for error in errors):
+            raise self.collection.database.damaged(f"the errors of task {identifier}")
+        return replace(task, errors=tuple(TaskError(*error[1:-1]) for error in errors))
 
     def cancel(self, identifier: str) -> Task:
         """Asks a task to stop; an ended one stays as it is. What it has applied stays applied. Raises NotFound."""
         if self.get(identifier).state not in ENDED:
             self.collection.require_writer()
+            # Under the lock, so that it does not start between our look and its end.
             with self._changed:
                 self._cancelled.add(identifier)
-            queued = self._next(identifier)
-            if queued is not None and queued[1].state == "queued":
-                self._end(Running(self, *queued), "cancelled")
+                queued = self._next(identifier)
+                if queued is not None and queued[1].state == "queued":
+                    self._end(Running(self, *queued), "cancelled")
+                self._changed.notify_all()
         return self.get(identifier)
 
     def check(self, identifier: str) -> None:
@@ -210,20 +236,33 @@ class Tasks:
                 continue
             running = Running(self, *found)
             try:
+                self.collection.require_writer()
                 self._work(running)
             except Stopping:
                 return
+            except SheafError as error:
+                log.warning("task %s of %s waits: %s", running.task.id, self.collection.name, error)
+                with self._changed:
+                    if not self._stopping:
+                        self._changed.wait(RETRY_S)
 
     def _work(self, running: Running) -> None:
         try:
-            running.check()
-            running.update(state="running")
+            with self._changed:
+                running.check()
+                task = self.get(running.task.id)
+                if task.state in ENDED:
+                    return
+                running.update(state="running")
             self._handlers[running.task.kind](self.collection, running)
         except Cancelled:
             self._end(running, "cancelled")
         except Failed:
             self._end(running, "failed")
         except SheafError as error:
+            if isinstance(error, StorageFull) or error.code == "collection_busy":
+                # What was accepted is done as soon as it can be.
+                raise
             running.fail_lines([TaskError(0, error.code, error.message)])
             self._end(running, "failed")
         except Stopping:
@@ -238,6 +277,7 @@ class Tasks:
 
     def _end(self, running: Running, state: State) -> None:
         running.update(state=state, phase="done", finished=_now(), eta_s=None)
+        running.file.unlink(missing_ok=True)
         with self._changed:
             self._cancelled.discard(running.task.id)
 
@@ -246,6 +286,9 @@ class Tasks:
             for (number,) in connection.execute("SELECT number FROM tasks ORDER BY number").fetchall():
                 task = _read(connection, number, self.collection.name)
                 if task.state not in ENDED and identifier in (None, task.id):
+                    if identifier is None and self.collection.salvaged and task.kind != "rebuild":
+                        # It needs the indexes, which the rebuild makes.
+                        continue
                     return number, task
         return None
 
@@ -258,11 +301,15 @@ def _body(task: Task) -> str:
 
 
 def _store(txn: sqlite3.Connection, number: int, task: Task) -> None:
-    txn.execute("UPDATE tasks SET body = ? WHERE number = ?", (_body(task), number))
+    body = _body(task)
+    txn.execute("UPDATE tasks SET body = ?, crc = ? WHERE number = ?", (body, row_sum(task.id, body), number))
 
 
 def _read(connection: sqlite3.Connection, number: int, collection: str) -> Task:
-    identifier, body = connection.execute("SELECT id, body FROM tasks WHERE number = ?", (number,)).fetchone()
+    row = connection.execute("SELECT id, body, crc FROM tasks WHERE number = ?", (number,)).fetchone()
+    if row is None or row_sum(*row[:2]) != row[2]:
+        raise Damaged(f"the record of task {number} of collection {collection} is damaged. Restore a backup.")
+    identifier, body = row[:2]
     return Task(identifier, collection, **json.loads(body))
 
 
