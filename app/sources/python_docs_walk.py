@@ -179,8 +179,10 @@ def shown(value: Any) -> Any:
         return Shown("...") if any(place in value for place in (sys.prefix, sys.base_prefix, sys.executable)) else value
     if isinstance(value, tuple):
         return tuple(shown(item) for item in value)
-    name = getattr(value, "__name__", None)
-    return Shown(name if isinstance(name, str) else "...")
+    name, module = getattr(value, "__qualname__", None), getattr(value, "__module__", None)
+    if not isinstance(name, str) or not isinstance(module, str):
+        return Shown("...")
+    return Shown(name if module == "builtins" or PRIVATE.search(module) else f"{module}.{name}")
 
 
 def signature(name: str, value: Any, doc: str) -> str:
