@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +117,26 @@ def test_a_matryoshka_model_keeps_its_cut(tiny: TinyModels, opened: Open) -> Non
 
 
 def test_half_precision_weights_are_computed_in_float32(tiny: TinyModels, opened: Open) -> None:
-    folder = tiny.copy(tiny.sentence(), "half")
+    """Its projection too, which the library would round to the half precision of the transformer before it."""
+    torch.manual_seed(3)
+    folder = tiny.copy(tiny.sentence("to-halve", Dense(WIDTH, 8)), "half")
     weights = {name: value.half() for name, value in load_file(folder / "model.safetensors").items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    full = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": torch.float32}).encode(TEXTS)
-    assert np.abs(opened(folder).encode_documents(TEXTS).pooled - full).max() < 1e-6
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace('"dtype": "float32"', '"dtype": "float16"'))
+    full = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": torch.float32})
+    assert oracle(folder).dtype == torch.float16
+    assert np.abs(opened(folder, kind="dense").encode_queries(TEXTS).pooled - full.encode_query(TEXTS)).max() < 1e-6
+
+
+def test_threads_do_not_disturb_each_others_truncation(tiny: TinyModels, opened: Open) -> None:
+    """A fast tokenizer keeps truncation and padding as its own state, which counting and encoding both set."""
+    encoder = opened(tiny.sentence())
+    texts = ["cat " * 3_000, "dog"]
+    with ThreadPoolExecutor(8) as pool:
+        found = [future.result() for future in [pool.submit(encoder.encode_documents, texts) for _ in range(80)]]
+    assert {tuple(each.tokens.counts.tolist()) for each in found} == {(LIMIT, 3)}
+    assert {tuple(each.truncated.tolist()) for each in found} == {(True, False)}
 
 
 def test_a_model_without_a_transformer_is_dense_only(tiny: TinyModels, opened: Open) -> None:
@@ -128,8 +144,12 @@ def test_a_model_without_a_transformer_is_dense_only(tiny: TinyModels, opened: O
     tokenizer = AutoTokenizer.from_pretrained(tiny.plain()).backend_tokenizer
     folder = tiny.root / "static"
     SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)], device="cpu").save(str(folder))
+    path = next(folder.rglob("model.safetensors"))
+    save_file({name: value.half() for name, value in load_file(path).items()}, path)
+    table = next(iter(load_file(path).values())).float().numpy()
     found = opened(folder, kind="dense").encode_documents(["the cat", "dog"])
-    assert close(found.pooled, oracle(folder).encode_document(["the cat", "dog"]))
+    by_hand = [table[tokenizer.encode(text, add_special_tokens=False).ids].mean(axis=0) for text in ("the cat", "dog")]
+    assert np.abs(found.pooled - by_hand).max() < 1e-6
     assert found.truncated.tolist() == [False, False]
     with pytest.raises(EncoderRefused, match="dense only"):
         opened(folder)
