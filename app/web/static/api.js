@@ -1,0 +1,57 @@
+// The REST calls of the page. Every failure is a Problem, but for a call that was aborted.
+
+export class Problem extends Error {
+  // details: problem details (RFC 9457), as the server sends them.
+  constructor(details) {
+    super(details.detail || details.title);
+    this.details = details;
+  }
+}
+
+export const aborted = (error) => error instanceof DOMException && error.name === "AbortError";
+
+export async function listCollections() {
+  return (await call("v1/collections")).collections;
+}
+
+// Gives the answer, with the time of the whole round trip in milliseconds as `round_trip_ms`.
+export async function search(state, signal) {
+  const { collection, query, k, exact, filter } = state;
+  let body = JSON.stringify({ query, k, exact });
+  // The filter goes as it was written: parsed and written again, a 64-bit integer would be rounded.
+  if (filter) body = `${body.slice(0, -1)},"filter":${filter}}`;
+  const started = performance.now();
+  const answer = await call(`v1/collections/${encodeURIComponent(collection)}/search`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body,
+    signal,
+  });
+  return { ...answer, round_trip_ms: performance.now() - started };
+}
+
+async function call(path, options = {}) {
+  let response, text;
+  try {
+    response = await fetch(path, options);
+    text = await response.text();
+  } catch (error) {
+    if (aborted(error)) throw error;
+    throw new Problem({ title: "The server does not answer", detail: "It may have stopped, or the network is down. Press Enter to try again." });
+  }
+  const unreadable = { title: "The answer is not readable", detail: `Status ${response.status} without JSON.`, status: response.status };
+  let content;
+  try {
+    content = JSON.parse(text, exactly);
+  } catch {
+    throw new Problem(unreadable);
+  }
+  if (!response.ok) throw new Problem(content && content.title ? content : unreadable);
+  return content;
+}
+
+// Integers beyond 2^53 stay as they were sent, as text, where the browser tells the source.
+function exactly(key, value, context) {
+  if (typeof value !== "number" || !Number.isInteger(value) || Number.isSafeInteger(value)) return value;
+  return context?.source ?? value;
+}
