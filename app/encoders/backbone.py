@@ -191,16 +191,17 @@ def _load(family: str, folder: Path, device: str) -> Any:
 
 def _check_complete(model: Any, folder: Path) -> None:
     """Raises EncoderRefused where weights were not in the files, so that transformers drew them at random."""
-    transformer = model.transformers_model
-    if transformer is None:
-        return
+    from sentence_transformers.base.modules import Transformer
+
     # transformers marks each tensor that it read from a file. A pooler is often missing, and feeds nothing
     # where the token embeddings are what is taken.
-    unused = "pooler." if getattr(model[0], "module_output_name", None) == "token_embeddings" else "\0"
     missing = [
         name
-        for name, weight in transformer.named_parameters()
-        if not getattr(weight, "_is_hf_initialized", False) and unused not in name
+        for module in model.modules()
+        if isinstance(module, Transformer)
+        for name, weight in module.model.named_parameters()
+        if not getattr(weight, "_is_hf_initialized", False)
+        and not (module.module_output_name == "token_embeddings" and "pooler." in name)
     ]
     if missing:
         raise EncoderRefused(
