@@ -74,11 +74,31 @@ def install(app: FastAPI) -> None:
                 if route.include_in_schema and "requestBody" in (getattr(route, "openapi_extra", None) or {}):
                     for method in route.methods:
                         made["paths"][route.path_format][method.lower()].update(route.openapi_extra)
-            made.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+            found = made["components"]["schemas"] | definitions["$defs"]
+            # A filter is a class of ours inside, which is nobody's schema.
+            named = _named({**made, "components": {}}, found)
+            made["components"]["schemas"] = {name: found[name] for name in sorted(named)}
             app.openapi_schema = made
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's manual says
+
+
+def _named(value: Any, schemas: dict[str, Any]) -> set[str]:
+    """The schemas that ``value`` refers to, directly or through one another."""
+    names: set[str] = set()
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            name = str(item.get("$ref", "")).removeprefix(_REF.format(model=""))
+            if name in schemas and name not in names:
+                names.add(name)
+                pending.append(schemas[name])
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+    return names
 
 
 router = APIRouter(include_in_schema=False)

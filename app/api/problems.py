@@ -66,7 +66,9 @@ async def _on_sheaf_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, SheafError)
     if not isinstance(error, RequestError):
         log.error("%s %s: %s", request_id(request.scope), error.code, error.message)
-    return problem(error, request_id(request.scope))
+    # The rest of a body that was given up is not waited for.
+    headers = {"Connection": "close"} if error.status == HTTPStatus.REQUEST_TIMEOUT else None
+    return problem(error, request_id(request.scope), headers)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -7,19 +7,20 @@ from typing import Annotated, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Request
+from fastapi.routing import APIRoute
 from pydantic_core import PydanticCustomError
 from starlette.routing import Route
 
 from app.collection.spec import NAME
-from app.documents import read_id
-from app.errors import Invalid, NotFound
+from app.documents import MAX_PROBLEMS, pointer, read_id
+from app.errors import Invalid, NotFound, Problem
 
 
 def include(app: FastAPI, routers: Iterable[APIRouter]) -> None:
     """Adds the routes of each router, and keeps a flat list of them for ``allowed_methods``."""
     routes: list[Route] = []
     for router in routers:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(_known_parameters)])
         routes += [route for route in router.routes if isinstance(route, Route)]
     app.state.routes = routes
 
@@ -29,6 +30,16 @@ def allowed_methods(request: Request) -> list[str]:
     routes: list[Route] = request.app.state.routes
     found = [route.methods or set() for route in routes if route.path_regex.match(request.scope["path"])]
     return sorted(set().union(*found))
+
+
+async def _known_parameters(request: Request) -> None:
+    """Refuses a query parameter that the route does not have: a misspelt one would be ignored without a word."""
+    route = request.scope["route"]
+    if isinstance(route, APIRoute) and route.include_in_schema:
+        known = {parameter.alias for parameter in route.dependant.query_params}
+        problems = [Problem(pointer([name]), "unknown parameter") for name in request.query_params if name not in known]
+        if problems:
+            raise Invalid(f"{problems[0].pointer}: unknown parameter", problems[:MAX_PROBLEMS])
 
 
 def decoded(value: str, at: str) -> str:
