@@ -183,7 +183,7 @@ class Tasks:
 
     def file(self, identifier: str) -> Path:
         """Where what was given with a task lies until it has ended."""
-        return self.collection.folder / FOLDER / identifier
+        return self.collection.folder / FOLDER / f"{identifier}.ndjson"
 
     def all(self) -> list[Task]:
         """The newest first, without their errors. Raises Damaged."""
