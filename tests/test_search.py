@@ -1,0 +1,263 @@
+"""Search against the truth: exact equals brute force, approximate gives the same scores and never a short page."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from brute_force import ranking, score
+from conftest import DIM, MakeCollection
+
+from app.collection.collection import Collection
+from app.collection.sealing import seal
+from app.encoders.deterministic import DeterministicEncoder
+from app.errors import Invalid
+from app.filters import Filter, parse
+from app.ingest import delete_ids, write_documents
+from app.search import Query, search, search_batch
+from app.types import F32, Document
+from app.vector_index import choose
+
+KINDS = ["multi_vector", "dense"]
+SIMILARITIES = ["cosine", "inner_product"]
+Random = np.random.Generator
+
+
+def vectors(random: Random, kind: str, dim: int) -> F32:
+    """Whole numbers, so that many scores are equal."""
+    count = 1 if kind == "dense" else int(random.integers(1, 5))
+    values = random.integers(-2, 3, (count, dim)).astype(np.float32)
+    values[~values.any(axis=1), 0] = 1
+    return values
+
+
+def fill(
+    collection: Collection, random: Random, count: int, sealed_every: int, deleted: float = 0.1
+) -> dict[str, Document]:
+    """Writes documents over several segments and a tail, replaces and deletes some; what stands."""
+    spec = collection.spec
+    documents: dict[str, Document] = {}
+    for start in range(0, count, sealed_every):
+        batch = []
+        for i in range(start, min(start + sealed_every, count)):
+            # Ids in no order of writing, some of them not ASCII.
+            identifier = f"{random.integers(10**6)}-{'é' if i % 7 == 0 else ''}{i}"
+            batch.append(Document(identifier, metadata={"n": i}, vectors=vectors(random, spec.kind, spec.dim)))
+        old = random.choice(list(documents), min(len(documents), 5), replace=False).tolist() if documents else []
+        batch += [Document(i, metadata={"n": -1}, vectors=vectors(random, spec.kind, spec.dim)) for i in old]
+        write_documents(collection, batch)
+        documents.update((d.id, d) for d in batch)
+        gone = [i for i in documents if random.random() < deleted]
+        delete_ids(collection, gone)
+        for i in gone:
+            del documents[i]
+        if start + sealed_every < count:
+            seal(collection)
+    return documents
+
+
+def pairs(collection: Collection, query: Query) -> list[tuple[str, float]]:
+    return [(hit.id, hit.score) for hit in search(collection, query).hits]
+
+
+def truth(
+    documents: dict[str, Document], query: F32, k: int, collection: Collection, condition: Filter | None = None
+) -> list[tuple[str, float]]:
+    allowed = [
+        (d.id, d.vectors)
+        for d in documents.values()
+        if d.vectors is not None and (condition is None or condition.matches(d.metadata))
+    ]
+    return ranking(allowed, query, k, collection.spec)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_exact_search_is_brute_force(make_collection: MakeCollection, kind: str, similarity: str) -> None:
+    random = np.random.default_rng(7)
+    collection = make_collection(kind=kind, dim=3, similarity=similarity)
+    documents = fill(collection, random, 300, 80)
+    assert len(collection.published.views) == 4
+    for k in (1, 2, 10, 37, 1000):
+        for _ in range(4):
+            query = vectors(random, kind, 3)
+            expected = truth(documents, query, k, collection)
+            assert pairs(collection, Query(vectors=query, k=k, exact=True)) == expected
+            low = parse({"n": {"lt": int(random.integers(0, 300))}})
+            expected = truth(documents, query, k, collection, low)
+            assert pairs(collection, Query(vectors=query, k=k, exact=True, filter=low)) == expected
+
+
+def test_ties_go_by_the_bytes_of_the_id(make_collection: MakeCollection) -> None:
+    collection = make_collection(kind="dense", dim=2)
+    ids = ["b", "a", "B", "é", "e\u0301", "\U0001f600", "\uffee", "aa", "Z", "10", "9", " "]
+    same = np.array([[3, 4]], np.float32)
+    for start in range(0, len(ids), 4):
+        write_documents(collection, [Document(i, vectors=same) for i in ids[start : start + 4]])
+        if start < 8:
+            seal(collection)
+    expected = sorted(ids, key=str.encode)
+    assert expected.index("\uffee") < expected.index("\U0001f600")
+    for exact in (True, False):
+        for k in range(1, len(ids) + 1):
+            hits = search(collection, Query(vectors=same, k=k, exact=exact)).hits
+            assert [hit.id for hit in hits] == expected[:k]
+            assert {hit.score for hit in hits} == {hits[0].score}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_approximate_search_has_the_exact_scores(make_collection: MakeCollection, kind: str, similarity: str) -> None:
+    random = np.random.default_rng(8)
+    collection = make_collection(kind=kind, dim=5, similarity=similarity)
+    documents = fill(collection, random, 600, 170)
+    for width in (None, 20, 60):
+        for _ in range(5):
+            query = vectors(random, kind, 5)
+            found = pairs(collection, Query(vectors=query, k=15, candidates=width))
+            assert len(found) == 15
+            assert found == sorted(found, key=lambda item: (-item[1], item[0].encode()))
+            for identifier, value in found:
+                document = documents[identifier].vectors
+                assert document is not None
+                assert value == score(query, document, collection.spec)
+    # All of them are candidates: then it is the exact search.
+    query = vectors(random, kind, 5)
+    everything = pairs(collection, Query(vectors=query, k=50, candidates=10_000))
+    assert everything == truth(documents, query, 50, collection)
+
+
+@pytest.fixture
+def small_ivf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Approximate indexes for small segments too."""
+    monkeypatch.setattr(sys.modules["app.vector_index.choose"], "APPROXIMATE_ABOVE", 4_000)
+
+
+@pytest.mark.usefixtures("small_ivf")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_filter_never_gives_a_short_page(make_collection: MakeCollection, kind: str) -> None:
+    random = np.random.default_rng(9)
+    collection = make_collection(kind=kind, dim=8)
+    assert choose(700, 8) == "ivf_f16"
+    documents: dict[str, Document] = {}
+    for start in (0, 700, 1400):
+        batch = []
+        for i in range(start, start + 700):
+            own = random.normal(size=(1 if kind == "dense" else 3, 8)).astype(np.float32)
+            batch.append(Document(f"d{i}", metadata={"n": i % 1000, "half": i % 2 == 0}, vectors=own))
+        write_documents(collection, batch)
+        documents.update((d.id, d) for d in batch)
+        if start < 1400:
+            seal(collection)
+    gone = [f"d{i}" for i in range(0, 2100, 3)]
+    delete_ids(collection, gone)
+    for identifier in gone:
+        del documents[identifier]
+    assert len(collection.published.segments) == 2
+    for bound in (1, 3, 10, 60, 400, 1000):
+        for width in (10, 40, None):
+            condition = parse({"and": [{"n": {"lt": bound}}, {"half": {"eq": True}}]})
+            allowed = {i for i, d in documents.items() if condition.matches(d.metadata)}
+            query = random.normal(size=(1 if kind == "dense" else 2, 8)).astype(np.float32)
+            found = pairs(collection, Query(vectors=query, k=10, filter=condition, candidates=width))
+            assert len(found) == min(10, len(allowed))
+            assert {identifier for identifier, _ in found} <= allowed
+            if len(allowed) <= (width or collection.stage.width):
+                assert found == truth(documents, query, 10, collection, condition)
+            assert collection.count(condition) == len(allowed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("exact", [True, False])
+def test_fewer_documents_than_asked_for(make_collection: MakeCollection, kind: str, exact: bool) -> None:
+    collection = make_collection(kind=kind, dim=2)
+    query = Query(vectors=np.ones((1, 2), np.float32), k=1000, exact=exact)
+    assert search(collection, query).hits == []
+    write_documents(collection, [Document("a", vectors=np.ones((1, 2), np.float32))])
+    assert [hit.id for hit in search(collection, query).hits] == ["a"]
+    seal(collection)
+    write_documents(collection, [Document("b", vectors=np.ones((1, 2), np.float32))])
+    assert [hit.id for hit in search(collection, query).hits] == ["a", "b"]
+    delete_ids(collection, ["a", "b"])
+    assert search(collection, query).hits == []
+    seal(collection)
+    assert search(collection, query).hits == []
+
+
+def test_the_candidates_width_is_respected(make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(3)
+    collection = make_collection(dim=4)
+    fill(collection, random, 500, 200, deleted=0)
+    import app.search
+
+    asked: list[int] = []
+    original: Callable[..., Any] = app.search.rank
+
+    def counting(views: Any, rows: list[Any], *rest: Any) -> Any:
+        asked.append(sum(map(len, rows)))
+        return original(views, rows, *rest)
+
+    monkeypatch.setattr(app.search, "rank", counting)
+    query = Query(vectors=vectors(random, "multi_vector", 4), k=5)
+    for options in ({}, {"candidates": 17}, {"candidates": 2}, {"candidates": 10_000}, {"exact": True}):
+        search(collection, Query(vectors=query.vectors, k=5, **options))
+    count = collection.count()
+    assert asked == [collection.stage.width, 17, 5, count, count]
+
+
+def test_text_queries_are_scored_by_the_encoders_vectors(make_collection: MakeCollection) -> None:
+    collection = make_collection()
+    texts = {f"d{i}": f"word{i % 5} word{i % 3} and more {i}" for i in range(40)}
+    write_documents(collection, [Document(i, text) for i, text in texts.items()])
+    encoder = DeterministicEncoder(DIM, "multi_vector")
+
+    def tokens(text: str) -> F32:
+        encoded = encoder.encode_documents([text]).tokens
+        assert encoded is not None
+        return encoded[0]
+
+    asked = ["word1 word2", "more 7", "nothing of this"]
+    expected = [ranking(((i, tokens(t)) for i, t in texts.items()), tokens(q), 10, collection.spec) for q in asked]
+    for exact in (True, False):
+        results = search_batch(collection, [Query(text=q, exact=exact) for q in asked])
+        assert [[(hit.id, hit.score) for hit in result.hits] for result in results] == expected
+        assert [result.exact for result in results] == [exact] * 3
+
+
+def test_a_result_has_its_parts(make_collection: MakeCollection) -> None:
+    collection = make_collection(kind="dense", dim=2)
+    own = np.array([[3, 4]], np.float32)
+    write_documents(collection, [Document("a", "text", "title", {"n": 1}, own)])
+    seal(collection)
+    result = search(collection, Query(vectors=own, include=frozenset()))
+    hit = result.hits[0]
+    assert (hit.id, hit.title, hit.text, hit.metadata, hit.vectors) == ("a", "title", None, None, None)
+    assert result.generation == 1
+    assert set(result.stages) == {"encode_ms", "filter_ms", "candidates_ms", "rescore_ms", "fetch_ms"}
+    assert result.took_ms >= sum(result.stages.values()) > 0
+    hit = search(collection, Query(vectors=own, include=frozenset({"vectors", "text", "metadata"}))).hits[0]
+    assert (hit.text, hit.metadata) == ("text", {"n": 1})
+    assert np.array_equal(hit.vectors, np.array([[0.6, 0.8]], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("options", "query"),
+    [
+        ({"dim": 2}, {}),
+        ({"dim": 2}, {"text": "x", "vectors": np.ones((1, 2), np.float32)}),
+        ({"dim": 2}, {"vectors": np.ones((1, 3), np.float32)}),
+        ({"dim": 2}, {"vectors": np.ones((0, 2), np.float32)}),
+        ({"dim": 2}, {"vectors": np.zeros((1, 2), np.float32)}),
+        ({"dim": 2}, {"vectors": np.array([[1, np.nan]], np.float32)}),
+        ({"dim": 2, "kind": "dense"}, {"vectors": np.ones((2, 2), np.float32)}),
+        ({}, {"vectors": np.ones((1, DIM + 1), np.float32)}),
+    ],
+)
+def test_a_wrong_query_is_refused(
+    make_collection: MakeCollection, options: dict[str, Any], query: dict[str, Any]
+) -> None:
+    with pytest.raises(Invalid):
+        search(make_collection(**options), Query(**query))
