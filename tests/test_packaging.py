@@ -1,0 +1,265 @@
+"""What installs, runs and ships Sheaf. No container is built here; all that can be held to the code without one is."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from fnmatch import fnmatch
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+
+import app
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["sheaf"]
+NAMES = {f"SHEAF_{name.upper()}" for name in Settings.model_fields}
+
+
+def docker() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions, (name, arguments)."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    return [(line.split(None, 1)[0], line.split(None, 1)[1]) for line in text.splitlines() if line.strip()]
+
+
+def last(name: str) -> str:
+    """The last instruction of that name: the one that holds for the image."""
+    return [arguments for found, arguments in docker() if found == name][-1]
+
+
+def image_environment() -> dict[str, str]:
+    return dict(pair.split("=", 1) for pair in shlex.split(last("ENV")))
+
+
+def copied() -> list[str]:
+    """What the Dockerfile takes from the repository."""
+    sources = []
+    for name, arguments in docker():
+        words = [word for word in shlex.split(arguments) if not word.startswith("--chown")]
+        if name == "COPY" and not words[0].startswith("--from"):
+            sources += words[:-1]
+    return sources
+
+
+def make(*arguments: str) -> list[str]:
+    """The commands that make would run."""
+    # VENV is a new place, so that nothing counts as installed already.
+    line = ["make", "--dry-run", "--no-print-directory", "VENV=nowhere", *arguments]
+    kept = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.run(line, cwd=ROOT, env=kept, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+# pyproject.toml
+
+
+@pytest.mark.parametrize("group", ["run", "dev"])
+def test_every_dependency_is_pinned(group: str) -> None:
+    asked = PROJECT["dependencies"] if group == "run" else PROJECT["optional-dependencies"]["dev"]
+    assert [one for one in asked if not re.fullmatch(r"[a-z0-9-]+==[0-9.]+(; .+)?", one)] == []
+
+
+def test_what_is_imported_is_declared() -> None:
+    declared = {re.split(r"[=;]", one)[0] for one in PROJECT["dependencies"]}
+    ours = {"app"} | {path.stem for path in (ROOT / "scripts").glob("*.py")}
+    packages = packages_distributions()
+    missing = {}
+    for path in [*(ROOT / "app").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for top in {name.partition(".")[0] for name in names} - ours - sys.stdlib_module_names:
+                homes = {re.sub(r"[-_.]+", "-", home).lower() for home in packages.get(top, [top])}
+                # These belong to the interface of fastapi and of pydantic, and come at the versions that they pin.
+                if not homes & (declared | {"starlette", "anyio", "pydantic-core"}):
+                    missing[str(path.relative_to(ROOT))] = top
+    assert missing == {}
+
+
+def test_what_is_declared_is_used() -> None:
+    # uvicorn takes httptools and uvloop where they are there; of fastapi-swagger only the files are used.
+    text = "\n".join(path.read_text() for folder in ("app", "scripts") for path in (ROOT / folder).rglob("*.py"))
+    used = {home.replace("_", "-").lower() for top, homes in packages_distributions().items() for home in homes
+            if re.search(rf"^\s*(from|import) {re.escape(top)}\b", text, re.MULTILINE)}  # fmt: skip
+    names = {re.split(r"[=;]", one)[0] for one in PROJECT["dependencies"]}
+    assert names - used == {"uvloop", "httptools", "fastapi-swagger"}
+
+
+def test_one_version() -> None:
+    assert PROJECT["version"] == app.__version__
+    assert COMPOSE["image"] == f"sheaf:{app.__version__}"
+
+
+def test_the_licence_is_the_one_that_is_named() -> None:
+    assert PROJECT["license"] == "Apache-2.0"
+    assert PROJECT["license-files"] == ["LICENSE"]
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in text
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+# Makefile and .ci/run
+
+
+def test_make_installs_torch_first_and_at_the_version_of_the_project() -> None:
+    installs = [line for line in make("install") if " install " in line]
+    (pinned,) = (one for one in PROJECT["dependencies"] if one.startswith("torch=="))
+    assert installs[0].endswith(f"install  {pinned}")
+    assert installs[1].endswith("install --editable .")
+    assert len(installs) == 2
+    (first, *_) = (line for line in make("install", "TORCH_INDEX_URL=https://example.org/cpu") if " install " in line)
+    assert first.endswith(f"install --index-url https://example.org/cpu {pinned}")
+
+
+def test_make_run_builds_what_the_build_command_takes_and_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, build, serve = make("run")
+    words = shlex.split(build)
+    assert (ROOT / words[1]).is_file()
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    from build_index import parser
+
+    args = parser().parse_args(words[2:])
+    assert (args.source, args.collection, args.model, args.on_error) == ("python-docs", "python-docs", None, "stop")
+    assert shlex.split(serve)[-2:] == ["-m", "app"]
+    assert (ROOT / "app" / "__main__.py").is_file()
+
+
+def test_a_second_make_run_installs_nothing(tmp_path: Path) -> None:
+    assert any(" install " in line for line in make("run", f"VENV={tmp_path}"))
+    (tmp_path / ".installed").touch()
+    later = (ROOT / "pyproject.toml").stat().st_mtime + 60
+    os.utime(tmp_path / ".installed", (later, later))
+    assert not any(" install " in line for line in make("run", f"VENV={tmp_path}"))
+
+
+def test_make_test_runs_every_guard() -> None:
+    commands = "\n".join(make("test"))
+    for guard in ("ruff format --check .", "ruff check .", "-m mypy", "-m pytest"):
+        assert guard in commands
+
+
+def test_ci_runs_make_test_and_lets_no_browser_test_be_skipped() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    text = script.read_text()
+    assert "set -euo pipefail" in text
+    assert "export SHEAF_REQUIRE_BROWSER=1" in text
+    assert "exec make test" in text
+    assert text.index("apt-get update") < text.index("apt-get install")
+
+
+# Dockerfile
+
+
+def test_what_the_image_copies_is_there_and_reaches_the_build() -> None:
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for source in copied():
+        assert (ROOT / source).exists(), source
+        assert any(fnmatch(source, one) or source.startswith(f"{one}/") for one in kept), source
+
+
+def test_the_image_is_built_by_targets_and_arguments_that_are_there() -> None:
+    targets = [
+        target for name, arguments in docker() if name == "RUN" for target in re.findall(r"make (\S+)", arguments)
+    ]
+    assert "install" in targets
+    for target in set(targets) - {"&&"}:
+        make(target)
+    declared = {arguments.partition("=")[0] for name, arguments in docker() if name == "ARG"}
+    assert set(COMPOSE["build"]["args"]) == declared == {"TORCH_INDEX_URL"}
+
+
+def test_the_image_does_not_run_as_root_and_owns_only_its_collections() -> None:
+    assert last("USER") == "sheaf"
+    assert any(
+        name == "RUN" and "useradd" in arguments and arguments.endswith(" sheaf") for name, arguments in docker()
+    )
+    owned = [arguments for name, arguments in docker() if name == "COPY" and "--chown" in arguments]
+    assert owned == ["--chown=sheaf:sheaf indexes/README.md indexes/README.md"]
+
+
+def test_the_settings_of_the_image_are_settings() -> None:
+    environment = image_environment()
+    given = {name: value for name, value in environment.items() if name.startswith("SHEAF_")}
+    assert set(given) <= NAMES
+    settings = Settings.model_validate({name.removeprefix("SHEAF_").lower(): value for name, value in given.items()})
+    assert (settings.host, settings.port) == ("0.0.0.0", 8000)
+    assert str(settings.indexes) == last("VOLUME")
+    assert last("EXPOSE") == str(settings.port)
+
+
+def test_the_image_starts_the_server_and_its_health_check_tells_up_from_down(tmp_path: Path) -> None:
+    start, check = (json.loads(text[text.index("[") :]) for text in (last("CMD"), last("HEALTHCHECK")))
+    assert start[0] == check[0] == "python"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("SHEAF_")},
+        "PYTHONPATH": str(ROOT),
+        "SHEAF_INDEXES": str(tmp_path),
+        "SHEAF_PORT": "0",
+    }
+    command = [sys.executable, *start[1:]]
+    with subprocess.Popen(
+        command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as server:
+        try:
+            assert server.stdout is not None
+            found = re.search(rb"http://127\.0\.0\.1:(\d+)", server.stdout.readline())
+            assert found is not None
+            at = {**environment, "SHEAF_PORT": found[1].decode()}
+            health = [sys.executable, *check[1:]]
+            up = subprocess.run(health, env=at, check=False)
+        finally:
+            server.terminate()
+    down = subprocess.run(health, env=at, check=False, stderr=subprocess.DEVNULL)
+    assert (up.returncode, down.returncode) == (0, 1)
+
+
+# docker-compose.yml
+
+
+def test_compose_keeps_the_collections_and_serves_this_machine_alone() -> None:
+    everything = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    (volume,) = COMPOSE["volumes"]
+    name, _, target = volume.partition(":")
+    assert name in everything["volumes"]
+    assert target == image_environment()["SHEAF_INDEXES"]
+    (port,) = COMPOSE["ports"]
+    assert port.startswith("127.0.0.1:")
+    assert port.endswith(f":{image_environment()['SHEAF_PORT']}")
+    assert COMPOSE["build"]["context"] == "."
+
+
+def test_compose_limits_restarts_and_takes_away_what_is_not_needed() -> None:
+    assert COMPOSE["restart"] == "unless-stopped"
+    assert {"mem_limit", "cpus", "pids_limit"} <= set(COMPOSE)
+    assert COMPOSE["read_only"] is True
+    assert COMPOSE["cap_drop"] == ["ALL"]
+    assert COMPOSE["security_opt"] == ["no-new-privileges:true"]
+    # What the image writes beside the volume lies on the temporary file system.
+    assert COMPOSE["tmpfs"] == ["/tmp"]
+    assert image_environment()["HF_HOME"].startswith("/tmp/")
+
+
+def test_the_settings_that_compose_passes_on_are_settings() -> None:
+    assert set(COMPOSE["environment"]) <= NAMES
+
+
+@pytest.mark.parametrize(
+    "name", ["Makefile", "Dockerfile", "docker-compose.yml", ".dockerignore", ".ci/run", "pyproject.toml"]
+)
+def test_nothing_names_a_place_of_one_machine(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert re.search(r"/(root|home|work|Users)/", text) is None
+    hosts = set(re.findall(r"https?://([^/\s:]+)", text)) - {"127.0.0.1"}
+    assert hosts <= {"download.pytorch.org"}
