@@ -1,0 +1,225 @@
+"""A collection is a dictionary with a search: any sequence of operations, held against one."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from brute_force import ranking
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from app.collection.catalogue import Catalogue
+from app.collection.collection import Collection
+from app.collection.sealing import merge, seal
+from app.collection.tasks import Running, Tasks
+from app.encoders.registry import Encoders
+from app.errors import NotFound
+from app.filters import parse
+from app.ingest import delete_ids, delete_matching, patch_metadata, write_documents
+from app.rebuild import run_rebuild
+from app.search import Query, search
+from app.settings import Settings
+from app.types import F32, Document, Kind
+
+IDS = ["a", "b", "c", "d", "é", "e\u0301", "\uffee", "\U0001f600"]
+numbers = st.integers(-1, 1)
+metadata = st.fixed_dictionaries({"n": st.sampled_from([0, 1, True, 1.5, "x"])}, optional={"tags": st.just(["t", "u"])})
+
+
+def matrix(rows: list[list[int]]) -> F32:
+    values = np.array(rows, np.float32)
+    values[~values.any(axis=1), 0] = 1
+    return values
+
+
+def rows(most: int) -> st.SearchStrategy[F32]:
+    return st.lists(st.lists(numbers, min_size=2, max_size=2), min_size=1, max_size=most).map(matrix)
+
+
+def documents(most: int) -> st.SearchStrategy[Document]:
+    texts = st.sampled_from(["", "red", "blue"])
+    return st.builds(Document, st.sampled_from(IDS), texts, st.just(""), metadata, rows(most))
+
+
+conditions = st.sampled_from(
+    [
+        {"n": {"eq": 1}},
+        {"n": {"eq": True}},
+        {"n": {"gte": 0}},
+        {"n": {"ne": 0}},
+        {"tags": {"exists": True}},
+        {"not": {"tags": {"eq": "t"}}},
+        {"or": [{"n": {"eq": "x"}}, {"tags": {"in": ["u"]}}]},
+    ]
+).map(parse)
+
+
+class CollectionLaws(RuleBasedStateMachine):
+    """Callers' vectors of whole numbers, so that ties abound."""
+
+    kind: Kind = "multi_vector"
+    keep_vectors = True
+    most = 2
+
+    @initialize()
+    def open(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.stands: dict[str, Document] = {}
+        self.settings = Settings(indexes=Path(self.folder.name), threads=1, seal_documents=4)
+        self.start()
+        self.catalogue.create(
+            "c", model=None, kind=self.kind, dim=2, similarity="inner_product", keep_vectors=self.keep_vectors
+        )
+
+    def start(self) -> None:
+        self.catalogue = Catalogue(self.settings.indexes, Encoders({}), self.settings)
+
+    def teardown(self) -> None:
+        if hasattr(self, "catalogue"):
+            self.catalogue.close()
+            self.folder.cleanup()
+
+    @property
+    def collection(self) -> Collection:
+        return self.catalogue.get("c")
+
+    @rule(data=st.data())
+    def upsert(self, data: st.DataObject) -> None:
+        batch = data.draw(st.lists(documents(self.most), min_size=1, max_size=5))
+        last = {document.id: document for document in batch}
+        result = write_documents(self.collection, batch)
+        assert result.written == len(last)
+        assert result.created == len(last.keys() - self.stands.keys())
+        assert set(result.duplicates) == {i for i in last if [d.id for d in batch].count(i) > 1}
+        self.stands.update(last)
+
+    @precondition(lambda self: self.stands)
+    @rule(data=st.data())
+    def write_again(self, data: st.DataObject) -> None:
+        """What stands already is not written."""
+        batch = data.draw(st.lists(st.sampled_from(sorted(self.stands)), min_size=1, max_size=3, unique=True))
+        before = self.collection.published
+        write_documents(self.collection, [self.stands[i] for i in batch])
+        after = self.collection.published
+        assert (after.next_seq, after.generation.number) == (before.next_seq, before.generation.number)
+
+    @rule(gone=st.lists(st.sampled_from([*IDS, "never"]), min_size=1, max_size=3))
+    def delete(self, gone: list[str]) -> None:
+        assert delete_ids(self.collection, gone) == len(self.stands.keys() & set(gone))
+        self.stands = {i: d for i, d in self.stands.items() if i not in gone}
+
+    @rule(condition=conditions)
+    def delete_by_filter(self, condition: Any) -> None:
+        kept = {i: d for i, d in self.stands.items() if not condition.matches(d.metadata)}
+        assert delete_matching(self.collection, condition) == len(self.stands) - len(kept)
+        self.stands = kept
+
+    @rule(identifier=st.sampled_from(IDS), value=st.sampled_from([None, 7, "y"]))
+    def patch(self, identifier: str, value: Any) -> None:
+        if identifier not in self.stands:
+            try:
+                patch_metadata(self.collection, identifier, {"n": value})
+            except NotFound:
+                return
+            raise AssertionError("patched a document that is not there")
+        old = self.stands[identifier]
+        merged = {k: v for k, v in {**old.metadata, "n": value}.items() if v is not None}
+        patch_metadata(self.collection, identifier, {"n": value})
+        self.stands[identifier] = Document(old.id, old.text, old.title, merged, old.vectors)
+
+    @rule()
+    def seal(self) -> None:
+        had = self.collection.published.tail.part.size
+        assert seal(self.collection) == (had > 0)
+        assert self.collection.published.tail.part.size == 0
+
+    @rule()
+    def merge(self) -> None:
+        while merge(self.collection):
+            pass
+        sizes = [(view.part.size, int(view.alive.sum())) for view in self.collection.published.segments]
+        assert all(standing > 0.75 * size for size, standing in sizes)
+
+    @rule()
+    def rebuild(self) -> None:
+        tasks = Tasks(self.collection, {})
+        task = tasks.submit("rebuild", {})
+        run_rebuild(self.collection, Running(tasks, len(tasks.all()), task))
+
+    @rule()
+    def reopen(self) -> None:
+        self.catalogue.close()
+        self.start()
+
+    @invariant()
+    def documents_are_those(self) -> None:
+        ids = sorted(self.stands, key=str.encode)
+        expected = [(d.id, d.text, repr(d.metadata)) for d in (self.stands[i] for i in ids)]
+        found: list[Document] = []
+        after: str | None = None
+        while True:
+            page, after = self.collection.listing(after, 3)
+            found += page
+            assert len(page) == 3 or after is None
+            if after is None:
+                break
+        assert [(d.id, d.text, repr(d.metadata)) for d in found] == expected
+        assert [d.id for d in self.collection.get_many([*IDS, "never"])] == [i for i in IDS if i in self.stands]
+        assert self.collection.count() == len(self.stands) == self.catalogue.describe("c").documents
+
+    @invariant()
+    def filters_hold(self) -> None:
+        condition = parse({"or": [{"n": {"eq": 1}}, {"tags": {"exists": True}}]})
+        ids = [i for i in sorted(self.stands, key=str.encode) if condition.matches(self.stands[i].metadata)]
+        assert self.collection.count(condition) == len(ids)
+        page, after = self.collection.listing(None, 2, condition)
+        assert [d.id for d in page] == ids[:2]
+        assert after == (ids[1] if len(ids) > 2 else None)
+
+    @invariant()
+    def searches_are_brute_force(self) -> None:
+        query = np.array([[1, -1], [0, 1]][: 1 if self.kind == "dense" else 2], np.float32)
+        pairs = [(d.id, d.vectors) for d in self.stands.values() if d.vectors is not None]
+        for k in (3, 20):
+            expected = ranking(pairs, query, k, self.collection.spec)
+            for exact in (True, False):
+                hits = search(self.collection, Query(vectors=query, k=k, exact=exact)).hits
+                assert [(hit.id, hit.score) for hit in hits] == expected
+        for hit in search(self.collection, Query(vectors=query, k=20, include=frozenset({"text", "vectors"}))).hits:
+            document = self.stands[hit.id]
+            assert hit.text == document.text
+            assert np.array_equal(hit.vectors, document.vectors)
+
+    @invariant()
+    def vectors_are_kept(self) -> None:
+        with self.collection.snapshot() as snapshot:
+            seqs = [int(seq) for view in snapshot.views for seq in view.part.seqs[view.alive]]
+            ids = {document.id: seq for seq, document in snapshot.documents(seqs).items()}
+        assert ids.keys() == self.stands.keys()
+        stored = self.collection.stored_vectors(list(ids.values()), self.collection.published)
+        for identifier, seq in ids.items():
+            raw, own = stored[seq].raw, self.stands[identifier].vectors
+            assert own is not None
+            if self.keep_vectors:
+                assert raw is not None
+                assert (raw.values.shape, raw.values.tobytes()) == (own.shape, own.tobytes())
+            else:
+                assert raw is None
+
+
+class DenseLaws(CollectionLaws):
+    """The same without kept vectors, one vector a document."""
+
+    kind = "dense"
+    keep_vectors = False
+    most = 1
+
+
+CollectionLaws.TestCase.settings = settings(max_examples=12, stateful_step_count=14, derandomize=True, deadline=None)
+DenseLaws.TestCase.settings = settings(max_examples=8, stateful_step_count=14, derandomize=True, deadline=None)
+TestCollectionLaws = CollectionLaws.TestCase
+TestDenseLaws = DenseLaws.TestCase
