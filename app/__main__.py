@@ -115,6 +115,8 @@ def _log_to_stderr(level: str) -> None:
     logging.basicConfig(
         level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    # It tells at length which of its builds it did not find.
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     # Tracebacks are logged once, with the request's id, by app.api.problems and app.main.
     logging.getLogger("uvicorn.error").addFilter(
         lambda record: not str(record.msg).startswith(("Exception in ASGI", "Traceback"))
