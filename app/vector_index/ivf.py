@@ -25,15 +25,16 @@ from app.vector_index.ranking import Selector, checked, ranked
 
 SEED = 1_234
 ITERATIONS = 10
-"""Of k-means; more no longer change recall."""
+"""Of k-means."""
 SAMPLE_PER_LIST = 40
 """Vectors that k-means sees for each list; faiss warns below 39."""
 SAMPLE_BYTES = 512 * 2**20
 """Float32 bytes of that sample at most; fewer lists are made where it would not suffice."""
 LISTS_PER_ROOT = 2.0
 """Lists for each square root of size: the time to rank centroids and the time to read lists then grow alike."""
-PROBES = 128
-"""Lists that a search of breadth 1 reads."""
+PROBES = 192
+"""Lists that a search of breadth 1 reads. A number and not a share: as size grows, so do the lists, and what is near a
+query stays in about as many of them (recall@100 of means of token vectors at 128: .996 of 10,000, .982 of 100,000)."""
 CHUNK_BYTES = 64 * 2**20
 
 
