@@ -1,0 +1,187 @@
+"""Killed at any moment, a collection opens again by itself with everything that was acknowledged, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from brute_force import score
+from writing_process import DIM, document, settings, vectors
+
+from app.collection.catalogue import Catalogue
+from app.collection.collection import Collection
+from app.collection.tasks import ENDED
+from app.encoders.registry import Encoders
+from app.handlers import HANDLERS
+from app.search import Query, search
+from app.types import F32
+
+KILLS = 10
+SCRIPT = Path(__file__).with_name("writing_process.py")
+ROOT = Path(__file__).parents[2]
+
+
+def launch(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(SCRIPT), str(folder), *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        text=True,
+    )
+
+
+def killed_after(process: subprocess.Popen[str], seconds: float) -> list[list[Any]]:
+    """Lets it work for a while once it is open, kills it, and gives the whole lines that it printed."""
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline()) == ["open", True]
+    time.sleep(seconds)
+    process.kill()
+    with process:
+        output = process.stdout.read()
+    return [json.loads(line) for line in output.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+class Ledger:
+    """What must be there. maybe: what the last, unacknowledged operation would make of it, in full or not at all."""
+
+    def __init__(self) -> None:
+        self.stands: dict[str, int] = {}
+        self.maybe: dict[str, int] = {}
+
+    def read(self, lines: list[list[Any]], collection: str) -> int:
+        done = 0
+        for what, name, version, ids in lines:
+            if name != collection:
+                continue
+            if what == "done":
+                self.stands, done = self.maybe, done + 1
+                continue
+            self.maybe = dict(self.stands)
+            if what == "upsert":
+                self.maybe.update(dict.fromkeys(ids, version))
+            elif what == "delete":
+                for identifier in ids:
+                    self.maybe.pop(identifier, None)
+        return done
+
+
+def check(folder: Path, ledgers: dict[str, Ledger]) -> None:
+    """Opens the collections as the next process would, and holds all of them to the ledgers."""
+    started = time.monotonic()
+    chosen = settings(folder)
+    with Catalogue(folder, Encoders(chosen.models), chosen) as catalogue:
+        collections = [catalogue.get(name) for name in ledgers]
+        assert time.monotonic() - started < 10
+        for collection in collections:
+            hold(collection, ledgers[collection.name])
+
+
+def hold(collection: Collection, ledger: Ledger) -> None:
+    found, _ = collection.listing(None, 1_000)
+    versions = {d.id: d.metadata["v"] for d in found}
+    assert versions in (ledger.stands, ledger.maybe)
+    ledger.stands = ledger.maybe = {identifier: int(str(v)) for identifier, v in versions.items()}
+    assert collection.count() == len(versions)
+    own = collection.spec.model is None
+    for identifier, version in versions.items():
+        stored = collection.get(identifier)
+        assert stored.text == document(identifier, int(str(version)), own=own).text
+    query: F32 = np.ones((1, DIM), np.float32)
+    for exact in (True, False):
+        hits = search(
+            collection,
+            Query(vectors=query, k=1000, exact=exact, include=frozenset({"text", "metadata", "vectors"})),
+        ).hits
+        assert sorted(hit.id for hit in hits) == sorted(versions)
+        for hit in hits:
+            assert hit.metadata == {"v": versions[hit.id]}
+            assert hit.vectors is not None
+            if own:
+                given = vectors(hit.id, int(str(versions[hit.id])))
+                assert hit.score == score(query, given, collection.spec)
+            else:
+                encoder = collection.encoder()
+                tokens = encoder.encode_documents([hit.text or ""]).tokens
+                assert tokens is not None
+                assert np.array_equal(hit.vectors, tokens[0].astype(np.float16).astype(np.float32))
+    named = {record.name for record in collection.published.generation.segments}
+    assert {path.name for path in (collection.folder / "segments").iterdir()} == named
+    with collection.database.read() as connection:
+        files = {name for (name,) in connection.execute("SELECT file FROM tail WHERE file IS NOT NULL")}
+    assert {path.name for path in (collection.folder / "tail").iterdir()} == files
+
+
+def make(folder: Path) -> None:
+    chosen = settings(folder)
+    with Catalogue(folder, Encoders(chosen.models), chosen) as catalogue:
+        catalogue.create("c", model="words", kind="multi_vector")
+        catalogue.create("own", model=None, kind="multi_vector", dim=DIM)
+
+
+def test_killed_ten_times(tmp_path: Path) -> None:
+    make(tmp_path)
+    chance = random.Random(20)
+    ledgers = {"c": Ledger(), "own": Ledger()}
+    done = dict.fromkeys(ledgers, 0)
+    for seed in range(1, KILLS + 1):
+        lines = killed_after(launch(tmp_path, "crash", seed), chance.uniform(0.0, 0.5))
+        for name, ledger in ledgers.items():
+            done[name] += ledger.read(lines, name)
+        check(tmp_path, ledgers)
+    for name, ledger in ledgers.items():
+        assert done[name] > 5
+        assert ledger.stands
+
+
+def test_an_accepted_import_is_applied_after_any_kill(tmp_path: Path) -> None:
+    make(tmp_path)
+    lines = [json.dumps({"id": f"d{i}", "text": f"text {i} of many words", "metadata": {"n": i}}) for i in range(1500)]
+    lines[700] = '{"id": "bad"}'
+    body = tmp_path.with_suffix(".ndjson")
+    body.write_text("\n".join(lines))
+    process = launch(tmp_path, "import", body)
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline()) == ["open", True]
+    word, task = json.loads(process.stdout.readline())
+    assert word == "accepted"
+    phases = set()
+    chosen = settings(tmp_path)
+    for delay in (0.05, 0.2, 0.3):
+        # The first round kills the process that accepted it; the others kill ones that go on with it.
+        time.sleep(delay)
+        end(process)
+        with Catalogue(tmp_path, Encoders(chosen.models), chosen) as catalogue:
+            phases.add(catalogue.tasks("c").get(task).phase)
+        process = launch(tmp_path, "import", os.devnull)
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline()) == ["open", True]
+    end(process)
+    with Catalogue(tmp_path, Encoders(chosen.models), chosen, HANDLERS) as catalogue:
+        deadline = time.monotonic() + 60
+        while catalogue.tasks("c").get(task).state not in ENDED:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        ended = catalogue.tasks("c").get(task)
+        assert (ended.state, ended.done, ended.total, ended.errors_total) == ("succeeded", 1500, 1500, 1)
+        assert [(error.line, error.code) for error in ended.errors] == [(701, "invalid")]
+        collection = catalogue.get("c")
+        assert collection.count() == 1499
+        assert collection.get("d1499").metadata == {"n": 1499}
+        assert collection.published.tail.part.size == 0
+        wanted = search(collection, Query(text="text 1234", k=1, exact=True)).hits[0]
+        assert wanted.id == "d1234"
+    assert not list((tmp_path / "c" / "imports").glob(f"{task}*"))
+    assert phases <= {"queued", "checking", "applying", "indexing", "done"}
