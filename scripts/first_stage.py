@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--weight", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
+    vector_index.set_threads(1)
     fdes = {text: parameters(text) for text in args.fde}
     for folder in args.folders:
         try:

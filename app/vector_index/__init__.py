@@ -65,7 +65,8 @@ def load(name: str, content: Buffer, *, size: int | None = None, dim: int | None
 def set_threads(n: int) -> None:
     """How many threads faiss may use for what is called from this thread, and from this thread alone.
 
-    OpenMP keeps the number per calling thread, so each worker sets its own.
+    OpenMP keeps the number per calling thread, so each worker sets its own. A single query is never shared among
+    threads, and only waits for them to come and go: 1 is best for it (on a busy machine 0.1 ms instead of 20).
     """
     import faiss
 
