@@ -12,11 +12,11 @@ from app.encodings.protocol import Encoding
 
 Source: TypeAlias = Literal["fde", "pooled"]
 
-WIDTH: Final = 200
+WIDTH: Final = 400
 """Candidates of a search that names no width; see ARCHITECTURE.md for the measurement behind it."""
 
 PARAMETERS: Final = MuveraParameters(
-    repetitions=20, hyperplanes=5, projection=16, fill=False, final_projection=2_048, seed=0
+    repetitions=20, hyperplanes=3, projection=32, fill=False, final_projection=2_048, seed=0
 )
 """The default encoding; see ARCHITECTURE.md for the measurement behind it."""
 
