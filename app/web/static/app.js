@@ -111,6 +111,7 @@ async function load() {
     listed = await listCollections();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
+    view.busy(false);
     return view.problem(error.details);
   }
   restore();

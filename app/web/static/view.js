@@ -1,5 +1,6 @@
 // What the page shows. Whatever comes from documents or from the server goes in as text, never as markup.
 
+const TITLE = 160; // characters of the title of a closed hit
 const SNIPPET = 320; // characters of text in a closed hit
 const FIELDS = 6; // metadata fields in a closed hit
 const VALUE = 60; // characters of a metadata value in a closed hit
@@ -94,11 +95,12 @@ function times(stages, took, roundTrip) {
 function hitElement(hit, i, collection) {
   const body = make("div", { id: `hit-${i}`, className: "body" });
   const name = hit.title || hit.id;
-  const button = make("button", { type: "button", ariaExpanded: "false", "aria-controls": body.id, dir: "auto" }, name);
+  const button = make("button", { type: "button", ariaExpanded: "false", "aria-controls": body.id, dir: "auto" });
   const score = make("p", { className: "score", title: `Score ${hit.score}` }, make("span", { className: "unseen" }, "score "), hit.score.toFixed(3));
   const item = make("li", { className: "hit" }, make("h2", {}, button), score, body);
   const draw = (open) => {
     button.ariaExpanded = String(open);
+    button.textContent = open ? name : cut(name, TITLE);
     item.classList.toggle("open", open);
     body.replaceChildren(...(open ? whole(hit, collection) : brief(hit)));
   };
@@ -180,7 +182,7 @@ function notice(title, ...content) {
 
 function command(path, body) {
   const url = new URL(path, document.baseURI);
-  const json = JSON.stringify(body, null, 1).replace(/\n\s*/g, " ").replaceAll("'", "'\\''");
+  const json = JSON.stringify(body, null, 1).replace(/\n\s*/g, " ").replaceAll("'", "'\\''").replaceAll('"…"', "…");
   return make("pre", { tabIndex: 0, ariaLabel: "Command" }, `curl ${url} \\\n  -H 'Content-Type: application/json' \\\n  -d '${json}'`);
 }
 
@@ -218,7 +220,7 @@ export function hindered({ name, state, error, documents, encoder }) {
 }
 
 // Before the first query: what can be searched.
-export function ready({ documents, encoder, similarity, bytes, read_only }) {
+export function ready({ documents, encoder, similarity, bytes, read_only, error }) {
   clear();
   const kind = encoder.kind === "dense" ? "one vector a document" : "one vector a token, scored by MaxSim";
   const size = bytes < 1e6 ? `${(bytes / 1e3).toFixed(0)} kB` : `${number.format(Math.round(bytes / 1e5) / 10)} MB`;
@@ -231,6 +233,7 @@ export function ready({ documents, encoder, similarity, bytes, read_only }) {
         ["similarity", similarity.replaceAll("_", " ")],
         ["on disk", size],
         ...(read_only ? [["read-only", read_only]] : []),
+        ...(error ? [["error", error]] : []),
       ].map(([key, value]) => field(key, value)),
     ),
   );

@@ -1,0 +1,182 @@
+"""What the page shows when there is nothing to search, and how it fits its reader."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+from web_pages import FOLDER, PHONE, Server, Visits
+
+pytestmark = pytest.mark.browser
+
+
+def panel(page: Page) -> Any:
+    return page.locator(".panel")
+
+
+def test_without_collections_it_says_how_to_make_one(empty_server: Server, visit: Visits) -> None:
+    visited = visit(empty_server)
+    page = visited.go()
+    expect(panel(page)).to_contain_text("No collection yet")
+    create, write = (shlex.split(command) for command in panel(page).locator("pre").all_inner_texts())
+    for command in (create, write):
+        assert command[0] == "curl"
+        content = command[-1].replace('"builtin"', '"words"').encode()
+        done = empty_server.client.post(command[1], content=content, headers={"Content-Type": "application/json"})
+        assert done.is_success, done.text
+    # Coming back to the page, as from a terminal, is enough.
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.get_by_role("combobox", name="Collection")).to_have_value("papers")
+    page.get_by_role("searchbox").fill("stalks of grain")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text("1 hit of 1, approximate")
+    expect(page.locator(".hit h2")).to_have_text("Sheaf")
+    empty_server.end()
+    page.get_by_role("searchbox").fill("bundle")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert").filter(has_text="The server does not answer")).to_be_visible()
+    expect(page.locator(".hit")).to_have_count(0)
+    assert {error.rpartition("::")[2] for error in visited.errors} == {"ERR_CONNECTION_REFUSED"}
+    visited.errors.clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("broken", r"“broken” is quarantined.*collection broken is damaged"),
+        ("nothing", r"“nothing” is empty.*curl .*/v1/collections/nothing/documents"),
+        ("vectors", r"“vectors” takes vectors, not text.*2 dimensions.*curl .*/vectors/search"),
+        ("<b>absent", r"There is no collection “<b>absent”"),
+    ],
+)
+def test_why_a_collection_cannot_be_searched(server: Server, visit: Visits, name: str, said: str) -> None:
+    visited = visit(server)
+    page = visited.go(c=name, q="cat")
+    expect(panel(page)).to_contain_text(re.compile(said, re.DOTALL))
+    expect(page.get_by_role("combobox", name="Collection")).to_have_value(name)
+    assert not [url for url in visited.requests if url.endswith("/search")]
+    page.get_by_role("combobox", name="Collection").select_option("animals")
+    expect(page.locator(".hit")).to_have_count(6)
+    expect(panel(page)).to_have_count(0)
+
+
+def test_before_a_query_it_tells_of_the_collection(server: Server, visit: Visits) -> None:
+    page = visit(server).go()
+    expect(page.locator(".about")).to_contain_text("documents6")
+    expect(page.locator(".about")).to_contain_text("one vector a token, scored by MaxSim, 64 dimensions")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+
+
+@pytest.mark.parametrize("state", [{"c": "animals", "q": "wide"}, {"c": "nothing"}, {"c": "broken"}, {"c": "vectors"}])
+def test_a_phone_scrolls_in_one_direction(server: Server, visit: Visits, state: dict[str, str]) -> None:
+    page = visit(server, **PHONE).go(**state, filter='{"not": {"legs": {"eq": ' + "9" * 15 + "}}}")
+    expect(page.locator(".hit, .panel").first).to_be_visible()
+    for button in page.locator(".hit h2 button").all():
+        button.click()
+    right = page.evaluate(
+        "Math.max(...[...document.querySelectorAll('body *')].map(e => e.getBoundingClientRect().right))"
+    )
+    assert right <= PHONE["viewport"]["width"]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # What is touched is large enough, and no field is so small that a phone zooms in on it.
+    for name in ("searchbox", "combobox", "spinbutton"):
+        field = page.get_by_role(name)
+        assert field.evaluate("e => parseFloat(getComputedStyle(e).fontSize)") >= 16
+        assert field.evaluate("e => e.getBoundingClientRect().height") >= 40
+
+
+CONTRASTS = """() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const light = (color) => {
+    canvas.fillStyle = color;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((c) => c / 255)
+      .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (e) => {
+    const color = getComputedStyle(e).backgroundColor;
+    return color === "rgba(0, 0, 0, 0)" ? behind(e.parentElement) : color;
+  };
+  const found = {};
+  for (const e of document.querySelectorAll("body *")) {
+    if (![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) || !e.checkVisibility()) continue;
+    const [a, b] = [light(getComputedStyle(e).color), light(behind(e))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    const name = e.tagName + "." + e.className;
+    found[name] = Math.min(ratio, found[name] ?? 99);
+  }
+  return found;
+}"""
+"""The contrast of every text with what is behind it (WCAG 2.2, relative luminance), by element."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable_in_both_schemes(server: Server, visit: Visits, scheme: str) -> None:
+    visited = visit(server, color_scheme=scheme)
+    found: dict[str, float] = {}
+    for state in ({"q": "cat"}, {"c": "broken"}, {}, {"q": "cat", "k": "0"}, {"q": "cat", "filter": "[]"}):
+        page = visited.go(**state)
+        page.locator(".hit, .panel, .about, #filter-error:not(:empty)").first.wait_for()
+        found |= page.evaluate(CONTRASTS)
+    assert {name: ratio for name, ratio in found.items() if ratio < 4.5} == {}
+    assert {"P.score", "P.snippet", "BUTTON.", "P.origin", "DT.", "DD."} <= set(found)
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 23, 21)"
+    assert dark == (scheme == "dark")
+    assert len(visited.errors) == 2
+    visited.errors.clear()
+
+
+SHIFTS = """() => {
+  window.shifted = 0;
+  new PerformanceObserver((list) => list.getEntries().forEach((e) => (window.shifted += e.value)))
+    .observe({ type: "layout-shift", buffered: true });
+}"""
+
+
+@pytest.mark.parametrize("options", [{}, {"viewport": {"width": 375, "height": 812}}])
+def test_nothing_moves_when_the_answer_comes(server: Server, visit: Visits, options: dict[str, Any]) -> None:
+    visited = visit(server, **options)
+    visited.page.add_init_script(f"({SHIFTS})()")
+    page = visited.go(c="animals", q="cat")
+    expect(page.locator(".hit")).to_have_count(6)
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    assert page.evaluate("window.shifted") < 0.005
+    top = page.locator("#hits").bounding_box()
+    page.get_by_role("searchbox").fill("dog")
+    page.keyboard.press("Enter")
+    expect(page.locator(".hit h2").first).to_have_text("Dog")
+    assert page.locator("#hits").bounding_box()["y"] == top["y"]  # type: ignore[index]
+
+
+def test_every_control_has_a_name(server: Server, visit: Visits) -> None:
+    page = visit(server).go(c="animals", q="cat", filter='{"legs": {"gt": 0}}')
+    expect(page.locator(".hit")).to_have_count(3)
+    unnamed = "e => !(e.labels?.length || e.getAttribute('aria-label') || e.textContent.trim())"
+    controls = page.locator("input, select, textarea, button, a, pre").all()
+    assert len(controls) >= 11
+    assert [control.evaluate("e => e.outerHTML") for control in controls if control.evaluate(unnamed)] == []
+    # Where the focus is can be seen, on every stop of the Tab key.
+    for _ in range(len(controls)):
+        page.keyboard.press("Tab")
+        seen = page.evaluate(
+            """() => {
+              const e = document.activeElement, ring = getComputedStyle(e);
+              const around = e.closest(".hit") && getComputedStyle(e.closest(".hit"), "::after");
+              return ring.outlineStyle !== "none" || around?.borderTopStyle === "solid" || e === document.body;
+            }"""
+        )
+        assert seen, page.evaluate("document.activeElement.outerHTML")
+
+
+def test_the_page_is_small_and_has_no_inline_code() -> None:
+    files = {path.name: path.read_text() for path in FOLDER.iterdir()}
+    assert sum(len(content.encode()) for content in files.values()) < 40_000
+    assert not re.search(r"<script(?![^>]* src=)|<style| style=| on\w+=|https?:", files["index.html"])
+    scripts = [content for name, content in files.items() if name.endswith(".js")]
+    assert len(scripts) == 3
+    for content in scripts:
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|DOMParser", content)
