@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any, Final, TextIO
@@ -20,8 +21,17 @@ class Progress:
         self._bar: Any = None
         if out.isatty():
             scaled = unit == "B"
+            # A terminal of unknown width says 0, at which tqdm would show nothing.
+            known = os.get_terminal_size(out.fileno()).columns > 0
             self._bar = tqdm(
-                desc=name, total=total, unit=unit if scaled else f" {unit}", unit_scale=scaled, file=out, miniters=1
+                desc=name,
+                total=total,
+                unit=unit if scaled else f" {unit}",
+                unit_scale=scaled,
+                dynamic_ncols=known,
+                ncols=None if known else 80,
+                nrows=None if known else 20,
+                file=out,
             )
         self._started = time.monotonic()
         self._first: int | None = None

@@ -55,7 +55,8 @@ def make(*arguments: str) -> list[str]:
     """The commands that make would run."""
     # VENV is a new place, so that nothing counts as installed already.
     line = ["make", "--dry-run", "--no-print-directory", "VENV=nowhere", *arguments]
-    kept = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    unset = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "TORCH_INDEX_URL"}
+    kept = {name: value for name, value in os.environ.items() if name not in unset}
     return subprocess.run(line, cwd=ROOT, env=kept, check=True, capture_output=True, text=True).stdout.splitlines()
 
 

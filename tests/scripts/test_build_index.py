@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import pty
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import httpx
@@ -60,6 +63,21 @@ def test_a_build_is_complete_searchable_and_repeats_without_change(
     assert second.stdout == "collection c: 0 written, 300 unchanged, 0 bad lines, 0 without title and text\n"
     with open_catalogue() as catalogue:
         assert catalogue.describe("c").generation == generation
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_remaining_time(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "d.ndjson").write_bytes(lines(document(i) for i in range(300)))
+    ours, theirs = pty.openpty()
+    command = [*COMMAND, "d.ndjson", "--collection", "c", "--model", "words"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=environment, cwd=tmp_path):
+        os.close(theirs)
+        shown = b""
+        # At the end of the other side, reading a terminal is an error on Linux and empty elsewhere.
+        with suppress(OSError):
+            while piece := os.read(ours, 4096):
+                shown += piece
+    os.close(ours)
+    assert re.search(rb"c: 100%\|.*\[\d+:\d+<\d+:\d+, .*B/s, 300 documents\]", shown), shown
 
 
 def test_changed_and_new_documents_are_written_and_no_others(
