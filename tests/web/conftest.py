@@ -43,8 +43,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(folder)
     server.create("animals", ANIMALS)
     server.create("plants", PLANTS, kind="dense")
-    server.create("nothing", [])
-    server.create("vectors", [{"id": "a", "text": "", "vector": [1, 2]}], model=None, kind="dense", dim=2)
+    server.create("a-void", [])
+    server.create("a-vectors", [{"id": "a", "text": "", "vector": [1, 2]}], model=None, kind="dense", dim=2)
     yield server
     server.end()
 

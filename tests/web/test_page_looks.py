@@ -47,8 +47,8 @@ def test_without_collections_it_says_how_to_make_one(empty_server: Server, visit
     ("name", "said"),
     [
         ("broken", r"“broken” is quarantined.*collection broken is damaged"),
-        ("nothing", r"“nothing” is empty.*curl .*/v1/collections/nothing/documents"),
-        ("vectors", r"“vectors” takes vectors, not text.*2 dimensions.*curl .*/vectors/search"),
+        ("a-void", r"“a-void” is empty.*curl .*/v1/collections/a-void/documents"),
+        ("a-vectors", r"“a-vectors” takes vectors, not text.*2 dimensions.*curl .*/a-vectors/search"),
         ("<b>absent", r"There is no collection “<b>absent”"),
     ],
 )
@@ -70,7 +70,7 @@ def test_before_a_query_it_tells_of_the_collection(server: Server, visit: Visits
     expect(page.get_by_role("searchbox")).to_be_focused()
 
 
-@pytest.mark.parametrize("state", [{"c": "animals", "q": "wide"}, {"c": "nothing"}, {"c": "broken"}, {"c": "vectors"}])
+@pytest.mark.parametrize("state", [{"c": "animals", "q": "wide"}, {"c": "a-void"}, {"c": "broken"}, {"c": "a-vectors"}])
 def test_a_phone_scrolls_in_one_direction(server: Server, visit: Visits, state: dict[str, str]) -> None:
     page = visit(server, **PHONE).go(**state, filter='{"not": {"legs": {"eq": ' + "9" * 15 + "}}}")
     expect(page.locator(".hit, .panel").first).to_be_visible()

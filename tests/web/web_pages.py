@@ -18,7 +18,7 @@ from playwright.sync_api import Page
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "app" / "web" / "static"
 PHONE: dict[str, Any] = {"viewport": {"width": 375, "height": 812}, "is_mobile": True, "has_touch": True}
-HOSTILE = {
+HOSTILE: dict[str, Any] = {
     "id": "\"><img src=x onerror='window.ran=1'>",
     "title": "hostile <img src=x onerror=\"window.ran='title'\">",
     "text": "<script>window.ran = 'text'</script> <svg onload=\"window.ran='svg'\"> &lt;b&gt; javascript:alert(1)",

@@ -13,8 +13,9 @@ let pause = 0;
 
 function stateOfUrl() {
   const given = new URLSearchParams(location.search);
+  const searchable = listed.find((one) => one.state === "ready" && one.documents && one.encoder.model !== null);
   return {
-    collection: given.get("c") ?? (listed.find((one) => one.state === "ready" && one.documents) ?? listed[0])?.name ?? "",
+    collection: given.get("c") ?? (searchable ?? listed[0])?.name ?? "",
     query: given.get("q") ?? "",
     k: given.get("k") ?? "10",
     exact: given.get("exact") === "1",
