@@ -22,7 +22,7 @@ from app.collection.lock import FileLock
 from app.collection.maintenance import Maintenance
 from app.collection.snapshot import Generation
 from app.collection.spec import NAME, CollectionSpec, fingerprint_to_json
-from app.collection.tasks import Handler, Task, Tasks
+from app.collection.tasks import ENDED, Handler, Task, Tasks
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Damaged, FormatTooNew, Invalid, NotFound, SheafError, StoreError
 from app.settings import Settings
@@ -119,7 +119,8 @@ class Catalogue:
             try:
                 self.get(name)
             except StoreError as error:
-                log.error("collection %s is quarantined: %s", name, error)
+                log.error("collection %s: %s", name, error)
+                self._resume_rebuild(name)
         self.ready = True
 
     def close(self) -> None:
@@ -307,6 +308,19 @@ class Catalogue:
         self._quarantined.pop(name, None)
         self._open[name] = opened
         return opened
+
+    def _resume_rebuild(self, name: str) -> None:
+        """Goes on with the rebuild of a damaged collection that was accepted before the last stop, if there is one."""
+        error = self._quarantined.get(name)
+        if error is None:
+            return
+        try:
+            opened = self._start(name, salvage=True)
+        except StoreError:
+            self._quarantined[name] = error
+            return
+        if all(task.kind != "rebuild" or task.state in ENDED for task in opened.tasks.all()):
+            self.quarantine(name, error)
 
     def _make(self, name: str, meta: dict[str, Any]) -> None:
         temporary = self.folder / f".creating-{name}-{uuid4().hex}"

@@ -119,7 +119,7 @@ class Database:
                 os.fsync(file.fileno())
 
     def check(self) -> None:
-        """Holds the format, the high-water mark, and the live ids' count and sum to what was written.
+        """Holds the records, the high-water mark, and the live ids' count and sum to what was written.
 
         Raises FormatTooNew, Damaged.
         """
@@ -130,6 +130,8 @@ class Database:
                 raise FormatTooNew(
                     f"collection {self.name} has format {found}, this Sheaf reads up to {FORMAT}: use a newer one"
                 )
+            for (key,) in connection.execute("SELECT key FROM meta").fetchall():
+                get_meta(connection, key, self.name)
             state = read_state(connection)
             if state.commits < mark:
                 raise self.damaged(
@@ -161,7 +163,7 @@ class Database:
                 connection.execute("PRAGMA query_only = ON")
             connection.execute("BEGIN")
             yield connection
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._translate(error) from error
         finally:
             if connection is not None:
@@ -190,7 +192,7 @@ class Database:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
                     raise
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._translate(error) from error
         _write_mark(self.folder / MARK, commits)
 
@@ -208,7 +210,7 @@ class Database:
                 # Waiting for readers would keep writers waiting too; a later checkpoint does what this one leaves.
                 connection.execute("PRAGMA busy_timeout = 0")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._translate(error) from error
         finally:
             connection.execute(f"PRAGMA busy_timeout = {_BUSY_S * 1000}")
@@ -254,10 +256,14 @@ class Database:
         if self._closed:
             self.close()
 
-    def _translate(self, error: sqlite3.Error) -> Exception:
-        # An error without a name comes from the module itself, such as text that is not UTF-8.
+    def _translate(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
+        # An error without a name comes from the module itself: text that is not UTF-8.
         undecodable = isinstance(error, sqlite3.OperationalError) and not hasattr(error, "sqlite_errorname")
-        if undecodable or getattr(error, "sqlite_errorname", "").startswith(_DAMAGE):
+        if (
+            isinstance(error, UnicodeDecodeError)
+            or undecodable
+            or getattr(error, "sqlite_errorname", "").startswith(_DAMAGE)
+        ):
             return self.damaged(str(error))
         return error
 
