@@ -344,6 +344,18 @@ class Collection:
             raise
 
     @contextmanager
+    def _adding(self, added: Sequence[Segment]) -> Iterator[None]:
+        """Removes the new segments, if the block fails and no transaction names them."""
+        try:
+            yield
+        except BaseException:
+            named = {view.part.record for view in self._published.segments}
+            for segment in added:
+                if segment.record not in named:
+                    segment.delete()
+            raise
+
+    @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A numbered commit. If it fails after it became durable, what is published catches up with it."""
         try:
@@ -404,7 +416,7 @@ class Collection:
             left = [view.part.seqs[~view.alive] for view in gone]
             left.append(now.tail.part.seqs[~now.tail.alive & (now.tail.part.seqs < sealed_to)])
             forgotten = np.setdiff1d(np.concatenate(left), held)
-            with self._transaction() as txn:
+            with self._adding(added), self._transaction() as txn:
                 put_meta(txn, {"generation": generation.to_json()})
                 if encoder is not None:
                     put_meta(txn, {"fingerprint": fingerprint_to_json(encoder.fingerprint)})

@@ -159,10 +159,12 @@ class Database:
             try:
                 connection = self._readers.get_nowait()
             except queue.Empty:
-                connection = self._connect()
+                with room():
+                    connection = self._connect()
                 connection.execute("PRAGMA query_only = ON")
-            connection.execute("BEGIN")
-            yield connection
+            with room():
+                connection.execute("BEGIN")
+                yield connection
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._translate(error) from error
         finally:

@@ -44,7 +44,8 @@ def room() -> Iterator[None]:
             ) from error
         raise
     except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorname", "") in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
+        # Even to read, SQLite needs 32 KiB for the index of its log.
+        if getattr(error, "sqlite_errorname", "") in ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"):
             raise StorageFull(
                 "the disk takes no more (database); nothing of this request was kept; make room and repeat it"
             ) from error
