@@ -231,8 +231,9 @@ class Tasks:
             found = self._next()
             if found is None:
                 with self._changed:
-                    # A task submitted since then has notified nobody: so not for ever.
-                    self._changed.wait(1.0)
+                    if not self._stopping:
+                        # A task submitted since then has notified nobody: so not for ever.
+                        self._changed.wait(1.0)
                 continue
             running = Running(self, *found)
             try:
