@@ -99,10 +99,12 @@ def _maxima(query: F32, values: NDArray[Any], starts: I64, stops: I64) -> F32:
     ends = np.cumsum(lengths)
     total = int(ends[-1])
     step = min(total, max(1, _CHUNK_VALUES // dim))
-    columns = np.ascontiguousarray(query.T)
+    # Zero columns up to a multiple of four: OpenBLAS multiplies by 16 columns in half the time of 15.
+    columns = np.zeros((dim, -(-len(query) // 4) * 4), np.float32)
+    columns[:, : len(query)] = query.T
     gathered, rows = np.empty((step, dim), values.dtype), np.empty((step, dim), np.float32)
-    similarities = np.empty((step, len(query)), np.float32)
-    maxima = np.full((len(starts), len(query)), -np.inf, np.float32)
+    similarities = np.empty((step, columns.shape[1]), np.float32)
+    maxima = np.full((len(starts), columns.shape[1]), -np.inf, np.float32)
     for begin in range(0, total, step):
         end = min(begin + step, total)
         size = end - begin
@@ -117,4 +119,4 @@ def _maxima(query: F32, values: NDArray[Any], starts: I64, stops: I64) -> F32:
             chunk = np.take(values, index, axis=0, out=gathered[:size], mode="clip")
         np.matmul(widen(chunk, rows[:size]), columns, out=similarities[:size])
         np.maximum(maxima[passages], np.maximum.reduceat(similarities[:size], cuts), out=maxima[passages])
-    return maxima
+    return maxima[:, : len(query)]
