@@ -94,12 +94,7 @@ def test_writes_during_a_rebuild_are_kept(tmp_path: Path) -> None:
         for _ in range(2):
             assert encoders.encoder.waits.acquire(timeout=60)
             step = len(collection.published.tail.part.seqs)
-            write_documents(
-                collection,
-                [
-                    Document(f"d{step}", f"new {step}"),
-                ][:1],
-            )
+            write_documents(collection, [Document(f"d{step}", f"new {step}")])
             write_documents(collection, [Document(f"x{step}", f"new {step}")])
             delete_ids(collection, [f"d{step + 10}"])
             patch_metadata(collection, f"d{step + 20}", {"n": -1})

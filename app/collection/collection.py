@@ -450,6 +450,7 @@ class Collection:
         if self._writer.held:
             return
         with self._lock:
+            self.database.require_open()
             if not self._writer.acquire():
                 raise Conflict(
                     f"another process writes collection {self.name}{self._busy()}: wait until it is done",

@@ -155,7 +155,7 @@ class Database:
         """A read transaction: everything read inside is of one commit. Raises Damaged, Unavailable after ``close``."""
         connection = None
         try:
-            self._require_open()
+            self.require_open()
             try:
                 connection = self._readers.get_nowait()
             except queue.Empty:
@@ -177,7 +177,7 @@ class Database:
 
         Raises StorageFull, Damaged, Unavailable after ``close``.
         """
-        self._require_open()
+        self.require_open()
         try:
             with room():
                 if self._writer is None:
@@ -231,7 +231,8 @@ class Database:
         while not self._readers.empty():
             self._readers.get_nowait().close()
 
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
+        """Raises Unavailable after ``close``."""
         if self._closed:
             raise Unavailable(f"collection {self.name} is closed, or was deleted")
 
