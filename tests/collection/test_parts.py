@@ -1,0 +1,214 @@
+"""Vectors as they are stored: passages, chunks, the tail and segments say the same of the same documents."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from brute_force import unit_rows
+from conftest import MakeCollection
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.collection.files import FileRecord
+from app.collection.first_stage import FirstStage
+from app.collection.passages import Passages, check_vectors, from_caller, lengths, normalise, pool
+from app.collection.sealing import DEAD, TIER, plan, seal
+from app.collection.segment import Segment, Totals, write_segment
+from app.collection.spec import CollectionSpec
+from app.collection.tail import Tail
+from app.errors import Invalid
+from app.filters import parse
+from app.ingest import write_documents
+from app.types import F32, Document, Kind, Similarity, TokenVectors
+
+random = np.random.default_rng(4)
+
+
+def spec(kind: Kind = "multi_vector", similarity: Similarity = "cosine", **options: Any) -> CollectionSpec:
+    precision = "float16" if similarity == "cosine" else "float32"
+    return CollectionSpec("c", None, kind, 4, similarity, precision=precision, **options)
+
+
+def matrices(count: int, kind: Kind) -> list[F32]:
+    return [random.normal(size=(1 if kind == "dense" else 1 + i % 3, 4)).astype(np.float32) for i in range(count)]
+
+
+def same(a: Passages, b: Passages) -> bool:
+    def values(p: Passages) -> list[Any]:
+        ragged = [x for t in (p.tokens, p.raw) for x in ((None, None) if t is None else (t.values, t.offsets))]
+        return [p.pooled, p.norms, p.encoded, *ragged]
+
+    return all(
+        (x is None and y is None) or (x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes())
+        for x, y in zip(values(a), values(b), strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", ["multi_vector", "dense"])
+@pytest.mark.parametrize("similarity", ["cosine", "inner_product"])
+@pytest.mark.parametrize("keep", [True, False])
+def test_every_part_says_the_same(tmp_path: Path, kind: Kind, similarity: Similarity, keep: bool) -> None:
+    chosen = spec(kind, similarity, keep_vectors=keep)
+    stage = FirstStage.default(chosen)
+    given_vectors = matrices(20, kind)
+    passages = from_caller(given_vectors, chosen, stage.encoding)
+    assert (passages.raw is not None) == keep
+    assert (passages.tokens is not None) == (passages.encoded is not None) == (kind == "multi_vector")
+    assert same(Passages.from_bytes(passages.to_bytes()), passages)
+    rows = [3, 19, 0, 7]
+    pieces = [passages.take([row]) for row in rows]
+    assert same(Passages.join(pieces), passages.take(rows))
+    # Coded one by one or together: the same bits, so a score never jumps.
+    assert same(Passages.join([from_caller([v], chosen, stage.encoding) for v in given_vectors]), passages)
+
+    seqs = np.arange(5, 45, 2, dtype=np.int64)
+    metadata: list[Any] = [{"n": i} for i in range(20)]
+    tail = Tail(chosen, None if stage.encoding is None else stage.encoding.encoded_dim)
+    for start in range(0, 20, 6):
+        stop = min(start + 6, 20)
+        tail.append(seqs[start:stop], metadata[start:stop], passages.take(range(start, stop)))
+    early = tail.view()
+    counts = [0 if p is None else len(p.values) for p in (passages.tokens, passages.raw)]
+    batches = [(seqs[:9], metadata[:9], passages.take(range(9))), (seqs[9:], metadata[9:], passages.take(range(9, 20)))]
+    record = write_segment(tmp_path / "s", chosen, stage, Totals(20, *counts), batches)
+    segment = Segment.open_all(tmp_path / "s", record)
+    # The view stays as it is, whatever is appended.
+    tail.append(seqs + 100, metadata, passages)
+    assert early.size == segment.size == 20
+    condition = parse({"n": {"gte": 15}})
+    index = np.array(rows)
+    everything = np.arange(20)
+    allowed = np.ones(20, bool)
+    allowed[::2] = False
+    for part in (early, segment):
+        assert np.array_equal(part.seqs, seqs)
+        assert part.select(condition).tolist() == [False] * 15 + [True] * 5
+        assert np.array_equal(part.pooled_of(index), passages.pooled[index])
+        assert np.array_equal(part.pooled(2, 9), passages.pooled[2:9])
+        stored = part.passages(everything)
+        assert same(Passages(stored.pooled, stored.tokens, stored.norms, stored.encoded, passages.raw), passages)
+        if passages.tokens is not None:
+            assert np.array_equal(part.tokens(2, 9).values, passages.tokens.slice(2, 9).values)
+            assert np.array_equal(part.tokens_of(index).take(index).values, passages.tokens.take(index).values)
+        for source in stage.sources:
+            vectors = passages.encoded if source == "fde" else passages.pooled
+            assert vectors is not None
+            found = part.nearest(source, vectors[7], 4, allowed)
+            truth = np.where(allowed, vectors @ vectors[7], -np.inf)
+            assert found.rows[:2].tolist() == np.argsort(-truth)[:2].tolist()
+            assert found.scores == pytest.approx(truth[found.rows], rel=0.01, abs=0.01)
+            assert len(found.rows) == 4
+            assert allowed[found.rows].all()
+    if keep:
+        assert segment.passages(index).raw is not None
+        for row in rows:
+            raw = segment.raw_of(np.array([row]))
+            assert raw is not None
+            assert raw.values.tobytes() == given_vectors[row].tobytes()
+    else:
+        assert segment.raw_of(index) is None
+
+
+def test_coding_normalises_and_rounds_once() -> None:
+    vectors = [np.array([[3, 4, 0, 0], [0, 0, 1e-40, 0]], np.float32)]
+    passages = from_caller(vectors, spec(), None)
+    assert passages.tokens is not None
+    assert passages.tokens.values.dtype == np.float16
+    assert passages.tokens.values.tolist() == np.array([[0.6, 0.8, 0, 0], [0, 0, 1, 0]], np.float16).tolist()
+    assert passages.norms[0] >= np.linalg.norm(passages.tokens.values.astype(np.float64), axis=1).max()
+    plain = from_caller(vectors, spec(similarity="inner_product"), None)
+    assert plain.tokens is not None
+    assert plain.tokens.values.tobytes() == vectors[0].tobytes()
+    assert np.array_equal(plain.pooled, (vectors[0].astype(np.float64).mean(axis=0)).astype(np.float32)[None])
+
+
+def test_lengths_and_units() -> None:
+    large = np.array([[3e30, 4e30], [3e-30, 4e-30], [0, 0]], np.float32)
+    assert lengths(large).tolist() == pytest.approx([5e30, 5e-30, 0])
+    assert np.array_equal(normalise(large[:2], "cosine"), unit_rows(large[:2]))
+    assert normalise(large, "cosine")[2].tolist() == [0, 0]
+    assert normalise(large, "inner_product") is large
+
+
+def test_opposite_vectors_pool_to_nothing() -> None:
+    tokens = TokenVectors.join([np.array([[1, 0], [-1, 0]], np.float32), np.array([[0, 2]], np.float32)])
+    assert pool(tokens, "cosine").tolist() == [[0, 0], [0, 1]]
+    assert pool(tokens, "inner_product").tolist() == [[0, 0], [0, 2]]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.zeros((0, 4)), "at least one"),
+        (np.zeros(4), "at least one"),
+        (np.ones((1, 3)), "4 dimensions, got 3"),
+        (np.full((1, 4), np.nan), "finite"),
+        (np.full((1, 4), np.inf), "finite"),
+        (np.array([[1, 0, 0, 0], [0, 0, 0, 0]]), "vector 1 is all zeros"),
+        (np.full((1, 4), 1e15), "longer than"),
+    ],
+)
+def test_vectors_that_cannot_be(vectors: Any, message: str) -> None:
+    with pytest.raises(Invalid, match=message) as caught:
+        check_vectors(vectors.astype(np.float32), spec(), "/vectors")
+    assert caught.value.problems[0].pointer == "/vectors"
+
+
+sizes = st.lists(
+    st.integers(1, 100_000).flatmap(lambda rows: st.tuples(st.just(rows), st.integers(0, rows))), max_size=40
+)
+
+
+@settings(max_examples=150, derandomize=True, deadline=None)
+@given(sizes, st.integers(1, 5_000))
+def test_merging_ends_with_few_segments_and_few_dead_rows(segments: list[tuple[int, int]], tier: int) -> None:
+    steps = 0
+    while chosen := plan(segments, tier):
+        assert len(set(chosen)) == len(chosen)
+        standing = sum(segments[i][1] for i in chosen)
+        # What is merged alone has dead rows to lose; else a whole tier is.
+        assert len(chosen) >= TIER or segments[chosen[0]][0] > standing
+        rest = [segment for i, segment in enumerate(segments) if i not in chosen]
+        segments = [*rest, (standing, standing)] if standing else rest
+        steps += 1
+        assert steps <= 200
+    assert all(rows - standing < max(1, DEAD * rows) for rows, standing in segments)
+    largest = max((standing for _, standing in segments), default=1)
+    tiers = 2 + max(0, math.ceil(math.log(largest / tier, TIER)))
+    assert len(segments) <= (TIER - 1) * tiers
+
+
+def test_a_chunk_goes_to_a_file_when_it_is_large(make_collection: MakeCollection) -> None:
+    collection = make_collection(dim=4)
+    write_documents(collection, [Document("small", vectors=matrices(1, "dense")[0])])
+    large = random.normal(size=(50_000, 4)).astype(np.float32)
+    write_documents(collection, [Document("large", vectors=large)])
+    with collection.database.read() as connection:
+        rows = connection.execute("SELECT first, count, file, length(data), size FROM tail ORDER BY first").fetchall()
+    assert [(first, count, file) for first, count, file, _, _ in rows] == [(1, 1, None), (2, 1, "2.safetensors")]
+    assert rows[0][3] == rows[0][4]
+    assert rows[1][3] is None
+    (path,) = (collection.folder / "tail").iterdir()
+    assert (path.name, path.stat().st_size) == ("2.safetensors", rows[1][4])
+    assert collection.raw_vectors([2])[0].tobytes() == large.tobytes()
+    seal(collection)
+    assert list((collection.folder / "tail").iterdir()) == []
+    assert collection.raw_vectors([2, 1])[0].tobytes() == large.tobytes()
+
+
+def test_a_failed_segment_leaves_nothing(tmp_path: Path) -> None:
+    chosen = spec()
+    stage = FirstStage.default(chosen)
+    passages = from_caller(matrices(3, "multi_vector"), chosen, stage.encoding)
+    with pytest.raises(ValueError, match="expected 4 rows, got 3"):
+        write_segment(tmp_path / "s", chosen, stage, Totals(4, 6, 6), [(np.arange(3), [{}] * 3, passages)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_is_json() -> None:
+    record = FileRecord(5, (1, 2**32 - 1))
+    assert FileRecord.from_json(record.to_json()) == record
