@@ -21,7 +21,7 @@ from app.collection.first_stage import FirstStage
 from app.collection.lock import FileLock
 from app.collection.maintenance import Maintenance
 from app.collection.snapshot import Generation
-from app.collection.spec import NAME, CollectionSpec, fingerprint_to_json
+from app.collection.spec import NAME, CollectionSpec, check_name, fingerprint_to_json
 from app.collection.tasks import ENDED, Handler, Task, Tasks
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Damaged, FormatTooNew, Invalid, NotFound, SheafError, StoreError
@@ -148,6 +148,10 @@ class Catalogue:
 
         dim: required without a model, else the model's. Raises Conflict (the name is taken), Invalid, EncoderError.
         """
+        # Said before a model is loaded, which takes seconds; ``_make`` decides.
+        check_name(name)
+        if name in self._names():
+            raise _taken(name)
         meta: dict[str, Any] = {}
         if model is None:
             if dim is None:
@@ -336,7 +340,7 @@ class Catalogue:
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             if (self.folder / name).exists():
-                raise Conflict(f"the name {name!r} is taken", code="collection_exists") from error
+                raise _taken(name) from error
             raise
         except SheafError:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -357,6 +361,10 @@ class Catalogue:
     def _busy(self) -> str:
         url = "" if self._server.held else self._server.note()
         return f" (the server at {url})" if url else ""
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(f"the name {name!r} is taken", code="collection_exists")
 
 
 def _unknown(name: str) -> NotFound:

@@ -247,7 +247,7 @@ class Segment:
         return self._columns.select(condition)
 
     def nearest(self, source: Source, query: F32, k: int, allowed: Mask) -> Candidates:
-        # FAISS's own threads would wait for each other under concurrent searches: 28 ms instead of .4 on a busy machine.
+        # FAISS's own threads wait for each other under concurrent searches: 28 ms instead of .4 on a busy machine.
         vector_index.set_threads(1)
         found = self._indexes[source].search(query[None], k, allowed=None if allowed.all() else allowed)
         keep = found.rows[0] >= 0

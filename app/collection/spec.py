@@ -16,6 +16,12 @@ FORMAT: Final = 1
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
+def check_name(name: str) -> None:
+    """Raises Invalid for what cannot be a collection's name."""
+    if not NAME.fullmatch(name):
+        raise Invalid.at("/name", f"a collection's name matches {NAME.pattern}; got {name!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class CollectionSpec:
     """One collection's fixed properties.
@@ -35,8 +41,7 @@ class CollectionSpec:
     precision: Precision = "float16"
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
-            raise Invalid.at("/name", f"a collection's name matches {NAME.pattern}; got {self.name!r}")
+        check_name(self.name)
         if not 1 <= self.dim <= MAX_DIM:
             raise Invalid.at("/encoder/dim", f"expected 1 to {MAX_DIM:,} dimensions, got {self.dim:,}")
         if self.precision == "float16" and self.similarity == "inner_product":
