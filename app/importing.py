@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 from uuid import uuid4
@@ -60,7 +61,9 @@ class ImportUpload:
 
     def abort(self) -> None:
         """Leaves nothing."""
-        self._file.close()
+        with suppress(OSError):
+            # On a full disk what is still to be written cannot be; it is not wanted either.
+            self._file.close()
         self._path.unlink(missing_ok=True)
 
 

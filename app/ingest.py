@@ -46,6 +46,8 @@ def write_documents(
     """
     for i, document in enumerate(documents):
         check_document(collection, document, f"/documents/{i}")
+    # Before anything is encoded for nothing.
+    collection.require_writer()
     last = {document.id: document for document in documents}
     seen: dict[str, int] = {}
     for document in documents:

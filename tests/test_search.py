@@ -130,6 +130,37 @@ def test_approximate_search_has_the_exact_scores(make_collection: MakeCollection
     assert everything == truth(documents, query, 50, collection)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_vectors_of_any_length(make_collection: MakeCollection, kind: str, similarity: str) -> None:
+    """From the smallest that float32 holds to the longest that is taken: nothing overflows or is lost."""
+    random = np.random.default_rng(10)
+    collection = make_collection(kind=kind, dim=5, similarity=similarity)
+    documents: dict[str, Document] = {}
+    for start in (0, 150):
+        batch = []
+        for i in range(start, start + 150):
+            shape = (1 if kind == "dense" else 2, 5)
+            scale = 10.0 ** random.integers(-44, 15, shape)
+            own = (random.uniform(0.1, 0.4, shape) * scale * random.choice([-1, 1], shape)).astype(np.float32)
+            own[~own.any(axis=1), 0] = 1e-45
+            batch.append(Document(f"d{i}", vectors=own))
+        write_documents(collection, batch)
+        documents.update((d.id, d) for d in batch)
+        if start == 0:
+            seal(collection)
+    for length in (1e-44, 1.0, 3e14):
+        query = (random.normal(size=(1 if kind == "dense" else 3, 5)) * length).astype(np.float32)
+        query[~query.any(axis=1), 0] = 1e-45
+        assert pairs(collection, Query(vectors=query, k=20, exact=True)) == truth(documents, query, 20, collection)
+        found = pairs(collection, Query(vectors=query, k=20, candidates=40))
+        assert len(found) == 20
+        for identifier, value in found:
+            own_vectors = documents[identifier].vectors
+            assert own_vectors is not None
+            assert value == score(query, own_vectors, collection.spec)
+
+
 @pytest.fixture
 def small_ivf(monkeypatch: pytest.MonkeyPatch) -> None:
     """Approximate indexes for small segments too."""

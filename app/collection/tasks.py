@@ -243,9 +243,11 @@ class Tasks:
                 return
             except SheafError as error:
                 log.warning("task %s of %s waits: %s", running.task.id, self.collection.name, error)
-                with self._changed:
-                    if not self._stopping:
-                        self._changed.wait(RETRY_S)
+                self._pause(running.task.id)
+
+    def _pause(self, identifier: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or identifier in self._cancelled, RETRY_S)
 
     def _work(self, running: Running) -> None:
         try:

@@ -102,6 +102,14 @@ with Catalogue(folder / "indexes", Encoders({}), settings) as catalogue:
                 upload.commit()
             fails(body)
             upload.abort()
+            upload = ImportUpload(collection, catalogue.tasks("c"), "skip")
+
+            def drop_by_drop():
+                while True:
+                    upload.write(bytes(1_000))
+            fails(drop_by_drop)
+            upload.abort()
+            assert list((folder / "indexes" / "c" / "imports").iterdir()) == []
             assert found(collection) == before
         assert files() - named <= {folder / "indexes" / "c" / "imports"}, files() - named
     assert catalogue.tasks("c").all() == []
