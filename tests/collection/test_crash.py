@@ -183,5 +183,6 @@ def test_an_accepted_import_is_applied_after_any_kill(tmp_path: Path) -> None:
         assert collection.published.tail.part.size == 0
         wanted = search(collection, Query(text="text 1234", k=1, exact=True)).hits[0]
         assert wanted.id == "d1234"
+    # The catalogue's end waits for the task's, whose last step removes the body.
     assert not list((tmp_path / "c" / "imports").glob(f"{task}*"))
     assert phases <= {"queued", "checking", "applying", "indexing", "done"}

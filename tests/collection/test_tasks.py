@@ -13,6 +13,7 @@ import pytest
 from app.collection import tasks as module
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
+from app.collection.layout import IMPORTS
 from app.collection.tasks import ENDED, Failed, Handler, Running, Task, TaskError, Tasks
 from app.encoders.registry import Encoders
 from app.errors import EncoderUnavailable, Invalid, NotFound, StorageFull
@@ -205,7 +206,7 @@ def test_the_files_of_ended_tasks_are_removed(open_tasks: Open) -> None:
         assert go.wait(60)
 
     tasks = open_tasks(work=work)
-    folder = tasks.collection.folder / module.FOLDER
+    folder = tasks.collection.folder / IMPORTS
     folder.mkdir()
     first, second = tasks.submit("work", {}), tasks.submit("work", {})
     for task in (first, second):
