@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.collection.collection import Collection, Raced
-from app.collection.database import find_live, truncated_among
 from app.collection.passages import Passages, check_vectors, from_caller, from_encoder
+from app.collection.rows import find_live, truncated_among
 from app.errors import Invalid, NotFound
 from app.filters import Filter
 from app.types import Document, MetadataValue

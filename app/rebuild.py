@@ -13,10 +13,11 @@ from uuid import uuid4
 
 import numpy as np
 
-from app.collection.collection import SEGMENTS, Collection
-from app.collection.database import fetch_documents
+from app.collection.collection import Collection
+from app.collection.layout import SEGMENTS
 from app.collection.maintenance import seal_due
 from app.collection.passages import Passages, from_caller, from_encoder
+from app.collection.rows import fetch_documents
 from app.collection.sealing import merge, seal
 from app.collection.segment import Segment, Totals, write_segment
 from app.collection.tasks import Running

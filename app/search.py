@@ -79,10 +79,11 @@ def search_batch(collection: Collection, queries: Sequence[Query]) -> list[Searc
     with clock.stage("encode"):
         ready = encode_queries(collection, queries)
     encode_ms = clock.stages["encode_ms"]
-    return [_search(collection, query, encode_ms) for query in ready]
+    return [search_ready(collection, query, encode_ms) for query in ready]
 
 
-def _search(collection: Collection, query: Query, encode_ms: float) -> SearchResult:
+def search_ready(collection: Collection, query: Query, encode_ms: float = 0.0) -> SearchResult:
+    """A query whose vectors ``encode_queries`` has made. encode_ms: the time that it took, which is added."""
     clock = _Clock(stages={"encode_ms": encode_ms})
     spec, stage = collection.spec, collection.stage
     assert query.vectors is not None

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made import DIM, MakeCollection, OpenCatalogue
 
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.encoders.registry import Encoders
 from app.handlers import HANDLERS
 from app.settings import DeterministicModel, Settings
-
-DIM = 32
-OpenCatalogue = Callable[..., Catalogue]
-MakeCollection = Callable[..., Collection]
 
 
 @pytest.fixture

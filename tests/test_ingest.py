@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DIM, MakeCollection, OpenCatalogue
+from made import DIM, MakeCollection, OpenCatalogue
 
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DIM, OpenCatalogue
+from made import DIM, OpenCatalogue
 
 from app.collection.catalogue import Catalogue
 from app.collection.sealing import seal

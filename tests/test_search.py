@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from brute_force import ranking, score
-from conftest import DIM, MakeCollection
+from made import DIM, MakeCollection
 
 from app.collection.collection import Collection
 from app.collection.sealing import seal

@@ -14,10 +14,11 @@ from types import TracebackType
 from typing import Any, Final, Literal
 from uuid import uuid4
 
-from app.collection import chunks, database
-from app.collection.collection import LOCK, SEGMENTS, Collection, Resources
+from app.collection import database
+from app.collection.collection import Collection, Resources
 from app.collection.files import room, sync_folder
 from app.collection.first_stage import FirstStage
+from app.collection.layout import DATABASE, SEGMENTS, TAIL, WRITER_LOCK
 from app.collection.lock import FileLock
 from app.collection.maintenance import Maintenance
 from app.collection.snapshot import Generation
@@ -218,7 +219,7 @@ class Catalogue:
             if name not in self._names():
                 raise _unknown(name)
             opened = self._open.get(name)
-            lock = FileLock(self.folder / name / LOCK)
+            lock = FileLock(self.folder / name / WRITER_LOCK)
             if opened is not None:
                 opened.collection.require_writer()
                 opened.close()
@@ -330,7 +331,7 @@ class Catalogue:
         temporary = self.folder / f".creating-{name}-{uuid4().hex}"
         try:
             with room():
-                for folder in (temporary, temporary / SEGMENTS, temporary / chunks.FOLDER):
+                for folder in (temporary, temporary / SEGMENTS, temporary / TAIL):
                     folder.mkdir()
                 database.Database.create(temporary, name, meta)
                 sync_folder(temporary)
@@ -349,7 +350,7 @@ class Catalogue:
     def _names(self) -> list[str]:
         """Folders that hold a collection, by name."""
         return sorted(
-            path.name for path in self.folder.iterdir() if NAME.fullmatch(path.name) and (path / database.FILE).exists()
+            path.name for path in self.folder.iterdir() if NAME.fullmatch(path.name) and (path / DATABASE).exists()
         )
 
     def _kinds(self, model: str) -> tuple[Kind, ...]:

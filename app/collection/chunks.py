@@ -15,12 +15,13 @@ from typing import Final
 
 import numpy as np
 
-from app.collection.database import Database, row_sum
+from app.collection.database import Database
 from app.collection.files import damaged, room, sync_folder, write_file
+from app.collection.layout import TAIL
 from app.collection.passages import Passages
+from app.collection.rows import row_sum
 from app.types import I64
 
-FOLDER: Final = "tail"
 IN_DATABASE: Final = 2**20
 """The largest chunk, in bytes, that goes into the database: small writes then cost one fsync."""
 
@@ -32,7 +33,7 @@ class ChunkStore:
     """The chunks of one collection."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder / FOLDER
+        self._folder = folder / TAIL
         self._name = name
 
     @contextmanager

@@ -18,24 +18,14 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from app.collection import chunks
 from app.collection.chunks import ChunkStore
-from app.collection.database import (
-    Database,
-    fetch_documents,
-    find_live,
-    get_meta,
-    insert_document,
-    live_sum,
-    parse_row,
-    put_meta,
-    read_state,
-    write_counters,
-)
+from app.collection.database import Database, get_meta, put_meta, read_state, write_counters
 from app.collection.files import file_size
 from app.collection.first_stage import FirstStage
+from app.collection.layout import SEGMENTS, TAIL, WRITER_LOCK
 from app.collection.lock import FileLock
 from app.collection.passages import Passages
+from app.collection.rows import fetch_documents, find_live, insert_document, live_sum, parse_row
 from app.collection.segment import Segment, SegmentRecord
 from app.collection.snapshot import Generation, Published, SegmentView, Snapshot, TailState
 from app.collection.spec import CollectionSpec, fingerprint_from_json, fingerprint_to_json
@@ -48,8 +38,6 @@ from app.settings import Settings
 from app.types import F32, I64, Document, TokenVectors
 from app.workers import Workers
 
-SEGMENTS: Final = "segments"
-LOCK: Final = "writer.lock"
 SNAPSHOT_ATTEMPTS: Final = 200
 """How often a reader tries to meet a writer between two commits, waiting a little longer each time."""
 
@@ -83,7 +71,7 @@ class Collection:
         self._lock = threading.RLock()
         self.structure = threading.RLock()
         """Held while segments are made or replaced: sealing, merging, rebuilding."""
-        self._writer = FileLock(folder / LOCK)
+        self._writer = FileLock(folder / WRITER_LOCK)
         self._writer.acquire()
         self.database = Database(folder, self.name)
         self._encoder_checked = False
@@ -116,7 +104,7 @@ class Collection:
     @property
     def nbytes(self) -> int:
         """On disk."""
-        tail = sum(file_size(path) for path in (self.folder / chunks.FOLDER).glob("*"))
+        tail = sum(file_size(path) for path in (self.folder / TAIL).glob("*"))
         return self.database.nbytes + tail + sum(view.part.nbytes for view in self._published.segments)
 
     def close(self) -> None:
@@ -540,7 +528,7 @@ class Collection:
     def _sweep(self) -> None:
         """Removes what a stopped writer left behind and no transaction names."""
         named = {record.name for record in self._published.generation.segments}
-        for folder in (self.folder / SEGMENTS, self.folder / chunks.FOLDER):
+        for folder in (self.folder / SEGMENTS, self.folder / TAIL):
             # Copies of a collection may have lost its empty folders.
             folder.mkdir(exist_ok=True)
         for path in (self.folder / SEGMENTS).iterdir():

@@ -17,24 +17,21 @@ still finds the text it ranked. A row is purged once every published snapshot is
 from __future__ import annotations
 
 import json
-import os
 import queue
 import sqlite3
-import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from app.collection.files import file_size, room
+from app.collection.layout import DATABASE
+from app.collection.mark import create_mark, read_mark, write_mark
+from app.collection.rows import live_sum, row_sum
 from app.collection.spec import FORMAT
 from app.errors import Damaged, FormatTooNew, Unavailable
-from app.types import Document, Metadata
-
-FILE: Final = "collection.sqlite"
-MARK: Final = "commits.mark"
 
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
@@ -61,8 +58,6 @@ CREATE TABLE task_errors (
     PRIMARY KEY (task, line)) WITHOUT ROWID;
 """
 
-_SLOT: Final = struct.Struct("<8sQI")
-_MAGIC: Final = b"sheafmk1"
 _MODULUS: Final = 2**62
 _BUSY_S: Final = 30
 """How long a statement waits for another process's lock."""
@@ -91,7 +86,7 @@ class Database:
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
         self.name = name
-        self._path = folder / FILE
+        self._path = folder / DATABASE
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._writer: sqlite3.Connection | None = None
         self._closed = False
@@ -100,7 +95,7 @@ class Database:
     def create(cls, folder: Path, name: str, meta: dict[str, Any]) -> None:
         """A new database with no document in it, durable when this returns but for the folder's own name."""
         with room():
-            connection = sqlite3.connect(folder / FILE, isolation_level=None)
+            connection = sqlite3.connect(folder / DATABASE, isolation_level=None)
             try:
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -113,17 +108,14 @@ class Database:
                 connection.execute("COMMIT")
             finally:
                 connection.close()
-            with (folder / MARK).open("xb") as file:
-                file.write(_slot(0) + _slot(0))
-                file.flush()
-                os.fsync(file.fileno())
+            create_mark(folder)
 
     def check(self) -> None:
         """Holds the records, the high-water mark, and the live ids' count and sum to what was written.
 
         Raises FormatTooNew, Damaged.
         """
-        mark = _read_mark(self.folder / MARK, self.name)
+        mark = read_mark(self.folder, self.name)
         with self.read() as connection:
             found = get_meta(connection, "format", self.name)
             if found > FORMAT:
@@ -148,7 +140,7 @@ class Database:
 
     def damaged(self, what: str) -> Damaged:
         """The error for a database that is not what was written."""
-        return Damaged(f"{FILE} of collection {self.name} is damaged: {what}. Restore a backup of the collection.")
+        return Damaged(f"{DATABASE} of collection {self.name} is damaged: {what}. Restore a backup of the collection.")
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -196,7 +188,7 @@ class Database:
                     raise
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._translate(error) from error
-        _write_mark(self.folder / MARK, commits)
+        write_mark(self.folder, commits)
 
     def reclaim(self) -> None:
         """Gives the pages of purged rows back to the file system, and empties the write-ahead log if no one reads it.
@@ -220,7 +212,7 @@ class Database:
     @property
     def nbytes(self) -> int:
         """On disk, the write-ahead log included."""
-        return sum(file_size(self.folder / f"{FILE}{suffix}") for suffix in ("", "-wal", "-shm"))
+        return sum(file_size(self.folder / f"{DATABASE}{suffix}") for suffix in ("", "-wal", "-shm"))
 
     def close(self) -> None:
         """For good: closes every connection, those in use when their transaction ends."""
@@ -271,16 +263,11 @@ class Database:
         return error
 
 
-def live_sum(key: bytes, seq: int) -> int:
-    """What one live id adds to the digest."""
-    return zlib.crc32(key, zlib.crc32(struct.pack("<q", seq)))
-
-
 def read_state(connection: sqlite3.Connection) -> State:
     """The counters. Raises Damaged."""
     row, crc = _state_row(connection), connection.execute("SELECT crc FROM state").fetchone()
     if row is None or crc != (row_sum(*row),):
-        raise Damaged(f"{FILE} is damaged: its counters. Restore a backup of the collection.")
+        raise Damaged(f"{DATABASE} is damaged: its counters. Restore a backup of the collection.")
     return State(*row)
 
 
@@ -312,101 +299,7 @@ def get_meta(connection: sqlite3.Connection, key: str, name: str) -> Any:
     """One value. Raises Damaged when it is not there or not what was written."""
     row = connection.execute("SELECT value, crc FROM meta WHERE key = ?", (key,)).fetchone()
     if row is None or zlib.crc32(f"{key}={row[0]}".encode()) != row[1]:
-        raise Damaged(f"{FILE} of collection {name} is damaged: its {key} record. Restore a backup of the collection.")
-    return json.loads(row[0])
-
-
-def insert_document(connection: sqlite3.Connection, seq: int, document: Document, truncated: bool) -> None:
-    """A new version. truncated: whether the encoder's limit cut its text."""
-    key = document.id.encode()
-    metadata = json.dumps(document.metadata, ensure_ascii=False, separators=(",", ":"))
-    values = (seq, key, document.title, document.text, metadata, int(truncated))
-    connection.execute(
-        "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (*values, row_sum(*values)),
-    )
-
-
-def fetch_documents(connection: sqlite3.Connection, seqs: Sequence[int], name: str) -> dict[int, Document]:
-    """The versions with these sequence numbers. Raises Damaged when one is missing or not what was written."""
-    found: dict[int, Document] = {}
-    for start in range(0, len(seqs), 500):
-        part = [int(seq) for seq in seqs[start : start + 500]]
-        marks = ",".join("?" * len(part))
-        rows = connection.execute(
-            f"SELECT * FROM documents WHERE seq IN ({marks})",
-            part,
-        )
-        for row in rows:
-            found[row[0]] = parse_row(row, name)
-    for seq in seqs:
-        if int(seq) not in found:
-            raise Damaged(f"{FILE} of collection {name} is damaged: document row {seq} is missing. Restore a backup.")
-    return found
-
-
-def parse_row(row: tuple[Any, ...], name: str) -> Document:
-    """A row of the table ``documents`` -> Document. Raises Damaged."""
-    seq, key, title, text, metadata, _, crc = row
-    if row_sum(*row[:-1]) != crc:
         raise Damaged(
-            f"{FILE} of collection {name} is damaged: the checksum of document row {seq} differs. Restore a backup."
+            f"{DATABASE} of collection {name} is damaged: its {key} record. Restore a backup of it."
         )
-    parsed: Metadata = json.loads(metadata)
-    return Document(key.decode(), text, title, parsed)
-
-
-def truncated_among(connection: sqlite3.Connection, seqs: Iterable[int]) -> set[int]:
-    """Those versions whose text the encoder's limit cut."""
-    found = set()
-    for seq in seqs:
-        row = connection.execute("SELECT truncated FROM documents WHERE seq = ?", (seq,)).fetchone()
-        if row is not None and row[0]:
-            found.add(seq)
-    return found
-
-
-def find_live(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, int]:
-    """id -> sequence number of the version that stands, for those that have one."""
-    found: dict[str, int] = {}
-    for identifier in ids:
-        row = connection.execute("SELECT seq FROM live WHERE id = ?", (identifier.encode(),)).fetchone()
-        if row is not None:
-            found[identifier] = row[0]
-    return found
-
-
-def row_sum(*values: int | str | bytes | None) -> int:
-    """The CRC-32 of a row: of its values, their types and lengths, so that nothing can pass from one to the next."""
-    crc = 0
-    for value in values:
-        content = value if isinstance(value, bytes) else str(value).encode()
-        crc = zlib.crc32(content, zlib.crc32(f"{type(value).__name__} {len(content)} ".encode(), crc))
-    return crc
-
-
-def _slot(commits: int) -> bytes:
-    head = _MAGIC + commits.to_bytes(8, "little")
-    return _SLOT.pack(_MAGIC, commits, zlib.crc32(head)).ljust(32, b"\0")
-
-
-def _write_mark(path: Path, commits: int) -> None:
-    # Two slots in turn: a torn write of one leaves the other, which is one commit behind.
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        os.pwrite(descriptor, _slot(commits), (commits % 2) * 32)
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read_mark(path: Path, name: str) -> int:
-    content = path.read_bytes() if path.exists() else b""
-    found = []
-    for start in (0, 32):
-        slot = content[start : start + 32]
-        if len(slot) == 32 and slot == _slot(int.from_bytes(slot[8:16], "little")):
-            found.append(int.from_bytes(slot[8:16], "little"))
-    if not found:
-        raise Damaged(f"{MARK} of collection {name} is damaged or missing. Restore a backup of the collection.")
-    return max(found)
+    return json.loads(row[0])

@@ -14,10 +14,11 @@ from uuid import uuid4
 
 import numpy as np
 
-from app.collection.collection import SEGMENTS, Collection
-from app.collection.database import fetch_documents
+from app.collection.collection import Collection
+from app.collection.layout import SEGMENTS
 from app.collection.part import View
 from app.collection.passages import Passages
+from app.collection.rows import fetch_documents
 from app.collection.segment import Batch, Segment, Totals, write_segment
 from app.collection.snapshot import SegmentView
 from app.types import I64

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from app.collection.database import fetch_documents
 from app.collection.part import View
+from app.collection.rows import fetch_documents
 from app.collection.segment import Segment, SegmentRecord
 from app.collection.tail import Tail, TailView
 from app.filters import Filter

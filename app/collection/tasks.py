@@ -19,7 +19,8 @@ from typing import Any, Final, Literal, TypeAlias
 from uuid import uuid4
 
 from app.collection.collection import Collection
-from app.collection.database import row_sum
+from app.collection.layout import IMPORTS
+from app.collection.rows import row_sum
 from app.errors import Damaged, NotFound, SheafError, StorageFull
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,6 @@ LISTED: Final = 1_000
 """Errors shown at once."""
 KEPT: Final = 1_000
 """Ended tasks that a collection remembers."""
-FOLDER: Final = "imports"
 RETRY_S: Final = 30.0
 """How long a task waits for room on the disk, or for another process that writes the collection."""
 
@@ -149,7 +149,7 @@ class Tasks:
         """Runs what is queued, and what a stop interrupted; removes the files that no task needs any more."""
         if self.collection.is_writer:
             needed = {self.file(task.id) for task in self.all() if task.state not in ENDED}
-            for path in (self.collection.folder / FOLDER).glob("*"):
+            for path in (self.collection.folder / IMPORTS).glob("*"):
                 if path not in needed:
                     path.unlink()
         self._thread = threading.Thread(target=self._run, name=f"tasks-{self.collection.name}", daemon=True)
@@ -183,7 +183,7 @@ class Tasks:
 
     def file(self, identifier: str) -> Path:
         """Where what was given with a task lies until it has ended."""
-        return self.collection.folder / FOLDER / f"{identifier}.ndjson"
+        return self.collection.folder / IMPORTS / f"{identifier}.ndjson"
 
     def all(self) -> list[Task]:
         """The newest first, without their errors. Raises Damaged."""

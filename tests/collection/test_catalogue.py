@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DIM, OpenCatalogue
+from made import DIM, OpenCatalogue
 
 from app.collection.sealing import seal
 from app.errors import Conflict, EncoderRefused, Invalid, NotFound, SheafError, Unavailable

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from brute_force import unit_rows
-from conftest import MakeCollection
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import MakeCollection
 
 from app.collection.files import FileRecord
 from app.collection.first_stage import FirstStage

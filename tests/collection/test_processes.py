@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import OpenCatalogue
+from made import OpenCatalogue
 from writing_process import DIM, document, settings, vectors
 
 from app.collection.sealing import seal

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DIM, MakeCollection
+from made import DIM, MakeCollection
 
 from app.collection.collection import Collection
 from app.collection.sealing import merge, seal

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from commands import ROOT, Command, OpenCatalogue, eventually
 
-from app.collection.database import FILE
+from app.collection.layout import DATABASE
 from app.search import Query, search
 from app.types import Document
 
@@ -147,9 +147,9 @@ def test_bad_lines_are_skipped_told_and_counted(command: Command, open_catalogue
 
 def committed(folder: Path) -> int:
     """Documents on disk. Looked up in the file, for opening the collection could make this process its writer."""
-    if not (folder / FILE).exists():
+    if not (folder / DATABASE).exists():
         return 0
-    with closing(sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"file:{folder / DATABASE}?mode=ro", uri=True)) as connection:
         count: int = connection.execute("SELECT count(*) FROM documents").fetchone()[0]
         return count
 

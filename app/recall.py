@@ -1,0 +1,111 @@
+"""Recall, measured: what share of the exact top k the approximate path also returns, and what each costs.
+
+Queries are given, or drawn from the collection itself: the title of a document, or its first sentence; where callers
+bring vectors, some vectors of one passage. A query drawn from a document leaves that document out of both rankings,
+for finding oneself is no achievement. Drawn queries repeat for the same generation.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from app.collection.collection import Collection
+from app.collection.snapshot import Snapshot
+from app.errors import Invalid
+from app.search import Query, SearchResult, encode_queries, search_ready
+from app.types import Document
+
+SENTENCE: Final = re.compile(r"(?<=[.!?])\s+")
+DRAWN_CHARACTERS: Final = 300
+"""Of a drawn text; queries are short."""
+DRAWN_VECTORS: Final = 32
+"""Vectors of a query that is drawn from callers' vectors: as many as a long text query has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """recall: mean over queries; worst: the lowest of one. Times are medians in milliseconds, encoding left out."""
+
+    k: int
+    queries: int
+    drawn: bool
+    candidates: int
+    recall: float
+    worst: float
+    approximate_ms: float
+    exact_ms: float
+    generation: int
+
+
+def measure_recall(
+    collection: Collection, queries: Sequence[Query] | int, k: int = 10, candidates: int | None = None
+) -> Recall:
+    """Searches twice for each query, approximately and exactly.
+
+    queries: given ones, or how many to draw. Raises Invalid for a collection without documents, and what ``search``
+    raises.
+    """
+    drawn = isinstance(queries, int)
+    owners: list[str | None]
+    if isinstance(queries, int):
+        owners, asked = draw_queries(collection, queries)
+    else:
+        owners, asked = [None] * len(queries), list(queries)
+    # One more than k, of which the query's own document is left out.
+    ready = [
+        replace(query, k=k if owner is None else k + 1, candidates=candidates, include=frozenset())
+        for owner, query in zip(owners, encode_queries(collection, asked), strict=True)
+    ]
+    shares, approximate, exact = [], [], []
+    generation = 0
+    for owner, query in zip(owners, ready, strict=True):
+        found = search_ready(collection, replace(query, exact=False))
+        truth = search_ready(collection, replace(query, exact=True))
+        wanted = _ids(truth, owner, k)
+        shares.append(len(wanted & _ids(found, owner, k)) / len(wanted) if wanted else 1.0)
+        approximate.append(found.took_ms)
+        exact.append(truth.took_ms)
+        generation = truth.generation
+    return Recall(
+        k,
+        len(ready),
+        drawn,
+        max(candidates or collection.stage.width, k),
+        statistics.fmean(shares),
+        min(shares),
+        statistics.median(approximate),
+        statistics.median(exact),
+        generation,
+    )
+
+
+def draw_queries(collection: Collection, count: int) -> tuple[list[str | None], list[Query]]:
+    """(the document that each was drawn from, queries): at most ``count``, and at most one a document."""
+    with collection.snapshot() as snapshot:
+        seqs = np.concatenate([np.zeros(0, np.int64), *(view.part.seqs[view.alive] for view in snapshot.views)])
+        if not len(seqs):
+            raise Invalid("the collection has no documents to draw queries from")
+        chosen = np.random.default_rng(snapshot.generation).permutation(np.sort(seqs))[:count].tolist()
+        documents = snapshot.documents(chosen)
+        made = [_query(collection, snapshot, seq, documents[seq]) for seq in chosen]
+    return [documents[seq].id for seq in chosen], made
+
+
+def _query(collection: Collection, snapshot: Snapshot, seq: int, document: Document) -> Query:
+    if collection.spec.model is not None:
+        text = document.title.strip() or SENTENCE.split(document.text.strip(), maxsplit=1)[0]
+        return Query(text=text[:DRAWN_CHARACTERS])
+    view, row = snapshot.published.locate([seq])[seq]
+    if collection.spec.kind == "dense":
+        return Query(vectors=view.part.pooled(row, row + 1).copy())
+    return Query(vectors=view.part.tokens(row, row + 1).values[:DRAWN_VECTORS].astype(np.float32))
+
+
+def _ids(result: SearchResult, owner: str | None, k: int) -> set[str]:
+    return {hit.id for hit in [hit for hit in result.hits if hit.id != owner][:k]}
