@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
     try:
-        encoders = Encoders(settings.models)
+        encoders = Encoders(settings.models, settings.converted, settings.threads)
         handlers = {"import": run_import, "rebuild": run_rebuild}
         catalogue = Catalogue(settings.indexes, encoders, settings, handlers)
         await anyio.to_thread.run_sync(catalogue.serve, _url(settings))

@@ -92,3 +92,8 @@ class Settings(BaseSettings):
     """Bytes of vectors in the tail of a collection at which it is sealed; the tail is held in memory."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the server logs; at `info`, one line a request without any of its content."""
+
+    @property
+    def converted(self) -> Path:
+        """Where converted models are kept: among the collections, since the server writes nowhere else."""
+        return self.indexes / ".models"

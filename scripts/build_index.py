@@ -161,7 +161,8 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
     wanted, name = asked(args), args.collection
     url = args.server
     if url is None:
-        with Catalogue(settings.indexes, Encoders(settings.models), settings) as catalogue:
+        encoders = Encoders(settings.models, settings.converted, settings.threads)
+        with Catalogue(settings.indexes, encoders, settings) as catalogue:
             source = open_source(args.source, args.format, columns(args), _kind(catalogue, name, wanted))
             try:
                 report(name, build(catalogue, name, source, wanted, args.on_error))

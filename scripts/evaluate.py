@@ -111,7 +111,8 @@ def table(found: Mapping[str, Any]) -> str:
 def run(args: argparse.Namespace, settings: Settings) -> None:
     """Builds, measures, prints. Raises SheafError."""
     source, queries, qrels = Beir(args.folder), beir_queries(args.folder), beir_qrels(args.folder, args.split)
-    with Catalogue(settings.indexes, Encoders(settings.models), settings) as catalogue:
+    encoders = Encoders(settings.models, settings.converted, settings.threads)
+    with Catalogue(settings.indexes, encoders, settings) as catalogue:
         try:
             summary = build(catalogue, args.collection, source, asked(args), "stop")
             report(args.collection, summary)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TypeAlias
 
 from app.encoders.protocol import Encoder
@@ -39,11 +40,16 @@ class Encoders:
     (1, 4)
     """
 
-    def __init__(self, models: Mapping[str, ModelSettings]) -> None:
-        """Raises Invalid where a configured model takes the name `builtin`."""
+    def __init__(self, models: Mapping[str, ModelSettings], cache: Path | None = None, threads: int = 0) -> None:
+        """cache: the folder of converted models; without one torch runs them. threads: that encode; 0 is one a core.
+
+        Raises Invalid where a configured model takes the name `builtin`.
+        """
         if BUILTIN in models:
             raise Invalid(f"the name {BUILTIN!r} is taken by the encoder that comes with Sheaf; choose another")
         self._models = dict(models)
+        self._cache = cache
+        self._threads = threads
         # One lock a model: a slow load keeps no other model waiting.
         self._locks = {name: threading.Lock() for name in self.names()}
         self._makers: dict[str, _Maker] = {}
@@ -96,9 +102,8 @@ class Encoders:
     def _maker(self, name: str) -> _Maker:
         if name == BUILTIN:
             from app.encoders.builtin import verified_folder
-            from app.encoders.sentence_transformer import open_folder
 
-            return open_folder(verified_folder(), "cpu")
+            return self._local(verified_folder(), "cpu")
         match self._models[name]:
             case DeterministicModel(dim=dim):
                 from app.encoders.deterministic import DeterministicEncoder
@@ -118,6 +123,12 @@ class Encoders:
                 return lambda kind: colbert
             case LocalModel() as settings:
                 from app.encoders.model_folder import locate
-                from app.encoders.sentence_transformer import open_folder
 
-                return open_folder(locate(settings.path, settings.revision), settings.device)
+                return self._local(locate(settings.path, settings.revision), settings.device)
+
+    def _local(self, folder: Path, device: str) -> _Maker:
+        from app.encoders.local import open_folder
+
+        make, close = open_folder(folder, device, self._cache, self._threads)
+        self._closing.callback(close)
+        return make

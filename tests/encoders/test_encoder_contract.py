@@ -16,6 +16,7 @@ from embedding_server import EmbeddingServer
 from tiny_models import TinyModels
 
 import app
+from app.encoders.converted import ConvertedEncoder
 from app.encoders.protocol import Encoder
 from app.encoders.registry import Encoders
 from app.settings import DeterministicModel, LocalModel, ModelSettings, RemoteModel
@@ -25,6 +26,10 @@ ROOT = Path(app.__file__).parents[1]
 IMPLEMENTATIONS = [
     "builtin multi_vector",
     "builtin dense",
+    "converted/builtin multi_vector",
+    "converted/builtin dense",
+    "converted/sentence multi_vector",
+    "converted/prompts dense",
     "sentence multi_vector",
     "sentence dense",
     "prompts multi_vector",
@@ -72,9 +77,20 @@ def encoders(models: dict[str, ModelSettings]) -> Iterator[Encoders]:
     registry.close()
 
 
+@pytest.fixture(scope="module")
+def converted(models: dict[str, ModelSettings], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoders]:
+    registry = Encoders(models, tmp_path_factory.mktemp("converted"), 2)
+    yield registry
+    registry.close()
+
+
 @pytest.fixture(params=IMPLEMENTATIONS)
-def encoder(request: pytest.FixtureRequest, encoders: Encoders) -> Encoder:
+def encoder(request: pytest.FixtureRequest, encoders: Encoders, converted: Encoders) -> Encoder:
     name, kind = request.param.split()
+    if name.startswith("converted/"):
+        found = converted.get(name.removeprefix("converted/"), kind)
+        assert isinstance(found, ConvertedEncoder)
+        return found
     return encoders.get(name, kind)
 
 
