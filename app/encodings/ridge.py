@@ -68,7 +68,7 @@ class RidgeParameters:
     """Dimensions of the encodings, at most; fewer where the fit has fewer."""
     samples: int = 8_192
     """n: query-like vectors that are fitted on, at most. More of them help more than anything else."""
-    landmarks: int | None = 4_096
+    landmarks: int | None = 2_048
     """Samples that a document is compared with, at most ``samples``. None: all."""
     probes: int = 2_048
     """Queries that the basis is chosen for, at most; should be several times the rank."""
