@@ -31,6 +31,7 @@ _REQUESTS: Final[tuple[type[Strict], ...]] = (
     schemas.CountDocuments,
     schemas.SearchRequest,
     schemas.SearchBatch,
+    schemas.RecallRequest,
 )
 _PROBLEM: Final[dict[str, Any]] = {
     "description": "Problem details (RFC 9457); `code` tells which.",

@@ -29,6 +29,7 @@ from app.types import MAX_DIM, MAX_K, Kind, Metadata, MetadataValue, Precision, 
 MAX_CANDIDATES = 100_000
 MAX_QUERY_CHARACTERS = 100_000
 MAX_PAGE = 1_000
+MAX_RECALL_QUERIES = 1_000
 
 
 def _filter(value: object) -> filters.Filter:
@@ -172,6 +173,35 @@ class SearchBatch(Strict):
     searches: Annotated[list[SearchRequest], FailFast()] = Field(min_length=1)
 
 
+class RecallQuery(Strict):
+    """A query to measure with, by exactly one of query, vector and vectors."""
+
+    query: str | None = Field(default=None, max_length=MAX_QUERY_CHARACTERS)
+    vector: VectorField = None
+    vectors: VectorsField = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> RecallQuery:
+        if sum(given is not None for given in (self.query, self.vector, self.vectors)) != 1:
+            raise fault("", "expected exactly one of query, vector and vectors")
+        if self.query is not None and not self.query.strip():
+            raise fault("/query", "the query is empty")
+        return self
+
+
+class RecallRequest(Strict):
+    """What to measure the approximate path with. Every query is also searched exactly, which takes its time."""
+
+    k: int = Field(default=10, ge=1, le=MAX_K - 1)
+    queries: (
+        Annotated[int, Field(ge=1, le=MAX_RECALL_QUERIES)]
+        | Annotated[list[RecallQuery], Field(min_length=1, max_length=MAX_RECALL_QUERIES)]
+    ) = 20
+    """Queries, or how many to draw from the collection's own documents."""
+    candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
+    """The width to measure; by default the collection's own."""
+
+
 # Answers
 
 
@@ -290,6 +320,23 @@ class BatchAnswer(BaseModel):
     """One answer a search, in order."""
 
     results: list[SearchAnswer]
+
+
+class RecallAnswer(BaseModel):
+    """Recall@k of the approximate path against exact search. Times are medians in milliseconds, without encoding."""
+
+    k: int
+    queries: int
+    drawn: bool
+    """Whether the queries were drawn from the collection; each then leaves out the document that it was drawn from."""
+    candidates: int
+    recall: float
+    """The mean over queries."""
+    worst: float
+    """The lowest of one query."""
+    approximate_ms: float
+    exact_ms: float
+    generation: int
 
 
 class LineFault(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, TypeAlias
 
 from fastapi import APIRouter, Depends
@@ -12,16 +13,27 @@ from app.api.answers import encoded, reply, search_answer
 from app.api.bodies import json_body
 from app.api.openapi import gives, takes
 from app.api.routing import Name
-from app.api.schemas import BatchAnswer, SearchAnswer, SearchBatch, SearchRequest
+from app.api.schemas import (
+    BatchAnswer,
+    RecallAnswer,
+    RecallQuery,
+    RecallRequest,
+    SearchAnswer,
+    SearchBatch,
+    SearchRequest,
+)
 from app.api.service import Serving, run
 from app.collection.collection import Collection
 from app.collection.passages import check_vectors
 from app.collection.spec import CollectionSpec
 from app.errors import Invalid
+from app.recall import measure_recall
+from app.types import F32
 
 router = APIRouter(tags=["search"])
 Search: TypeAlias = Annotated[SearchRequest, Depends(json_body(SearchRequest))]
 Batch: TypeAlias = Annotated[SearchBatch, Depends(json_body(SearchBatch))]
+Measure: TypeAlias = Annotated[RecallRequest, Depends(json_body(RecallRequest))]
 
 _TEXT = {"query": "read a zip archive"}
 _FILTERED = {
@@ -38,6 +50,19 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
 
     Raises Invalid for vectors that do not fit the collection.
     """
+    return engine.Query(
+        text=body.query,
+        vectors=_fitting(body, spec, at),
+        k=body.k,
+        filter=body.filter,
+        exact=body.exact,
+        candidates=body.candidates,
+        include=frozenset(body.include),
+    )
+
+
+def _fitting(body: SearchRequest | RecallQuery, spec: CollectionSpec, at: str) -> F32 | None:
+    """The query's own vectors, if it has any."""
     if spec.kind == "multi_vector" and body.vector is not None:
         raise Invalid.at(f"{at}/vector", "the collection is multi_vector: it takes vectors, not vector")
     if spec.kind == "dense" and body.vectors is not None:
@@ -45,15 +70,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
     for field, vectors in (("vector", body.vector), ("vectors", body.vectors)):
         if vectors is not None:
             check_vectors(vectors, spec, f"{at}/{field}")
-    return engine.Query(
-        text=body.query,
-        vectors=body.vector if body.vectors is None else body.vectors,
-        k=body.k,
-        filter=body.filter,
-        exact=body.exact,
-        candidates=body.candidates,
-        include=frozenset(body.include),
-    )
+    return body.vector if body.vectors is None else body.vectors
 
 
 @router.post(
@@ -88,3 +105,25 @@ async def search_batch(service: Serving, name: Name, body: Batch) -> Response:
         return encoded(BatchAnswer(results=[search_answer(result, spec.kind) for result in results]))
 
     return reply(await run(service.lanes.search, service.on, name, work))
+
+
+@router.post(
+    "/v1/collections/{name}/recall",
+    responses=gives(RecallAnswer),
+    openapi_extra=takes(RecallRequest, drawn={"k": 10, "queries": 5}, given={"k": 5, "queries": [_TEXT]}),
+)
+async def recall(service: Serving, name: Name, body: Measure) -> Response:
+    """What share of the exact top k the approximate path finds, measured now."""
+
+    def work(collection: Collection) -> bytes:
+        asked: int | list[engine.Query]
+        if isinstance(body.queries, int):
+            asked = body.queries
+        else:
+            asked = [
+                engine.Query(text=one.query, vectors=_fitting(one, collection.spec, f"/queries/{i}"))
+                for i, one in enumerate(body.queries)
+            ]
+        return encoded(RecallAnswer(**asdict(measure_recall(collection, asked, body.k, body.candidates))))
+
+    return reply(await run(service.lanes.measure, service.on, name, work))

@@ -25,7 +25,8 @@ class Lanes:
     """Bounded groups of worker threads, apart from one another so that writes never keep a search waiting.
 
     search: as many as the operator allows to search and encode. read: documents, counts, descriptions. write: what
-    changes a collection. upload: pieces of imports on their way to the disk. parse: large bodies.
+    changes a collection. upload: pieces of imports on their way to the disk. parse: large bodies. measure:
+    one at a time, for it takes every core for a while.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -34,6 +35,7 @@ class Lanes:
         self.write = CapacityLimiter(4)
         self.upload = CapacityLimiter(4)
         self.parse = CapacityLimiter(2)
+        self.measure = CapacityLimiter(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,7 +299,5 @@ def get_meta(connection: sqlite3.Connection, key: str, name: str) -> Any:
     """One value. Raises Damaged when it is not there or not what was written."""
     row = connection.execute("SELECT value, crc FROM meta WHERE key = ?", (key,)).fetchone()
     if row is None or zlib.crc32(f"{key}={row[0]}".encode()) != row[1]:
-        raise Damaged(
-            f"{DATABASE} of collection {name} is damaged: its {key} record. Restore a backup of it."
-        )
+        raise Damaged(f"{DATABASE} of collection {name} is damaged: its {key} record. Restore a backup of it.")
     return json.loads(row[0])

@@ -33,6 +33,7 @@ ROUTES = {
     "/v1/collections/{name}/search": {"post"},
     "/v1/collections/{name}/search/batch": {"post"},
     "/v1/collections/{name}/rebuild": {"post"},
+    "/v1/collections/{name}/recall": {"post"},
     "/v1/tasks": {"get"},
     "/v1/tasks/{id}": {"get"},
     "/v1/tasks/{id}/cancel": {"post"},
