@@ -56,7 +56,7 @@ class Service:
         try:
             return work(collection)
         except Damaged as error:
-            self.catalogue.quarantine(name, error)
+            self.catalogue.quarantine(collection, error)
             raise
 
 

@@ -237,14 +237,20 @@ class Catalogue:
         """Names and reasons."""
         return {name: error.message for name, error in sorted(self._quarantined.items())}
 
-    def quarantine(self, name: str, error: StoreError) -> None:
-        """Takes a collection out of service, after a read found damage."""
+    def quarantine(self, collection: Collection, error: StoreError) -> None:
+        """Takes a collection out of service, after a read found damage.
+
+        Not the one that has been opened in its place since, to be rebuilt: a late reader must not stop the rebuild.
+        """
+        name = collection.name
         with self._lock:
-            opened = self._open.pop(name, None)
+            opened = self._open.get(name)
+            if opened is None or opened.collection is not collection or collection.salvaged:
+                return
+            del self._open[name]
             self._quarantined[name] = error
         log.error("collection %s is quarantined: %s", name, error)
-        if opened is not None:
-            opened.close()
+        opened.close()
 
     def tasks(self, name: str) -> Tasks:
         """The tasks of a collection. Raises NotFound, Damaged."""
@@ -325,7 +331,9 @@ class Catalogue:
             self._quarantined[name] = error
             return
         if all(task.kind != "rebuild" or task.state in ENDED for task in opened.tasks.all()):
-            self.quarantine(name, error)
+            del self._open[name]
+            self._quarantined[name] = error
+            opened.close()
 
     def _make(self, name: str, meta: dict[str, Any]) -> None:
         temporary = self.folder / f".creating-{name}-{uuid4().hex}"

@@ -442,3 +442,19 @@ def test_a_collection_that_lost_its_empty_folders_opens(open_catalogue: OpenCata
         assert catalogue.describe("c").documents == 1
         seal(collection)
         assert [hit.id for hit in search(collection, Query(text="text")).hits] == ["a"]
+
+
+def test_a_late_reader_does_not_stop_the_rebuild(copied: Path, open_catalogue: OpenCatalogue) -> None:
+    catalogue = open_catalogue(copied)
+    old = catalogue.get("words")
+    damage = Damaged("found by two readers at once")
+    catalogue.quarantine(old, damage)
+    assert catalogue.quarantined() == {"words": damage.message}
+    with pytest.raises(Damaged, match="two readers"):
+        catalogue.get("words")
+    task = catalogue.begin_rebuild("words")
+    rebuilding = catalogue.get("words")
+    for late in (old, rebuilding):
+        catalogue.quarantine(late, damage)
+    assert catalogue.get("words") is rebuilding
+    assert catalogue.task(task.id).state == "queued"
