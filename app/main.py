@@ -20,8 +20,7 @@ from app.api.service import Lanes, Service, State
 from app.collection.catalogue import Catalogue
 from app.encoders.registry import Encoders
 from app.errors import SheafError
-from app.importing import run_import
-from app.rebuild import run_rebuild
+from app.handlers import HANDLERS
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -62,8 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
 async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
     try:
         encoders = Encoders(settings.models, settings.converted, settings.threads)
-        handlers = {"import": run_import, "rebuild": run_rebuild}
-        catalogue = Catalogue(settings.indexes, encoders, settings, handlers)
+        catalogue = Catalogue(settings.indexes, encoders, settings, HANDLERS)
         await anyio.to_thread.run_sync(catalogue.serve, _url(settings))
     except SheafError as error:
         log.critical("cannot start: %s", error.message)
