@@ -92,8 +92,8 @@ def main() -> None:
                     queries = projection(queries)
                 for samples in args.samples:
                     for landmarks in args.landmarks:
-                        given = replace(base, samples=samples, landmarks=min(landmarks, samples))
-                        measure.ridge(f"ridge {source} {samples}/{given.landmarks}", given, queries, owners, args.rank)
+                        given = replace(base, samples=samples, landmarks=landmarks)
+                        measure.ridge(f"ridge {source} {samples}/{landmarks}", given, queries, owners, args.rank)
         except SheafError as error:
             raise SystemExit(f"{folder}: {error.message}") from error
 

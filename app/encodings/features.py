@@ -41,11 +41,12 @@ def max_sims(passage: NDArray[Any], samples: F32) -> F32:
 
 
 def directions(vectors: NDArray[Any]) -> tuple[F32, F32]:
-    """(n, dim) -> vectors of length 1, or 0 where they are 0, and their lengths (n,)."""
+    """(n, dim) -> vectors of length 1, or 0 where they are 0, and their lengths (n,), inf beyond float32."""
     exact = vectors.astype(np.float64)  # squares of float32 may overflow
     lengths = np.sqrt(np.square(exact).sum(axis=1))
     exact /= np.where(lengths > 0, lengths, 1)[:, None]
-    return exact.astype(np.float32), lengths.astype(np.float32)
+    with np.errstate(over="ignore"):
+        return exact.astype(np.float32), lengths.astype(np.float32)
 
 
 class Gaussian:

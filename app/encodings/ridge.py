@@ -68,8 +68,8 @@ class RidgeParameters:
     """Dimensions of the encodings, at most; fewer where the fit has fewer."""
     samples: int = 8_192
     """n: query-like vectors that are fitted on, at most. More of them help more than anything else."""
-    landmarks: int | None = 2_048
-    """Samples that a document is compared with, at most ``samples``. None: all."""
+    landmarks: int = 2_048
+    """Samples that a document is compared with, at most; as many as there are samples: all, and no regression."""
     probes: int = 2_048
     """Queries that the basis is chosen for, at most; should be several times the rank."""
     bandwidth: float = 1.0
@@ -84,8 +84,7 @@ class RidgeParameters:
     def __post_init__(self) -> None:
         _check_integer("rank", self.rank, 1, MAX_SAMPLES)
         _check_integer("samples", self.samples, 1, MAX_SAMPLES)
-        if self.landmarks is not None:
-            _check_integer("landmarks", self.landmarks, 1, self.samples)
+        _check_integer("landmarks", self.landmarks, 1, MAX_SAMPLES)
         _check_integer("probes", self.probes, 1, MAX_SAMPLES)
         _check_number("bandwidth", self.bandwidth, 0.1, 100)
         _check_number("regularisation", self.regularisation, 1e-4, 100)
@@ -152,6 +151,8 @@ class Ridge:
             if not len(tokens):
                 raise Invalid("expected at least one document and one query to fit on")
             _check_finite(tokens)
+        if not queries.values.any():
+            raise Invalid("expected queries to fit on that are not all zero")
         keep_to_one_thread()
         p, random = parameters, stream(parameters.seed, 0)
         samples = directions(draw(documents, queries, p.samples, random))[0]
@@ -163,34 +164,39 @@ class Ridge:
         kernel = Gaussian(samples, centre, float(spread), p.bandwidth)
         gram = kernel.gram()
         solved = _Solver(gram, p.regularisation)
-        weights = solved(np.stack([kernel.total(probe) for probe in probes], axis=1)).T
+        totals = np.stack([kernel.total(probe) for probe in probes], axis=1)
+        largest = totals.max()
+        if not np.isfinite(largest):
+            raise Invalid("the queries' vectors are too large to add up in float32")
+        weights = solved(totals / (largest or 1)).T
         scale = np.float32(np.abs(documents.values).max() or 1)
-        sims = np.stack([max_sims(passage, samples) for passage in documents]) / scale
+        sims = np.empty((len(documents), len(samples)), np.float32)
+        for row, passage in enumerate(documents):
+            with np.errstate(over="ignore", invalid="ignore"):
+                sims[row] = max_sims(passage, samples)
+        if not np.isfinite(sims).all():
+            raise Invalid("the documents' vectors are too large for inner products in float32")
+        sims /= scale
         mean = sims.mean(axis=0)
         sims -= mean
         # The prior's covariance is the kernel's, as of ``prior`` documents that vary as much as those seen.
         variance = p.prior * (float(np.square(sims).mean()) or 1.0)
         full_map, variances = _basis(weights, sims, variance, gram, p.rank)
+        if not len(variances):
+            raise Invalid(f"bandwidth {p.bandwidth} is too narrow: the samples say nothing about the queries")
         crossed = sims.T @ (sims @ full_map) + np.float32(variance) * (gram @ full_map)
         query_map = solved(crossed) / variances
 
-        count = min(p.landmarks or len(samples), len(samples))
+        count = min(p.landmarks, len(samples))
         document_map = full_map
         if count < len(samples):
             near = sims[:, :count]
             seen = near.T @ near + np.float32(variance) * gram[:count, :count]
             document_map = _Solver(seen, variance * LANDMARK_NOISE)(crossed[:count])
-        return cls(
-            p,
-            RidgeArrays(
-                samples,
-                centre,
-                spread.reshape(1),
-                document_map / scale,
-                mean[:count] @ document_map,
-                query_map * scale,
-            ),
-        )
+        shift = mean[:count] @ document_map
+        found = samples, centre, spread.reshape(1), document_map / scale, shift, query_map * scale
+        # In the order in which they will be read again: a product with columns may round otherwise than one with rows.
+        return cls(p, RidgeArrays(*map(np.ascontiguousarray, found)))
 
     def encode_documents(self, tokens: TokenVectors) -> F32:
         """(n passages) -> (n, encoded_dim) float32: max-sims with the landmarks, mapped."""
@@ -239,7 +245,7 @@ class Ridge:
             raise Damaged("the encoding's arrays are not finite float32")
         if not found["spread"][0] > 0:
             raise Damaged("the encoding's spread is not above 0")
-        return cls(parameters, RidgeArrays(**found))
+        return cls(parameters, RidgeArrays(**{name: array.copy() for name, array in found.items()}))
 
     def _encode(self, tokens: TokenVectors, encode: Callable[[NDArray[Any]], F32]) -> F32:
         _check(tokens, self.dim)
