@@ -38,7 +38,9 @@ def reference(query: F32, passage: NDArray[Any]) -> float:
     if not len(passage):
         raise Invalid("a passage without vectors has no MaxSim score")
     keep_to_one_thread()
-    similarities = passage.astype(np.float64) @ query.T.astype(np.float64)
+    # By way of float32: NumPy takes four times as long from float16 to float64, and both ways are exact.
+    wide = widen(passage, np.empty(passage.shape, np.float32)).astype(np.float64)
+    similarities = wide @ query.T.astype(np.float64)
     with np.errstate(over="ignore"):
         return float(np.float32(math.fsum(similarities.max(axis=0).tolist())))
 
