@@ -1,7 +1,7 @@
 """Learned first stages beside MUVERA and pooled vectors: how much of the exact top 10 each finds, and what it costs.
 
-    python scripts/bench_first_stage.py BEIR_FOLDER ... [--cache FOLDER] [--dim 128] [--rank 128 256 512 1024]
-        [--samples 8192] [--landmarks 2048] [--queries texts windows] [--held-out]
+    python scripts/bench_first_stage.py BEIR_FOLDER ... [--cache FOLDER] [--dim 128] [--rank 64 128 256 384 512 1024]
+        [--samples 8192] [--landmarks 4096] [--queries texts windows] [--held-out]
 
 Each collection is encoded with the built-in model, token vectors as float16, then projected to --dim dimensions by
 uncentred PCA fitted on every 37th vector, and renormalised (--dim 0: left as they are). recall@w is the share of the
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+", metavar="BEIR_FOLDER")
     parser.add_argument("--cache", type=Path, help="a folder that keeps encodings and exact scores")
     parser.add_argument("--dim", type=int, default=128)
-    parser.add_argument("--rank", type=int, nargs="+", default=[64, 128, 256, 512, 1024])
+    parser.add_argument("--rank", type=int, nargs="+", default=[64, 128, 256, 384, 512, 1024])
     parser.add_argument("--samples", type=int, nargs="+", default=[DEFAULTS.samples])
     parser.add_argument("--landmarks", type=int, nargs="+", default=[DEFAULTS.landmarks])
     parser.add_argument("--probes", type=int, default=DEFAULTS.probes)

@@ -68,13 +68,13 @@ class RidgeParameters:
     """Dimensions of the encodings, at most; fewer where the fit has fewer."""
     samples: int = 8_192
     """n: query-like vectors that are fitted on, at most. More of them help more than anything else."""
-    landmarks: int = 2_048
+    landmarks: int = 4_096
     """Samples that a document is compared with, at most; as many as there are samples: all, and no regression."""
     probes: int = 2_048
     """Queries that the basis is chosen for, at most; should be several times the rank."""
     bandwidth: float = 1.0
     """Of the Gaussian, in units of the directions' spread, from .1 to 100."""
-    regularisation: float = 0.01
+    regularisation: float = 0.003
     """lambda, added to the Gram matrix's diagonal of ones, from 1e-4 to 100."""
     prior: float = 50.0
     """Documents that the prior counts for in the basis, from .001 to 1e6."""
