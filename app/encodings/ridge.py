@@ -14,7 +14,8 @@ Deviations, each measured on SciFact (recall@100 of the exact top 10, 128 dims; 
 - Documents that come later are not in the fit. So the covariance of documents that the basis is made from is that of
   the fitted ones plus that of ``prior`` documents drawn from the regression's own prior (a Gaussian process).
 - A document need not be compared with every sample: its coordinates are regressed on its max-sims with the first
-  ``landmarks`` of them, under the same covariance. That cuts the cost of encoding a document in proportion.
+  ``landmarks`` of them, under the same covariance. That cuts the cost of encoding a document in proportion: half of
+  8,192 cost nothing, a quarter .002 at rank 256 and .003 at 1,024.
 
 How it is laid out
 - g_d(a t) = a g_d(t) for a > 0, so functions are of directions, and a query's vector counts by its length. Directions
