@@ -17,7 +17,7 @@ SciFact, 128 dims, --probes 4096, recall@100 at ranks 128, 256, 512, 1,024: all 
 random half, its own relevant documents .958 .982 .992 .995, the other half's .933 .961 .977 .983; `windows` .946 .972
 .982 .988; 16,384 samples .958 .982 .990 .992, at twice the time of a query. 128 bytes a document: .972 (256 x 4 bits),
 .979 (384, 4+2 bits). Token vectors of 384 dims: .945 .973 .985 .991. Pooled vectors .926, MUVERA .921 at 10,240.
-Pooled scores added at weight .4 (standardised, 384 more dims) give .968 .980 .987 at 128, 256, 512; lists by turns less.
+Pooled scores added at weight .4 (standardised, 384 more dims) give .968 .980 .987 at 128, 256, 512; by turns less.
 
 A cache keeps what scripts/first_stage.py keeps, and NAME.texts.npz (values, offsets, owners) and NAME.DIM.exact.npy.
 """
