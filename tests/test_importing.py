@@ -6,12 +6,15 @@ import json
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from embedding_server import EmbeddingServer
 from made import DIM, OpenCatalogue
 
+from app.collection import tasks as tasks_module
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.tasks import ENDED, LISTED, Running, Task
@@ -22,7 +25,7 @@ from app.handlers import HANDLERS
 from app.importing import BATCH_LINES, LONGEST_LINE, ImportUpload
 from app.ingest import write_documents
 from app.search import Query, search
-from app.settings import DeterministicModel, Settings
+from app.settings import DeterministicModel, RemoteModel, Settings
 from app.types import Document, Encoded, Kind
 
 
@@ -289,3 +292,26 @@ def test_an_import_waits_for_the_writer(open_catalogue: OpenCatalogue, monkeypat
     script.close()
     assert wait(server, task).state == "succeeded"
     assert server.get("c").get("d1").text == "text 1"
+
+
+def test_an_encoder_that_is_down_keeps_an_accepted_import_waiting(
+    open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks_module, "RETRY_S", 0.01)
+    with closing(EmbeddingServer()) as server, ExitStack() as before:
+        model = RemoteModel(type="remote", url=server.url, model="m", dim=server.dim, retries=0)
+        catalogue = open_catalogue(tasks=True, models={"remote": model})
+        # The server waits for the encoder's connections.
+        before.callback(catalogue.encoders.close)
+        before.callback(catalogue.close)
+        collection = catalogue.create("c", model="remote", kind="dense")
+        asked = len(server.requests)
+        # The first batch goes through; then the encoder is down for a while.
+        down = (503, {"Content-Type": "application/json"}, b"{}")
+        server.script = [server.right, *[lambda body: down] * 5]
+        lines = [line(i) for i in range(BATCH_LINES + 40)]
+        task = wait(catalogue, upload(catalogue, "\n".join(lines).encode()))
+        assert (task.state, task.errors, task.done) == ("succeeded", (), len(lines))
+        assert collection.count() == len(lines)
+        assert server.script == []
+        assert len(server.requests) - asked > 6

@@ -136,8 +136,8 @@ class CountDocuments(Strict):
     filter: FilterField = None
 
 
-class SearchRequest(Strict):
-    """One search, by exactly one of query, vector and vectors."""
+class Asked(Strict):
+    """What is searched for, by exactly one of query, vector and vectors."""
 
     query: str | None = Field(default=None, max_length=MAX_QUERY_CHARACTERS)
     """Text, which the collection's encoder encodes."""
@@ -145,6 +145,19 @@ class SearchRequest(Strict):
     """In a dense collection: the query's vector."""
     vectors: VectorsField = None
     """In a multi-vector collection: the query's vectors."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Asked:
+        if sum(given is not None for given in (self.query, self.vector, self.vectors)) != 1:
+            raise fault("", "expected exactly one of query, vector and vectors")
+        if self.query is not None and not self.query.strip():
+            raise fault("/query", "the query is empty")
+        return self
+
+
+class SearchRequest(Asked):
+    """One search, by exactly one of query, vector and vectors."""
+
     k: int = Field(default=10, ge=1, le=MAX_K)
     """How many documents to return."""
     mode: Literal["semantic"] = "semantic"
@@ -158,35 +171,11 @@ class SearchRequest(Strict):
     )
     """What each hit carries beside id and score."""
 
-    @model_validator(mode="after")
-    def _one_of(self) -> SearchRequest:
-        if sum(given is not None for given in (self.query, self.vector, self.vectors)) != 1:
-            raise fault("", "expected exactly one of query, vector and vectors")
-        if self.query is not None and not self.query.strip():
-            raise fault("/query", "the query is empty")
-        return self
-
 
 class SearchBatch(Strict):
     """Several searches in one request; answered in order."""
 
     searches: Annotated[list[SearchRequest], FailFast()] = Field(min_length=1)
-
-
-class RecallQuery(Strict):
-    """A query to measure with, by exactly one of query, vector and vectors."""
-
-    query: str | None = Field(default=None, max_length=MAX_QUERY_CHARACTERS)
-    vector: VectorField = None
-    vectors: VectorsField = None
-
-    @model_validator(mode="after")
-    def _one_of(self) -> RecallQuery:
-        if sum(given is not None for given in (self.query, self.vector, self.vectors)) != 1:
-            raise fault("", "expected exactly one of query, vector and vectors")
-        if self.query is not None and not self.query.strip():
-            raise fault("/query", "the query is empty")
-        return self
 
 
 class RecallRequest(Strict):
@@ -195,7 +184,7 @@ class RecallRequest(Strict):
     k: int = Field(default=10, ge=1, le=MAX_K - 1)
     queries: (
         Annotated[int, Field(ge=1, le=MAX_RECALL_QUERIES)]
-        | Annotated[list[RecallQuery], Field(min_length=1, max_length=MAX_RECALL_QUERIES)]
+        | Annotated[list[Asked], Field(min_length=1, max_length=MAX_RECALL_QUERIES)]
     ) = 20
     """Queries, or how many to draw from the collection's own documents."""
     candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)

@@ -14,9 +14,9 @@ from app.api.bodies import json_body
 from app.api.openapi import gives, takes
 from app.api.routing import Name
 from app.api.schemas import (
+    Asked,
     BatchAnswer,
     RecallAnswer,
-    RecallQuery,
     RecallRequest,
     SearchAnswer,
     SearchBatch,
@@ -61,7 +61,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
     )
 
 
-def _fitting(body: SearchRequest | RecallQuery, spec: CollectionSpec, at: str) -> F32 | None:
+def _fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
     """The query's own vectors, if it has any."""
     if spec.kind == "multi_vector" and body.vector is not None:
         raise Invalid.at(f"{at}/vector", "the collection is multi_vector: it takes vectors, not vector")

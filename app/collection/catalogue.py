@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -115,7 +115,12 @@ class Catalogue:
                 code="folder_busy",
             )
         for path in [*self.folder.glob(".creating-*"), *self.folder.glob(".deleted-*")]:
-            shutil.rmtree(path)
+            # Held by a process that is just making the collection (which may rename it now), or free for good.
+            lock = FileLock(path / WRITER_LOCK)
+            with suppress(FileNotFoundError):
+                if lock.acquire():
+                    shutil.rmtree(path)
+            lock.release()
         for name in self._names():
             try:
                 self.get(name)
@@ -337,9 +342,13 @@ class Catalogue:
 
     def _make(self, name: str, meta: dict[str, Any]) -> None:
         temporary = self.folder / f".creating-{name}-{uuid4().hex}"
+        lock = FileLock(temporary / WRITER_LOCK)
         try:
             with room():
-                for folder in (temporary, temporary / SEGMENTS, temporary / TAIL):
+                temporary.mkdir()
+                if not lock.acquire():
+                    raise Conflict("a server that is just starting cleans the folder: try again", code="folder_busy")
+                for folder in (temporary / SEGMENTS, temporary / TAIL):
                     folder.mkdir()
                 database.Database.create(temporary, name, meta)
                 sync_folder(temporary)
@@ -354,6 +363,9 @@ class Catalogue:
         except SheafError:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        finally:
+            # What opens it next takes the lock again.
+            lock.release()
 
     def _names(self) -> list[str]:
         """Folders that hold a collection, by name."""

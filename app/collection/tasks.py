@@ -21,7 +21,7 @@ from uuid import uuid4
 from app.collection.collection import Collection
 from app.collection.layout import IMPORTS
 from app.collection.rows import row_sum
-from app.errors import Damaged, NotFound, SheafError, StorageFull
+from app.errors import Damaged, EncoderUnavailable, NotFound, SheafError, StorageFull
 
 log = logging.getLogger(__name__)
 
@@ -263,7 +263,7 @@ class Tasks:
         except Failed:
             self._end(running, "failed")
         except SheafError as error:
-            if isinstance(error, StorageFull) or error.code == "collection_busy":
+            if isinstance(error, StorageFull | EncoderUnavailable) or error.code == "collection_busy":
                 # What was accepted is done as soon as it can be.
                 raise
             running.fail_lines([TaskError(0, error.code, error.message)])

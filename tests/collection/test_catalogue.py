@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from made import DIM, OpenCatalogue
 
+from app.collection.database import Database
 from app.collection.sealing import plan, seal
 from app.errors import Conflict, EncoderRefused, Invalid, NotFound, SheafError, Unavailable
 from app.ingest import write_documents
@@ -284,6 +285,26 @@ def test_leftovers_are_removed_by_the_next_server(open_catalogue: OpenCatalogue)
     assert list((collection.folder / "segments").iterdir()) == [segment]
     assert list((collection.folder / "tail").iterdir()) == []
     assert list((collection.folder / "imports").iterdir()) == []
+    assert server.get("a").count() == 1
+
+
+def test_a_server_that_starts_leaves_what_another_process_is_making(
+    open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, server = open_catalogue(), open_catalogue()
+    created = Database.create
+
+    def create(folder: Path, name: str, meta: dict[str, Any]) -> None:
+        created(folder, name, meta)
+        if not server_started:
+            server_started.append(name)
+            server.serve("http://here")
+
+    server_started: list[str] = []
+    monkeypatch.setattr(Database, "create", create)
+    made = script.create("a", model="words", kind="multi_vector")
+    assert server_started == ["a"]
+    assert write_documents(made, [Document("x", "text")]).written == 1
     assert server.get("a").count() == 1
 
 

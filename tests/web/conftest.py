@@ -88,6 +88,6 @@ def visit(browser: Browser) -> Iterator[Visits]:
 
         yield make
     for seen in made:
-        assert seen.errors == []
+        assert seen.unexpected == []
         assert seen.requests
         assert [url for url in seen.requests if not url.startswith(f"{seen.url}/")] == []

@@ -89,12 +89,19 @@ class Server:
 
 @dataclass
 class Visit:
-    """A page, and what it did. errors: what the console showed; a test that expects one takes it out."""
+    """A page, and what it did. errors: what the console showed. expected: how errors end that a test brings about, of
+    which there may be any number, at any time until the page is closed.
+    """
 
     page: Page
     url: str
     errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    expected: tuple[str, ...] = ()
+
+    @property
+    def unexpected(self) -> list[str]:
+        return [error for error in self.errors if not error.endswith(self.expected)]
 
     def go(self, **state: str) -> Page:
         """To the page with this state in its URL."""
