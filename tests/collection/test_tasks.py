@@ -16,7 +16,7 @@ from app.collection.collection import Collection
 from app.collection.layout import IMPORTS
 from app.collection.tasks import ENDED, Failed, Handler, Running, Task, TaskError, Tasks
 from app.encoders.registry import Encoders
-from app.errors import EncoderUnavailable, Invalid, NotFound, StorageFull
+from app.errors import EncoderRefused, EncoderUnavailable, Invalid, NotFound, StorageFull
 from app.settings import Settings
 
 Open = Callable[..., Tasks]
@@ -94,7 +94,7 @@ def raising(error: BaseException) -> Handler:
 @pytest.mark.parametrize(
     ("error", "errors"),
     [
-        (EncoderUnavailable("it is down"), [TaskError(0, "encoder_unavailable", "it is down")]),
+        (EncoderRefused("another model"), [TaskError(0, "encoder_refused", "another model")]),
         (Invalid.at("/x", "wrong"), [TaskError(0, "invalid", "/x: wrong")]),
         (Failed(), []),
         (ZeroDivisionError("secret"), [TaskError(0, "internal", "ZeroDivisionError; the log has the details")]),
@@ -110,7 +110,10 @@ def test_a_failed_task_says_why_and_the_next_one_runs(
     assert (ended.state, list(ended.errors), ended.errors_total) == ("failed", errors, len(errors))
 
 
-def test_without_room_a_task_waits_and_goes_on(open_tasks: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [StorageFull("full"), EncoderUnavailable("it is down")])
+def test_a_task_waits_for_what_may_come_back_and_goes_on(
+    open_tasks: Open, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     monkeypatch.setattr(module, "RETRY_S", 0.01)
     attempts: list[int] = []
 
@@ -118,7 +121,7 @@ def test_without_room_a_task_waits_and_goes_on(open_tasks: Open, monkeypatch: py
         attempts.append(running.task.done)
         if len(attempts) < 4:
             running.update(done=len(attempts))
-            raise StorageFull("full")
+            raise error
 
     tasks = open_tasks(work=work)
     ended = wait(tasks, tasks.submit("work", {}))
