@@ -40,13 +40,20 @@ def gather(dim: int, pooled: Sequence[F32], tokens: Sequence[F32] | None, trunca
 
     pooled: n vectors (dim,). tokens: n matrices (tokens, dim), or None from a dense encoder. truncated: (n,) bool.
 
-    Raises EncoderRefused where a value is not finite: such a vector would outrank every other.
+    Raises EncoderRefused where a value is not finite.
     """
     empty = np.zeros((0, dim), np.float32)
     dense = np.stack(pooled).astype(np.float32, copy=False) if len(pooled) else empty
     ragged = None
     if tokens is not None:
         ragged = TokenVectors.join(tokens) if len(tokens) else TokenVectors(empty, np.zeros(1, np.int64))
-    if not np.isfinite(dense).all() or (ragged is not None and not np.isfinite(ragged.values).all()):
-        raise EncoderRefused("the model gave a vector with NaN or infinity; its weights or its precision are broken")
+    require_finite(dense)
+    if ragged is not None:
+        require_finite(ragged.values)
     return Encoded(dense, ragged, truncated)
+
+
+def require_finite(values: F32) -> None:
+    """Raises EncoderRefused where a value is not finite: such a vector would outrank every other."""
+    if not np.isfinite(values).all():
+        raise EncoderRefused("the model gave a vector with NaN or infinity; its weights or its precision are broken")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import numpy as np
@@ -21,12 +22,12 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from app.encoders.backbone import Task
-from app.encoders.batches import by_length, gather
+from app.encoders.batches import by_length, require_finite
 from app.encoders.conversion import MODEL, PROBE, TOKENIZER
 from app.encoders.model_cache import Entry
 from app.encoders.openvino_runtime import Network, NotConverted, Precision, precisions
 from app.encoders.protocol import Fingerprint
-from app.types import F32, I64, Encoded, Kind, Mask
+from app.types import F32, I64, Encoded, Kind, Mask, TokenVectors
 
 PADDED_TOKENS: Final = 512
 """Tokens in one batch, padding included. Fast from 256 to 4,096; a query waits for one batch at most."""
@@ -70,21 +71,27 @@ class ConvertedModel:
         """Every text through tokenizer and network, in batches of like length."""
         encodings, truncated = self._tokenise(texts, task)
         lengths = np.array([len(encoding) for encoding in encodings], np.int64)
-        pooled: list[F32] = [np.empty(0, np.float32)] * len(texts)
-        tokens: list[F32] = list(pooled)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        # The answer's own arrays, filled batch by batch: each vector is written once, and by all threads.
+        pooled = np.empty((len(texts), self.dim), np.float32)
+        values = np.empty((int(offsets[-1]), self.dim), np.float32) if kind == "multi_vector" else None
 
         def run(rows: I64) -> None:
-            found = self._forward([encodings[row] for row in rows])
-            for i, row in enumerate(rows):
-                own = found[i, : lengths[row]]
-                mean = own.mean(axis=0)
-                pooled[row] = mean / max(float(np.linalg.norm(mean)), 1e-12) if self._normalised else mean
-                if kind == "multi_vector":
-                    norms = np.sqrt(np.einsum("ij,ij->i", own, own))
-                    tokens[row] = own / np.maximum(norms, 1e-12)[:, None]
+            with self._forward([encodings[row] for row in rows]) as found:
+                for own, row in zip(found, rows.tolist(), strict=True):
+                    own = own[: lengths[row]]
+                    mean = own.mean(axis=0)
+                    pooled[row] = mean / max(float(np.linalg.norm(mean)), 1e-12) if self._normalised else mean
+                    if values is not None:
+                        # Not finite where a value is not.
+                        norms = np.sqrt(np.einsum("ij,ij->i", own, own))
+                        require_finite(norms)
+                        part = values[offsets[row] : offsets[row + 1]]
+                        np.divide(own, np.maximum(norms, 1e-12)[:, None], out=part)
 
         self._each(run, by_length(-(-lengths // MULTIPLE) * MULTIPLE, PADDED_TOKENS, PADDING))
-        return gather(self.dim, pooled, tokens if kind == "multi_vector" else None, truncated)
+        require_finite(pooled)
+        return Encoded(pooled, None if values is None else TokenVectors(values, offsets), truncated)
 
     def token_ids(self, texts: Sequence[str], task: Task) -> list[list[int]]:
         """What the network is given for each text, special tokens and prompt included."""
@@ -104,8 +111,8 @@ class ConvertedModel:
         cut = [len(encoding) == limit and bool(encoding.overflowing) for encoding in found]
         return found, np.array(cut, bool)
 
-    def _forward(self, encodings: Sequence[Any]) -> F32:
-        """(rows, length, dim) of one padded batch: the only place that runs the network."""
+    def _forward(self, encodings: Sequence[Any]) -> AbstractContextManager[F32]:
+        """(rows, length, dim) of one padded batch: the only place that runs the network. Gone when the context ends."""
         length = -(-max(len(encoding) for encoding in encodings) // MULTIPLE) * MULTIPLE
         ids, mask, types = (np.zeros((len(encodings), length), np.int64) for _ in range(3))
         for i, encoding in enumerate(encodings):

@@ -12,6 +12,8 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -70,14 +72,18 @@ class Network:
         # decides who is next: a query waits for one batch of documents, never for all of them.
         self._idle: deque[Any] = deque()
 
-    def run(self, ids: I64, mask: I64, types: I64) -> F32:
-        """(rows, length) int64 each -> (rows, length, dim) float32; vectors where the mask is 0 mean nothing."""
+    @contextmanager
+    def run(self, ids: I64, mask: I64, types: I64) -> Iterator[F32]:
+        """(rows, length) int64 each -> (rows, length, dim) float32; vectors where the mask is 0 mean nothing.
+
+        The vectors lie in the request's own memory, which another run takes after the context ends.
+        """
         named = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
         try:
             request = self._idle.pop()
         except IndexError:
             request = self._compiled.create_infer_request()
-        # Without sharing the output, it is a copy that outlives the request's next run.
-        found = request.infer([named[name] for name in self._inputs], share_inputs=True)[0]
+        yield np.asarray(
+            request.infer([named[name] for name in self._inputs], share_inputs=True, share_outputs=True)[0], np.float32
+        )
         self._idle.append(request)
-        return np.asarray(found, np.float32)
