@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from app.collection.spec import CollectionSpec
-from app.encodings import encoding_from_json
+from app.encodings import load_encoding
 from app.encodings.muvera import Muvera, MuveraParameters
 from app.encodings.protocol import Encoding
 
@@ -48,5 +48,5 @@ class FirstStage:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> FirstStage:
-        encoding = None if value["encoding"] is None else encoding_from_json(value["encoding"])
+        encoding = None if value["encoding"] is None else load_encoding(value["encoding"])
         return cls(tuple(value["sources"]), encoding, value["width"])

@@ -1,6 +1,7 @@
 """Token vectors -> one vector whose inner products rank like MaxSim.
 
-Useful for: a first stage that needs no training data (muvera). Not useful for: final scores; rescoring makes those.
+Useful for: a first stage, without training data (muvera, pooled) or fitted on a sample (ridge, muvera less the mean).
+Not useful for: final scores; rescoring makes those.
 """
 
 from __future__ import annotations
@@ -12,11 +13,25 @@ from app.encodings.protocol import Encoding
 from app.errors import Invalid
 
 
-def encoding_from_json(description: Mapping[str, Any]) -> Encoding:
-    """The encoding that ``Encoding.to_json`` described. Raises Invalid for anything else."""
-    kind = description.get("type")
-    if kind != "muvera":
-        raise Invalid(f"expected an encoding of type 'muvera', got {kind!r}")
-    from app.encodings.muvera import Muvera  # here, since it loads scipy, which a reader of manifests may not need
+def load_encoding(description: Mapping[str, Any], content: bytes = b"") -> Encoding:
+    """The encoding that ``Encoding.to_json`` described and whose ``to_bytes`` is ``content``.
 
-    return Muvera.from_json(description)
+    Raises Invalid for anything else, Damaged for a content that cannot be its arrays.
+    """
+    # Here, since they load scipy, which a reader of manifests may not need.
+    kind = description.get("type")
+    if kind == "muvera":
+        from app.encodings.muvera import Muvera
+
+        return Muvera.load(description, content)
+    if kind == "ridge":
+        from app.encodings.ridge import Ridge
+
+        return Ridge.load(description, content)
+    from app.encodings.pooled import Pooled, read_with_pooled
+
+    if kind == "pooled":
+        return Pooled.load(description)
+    if kind == "with_pooled" and isinstance(description.get("inner"), Mapping):
+        return read_with_pooled(description, load_encoding(description["inner"], content))
+    raise Invalid(f"expected an encoding of type muvera, ridge, pooled or with_pooled, got {kind!r}")

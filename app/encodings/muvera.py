@@ -19,6 +19,10 @@ Decisions
   product, which is such a loop).
 - Memory is bounded by passages worked on together (``_GROUP_ROWS``, ``_GROUP_VALUES``), never by the batch. A passage
   longer than a group is summed in pieces that are cut from its own start.
+- The mean of a collection's vectors may be taken off (``mean``), since vectors that share a large one fall into few
+  buckets. Off the documents' vectors it moves every MaxSim of a query by one number, the query's sum times the mean, so
+  rankings by MaxSim stay what they are. A query's vectors keep it in their sums, and lose it only where the bucket is
+  chosen; the paper's bound does not ask how buckets are chosen, so it holds for the vectors less the mean.
 - Random numbers come from ``RandomState``, whose streams NumPy keeps for ever (NEP 19): an encoding that was stored
   by its seed is the same under a later NumPy.
 """
@@ -32,9 +36,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save as save_tensors
 from scipy.sparse import csc_array
 
 from app.blas import keep_to_one_thread
+from app.encodings.arrays import read_arrays
 from app.encodings.sketch import CountSketch
 from app.errors import Invalid
 from app.float16 import widen
@@ -116,8 +122,10 @@ class Muvera:
     ([[4.0, 6.0]], [[2.0, 3.0]])
     """
 
-    def __init__(self, dim: int, parameters: MuveraParameters) -> None:
+    def __init__(self, dim: int, parameters: MuveraParameters, mean: F32 | None = None) -> None:
+        """mean: (dim,) float32, finite, taken off the documents' vectors; None takes nothing off."""
         _check_integer("dim", dim, 1, MAX_DIM)
+        self._mean = mean
         self._dim = dim
         self._parameters = p = parameters
         width = p.projection or dim
@@ -164,25 +172,37 @@ class Muvera:
     def parameters(self) -> MuveraParameters:
         return self._parameters
 
-    def encode_documents(self, tokens: TokenVectors) -> F32:
+    @property
+    def mean(self) -> F32 | None:
+        """(dim,): what is taken off the documents' vectors."""
+        return self._mean
+
+    def encode_documents(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
         """(n passages) -> (n, encoded_dim) float32: the mean of each bucket, empty ones filled if so asked."""
         return self._encode(tokens, means=True)
 
-    def encode_queries(self, tokens: TokenVectors) -> F32:
+    def encode_queries(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
         """(n queries) -> (n, encoded_dim) float32: the sum of each bucket."""
         return self._encode(tokens, means=False)
 
     def to_json(self) -> dict[str, Any]:
-        return {"type": "muvera", "dim": self._dim, **asdict(self._parameters)}
+        return {"type": "muvera", "dim": self._dim, "centred": self._mean is not None, **asdict(self._parameters)}
+
+    def to_bytes(self) -> bytes:
+        """The mean as safetensors, if there is one."""
+        return b"" if self._mean is None else save_tensors({"mean": self._mean})
 
     @classmethod
-    def from_json(cls, description: Mapping[str, Any]) -> Muvera:
-        """The equal of the encoding whose ``to_json`` this is. Raises Invalid for anything else."""
-        names = {"type", "dim", *(field.name for field in fields(MuveraParameters))}
-        if set(description) != names or description["type"] != "muvera":
+    def load(cls, description: Mapping[str, Any], content: bytes = b"") -> Muvera:
+        """The equal of the encoding whose ``to_json`` and ``to_bytes`` these are. Raises Invalid, Damaged."""
+        names = {"type", "dim", "centred", *(field.name for field in fields(MuveraParameters))}
+        if set(description) != names or description["type"] != "muvera" or not isinstance(description["centred"], bool):
             raise Invalid(f"expected type 'muvera' and {sorted(names - {'type'})}, got {dict(description)}")
-        values = {name: description[name] for name in names - {"type", "dim"}}
-        return cls(description["dim"], MuveraParameters(**values))
+        values = {name: description[name] for name in names - {"type", "dim", "centred"}}
+        dim = description["dim"]
+        _check_integer("dim", dim, 1, MAX_DIM)
+        mean = read_arrays(content, {"mean": (dim,)})["mean"] if description["centred"] else None
+        return cls(dim, MuveraParameters(**values), mean)
 
     def _encode(self, tokens: TokenVectors, *, means: bool) -> F32:
         counts = self._checked_counts(tokens)
@@ -212,13 +232,13 @@ class Muvera:
     def _encode_group(self, group: TokenVectors, row_limit: int, means: bool, out: F32) -> None:
         """Encode some passages that fit into ``row_limit`` rows together, or one of any length, into ``out``."""
         p = self._parameters
-        one_piece = [self._tile(group)] if len(group) > 1 or len(group.values) <= row_limit else None
+        one_piece = [self._tile(group, means)] if len(group) > 1 or len(group.values) <= row_limit else None
         for slab, first in enumerate(range(0, p.repetitions, self._slab)):
             repetitions = slice(first, min(first + self._slab, p.repetitions))
             n = len(group) * (repetitions.stop - first)
             sums = np.zeros((n * p.buckets, self._width), np.float32)
             counts = np.zeros(n * p.buckets, np.int64)
-            for piece in one_piece or map(self._tile, _pieces(group, row_limit)):
+            for piece in one_piece or (self._tile(piece, means) for piece in _pieces(group, row_limit)):
                 sums += self._add_up(piece, repetitions, slab, counts)
             if means:
                 if p.fill:
@@ -231,7 +251,7 @@ class Muvera:
             else:
                 self._sketch.add(block, start, out)
 
-    def _tile(self, tokens: TokenVectors) -> _Tiled:
+    def _tile(self, tokens: TokenVectors, documents: bool) -> _Tiled:
         """Lay each passage into tiles of its own and find the bucket of every row in every repetition."""
         p = self._parameters
         counts = tokens.counts
@@ -242,9 +262,13 @@ class Muvera:
         padded = np.zeros((len(passages), self._dim), tokens.values.dtype)
         padded[real] = tokens.values
         rows = widen(padded, np.empty(padded.shape, np.float32))
+        placed = rows
+        if self._mean is not None:
+            placed = rows if documents else rows.copy()
+            placed[real] -= self._mean
         codes = np.zeros((len(rows), p.repetitions), np.int32)
         if p.hyperplanes:
-            sides = _product(rows, self._planes) > 0
+            sides = _product(placed, self._planes) > 0
             for bit in range(p.hyperplanes):
                 codes |= sides[:, bit * p.repetitions : (bit + 1) * p.repetitions].astype(np.int32) << bit
         return _Tiled(rows, real, passages, codes, len(tokens))

@@ -1,7 +1,11 @@
-"""What a fixed-dimensional encoding is: token vectors -> one vector, so that inner products rank like MaxSim."""
+"""What a fixed-dimensional encoding is: token vectors -> one vector, so that inner products rank like MaxSim.
+
+A ``Recipe`` says how one is made; fitted on a ``Sample`` it gives an ``Encoding``, which travels as JSON and arrays.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.types import F32, TokenVectors
@@ -11,7 +15,8 @@ class Encoding(Protocol):
     """Asymmetric: a query and a document are encoded differently; <query, document> approximates MaxSim.
 
     The same token vectors give the same bits whatever else is in the batch. Token values may come as float16
-    or float32; both are computed in float32.
+    or float32; both are computed in float32. pooled: the passages' dense vectors, (n, dim) float32; where they are not
+    given, an encoding that needs them takes the normalised means of the token vectors.
 
     Raises Invalid for a passage without vectors, another dim, or a value that is not finite.
     """
@@ -26,14 +31,48 @@ class Encoding(Protocol):
         """Of the vectors that come out."""
         ...
 
-    def encode_documents(self, tokens: TokenVectors) -> F32:
+    def encode_documents(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
         """(n passages) -> (n, encoded_dim) float32, not normalised."""
         ...
 
-    def encode_queries(self, tokens: TokenVectors) -> F32:
+    def encode_queries(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
         """(n queries) -> (n, encoded_dim) float32, not normalised."""
         ...
 
     def to_json(self) -> dict[str, Any]:
-        """Everything that makes an equal encoding again, as JSON; it is stored with what was encoded."""
+        """All but the arrays that make an equal encoding again, as JSON; it is stored with what was encoded."""
+        ...
+
+    def to_bytes(self) -> bytes:
+        """The arrays that were fitted, as safetensors; empty where none were. ``load_encoding`` takes both."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What an encoding is fitted on: documents of a collection, and queries like those that will come.
+
+    document_pooled, query_pooled: their dense vectors, (n, dim) float32; None as in ``Encoding``.
+    """
+
+    documents: TokenVectors
+    queries: TokenVectors
+    document_pooled: F32 | None = None
+    query_pooled: F32 | None = None
+
+
+class Recipe(Protocol):
+    """How an encoding is made: its kind and parameters. The same recipe and sample give the same encoding."""
+
+    @property
+    def learns(self) -> bool:
+        """Whether a sample decides anything. What does not learn can encode before there are documents."""
+        ...
+
+    def fit(self, sample: Sample) -> Encoding:
+        """Raises Invalid for a sample that cannot be fitted on."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """``recipe_from_json`` takes it."""
         ...

@@ -39,12 +39,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 from scipy.linalg import cho_factor, cho_solve
 
 from app.blas import keep_to_one_thread
+from app.encodings.arrays import read_arrays
 from app.encodings.features import Gaussian, directions, draw, max_sims, stream
 from app.errors import Damaged, Invalid
 from app.types import F32, MAX_DIM, TokenVectors
@@ -199,12 +198,12 @@ class Ridge:
         # In the order in which they will be read again: a product with columns may round otherwise than one with rows.
         return cls(p, RidgeArrays(*map(np.ascontiguousarray, found)))
 
-    def encode_documents(self, tokens: TokenVectors) -> F32:
+    def encode_documents(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
         """(n passages) -> (n, encoded_dim) float32: max-sims with the landmarks, mapped."""
         arrays = self._arrays
         return self._encode(tokens, lambda p: max_sims(p, self._landmarks) @ arrays.document_map - arrays.shift)
 
-    def encode_queries(self, tokens: TokenVectors) -> F32:
+    def encode_queries(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
         """(n queries) -> (n, encoded_dim) float32: the sum of the kernel's features, mapped."""
         return self._encode(tokens, lambda q: self._kernel.total(q) @ self._arrays.query_map)
 
@@ -226,27 +225,24 @@ class Ridge:
         if set(description) != names or description["type"] != "ridge":
             raise Invalid(f"expected type 'ridge' and {sorted(names - {'type'})}, got {dict(description)}")
         parameters = RidgeParameters(**{field.name: description[field.name] for field in fields(RidgeParameters)})
-        try:
-            found = load_tensors(content)
-        except SafetensorError as error:
-            raise Damaged(f"the encoding's arrays cannot be read: {error}") from error
         dim, rank = description["dim"], description["encoded_dim"]
-        samples, landmarks = (len(found.get(name, ())) for name in ("samples", "document_map"))
-        shapes = {
-            "samples": (samples, dim),
-            "centre": (dim,),
-            "spread": (1,),
-            "document_map": (landmarks, rank),
-            "shift": (rank,),
-            "query_map": (samples, rank),
-        }
-        if {name: array.shape for name, array in found.items()} != shapes or not 0 < landmarks <= samples:
+        found = read_arrays(
+            content,
+            {
+                "samples": (None, dim),
+                "centre": (dim,),
+                "spread": (1,),
+                "document_map": (None, rank),
+                "shift": (rank,),
+                "query_map": (None, rank),
+            },
+        )
+        samples, landmarks = len(found["samples"]), len(found["document_map"])
+        if len(found["query_map"]) != samples or not 0 < landmarks <= samples:
             raise Damaged(f"the encoding's arrays do not fit {dict(description)}")
-        if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in found.values()):
-            raise Damaged("the encoding's arrays are not finite float32")
         if not found["spread"][0] > 0:
             raise Damaged("the encoding's spread is not above 0")
-        return cls(parameters, RidgeArrays(**{name: array.copy() for name, array in found.items()}))
+        return cls(parameters, RidgeArrays(**found))
 
     def _encode(self, tokens: TokenVectors, encode: Callable[[NDArray[Any]], F32]) -> F32:
         _check(tokens, self.dim)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from app.encodings import encoding_from_json
+from app.encodings import load_encoding
 from app.encodings.muvera import MAX_ENCODED_DIM, MAX_WIDE_DIM, Muvera, MuveraParameters, fill_empty
 from app.encodings.sketch import CountSketch
 from app.errors import Invalid
@@ -317,7 +317,7 @@ def test_no_passages() -> None:
 @given(parameters)
 def test_json_makes_an_equal_encoding(p: MuveraParameters) -> None:
     encoding = Muvera(8, p)
-    again = encoding_from_json(json.loads(json.dumps(encoding.to_json())))
+    again = load_encoding(json.loads(json.dumps(encoding.to_json())))
     tokens = joined(*draw(0, 2))
     assert again.to_json() == encoding.to_json()
     assert (again.dim, again.encoded_dim) == (8, p.encoded_dim(8))
@@ -331,14 +331,14 @@ def test_json_makes_an_equal_encoding(p: MuveraParameters) -> None:
 )
 def test_json_of_anything_else_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(Invalid):
-        encoding_from_json(Muvera(8, MuveraParameters(2, 3)).to_json() | change)
+        load_encoding(Muvera(8, MuveraParameters(2, 3)).to_json() | change)
 
 
 def test_json_with_a_part_missing_is_refused() -> None:
     description = Muvera(8, MuveraParameters(2, 3)).to_json()
     for name in description:
         with pytest.raises(Invalid):
-            encoding_from_json({key: value for key, value in description.items() if key != name})
+            load_encoding({key: value for key, value in description.items() if key != name})
 
 
 @pytest.mark.parametrize(
