@@ -6,9 +6,9 @@ running requests end, for at most 30 seconds, and exit with 0. Wrong settings ex
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
-import re
 import signal
 import socket
 import sys
@@ -21,8 +21,9 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from app.api.connections import PatientProtocol
-from app.main import create_app
-from app.settings import Settings
+from app.errors import Invalid
+from app.main import create_app, keyring
+from app.settings import Settings, refusals
 
 GRACE_S: Final = 20
 """For running requests, once a stop was asked for."""
@@ -35,23 +36,30 @@ log = logging.getLogger("app")
 def main() -> int:
     try:
         settings = Settings()
-    except ValidationError as error:
-        for fault in error.errors(include_url=False, include_input=False):
-            where = f"SHEAF_{str(fault['loc'][0]).upper()}" + "".join(f"[{part}]" for part in fault["loc"][1:])
-            sys.stderr.write(f"{where}: {fault['msg'].replace('Input should be', 'expected')}\n")
-        return 2
-    except SettingsError as error:
-        # Only the field is taken from it; its cause holds the value, which may be a secret.
-        field = re.findall(r'field "(\w+)"', str(error))
-        sys.stderr.write(f"SHEAF_{''.join(field).upper()}: expected JSON\n")
+    except (ValidationError, SettingsError) as error:
+        sys.stderr.write("".join(f"{line}\n" for line in refusals(error)))
         return 2
     _log_to_stderr(settings.log_level)
+    try:
+        keys = len(keyring(settings))
+    except Invalid as error:
+        sys.stderr.write(f"SHEAF_KEYS, SHEAF_KEYS_FILE: {error.message}\n")
+        return 2
     try:
         listener = _bind(settings)
     except OSError as error:
         log.critical("cannot listen on %s port %d: %s", settings.host, settings.port, error.strerror)
         return 3
-    port = listener.getsockname()[1]
+    address, port = listener.getsockname()[:2]
+    if not keys and not ipaddress.ip_address(address).is_loopback and not settings.allow_anonymous:
+        listener.close()
+        sys.stderr.write(
+            f"SHEAF_HOST: {address} is not loopback, and no key is set, so anyone who reaches it could read and delete "
+            "everything. Set SHEAF_KEYS (python -m app.keys makes a key), or SHEAF_ALLOW_ANONYMOUS=true where "
+            "something else decides who reaches it\n"
+        )
+        return 2
+    log.info("%s", f"keys: {keys}" if keys else f"no keys: anyone who reaches {address} may do everything")
     config = uvicorn.Config(
         create_app(settings.model_copy(update={"port": port})),
         http=PatientProtocol,
@@ -122,7 +130,9 @@ def _log_to_stderr(level: str) -> None:
         lambda record: not str(record.msg).startswith(("Exception in ASGI", "Traceback"))
     )
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # They tell at length what goes over the wire.
+    for name in ("httpx", "httpcore", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

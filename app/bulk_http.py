@@ -30,9 +30,11 @@ TIMEOUT_S: Final = 300.0
 class Server:
     """One server's collections. Raises Unavailable where it does not answer, its own errors as RequestError."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str | None = None) -> None:
+        """key: one of the server's, with the scopes read and write, and admin to create."""
         # trust_env: a proxy of the environment has no business between two programs of one operator.
-        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False)
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._client = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
         self.url = url
 
     def __enter__(self) -> Server:

@@ -4,11 +4,14 @@
     ├── RequestError                4xx: the caller can mend it
     │   ├── MalformedBody           400 malformed_body
     │   ├── HostRefused             400 host_refused
+    │   ├── KeyRefused              401 key_required, key_refused
+    │   ├── NotAllowed              403 scope_missing, collection_not_allowed
     │   ├── NotFound                404 collection_not_found, document_not_found, task_not_found, not_found
     │   ├── Conflict                409 collection_exists, collection_busy, collection_read_only, ...
     │   ├── TooLarge                413 body_too_large
     │   ├── UnsupportedMediaType    415 unsupported_media_type
-    │   └── Invalid                 422 invalid: a value that cannot be; carries pointers into the body
+    │   ├── Invalid                 422 invalid: a value that cannot be; carries pointers into the body
+    │   └── TooOften                429 too_often: more requests a second than a key may send
     ├── StoreError                  what the disk says
     │   ├── Damaged                 503 collection_damaged: a checksum, a size or a format is not what was written
     │   ├── FormatTooNew            503 format_too_new
@@ -16,7 +19,9 @@
     ├── EncoderError                what a model or a remote says
     │   ├── EncoderRefused          503 encoder_refused: the model is not what it claims, or would mislead
     │   └── EncoderUnavailable      503 encoder_unavailable: try again later
+    ├── TooSlow                     504 search_timeout: a search took longer than it may
     └── Unavailable                 503 unavailable: starting, stopping
+        └── Overloaded              503 overloaded: too much waits already
 
 Each has an HTTP status and a stable ``code``; the message names what was expected, what came, and what to do.
 The HTTP layer turns them into problem details (RFC 9457) in one handler; scripts print the message.
@@ -24,7 +29,8 @@ The HTTP layer turns them into problem details (RFC 9457) in one handler; script
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -37,10 +43,11 @@ class Problem:
 
 
 class SheafError(Exception):
-    """The root: an error that Sheaf raises on purpose."""
+    """The root: an error that Sheaf raises on purpose. headers: of the answer."""
 
     status = 500
     code = "internal"
+    headers: Mapping[str, str] = {}
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
@@ -66,6 +73,24 @@ class HostRefused(RequestError):
     """The Host header names neither loopback nor a configured host."""
 
     code = "host_refused"
+
+
+class KeyRefused(RequestError):
+    """The request has no key, or none that the server knows."""
+
+    status = 401
+    code = "key_refused"
+
+
+class NotAllowed(RequestError):
+    """The key may not do this. ``scope``: what it would need, where that is the reason."""
+
+    status = 403
+    code = "scope_missing"
+
+    def __init__(self, message: str, *, scope: str = "", code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.scope = scope
 
 
 class NotFound(RequestError):
@@ -110,6 +135,17 @@ class Invalid(RequestError, ValueError):
     def at(cls, pointer: str, message: str) -> Invalid:
         """One fault at one place."""
         return cls(f"{pointer or 'the body'}: {message}", [Problem(pointer, message)])
+
+
+class TooOften(RequestError):
+    """More requests a second than a key may send."""
+
+    status = 429
+    code = "too_often"
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.headers = {"Retry-After": str(math.ceil(wait_s))}
 
 
 class StoreError(SheafError):
@@ -162,3 +198,17 @@ class Unavailable(SheafError):
 
     status = 503
     code = "unavailable"
+
+
+class Overloaded(Unavailable):
+    """More waits already than the operator allows."""
+
+    code = "overloaded"
+    headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
+class TooSlow(SheafError):
+    """A search took longer than it may."""
+
+    status = 504
+    code = "search_timeout"

@@ -12,22 +12,28 @@ from fastapi import FastAPI
 
 from app import __version__
 from app.api import collections, documents, health, imports, openapi, problems, searches, tasks
+from app.api.access import Access
 from app.api.frame import Frame
 from app.api.hosts import host_gate
 from app.api.pages import page_router
+from app.api.rates import Rates
 from app.api.routing import include
 from app.api.service import Lanes, Service, State
 from app.collection.catalogue import Catalogue
 from app.encoders.registry import Encoders
 from app.errors import SheafError
 from app.handlers import HANDLERS
+from app.keys import Keyring, read_keys
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service over the collections in ``settings.indexes``. Nothing is opened before the lifespan starts."""
+    """The service over the collections in ``settings.indexes``. None is opened before the lifespan starts.
+
+    Raises Invalid where the operator's keys cannot be.
+    """
     app = FastAPI(
         title="Sheaf",
         version=__version__,
@@ -53,8 +59,15 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     openapi.install(app)
+    # From the inside out: the frame is the outermost.
+    app.add_middleware(Access, service=app, keyring=keyring(settings), rates=Rates(settings.rate))
     app.add_middleware(Frame, gate=host_gate(settings))
     return app
+
+
+def keyring(settings: Settings) -> Keyring:
+    """The operator's keys, of the environment and of the file. Raises Invalid."""
+    return Keyring([*settings.keys, *(read_keys(settings.keys_file) if settings.keys_file else [])])
 
 
 @asynccontextmanager

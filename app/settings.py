@@ -6,11 +6,14 @@ frozen and passed in, never a global.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from app.keys import ApiKey
 
 
 class LocalModel(BaseModel):
@@ -74,6 +77,16 @@ class Settings(BaseSettings):
     """The folder of the collections. One server a folder."""
     hosts: list[str] = []
     """Host names, beside loopback's, that a Host header may carry (JSON list): guards against DNS rebinding."""
+    keys: tuple[ApiKey, ...] = ()
+    """API keys (JSON list of entries that `python -m app.keys` makes); with one, every request needs one."""
+    keys_file: Path | None = None
+    """A JSON file with more such entries, read at start."""
+    allow_anonymous: bool = False
+    """Whether a server without keys may listen elsewhere than on loopback, where anyone who reaches it may do all."""
+    rate: Annotated[float, Field(ge=0)] = 0.0
+    """Requests a second of one key (without keys: of all); 0 is no limit."""
+    api_key: SecretStr | None = None
+    """The key that commands send to a server; the server itself does not read it."""
     models: dict[ModelName, ModelSettings] = {}
     """Encoders by name (JSON object), beside `builtin`; requests name these, never a path."""
     max_body_bytes: Annotated[int, Field(ge=1_024)] = 64 * 2**20
@@ -97,3 +110,16 @@ class Settings(BaseSettings):
     def converted(self) -> Path:
         """Where converted models are kept: among the collections, since the server writes nowhere else."""
         return self.indexes / ".models"
+
+
+def refusals(error: ValidationError | SettingsError) -> list[str]:
+    """What is wrong with the environment, a line a variable, without any of its values: they may be secrets."""
+    if isinstance(error, SettingsError):
+        # Its message names the field, its cause holds the value.
+        field = "".join(re.findall(r'field "(\w+)"', str(error)))
+        return [f"SHEAF_{field.upper()}: expected JSON"]
+    return [
+        f"SHEAF_{str(fault['loc'][0]).upper()}{''.join(f'[{part}]' for part in fault['loc'][1:])}: "
+        + fault["msg"].replace("Input should be", "expected")
+        for fault in error.errors(include_url=False, include_input=False)
+    ]

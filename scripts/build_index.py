@@ -20,6 +20,7 @@ from typing import Any
 
 from progress import Progress
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from app.bulk import Summary, fill
 from app.bulk_http import Server
@@ -27,7 +28,7 @@ from app.collection.catalogue import SERVER_LOCK, Catalogue
 from app.collection.lock import FileLock
 from app.encoders.registry import Encoders
 from app.errors import Conflict, NotFound, SheafError
-from app.settings import Settings
+from app.settings import Settings, refusals
 from app.sources.choose import FORMATS, open_source
 from app.sources.protocol import Source
 from app.sources.table import TYPES, Columns
@@ -116,9 +117,9 @@ def build(catalogue: Catalogue, name: str, source: Source, wanted: dict[str, Any
         )
 
 
-def send(url: str, name: str, source: Source, wanted: dict[str, Any], on_error: Any) -> Summary:
+def send(url: str, key: str | None, name: str, source: Source, wanted: dict[str, Any], on_error: Any) -> Summary:
     """The same through a server."""
-    with Server(url) as server:
+    with Server(url, key) as server:
         if (there := server.describe(name)) is None:
             encoder = {"model": "builtin"} | {k: wanted[k] for k in ("model", "kind", "dim") if k in wanted}
             others = {k: v for k, v in wanted.items() if k not in encoder}
@@ -173,7 +174,8 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
                     raise
                 print(f"the server at {url} has collection {name} open: sending to it", file=sys.stderr)
     source = open_source(args.source, args.format, columns(args), wanted.get("kind"))
-    report(name, send(url, name, source, wanted, args.on_error))
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    report(name, send(url, key, name, source, wanted, args.on_error))
 
 
 def _kind(catalogue: Catalogue, name: str, wanted: dict[str, Any]) -> Kind:
@@ -189,8 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings() if args.indexes is None else Settings(indexes=args.indexes)
         run(args, settings)
-    except ValidationError as error:
-        print(f"settings: {error}", file=sys.stderr)
+    except (ValidationError, SettingsError) as error:
+        print(*refusals(error), sep="\n", file=sys.stderr)
         return 2
     except (SheafError, OSError) as error:
         print(error, file=sys.stderr)

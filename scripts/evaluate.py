@@ -23,13 +23,14 @@ from build_index import add_spec, asked, build, report
 from ir_measures import AP, RR, R, nDCG
 from progress import Progress
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, SheafError
 from app.search import Query, encode_queries, search
-from app.settings import Settings
+from app.settings import Settings, refusals
 from app.sources.beir import Beir, beir_qrels, beir_queries
 
 MEASURES: Final = (nDCG @ 10, R @ 100, RR @ 10, AP @ 100)
@@ -146,8 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         run(args, Settings() if args.indexes is None else Settings(indexes=args.indexes))
-    except ValidationError as error:
-        print(f"settings: {error}", file=sys.stderr)
+    except (ValidationError, SettingsError) as error:
+        print(*refusals(error), sep="\n", file=sys.stderr)
         return 2
     except (SheafError, OSError) as error:
         print(error, file=sys.stderr)

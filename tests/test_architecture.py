@@ -24,6 +24,7 @@ LAYERS = [
     {"app.collection", "app.sources"},
     {"app.encoders", "app.encodings", "app.vector_index", "app.scoring", "app.documents"},
     {"app.filters", "app.settings", "app.workers", "app.blas", "app.float16"},
+    {"app.keys"},
     {"app.types"},
     {"app.errors"},
     {"app"},

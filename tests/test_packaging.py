@@ -241,6 +241,14 @@ def test_compose_keeps_the_collections_and_serves_this_machine_alone() -> None:
     assert COMPOSE["build"]["context"] == "."
 
 
+def test_compose_does_without_keys_only_because_it_is_published_on_loopback() -> None:
+    assert COMPOSE["environment"]["SHEAF_ALLOW_ANONYMOUS"] == "${SHEAF_ALLOW_ANONYMOUS:-true}"
+    assert all(port.startswith("127.0.0.1:") for port in COMPOSE["ports"])
+    assert COMPOSE.get("network_mode") is None
+    # The image alone says nothing of the kind.
+    assert "SHEAF_ALLOW_ANONYMOUS" not in image_environment()
+
+
 def test_compose_limits_restarts_and_takes_away_what_is_not_needed() -> None:
     assert COMPOSE["restart"] == "unless-stopped"
     assert {"mem_limit", "cpus", "pids_limit"} <= set(COMPOSE)

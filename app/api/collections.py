@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
+from app.api.access import Caller, require
 from app.api.answers import collection_answer, encoded, reply, task_answer
 from app.api.bodies import json_body
 from app.api.openapi import gives, takes
@@ -33,8 +34,9 @@ _EXAMPLES = {
     responses=gives(CollectionAnswer, 201, "Created."),
     openapi_extra=takes(CreateCollection, **_EXAMPLES),
 )
-async def create_collection(service: Serving, body: Creation) -> Response:
+async def create_collection(service: Serving, caller: Caller, body: Creation) -> Response:
     """Create a collection. 409 where the name is taken."""
+    require(caller, body.name)
 
     def work() -> bytes:
         service.catalogue.create(
@@ -53,11 +55,11 @@ async def create_collection(service: Serving, body: Creation) -> Response:
 
 
 @router.get("/v1/collections", responses=gives(CollectionsAnswer))
-async def list_collections(service: Serving) -> Response:
-    """Every collection, by name, quarantined ones too."""
+async def list_collections(service: Serving, caller: Caller) -> Response:
+    """Every collection that the key reaches, by name, quarantined ones too."""
 
     def work() -> bytes:
-        found = [collection_answer(info) for info in service.catalogue.describe_all()]
+        found = [collection_answer(info) for info in service.catalogue.describe_all() if caller.reaches(info.name)]
         return encoded(CollectionsAnswer(collections=found))
 
     return reply(await run(service.lanes.read, work))

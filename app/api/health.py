@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from app import __version__
+from app.api.access import MaybeCaller
 from app.api.answers import encoded, reply
 from app.api.openapi import gives
 from app.api.schemas import (
@@ -32,12 +33,16 @@ async def live() -> Response:
 
 
 @router.get("/health/ready", responses=gives(ReadyAnswer))
-async def ready(service: Serving) -> Response:
-    """200 where searches are answered, else 503. Lists the collections that are quarantined, with the reasons."""
+async def ready(service: Serving, caller: MaybeCaller) -> Response:
+    """200 where searches are answered, else 503. Lists to a key the quarantined collections that it reaches."""
     if not service.catalogue.ready:
         raise Unavailable("the collections are being opened or closed")
+    if caller is None:
+        return reply(encoded(ReadyAnswer(status="ready")))
     quarantined = await run(service.lanes.read, service.catalogue.quarantined)
-    listed = [Quarantined(name=name, reason=reason) for name, reason in sorted(quarantined.items())]
+    listed = [
+        Quarantined(name=name, reason=reason) for name, reason in sorted(quarantined.items()) if caller.reaches(name)
+    ]
     return reply(encoded(ReadyAnswer(status="ready", quarantined=listed)))
 
 

@@ -11,11 +11,13 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.responses import FileResponse, Response
 
 from app.api import schemas
+from app.api.access import rule_of
 from app.api.bodies import JSON, NDJSON
 from app.api.problems import MEDIA_TYPE
 from app.documents import Strict
@@ -37,6 +39,19 @@ _PROBLEM: Final[dict[str, Any]] = {
     "description": "Problem details (RFC 9457); `code` tells which.",
     "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="ProblemAnswer")}}},
 }
+
+
+_SCHEMES: Final[dict[str, Any]] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key of the operator's, where the server has any."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same, in a header."},
+}
+
+
+def _security(route: APIRoute, method: str) -> list[dict[str, list[str]]]:
+    """A key with one of the route's scopes, in either header; or none, on a server that has no keys."""
+    scopes = rule_of(route, method).scopes
+    asked: list[dict[str, list[str]]] = [{scheme: [scope]} for scope in scopes for scheme in _SCHEMES]
+    return [*asked, {}]
 
 
 def takes(model: type[Strict], **examples: Any) -> dict[str, Any]:
@@ -75,10 +90,14 @@ def install(app: FastAPI) -> None:
                 if route.include_in_schema and "requestBody" in (getattr(route, "openapi_extra", None) or {}):
                     for method in route.methods:
                         made["paths"][route.path_format][method.lower()].update(route.openapi_extra)
+            for route in app.state.routes:
+                for method in (route.methods or ()) if route.include_in_schema and isinstance(route, APIRoute) else ():
+                    made["paths"][route.path_format][method.lower()]["security"] = _security(route, method)
             found = made["components"]["schemas"] | definitions["$defs"]
             # A filter is a class of ours inside, which is nobody's schema.
             named = _named({**made, "components": {}}, found)
             made["components"]["schemas"] = {name: found[name] for name in sorted(named)}
+            made["components"]["securitySchemes"] = _SCHEMES
             app.openapi_schema = made
         return app.openapi_schema
 
@@ -142,6 +161,8 @@ def _asset(name: str, media_type: str) -> None:
     async def asset() -> Response:
         path = resources.files("fastapi_swagger.resources") / name
         return FileResponse(str(path), media_type=media_type, headers={"Cache-Control": "max-age=86400"})
+
+    asset.serves_file = True  # type: ignore[attr-defined]  # for app.api.access
 
 
 for _file, _type in _ASSETS.items():

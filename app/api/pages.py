@@ -41,4 +41,5 @@ def _serve(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Respo
         response.headers.update(_HEADERS)
         return response
 
+    endpoint.serves_file = True  # type: ignore[attr-defined]  # for app.api.access
     return endpoint

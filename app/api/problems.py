@@ -50,7 +50,7 @@ def problem(error: SheafError, id: str, headers: Mapping[str, str] | None = None
     if isinstance(error, Invalid):
         content["errors"] = [{"pointer": p.pointer, "message": p.message} for p in error.problems]
     # json, with its ASCII output, writes any string there is, a lone surrogate too.
-    return Response(json.dumps(content), error.status, headers, MEDIA_TYPE)
+    return Response(json.dumps(content), error.status, {**error.headers, **(headers or {})}, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:

@@ -372,7 +372,8 @@ class ReadyAnswer(BaseModel):
     """The server answers searches; quarantined collections are those it does not."""
 
     status: Literal["ready"] = "ready"
-    quarantined: list[Quarantined]
+    quarantined: list[Quarantined] = []
+    """Left out where the server has keys and the request has none."""
 
 
 class ModelAnswer(BaseModel):

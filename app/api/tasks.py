@@ -7,20 +7,25 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
+from app.api.access import Caller
 from app.api.answers import encoded, reply, task_answer
 from app.api.openapi import gives
 from app.api.schemas import TaskAnswer, TasksAnswer
-from app.api.service import Serving, run
+from app.api.service import Service, Serving, run
+from app.collection.tasks import Task
+from app.errors import NotFound
+from app.keys import ApiKey
 
 router = APIRouter(tags=["tasks"])
 
 
 @router.get("/v1/tasks", responses=gives(TasksAnswer))
-async def list_tasks(service: Serving) -> Response:
-    """Every task, the newest first."""
+async def list_tasks(service: Serving, caller: Caller) -> Response:
+    """Every task of the collections that the key reaches, the newest first."""
 
     def work() -> bytes:
-        return encoded(TasksAnswer(tasks=[task_answer(task) for task in service.catalogue.list_tasks()]))
+        found = [task for task in service.catalogue.list_tasks() if caller.reaches(task.collection)]
+        return encoded(TasksAnswer(tasks=[task_answer(task) for task in found]))
 
     return reply(await run(service.lanes.read, work))
 
@@ -28,22 +33,32 @@ async def list_tasks(service: Serving) -> Response:
 @router.get("/v1/tasks/{id}", responses=gives(TaskAnswer))
 async def get_task(
     service: Serving,
+    caller: Caller,
     id: Annotated[str, Path()],
     errors_after: Annotated[int, Query(ge=-1, le=2**62, description="List errors of later lines only.")] = -1,
 ) -> Response:
     """One task: state, progress, errors by line."""
 
     def work() -> bytes:
-        return encoded(task_answer(service.catalogue.task(id, errors_after)))
+        return encoded(task_answer(_reached(service, caller, id, errors_after)))
 
     return reply(await run(service.lanes.read, work))
 
 
 @router.post("/v1/tasks/{id}/cancel", responses=gives(TaskAnswer))
-async def cancel_task(service: Serving, id: Annotated[str, Path()]) -> Response:
+async def cancel_task(service: Serving, caller: Caller, id: Annotated[str, Path()]) -> Response:
     """Ask a task to stop. What it has applied stays."""
 
     def work() -> bytes:
+        _reached(service, caller, id)
         return encoded(task_answer(service.catalogue.cancel_task(id)))
 
     return reply(await run(service.lanes.write, work))
+
+
+def _reached(service: Service, caller: ApiKey, id: str, errors_after: int = -1) -> Task:
+    """Raises NotFound, also for a task of a collection that the key does not reach."""
+    task = service.catalogue.task(id, errors_after)
+    if not caller.reaches(task.collection):
+        raise NotFound(f"there is no task {id!r}", code="task_not_found")
+    return task

@@ -55,6 +55,12 @@ class Running:
 
 
 @pytest.fixture(scope="session")
+def running() -> Callable[[Settings], Running]:
+    """Starts a server with settings of the test's own, which the test stops."""
+    return Running
+
+
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("indexes")
     models = {"words": DeterministicModel(type="deterministic", dim=16)}

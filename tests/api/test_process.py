@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from app.__main__ import main
+from app.keys import hash_of
 
 WRITE = {"documents": [{"id": "a", "text": "a cat"}]}
 
@@ -82,6 +83,76 @@ def test_a_refused_start_is_the_exit_status(start: Callable[..., Any]) -> None:
     assert status == 2
     assert log.startswith("SHEAF_PORT: ")
     assert "Traceback" not in log
+
+
+ENTRY = json.dumps([{"name": "a", "sha256": hash_of("a-key"), "scopes": ["read"]}])
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_without_a_key_it_listens_on_loopback_alone(start: Callable[..., Any], host: str) -> None:
+    status, log = start(SHEAF_HOST=host).end()
+    assert status == 2
+    assert log.startswith(f"SHEAF_HOST: {host} is not loopback, and no key is set")
+    assert "SHEAF_ALLOW_ANONYMOUS" in log
+
+
+def test_without_a_key_it_says_so_at_start(start: Callable[..., Any]) -> None:
+    server = start()
+    server.ready()
+    server.process.send_signal(signal.SIGTERM)
+    assert "no keys: anyone who reaches 127.0.0.1 may do everything" in server.end()[1]
+
+
+@pytest.mark.parametrize("settings", [{"SHEAF_KEYS": ENTRY}, {"SHEAF_ALLOW_ANONYMOUS": "true"}])
+def test_with_a_key_or_told_to_it_listens_elsewhere(start: Callable[..., Any], settings: dict[str, str]) -> None:
+    server = start(SHEAF_HOST="0.0.0.0", **settings)
+    url = server.ready().replace("0.0.0.0", "127.0.0.1")
+    status = 401 if "SHEAF_KEYS" in settings else 200
+    assert httpx.get(f"{url}/v1/collections", trust_env=False).status_code == status
+    headers = {"X-API-Key": "a-key"}
+    assert httpx.get(f"{url}/v1/collections", headers=headers, trust_env=False).status_code == 200
+    server.process.send_signal(signal.SIGTERM)
+    assert server.end()[0] == 0
+
+
+def test_keys_are_asked_for_wherever_there_are_any(start: Callable[..., Any]) -> None:
+    url = start(SHEAF_KEYS=ENTRY, SHEAF_ALLOW_ANONYMOUS="true").ready()
+    assert httpx.get(f"{url}/v1/collections", trust_env=False).status_code == 401
+
+
+def test_no_key_is_logged(start: Callable[..., Any]) -> None:
+    server = start(SHEAF_KEYS=ENTRY, SHEAF_LOG_LEVEL="debug")
+    url = server.ready()
+    for headers in ({"X-API-Key": "a-key"}, {"Authorization": "Bearer a-key"}, {"Authorization": "Bearer a-guess"}):
+        httpx.get(f"{url}/v1/collections", headers=headers, trust_env=False)
+        httpx.get(f"{url}/v1/tasks?key=a-key", headers=headers, trust_env=False)
+    httpx.get(f"{url}/a-key", trust_env=False)
+    server.process.send_signal(signal.SIGTERM)
+    log = server.end()[1]
+    assert log.count("/v1/collections 200") == 2
+    for secret in ("a-key", "a-guess", hash_of("a-key")):
+        assert secret not in log
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SHEAF_KEYS", "hidden"),
+        ("SHEAF_KEYS", '[{"name": "a", "sha256": "hidden", "scopes": ["read"]}]'),
+        ("SHEAF_KEYS", '["hidden"]'),
+        ("SHEAF_KEYS", json.dumps(json.loads(ENTRY) * 2)),
+        ("SHEAF_KEYS_FILE", "/dev/null/none"),
+        ("SHEAF_RATE", "-1"),
+    ],
+)
+def test_wrong_keys_are_refused_and_not_repeated(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert main() == 2
+    said = capsys.readouterr().err
+    assert name in said
+    assert "hidden" not in said
 
 
 def test_one_server_a_folder(start: Callable[..., Any]) -> None:

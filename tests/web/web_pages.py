@@ -38,12 +38,14 @@ PLANTS = [{"id": "oak", "text": "the oak drops acorns"}, {"id": "fir", "text": "
 class Server:
     """``python -m app`` over a folder, with the deterministic encoder as `words`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key: str | None = None, **environment: str) -> None:
+        """key: what the test's own client sends. environment: more settings."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SHEAF_")}
         settings = {
             "SHEAF_PORT": "0",
             "SHEAF_INDEXES": str(folder / "indexes"),
             "SHEAF_MODELS": '{"words": {"type": "deterministic", "dim": 64}}',
+            **environment,
         }
         self._log = folder / "log"
         with self._log.open("w") as log:
@@ -61,7 +63,8 @@ class Server:
             self.end()
             pytest.fail(f"the server did not start:\n{self._log.read_text()}")
         self.url = line.split()[-1]
-        self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=60)
+        headers = {} if key is None else {"X-API-Key": key}
+        self.client = httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=60)
 
     def create(self, name: str, documents: list[dict[str, Any]], **encoder: Any) -> None:
         answer = self.client.post("/v1/collections", json={"name": name, "encoder": {"model": "words", **encoder}})

@@ -30,10 +30,21 @@ export async function search(state, signal) {
   return { ...answer, round_trip_ms: performance.now() - started };
 }
 
+// The key of a server that asks for one. It lives as long as the tab, goes out as a header, and is in no URL.
+const KEY = "sheaf-key";
+export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+
+export function useKey(key) {
+  if (key) sessionStorage.setItem(KEY, key);
+  else sessionStorage.removeItem(KEY);
+}
+
 async function call(path, options = {}) {
   let response, text;
+  const key = sessionStorage.getItem(KEY);
+  if (key !== null) options = { ...options, headers: { ...options.headers, "X-API-Key": key } };
   try {
-    response = await fetch(path, options);
+    response = await fetch(path, { ...options, credentials: "omit", referrerPolicy: "no-referrer" });
     text = await response.text();
   } catch (error) {
     if (aborted(error)) throw error;

@@ -1,6 +1,6 @@
 // The page's state and keys. The URL holds the state, so that a search can be shared and gone back to.
 
-import { Problem, aborted, listCollections, search } from "./api.js";
+import { Problem, aborted, hasKey, listCollections, search, useKey } from "./api.js";
 import * as view from "./view.js";
 
 const PAUSE = 250; // ms without typing after which a search starts
@@ -88,7 +88,7 @@ async function run() {
   } catch (error) {
     if (aborted(error)) return;
     if (!(error instanceof Problem)) throw error;
-    if (running === mine) view.problem(error.details);
+    if (running === mine) failed(error.details);
   } finally {
     if (running === mine) view.busy(false);
   }
@@ -113,10 +113,36 @@ async function load() {
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     view.busy(false);
-    return view.problem(error.details);
+    return failed(error.details);
   }
+  view.askForKey(false, hasKey());
   restore();
 }
+
+// A server that asks for a key: what is wrong with the one that is kept is said, and another asked for.
+function failed(details) {
+  if (details.status !== 401) return view.problem(details);
+  const refused = hasKey();
+  useKey(null);
+  listed = [];
+  view.problem(details);
+  view.askForKey(true, false, refused ? "The server does not know this key." : "");
+}
+
+at("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const box = at("key");
+  const key = box.value.trim();
+  box.value = "";
+  // What no header can carry is no key.
+  if (!/^[\x21-\x7e]+$/.test(key)) return view.askForKey(true, false, "This is no key.");
+  useKey(key);
+  load();
+});
+at("forget").addEventListener("click", () => {
+  useKey(null);
+  load();
+});
 
 // Document counts, and collections made meanwhile, when one comes back to the page.
 async function refresh() {

@@ -1,5 +1,7 @@
 // What the page shows. Whatever comes from documents or from the server goes in as text, never as markup.
 
+import { hasKey } from "./api.js";
+
 const TITLE = 160; // characters of the title of a closed hit
 const SNIPPET = 320; // characters of text in a closed hit
 const FIELDS = 6; // metadata fields in a closed hit
@@ -133,9 +135,9 @@ function whole(hit, collection) {
   ].filter(Boolean);
 }
 
-// A link to the document over REST; a dot or two would be taken for a step in the path.
+// A link to the document over REST; a dot or two would be taken for a step in the path, and a link carries no key.
 function identity(id, collection) {
-  if (id === "." || id === "..") return make("code", {}, id);
+  if (id === "." || id === ".." || hasKey()) return make("code", {}, id);
   const path = `v1/collections/${encodeURIComponent(collection)}/documents/${encodeURIComponent(id)}`;
   return make("a", { href: path }, make("code", {}, id));
 }
@@ -164,6 +166,16 @@ export function problem(details) {
   );
 }
 
+// The form that asks for a key, and the button that forgets the one in use.
+export function askForKey(ask, inUse, fault = "") {
+  at("key-form").hidden = !ask;
+  at("forget").hidden = !inUse;
+  at("key-error").textContent = fault;
+  if (!ask) return;
+  clear();
+  at("key").focus();
+}
+
 export function filterFault(message) {
   at("filter-error").textContent = message;
   at("filter").setAttribute("aria-invalid", String(Boolean(message)));
@@ -183,7 +195,8 @@ function notice(title, ...content) {
 function command(path, body) {
   const url = new URL(path, document.baseURI);
   const json = JSON.stringify(body, null, 1).replace(/\n\s*/g, " ").replaceAll("'", "'\\''").replaceAll('"…"', "…");
-  return make("pre", { tabIndex: 0, ariaLabel: "Command" }, `curl ${url} \\\n  -H 'Content-Type: application/json' \\\n  -d '${json}'`);
+  const key = hasKey() ? ` -H "X-API-Key: $SHEAF_API_KEY"` : "";
+  return make("pre", { tabIndex: 0, ariaLabel: "Command" }, `curl ${url} \\\n  -H 'Content-Type: application/json'${key} \\\n  -d '${json}'`);
 }
 
 const EXAMPLE = { id: "1", title: "Sheaf", text: "Stalks of grain, bound into a bundle after the harvest.", metadata: { year: 2026 } };
