@@ -186,7 +186,8 @@ class Muvera:
         return self._encode(tokens, means=False)
 
     def to_json(self) -> dict[str, Any]:
-        return {"type": "muvera", "dim": self._dim, "centred": self._mean is not None, **asdict(self._parameters)}
+        centred = {} if self._mean is None else {"centred": True}  # not named by what was stored before there was one
+        return {"type": "muvera", "dim": self._dim, **centred, **asdict(self._parameters)}
 
     def to_bytes(self) -> bytes:
         """The mean as safetensors, if there is one."""
@@ -195,13 +196,15 @@ class Muvera:
     @classmethod
     def load(cls, description: Mapping[str, Any], content: bytes = b"") -> Muvera:
         """The equal of the encoding whose ``to_json`` and ``to_bytes`` these are. Raises Invalid, Damaged."""
-        names = {"type", "dim", "centred", *(field.name for field in fields(MuveraParameters))}
-        if set(description) != names or description["type"] != "muvera" or not isinstance(description["centred"], bool):
+        names = {"type", "dim", *(field.name for field in fields(MuveraParameters))}
+        centred = description.get("centred", False)
+        known = names | {"centred"} if centred is True else names
+        if set(description) != known or description["type"] != "muvera" or (bool(content) and not centred):
             raise Invalid(f"expected type 'muvera' and {sorted(names - {'type'})}, got {dict(description)}")
-        values = {name: description[name] for name in names - {"type", "dim", "centred"}}
+        values = {name: description[name] for name in names - {"type", "dim"}}
         dim = description["dim"]
         _check_integer("dim", dim, 1, MAX_DIM)
-        mean = read_arrays(content, {"mean": (dim,)})["mean"] if description["centred"] else None
+        mean = read_arrays(content, {"mean": (dim,)})["mean"] if centred else None
         return cls(dim, MuveraParameters(**values), mean)
 
     def _encode(self, tokens: TokenVectors, *, means: bool) -> F32:
