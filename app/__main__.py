@@ -1,11 +1,13 @@
 """``python -m app``: the server alone, set by the environment (see ``app.settings``).
 
-Says one line on standard output when it is ready, with its URL; logs go to standard error. SIGTERM and SIGINT let
+Says one line on standard output when it is ready, with its URL; before, while it opens the collections, it answers
+503. Logs go to standard error. SIGTERM and SIGINT let
 running requests end, for at most 30 seconds, and exit with 0. Wrong settings exit with 2, a failed start with 3.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import os
@@ -19,9 +21,11 @@ from typing import Final
 import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
+from starlette.datastructures import State
 
 from app.api.connections import PatientProtocol
 from app.errors import Invalid
+from app.logs import log_to_stderr
 from app.main import create_app, keyring
 from app.settings import Settings, refusals
 
@@ -39,7 +43,7 @@ def main() -> int:
     except (ValidationError, SettingsError) as error:
         sys.stderr.write("".join(f"{line}\n" for line in refusals(error)))
         return 2
-    _log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
     try:
         keys = len(keyring(settings))
     except Invalid as error:
@@ -60,8 +64,9 @@ def main() -> int:
         )
         return 2
     log.info("%s", f"keys: {keys}" if keys else f"no keys: anyone who reaches {address} may do everything")
+    app = create_app(settings.model_copy(update={"port": port}))
     config = uvicorn.Config(
-        create_app(settings.model_copy(update={"port": port})),
+        app,
         http=PatientProtocol,
         ws="none",
         lifespan="on",
@@ -71,13 +76,13 @@ def main() -> int:
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
     )
-    server = _Server(config)
+    server = _Server(config, app.state)
     with listener:
         try:
             server.run(sockets=[listener])
         except SystemExit as stopped:
             return stopped.code if isinstance(stopped.code, int) else 3
-    return 0
+    return 3 if server.failed else 0
 
 
 def _bind(settings: Settings) -> socket.socket:
@@ -94,12 +99,28 @@ def _bind(settings: Settings) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which says its address and ends with 0 after a signal."""
+    """uvicorn's server, which says its address once it is ready, and ends with 0 after a signal."""
+
+    def __init__(self, config: uvicorn.Config, state: State) -> None:
+        super().__init__(config)
+        self._state = state
+        self.failed = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         assert sockets is not None
-        host, port = sockets[0].getsockname()[:2]
+        self._said = asyncio.ensure_future(self._say_when_ready(sockets[0]))
+
+    async def _say_when_ready(self, listener: socket.socket) -> None:
+        try:
+            await asyncio.shield(self._state.opening)
+        except Exception:
+            log.critical("cannot open the collections", exc_info=True)
+            self.failed = self.should_exit = True
+            return
+        if self.should_exit:
+            return
+        host, port = listener.getsockname()[:2]
         sys.stdout.write(f"Sheaf is ready at http://{f'[{host}]' if ':' in host else host}:{port}\n")
         sys.stdout.flush()
 
@@ -117,22 +138,6 @@ class _Server(uvicorn.Server):
 def _give_up() -> None:
     log.critical("did not stop within %g s; ending now, nothing that was acknowledged is lost", STOP_S)
     os._exit(1)
-
-
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    # It tells at length which of its builds it did not find.
-    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
-    # Tracebacks are logged once, with the request's id, by app.api.problems and app.main.
-    logging.getLogger("uvicorn.error").addFilter(
-        lambda record: not str(record.msg).startswith(("Exception in ASGI", "Traceback"))
-    )
-    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
-    # They tell at length what goes over the wire.
-    for name in ("httpx", "httpcore", "asyncio"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -191,6 +191,7 @@ class EncoderUnavailable(EncoderError):
     """The encoder does not answer now."""
 
     code = "encoder_unavailable"
+    headers: Mapping[str, str] = {"Retry-After": "5"}
 
 
 class Unavailable(SheafError):
@@ -198,13 +199,13 @@ class Unavailable(SheafError):
 
     status = 503
     code = "unavailable"
+    headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class Overloaded(Unavailable):
     """More waits already than the operator allows."""
 
     code = "overloaded"
-    headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class TooSlow(SheafError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,14 +12,16 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import collections, documents, health, imports, openapi, problems, searches, tasks
+from app.api import collections, documents, health, imports, metrics, openapi, problems, searches, tasks
 from app.api.access import Access
 from app.api.frame import Frame
 from app.api.hosts import host_gate
 from app.api.pages import page_router
 from app.api.rates import Rates
 from app.api.routing import include
+from app.api.served import Observer
 from app.api.service import Lanes, Service, State
+from app.api.traces import tracing
 from app.collection.catalogue import Catalogue
 from app.encoders.registry import Encoders
 from app.errors import SheafError
@@ -44,10 +47,22 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
     )
+    app.state.metrics = metrics.Metrics()
+    observers: list[Observer] = [app.state.metrics.observe]
+    app.state.ending = []
+    if settings.otlp_endpoint is not None:
+        try:
+            observe, end = tracing(settings.otlp_endpoint)
+        except SheafError as error:
+            log.critical("cannot start: %s", error.message)
+            raise
+        observers.append(observe)
+        app.state.ending.append(end)
     include(
         app,
         [
             health.router,
+            metrics.router,
             collections.router,
             documents.router,
             imports.router,
@@ -61,7 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
     openapi.install(app)
     # From the inside out: the frame is the outermost.
     app.add_middleware(Access, service=app, keyring=keyring(settings), rates=Rates(settings.rate))
-    app.add_middleware(Frame, gate=host_gate(settings))
+    app.add_middleware(Frame, gate=host_gate(settings), observers=observers)
     return app
 
 
@@ -73,21 +88,30 @@ def keyring(settings: Settings) -> Keyring:
 @asynccontextmanager
 async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
     try:
-        encoders = Encoders(settings.models, settings.converted, settings.threads)
+        encoders = Encoders(settings.models, settings.converted, settings.threads, app.state.metrics.encoded)
         catalogue = Catalogue(settings.indexes, encoders, settings, HANDLERS)
-        await anyio.to_thread.run_sync(catalogue.serve, _url(settings))
+        await anyio.to_thread.run_sync(catalogue.claim, _url(settings))
     except SheafError as error:
         log.critical("cannot start: %s", error.message)
         raise
     except BaseException:
         log.critical("cannot start", exc_info=True)
         raise
+    # Requests are taken while the collections are opened, and told to come again: so whoever watches over the server
+    # can tell one that recovers from one that hangs.
+    app.state.opening = asyncio.ensure_future(anyio.to_thread.run_sync(catalogue.open_all))
     try:
         models = {name: encoders.kinds(name) for name in encoders.names()}
-        yield {"service": Service(settings, catalogue, models, Lanes(settings))}
+        service = Service(settings, catalogue, models, Lanes(settings))
+        app.state.metrics.watch(service)
+        yield {"service": service}
     finally:
+        app.state.metrics.watch(None)
         await anyio.to_thread.run_sync(catalogue.close)
+        await asyncio.wait([app.state.opening])
         encoders.close()
+        for end in app.state.ending:
+            await anyio.to_thread.run_sync(end)
 
 
 def _url(settings: Settings) -> str:

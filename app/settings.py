@@ -105,6 +105,11 @@ class Settings(BaseSettings):
     """Bytes of vectors in the tail of a collection at which it is sealed; the tail is held in memory."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the server logs; at `info`, one line a request without any of its content."""
+    log_format: Literal["text", "json"] = "text"
+    """How: lines to read, or one JSON object a line."""
+    otlp_endpoint: str | None = None
+    """The URL that traces are sent to by OTLP over HTTP, such as http://localhost:4318/v1/traces; none is kept without
+    it. Needs the extra `otel`."""
 
     @property
     def converted(self) -> Path:

@@ -23,7 +23,7 @@ LAYERS = [
     {"app.candidates", "app.ranking"},
     {"app.collection", "app.sources"},
     {"app.encoders", "app.encodings", "app.vector_index", "app.scoring", "app.documents"},
-    {"app.filters", "app.settings", "app.workers", "app.blas", "app.float16"},
+    {"app.filters", "app.settings", "app.workers", "app.blas", "app.float16", "app.logs"},
     {"app.keys"},
     {"app.types"},
     {"app.errors"},
@@ -131,7 +131,9 @@ def test_every_setting_is_documented():
         assert re.search(rf"^    {name}: .*\n    \"\"\"", source, re.MULTILINE), f"{name} has no docstring"
 
 
-@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "indexes/README.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "indexes/README.md", "docs/operations.md"]
+)
 def test_every_path_that_a_page_names_is_there(page: str):
     text = (ROOT / page).read_text()
     links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]

@@ -63,14 +63,16 @@ def make(*arguments: str) -> list[str]:
 # pyproject.toml
 
 
-@pytest.mark.parametrize("group", ["run", "dev"])
+@pytest.mark.parametrize("group", ["run", "otel", "dev"])
 def test_every_dependency_is_pinned(group: str) -> None:
-    asked = PROJECT["dependencies"] if group == "run" else PROJECT["optional-dependencies"]["dev"]
+    asked = PROJECT["dependencies"] if group == "run" else PROJECT["optional-dependencies"][group]
     assert [one for one in asked if not re.fullmatch(r"[a-z0-9-]+==[0-9.]+(; .+)?", one)] == []
 
 
 def test_what_is_imported_is_declared() -> None:
-    declared = {re.split(r"[=;]", one)[0] for one in PROJECT["dependencies"]}
+    # Of the extras, what is imported where it is asked for.
+    asked = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["otel"]]
+    declared = {re.split(r"[=;]", one)[0] for one in asked}
     ours = {"app"} | {path.stem for path in (ROOT / "scripts").glob("*.py")}
     packages = packages_distributions()
     missing = {}

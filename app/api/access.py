@@ -51,6 +51,8 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
     ("GET", "/health/ready"): OPEN,
     ("GET", "/openapi.json"): OPEN,
     ("GET", "/docs"): OPEN,
+    # It names every collection.
+    ("GET", "/metrics"): Rule(("read", "admin"), "refused"),
     ("GET", "/v1/info"): Rule(("read", "write"), "handler"),
     ("GET", "/v1/collections"): Rule(("read",), "handler"),
     ("POST", "/v1/collections"): Rule(("admin",), "handler"),

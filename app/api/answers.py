@@ -19,7 +19,7 @@ from app.api.schemas import (
     SearchAnswer,
     TaskAnswer,
 )
-from app.collection.catalogue import CollectionInfo
+from app.collection.info import CollectionInfo
 from app.collection.tasks import Task
 from app.search import SearchResult
 from app.types import Document, Hit, Kind

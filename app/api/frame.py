@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its undecoded path, and one line in the log.
+"""What surrounds every request: its id, its undecoded path, and one line in the log; whoever observes is told of it.
 
 The path is routed as it was sent, percent signs and all, so that an encoded slash in a document's id never looks like
 a slash of the route; each parameter is decoded once, where it is read. The log line names the route's template,
@@ -11,12 +11,14 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.served import Observer, Served
 
 _SANE: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 log = logging.getLogger(__name__)
@@ -34,32 +36,79 @@ def request_id(scope: Scope) -> str:
 class Frame:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+    def __init__(self, app: ASGIApp, gate: Gate, observers: Sequence[Observer] = ()) -> None:
         self.app = app
         self.gate = gate
+        self.observers = (_log, *observers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
-        given = Headers(scope=scope).get("x-request-id", "")
-        id = given if _SANE.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = id
+        began, started, status, taken, given = time.time_ns(), time.perf_counter(), 500, 0, 0
+        headers = Headers(scope=scope)
+        asked = headers.get("x-request-id", "")
+        id = asked if _SANE.fullmatch(asked) else uuid.uuid4().hex
+        state = scope.setdefault("state", {})
+        state["request_id"] = id
         raw = scope.get("raw_path") or quote(scope["path"]).encode()
         scope["path"] = raw.decode("latin-1")
 
+        async def take() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            return message
+
         async def respond(message: Message) -> None:
-            nonlocal status
+            nonlocal status, given
             if message["type"] == "http.response.start":
                 status = message["status"]
                 extra = [(b"x-request-id", id.encode()), (b"x-content-type-options", b"nosniff")]
                 message = {**message, "headers": [*message.get("headers", []), *extra]}
+            given += len(message.get("body", b""))
             await send(message)
 
         try:
-            await (self.gate(scope) or self.app)(scope, receive, respond)
+            await (self.gate(scope) or self.app)(scope, take, respond)
         finally:
-            route = getattr(scope.get("route"), "path_format", "-")
-            took = (time.perf_counter() - started) * 1_000
-            log.info("%s %s %s %d %.1f ms", id, scope["method"], route, status, took)
+            served = Served(
+                id,
+                scope["method"],
+                getattr(scope.get("route"), "path_format", "-"),
+                status,
+                began,
+                (time.perf_counter() - started) * 1_000,
+                taken,
+                given,
+                state.get("stages", {}),
+                headers.get("traceparent", ""),
+            )
+            for observer in self.observers:
+                observer(served)
+
+
+def _log(served: Served) -> None:
+    stages = "".join(f" {name.removesuffix('_ms')} {ms:.1f}" for name, ms in served.stages.items())
+    fields = {
+        "request_id": served.id,
+        "method": served.method,
+        "route": served.route,
+        "status": served.status,
+        "took_ms": round(served.took_ms, 3),
+        "bytes_in": served.bytes_in,
+        "bytes_out": served.bytes_out,
+        **({"stages": {name: round(ms, 3) for name, ms in served.stages.items()}} if served.stages else {}),
+    }
+    log.info(
+        "%s %s %s %d %.1f ms%s, %d bytes in, %d out",
+        served.id,
+        served.method,
+        served.route,
+        served.status,
+        served.took_ms,
+        f" ({stages.strip()})" if stages else "",
+        served.bytes_in,
+        served.bytes_out,
+        extra={"fields": fields},
+    )

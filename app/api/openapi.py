@@ -77,6 +77,12 @@ def gives(model: type[BaseModel], status: int = 200, description: str = "Done.")
     return {status: {"model": model, "description": description}, "default": _PROBLEM}
 
 
+def gives_text(description: str) -> dict[int | str, dict[str, Any]]:
+    """The same of a route that answers plain text."""
+    content = {"text/plain": {"schema": {"type": "string"}}}
+    return {200: {"content": content, "description": description}, "default": _PROBLEM}
+
+
 def install(app: FastAPI) -> None:
     """Completes the schema that ``app`` publishes at /openapi.json."""
 

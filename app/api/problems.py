@@ -23,7 +23,7 @@ from starlette.responses import Response
 from app.api.frame import request_id
 from app.api.routing import allowed_methods
 from app.documents import pointer
-from app.errors import Invalid, NotFound, Problem, RequestError, SheafError
+from app.errors import Invalid, NotFound, Problem, RequestError, SheafError, StoreError
 
 MEDIA_TYPE: Final = "application/problem+json"
 log = logging.getLogger(__name__)
@@ -65,7 +65,9 @@ def install(app: FastAPI) -> None:
 async def _on_sheaf_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, SheafError)
     if not isinstance(error, RequestError):
-        log.error("%s %s: %s", request_id(request.scope), error.code, error.message)
+        # What a remote encoder answered may repeat what it was sent.
+        said = error.message if isinstance(error, StoreError) or log.isEnabledFor(logging.DEBUG) else "see its answer"
+        log.error("%s %s: %s", request_id(request.scope), error.code, said)
     # The rest of a body that was given up is not waited for.
     headers = {"Connection": "close"} if error.status == HTTPStatus.REQUEST_TIMEOUT else None
     return problem(error, request_id(request.scope), headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, TypeAlias
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from app import search as engine
@@ -22,6 +22,7 @@ from app.api.schemas import (
     SearchBatch,
     SearchRequest,
 )
+from app.api.served import note_stages
 from app.api.service import Serving, run
 from app.collection.collection import Collection
 from app.collection.passages import check_vectors
@@ -78,11 +79,12 @@ def _fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
     responses=gives(SearchAnswer),
     openapi_extra=takes(SearchRequest, text=_TEXT, filtered=_FILTERED, exact=_EXACT),
 )
-async def search(service: Serving, name: Name, body: Search) -> Response:
+async def search(request: Request, service: Serving, name: Name, body: Search) -> Response:
     """The best documents for a query."""
 
     def work(collection: Collection) -> bytes:
         result = engine.search(collection, to_query(body, collection.spec))
+        note_stages(request, [result.stages])
         return encoded(search_answer(result, collection.spec.kind))
 
     return reply(await run(service.lanes.search, service.on, name, work))
@@ -93,7 +95,7 @@ async def search(service: Serving, name: Name, body: Search) -> Response:
     responses=gives(BatchAnswer),
     openapi_extra=takes(SearchBatch, two={"searches": [_TEXT, _EXACT]}),
 )
-async def search_batch(service: Serving, name: Name, body: Batch) -> Response:
+async def search_batch(request: Request, service: Serving, name: Name, body: Batch) -> Response:
     """Several searches at once, encoded together."""
     if len(body.searches) > service.settings.max_batch:
         raise Invalid.at("/searches", f"a batch has at most {service.settings.max_batch:,} searches")
@@ -102,6 +104,7 @@ async def search_batch(service: Serving, name: Name, body: Batch) -> Response:
         spec = collection.spec
         queries = [to_query(one, spec, f"/searches/{i}") for i, one in enumerate(body.searches)]
         results = engine.search_batch(collection, queries)
+        note_stages(request, [result.stages for result in results])
         return encoded(BatchAnswer(results=[search_answer(result, spec.kind) for result in results]))
 
     return reply(await run(service.lanes.search, service.on, name, work))
@@ -124,6 +127,8 @@ async def recall(service: Serving, name: Name, body: Measure) -> Response:
                 engine.Query(text=one.query, vectors=_fitting(one, collection.spec, f"/queries/{i}"))
                 for i, one in enumerate(body.queries)
             ]
-        return encoded(RecallAnswer(**asdict(measure_recall(collection, asked, body.k, body.candidates))))
+        measured = measure_recall(collection, asked, body.k, body.candidates)
+        service.recalls[name] = measured.k, measured.recall
+        return encoded(RecallAnswer(**asdict(measured)))
 
     return reply(await run(service.lanes.measure, service.on, name, work))

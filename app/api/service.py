@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, TypeAlias, TypedDict, TypeVar
 
@@ -40,12 +40,14 @@ class Lanes:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """models: the encoders that collections may name, with the kinds of each."""
+    """models: the encoders that collections may name, with the kinds of each. recalls: (k, recall) of each collection
+    as it was last measured."""
 
     settings: Settings
     catalogue: Catalogue
     models: Mapping[str, tuple[Kind, ...]]
     lanes: Lanes
+    recalls: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def on(self, name: str, work: Callable[[Collection], T]) -> T:
         """``work`` on a collection. Damage that it meets takes the collection out of service.
@@ -75,6 +77,9 @@ async def _service(request: Request) -> Service:
     service: Service | None = getattr(request.state, "service", None)
     if service is None:
         raise Unavailable("the server is starting or stopping")
+    if not service.catalogue.ready:
+        done, all = service.catalogue.progress
+        raise Unavailable(f"the collections are being opened or closed; {done} of {all} are open")
     return service
 
 

@@ -11,13 +11,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final
 from uuid import uuid4
 
 from app.collection import database
 from app.collection.collection import Collection, Resources
 from app.collection.files import room, sync_folder
 from app.collection.first_stage import FirstStage
+from app.collection.info import CollectionInfo, quarantined_info
 from app.collection.layout import DATABASE, SEGMENTS, TAIL, WRITER_LOCK
 from app.collection.lock import FileLock
 from app.collection.maintenance import Maintenance
@@ -25,7 +26,7 @@ from app.collection.snapshot import Generation
 from app.collection.spec import NAME, CollectionSpec, check_name, fingerprint_to_json
 from app.collection.tasks import ENDED, Handler, Task, Tasks
 from app.encoders.registry import Encoders
-from app.errors import Conflict, Damaged, FormatTooNew, Invalid, NotFound, SheafError, StoreError
+from app.errors import Conflict, Damaged, FormatTooNew, Invalid, NotFound, SheafError, StoreError, Unavailable
 from app.settings import Settings
 from app.types import Kind, Precision, Similarity
 from app.workers import Workers
@@ -33,28 +34,6 @@ from app.workers import Workers
 log = logging.getLogger(__name__)
 
 SERVER_LOCK: Final = ".server.lock"
-
-
-@dataclass(frozen=True, slots=True)
-class CollectionInfo:
-    """A collection as it stands. documents: what a search finds now; tail: of these, not yet in a generation. bytes: on
-    disk. read_only: why it takes no writes from here. error: what is wrong with it."""
-
-    name: str
-    model: str | None
-    kind: Kind
-    dim: int
-    similarity: Similarity
-    precision: Precision
-    keep_vectors: bool
-    documents: int
-    passages: int
-    bytes: int
-    generation: int
-    tail: int
-    read_only: str | None
-    state: Literal["ready", "quarantined"]
-    error: str | None
 
 
 @dataclass(slots=True)
@@ -91,7 +70,10 @@ class Catalogue:
         self._lock = threading.RLock()
         self._open: dict[str, _Open] = {}
         self._quarantined: dict[str, StoreError] = {}
+        self._closed = False
         self.ready = False
+        self.progress = 0, 0
+        """Collections that are open, of those that ``open_all`` opens."""
         with room():
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -104,16 +86,24 @@ class Catalogue:
         self.close()
 
     def serve(self, url: str) -> None:
-        """Takes the folder for one server, removes what a stopped one left, and opens every collection.
+        """``claim``, then ``open_all``."""
+        self.claim(url)
+        self.open_all()
 
-        A damaged collection is quarantined. Raises Conflict where another server has the folder.
-        """
+    def claim(self, url: str) -> None:
+        """Takes the folder for one server. Raises Conflict where another server has it."""
         if not self._server.acquire(url):
             raise Conflict(
                 f"the folder {self.folder} is served by another server, at {self._server.note()}: stop it, or set "
                 "SHEAF_INDEXES to another folder",
                 code="folder_busy",
             )
+
+    def open_all(self) -> None:
+        """Removes what a stopped server left, and opens every collection; a damaged one is quarantined.
+
+        From then on the catalogue is ``ready``. Ends early where it is closed meanwhile.
+        """
         for path in [*self.folder.glob(".creating-*"), *self.folder.glob(".deleted-*")]:
             # Held by a process that is just making the collection (which may rename it now), or free for good.
             lock = FileLock(path / WRITER_LOCK)
@@ -121,18 +111,23 @@ class Catalogue:
                 if lock.acquire():
                     shutil.rmtree(path)
             lock.release()
-        for name in self._names():
-            try:
-                self.get(name)
-            except StoreError as error:
-                log.error("collection %s: %s", name, error)
-                self._resume_rebuild(name)
-        self.ready = True
+        names = self._names()
+        with suppress(Unavailable):
+            for number, name in enumerate(names):
+                self.progress = number, len(names)
+                try:
+                    self.get(name)
+                except StoreError as error:
+                    log.error("collection %s: %s", name, error)
+                    self._resume_rebuild(name)
+            self.progress = len(names), len(names)
+            with self._lock:
+                self.ready = not self._closed
 
     def close(self) -> None:
         """Interrupts tasks and background work, which go on at the next start, and frees every lock."""
         with self._lock:
-            self.ready = False
+            self.ready, self._closed = False, True
             for opened in self._open.values():
                 opened.close()
             self._open.clear()
@@ -189,7 +184,7 @@ class Catalogue:
         try:
             opened = self._find(name)
         except StoreError as error:
-            return _quarantined_info(name, error)
+            return quarantined_info(name, error)
         collection, spec = opened.collection, opened.collection.spec
         now = collection.published
         failure = opened.maintenance.error if opened.maintenance is not None else None
@@ -208,6 +203,7 @@ class Catalogue:
             now.live,
             collection.nbytes,
             now.generation.number,
+            len(now.segments),
             int(now.tail.alive.sum()),
             None if collection.is_writer else f"another process writes it{self._busy()}",
             "quarantined" if collection.salvaged else "ready",
@@ -216,7 +212,12 @@ class Catalogue:
 
     def describe_all(self) -> list[CollectionInfo]:
         """By name, the quarantined ones too."""
-        return [self.describe(name) for name in self._names()]
+        found = []
+        for name in self._names():
+            # One that has been deleted since it was listed is not there.
+            with suppress(NotFound):
+                found.append(self.describe(name))
+        return found
 
     def delete(self, name: str) -> None:
         """Raises NotFound, Conflict. A quarantined collection can be deleted too."""
@@ -306,6 +307,8 @@ class Catalogue:
             return self._start(name)
 
     def _start(self, name: str, *, salvage: bool = False) -> _Open:
+        if self._closed:
+            raise Unavailable("the collections are being closed")
         with ExitStack() as undo:
             try:
                 collection = Collection(self.folder / name, self._resources, self._busy, salvage=salvage)
@@ -390,10 +393,3 @@ def _taken(name: str) -> Conflict:
 
 def _unknown(name: str) -> NotFound:
     return NotFound(f"there is no collection {name!r}", code="collection_not_found")
-
-
-def _quarantined_info(name: str, error: StoreError) -> CollectionInfo:
-    return CollectionInfo(
-        name, None, "multi_vector", 0, "cosine", "float16", True, 0, 0, 0, 0, 0, error.message, "quarantined",
-        error.message,
-    )  # fmt: skip

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeAlias
 
+from app.encoders.counted import Count, CountedEncoder
 from app.encoders.protocol import Encoder
 from app.errors import Invalid
 from app.settings import DeterministicModel, LocalModel, ModelSettings, RemoteModel
@@ -40,8 +41,15 @@ class Encoders:
     (1, 4)
     """
 
-    def __init__(self, models: Mapping[str, ModelSettings], cache: Path | None = None, threads: int = 0) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, ModelSettings],
+        cache: Path | None = None,
+        threads: int = 0,
+        count: Count | None = None,
+    ) -> None:
         """cache: the folder of converted models; without one torch runs them. threads: that encode; 0 is one a core.
+        count: told of every call of an encoder.
 
         Raises Invalid where a configured model takes the name `builtin`.
         """
@@ -50,6 +58,7 @@ class Encoders:
         self._models = dict(models)
         self._cache = cache
         self._threads = threads
+        self._count = count
         # One lock a model: a slow load keeps no other model waiting.
         self._locks = {name: threading.Lock() for name in self.names()}
         self._makers: dict[str, _Maker] = {}
@@ -87,7 +96,8 @@ class Encoders:
             if name not in self._makers:
                 self._makers[name] = self._maker(name)
             if (name, kind) not in self._open:
-                self._open[name, kind] = self._makers[name](kind)
+                made = self._makers[name](kind)
+                self._open[name, kind] = made if self._count is None else CountedEncoder(name, made, self._count)
             return self._open[name, kind]
 
     def close(self) -> None:

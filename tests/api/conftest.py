@@ -30,8 +30,9 @@ class Running:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.app = create_app(settings)
         config = uvicorn.Config(
-            create_app(settings),
+            self.app,
             port=0,
             http=PatientProtocol,
             ws="none",
@@ -49,6 +50,12 @@ class Running:
         self.port: int = self._server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
+    def opened(self) -> Running:
+        """Waits until the collections are."""
+        while not self.app.state.opening.done():
+            time.sleep(0.01)
+        return self
+
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join()
@@ -65,7 +72,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("indexes")
     models = {"words": DeterministicModel(type="deterministic", dim=16)}
     settings = Settings(indexes=folder, models=models, hosts=["search.example"], **LIMITS)
-    running = Running(settings)
+    running = Running(settings).opened()
     yield running
     running.stop()
 
@@ -74,6 +81,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def client(server: Running) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
         yield client
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Starts a server in this process, with settings of its own."""
+    with ExitStack() as stack:
+
+        def begin(*, wait: bool = True, **settings: Any) -> Running:
+            models = {"words": DeterministicModel(type="deterministic", dim=16)}
+            running = Running(Settings(**{"indexes": tmp_path / "indexes", "models": models, **settings}))
+            stack.callback(running.stop)
+            return running.opened() if wait else running
+
+        yield begin
 
 
 _NUMBERS = count(1)

@@ -43,7 +43,6 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
         ("POST", "/v1/tasks/absent/cancel", "task_not_found"),
         ("GET", "/%2e%2e/%2e%2e/etc/passwd", "not_found"),
         ("GET", "/static/../../settings.py", "not_found"),
-        ("GET", "/metrics", "not_found"),
         ("POST", "/v1/embeddings", "not_found"),
     ],
 )
