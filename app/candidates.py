@@ -27,9 +27,11 @@ def find_candidates(
     allowed: a mask for each view. queries: one vector for each source. Where no more than ``width`` rows are allowed
     they all are candidates, so a selective filter never gives a short page.
     """
-    if sum(int(mask.sum()) for mask in allowed) <= width:
+    if sum(np.count_nonzero(mask) for mask in allowed) <= width:
         return [np.flatnonzero(mask).astype(np.int64) for mask in allowed]
-    ranked = [_ranking(views, allowed, source, queries[source], width) for source in stage.sources]
+    ranked = [
+        _ranking(views, allowed, source, queries[source], width, stage.widening * width) for source in stage.sources
+    ]
     # Source by source in turn: the first of each, the second of each, ...
     taken = np.stack(ranked, axis=1).ravel()
     _, first = np.unique(taken, return_index=True)
@@ -38,10 +40,10 @@ def find_candidates(
     return [np.sort(rows[owners == i]) for i in range(len(views))]
 
 
-def _ranking(views: Sequence[View], allowed: Sequence[Mask], source: Source, query: F32, width: int) -> I64:
+def _ranking(views: Sequence[View], allowed: Sequence[Mask], source: Source, query: F32, width: int, wide: int) -> I64:
     """(width,): view * OWNER + row of the best rows over all views, best first."""
     found = [
-        (i, view.part.nearest(source, query, width, mask))
+        (i, view.part.nearest(source, query, width, mask, wide))
         for i, (view, mask) in enumerate(zip(views, allowed, strict=True))
         if mask.any()
     ]

@@ -172,7 +172,7 @@ def small_ivf(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_filter_never_gives_a_short_page(make_collection: MakeCollection, kind: str) -> None:
     random = np.random.default_rng(9)
     collection = make_collection(kind=kind, dim=8)
-    assert choose(700, 8) == "ivf_f16"
+    assert choose(700, 8) != "flat"
     documents: dict[str, Document] = {}
     for start in (0, 700, 1400):
         batch = []

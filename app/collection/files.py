@@ -183,6 +183,21 @@ def read_verified(path: Path, record: FileRecord) -> bytes:
     return content
 
 
+def map_verified(path: Path, record: FileRecord) -> NDArray[np.uint8]:
+    """The whole content mapped read-only, checked; for what is read once and copied. Raises Damaged."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise damaged(path, "the file is missing") from None
+    if size != record.size:
+        raise damaged(path, f"expected {record.size:,} bytes, found {size:,}")
+    content: NDArray[np.uint8] = np.memmap(path, np.uint8, mode="r")
+    for number, expected in enumerate(record.checksums):
+        if zlib.crc32(memoryview(content.data)[number * BLOCK : (number + 1) * BLOCK]) != expected:
+            raise damaged(path, f"the checksum of block {number} differs")
+    return content
+
+
 def load_array(path: Path, record: FileRecord) -> NDArray[Any]:
     """A whole ``.npy`` file in memory, checked. Raises Damaged."""
     return _parse_npy(path, np.frombuffer(read_verified(path, record), np.uint8))
@@ -205,6 +220,7 @@ class MappedArray:
             raise damaged(path, f"expected {record.size:,} bytes, found {size:,}")
         self._bytes: NDArray[np.uint8] = np.memmap(path, np.uint8, mode="r")
         self._checked = np.zeros(len(record.checksums), bool)
+        self._whole = False
         self._check(0, 1)
         self._array = _parse_npy(path, self._bytes)
         self._header = record.size - self._array.nbytes
@@ -225,13 +241,21 @@ class MappedArray:
         """Every row, a view of checked bytes. Raises Damaged."""
         return self.rows(0, len(self._array))
 
+    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """The named rows, a copy of checked bytes. Raises Damaged."""
+        return np.take(self.ranges(rows, rows + 1), rows, axis=0)
+
     def ranges(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[Any]:
         """The whole array, of which only the rows in the given ranges are checked. Raises Damaged."""
-        if not self._checked.all():
+        if not self._whole:
             first = (self._header + starts * self._row_bytes) // BLOCK
             last = -(-(self._header + stops * self._row_bytes) // BLOCK)
-            for start, stop in zip(first.tolist(), last.tolist(), strict=True):
-                self._check(start, stop)
+            # How many ranges begin, less how many end, before each block: those touched are above zero.
+            edges = np.bincount(first, minlength=len(self._checked) + 1)
+            edges -= np.bincount(last, minlength=len(edges))
+            for number in np.flatnonzero((np.cumsum(edges)[:-1] > 0) & ~self._checked).tolist():
+                self._check(number, number + 1)
+            self._whole = bool(self._checked.all())
         return self._array
 
     def _check(self, first: int, last: int) -> None:

@@ -15,6 +15,9 @@ Source: TypeAlias = Literal["fde", "pooled"]
 WIDTH: Final = 400
 """Candidates of a search that names no width; see ARCHITECTURE.md for the measurement behind it."""
 
+WIDENING: Final = 4
+"""Rows that codes find for each candidate, in a segment that is searched by codes; see ARCHITECTURE.md."""
+
 PARAMETERS: Final = MuveraParameters(
     repetitions=20, hyperplanes=3, projection=32, fill=False, final_projection=2_048, seed=0
 )
@@ -24,12 +27,15 @@ PARAMETERS: Final = MuveraParameters(
 @dataclass(frozen=True, slots=True)
 class FirstStage:
     """sources: whose candidate lists are interleaved. encoding: makes the FDEs, if `fde` is a source. width: passages
-    that are rescored unless the query says otherwise.
+    that are rescored unless the query says otherwise. widening: a cascade of three widths, where a segment is searched
+    by codes: they find ``widening * width`` rows of each source, the full vectors order these, the best ``width`` over
+    all sources get the exact score.
     """
 
     sources: tuple[Source, ...]
     encoding: Encoding | None
     width: int
+    widening: int = WIDENING
 
     @classmethod
     def default(cls, spec: CollectionSpec) -> FirstStage:
@@ -44,9 +50,9 @@ class FirstStage:
 
     def to_json(self) -> dict[str, Any]:
         encoding = None if self.encoding is None else self.encoding.to_json()
-        return {"sources": list(self.sources), "encoding": encoding, "width": self.width}
+        return {"sources": list(self.sources), "encoding": encoding, "width": self.width, "widening": self.widening}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> FirstStage:
         encoding = None if value["encoding"] is None else load_encoding(value["encoding"])
-        return cls(tuple(value["sources"]), encoding, value["width"])
+        return cls(tuple(value["sources"]), encoding, value["width"], value.get("widening", WIDENING))

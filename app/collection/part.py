@@ -35,8 +35,11 @@ class Part(Protocol):
         """(size,) bool: the rows whose metadata match."""
         ...
 
-    def nearest(self, source: Source, query: F32, k: int, allowed: Mask) -> Candidates:
-        """The min(k, allowed) allowed rows of largest inner product with one query vector (dim,), best first."""
+    def nearest(self, source: Source, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
+        """The min(k, allowed) allowed rows of largest inner product with one query vector (dim,), best first.
+
+        wide: how many rows codes find, where a part has codes, of which the vectors then pick the k.
+        """
         ...
 
     def pooled(self, start: int, stop: int) -> F32:

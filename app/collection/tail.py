@@ -111,7 +111,7 @@ class TailView:
     def select(self, condition: Filter) -> Mask:
         return np.fromiter((condition.matches(self._metadata[row]) for row in range(self.size)), bool, count=self.size)
 
-    def nearest(self, source: Source, query: F32, k: int, allowed: Mask) -> Candidates:
+    def nearest(self, source: Source, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
         vectors = self._encoded if source == "fde" else self._pooled
         assert vectors is not None
         rows = np.flatnonzero(allowed)

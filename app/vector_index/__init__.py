@@ -7,59 +7,60 @@ is built or loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Any
+
+from numpy.typing import NDArray
 
 from app.errors import Invalid
-from app.types import F32
 from app.vector_index.choose import choose
 from app.vector_index.content import Buffer, read_header
-from app.vector_index.protocol import Candidates, VectorIndex
+from app.vector_index.protocol import Candidates, VectorIndex, Written
 
-__all__ = ["NAMES", "Candidates", "VectorIndex", "build", "choose", "load", "set_threads"]
+__all__ = ["NAMES", "Buffer", "Candidates", "VectorIndex", "Written", "build", "choose", "load", "scan", "set_threads"]
 
-NAMES = ("flat_f32", "flat_f16", "ivf_f16")
-"""The kinds of index, as manifests store them."""
+CODES = ("f16", "sq8", "sq4", "pq4", "rabitq")
+NAMES = (*CODES, *(f"ivf_{code}" for code in CODES))
+"""The kinds of index that have a file, as manifests store them; ``coded.py`` says what each is. `flat` has none."""
 
 
-def build(name: str, chunks: Iterable[F32], size: int, dim: int) -> VectorIndex:
-    """An index of kind ``name`` over ``size`` vectors of ``dim`` dimensions, that come in ``chunks``.
+def scan(vectors: NDArray[Any]) -> VectorIndex:
+    """An exact index over an array, read where it lies: nothing is copied, and making it takes no time.
 
-    chunks: arrays (any number of rows, dim) float32, taken one at a time; rows are numbered as they come. Beside the
-    index no more than one chunk is held (`ivf_f16` also holds its vectors twice in float16 while it is built, and a
-    bounded sample). ``size`` may be 0.
-
-    Raises Invalid for an unknown name, another dim, a value that is not finite, or chunks that do not add up to
-    ``size``.
+    vectors: (n, dim) float16 or float32, contiguous, of finite values; verified by the caller, and never changed.
     """
-    if name in ("flat_f32", "flat_f16"):
-        from app.vector_index.flat import Flat
+    from app.vector_index.flat import Flat
 
-        return Flat.build(name, chunks, size, dim)
-    if name == "ivf_f16":
-        from app.vector_index.ivf import Ivf
-
-        return Ivf.build(chunks, size, dim)
-    raise Invalid(f"unknown kind of vector index {name!r}; known: {', '.join(NAMES)}")
+    return Flat(vectors)
 
 
-def load(name: str, content: Buffer, *, size: int | None = None, dim: int | None = None) -> VectorIndex:
-    """The index that ``to_bytes`` gave ``content`` of; ``size`` and ``dim``, where given, are what it must have.
+def build(name: str, vectors: NDArray[Any]) -> Written:
+    """An index of kind ``name`` over the rows of an array, memory-mapped or not.
 
-    content: bytes, a memory map, any contiguous buffer, whose checksum the caller has verified. A flat index reads it
-    in place and keeps it, so it must stay unchanged; nothing is copied, and loading takes no time or memory.
+    vectors: (n, dim) float16 or float32, n may be 0; read in pieces, so that beside the codes no more than a bounded
+    sample and one piece are held.
+
+    Raises Invalid for an unknown name or a value that is not finite.
+    """
+    if name not in NAMES:
+        raise Invalid(f"unknown kind of vector index {name!r}; known: {', '.join(NAMES)}")
+    from app.vector_index.coded import Coded
+
+    return Coded.build(name, vectors)
+
+
+def load(name: str, content: Buffer, *, size: int | None = None, dim: int | None = None) -> Written:
+    """The index whose ``write`` gave ``content``; ``size`` and ``dim``, where given, are what it must have.
+
+    content: bytes, a memory map, any contiguous buffer, whose checksum the caller has verified; not kept.
 
     Raises Damaged when it is not a whole index of this kind, size and dim.
     """
     if name not in NAMES:
         raise Invalid(f"unknown kind of vector index {name!r}; known: {', '.join(NAMES)}")
     header = read_header(content, name=name, size=size, dim=dim)
-    if name == "ivf_f16":
-        from app.vector_index.ivf import Ivf
+    from app.vector_index.coded import Coded
 
-        return Ivf.load(header, content)
-    from app.vector_index.flat import Flat
-
-    return Flat.load(header, content)
+    return Coded.load(header, content)
 
 
 def set_threads(n: int) -> None:

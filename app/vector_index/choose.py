@@ -24,6 +24,6 @@ def choose(size: int, dim: int) -> str:
     """The name of the kind of index for ``size`` vectors of ``dim`` dimensions.
 
     >>> choose(5_183, 384), choose(1_000_000, 384)
-    ('flat_f16', 'ivf_f16')
+    ('flat', 'ivf_sq8')
     """
-    return "ivf_f16" if size * dim > APPROXIMATE_ABOVE else "flat_f16"
+    return "ivf_sq8" if size * dim > APPROXIMATE_ABOVE else "flat"

@@ -1,18 +1,16 @@
-"""The file's content: 64 bytes of header, padding, and what faiss wrote.
+"""The file's content: 64 bytes of header, and what faiss wrote.
 
 The header lets the size, the dim and the length be checked before native code reads a byte; faiss's own reader trusts
 the counts that it finds. Little-endian: magic (8 bytes), name (16, padded with NUL), dim, size, exponent (int64), where
 faiss's part begins, how long it is (int64).
-
-The padding puts the vectors of a flat index, which faiss writes after a header of its own, on a multiple of 64 bytes,
-so that they can be read where they lie.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +20,6 @@ from app.errors import Damaged
 Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray[np.uint8]
 
 MAGIC = b"SHEAFVI1"
-ALIGNMENT = 64
 _LAYOUT = struct.Struct("<8s16sqqqqq")
 
 
@@ -38,12 +35,9 @@ class Header:
     length: int
 
 
-def write(name: str, *, dim: int, size: int, exponent: int, parts: list[bytes], aligned: int) -> bytes:
-    """The content with faiss's ``parts`` joined, byte ``aligned`` of them on a multiple of 64."""
-    start = _LAYOUT.size + -(_LAYOUT.size + aligned) % ALIGNMENT
-    length = sum(map(len, parts))
-    header = _LAYOUT.pack(MAGIC, name.encode("ascii"), dim, size, exponent, start, length)
-    return b"".join([header, bytes(start - _LAYOUT.size), *parts])
+def write_header(write: Callable[[bytes], Any], name: str, *, dim: int, size: int, exponent: int, length: int) -> None:
+    """What comes before the ``length`` bytes of faiss."""
+    write(_LAYOUT.pack(MAGIC, name.encode("ascii"), dim, size, exponent, _LAYOUT.size, length))
 
 
 def read_header(content: Buffer, *, name: str, size: int | None, dim: int | None) -> Header:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 from app.types import F32, I64, Mask
 
@@ -22,7 +23,7 @@ class VectorIndex(Protocol):
 
     @property
     def name(self) -> str:
-        """As stored in a manifest, e.g. `flat_f16`."""
+        """As stored in a manifest, e.g. `ivf_sq8`."""
         ...
 
     @property
@@ -41,6 +42,10 @@ class VectorIndex(Protocol):
         """
         ...
 
-    def to_bytes(self) -> bytes:
-        """The file's content; ``load(name, content)`` makes an equal index of it."""
+
+class Written(VectorIndex, Protocol):
+    """An index that has a file."""
+
+    def write(self, write: Callable[[bytes], Any]) -> None:
+        """Gives the file's content, in order, in pieces; ``load`` makes an equal index of their sum."""
         ...

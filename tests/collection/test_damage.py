@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -93,7 +94,10 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr("app.collection.chunks.IN_DATABASE", 50_000)
         with opened(folder) as catalogue:
             fill(catalogue.create("words", model="words", kind="multi_vector"))
-            fill(catalogue.create("own", model=None, kind="multi_vector", dim=DIM))
+            # An index with a file, for so few rows too.
+            with patch.context() as coded:
+                coded.setattr(sys.modules["app.vector_index.choose"], "APPROXIMATE_ABOVE", 0)
+                fill(catalogue.create("own", model=None, kind="multi_vector", dim=DIM))
             fill(catalogue.create("other", model="words", kind="multi_vector"))
     return folder
 
@@ -408,7 +412,7 @@ def test_until_it_is_rebuilt_it_answers_no_search(
     copied: Path, expected: dict[str, Any], open_catalogue: OpenCatalogue
 ) -> None:
     for path in (copied / "words" / "segments").iterdir():
-        HARMS["middle"](path / "fde.index")
+        HARMS["middle"](path / "encoded.npy")
     # Without handlers the task is kept for a server: the time between its acceptance and its end, stretched.
     with open_catalogue(copied) as catalogue:
         catalogue.serve("http://here")

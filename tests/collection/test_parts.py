@@ -97,7 +97,7 @@ def test_every_part_says_the_same(tmp_path: Path, kind: Kind, similarity: Simila
         for source in stage.sources:
             vectors = passages.encoded if source == "fde" else passages.pooled
             assert vectors is not None
-            found = part.nearest(source, vectors[7], 4, allowed)
+            found = part.nearest(source, vectors[7], 4, allowed, 8)
             truth = np.where(allowed, vectors @ vectors[7], -np.inf)
             assert found.rows[:2].tolist() == np.argsort(-truth)[:2].tolist()
             assert found.scores == pytest.approx(truth[found.rows], rel=0.01, abs=0.01)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.types import F32
+from app.vector_index import Written
 
 
 @dataclass(frozen=True)
@@ -23,3 +24,10 @@ def clustered(n: int, dim: int, queries: int, seed: int = 0) -> Sample:
     points = points + rng.standard_normal(points.shape).astype(np.float32)
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     return Sample(points[:n], points[n:])
+
+
+def content_of(index: Written) -> bytes:
+    """Its file."""
+    parts: list[bytes] = []
+    index.write(parts.append)
+    return b"".join(parts)

@@ -6,24 +6,30 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from clustered_vectors import Sample
+from clustered_vectors import Sample, content_of
 
 import app.vector_index as vector_index
 from app.errors import Invalid
 from app.types import F32, I64, Mask
 from app.vector_index import VectorIndex
 
-KINDS = pytest.mark.parametrize("name", vector_index.NAMES)
+ALL = ("flat", *vector_index.NAMES)
+KINDS = pytest.mark.parametrize("name", ALL)
+EXACT = pytest.mark.parametrize("name", ["flat", "f16", "ivf_f16"])
 EVERYTHING = 1e9  # breadth at which an approximate index reads all of its lists
+FLOORS = {"f16": 1.0, "sq8": 0.95, "sq4": 0.75, "pq4": 0.3, "rabitq": 0.3}
+"""Recall@20 by codes alone, of few dimensions that are all alike: the hardest for codes."""
 
 
-def built(name: str, vectors: F32, pieces: int = 3) -> VectorIndex:
-    return vector_index.build(name, np.array_split(vectors, pieces), len(vectors), vectors.shape[1])
+def built(name: str, vectors: F32) -> VectorIndex:
+    if name == "flat":
+        return vector_index.scan(np.ascontiguousarray(vectors, np.float32))
+    return vector_index.build(name, vectors)
 
 
 def brute_force(name: str, vectors: F32, queries: F32, k: int, allowed: Mask | None = None) -> I64:
     """The rows of the k largest inner products, equal ones by row, -1 after the last."""
-    stored = vectors if name == "flat_f32" else vectors.astype(np.float16)
+    stored = vectors if name == "flat" else vectors.astype(np.float16)
     scores = queries.astype(np.float64) @ stored.astype(np.float64).T
     kept = np.flatnonzero(allowed) if allowed is not None else np.arange(len(vectors))
     order = np.argsort(-scores[:, kept], axis=1, kind="stable")[:, :k]
@@ -32,15 +38,34 @@ def brute_force(name: str, vectors: F32, queries: F32, k: int, allowed: Mask | N
     return rows
 
 
-@KINDS
+@EXACT
 def test_finds_the_largest_inner_products(name: str, small: Sample) -> None:
     index = built(name, small.vectors)
     found = index.search(small.queries, 20, breadth=EVERYTHING)
     assert np.array_equal(found.rows, brute_force(name, small.vectors, small.queries, 20))
     products = np.einsum("qd,qkd->qk", small.queries, small.vectors[found.rows])
-    np.testing.assert_allclose(found.scores, products, atol=1e-3 if name != "flat_f32" else 1e-6)
+    np.testing.assert_allclose(found.scores, products, atol=1e-3 if name != "flat" else 1e-6)
+
+
+@KINDS
+def test_finds_most_of_the_largest_inner_products(name: str, small: Sample) -> None:
+    index = built(name, small.vectors)
+    found = index.search(small.queries, 20, breadth=EVERYTHING)
+    truth = brute_force("flat", small.vectors, small.queries, 20)
+    recall = np.mean([np.isin(a, b).mean() for a, b in zip(truth, found.rows, strict=True)])
+    assert recall >= FLOORS.get(name.removeprefix("ivf_"), 1.0)
+    assert (np.diff(found.scores, axis=1) <= 0).all()
     assert (index.name, index.size, index.dim) == (name, 700, 24)
     assert (found.rows.dtype, found.scores.dtype) == (np.int64, np.float32)
+
+
+def test_half_precision_is_searched_where_it_lies(small: Sample) -> None:
+    """The array itself, not a copy: an index sees what its array has."""
+    array = small.vectors.astype(np.float16)
+    index = vector_index.scan(array)
+    assert np.array_equal(index.search(small.queries, 20).rows, brute_force("f16", small.vectors, small.queries, 20))
+    array[5] = 100 * small.queries[0]
+    assert index.search(small.queries[:1], 1).rows[0, 0] == 5
 
 
 @KINDS
@@ -50,8 +75,15 @@ def test_a_filter_is_exact_however_selective(name: str, count: int, small: Sampl
     allowed[np.random.default_rng(count).permutation(700)[:count]] = True
     index = built(name, small.vectors)
     found = index.search(small.queries, 30, allowed=allowed, breadth=EVERYTHING)
-    assert np.array_equal(found.rows, brute_force(name, small.vectors, small.queries, 30, allowed))
     assert np.array_equal(np.isneginf(found.scores), found.rows == -1)
+    assert ((found.rows >= 0).sum(axis=1) == min(30, count)).all()
+    assert allowed[found.rows[found.rows >= 0]].all()
+    # By its own scores nothing better was left out.
+    alone = index.search(small.queries, 700, breadth=EVERYTHING)
+    for rows, every in zip(found.rows, alone.rows, strict=True):
+        assert rows[rows >= 0].tolist() == every[allowed[every]][:30].tolist()
+    if name in ("flat", "f16", "ivf_f16"):
+        assert np.array_equal(found.rows, brute_force(name, small.vectors, small.queries, 30, allowed))
 
 
 @KINDS
@@ -75,8 +107,8 @@ _LARGE: dict[str, VectorIndex] = {}
 
 @KINDS
 def test_more_than_there_is(name: str, small: Sample) -> None:
-    found = built(name, small.vectors[:5], 1).search(small.queries, 8)
-    assert np.array_equal(found.rows, brute_force(name, small.vectors[:5], small.queries, 8))
+    found = built(name, small.vectors[:5]).search(small.queries, 8)
+    assert np.array_equal(np.sort(found.rows[:, :5]), np.tile(np.arange(5), (len(small.queries), 1)))
     assert (found.rows[:, 5:] == -1).all()
 
 
@@ -88,14 +120,24 @@ def test_equal_scores_come_by_row(name: str) -> None:
     index = built(name, vectors)
     for k in (1, 39, 40, 41, 100, 640):
         found = index.search(queries, k, breadth=EVERYTHING)
-        assert np.array_equal(found.rows, brute_force(name, vectors, queries, k))
+        if name in ("flat", "f16", "ivf_f16"):
+            assert np.array_equal(found.rows, brute_force(name, vectors, queries, k))
+        for rows, scores in zip(found.rows, found.scores, strict=True):
+            assert np.lexsort((rows, -scores)).tolist() == list(range(k))
+            # Of equal vectors the first ones, whatever their code.
+            for vector in range(16):
+                same = np.sort(rows[rows % 16 == vector])
+                assert same.tolist() == [vector + 16 * i for i in range(len(same))]
 
 
 @KINDS
 def test_a_query_of_zeros_ties_with_all(name: str, small: Sample) -> None:
     found = built(name, small.vectors).search(np.zeros((1, 24), np.float32), 10, breadth=EVERYTHING)
+    assert len(set(found.rows[0].tolist())) == 10
+    if name.endswith("rabitq"):  # whose estimate of zero is not zero
+        return
     assert found.rows[0].tolist() == list(range(10))
-    assert found.scores[0].tolist() == [0.0] * 10
+    assert len(set(found.scores[0].tolist())) == 1
 
 
 @KINDS
@@ -118,16 +160,12 @@ def test_the_same_question_has_the_same_answer_to_the_bit(name: str, large: Samp
     assert np.array_equal(np.concatenate([b for _, b in alone]), scores)
 
 
-@KINDS
+@EXACT
 @pytest.mark.parametrize("growth", [1.0, 1e3, 1e9])
-@pytest.mark.parametrize("pieces", [1, 13])
-def test_the_pieces_it_came_in_do_not_matter(name: str, pieces: int, growth: float, small: Sample) -> None:
-    """Even where later ones are so much larger that float16 cannot hold both in the first one's scale."""
+def test_vectors_of_any_length_keep_their_order(name: str, growth: float, small: Sample) -> None:
+    """Even where half precision cannot hold the largest without a scale."""
     vectors = small.vectors * np.geomspace(1 / growth, growth, 700, dtype=np.float32)[:, None]
-    found = built(name, vectors, pieces).search(small.queries, 30, breadth=EVERYTHING)
-    other = built(name, vectors, 5).search(small.queries, 30, breadth=EVERYTHING)
-    assert np.array_equal(found.rows, other.rows)
-    np.testing.assert_allclose(found.scores, other.scores, rtol=1e-5)
+    found = built(name, vectors).search(small.queries, 30, breadth=EVERYTHING)
     np.testing.assert_allclose(
         found.scores, np.einsum("qd,qkd->qk", small.queries, vectors[found.rows]), rtol=1e-2, atol=1e-3 * growth
     )
@@ -143,7 +181,7 @@ def test_any_scale_ranks_alike(name: str, scale: float, small: Sample) -> None:
     plain = built(name, small.vectors).search(small.queries, 20)
     assert np.array_equal(found.rows, plain.rows)
     if 1e-10 < scale < 1e10:
-        assert np.array_equal(found.scores, plain.scores * factor * factor)
+        np.testing.assert_allclose(found.scores, plain.scores * factor * factor, rtol=1e-5)
 
 
 @KINDS
@@ -155,8 +193,9 @@ def test_strided_and_wider_input_is_taken_as_it_reads(name: str, small: Sample) 
 
 @KINDS
 def test_empty(name: str) -> None:
-    index = vector_index.build(name, [], 0, 4)
-    for again in (index, vector_index.load(name, index.to_bytes(), size=0, dim=4)):
+    index = built(name, np.empty((0, 4), np.float32))
+    again_of = [index] if name == "flat" else [index, vector_index.load(name, content_of(index), size=0, dim=4)]
+    for again in again_of:
         found = again.search(np.ones((2, 4), np.float32), 3, allowed=np.zeros(0, np.bool_))
         assert found.rows.tolist() == [[-1] * 3] * 2
         assert again.search(np.ones((2, 4), np.float32), 3).rows.tolist() == [[-1] * 3] * 2
@@ -175,8 +214,9 @@ def test_values_that_are_not_finite_are_refused(name: str, value: float, small: 
     index = built(name, small.vectors)
     bad = small.vectors.copy()
     bad[650, 3] = value
-    with pytest.raises(Invalid, match="not finite"):
-        built(name, bad)
+    if name != "flat":  # whose vectors were checked when they were written
+        with pytest.raises(Invalid, match="not finite"):
+            built(name, bad)
     with pytest.raises(Invalid, match="not finite"):
         index.search(bad[640:660], 3)
 
@@ -188,23 +228,15 @@ def test_wrong_shapes_are_refused(name: str, small: Sample) -> None:
         index.search(small.queries[:, :23], 3)
     with pytest.raises(Invalid, match=r"\(n, 24\)"):
         index.search(small.queries[0], 3)
-    with pytest.raises(Invalid, match=r"\(n, 23\)"):
-        vector_index.build(name, [small.vectors], 700, 23)
     with pytest.raises(Invalid, match=r"\(700,\) bool"):
         index.search(small.queries, 3, allowed=np.ones(699, np.bool_))
     with pytest.raises(Invalid, match="k must be"):
         index.search(small.queries, 0)
 
 
-@KINDS
-@pytest.mark.parametrize("size", [699, 701])
-def test_vectors_that_do_not_add_up_are_refused(name: str, size: int, small: Sample) -> None:
-    with pytest.raises(Invalid, match=str(size)):
-        vector_index.build(name, np.array_split(small.vectors, 3), size, 24)
-
-
 def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(Invalid, match="flat_f32"):
-        vector_index.build("hnsw", [], 0, 4)
-    with pytest.raises(Invalid, match="flat_f32"):
-        vector_index.load("hnsw", b"")
+    for name in ("hnsw", "flat"):
+        with pytest.raises(Invalid, match="ivf_sq8"):
+            vector_index.build(name, np.empty((0, 4), np.float32))
+        with pytest.raises(Invalid, match="ivf_sq8"):
+            vector_index.load(name, b"")
