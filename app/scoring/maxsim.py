@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from app.blas import keep_to_one_thread
 from app.errors import Invalid
 from app.float16 import widen
-from app.scoring.rounding import bound
+from app.scoring.integers import float_maxima
+from app.scoring.rounding import bound, norms_up
 from app.types import F32, F64, I64, TokenVectors
 
 _CHUNK_VALUES = 1 << 20
@@ -26,23 +27,56 @@ _BLOCK_VALUES = 1 << 18
 """Largest inner products, (passages, query vectors), kept at a time."""
 
 
+class FloatScorer:
+    """The functions below for one query over passages of float16 or float32 (app.scoring.protocol.Scorer)."""
+
+    def __init__(self, query: F32) -> None:
+        self._query = query
+
+    def scores(self, tokens: TokenVectors, rows: I64 | None = None) -> F32:
+        return _scores(self._query, tokens, rows)
+
+    def maxima(self, tokens: TokenVectors, rows: I64 | None = None) -> F32:
+        keep_to_one_thread()
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _maxima(self._query, tokens.values, *_places(self._query, tokens, rows))
+
+    def error_bound(self, norms: F32) -> F64:
+        return error_bound(self._query, norms)
+
+    def references(self, tokens: TokenVectors, rows: I64, norms: F32) -> list[float]:
+        return [
+            _reference(self._query, tokens[row], norm) for row, norm in zip(rows.tolist(), norms.tolist(), strict=True)
+        ]
+
+
 def reference(query: F32, passage: NDArray[Any]) -> float:
     """THE score of one passage. query: (q, dim) float32. passage: (t, dim) float16 or float32, t at least 1.
 
-    Inner products in float64, which rounds 29 bits below float32; the sum over query vectors is exact (``fsum``).
-    Gives a float that float32 holds; infinite where the score is too large for it.
+    Inner products in float64 in the order of ``integers.dot``, which rounds 29 bits below float32; the sum over query
+    vectors is exact (``fsum``). Only tokens whose product in float32 is near the largest are computed so: the others
+    cannot be the largest. Gives a float that float32 holds; infinite where the score is too large for it.
 
     >>> reference(np.eye(2, dtype=np.float32), np.array([[1, 0], [0.5, 0.25]], np.float16))  # 1 + 0.25
     1.25
     """
+    return _reference(query, passage, float(norms_up(passage).max(initial=0)))
+
+
+def _reference(query: F32, passage: NDArray[Any], norm: float) -> float:
     if not len(passage):
         raise Invalid("a passage without vectors has no MaxSim score")
     keep_to_one_thread()
-    # By way of float32: NumPy takes four times as long from float16 to float64, and both ways are exact.
-    wide = widen(passage, np.empty(passage.shape, np.float32)).astype(np.float64)
-    similarities = wide @ query.T.astype(np.float64)
-    with np.errstate(over="ignore"):
-        return float(np.float32(math.fsum(similarities.max(axis=0).tolist())))
+    rows = widen(passage, np.empty(passage.shape, np.float32))
+    query_norms = np.sqrt(np.einsum("ij,ij->i", query, query, dtype=np.float64))
+    # How far an inner product in float32 can be from one in float64; infinite where it may overflow.
+    slack = 2 * bound(query.shape[1], 1, query_norms * norm)
+    wide = np.zeros((len(query), -(-query.shape[1] // 8) * 8))
+    wide[:, : query.shape[1]] = query
+    best = np.empty(len(query))
+    with np.errstate(over="ignore", invalid="ignore"):
+        float_maxima(rows, rows @ query.T, slack, wide, best)
+        return float(np.float32(math.fsum(best.tolist())))
 
 
 def fast_scores(query: F32, tokens: TokenVectors) -> F32:
@@ -73,7 +107,8 @@ def error_bound(query: F32, norms: F32) -> F64:
         return bound(query.shape[1], len(query), math.fsum(query_norms.tolist()) * norms.astype(np.float64))
 
 
-def _scores(query: F32, tokens: TokenVectors, rows: I64 | None) -> F32:
+def _places(query: F32, tokens: TokenVectors, rows: I64 | None) -> tuple[I64, I64]:
+    """Where each passage begins and ends. Raises Invalid."""
     if query.ndim != 2 or not len(query) or query.shape[1] != tokens.dim:
         raise Invalid(f"expected a query of shape (at least 1, {tokens.dim}), got {query.shape}")
     starts, stops = tokens.offsets[:-1], tokens.offsets[1:]
@@ -81,6 +116,11 @@ def _scores(query: F32, tokens: TokenVectors, rows: I64 | None) -> F32:
         starts, stops = starts[rows], stops[rows]
     if len(starts) and (stops - starts).min() < 1:
         raise Invalid(f"passage {int((stops - starts).argmin())} has no vectors")
+    return starts, stops
+
+
+def _scores(query: F32, tokens: TokenVectors, rows: I64 | None) -> F32:
+    starts, stops = _places(query, tokens, rows)
     keep_to_one_thread()
     scores = np.empty(len(starts), np.float32)
     block = max(1, _BLOCK_VALUES // len(query))
@@ -99,6 +139,8 @@ def _maxima(query: F32, values: NDArray[Any], starts: I64, stops: I64) -> F32:
     passage is the largest of its parts, so a passage of any length takes no more memory.
     """
     dim, lengths = query.shape[1], stops - starts
+    if not len(starts):
+        return np.empty((0, len(query)), np.float32)
     ends = np.cumsum(lengths)
     total = int(ends[-1])
     step = min(total, max(1, _CHUNK_VALUES // dim))

@@ -1,0 +1,87 @@
+"""Loops compiled for this CPU by numba, at their first use or loaded from where they were kept.
+
+A module marks its loops with ``kernel``; that costs nothing until one is called. Compiling all of them takes seconds,
+so a server says once where to keep the machine code (``keep_in``) and loads it from there at its next start. Whoever
+can write that folder can run code here, exactly as with the installation itself: a folder that others could write
+is not used, and then nothing is kept.
+
+No kernel uses fast mathematics, so results have the same bits on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import stat
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import llvmlite.binding
+import numba
+from numba.core import config
+from numba.extending import intrinsic
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+log = logging.getLogger(__name__)
+
+_SOURCES: Final = ("codes", "scoring")
+_kernels: list[Any] = []
+_kept: list[Path] = []
+
+
+def kernel(function: Function) -> Function:
+    """Compiled at its first call, without the interpreter lock while it runs."""
+    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    _kernels.append(dispatcher)
+    if _kept:
+        dispatcher.enable_caching()
+    compiled: Function = dispatcher
+    return compiled
+
+
+def instruction(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Part of a kernel that numba cannot express, built of LLVM's instructions: numba's ``intrinsic``, with a type."""
+    made: Callable[..., Any] = intrinsic(function)
+    return made
+
+
+def keep_in(folder: Path) -> None:
+    """Keep machine code under ``folder`` from now on, for this process's life; the first call decides."""
+    if _kept:
+        return
+    try:
+        place = folder / _version()
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = place.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(f"{place} belongs to another user, or others may write it")
+    except OSError as error:
+        log.warning("machine code is compiled anew at every start: %s", error)
+        return
+    config.CACHE_DIR = str(place)
+    _kept.append(place)
+    for dispatcher in _kernels:
+        dispatcher.enable_caching()
+
+
+@cache
+def has_vnni() -> bool:
+    """Whether this CPU multiplies 64 pairs of bytes in one instruction (AVX-512 VNNI)."""
+    try:
+        features = llvmlite.binding.get_host_cpu_features()
+    except RuntimeError:
+        return False
+    return all(features.get(name, False) for name in ("avx512f", "avx512bw", "avx512vnni"))
+
+
+def _version() -> str:
+    """numba looks at the file of the outer kernel alone, so what it keeps is named by the content of all of them."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for folder in _SOURCES:
+        for path in sorted((Path(__file__).parent / folder).glob("*.py")):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]

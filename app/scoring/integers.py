@@ -1,0 +1,235 @@
+"""MaxSim over codes in whole numbers: tokens unpacked to bytes, a few dozen at a time, times planes of bytes.
+
+The sums are exact in 32 bits (16,384 dimensions of 255 * 127 and a start below 2^28), so the loop with VNNI and the
+one without it, in plain numba, give the same bits. What a sum is worth, scale * (128 * high + low), is float32 in one
+order.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.codes.grid import number_at
+from app.codes.unpacking import float_at, unpack
+from app.native import kernel
+from app.scoring.vnni import products1, products2, products3, products4
+from app.types import F32, F64, I64
+
+HELD: Final = 24
+"""Tokens that are unpacked at a time: a multiple of every T of app.scoring.vnni; 9 KiB at 384 dimensions."""
+
+Bytes = NDArray[np.uint8]
+
+
+@kernel
+def _room(size: int) -> Bytes:
+    """Zeroed bytes from a multiple of 64 on."""
+    room = np.zeros(size + 64, np.uint8)
+    first = -np.int64(room.ctypes.data) % 64
+    return room[first : first + size]
+
+
+@kernel
+def _multiply(
+    held: Bytes,
+    tokens: int,
+    block: I64,
+    steps: int,
+    content: NDArray[np.int8],
+    starts: NDArray[np.int32],
+    native: bool,
+    sums: NDArray[np.int32],
+) -> None:
+    """Sums of the first tokens of ``held``, (HELD, stride), with the lanes of a block: sums (HELD, 64)."""
+    groups, first, start = block[2], block[3], block[4]
+    if native:
+        lanes = np.int64(content.ctypes.data) + first
+        begin = np.int64(starts.ctypes.data) + 4 * start
+        stride = np.int64(held.shape[1])
+        at = 12 if groups <= 2 else (8 if groups == 3 else 6)
+        for t in range(0, tokens, at):
+            token = np.int64(held.ctypes.data) + t * stride
+            out = np.int64(sums.ctypes.data) + 256 * t
+            if groups == 1:
+                products1(token, stride, lanes, np.int64(steps), begin, out)
+            elif groups == 2:
+                products2(token, stride, lanes, np.int64(steps), begin, out)
+            elif groups == 3:
+                products3(token, stride, lanes, np.int64(steps), begin, out)
+            else:
+                products4(token, stride, lanes, np.int64(steps), begin, out)
+        return
+    size = 4 * steps
+    for t in range(tokens):
+        row = held[t]
+        for lane in range(16 * groups):
+            plane = content[first + lane * size : first + (lane + 1) * size]
+            total = starts[start + lane]
+            for i in range(size):
+                total += np.int32(row[i]) * np.int32(plane[i])
+            sums[t, lane] = total
+
+
+@kernel
+def maxima(
+    codes: Bytes,
+    dim: int,
+    bits: int,
+    begins: I64,
+    ends: I64,
+    blocks: I64,
+    content: NDArray[np.int8],
+    starts: NDArray[np.int32],
+    planes: int,
+    native: bool,
+    out: F32,
+) -> None:
+    """Of passages codes[begins[i]:ends[i]] the largest value with each query vector, in its units: out (n, q) float32.
+
+    codes: rows of a GridCode, C-contiguous, read-only. The rest is of ``Planes``.
+    """
+    steps = (dim + 3) >> 2
+    stride = ((4 * steps + 7) >> 3) << 3
+    held = _room(HELD * stride).reshape(HELD, stride)
+    sums = _room(HELD * 256).view(np.int32).reshape(HELD, 64)
+    scales = np.empty(HELD, np.float32)
+    owners = np.empty(HELD, np.int64)
+    width = codes.shape[1]
+    source, target = np.int64(codes.ctypes.data), np.int64(held.ctypes.data)
+    out[:] = -np.inf
+    filled = 0
+    for i in range(begins.shape[0]):
+        for j in range(begins[i], ends[i]):
+            unpack(source + j * width, dim, bits, target + filled * stride)
+            scales[filled] = float_at(source + (j + 1) * width - 4)
+            owners[filled] = i
+            filled += 1
+            if filled == HELD or (i == begins.shape[0] - 1 and j == ends[i] - 1):
+                for number in range(blocks.shape[0]):
+                    block = blocks[number]
+                    _multiply(held, filled, block, steps, content, starts, native, sums)
+                    _raise(sums, filled, owners, scales, block[0], block[1], planes, out)
+                filled = 0
+
+
+@kernel
+def _raise(
+    sums: NDArray[np.int32], filled: int, owners: I64, scales: F32, first: int, count: int, planes: int, out: F32
+) -> None:
+    """Each sum's value where it is more than what its passage has."""
+    for t in range(filled):
+        best = out[owners[t], first : first + count]
+        scale = scales[t]
+        if planes == 2:
+            for q in range(count):
+                value = scale * (np.float32(128) * np.float32(sums[t, q]) + np.float32(sums[t, count + q]))
+                best[q] = max(best[q], value)
+        else:
+            for q in range(count):
+                best[q] = max(best[q], scale * np.float32(sums[t, q]))
+
+
+@kernel
+def dot(query: F64, row: F64) -> float:
+    """THE inner product of a reference: eight lanes, coordinate i in lane i % 8, in float64, then the lanes in order.
+
+    Both (d,), d a multiple of 8. No fused multiply-add, so that every machine gives the same bits.
+    """
+    a0, a1, a2, a3, a4, a5, a6, a7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(0, query.shape[0], 8):
+        a0 += query[i] * row[i]
+        a1 += query[i + 1] * row[i + 1]
+        a2 += query[i + 2] * row[i + 2]
+        a3 += query[i + 3] * row[i + 3]
+        a4 += query[i + 4] * row[i + 4]
+        a5 += query[i + 5] * row[i + 5]
+        a6 += query[i + 6] * row[i + 6]
+        a7 += query[i + 7] * row[i + 7]
+    return ((((((a0 + a1) + a2) + a3) + a4) + a5) + a6) + a7
+
+
+@kernel
+def reference_maxima(
+    codes: Bytes,
+    dim: int,
+    bits: int,
+    begins: I64,
+    ends: I64,
+    blocks: I64,
+    content: NDArray[np.int8],
+    starts: NDArray[np.int32],
+    planes: int,
+    native: bool,
+    query: F64,
+    slack: F64,
+    out: F64,
+) -> None:
+    """As ``maxima``, by ``dot`` in float64: out (n, q).
+
+    query: (q, d) float64, zeros from dim on. slack: (n, q), in the units of the planes: what a value can be below the
+    largest one while its real inner product is the largest. Only these are computed.
+    """
+    steps = (dim + 3) >> 2
+    stride = ((4 * steps + 7) >> 3) << 3
+    held = _room(HELD * stride).reshape(HELD, stride)
+    sums = _room(HELD * 256).view(np.int32).reshape(HELD, 64)
+    scales = np.empty(HELD, np.float32)
+    width = codes.shape[1]
+    source, target = np.int64(codes.ctypes.data), np.int64(held.ctypes.data)
+    fast = np.empty((1, out.shape[1]), np.float32)
+    row = np.zeros(query.shape[1], np.float64)
+    out[:] = -np.inf
+    for i in range(begins.shape[0]):
+        maxima(codes, dim, bits, begins[i : i + 1], ends[i : i + 1], blocks, content, starts, planes, native, fast)
+        for begin in range(begins[i], ends[i], HELD):
+            filled = min(HELD, ends[i] - begin)
+            for t in range(filled):
+                unpack(source + (begin + t) * width, dim, bits, target + t * stride)
+                scales[t] = float_at(source + (begin + t + 1) * width - 4)
+            for number in range(blocks.shape[0]):
+                first, count = blocks[number, 0], blocks[number, 1]
+                _multiply(held, filled, blocks[number], steps, content, starts, native, sums)
+                for t in range(filled):
+                    scale = scales[t]
+                    ready = False
+                    for q in range(count):
+                        value = np.float32(128) * np.float32(sums[t, q]) + np.float32(sums[t, count + q])
+                        if planes == 1:
+                            value = np.float32(sums[t, q])
+                        if np.float64(scale * value) >= np.float64(fast[0, first + q]) - slack[i, first + q]:
+                            if not ready:
+                                for d in range(dim):
+                                    row[d] = number_at(codes[begin + t], d, bits)
+                                ready = True
+                            exact = np.float64(scale) * dot(query[first + q], row)
+                            out[i, first + q] = max(out[i, first + q], exact)
+
+
+@kernel
+def float_maxima(rows: F32, fast: F32, slack: F64, query: F64, out: F64) -> None:
+    """For each query vector the largest ``dot`` with a row: out (q,) float64.
+
+    rows: (t, dim). fast: (t, q), their inner products in float32. slack: (q,), what one of these can be below the
+    largest one while its real inner product is the largest. query: (q, d) float64, zeros from dim on.
+    """
+    row = np.zeros(query.shape[1], np.float64)
+    out[:] = -np.inf
+    best = np.empty(query.shape[0], np.float64)
+    for q in range(query.shape[0]):
+        largest = -np.inf
+        for t in range(rows.shape[0]):
+            largest = max(largest, np.float64(fast[t, q]))
+        best[q] = largest
+    for t in range(rows.shape[0]):
+        ready = False
+        for q in range(query.shape[0]):
+            # So that NaN, and the difference of infinities, count as near.
+            if not np.float64(fast[t, q]) < best[q] - slack[q]:
+                if not ready:
+                    for d in range(rows.shape[1]):
+                        row[d] = rows[t, d]
+                    ready = True
+                out[q] = max(out[q], dot(query[q], row))

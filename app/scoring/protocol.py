@@ -1,0 +1,36 @@
+"""What scores a multi-vector query against passages, as they are stored."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from app.types import F32, F64, I64, TokenVectors
+
+
+class Scorer(Protocol):
+    """MaxSim of one query. Made once a query, used from any thread.
+
+    tokens: rows of one code, memory-mapped or not. rows: which of its passages, in this order; None means all of them.
+    Raises Invalid for a passage without vectors.
+    """
+
+    def scores(self, tokens: TokenVectors, rows: I64 | None = None) -> F32:
+        """(n,) float32, fast: each within ``error_bound`` of its reference."""
+        ...
+
+    def maxima(self, tokens: TokenVectors, rows: I64 | None = None) -> F32:
+        """(n, q) float32: the largest inner product of each query vector with each passage, not summed."""
+        ...
+
+    def error_bound(self, norms: F32) -> F64:
+        """(n,): how far scores and references can be apart. norms: (n,) float32, of each passage its longest vector's
+        length or more."""
+        ...
+
+    def references(self, tokens: TokenVectors, rows: I64, norms: F32) -> list[float]:
+        """THE scores of the named passages: of query and passage alone, the same bits whatever else is scored.
+
+        Inner products in float64 in one order (``integers.dot``), the sum over query vectors exact (``fsum``), the
+        result one that float32 holds. norms: (len(rows),) as for ``error_bound``.
+        """
+        ...
