@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from app.collection.collection import Collection
-from app.collection.maintenance import seal_due
-from app.collection.sealing import merge, seal
+from app.collection.sealing import merge, seal, seal_due
 from app.errors import Invalid, RequestError
 from app.ingest import check_document, write_documents
 from app.sources.protocol import Source

@@ -1,12 +1,13 @@
 """Candidates: which passages of a snapshot are worth an exact score.
 
-Each source of the first stage (FDEs, pooled vectors) ranks all parts by its own scores; scores of different sources
-are never compared: the sources' lists are taken in turn until there are enough.
+Each source of a first stage (FDEs, pooled vectors) ranks all its parts by its own scores; scores of different sources
+are never compared: the sources' lists are taken in turn until there are enough. Nor are those of different stages (the
+segments' may be learned, the tail's needs no data): each has a width of its own, and rescoring merges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -20,15 +21,35 @@ OWNER: Final = 2**40
 
 
 def find_candidates(
+    views: Sequence[View],
+    allowed: Sequence[Mask],
+    stages: Sequence[FirstStage],
+    width: Callable[[FirstStage], int],
+    encode: Callable[[FirstStage], dict[Source, F32]],
+) -> list[I64]:
+    """For each view the rows to rescore, ascending: of the views of one stage exactly min(width, allowed rows) in all.
+
+    allowed, stages: for each view. encode: the query's vector for each source of a stage, asked at most once a stage.
+    Where no more rows are allowed than a stage's width they all are candidates, so a selective filter never gives a
+    short page.
+    """
+    found: dict[int, I64] = {}
+    for stage in {id(stage): stage for stage in stages}.values():
+        mine = [i for i, other in enumerate(stages) if other is stage]
+        masks = [allowed[i] for i in mine]
+        wanted = width(stage)
+        if sum(np.count_nonzero(mask) for mask in masks) <= wanted:
+            rows = [np.flatnonzero(mask).astype(np.int64) for mask in masks]
+        else:
+            rows = _nearest([views[i] for i in mine], masks, stage, encode(stage), wanted)
+        found.update(zip(mine, rows, strict=True))
+    return [found[i] for i in range(len(views))]
+
+
+def _nearest(
     views: Sequence[View], allowed: Sequence[Mask], stage: FirstStage, queries: dict[Source, F32], width: int
 ) -> list[I64]:
-    """For each view the rows to rescore: exactly min(width, allowed rows) in all, ascending within a view.
-
-    allowed: a mask for each view. queries: one vector for each source. Where no more than ``width`` rows are allowed
-    they all are candidates, so a selective filter never gives a short page.
-    """
-    if sum(np.count_nonzero(mask) for mask in allowed) <= width:
-        return [np.flatnonzero(mask).astype(np.int64) for mask in allowed]
+    """Exactly ``width`` rows, of more that are allowed."""
     ranked = [
         _ranking(views, allowed, source, queries[source], width, stage.widening * width) for source in stage.sources
     ]

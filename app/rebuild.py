@@ -7,7 +7,7 @@ encoder. Interrupted, it starts over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -15,11 +15,10 @@ import numpy as np
 
 from app.collection.collection import Collection
 from app.collection.layout import SEGMENTS
-from app.collection.maintenance import seal_due
 from app.collection.passages import Passages, from_caller, from_encoder
 from app.collection.rows import fetch_documents
-from app.collection.sealing import merge, seal
-from app.collection.segment import Segment, Totals, write_segment
+from app.collection.sealing import merge, recode, seal, seal_due
+from app.collection.segment import Batch, Segment, Totals, write_segment
 from app.collection.tasks import Running
 from app.encoders.protocol import Encoder
 from app.errors import Conflict
@@ -50,6 +49,7 @@ def run_rebuild(collection: Collection, running: Running) -> None:
                 segment.delete()
             raise
         running.update(phase="swapping")
+        chosen = collection.published.generation.stage
         collection.swap(
             added,
             old,
@@ -58,6 +58,8 @@ def run_rebuild(collection: Collection, running: Running) -> None:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             encoder=encoder,
             anew=True,
+            # Damaged, it is taken away; whatever the background finds to be due is fitted then.
+            stage=(None if chosen is None else chosen.taken_away(), collection.stage) if collection.salvaged else None,
         )
         running.update(phase="merging")
         while merge(collection, running.check):
@@ -118,11 +120,15 @@ def _from_stored(collection: Collection, seqs: Sequence[int]) -> Passages:
 
 
 def _write(collection: Collection, seqs: I64, passages: Passages, metadata: list[Metadata]) -> Segment:
+    stage = collection.stage if collection.salvaged else collection.published.stage
     totals = Totals(
         len(seqs),
         0 if passages.tokens is None else len(passages.tokens.values),
         0 if passages.raw is None else len(passages.raw.values),
     )
     folder = collection.folder / SEGMENTS / uuid4().hex
-    record = write_segment(folder, collection.spec, collection.stage, totals, [(seqs, metadata, passages)])
+    batches: Iterable[Batch] = [(seqs, metadata, passages)]
+    if stage is not collection.stage:
+        batches = recode(collection, stage, batches)
+    record = write_segment(folder, collection.spec, stage, totals, batches)
     return Segment.open_all(folder, record)

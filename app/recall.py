@@ -76,7 +76,7 @@ def measure_recall(
         k,
         len(ready),
         drawn,
-        max(candidates or collection.stage.width, k),
+        max(candidates or collection.published.stage.width, k),
         statistics.fmean(shares),
         min(shares),
         statistics.median(approximate),

@@ -11,7 +11,7 @@ import numpy as np
 
 from app.candidates import find_candidates
 from app.collection.collection import Collection
-from app.collection.first_stage import Source
+from app.collection.first_stage import FirstStage, Source
 from app.collection.passages import check_vectors, normalise, pool
 from app.collection.snapshot import Snapshot
 from app.errors import Invalid
@@ -85,7 +85,7 @@ def search_batch(collection: Collection, queries: Sequence[Query]) -> list[Searc
 def search_ready(collection: Collection, query: Query, encode_ms: float = 0.0) -> SearchResult:
     """A query whose vectors ``encode_queries`` has made. encode_ms: the time that it took, which is added."""
     clock = _Clock(stages={"encode_ms": encode_ms})
-    spec, stage = collection.spec, collection.stage
+    spec = collection.spec
     assert query.vectors is not None
     with collection.snapshot() as snapshot:
         views = snapshot.views
@@ -95,8 +95,13 @@ def search_ready(collection: Collection, query: Query, encode_ms: float = 0.0) -
             if query.exact:
                 rows = [np.flatnonzero(mask).astype(np.int64) for mask in allowed]
             else:
-                width = max(query.candidates or stage.width, query.k)
-                rows = find_candidates(views, allowed, stage, _first_stage_queries(collection, query), width)
+                rows = find_candidates(
+                    views,
+                    allowed,
+                    snapshot.stages,
+                    lambda stage: max(query.candidates or stage.width, query.k),
+                    lambda stage: _first_stage_query(stage, query),
+                )
         with clock.stage("rescore"):
             ranked = rank(
                 views, rows, query.vectors, spec.kind, query.k, collection.resources.workers, snapshot.identify
@@ -135,14 +140,14 @@ def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Que
     return ready
 
 
-def _first_stage_queries(collection: Collection, query: Query) -> dict[Source, F32]:
+def _first_stage_query(stage: FirstStage, query: Query) -> dict[Source, F32]:
     assert query.vectors is not None
     assert query.pooled is not None
     found: dict[Source, F32] = {}
-    for source in collection.stage.sources:
+    for source in stage.sources:
         if source == "fde":
-            assert collection.stage.encoding is not None
-            found[source] = collection.stage.encoding.encode_queries(TokenVectors.join([query.vectors]))[0]
+            assert stage.encoding is not None
+            found[source] = stage.encoding.encode_queries(TokenVectors.join([query.vectors]), query.pooled)[0]
         else:
             found[source] = query.pooled[0]
     return found

@@ -22,13 +22,14 @@ from app.collection.chunks import ChunkStore
 from app.collection.database import Database, get_meta, put_meta, read_state, write_counters
 from app.collection.files import file_size
 from app.collection.first_stage import FirstStage
-from app.collection.layout import SEGMENTS, TAIL, WRITER_LOCK
+from app.collection.layout import ENCODINGS, SEGMENTS, TAIL, WRITER_LOCK
 from app.collection.lock import FileLock
 from app.collection.passages import Passages
 from app.collection.rows import fetch_documents, find_live, insert_document, live_sum, parse_row
 from app.collection.segment import Segment, SegmentRecord
 from app.collection.snapshot import Generation, Published, SegmentView, Snapshot, TailState
 from app.collection.spec import CollectionSpec, fingerprint_from_json, fingerprint_to_json
+from app.collection.stages import StageRecord, StageStore, recoded
 from app.collection.tail import Tail
 from app.encoders.protocol import Encoder
 from app.encoders.registry import Encoders
@@ -84,6 +85,7 @@ class Collection:
                 self.spec = CollectionSpec(**get_meta(connection, "spec", self.name))
                 self.stage = FirstStage.from_json(get_meta(connection, "first_stage", self.name))
             self.chunks = ChunkStore(folder, self.name)
+            self.stages = StageStore(folder, self.name)
             self._published = self._salvage() if salvage else self._load(None, checked=True)
             if self._writer.held and not salvage:
                 self._sweep()
@@ -104,7 +106,7 @@ class Collection:
     @property
     def nbytes(self) -> int:
         """On disk."""
-        tail = sum(file_size(path) for path in (self.folder / TAIL).glob("*"))
+        tail = sum(file_size(path) for name in (TAIL, ENCODINGS) for path in (self.folder / name).glob("*"))
         return self.database.nbytes + tail + sum(view.part.nbytes for view in self._published.segments)
 
     def close(self) -> None:
@@ -211,6 +213,9 @@ class Collection:
         found: dict[int, Passages] = {}
         for seq, (view, row) in published.locate(seqs).items():
             passages = view.part.passages(np.array([row]))
+            if published.stage is not published.tail_stage and isinstance(view.part, Segment):
+                # They will be written to the tail, whose first stage is another.
+                passages = recoded(passages, published.tail_stage, self.spec)
             if self.spec.keeps_raw and passages.raw is None:
                 raw = self._raw_from_chunk(seq)
                 if raw is None:
@@ -380,12 +385,14 @@ class Collection:
         created: str,
         encoder: Encoder | None = None,
         anew: bool = False,
+        stage: tuple[StageRecord | None, FirstStage] | None = None,
     ) -> None:
         """A new generation in one step: ``added`` takes the place of ``removed`` and of the tail below ``sealed_to``.
 
         The versions in ``added`` that have died since they were read are masked. Purges the rows of dead versions.
         encoder: the one that made the vectors anew, whose fingerprint is recorded. anew: ``added`` came from the
-        document store, not from ``removed``, so the document store says which of its versions stand.
+        document store, not from ``removed``, so the document store says which of its versions stand. stage: the first
+        stage of every segment of the new generation, where it is another one; its file must be durable.
         """
         with self._lock:
             self.require_writer()
@@ -397,8 +404,9 @@ class Collection:
             standing.append(now.tail.part.seqs[now.tail.alive & (now.tail.part.seqs < sealed_to)])
             alive = self._live_seqs() if anew else np.concatenate(standing)
             new = [SegmentView(part, np.isin(part.seqs, alive)) for part in added]
+            record, first_stage = (now.generation.stage, now.stage) if stage is None else stage
             generation = Generation(
-                now.generation.number + 1, tuple(view.part.record for view in (*stay, *new)), created, reason
+                now.generation.number + 1, tuple(view.part.record for view in (*stay, *new)), created, reason, record
             )
             held = np.concatenate([np.zeros(0, np.int64), *(view.part.seqs[~view.alive] for view in new)])
             left = [view.part.seqs[~view.alive] for view in gone]
@@ -420,6 +428,7 @@ class Collection:
                 now,
                 commit=now.commit + 1,
                 generation=generation,
+                stage=first_stage,
                 segments=(*stay, *new),
                 tail=TailState(growing.view(), now.tail.alive[tail_rows]),
                 growing=growing,
@@ -431,6 +440,7 @@ class Collection:
         for view in gone:
             view.part.delete()
         with self._lock:
+            self.stages.sweep(self._published.generation.stage)
             self.database.reclaim()
 
     def require_writer(self) -> None:
@@ -493,6 +503,11 @@ class Collection:
             opened.get(record) or open_segment(self.folder / SEGMENTS / record.name, record)
             for record in generation.segments
         ]
+        stage = self.stage
+        if previous is not None and previous.generation.stage == generation.stage:
+            stage = previous.stage
+        elif generation.stage is not None and not self.salvaged:
+            stage = self.stages.load(generation.stage, self.stage)
         same = previous is not None and previous.generation == generation
         growing = previous.growing if previous is not None and same else self._empty_tail()
         start = int(growing.view().seqs[-1]) + 1 if len(growing) else 0
@@ -509,6 +524,8 @@ class Collection:
             state.live,
             state.digest,
             generation,
+            stage,
+            self.stage,
             tuple(SegmentView(part, ~np.isin(part.seqs, dead)) for part in parts),
             TailState(tail, ~np.isin(tail.seqs, dead)),
             growing,
@@ -523,7 +540,9 @@ class Collection:
             generation = Generation.from_json(get_meta(connection, "generation", self.name))
         growing = self._empty_tail()
         counters = (state.commits, state.next_seq, state.live, state.digest)
-        return Published(*counters, generation, (), TailState(growing.view(), np.zeros(0, bool)), growing)
+        return Published(
+            *counters, generation, self.stage, self.stage, (), TailState(growing.view(), np.zeros(0, bool)), growing
+        )
 
     def _sweep(self) -> None:
         """Removes what a stopped writer left behind and no transaction names."""
@@ -534,6 +553,7 @@ class Collection:
         for path in (self.folder / SEGMENTS).iterdir():
             if path.name not in named:
                 shutil.rmtree(path)
+        self.stages.sweep(self._published.generation.stage)
         self.chunks.sweep(self.database)
 
     def _live_seqs(self) -> I64:

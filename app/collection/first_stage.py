@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
@@ -53,6 +54,7 @@ class FirstStage:
         return {"sources": list(self.sources), "encoding": encoding, "width": self.width, "widening": self.widening}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> FirstStage:
-        encoding = None if value["encoding"] is None else load_encoding(value["encoding"])
+    def from_json(cls, value: Mapping[str, Any], content: bytes = b"") -> FirstStage:
+        """content: what ``encoding.to_bytes`` gave. Raises Invalid, Damaged."""
+        encoding = None if value["encoding"] is None else load_encoding(value["encoding"], content)
         return cls(tuple(value["sources"]), encoding, value["width"], value.get("widening", WIDENING))

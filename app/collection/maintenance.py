@@ -6,7 +6,7 @@ import logging
 import threading
 
 from app.collection.collection import Collection
-from app.collection.sealing import merge, seal
+from app.collection.sealing import merge, seal, seal_due
 from app.errors import Damaged, SheafError, StorageFull
 
 log = logging.getLogger(__name__)
@@ -17,12 +17,6 @@ RETRY_S = 30.0
 
 class _Stopped(Exception):
     pass
-
-
-def seal_due(collection: Collection) -> bool:
-    """Whether the tail has reached its bound."""
-    settings, now = collection.resources.settings, collection.published
-    return now.tail.part.size >= settings.seal_documents or now.growing.nbytes >= settings.seal_bytes
 
 
 class Maintenance:

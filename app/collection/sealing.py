@@ -7,7 +7,7 @@ documents that die in the meantime are masked at the swap. A stop in the middle 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 from uuid import uuid4
@@ -15,12 +15,14 @@ from uuid import uuid4
 import numpy as np
 
 from app.collection.collection import Collection
+from app.collection.first_stage import FirstStage
 from app.collection.layout import SEGMENTS
 from app.collection.part import View
 from app.collection.passages import Passages
 from app.collection.rows import fetch_documents
 from app.collection.segment import Batch, Segment, Totals, write_segment
 from app.collection.snapshot import SegmentView
+from app.collection.stages import recoded
 from app.types import I64
 
 BATCH: Final = 512
@@ -32,8 +34,17 @@ TIER: Final = 4
 DEAD: Final = 0.25
 """The share of dead rows at which a segment is rewritten without them."""
 
+SLICE: Final = 16
+"""The fewest passages worth a thread of their own while they are encoded."""
+
 Check = Callable[[], None]
 """Called between batches; raises to give the work up."""
+
+
+def seal_due(collection: Collection) -> bool:
+    """Whether the tail has reached its bound."""
+    settings, now = collection.resources.settings, collection.published
+    return now.tail.part.size >= settings.seal_documents or now.growing.nbytes >= settings.seal_bytes
 
 
 def seal(collection: Collection, check: Check = lambda: None) -> bool:
@@ -52,8 +63,13 @@ def seal(collection: Collection, check: Check = lambda: None) -> bool:
                 counts = now.tail.part.tokens(0, size).counts
             vectors = int(counts[alive].sum())
             totals = Totals(int(alive.sum()), vectors, vectors)
-            added.append(_write(collection, totals, _tail_batches(collection, now.tail, check)))
-        collection.swap(added, [], sealed_to=int(now.tail.part.seqs[-1]) + 1, reason="sealed the tail", created=_now())
+            batches = _tail_batches(collection, now.tail, check)
+            if now.stage is not now.tail_stage:
+                batches = recode(collection, now.stage, batches)
+            added.append(write(collection, now.stage, totals, batches))
+        collection.swap(
+            added, [], sealed_to=int(now.tail.part.seqs[-1]) + 1, reason="sealed the tail", created=now_utc()
+        )
         return True
 
 
@@ -106,18 +122,16 @@ def merge(collection: Collection, check: Check = lambda: None) -> bool:
             return False
         added = []
         if any(view.alive.any() for view in chosen):
-            rows = [np.flatnonzero(view.alive) for view in chosen]
-            totals = Totals(
-                sum(map(len, rows)),
-                sum(int(view.part.token_counts(r).sum()) for view, r in zip(chosen, rows, strict=True)),
-                sum(int(view.part.raw_counts(r).sum()) for view, r in zip(chosen, rows, strict=True)),
-            )
-            added.append(_write(collection, totals, _segment_batches(collection, chosen, check)))
-        collection.swap(added, [view.part for view in chosen], reason=f"merged {len(chosen)} segments", created=_now())
+            totals = totals_of(chosen)
+            added.append(write(collection, now.stage, totals, segment_batches(collection, chosen, check)))
+        collection.swap(
+            added, [view.part for view in chosen], reason=f"merged {len(chosen)} segments", created=now_utc()
+        )
         return True
 
 
-def _segment_batches(collection: Collection, views: Sequence[SegmentView], check: Check) -> Iterator[Batch]:
+def segment_batches(collection: Collection, views: Sequence[SegmentView], check: Check) -> Iterator[Batch]:
+    """The rows of some segments that stand, by sequence number."""
     seqs = np.concatenate([view.part.seqs[view.alive] for view in views])
     owners = np.concatenate([np.full(int(view.alive.sum()), i) for i, view in enumerate(views)])
     rows = np.concatenate([np.flatnonzero(view.alive) for view in views])
@@ -139,11 +153,34 @@ def _gather(views: Sequence[SegmentView], owners: I64, rows: I64) -> Passages:
     return Passages.join(parts).take(np.argsort(places).tolist())
 
 
-def _write(collection: Collection, totals: Totals, batches: Iterator[Batch]) -> Segment:
+def totals_of(views: Sequence[SegmentView]) -> Totals:
+    """Of the rows that stand."""
+    rows = [np.flatnonzero(view.alive) for view in views]
+    return Totals(
+        sum(map(len, rows)),
+        sum(int(view.part.token_counts(r).sum()) for view, r in zip(views, rows, strict=True)),
+        sum(int(view.part.raw_counts(r).sum()) for view, r in zip(views, rows, strict=True)),
+    )
+
+
+def recode(collection: Collection, stage: FirstStage, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same batches, encoded for another first stage from their stored vectors, on all workers."""
+    for seqs, metadata, passages in batches:
+        parts = collection.resources.workers.map_slices(
+            len(passages),
+            lambda start, stop, given=passages: recoded(given.take(range(start, stop)), stage, collection.spec),  # type: ignore[misc]
+            smallest=SLICE,
+        )
+        yield seqs, metadata, Passages.join(parts)
+
+
+def write(collection: Collection, stage: FirstStage, totals: Totals, batches: Iterable[Batch]) -> Segment:
+    """A new segment, durable, that nothing names yet."""
     folder = collection.folder / SEGMENTS / uuid4().hex
-    record = write_segment(folder, collection.spec, collection.stage, totals, batches)
+    record = write_segment(folder, collection.spec, stage, totals, batches)
     return Segment.open_all(folder, record)
 
 
-def _now() -> str:
+def now_utc() -> str:
+    """The time of a generation."""
     return datetime.now(UTC).isoformat(timespec="seconds")

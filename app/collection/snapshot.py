@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from app.collection.first_stage import FirstStage
 from app.collection.part import View
 from app.collection.rows import fetch_documents
 from app.collection.segment import Segment, SegmentRecord
+from app.collection.stages import StageRecord
 from app.collection.tail import Tail, TailView
 from app.filters import Filter
 from app.types import I64, Document, Mask
@@ -25,6 +27,8 @@ class Generation:
     segments: tuple[SegmentRecord, ...] = ()
     created: str = ""
     reason: str = "created"
+    stage: StageRecord | None = None
+    """The first stage of the segments; None: the collection's own, which needs no data, as in the tail."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -32,12 +36,15 @@ class Generation:
             "segments": [{"name": s.name, "passages": s.passages, "crc32": s.crc} for s in self.segments],
             "created": self.created,
             "reason": self.reason,
+            "first_stage": None if self.stage is None else self.stage.to_json(),
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Generation:
         segments = tuple(SegmentRecord(s["name"], s["passages"], s["crc32"]) for s in value["segments"])
-        return cls(value["number"], segments, value["created"], value["reason"])
+        stage = value.get("first_stage")  # what was written before there was a choice has none
+        chosen = None if stage is None else StageRecord.from_json(stage)
+        return cls(value["number"], segments, value["created"], value["reason"], chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,9 @@ class Published:
     live: int
     digest: int
     generation: Generation
+    stage: FirstStage
+    """Of the segments."""
+    tail_stage: FirstStage
     segments: tuple[SegmentView, ...]
     tail: TailState
     # The writer's growing arrays behind ``tail``; queries never touch them.
@@ -110,6 +120,12 @@ class Snapshot:
     @property
     def generation(self) -> int:
         return self.published.generation.number
+
+    @property
+    def stages(self) -> list[FirstStage]:
+        """For each view the first stage that finds candidates in it."""
+        now = self.published
+        return [now.tail_stage if view is now.tail else now.stage for view in self.views]
 
     def allowed(self, condition: Filter | None) -> list[Mask]:
         """For each view the rows that stand and match."""

@@ -1,0 +1,143 @@
+"""The first stage of a generation's segments: chosen, fitted, kept, and why it is as it is.
+
+A generation names it (``StageRecord``); what was fitted lies in `encodings/ID.safetensors`, written and fsynced before
+the transaction that names it, checked whole when it is opened, and removed when no generation names it any more. All
+segments of a generation share it, so that a query is encoded once; the tail keeps to the collection's own first stage,
+which needs no data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from app.collection.files import FileRecord, damaged, read_verified, room, sync_folder, write_file
+from app.collection.first_stage import FirstStage
+from app.collection.layout import ENCODINGS
+from app.collection.passages import Passages
+from app.collection.spec import CollectionSpec
+from app.errors import Invalid
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StageChoice:
+    """A first stage for segments. reason: for the generation, in a few words. recipe: how it is made anew, None for one
+    that is not to be. fitted: what it was fitted on, sizes and seed. report: what was tried, measured and chosen.
+    """
+
+    stage: FirstStage
+    reason: str
+    recipe: Json | None = None
+    fitted: Json = field(default_factory=dict)
+    report: Json = field(default_factory=dict)
+
+    def check(self, spec: CollectionSpec) -> None:
+        """Raises Invalid where a collection of this kind cannot have it."""
+        stage = self.stage
+        if (
+            not stage.sources
+            or len(set(stage.sources)) != len(stage.sources)
+            or not {"fde", "pooled"} >= set(stage.sources)
+        ):
+            raise Invalid(f"a first stage has the sources fde, pooled or both, got {list(stage.sources)}")
+        if ("fde" in stage.sources) != (stage.encoding is not None):
+            raise Invalid("a first stage has an encoding if fde is one of its sources, and only then")
+        if stage.encoding is not None and (spec.kind == "dense" or stage.encoding.dim != spec.dim):
+            raise Invalid(f"the encoding takes token vectors of {stage.encoding.dim} dimensions; collection is another")
+        if not stage.width >= 1:
+            raise Invalid(f"width: expected at least 1, got {stage.width}")
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """How the database names a first stage: a ``StageChoice`` as JSON, and the file of what was fitted, where that is.
+
+    description: of ``FirstStage``, or None while a rebuild has taken it away and the recipe is to be followed again.
+    """
+
+    description: Json | None
+    recipe: Json | None
+    fitted: Json
+    report: Json
+    file: str | None = None
+    record: FileRecord | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "stage": self.description,
+            "recipe": self.recipe,
+            "fitted": self.fitted,
+            "report": self.report,
+            "file": None if self.record is None else {"name": self.file, **self.record.to_json()},
+        }
+
+    @classmethod
+    def from_json(cls, value: Json) -> StageRecord:
+        file = value["file"]
+        named = (None, None) if file is None else (file["name"], FileRecord.from_json(file))
+        return cls(value["stage"], value["recipe"], value["fitted"], value["report"], *named)
+
+    def taken_away(self) -> StageRecord:
+        """The same choice, to be made anew."""
+        return replace(self, description=None, file=None, record=None)
+
+
+class StageStore:
+    """The files of one collection's fitted encodings."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder / ENCODINGS, name
+
+    def write(self, choice: StageChoice) -> StageRecord:
+        """The record of a choice, whose file is durable when this returns. Raises StorageFull; nothing is left then."""
+        encoding = choice.stage.encoding
+        content = b"" if encoding is None else encoding.to_bytes()
+        named: tuple[str, FileRecord] | tuple[None, None] = (None, None)
+        if content:
+            name = f"{uuid4().hex}.safetensors"
+            try:
+                with room():
+                    self._folder.mkdir(exist_ok=True)
+                    sync_folder(self._folder.parent)
+                    named = name, write_file(self._folder / name, content)
+                    sync_folder(self._folder)
+            except BaseException:
+                (self._folder / name).unlink(missing_ok=True)
+                raise
+        return StageRecord(choice.stage.to_json(), choice.recipe, choice.fitted, choice.report, *named)
+
+    def load(self, record: StageRecord, otherwise: FirstStage) -> FirstStage:
+        """The first stage; ``otherwise`` while it is to be made anew. Raises Damaged."""
+        if record.description is None:
+            return otherwise
+        if record.file is None or record.record is None:
+            return FirstStage.from_json(record.description)
+        path = self._folder / record.file
+        content = read_verified(path, record.record)
+        try:
+            return FirstStage.from_json(record.description, content)
+        except Invalid as error:
+            raise damaged(path, error.message) from error
+
+    def sweep(self, record: StageRecord | None) -> None:
+        """Removes the files that the generation does not name."""
+        kept = None if record is None else record.file
+        for path in self._folder.glob("*"):
+            if path.name != kept:
+                path.unlink(missing_ok=True)
+
+
+def recoded(passages: Passages, stage: FirstStage, spec: CollectionSpec) -> Passages:
+    """The same passages, encoded for another first stage from their stored vectors."""
+    if stage.encoding is None or passages.tokens is None:
+        return replace(passages, encoded=None)
+    encoded = stage.encoding.encode_documents(passages.tokens, passages.pooled)
+    # Rounded to the stored precision at once, as at write time.
+    return replace(passages, encoded=encoded.astype(spec.precision).astype(np.float32))
