@@ -4,10 +4,12 @@
     ├── RequestError                4xx: the caller can mend it
     │   ├── MalformedBody           400 malformed_body
     │   ├── HostRefused             400 host_refused
+    │   ├── BadArchive              400 bad_archive, archive_too_new: not a snapshot, or a damaged one
     │   ├── KeyRefused              401 key_required, key_refused
     │   ├── NotAllowed              403 scope_missing, collection_not_allowed
-    │   ├── NotFound                404 collection_not_found, document_not_found, task_not_found, not_found
+    │   ├── NotFound                404 collection_not_found, document_not_found, task_not_found, not_found, ...
     │   ├── Conflict                409 collection_exists, collection_busy, collection_read_only, ...
+    │   ├── PreconditionFailed      412 precondition_failed: If-Match, If-None-Match
     │   ├── TooLarge                413 body_too_large
     │   ├── UnsupportedMediaType    415 unsupported_media_type
     │   ├── Invalid                 422 invalid: a value that cannot be; carries pointers into the body
@@ -93,6 +95,12 @@ class NotAllowed(RequestError):
         self.scope = scope
 
 
+class BadArchive(RequestError):
+    """An archive that is no snapshot, is damaged, or holds what no snapshot may hold. Nothing of it was kept."""
+
+    code = "bad_archive"
+
+
 class NotFound(RequestError):
     """What the path names is not there."""
 
@@ -105,6 +113,13 @@ class Conflict(RequestError):
 
     status = 409
     code = "conflict"
+
+
+class PreconditionFailed(RequestError):
+    """The document is not as If-Match or If-None-Match wants it; nothing was changed."""
+
+    status = 412
+    code = "precondition_failed"
 
 
 class TooLarge(RequestError):

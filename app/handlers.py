@@ -8,5 +8,6 @@ from typing import Final
 from app.collection.tasks import Handler
 from app.importing import run_import
 from app.rebuild import run_rebuild
+from app.snapshotting import run_snapshot
 
-HANDLERS: Final[Mapping[str, Handler]] = {"import": run_import, "rebuild": run_rebuild}
+HANDLERS: Final[Mapping[str, Handler]] = {"import": run_import, "rebuild": run_rebuild, "snapshot": run_snapshot}

@@ -12,7 +12,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import collections, documents, health, imports, metrics, openapi, problems, searches, tasks
+from app.api import collections, documents, health, imports, metrics, openapi, problems, searches, snapshots, tasks
 from app.api.access import Access
 from app.api.frame import Frame
 from app.api.hosts import host_gate
@@ -67,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
             documents.router,
             imports.router,
             searches.router,
+            snapshots.router,
             tasks.router,
             openapi.router,
             page_router(),

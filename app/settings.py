@@ -93,6 +93,8 @@ class Settings(BaseSettings):
     """The largest JSON body; imports stream and have a limit of their own."""
     max_import_bytes: Annotated[int, Field(ge=1_024)] = 64 * 2**30
     """The largest body of an import."""
+    max_restore_bytes: Annotated[int, Field(ge=1_024)] = 256 * 2**30
+    """The largest archive that is taken to restore a collection from; its files have the same bound."""
     max_documents: Annotated[int, Field(ge=1)] = 10_000
     """Documents in one write request."""
     max_batch: Annotated[int, Field(ge=1)] = 256

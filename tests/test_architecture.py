@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"app.__main__", "app.main"},
     {"app.api"},
-    {"app.handlers", "app.importing", "app.rebuild", "app.bulk", "app.bulk_http", "app.recall"},
+    {"app.handlers", "app.importing", "app.rebuild", "app.snapshotting", "app.bulk", "app.bulk_http", "app.recall"},
     {"app.ingest", "app.search"},
     {"app.candidates", "app.ranking"},
     {"app.collection", "app.sources"},

@@ -20,6 +20,7 @@ from app.errors import TooLarge, UnsupportedMediaType
 
 JSON: Final = ("application/json",)
 NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+TAR: Final = ("application/x-tar",)
 IDLE_S: Final = 30.0
 """A body of which nothing comes for so long is given up."""
 _INLINE: Final = 65_536

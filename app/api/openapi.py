@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.responses import FileResponse, Response
 
-from app.api import schemas
+from app.api import net_schemas, schemas
 from app.api.access import rule_of
-from app.api.bodies import JSON, NDJSON
+from app.api.bodies import JSON, NDJSON, TAR
 from app.api.problems import MEDIA_TYPE
 from app.documents import Strict
 
@@ -34,6 +34,7 @@ _REQUESTS: Final[tuple[type[Strict], ...]] = (
     schemas.SearchRequest,
     schemas.SearchBatch,
     schemas.RecallRequest,
+    net_schemas.RestoreSnapshot,
 )
 _PROBLEM: Final[dict[str, Any]] = {
     "description": "Problem details (RFC 9457); `code` tells which.",
@@ -70,6 +71,18 @@ def takes_lines(example: str) -> dict[str, Any]:
         "examples": {"lines": {"value": example}},
     }
     return {"requestBody": {"required": True, "content": {NDJSON[0]: content}}}
+
+
+def takes_archive() -> dict[str, Any]:
+    """``openapi_extra`` of a route that takes a snapshot's archive."""
+    content = {"schema": {"type": "string", "format": "binary", "description": "A snapshot, as it was downloaded."}}
+    return {"requestBody": {"required": True, "content": {TAR[0]: content}}}
+
+
+def gives_archive() -> dict[int | str, dict[str, Any]]:
+    """``responses`` of a route that answers with a snapshot's archive."""
+    content = {TAR[0]: {"schema": {"type": "string", "format": "binary"}}}
+    return {200: {"description": "The archive.", "content": content}, "default": _PROBLEM}
 
 
 def gives(model: type[BaseModel], status: int = 200, description: str = "Done.") -> dict[int | str, dict[str, Any]]:

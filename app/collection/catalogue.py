@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import threading
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
-from uuid import uuid4
 
-from app.collection import database
+from app.collection import database, folders
 from app.collection.collection import Collection, Resources
-from app.collection.files import room, sync_folder
+from app.collection.files import room
 from app.collection.first_stage import FirstStage
 from app.collection.info import CollectionInfo, quarantined_info
-from app.collection.layout import DATABASE, SEGMENTS, TAIL, WRITER_LOCK
+from app.collection.layout import WRITER_LOCK
 from app.collection.lock import FileLock
 from app.collection.maintenance import Maintenance
+from app.collection.saved import SavedSnapshots
 from app.collection.snapshot import Generation
-from app.collection.spec import NAME, CollectionSpec, check_name, fingerprint_to_json
+from app.collection.spec import CollectionSpec, check_name, fingerprint_to_json
 from app.collection.tasks import ENDED, Handler, Task, Tasks
 from app.encoders.registry import Encoders
-from app.errors import Conflict, Damaged, FormatTooNew, Invalid, NotFound, SheafError, StoreError, Unavailable
+from app.errors import Conflict, Damaged, FormatTooNew, Invalid, NotFound, StoreError, Unavailable
 from app.settings import Settings
 from app.types import Kind, Precision, Similarity
 from app.workers import Workers
@@ -65,7 +64,8 @@ class Catalogue:
         """handlers: what runs each kind of task, in a server; without them tasks are kept for a server to run."""
         self.folder, self.encoders, self.settings = folder, encoders, settings
         self._handlers = dict(handlers or {})
-        self._resources = Resources(settings, encoders, Workers(settings.threads))
+        self.resources = Resources(settings, encoders, Workers(settings.threads))
+        self.snapshots = SavedSnapshots(folder)
         self._server = FileLock(folder / SERVER_LOCK)
         self._lock = threading.RLock()
         self._open: dict[str, _Open] = {}
@@ -104,13 +104,8 @@ class Catalogue:
 
         From then on the catalogue is ``ready``. Ends early where it is closed meanwhile.
         """
-        for path in [*self.folder.glob(".creating-*"), *self.folder.glob(".deleted-*")]:
-            # Held by a process that is just making the collection (which may rename it now), or free for good.
-            lock = FileLock(path / WRITER_LOCK)
-            with suppress(FileNotFoundError):
-                if lock.acquire():
-                    shutil.rmtree(path)
-            lock.release()
+        folders.sweep(self.folder)
+        self.snapshots.sweep()
         names = self._names()
         with suppress(Unavailable):
             for number, name in enumerate(names):
@@ -132,7 +127,7 @@ class Catalogue:
                 opened.close()
             self._open.clear()
             self._server.release()
-        self._resources.workers.close()
+        self.resources.workers.close()
 
     def create(
         self,
@@ -149,10 +144,10 @@ class Catalogue:
 
         dim: required without a model, else the model's. Raises Conflict (the name is taken), Invalid, EncoderError.
         """
-        # Said before a model is loaded, which takes seconds; ``_make`` decides.
+        # Said before a model is loaded, which takes seconds; the rename decides.
         check_name(name)
         if name in self._names():
-            raise _taken(name)
+            raise folders.taken(name)
         meta: dict[str, Any] = {}
         if model is None:
             if dim is None:
@@ -172,7 +167,7 @@ class Catalogue:
         meta["first_stage"] = FirstStage.default(spec).to_json()
         meta["generation"] = Generation(0).to_json()
         with self._lock:
-            self._make(name, meta)
+            folders.create(self.folder, name, meta)
             return self.get(name)
 
     def get(self, name: str) -> Collection:
@@ -224,20 +219,53 @@ class Catalogue:
         with self._lock:
             if name not in self._names():
                 raise _unknown(name)
-            opened = self._open.get(name)
-            lock = FileLock(self.folder / name / WRITER_LOCK)
-            if opened is not None:
-                opened.collection.require_writer()
-                opened.close()
-                del self._open[name]
-            if not lock.acquire():
-                raise Conflict(f"another process writes collection {name}", code="collection_busy")
-            self._quarantined.pop(name, None)
-            gone = self.folder / f".deleted-{name}-{uuid4().hex}"
-            os.rename(self.folder / name, gone)  # noqa: PTH104
-            sync_folder(self.folder)
-            lock.release()
+            with self._closed_for_good(name):
+                gone = folders.take_away(self.folder, name)
             shutil.rmtree(gone)
+
+    @contextmanager
+    def _closed_for_good(self, name: str) -> Iterator[int]:
+        """Closes a collection, whose folder may be moved inside the block; the next sequence number that it had."""
+        opened, end = self._open.get(name), 0
+        lock = FileLock(self.folder / name / WRITER_LOCK)
+        if opened is not None:
+            opened.collection.require_writer()
+            opened.close()
+            end = opened.collection.published.next_seq
+            del self._open[name]
+        if not lock.acquire():
+            raise Conflict(f"another process writes collection {name}", code="collection_busy")
+        self._quarantined.pop(name, None)
+        try:
+            yield end
+        finally:
+            lock.release()
+
+    def require_room_for(self, name: str, *, replace: bool) -> None:
+        """Raises Conflict where a collection cannot be restored under this name, Invalid where none can have it."""
+        check_name(name)
+        if name in self._names() and not replace:
+            raise folders.taken(name)
+
+    def install(self, name: str, staged: Path, *, replace: bool) -> bool:
+        """Gives a complete, verified collection beside the others its name. Whether it took another's place.
+
+        Durable when this returns. Raises Conflict; ``staged`` is as it was then.
+        """
+        with self._lock:
+            self.require_room_for(name, replace=replace)
+            if name not in self._names():
+                folders.put_in_place(self.folder, staged, name)
+                old = None
+            else:
+                with self._closed_for_good(name) as end:
+                    # Versions of documents are never used twice, though the collection goes back in time.
+                    database.advance(staged, name, end)
+                    old = folders.put_in_place(self.folder, staged, name)
+            self.get(name)
+        if old is not None:
+            shutil.rmtree(old)
+        return old is not None
 
     def quarantined(self) -> dict[str, str]:
         """Names and reasons."""
@@ -311,7 +339,7 @@ class Catalogue:
             raise Unavailable("the collections are being closed")
         with ExitStack() as undo:
             try:
-                collection = Collection(self.folder / name, self._resources, self._busy, salvage=salvage)
+                collection = Collection(self.folder / name, self.resources, self._busy, salvage=salvage)
                 undo.callback(collection.close)
                 tasks = Tasks(collection, self._handlers)
                 tasks.all()  # checks every row
@@ -343,38 +371,8 @@ class Catalogue:
             self._quarantined[name] = error
             opened.close()
 
-    def _make(self, name: str, meta: dict[str, Any]) -> None:
-        temporary = self.folder / f".creating-{name}-{uuid4().hex}"
-        lock = FileLock(temporary / WRITER_LOCK)
-        try:
-            with room():
-                temporary.mkdir()
-                if not lock.acquire():
-                    raise Conflict("a server that is just starting cleans the folder: try again", code="folder_busy")
-                for folder in (temporary / SEGMENTS, temporary / TAIL):
-                    folder.mkdir()
-                database.Database.create(temporary, name, meta)
-                sync_folder(temporary)
-                # rename(2) refuses a folder that is not empty: the one atomic test of whether the name is free.
-                os.rename(temporary, self.folder / name)  # noqa: PTH104
-                sync_folder(self.folder)
-        except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if (self.folder / name).exists():
-                raise _taken(name) from error
-            raise
-        except SheafError:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        finally:
-            # What opens it next takes the lock again.
-            lock.release()
-
     def _names(self) -> list[str]:
-        """Folders that hold a collection, by name."""
-        return sorted(
-            path.name for path in self.folder.iterdir() if NAME.fullmatch(path.name) and (path / DATABASE).exists()
-        )
+        return folders.names(self.folder)
 
     def _kinds(self, model: str) -> tuple[Kind, ...]:
         try:
@@ -385,10 +383,6 @@ class Catalogue:
     def _busy(self) -> str:
         url = "" if self._server.held else self._server.note()
         return f" (the server at {url})" if url else ""
-
-
-def _taken(name: str) -> Conflict:
-    return Conflict(f"the name {name!r} is taken", code="collection_exists")
 
 
 def _unknown(name: str) -> NotFound:

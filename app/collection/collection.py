@@ -123,6 +123,19 @@ class Collection:
         with ExitStack() as stack:
             yield self._snapshot(stack)
 
+    @contextmanager
+    def moment(self, hold: Callable[[Snapshot], None]) -> Iterator[Snapshot]:
+        """A snapshot for long work. ``hold`` sees it first, while no write can remove a file that it names.
+
+        Raises Conflict (another process writes the collection), Unavailable.
+        """
+        with ExitStack() as stack:
+            with self._lock:
+                self.require_writer()
+                snapshot = self._snapshot(stack)
+                hold(snapshot)
+            yield snapshot
+
     def _snapshot(self, stack: ExitStack) -> Snapshot:
         for attempt in range(SNAPSHOT_ATTEMPTS):
             if self.salvaged:

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -246,6 +246,11 @@ class Segment:
             index = vector_index.load(kind, content, size=self.size, dim=vectors.shape[1])
             found[source] = Refined(index, vectors.take)
         return found
+
+    @property
+    def files(self) -> Mapping[str, FileRecord]:
+        """Every file of the folder but the manifest, as it was written."""
+        return self._files
 
     @property
     def nbytes(self) -> int:

@@ -1,0 +1,38 @@
+"""What comes in and goes out of the routes of users' safety nets: snapshots, and what is restored from them."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from app.collection.spec import NAME
+from app.documents import Strict
+
+
+class RestoreSnapshot(Strict):
+    """A collection to make, or to bring back, from a snapshot of this server."""
+
+    collection: str | None = Field(default=None, pattern=f"^{NAME.pattern}$")
+    """Whose snapshot; by default that of the collection of the path."""
+    snapshot: str = Field(min_length=1, max_length=100)
+    replace: bool = False
+    """Whether it may take the place of a collection that has the name."""
+
+
+class SnapshotAnswer(BaseModel):
+    """A snapshot that the server keeps. `documents` and `generation` are the collection's at that moment."""
+
+    id: str
+    collection: str
+    created: str
+    documents: int
+    generation: int
+    size: int
+    """Bytes of the archive."""
+    sha256: str
+    """Of the archive."""
+
+
+class SnapshotsAnswer(BaseModel):
+    """The newest first."""
+
+    snapshots: list[SnapshotAnswer]

@@ -1,0 +1,109 @@
+"""The folders of collections: made, replaced and removed by renames, so that a stop leaves the old or the new.
+
+Beside the collections lie `.creating-*`, `.restoring-*`, `.deleted-*` and `.replaced-*`: what is on its way in, and on
+its way out. ``sweep`` ends what a stopped process began.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from app.collection.database import Database
+from app.collection.files import room, sync_folder
+from app.collection.layout import DATABASE, SEGMENTS, TAIL, WRITER_LOCK
+from app.collection.lock import FileLock
+from app.collection.spec import NAME
+from app.errors import Conflict, SheafError
+
+_REPLACED: Final = re.compile(r"\.replaced-(.+)-[0-9a-f]{32}")
+
+
+def names(root: Path) -> list[str]:
+    """Folders that hold a collection, by name."""
+    return sorted(path.name for path in root.iterdir() if NAME.fullmatch(path.name) and (path / DATABASE).exists())
+
+
+def taken(name: str) -> Conflict:
+    """The error for a name that is in use."""
+    return Conflict(f"the name {name!r} is taken", code="collection_exists")
+
+
+def sweep(root: Path) -> None:
+    """Ends what was interrupted; for the one server of the folder, before it opens a collection."""
+    for path in root.glob(".replaced-*"):
+        found = _REPLACED.fullmatch(path.name)
+        # Between the two renames of ``put_in_place``: the old one stands again.
+        if found and not (root / found[1]).exists():
+            os.rename(path, root / found[1])  # noqa: PTH104
+            sync_folder(root)
+        else:
+            shutil.rmtree(path)
+    for path in [*root.glob(".creating-*"), *root.glob(".deleted-*"), *root.glob(".restoring-*")]:
+        # Held by a process that is just making the collection (which may rename it now), or free for good.
+        lock = FileLock(path / WRITER_LOCK)
+        with suppress(FileNotFoundError):
+            if lock.acquire():
+                shutil.rmtree(path)
+        lock.release()
+
+
+def create(root: Path, name: str, meta: dict[str, Any]) -> None:
+    """A new collection without documents, durable when this returns. Raises Conflict (the name is taken)."""
+    temporary = root / f".creating-{name}-{uuid4().hex}"
+    lock = FileLock(temporary / WRITER_LOCK)
+    try:
+        with room():
+            temporary.mkdir()
+            if not lock.acquire():
+                raise Conflict("a server that is just starting cleans the folder: try again", code="folder_busy")
+            for folder in (temporary / SEGMENTS, temporary / TAIL):
+                folder.mkdir()
+            Database.create(temporary, name, meta)
+            sync_folder(temporary)
+            # rename(2) refuses a folder that is not empty: the one atomic test of whether the name is free.
+            os.rename(temporary, root / name)  # noqa: PTH104
+            sync_folder(root)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if (root / name).exists():
+            raise taken(name) from error
+        raise
+    except SheafError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    finally:
+        # What opens it next takes the lock again.
+        lock.release()
+
+
+def put_in_place(root: Path, staged: Path, name: str) -> Path | None:
+    """Gives a complete folder the name; the folder that had it before, to be removed. Durable when this returns.
+
+    The caller has closed the one that had it, and holds its writer's lock.
+    """
+    old = None
+    if (root / name).exists():
+        old = root / f".replaced-{name}-{uuid4().hex}"
+        os.rename(root / name, old)  # noqa: PTH104
+    try:
+        os.rename(staged, root / name)  # noqa: PTH104
+    except OSError:
+        if old is not None:
+            os.rename(old, root / name)  # noqa: PTH104
+        raise
+    sync_folder(root)
+    return old
+
+
+def take_away(root: Path, name: str) -> Path:
+    """Takes the name from a folder, which is then to be removed. Durable when this returns."""
+    gone = root / f".deleted-{name}-{uuid4().hex}"
+    os.rename(root / name, gone)  # noqa: PTH104
+    sync_folder(root)
+    return gone

@@ -1,0 +1,162 @@
+"""A collection out of an archive: unpacked beside the others, verified, and only then given its name.
+
+Whoever sends an archive may have made it. So its database is looked at before it is used (no trigger, no view, no name
+that leads out of the folder), every checksum is held, and at last the folder is opened as any collection is. What does
+not hold is refused, and nothing of it stays. What this cannot know is whether documents and vectors are true; an
+archive is as trustworthy as the one who sends it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final, get_args
+from uuid import uuid4
+
+from app.collection.archive import PIECE, Listing, Unpacker
+from app.collection.backup import check_rows
+from app.collection.catalogue import Catalogue
+from app.collection.collection import Collection
+from app.collection.database import Database, get_meta, put_meta
+from app.collection.files import room, sync_folder
+from app.collection.first_stage import Source
+from app.collection.layout import DATABASE, IMPORTS, MARK, SEGMENTS, WRITER_LOCK
+from app.collection.segment import Segment
+from app.collection.snapshot import Generation
+from app.collection.spec import CollectionSpec
+from app.errors import BadArchive, FormatTooNew, SheafError, StorageFull
+from app.types import Kind, Precision, Similarity
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_]+)*", re.ASCII)
+"""Names that the database gives of files: a part of a path, never one."""
+
+
+class Restoring:
+    """An archive on its way to becoming a collection: ``write`` pieces, then ``commit`` or ``abort``."""
+
+    def __init__(self, catalogue: Catalogue, name: str, *, replace: bool, limit: int) -> None:
+        """replace: whether it may take the place of a collection. limit: bytes of the archive's files.
+
+        Raises Conflict where the name is taken, StorageFull.
+        """
+        catalogue.require_room_for(name, replace=replace)
+        self._catalogue, self._name, self._replace = catalogue, name, replace
+        self._folder = catalogue.folder / f".restoring-{name}-{uuid4().hex}"
+        with room():
+            self._folder.mkdir()
+        self._unpacker = Unpacker(self._folder, limit)
+
+    def write(self, piece: bytes) -> None:
+        """Raises BadArchive, StorageFull; ``abort`` is to be called then."""
+        self._unpacker.feed(piece)
+
+    def commit(self) -> bool:
+        """Verifies what has come and puts it in place, durably. Whether it replaced a collection.
+
+        Raises BadArchive, StorageFull, Conflict; ``abort`` is to be called then.
+        """
+        listing = self._unpacker.finish()
+        with room():
+            _verify(self._folder, self._name, listing, self._catalogue)
+        return self._catalogue.install(self._name, self._folder, replace=self._replace)
+
+    def abort(self) -> None:
+        """Leaves nothing; no error after ``commit``."""
+        self._unpacker.close()
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._folder)
+
+
+def restore_file(catalogue: Catalogue, name: str, archive: Path, *, replace: bool) -> bool:
+    """The same from an archive on this machine."""
+    restoring = Restoring(catalogue, name, replace=replace, limit=archive.stat().st_size)
+    try:
+        with archive.open("rb") as file:
+            while piece := file.read(PIECE):
+                restoring.write(piece)
+        return restoring.commit()
+    finally:
+        restoring.abort()
+
+
+def _verify(folder: Path, name: str, listing: Listing, catalogue: Catalogue) -> None:
+    """Raises BadArchive unless the folder holds a whole collection, which then has this name and no tasks."""
+    paths = {entry.path for entry in listing.files}
+    if not {DATABASE, MARK} <= paths:
+        raise BadArchive(f"the archive lacks {DATABASE} or {MARK}")
+    for path in paths:
+        first = path.partition("/")[0]
+        if first in (WRITER_LOCK, IMPORTS) or first.startswith(f"{DATABASE}-"):
+            raise BadArchive(f"{path} is no part of a snapshot")
+    try:
+        _check_schema(folder / DATABASE)
+        database = Database(folder, name)
+        try:
+            database.check()
+            _check_names(database, folder)
+            check_rows(database, folder, name, lambda: None)
+            with database.write() as txn:
+                spec = get_meta(txn, "spec", name)
+                put_meta(txn, {"spec": {**spec, "name": name}})
+                # Their bodies stayed behind, and a task has one id in a server.
+                txn.execute("DELETE FROM tasks")
+                txn.execute("DELETE FROM task_errors")
+        finally:
+            database.close()
+        _check_spec(CollectionSpec(**{**spec, "name": name}))
+        opened = Collection(folder, catalogue.resources, lambda: "")
+        opened.close()
+        if not set(opened.stage.sources) <= set(get_args(Source)) or type(opened.stage.width) is not int:
+            raise BadArchive("the archive has a first stage that no collection has")
+    except (BadArchive, StorageFull):
+        raise
+    except FormatTooNew as error:
+        raise BadArchive(error.message, code="archive_too_new") from error
+    except SheafError as error:
+        raise BadArchive(f"the archive holds no whole collection: {error.message}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, LookupError, ArithmeticError, MemoryError, OSError,
+            sqlite3.Error, RecursionError) as error:  # fmt: skip
+        raise BadArchive(f"the archive holds no whole collection ({type(error).__name__})") from error
+    sync_folder(folder)
+
+
+def _check_schema(path: Path) -> None:
+    """Nothing in the database may run by itself: only tables and their indexes are read."""
+    with closing(sqlite3.connect(f"file:{path.absolute()}?mode=ro", uri=True)) as connection:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        for kind, sql in connection.execute("SELECT type, sql FROM sqlite_schema"):
+            if kind not in ("table", "index") or "VIRTUAL" in str(sql).upper().split():
+                raise BadArchive(f"{DATABASE} has a {kind}, which no collection has")
+        if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise BadArchive(f"{DATABASE} is damaged")
+
+
+def _check_names(database: Database, folder: Path) -> None:
+    """No name that the database or a manifest has of a file leads out of the folder."""
+    with database.read() as connection:
+        generation = Generation.from_json(get_meta(connection, "generation", database.name))
+        tail = [str(name) for (name,) in connection.execute("SELECT file FROM tail WHERE file IS NOT NULL")]
+    named = [record.name for record in generation.segments] + tail
+    for record in generation.segments:
+        if _PLAIN.fullmatch(record.name):
+            named += Segment(folder / SEGMENTS / record.name, record).files
+    for name in named:
+        if not _PLAIN.fullmatch(name):
+            raise BadArchive(f"the archive names {name[:100]!r}, which no collection has")
+
+
+def _check_spec(spec: CollectionSpec) -> None:
+    fits = (
+        (spec.model is None or isinstance(spec.model, str))
+        and spec.kind in get_args(Kind)
+        and spec.similarity in get_args(Similarity)
+        and spec.precision in get_args(Precision)
+        and type(spec.dim) is int
+        and type(spec.keep_vectors) is bool
+    )
+    if not fits:
+        raise BadArchive("the archive has a specification that no collection has")
