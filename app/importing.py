@@ -19,6 +19,7 @@ from app.collection.sealing import seal
 from app.collection.tasks import Failed, Running, Task, TaskError, Tasks
 from app.documents import parse_document
 from app.errors import Invalid, RequestError
+from app.faults import reach
 from app.ingest import check_document, write_documents
 from app.types import Document
 
@@ -53,7 +54,9 @@ class ImportUpload:
         """The accepted task: the whole body and the task are durable. Raises StorageFull."""
         with room(), self._file as file:
             file.flush()
+            reach("body.written")
             os.fsync(file.fileno())
+            reach("body.synced")
             size = file.tell()
         sync_folder(self._path.parent)
         sync_folder(self._path.parent.parent)

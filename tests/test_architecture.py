@@ -26,7 +26,7 @@ LAYERS = [
     {"app.filters", "app.settings", "app.workers", "app.blas", "app.float16", "app.logs", "app.native"},
     {"app.keys"},
     {"app.types"},
-    {"app.errors"},
+    {"app.errors", "app.faults"},
     {"app"},
 ]
 

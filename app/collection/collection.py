@@ -34,6 +34,7 @@ from app.collection.tail import Tail
 from app.encoders.protocol import Encoder
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Damaged, NotFound, Unavailable
+from app.faults import reach
 from app.filters import Filter
 from app.settings import Settings
 from app.types import F32, I64, Document, TokenVectors
@@ -297,6 +298,7 @@ class Collection:
                 metadata = [document.metadata for document in documents[start : start + len(part)]]
                 now.growing.append(seqs[start : start + len(part)], metadata, part)
             self._publish(now, replaced, *counters)
+            reach("write.published")
         self.on_write()
         return len(documents) - len(live)
 
@@ -448,8 +450,10 @@ class Collection:
             )
             self._encoder_checked = self._encoder_checked and encoder is None
             self.salvaged = False
+            reach("swap.published")
         for file in files:
             file.unlink(missing_ok=True)
+            reach("chunk.removed")
         for view in gone:
             view.part.delete()
         with self._lock:

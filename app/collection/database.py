@@ -32,6 +32,7 @@ from app.collection.mark import create_mark, read_mark, write_mark
 from app.collection.rows import live_sum, row_sum
 from app.collection.spec import FORMAT
 from app.errors import Damaged, FormatTooNew, Unavailable
+from app.faults import reach
 
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
@@ -177,11 +178,14 @@ class Database:
                 connection = self._writer
                 try:
                     connection.execute("BEGIN IMMEDIATE")
+                    reach("transaction.begun")
                     commits = read_state(connection).commits + 1
                     yield connection
                     connection.execute("UPDATE state SET commits = ?", (commits,))
                     _sum_state(connection)
+                    reach("transaction.filled")
                     connection.execute("COMMIT")
+                    reach("transaction.committed")
                 except BaseException:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
@@ -201,9 +205,11 @@ class Database:
         try:
             with room():
                 connection.execute("PRAGMA incremental_vacuum").fetchall()
+                reach("log.kept")
                 # Waiting for readers would keep writers waiting too; a later checkpoint does what this one leaves.
                 connection.execute("PRAGMA busy_timeout = 0")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                reach("log.emptied")
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._translate(error) from error
         finally:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import Damaged, StorageFull
+from app.faults import reach
 
 BLOCK: Final = 2**20
 """Bytes under one checksum."""
@@ -56,7 +57,9 @@ def sync_folder(folder: Path) -> None:
     """Makes renames and new names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        reach("folder.changed")
         os.fsync(descriptor)
+        reach("folder.synced")
     finally:
         os.close(descriptor)
 
@@ -109,7 +112,9 @@ class FileWriter:
         """Fsyncs, closes and describes the file."""
         with self._file as file:
             file.flush()
+            reach("file.written")
             os.fsync(file.fileno())
+            reach("file.synced")
         if self._filled:
             self._checksums.append(self._current)
             self._filled = 0

@@ -20,6 +20,7 @@ from app.collection.layout import DATABASE, SEGMENTS, TAIL, WRITER_LOCK
 from app.collection.lock import FileLock
 from app.collection.spec import NAME
 from app.errors import Conflict, SheafError
+from app.faults import reach
 
 _REPLACED: Final = re.compile(r"\.replaced-(.+)-[0-9a-f]{32}")
 
@@ -66,6 +67,7 @@ def create(root: Path, name: str, meta: dict[str, Any]) -> None:
                 folder.mkdir()
             Database.create(temporary, name, meta)
             sync_folder(temporary)
+            reach("collection.made")
             # rename(2) refuses a folder that is not empty: the one atomic test of whether the name is free.
             os.rename(temporary, root / name)  # noqa: PTH104
             sync_folder(root)
@@ -91,8 +93,10 @@ def put_in_place(root: Path, staged: Path, name: str) -> Path | None:
     if (root / name).exists():
         old = root / f".replaced-{name}-{uuid4().hex}"
         os.rename(root / name, old)  # noqa: PTH104
+        reach("collection.set_aside")
     try:
         os.rename(staged, root / name)  # noqa: PTH104
+        reach("collection.placed")
     except OSError:
         if old is not None:
             os.rename(old, root / name)  # noqa: PTH104
@@ -105,5 +109,6 @@ def take_away(root: Path, name: str) -> Path:
     """Takes the name from a folder, which is then to be removed. Durable when this returns."""
     gone = root / f".deleted-{name}-{uuid4().hex}"
     os.rename(root / name, gone)  # noqa: PTH104
+    reach("collection.renamed")
     sync_folder(root)
     return gone

@@ -14,6 +14,7 @@ from typing import Final
 
 from app.collection.layout import MARK
 from app.errors import Damaged
+from app.faults import reach
 
 _SLOT: Final = struct.Struct("<8sQI")
 _MAGIC: Final = b"sheafmk1"
@@ -33,7 +34,9 @@ def write_mark(folder: Path, commits: int) -> None:
     descriptor = os.open(folder / MARK, os.O_WRONLY)
     try:
         os.pwrite(descriptor, _slot(commits), (commits % 2) * 32)
+        reach("mark.written")
         os.fdatasync(descriptor)
+        reach("mark.synced")
     finally:
         os.close(descriptor)
 

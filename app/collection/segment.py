@@ -40,6 +40,7 @@ from app.collection.first_stage import FirstStage, Source
 from app.collection.passages import Passages
 from app.collection.spec import FORMAT, CollectionSpec
 from app.errors import FormatTooNew
+from app.faults import reach
 from app.filters import Filter
 from app.types import F32, I64, Mask, Metadata, TokenVectors
 from app.vector_index.protocol import Candidates, VectorIndex
@@ -82,6 +83,7 @@ def write_segment(
     with room():
         try:
             folder.mkdir()
+            reach("segment.begun")
             record = _write(folder, spec, stage, totals, batches)
             sync_folder(folder)
             sync_folder(folder.parent)
@@ -310,8 +312,11 @@ class Segment:
     def delete(self) -> None:
         """Removes the folder's name first, so that a stop in the middle leaves nothing that looks like a segment."""
         gone = self.folder.with_name(f"{self.folder.name}.gone")
+        reach("segment.replaced")
         os.rename(self.folder, gone)  # noqa: PTH104
+        reach("segment.renamed")
         shutil.rmtree(gone)
+        reach("segment.removed")
 
     def raw_of(self, rows: I64) -> TokenVectors | None:
         """Callers' vectors of the named rows as they came, a copy; None where none are kept."""

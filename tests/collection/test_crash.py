@@ -11,17 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from brute_force import score
-from writing_process import DIM, document, settings, vectors
+from ledger import Ledger, check, make
+from writing_process import settings
 
 from app.collection.catalogue import Catalogue
-from app.collection.collection import Collection
 from app.collection.tasks import ENDED
 from app.encoders.registry import Encoders
 from app.handlers import HANDLERS
 from app.search import Query, search
-from app.types import F32
 
 KILLS = 10
 SCRIPT = Path(__file__).with_name("writing_process.py")
@@ -52,83 +49,6 @@ def killed_after(process: subprocess.Popen[str], seconds: float) -> list[list[An
 def end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.communicate()
-
-
-class Ledger:
-    """What must be there. maybe: what the last, unacknowledged operation would make of it, in full or not at all."""
-
-    def __init__(self) -> None:
-        self.stands: dict[str, int] = {}
-        self.maybe: dict[str, int] = {}
-
-    def read(self, lines: list[list[Any]], collection: str) -> int:
-        done = 0
-        for what, name, version, ids in lines:
-            if name != collection:
-                continue
-            if what == "done":
-                self.stands, done = self.maybe, done + 1
-                continue
-            self.maybe = dict(self.stands)
-            if what == "upsert":
-                self.maybe.update(dict.fromkeys(ids, version))
-            elif what == "delete":
-                for identifier in ids:
-                    self.maybe.pop(identifier, None)
-        return done
-
-
-def check(folder: Path, ledgers: dict[str, Ledger]) -> None:
-    """Opens the collections as the next process would, and holds all of them to the ledgers."""
-    started = time.monotonic()
-    chosen = settings(folder)
-    with Catalogue(folder, Encoders(chosen.models), chosen) as catalogue:
-        collections = [catalogue.get(name) for name in ledgers]
-        assert time.monotonic() - started < 10
-        for collection in collections:
-            hold(collection, ledgers[collection.name])
-
-
-def hold(collection: Collection, ledger: Ledger) -> None:
-    found, _ = collection.listing(None, 1_000)
-    versions = {d.id: d.metadata["v"] for d in found}
-    assert versions in (ledger.stands, ledger.maybe)
-    ledger.stands = ledger.maybe = {identifier: int(str(v)) for identifier, v in versions.items()}
-    assert collection.count() == len(versions)
-    own = collection.spec.model is None
-    for identifier, version in versions.items():
-        stored = collection.get(identifier)
-        assert stored.text == document(identifier, int(str(version)), own=own).text
-    query: F32 = np.ones((1, DIM), np.float32)
-    for exact in (True, False):
-        hits = search(
-            collection,
-            Query(vectors=query, k=1000, exact=exact, include=frozenset({"text", "metadata", "vectors"})),
-        ).hits
-        assert sorted(hit.id for hit in hits) == sorted(versions)
-        for hit in hits:
-            assert hit.metadata == {"v": versions[hit.id]}
-            assert hit.vectors is not None
-            if own:
-                given = vectors(hit.id, int(str(versions[hit.id])))
-                assert hit.score == score(query, given, collection.spec)
-            else:
-                encoder = collection.encoder()
-                tokens = encoder.encode_documents([hit.text or ""]).tokens
-                assert tokens is not None
-                assert np.array_equal(hit.vectors, tokens[0].astype(np.float16).astype(np.float32))
-    named = {record.name for record in collection.published.generation.segments}
-    assert {path.name for path in (collection.folder / "segments").iterdir()} == named
-    with collection.database.read() as connection:
-        files = {name for (name,) in connection.execute("SELECT file FROM tail WHERE file IS NOT NULL")}
-    assert {path.name for path in (collection.folder / "tail").iterdir()} == files
-
-
-def make(folder: Path) -> None:
-    chosen = settings(folder)
-    with Catalogue(folder, Encoders(chosen.models), chosen) as catalogue:
-        catalogue.create("c", model="words", kind="multi_vector")
-        catalogue.create("own", model=None, kind="multi_vector", dim=DIM)
 
 
 def test_killed_ten_times(tmp_path: Path) -> None:

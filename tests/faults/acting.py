@@ -1,0 +1,117 @@
+"""Every kind of write, one after the other and always the same: what is killed at each of its steps, or recorded.
+
+Says what it is about to do, does it, and says that it was done, as writing_process does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from writing_process import document, say, settings
+
+from app import faults
+from app.collection.catalogue import Catalogue
+from app.collection.collection import Collection
+from app.collection.sealing import merge, seal
+from app.collection.tasks import Running
+from app.encoders.registry import Encoders
+from app.handlers import HANDLERS
+from app.importing import ImportUpload
+from app.ingest import delete_ids, write_documents
+
+MANY = range(200, 360)
+"""Ids of a write whose vectors go into a file beside the database."""
+
+
+class Steps:
+    """Counts the steps that are reached; kills the process at one of them. names: operation and step of each."""
+
+    def __init__(self, kill_at: int | None) -> None:
+        self.kill_at, self.names = kill_at, list[str]()
+        self.operation = ""
+
+    def __call__(self, step: str) -> None:
+        self.names.append(f"{self.operation}: {step}")
+        if len(self.names) - 1 == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def act(folder: Path, steps: Steps) -> None:
+    """Everything, in both collections that ``ledger.make`` made."""
+    chosen = settings(folder)
+    version = 0
+    with Catalogue(folder, Encoders(chosen.models), chosen, HANDLERS_KEPT) as catalogue:
+        faults.hook = steps
+        for name in ("c", "own"):
+            collection = catalogue.get(name)
+            own = collection.spec.model is None
+
+            def told(
+                what: str, ids: list[str], work: Callable[[], object], as_what: str | None = None, name: str = name
+            ) -> None:
+                nonlocal version
+                version += 1
+                steps.operation = what
+                say(as_what or what, name, version, ids)
+                work()
+                steps.operation = ""
+                say("done", name, version, ids)
+
+            def upsert(
+                numbers: range, what: str = "upsert", collection: Collection = collection, own: bool = own
+            ) -> None:
+                ids = [f"d{i}" for i in numbers]
+                told(
+                    what,
+                    ids,
+                    lambda: write_documents(collection, [document(i, version, own=own) for i in ids]),
+                    "upsert",
+                )
+
+            upsert(range(0, 12))
+            upsert(range(6, 30))
+            told("delete", ["d1", "d7", "d8"], lambda c=collection: delete_ids(c, ["d1", "d7", "d8"]))
+            told("seal", [], lambda c=collection: seal(c))
+            upsert(range(5, 9))
+            upsert(MANY, "upsert to a file")
+            told("delete", ["d201", "d5"], lambda c=collection: delete_ids(c, ["d201", "d5"]))
+            told("seal with a file", [], lambda c=collection: seal(c))
+            for first in (40, 45):
+                upsert(range(first, first + 5))
+                told("seal", [], lambda c=collection: seal(c))
+            told("merge", [], lambda c=collection: merge(c))
+            if not own:
+                ids = [f"d{i}" for i in range(50, 60)]
+                told("import", ids, lambda c=collection, i=ids: run_import(catalogue, c, i, version), "upsert")
+            told("rebuild", [], lambda n=name: run_task(catalogue, n, catalogue.begin_rebuild(n).id))
+        steps.operation = "create"
+        catalogue.create("new", model=None, kind="dense", dim=2)
+        steps.operation = "drop"
+        catalogue.delete("new")
+        faults.hook = None
+
+
+HANDLERS_KEPT: dict[str, object] = {}
+"""No thread runs tasks: they are run here, one after the other, so that the steps are always the same."""
+
+
+def run_import(catalogue: Catalogue, collection: Collection, ids: list[str], version: int) -> None:
+    tasks = catalogue.tasks(collection.name)
+    upload = ImportUpload(collection, tasks, "stop")
+    for identifier in ids:
+        one = document(identifier, version, own=False)
+        upload.write(json.dumps({"id": one.id, "text": one.text, "metadata": dict(one.metadata)}).encode() + b"\n")
+    run_task(catalogue, collection.name, upload.commit().id)
+
+
+def run_task(catalogue: Catalogue, name: str, identifier: str) -> None:
+    tasks = catalogue.tasks(name)
+    tasks._handlers = HANDLERS
+    found = tasks._next(identifier)
+    assert found is not None
+    tasks._work(Running(tasks, *found))
+    assert tasks.get(identifier).state == "succeeded", tasks.get(identifier)

@@ -1,0 +1,76 @@
+"""Power loss: what was not fsynced is gone, in part or in whole; what was acknowledged stands.
+
+Every change of the disk that a process makes (SQLite's too) is recorded by a library that is loaded before the C
+library; then the power is cut at any place of the record, and what a disk would hold is opened. Needs a C compiler.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from disk_model import Disk, Loss, read_log
+from forks import in_child
+from report import Report
+from steps import hold
+
+HERE = Path(__file__).parent
+LOSSES: tuple[Loss, ...] = ("all", "some", "some", "none")
+
+
+def run(folder: Path, seed: int, trials: int) -> Report:
+    """trials: cuts, at places drawn at random; 0 is a cut before every fsync, with each kind of loss."""
+    report = Report("power", seed)
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        report.counts["NOT RUN: no C compiler"] += 1
+        return report.done()
+    library, recorded, log = folder / "recorder.so", folder / "recorded", folder / "log"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, HERE / "recorder.c", "-ldl"], check=True)
+    recorded.mkdir()
+    preloaded = {"LD_PRELOAD": str(library), "RECORD_FOLDER": str(recorded), "RECORD_LOG": str(log)}
+    path = os.pathsep.join(sys.path)
+    subprocess.run(
+        [sys.executable, HERE / "recorded_process.py", recorded],
+        env={**os.environ, **preloaded, "PYTHONPATH": path},
+        check=True,
+    )
+    changes = list(read_log(log))
+    said_path = f"{recorded}/said"
+    begun = next(i for i, one in enumerate(changes) if one.path == said_path and b'["made"]' in one.data)
+    syncs = [i for i, one in enumerate(changes) if one.kind in "sd" and i > begun]
+    report.figures["changes recorded"] = len(changes) - begun
+    report.figures["fsyncs"] = len(syncs)
+    chance = random.Random(seed)
+    if trials:
+        # Half of them just before or after an fsync, where the most is at stake.
+        places = [chance.choice(syncs) + chance.randint(0, 1) for _ in range(trials // 2)]
+        places += [chance.randrange(begun + 1, len(changes)) for _ in range(trials - len(places))]
+        cuts = sorted((place, LOSSES[i % len(LOSSES)]) for i, place in enumerate(places))
+    else:
+        cuts = [(place, loss) for place in syncs for loss in LOSSES]
+    disk, at, said = Disk(str(recorded)), 0, b""
+    for place, loss in cuts:
+        for change in changes[at:place]:
+            if change.path == said_path:
+                said += change.data if change.kind == "w" else b""
+            else:
+                disk.replay(change)
+        at = max(at, place)
+        report.trials += 1
+        report.counts[f"lost {loss}"] += 1
+        left = folder / "left"
+        shutil.rmtree(left, ignore_errors=True)
+        disk.cut(left, loss, chance)
+        lines = said.decode().partition('["made"]\n')[2]
+        held = in_child(lambda left=left, lines=lines: hold(left, lines))  # type: ignore[misc]
+        if not held.well:
+            before = changes[place - 1]
+            report.fail(f"cut after change {place} ({before.kind} {before.path}), {loss} lost: {held.errors[-2_000:]}")
+            if "--folder" in sys.argv:
+                shutil.copytree(left, folder / f"failed-{place}-{loss}", dirs_exist_ok=True)
+    return report.done()
