@@ -2,6 +2,7 @@
 #
 #   make run     serve on 127.0.0.1:8000, with Python's own documentation to search
 #   make test    everything that guards the code
+#   make faults  what breaks it on purpose, at length (RELIABILITY.md); FAULTS="kill power" chooses, all is an hour
 #   make lint    formatter, linter and types alone
 #   make clean   remove what was installed and cached; collections stay
 #
@@ -13,12 +14,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX_URL ?=
+FAULTS ?= all
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
-.PHONY: run test lint format install install-dev clean
+.PHONY: run test faults lint format install install-dev clean
 
 run: install
 	$(PY) scripts/build_index.py python-docs --collection python-docs
@@ -26,6 +28,9 @@ run: install
 
 test: lint
 	$(PY) -m pytest
+
+faults: install-dev
+	$(PY) tests/faults/run.py $(FAULTS) --json faults.json
 
 lint: install-dev
 	$(PY) -m ruff format --check .

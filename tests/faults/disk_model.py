@@ -1,7 +1,7 @@
 """A disk that remembers what was fsynced: a recorded log of changes is replayed onto it, and the power is cut anywhere.
 
-What POSIX promises, and no more: data are durable once their file was fsynced, and a name (new, removed or renamed) once
-its folder was. Of the rest anything may be there: nothing of it, all of it, or some, with writes torn at 512 bytes.
+What POSIX promises, and no more: data are durable once their file was fsynced, and a name (new, removed or renamed)
+once its folder was. Of the rest anything may be there: nothing of it, all of it, or some, with writes torn at 512 bytes.
 Names of one folder change in their order, as every journalling file system has it.
 """
 
@@ -68,9 +68,6 @@ def _apply(content: bytearray, at: int, data: bytes | None) -> None:
     else:
         content.extend(bytes(max(0, at - len(content))))
         content[at : at + len(data)] = data
-
-
-Entry = "File | Folder"
 
 
 @dataclass(eq=False)

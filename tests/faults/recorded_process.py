@@ -1,4 +1,4 @@
-"""Everything that acting does, from an empty folder on, in a process that is recorded; what it says goes to a file there."""
+"""Everything that acting does, from an empty folder on, in a process that is recorded; it speaks into a file there."""
 
 from __future__ import annotations
 

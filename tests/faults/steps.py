@@ -1,4 +1,4 @@
-"""``kill -9`` at every named step of every kind of write: what was acknowledged stands, nothing else, and it goes on."""
+"""``kill -9`` at every named step of every kind of write: what was acknowledged stands, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from acting import Steps, act
 from forks import in_child
 from ledger import Ledger, check, make
 from report import Report
-from writing_process import document, settings
+from writing_process import document, say, settings
 
 from app.collection.catalogue import Catalogue
 from app.collection.sealing import seal
@@ -61,7 +61,7 @@ def run(folder: Path, seed: int, trials: int) -> Report:
 def _count(place: Path) -> None:
     steps = Steps(None)
     act(place, steps)
-    print(json.dumps(steps.names))
+    say(*steps.names)
 
 
 def hold(place: Path, said: str) -> None:

@@ -1,0 +1,60 @@
+"""A short run of each scenario of run.py; `make faults` runs the long ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RUN = Path(__file__).with_name("run.py")
+
+
+def run(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+    results = tmp_path / "results.json"
+    done = subprocess.run(
+        [sys.executable, RUN, *arguments, "--json", results],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert results.exists(), done.stderr
+    (found,) = json.loads(results.read_text())
+    return done.returncode, found
+
+
+def held(tmp_path: Path, scenario: str) -> dict[str, Any]:
+    status, found = run(tmp_path, scenario, "--short")
+    skipped = [name for name in found["counts"] if name.startswith("NOT RUN")]
+    if skipped:
+        pytest.skip(skipped[0])
+    assert found["failures"] == []
+    assert status == 0
+    assert found["trials"] > 0
+    return found
+
+
+def test_killed_at_named_steps(tmp_path: Path) -> None:
+    found = held(tmp_path, "steps")
+    assert found["figures"]["steps"] > 300
+    assert found["figures"]["names"] >= 20
+
+
+def test_the_power_is_cut(tmp_path: Path) -> None:
+    found = held(tmp_path, "power")
+    assert found["figures"]["fsyncs"] > 100
+
+
+def test_a_missing_fsync_would_be_noticed(tmp_path: Path) -> None:
+    status, found = run(tmp_path, "power-without-fsync", "--trials", "8")
+    if any(name.startswith("NOT RUN") for name in found["counts"]):
+        pytest.skip("no C compiler")
+    assert status == 1
+    assert len(found["failures"]) >= 2
