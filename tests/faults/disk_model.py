@@ -1,7 +1,7 @@
 """A disk that remembers what was fsynced: a recorded log of changes is replayed onto it, and the power is cut anywhere.
 
 What POSIX promises, and no more: data are durable once their file was fsynced, and a name (new, removed or renamed)
-once its folder was. Of the rest anything may be there: nothing of it, all of it, or some, with writes torn at 512 bytes.
+once its folder was. Of the rest anything may be there: nothing, all, or some of it, with writes torn at 512 bytes.
 Names of one folder change in their order, as every journalling file system has it.
 """
 
