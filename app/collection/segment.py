@@ -48,7 +48,8 @@ from app.vector_index.refined import Refined
 
 MANIFEST: Final = "manifest.json"
 FLAT: Final = "flat"
-"""The kind of a source whose vectors are searched where they lie; it has no file of its own."""
+"""The kind of a source whose vectors are searched where they lie; it has no file of its own. (Early segments have a
+second copy, and call it `flat_f16`: it is not read.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +241,7 @@ class Segment:
         for source, kind in self._kinds.items():
             vectors = self._encoded if source == "fde" else self._pooled
             assert vectors is not None
-            if kind == FLAT:
+            if kind.startswith(FLAT):
                 found[source] = vector_index.scan(vectors.all())
                 continue
             name = f"{source}.index"
