@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from brute_force import ranking, score
 from made import DIM, MakeCollection
+from small_codes import code_everything
 
 from app.collection.collection import Collection
 from app.collection.sealing import seal
@@ -164,7 +164,7 @@ def test_vectors_of_any_length(make_collection: MakeCollection, kind: str, simil
 @pytest.fixture
 def small_ivf(monkeypatch: pytest.MonkeyPatch) -> None:
     """Approximate indexes for small segments too."""
-    monkeypatch.setattr(sys.modules["app.vector_index.choose"], "APPROXIMATE_ABOVE", 4_000)
+    code_everything(monkeypatch, 4_000)
 
 
 @pytest.mark.usefixtures("small_ivf")

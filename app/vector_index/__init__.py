@@ -18,7 +18,7 @@ from app.vector_index.protocol import Candidates, VectorIndex, Written
 
 __all__ = ["NAMES", "Buffer", "Candidates", "VectorIndex", "Written", "build", "choose", "load", "scan", "set_threads"]
 
-CODES = ("f16", "sq8", "sq4", "pq4", "rabitq")
+CODES = ("f16", "sq8", "sq4", "pq1", "pq2", "rabitq")
 NAMES = (*CODES, *(f"ivf_{code}" for code in CODES))
 """The kinds of index that have a file, as manifests store them; ``coded.py`` says what each is. `flat` has none."""
 

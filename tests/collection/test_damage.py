@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made import DIM, OpenCatalogue
+from small_codes import code_everything
 
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
@@ -96,7 +96,7 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             fill(catalogue.create("words", model="words", kind="multi_vector"))
             # An index with a file, for so few rows too.
             with patch.context() as coded:
-                coded.setattr(sys.modules["app.vector_index.choose"], "APPROXIMATE_ABOVE", 0)
+                code_everything(coded)
                 fill(catalogue.create("own", model=None, kind="multi_vector", dim=DIM))
             fill(catalogue.create("other", model="words", kind="multi_vector"))
     return folder

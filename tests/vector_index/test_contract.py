@@ -17,7 +17,7 @@ ALL = ("flat", *vector_index.NAMES)
 KINDS = pytest.mark.parametrize("name", ALL)
 EXACT = pytest.mark.parametrize("name", ["flat", "f16", "ivf_f16"])
 EVERYTHING = 1e9  # breadth at which an approximate index reads all of its lists
-FLOORS = {"f16": 1.0, "sq8": 0.95, "sq4": 0.75, "pq4": 0.3, "rabitq": 0.3}
+FLOORS = {"f16": 1.0, "sq8": 0.95, "sq4": 0.75, "pq1": 0.3, "pq2": 0.5, "rabitq": 0.3}
 """Recall@20 by codes alone, of few dimensions that are all alike: the hardest for codes."""
 
 

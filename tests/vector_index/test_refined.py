@@ -14,7 +14,7 @@ from app.types import I64
 from app.vector_index import refined
 from app.vector_index.refined import Refined
 
-NAMES = pytest.mark.parametrize("name", ["sq4", "pq4", "rabitq", "ivf_sq8", "ivf_rabitq"])
+NAMES = pytest.mark.parametrize("name", ["sq4", "pq1", "rabitq", "ivf_sq8", "ivf_rabitq"])
 
 
 class Array:
