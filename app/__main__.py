@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from starlette.datastructures import State
 
-from app.api.connections import PatientProtocol
+from app.api.connections import patient, raise_open_files
 from app.errors import Invalid
 from app.logs import log_to_stderr
 from app.main import create_app, keyring
@@ -67,7 +67,7 @@ def main() -> int:
     app = create_app(settings.model_copy(update={"port": port}))
     config = uvicorn.Config(
         app,
-        http=PatientProtocol,
+        http=patient(settings),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -76,6 +76,9 @@ def main() -> int:
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
     )
+    files = raise_open_files(settings)
+    if files < settings.max_connections:
+        log.warning("the system allows %d open files, fewer than SHEAF_MAX_CONNECTIONS", files)
     server = _Server(config, app.state)
     with listener:
         try:

@@ -25,6 +25,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     PlainValidator,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
@@ -33,6 +34,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from app.errors import Invalid, MalformedBody, Problem
 from app.filters import FIELD, INT64, RESERVED
+from app.limits import DEFAULT, Limits, limits_of
 from app.types import F32, MAX_DIM, Document, Kind, Metadata
 
 MAX_ID_BYTES: Final = 512
@@ -293,12 +295,20 @@ class DocumentContent(Strict):
     """The caller's own vectors, in a multi-vector collection without an encoder."""
 
     @model_validator(mode="after")
-    def _something_to_find(self) -> DocumentContent:
+    def _something_to_find(self, info: ValidationInfo) -> DocumentContent:
         if self.vector is not None and self.vectors is not None:
             raise fault("/vectors", "give vector or vectors, never both")
         if self.vector is None and self.vectors is None and not (self.text.strip() or self.title.strip()):
             raise fault("/text", "text is empty, and there is neither a title nor a vector")
+        most = limits_of(info.context).vectors
+        if self.vectors is not None and len(self.vectors) > most:
+            raise fault("/vectors", f"a document has at most {most:,} vectors here; got {len(self.vectors):,}")
         return self
+
+    @property
+    def values(self) -> int:
+        """Numbers in its vectors."""
+        return sum(given.size for given in (self.vector, self.vectors) if given is not None)
 
     def document(self, id: str, kind: Kind | None = None, at: str = "") -> Document:
         """The document under this id. ``kind`` is the collection's; ``at`` points at this body, for errors.
@@ -319,7 +329,7 @@ class DocumentBody(DocumentContent):
     id: DocumentId
 
 
-def parse_document(content: bytes | str, kind: Kind | None = None) -> Document:
+def parse_document(content: bytes | str, kind: Kind | None = None, limits: Limits = DEFAULT) -> Document:
     """One document from JSON, such as a line of an import. ``kind`` is the collection's, where it is known.
 
     Raises MalformedBody where it is not JSON, Invalid with pointers where it is no document.
@@ -328,7 +338,7 @@ def parse_document(content: bytes | str, kind: Kind | None = None) -> Document:
     {'year': 2024}
     """
     try:
-        body = DocumentBody.model_validate_json(content)
+        body = DocumentBody.model_validate_json(content, context=limits)
     except ValidationError as error:
         raise invalid(error) from None
     return body.document(body.id, kind)

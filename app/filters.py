@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from app.errors import Invalid
+from app.limits import DEFAULT, Limits
 from app.types import MetadataValue
 
 Scalar: TypeAlias = str | bool | int | float
@@ -31,8 +32,6 @@ Operator: TypeAlias = Literal["eq", "ne", "in", "gt", "gte", "lt", "lte", "exist
 
 FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 RESERVED: Final = frozenset({"and", "or", "not"})
-MAX_DEPTH: Final = 32
-MAX_CONDITIONS: Final = 4_096
 INT64: Final = (-(2**63), 2**63 - 1)
 
 _RANGES: Final[dict[str, Callable[[Any, Any], bool]]] = {
@@ -142,25 +141,26 @@ class Not:
 Filter: TypeAlias = Condition | And | Or | Not
 
 
-def parse(value: object, pointer: str = "/filter") -> Filter:
+def parse(value: object, pointer: str = "/filter", limits: Limits = DEFAULT) -> Filter:
     """A filter from parsed JSON. ``pointer`` is its place in the request body, for errors.
 
-    Raises Invalid, pointing at the place: an unknown operator, a wrong type, a field name that cannot be, more than
-    32 levels or 4,096 conditions.
+    Raises Invalid, pointing at the place: an unknown operator, a wrong type, a field name that cannot be, more levels
+    or conditions (listed values count as such) than the limits allow.
 
     >>> parse({"year": {"gte": 2020}})
     Condition(field='year', operator='gte', value=2020)
     """
-    return _Parser().parse(value, pointer, 0)
+    return _Parser(limits).parse(value, pointer, 0)
 
 
 class _Parser:
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self.depth, self.most = limits.filter_depth, limits.filter_conditions
         self.conditions = 0
 
     def parse(self, value: object, at: str, depth: int) -> Filter:
-        if depth >= MAX_DEPTH:
-            raise Invalid.at(at, f"a filter has at most {MAX_DEPTH} levels")
+        if depth >= self.depth:
+            raise Invalid.at(at, f"a filter has at most {self.depth} levels")
         if not isinstance(value, dict) or len(value) != 1:
             came = f"{len(value)} keys" if isinstance(value, dict) else _name(value)
             raise Invalid.at(at, f"expected an object with exactly one key, a field or and, or, not; got {came}")
@@ -179,8 +179,8 @@ class _Parser:
 
     def condition(self, field: str, body: object, at: str) -> Condition:
         self.conditions += 1
-        if self.conditions > MAX_CONDITIONS:
-            raise Invalid.at(at, f"a filter has at most {MAX_CONDITIONS:,} conditions")
+        if self.conditions > self.most:
+            raise Invalid.at(at, f"a filter has at most {self.most:,} conditions")
         if not isinstance(body, dict) or len(body) != 1:
             came = f"{len(body)} keys" if isinstance(body, dict) else _name(body)
             raise Invalid.at(at, f"expected an object with one operator of {', '.join(_OPERATORS)}; got {came}")
@@ -195,8 +195,8 @@ class _Parser:
                 raise Invalid.at(here, f"expected a list of values, got {_name(operand)}")
             values = tuple(_scalar(item, f"{here}/{i}") for i, item in enumerate(operand))
             self.conditions += len(values)
-            if self.conditions > MAX_CONDITIONS:
-                raise Invalid.at(here, f"a filter has at most {MAX_CONDITIONS:,} conditions and listed values")
+            if self.conditions > self.most:
+                raise Invalid.at(here, f"a filter has at most {self.most:,} conditions and listed values")
             return Condition(field, "in", values)
         if op not in _OPERATORS:
             raise Invalid.at(here, f"unknown operator {op!r}; expected one of {', '.join(_OPERATORS)}")

@@ -135,7 +135,7 @@ def _apply(collection: Collection, running: Running, path: Path) -> None:
 def _parse(collection: Collection, line: bytes) -> Document:
     if len(line) > LONGEST_LINE:
         raise Invalid(f"the line is longer than {LONGEST_LINE:,} bytes")
-    document = parse_document(line, collection.spec.kind)
+    document = parse_document(line, collection.spec.kind, collection.resources.settings.limits)
     check_document(collection, document, "")
     return document
 

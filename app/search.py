@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from app import deadline
 from app.candidates import find_candidates
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage, Source
@@ -60,6 +61,7 @@ class _Clock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        deadline.check(deadline.current())
         start = time.perf_counter()
         yield
         self.stages[f"{name}_ms"] = self.stages.get(f"{name}_ms", 0.0) + (time.perf_counter() - start) * 1e3
@@ -69,7 +71,7 @@ class _Clock:
 
 
 def search(collection: Collection, query: Query) -> SearchResult:
-    """One query. Raises Invalid (vectors that do not fit), Conflict (no encoder, or another), Damaged."""
+    """One query. Raises Invalid (vectors that do not fit), Conflict (no encoder, or another), Damaged, TooSlow."""
     return search_batch(collection, [query])[0]
 
 

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from app.keys import ApiKey
+from app.limits import DEFAULT, Limits
+from app.types import MAX_K
 
 
 class LocalModel(BaseModel):
@@ -99,6 +101,32 @@ class Settings(BaseSettings):
     """Documents in one write request."""
     max_batch: Annotated[int, Field(ge=1)] = 256
     """Searches in one batch request."""
+    max_k: Annotated[int, Field(ge=10, le=MAX_K)] = DEFAULT.k
+    """Hits of one search; at least the 10 that a search asks for where it names no number."""
+    max_candidates: Annotated[int, Field(ge=1, le=DEFAULT.candidates)] = DEFAULT.candidates
+    """Candidates that a search may ask for."""
+    max_vectors: Annotated[int, Field(ge=1)] = DEFAULT.vectors
+    """Vectors of one document."""
+    max_query_vectors: Annotated[int, Field(ge=1)] = DEFAULT.query_vectors
+    """Vectors of one query; each costs a pass over every candidate."""
+    max_values: Annotated[int, Field(ge=1)] = 2**25
+    """Numbers in the vectors of one write request, taken together."""
+    max_filter_depth: Annotated[int, Field(ge=1, le=100)] = DEFAULT.filter_depth
+    """Levels of a filter."""
+    max_filter_conditions: Annotated[int, Field(ge=1)] = DEFAULT.filter_conditions
+    """Conditions of a filter; a listed value counts as one."""
+    max_buffered_bytes: Annotated[int, Field(ge=1_024)] = 512 * 2**20
+    """Bytes of JSON bodies in memory, of all requests together; beyond, they are answered 503."""
+    max_queue: Annotated[int, Field(ge=0)] = 64
+    """Requests of one kind that may wait for a thread, and imports that may upload; beyond, they are answered 503."""
+    max_connections: Annotated[int, Field(ge=1)] = 2_000
+    """Open connections; beyond, they are answered 503 and closed."""
+    search_timeout_ms: Annotated[int, Field(ge=1)] = 30_000
+    """The longest time of one search request, waiting included; 504 then. A request's own timeout_ms may be less."""
+    head_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """For the head of a request to come, from the connection or from its first byte."""
+    body_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """A body that brings less than 1,000 bytes in so long is given up."""
     threads: Annotated[int, Field(ge=0, le=1_024)] = 0
     """Threads that search and encode; 0 means one a core."""
     seal_documents: Annotated[int, Field(ge=1)] = 4_096
@@ -112,6 +140,18 @@ class Settings(BaseSettings):
     otlp_endpoint: str | None = None
     """The URL that traces are sent to by OTLP over HTTP, such as http://localhost:4318/v1/traces; none is kept without
     it. Needs the extra `otel`."""
+
+    @property
+    def limits(self) -> Limits:
+        """What the schemas of bodies need to know of these."""
+        return Limits(
+            k=self.max_k,
+            candidates=self.max_candidates,
+            vectors=self.max_vectors,
+            query_vectors=self.max_query_vectors,
+            filter_depth=self.max_filter_depth,
+            filter_conditions=self.max_filter_conditions,
+        )
 
     @property
     def converted(self) -> Path:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from app import deadline
 from app.blas import keep_to_one_thread
 
 T = TypeVar("T")
+PATIENT: Final = 2_048
+"""The largest slice where there is a deadline, which is looked at between slices."""
 
 
 class Workers:
@@ -29,6 +32,8 @@ class Workers:
     def map_slices(self, size: int, work: Callable[[int, int], T], *, smallest: int = 1) -> list[T]:
         """``work(start, stop)`` over consecutive slices of 0 to size, in order; at least ``smallest`` a slice.
 
+        Raises TooSlow where the deadline that is set passes before the last slice has begun.
+
         >>> with_two = Workers(2)
         >>> with_two.map_slices(5, lambda start, stop: (start, stop))
         [(0, 3), (3, 5)]
@@ -36,10 +41,18 @@ class Workers:
         """
         parts = max(1, min(self.threads, size // max(smallest, 1)))
         step = -(-size // parts)
+        until = deadline.current()
+        if until is not None:
+            step = min(step, max(PATIENT, smallest))
         slices = [(start, min(start + step, size)) for start in range(0, size, step)] if size else []
+
+        def timely(piece: tuple[int, int]) -> T:
+            deadline.check(until)
+            return work(*piece)
+
         if len(slices) <= 1:
-            return [work(*piece) for piece in slices]
-        return list(self._pool.map(lambda piece: work(*piece), slices))
+            return [timely(piece) for piece in slices]
+        return list(self._pool.map(timely, slices))
 
     def close(self) -> None:
         self._pool.shutdown()

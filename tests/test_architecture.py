@@ -24,7 +24,7 @@ LAYERS = [
     {"app.collection", "app.sources"},
     {"app.encoders", "app.encodings", "app.vector_index", "app.scoring", "app.codes", "app.documents"},
     {"app.filters", "app.settings", "app.workers", "app.blas", "app.float16", "app.logs", "app.native"},
-    {"app.keys"},
+    {"app.keys", "app.limits", "app.deadline"},
     {"app.types"},
     {"app.errors", "app.faults"},
     {"app"},
@@ -123,6 +123,17 @@ def test_importing_the_service_loads_no_model_library():
     assert done.stdout.strip() == "[]"
 
 
+def test_every_route_has_a_scope():
+    """app/api/access.py has the table; tests/api/test_access.py holds the server to it."""
+    from app.api.access import UNLISTED, rule_of
+    from app.main import create_app
+
+    routes = create_app(Settings(keys=(), keys_file=None)).state.routes
+    assert [
+        (method, route.path) for route in routes for method in route.methods if rule_of(route, method) is UNLISTED
+    ] == []
+
+
 def test_every_setting_is_documented():
     readme = (ROOT / "README.md").read_text()
     source = (ROOT / "app/settings.py").read_text()
@@ -132,7 +143,8 @@ def test_every_setting_is_documented():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "indexes/README.md", "docs/operations.md"]
+    "page",
+    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "indexes/README.md", "docs/operations.md", "docs/security.md"],
 )
 def test_every_path_that_a_page_names_is_there(page: str):
     text = (ROOT / page).read_text()

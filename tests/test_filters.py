@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from app.collection.columns import Columns
 from app.errors import Invalid
-from app.filters import FILTER_SCHEMA, INT64, MAX_CONDITIONS, MAX_DEPTH, parse
+from app.filters import FILTER_SCHEMA, INT64, parse
+from app.limits import DEFAULT
 
 LARGE = 2**53
+MAX_DEPTH, MAX_CONDITIONS = DEFAULT.filter_depth, DEFAULT.filter_conditions
 NUMBERS: list[Any] = [0, -0.0, 0.0, 1, 1.0, -1, 0.5, 2, LARGE, LARGE + 1, float(LARGE), float(LARGE + 2), 5e-324, 1e308]
 NUMBERS += [INT64[0], INT64[1], float(2**63), -float(2**63)]
 STRINGS = ["", "a", "b", "ab", "1", "true", "é", "e\u0301", "\U0001f600", "\uffff", "\x00"]

@@ -6,7 +6,8 @@ FastAPI's own reading takes any size, parses on the event loop and lets NaN thro
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Final, TypeVar
 
 import anyio
@@ -17,12 +18,13 @@ from app.api.problems import Other
 from app.api.service import Service, Serving, run
 from app.documents import Strict, invalid
 from app.errors import TooLarge, UnsupportedMediaType
+from app.limits import Limits
 
 JSON: Final = ("application/json",)
 NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 TAR: Final = ("application/x-tar",)
-IDLE_S: Final = 30.0
-"""A body of which nothing comes for so long is given up."""
+SLOWEST: Final = 1_000
+"""Bytes that a body brings at least in each ``body_timeout_s``, or ends."""
 _INLINE: Final = 65_536
 """Bytes up to which a body is parsed on the event loop: below a millisecond."""
 
@@ -43,47 +45,59 @@ def require_type(request: Request, accepted: tuple[str, ...]) -> None:
         raise UnsupportedMediaType(f"expected a body without content coding, got {coding[:100]!r}")
 
 
-async def pieces(request: Request, limit: int, idle_s: float = IDLE_S) -> AsyncIterator[bytes]:
+async def pieces(request: Request, limit: int, patience_s: float) -> AsyncIterator[bytes]:
     """The body as it comes. Raises TooLarge above ``limit`` bytes: at once where Content-Length says so.
 
-    An idle body ends in 408, a client that goes away in starlette's ClientDisconnect.
+    A body of which fewer than 1,000 bytes come in ``patience_s`` of waiting for it ends in 408, so that one byte a
+    second holds nothing for long; a client that goes away ends in starlette's ClientDisconnect.
     """
     too_large = TooLarge(f"the body has more than {limit:,} bytes, the limit of this server")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > limit:
         raise too_large
     stream, size = request.stream(), 0
+    left, fresh = patience_s, 0
     while True:
+        asked = time.monotonic()
         try:
-            with anyio.fail_after(idle_s):
+            with anyio.fail_after(left):
                 piece = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise Other(408, "request_timeout", f"nothing came for {idle_s:g} s") from None
-        size += len(piece)
+            raise Other(408, "request_timeout", f"{fresh:,} bytes came in {patience_s:g} s") from None
+        # Only waiting for the client counts, not what became of the piece before.
+        left -= time.monotonic() - asked
+        size, fresh = size + len(piece), fresh + len(piece)
+        if fresh >= SLOWEST:
+            left, fresh = patience_s, 0
         if size > limit:
             raise too_large
         yield piece
 
 
-def json_body(model: type[Body]) -> Callable[[Request, Service], Awaitable[Body]]:
+def json_body(model: type[Body]) -> Callable[[Request, Service], AsyncIterator[Body]]:
     """A dependency that reads the body as ``model``."""
 
-    async def read(request: Request, service: Serving) -> Body:
+    async def read(request: Request, service: Serving) -> AsyncIterator[Body]:
         require_type(request, JSON)
-        content = bytearray()
-        async for piece in pieces(request, service.settings.max_body_bytes):
-            content += piece
-        if len(content) <= _INLINE:
-            return _parse(model, content)
-        return await run(service.lanes.parse, _parse, model, content)
+        settings = service.settings
+        # Held until the answer: what was read lives as long, as the objects that were made of it.
+        with service.lanes.bodies.share() as take:
+            content = bytearray()
+            async for piece in pieces(request, settings.max_body_bytes, settings.body_timeout_s):
+                take(len(piece))
+                content += piece
+            if len(content) <= _INLINE:
+                yield _parse(model, content, settings.limits)
+            else:
+                yield await run(service.lanes.parse, _parse, model, content, settings.limits)
 
     return read
 
 
-def _parse(model: type[Body], content: bytearray) -> Body:
+def _parse(model: type[Body], content: bytearray, limits: Limits) -> Body:
     try:
-        return model.model_validate_json(content)
+        return model.model_validate_json(content, context=limits)
     except ValidationError as error:
         raise invalid(error) from None

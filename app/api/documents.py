@@ -32,6 +32,7 @@ from app.api.service import Serving, run
 from app.collection.collection import Collection
 from app.errors import Invalid, NotFound, Problem
 from app.filters import Filter, parse
+from app.limits import Limits
 
 router = APIRouter(tags=["documents"])
 Writing: TypeAlias = Annotated[WriteDocuments, Depends(json_body(WriteDocuments))]
@@ -59,6 +60,10 @@ async def write_documents(service: Serving, name: Name, body: Writing) -> Respon
     if len(body.documents) > service.settings.max_documents:
         limit = service.settings.max_documents
         raise Invalid.at("/documents", f"a request has at most {limit:,} documents; import streams any number")
+    values = sum(one.values for one in body.documents)
+    if values > service.settings.max_values:
+        limit = service.settings.max_values
+        raise Invalid.at("/documents", f"the vectors of a request have at most {limit:,} numbers; got {values:,}")
 
     def work(collection: Collection) -> bytes:
         kind = collection.spec.kind
@@ -77,7 +82,7 @@ async def list_documents(
     filter: Annotated[str | None, Query(description="A filter as JSON.", examples=['{"year": {"gte": 2020}}'])] = None,
 ) -> Response:
     """A page of documents, by the bytes of their ids."""
-    condition = None if filter is None else _parsed(filter)
+    condition = None if filter is None else _parsed(filter, service.settings.limits)
 
     def work(collection: Collection) -> bytes:
         found, following = collection.listing(cursor, limit, condition)
@@ -208,9 +213,9 @@ def _of_one(error: Invalid) -> Invalid:
     return Invalid(error.message.removeprefix(prefix), problems)
 
 
-def _parsed(filter: str) -> Filter:
+def _parsed(filter: str, limits: Limits) -> Filter:
     try:
         value = from_json(filter)
     except ValueError as error:
         raise Invalid.at("/filter", f"expected JSON: {error}") from None
-    return parse(value)
+    return parse(value, limits=limits)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
@@ -10,7 +12,6 @@ from app.api.access import MaybeCaller
 from app.api.answers import encoded, reply
 from app.api.openapi import gives
 from app.api.schemas import (
-    MAX_CANDIDATES,
     MAX_PAGE,
     InfoAnswer,
     LiveAnswer,
@@ -20,7 +21,7 @@ from app.api.schemas import (
 )
 from app.api.service import Serving, run
 from app.documents import MAX_ID_BYTES
-from app.types import MAX_DIM, MAX_K
+from app.types import MAX_DIM
 
 router = APIRouter(tags=["health"])
 
@@ -52,8 +53,8 @@ async def info(service: Serving) -> Response:
         "import_bytes": settings.max_import_bytes,
         "documents": settings.max_documents,
         "searches": settings.max_batch,
-        "k": MAX_K,
-        "candidates": MAX_CANDIDATES,
+        "values": settings.max_values,
+        **asdict(settings.limits),
         "page": MAX_PAGE,
         "dim": MAX_DIM,
         "id_bytes": MAX_ID_BYTES,

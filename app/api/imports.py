@@ -47,20 +47,22 @@ async def import_documents(
     def begin(collection: Collection) -> ImportUpload:
         return ImportUpload(collection, service.catalogue.tasks(name), on_error)
 
-    upload = await run(lanes.upload, service.on, name, begin)
-    committed = False
-    try:
-        gathered = bytearray()
-        async for piece in pieces(request, service.settings.max_import_bytes):
-            gathered += piece
-            if len(gathered) >= _PIECE:
-                await run(lanes.upload, upload.write, bytes(gathered))
-                gathered.clear()
-        await run(lanes.upload, upload.write, bytes(gathered))
-        task = await run(lanes.upload, upload.commit)
-        committed = True
-    finally:
-        # Whatever ends the upload early, a client that goes away or a full disk, nothing of it stays.
-        if not committed:
-            upload.abort()
+    with lanes.uploads.share() as take:
+        take(1)
+        upload = await run(lanes.upload, service.on, name, begin)
+        committed = False
+        try:
+            gathered = bytearray()
+            async for piece in pieces(request, service.settings.max_import_bytes, service.settings.body_timeout_s):
+                gathered += piece
+                if len(gathered) >= _PIECE:
+                    await run(lanes.upload, upload.write, bytes(gathered))
+                    gathered.clear()
+            await run(lanes.upload, upload.write, bytes(gathered))
+            task = await run(lanes.upload, upload.commit)
+            committed = True
+        finally:
+            # Whatever ends the upload early, a client that goes away or a full disk, nothing of it stays.
+            if not committed:
+                upload.abort()
     return reply(encoded(task_answer(task)), 202, {"Location": f"/v1/tasks/{task.id}"})

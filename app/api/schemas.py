@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, FailFast, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import BaseModel, FailFast, Field, PlainValidator, ValidationInfo, WithJsonSchema, model_validator
 
 from app import filters
 from app.collection.spec import NAME
@@ -24,17 +24,19 @@ from app.documents import (
     read_metadata,
 )
 from app.errors import Invalid
+from app.limits import DEFAULT, limits_of
 from app.types import MAX_DIM, MAX_K, Kind, Metadata, MetadataValue, Precision, Similarity
 
-MAX_CANDIDATES = 100_000
+MAX_CANDIDATES = DEFAULT.candidates
+MAX_TIMEOUT_MS = 600_000
 MAX_QUERY_CHARACTERS = 100_000
 MAX_PAGE = 1_000
 MAX_RECALL_QUERIES = 1_000
 
 
-def _filter(value: object) -> filters.Filter:
+def _filter(value: object, info: ValidationInfo) -> filters.Filter:
     try:
-        return filters.parse(value, "")
+        return filters.parse(value, "", limits_of(info.context))
     except Invalid as error:
         raise fault(error.problems[0].pointer, error.problems[0].message) from None
 
@@ -147,11 +149,14 @@ class Asked(Strict):
     """In a multi-vector collection: the query's vectors."""
 
     @model_validator(mode="after")
-    def _one_of(self) -> Asked:
+    def _one_of(self, info: ValidationInfo) -> Asked:
         if sum(given is not None for given in (self.query, self.vector, self.vectors)) != 1:
             raise fault("", "expected exactly one of query, vector and vectors")
         if self.query is not None and not self.query.strip():
             raise fault("/query", "the query is empty")
+        most = limits_of(info.context).query_vectors
+        if self.vectors is not None and len(self.vectors) > most:
+            raise fault("/vectors", f"a query has at most {most:,} vectors here; got {len(self.vectors):,}")
         return self
 
 
@@ -170,6 +175,17 @@ class SearchRequest(Asked):
         ["text", "metadata"], max_length=16
     )
     """What each hit carries beside id and score."""
+    timeout_ms: int | None = Field(default=None, ge=1, le=MAX_TIMEOUT_MS)
+    """The longest time of the request, which then ends in 504; the server has a limit of its own. Of several searches
+    in one request the shortest time holds for all."""
+
+    @model_validator(mode="after")
+    def _within_limits(self, info: ValidationInfo) -> SearchRequest:
+        limits = limits_of(info.context)
+        for field, most in (("k", limits.k), ("candidates", limits.candidates)):
+            if (getattr(self, field) or 0) > most:
+                raise fault(f"/{field}", f"expected at most {most:,}, the limit of this server")
+        return self
 
 
 class SearchBatch(Strict):

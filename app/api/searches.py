@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, TypeAlias
 
@@ -23,10 +25,11 @@ from app.api.schemas import (
     SearchRequest,
 )
 from app.api.served import note_stages
-from app.api.service import Serving, run
+from app.api.service import Service, Serving, run
 from app.collection.collection import Collection
 from app.collection.passages import check_vectors
 from app.collection.spec import CollectionSpec
+from app.deadline import deadline
 from app.errors import Invalid
 from app.recall import measure_recall
 from app.types import F32
@@ -74,6 +77,12 @@ def _fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
     return body.vector if body.vectors is None else body.vectors
 
 
+def _until(service: Service, searches: Sequence[SearchRequest]) -> float:
+    """When a request that came now is to be answered, of ``time.monotonic()``."""
+    asked = [one.timeout_ms for one in searches if one.timeout_ms is not None]
+    return time.monotonic() + min([service.settings.search_timeout_ms, *asked]) / 1_000
+
+
 @router.post(
     "/v1/collections/{name}/search",
     responses=gives(SearchAnswer),
@@ -82,8 +91,11 @@ def _fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
 async def search(request: Request, service: Serving, name: Name, body: Search) -> Response:
     """The best documents for a query."""
 
+    until = _until(service, [body])
+
     def work(collection: Collection) -> bytes:
-        result = engine.search(collection, to_query(body, collection.spec))
+        with deadline(until):
+            result = engine.search(collection, to_query(body, collection.spec))
         note_stages(request, [result.stages])
         return encoded(search_answer(result, collection.spec.kind))
 
@@ -100,10 +112,13 @@ async def search_batch(request: Request, service: Serving, name: Name, body: Bat
     if len(body.searches) > service.settings.max_batch:
         raise Invalid.at("/searches", f"a batch has at most {service.settings.max_batch:,} searches")
 
+    until = _until(service, body.searches)
+
     def work(collection: Collection) -> bytes:
         spec = collection.spec
         queries = [to_query(one, spec, f"/searches/{i}") for i, one in enumerate(body.searches)]
-        results = engine.search_batch(collection, queries)
+        with deadline(until):
+            results = engine.search_batch(collection, queries)
         note_stages(request, [result.stages for result in results])
         return encoded(BatchAnswer(results=[search_answer(result, spec.kind) for result in results]))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, TypeAlias, TypedDict, TypeVar
@@ -14,11 +15,45 @@ from fastapi import Depends, Request
 
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.errors import Damaged, Unavailable
+from app.errors import Damaged, Overloaded, Unavailable
 from app.settings import Settings
 from app.types import Kind
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Lane:
+    """threads: how many work at a time. queue: how many may wait for one; None is no limit. Used on the event loop."""
+
+    threads: CapacityLimiter
+    queue: int | None
+    inside: int = 0
+    """Requests that work or wait. The limiter counts one only some turns of the loop after it was let in."""
+
+
+class Budget:
+    """So much of something at a time. Used on the event loop alone."""
+
+    def __init__(self, most: int, what: str) -> None:
+        self._left, self._what = most, what
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """A function that takes more; all that it took is given back at the end. It raises Overloaded."""
+        taken = 0
+
+        def take(amount: int) -> None:
+            nonlocal taken
+            if amount > self._left:
+                raise Overloaded(f"too many {self._what} already; try again")
+            self._left -= amount
+            taken += amount
+
+        try:
+            yield take
+        finally:
+            self._left += taken
 
 
 class Lanes:
@@ -30,12 +65,16 @@ class Lanes:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.search = CapacityLimiter(settings.threads or os.cpu_count() or 1)
-        self.read = CapacityLimiter(4)
-        self.write = CapacityLimiter(4)
-        self.upload = CapacityLimiter(4)
-        self.parse = CapacityLimiter(2)
-        self.measure = CapacityLimiter(1)
+        queue = settings.max_queue
+        self.search = Lane(CapacityLimiter(settings.threads or os.cpu_count() or 1), queue)
+        self.read = Lane(CapacityLimiter(4), queue)
+        self.write = Lane(CapacityLimiter(4), queue)
+        # A request that was let in brings many pieces, one after another: the requests are counted instead.
+        self.upload = Lane(CapacityLimiter(4), None)
+        self.parse = Lane(CapacityLimiter(2), queue)
+        self.measure = Lane(CapacityLimiter(1), queue)
+        self.uploads = Budget(max(queue, 1), "imports are being uploaded")
+        self.bodies = Budget(settings.max_buffered_bytes, "bytes of bodies are being read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +107,15 @@ class State(TypedDict):
     service: Service
 
 
-async def run(lane: CapacityLimiter, work: Callable[..., T], *args: object, **named: object) -> T:
-    """Blocking work in a thread of a lane."""
-    return await anyio.to_thread.run_sync(partial(work, *args, **named), limiter=lane)
+async def run(lane: Lane, work: Callable[..., T], *args: object, **named: object) -> T:
+    """Blocking work in a thread of a lane. Raises Overloaded where too many wait for one."""
+    if lane.queue is not None and lane.inside >= lane.threads.total_tokens + lane.queue:
+        raise Overloaded(f"{lane.queue:,} requests wait already; try again")
+    lane.inside += 1
+    try:
+        return await anyio.to_thread.run_sync(partial(work, *args, **named), limiter=lane.threads)
+    finally:
+        lane.inside -= 1
 
 
 async def _service(request: Request) -> Service:

@@ -17,7 +17,7 @@ import httpx
 import pytest
 import uvicorn
 
-from app.api.connections import PatientProtocol
+from app.api.connections import patient
 from app.main import create_app
 from app.settings import DeterministicModel, Settings
 
@@ -34,7 +34,7 @@ class Running:
         config = uvicorn.Config(
             self.app,
             port=0,
-            http=PatientProtocol,
+            http=patient(settings),
             ws="none",
             lifespan="on",
             log_config=None,
