@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Literal
 
 from fastapi import APIRouter
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from app import __version__
 from app.api.access import MaybeCaller
 from app.api.answers import encoded, reply
 from app.api.openapi import gives
-from app.api.schemas import (
-    MAX_PAGE,
-    InfoAnswer,
-    LiveAnswer,
-    ModelAnswer,
-    Quarantined,
-    ReadyAnswer,
-)
+from app.api.schemas import MAX_PAGE
 from app.api.service import Serving, run
 from app.documents import MAX_ID_BYTES
-from app.types import MAX_DIM
+from app.types import MAX_DIM, Kind
 
 router = APIRouter(tags=["health"])
+
+
+class LiveAnswer(BaseModel):
+    status: Literal["live"] = "live"
+
+
+class Quarantined(BaseModel):
+    name: str
+    reason: str
+
+
+class ReadyAnswer(BaseModel):
+    """The server answers searches; quarantined collections are those it does not."""
+
+    status: Literal["ready"] = "ready"
+    quarantined: list[Quarantined] = []
+    """Left out where the server has keys and the request has none."""
+
+
+class ModelAnswer(BaseModel):
+    name: str
+    kinds: list[Kind]
+
+
+class InfoAnswer(BaseModel):
+    version: str
+    models: list[ModelAnswer]
+    limits: dict[str, int]
 
 
 @router.get("/health/live", responses=gives(LiveAnswer))

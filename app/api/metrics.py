@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from app.api.openapi import gives_text
 from app.api.served import Served
-from app.api.service import Service, run
+from app.api.service import Lane, Service, run
 from app.errors import SheafError
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -121,10 +121,11 @@ def _lanes(service: Service) -> Iterator[Metric]:
     busy = GaugeMetricFamily("sheaf_lane_busy", "Threads of a lane that work.", labels=["lane"])
     waiting = GaugeMetricFamily("sheaf_lane_waiting", "Pieces of work that wait for a thread.", labels=["lane"])
     for name, lane in vars(service.lanes).items():
-        now = lane.statistics()
-        threads.add_metric([name], now.total_tokens)
-        busy.add_metric([name], now.borrowed_tokens)
-        waiting.add_metric([name], now.tasks_waiting)
+        if isinstance(lane, Lane):
+            now = lane.threads.statistics()
+            threads.add_metric([name], now.total_tokens)
+            busy.add_metric([name], now.borrowed_tokens)
+            waiting.add_metric([name], max(0, lane.inside - now.borrowed_tokens))
     yield from (threads, busy, waiting)
 
 

@@ -373,31 +373,3 @@ class TaskAnswer(BaseModel):
 
 class TasksAnswer(BaseModel):
     tasks: list[TaskAnswer]
-
-
-class LiveAnswer(BaseModel):
-    status: Literal["live"] = "live"
-
-
-class Quarantined(BaseModel):
-    name: str
-    reason: str
-
-
-class ReadyAnswer(BaseModel):
-    """The server answers searches; quarantined collections are those it does not."""
-
-    status: Literal["ready"] = "ready"
-    quarantined: list[Quarantined] = []
-    """Left out where the server has keys and the request has none."""
-
-
-class ModelAnswer(BaseModel):
-    name: str
-    kinds: list[Kind]
-
-
-class InfoAnswer(BaseModel):
-    version: str
-    models: list[ModelAnswer]
-    limits: dict[str, int]

@@ -123,20 +123,22 @@ async def restore_upload(
     def begin() -> Restoring:
         return Restoring(service.catalogue, name, replace=replace, limit=limit)
 
-    restoring = await run(lanes.upload, begin)
-    try:
-        gathered = bytearray()
-        async for piece in pieces(request, limit):
-            gathered += piece
-            if len(gathered) >= _PIECE:
-                await run(lanes.upload, restoring.write, bytes(gathered))
-                gathered.clear()
-        await run(lanes.upload, restoring.write, bytes(gathered))
-        replaced = await run(lanes.upload, restoring.commit)
-    finally:
-        # Also where the client goes away: nothing of it stays.
-        with anyio.CancelScope(shield=True):
-            await run(lanes.upload, restoring.abort)
+    with lanes.uploads.share() as take:
+        take(1)
+        restoring = await run(lanes.upload, begin)
+        try:
+            gathered = bytearray()
+            async for piece in pieces(request, limit, service.settings.body_timeout_s):
+                gathered += piece
+                if len(gathered) >= _PIECE:
+                    await run(lanes.upload, restoring.write, bytes(gathered))
+                    gathered.clear()
+            await run(lanes.upload, restoring.write, bytes(gathered))
+            replaced = await run(lanes.upload, restoring.commit)
+        finally:
+            # Also where the client goes away: nothing of it stays.
+            with anyio.CancelScope(shield=True):
+                await run(lanes.upload, restoring.abort)
     return await _restored(service, name, replaced)
 
 
