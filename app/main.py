@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from app import __version__
 from app.api import collections, documents, health, imports, metrics, openapi, problems, searches, snapshots, tasks
 from app.api.access import Access
+from app.api.cors import Cors
 from app.api.frame import Frame
 from app.api.hosts import host_gate
 from app.api.pages import page_router
@@ -77,6 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
     openapi.install(app)
     # From the inside out: the frame is the outermost.
     app.add_middleware(Access, service=app, keyring=keyring(settings), rates=Rates(settings.rate))
+    app.add_middleware(Cors, origins=settings.cors_origins)
     app.add_middleware(Frame, gate=host_gate(settings), observers=observers)
     return app
 

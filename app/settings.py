@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     """The folder of the collections. One server a folder."""
     hosts: list[str] = []
     """Host names, beside loopback's, that a Host header may carry (JSON list): guards against DNS rebinding."""
+    cors_origins: tuple[Annotated[str, Field(pattern=r"^https?://[a-z0-9.\[\]:-]+$")], ...] = ()
+    """Origins whose pages may ask this server and read its answers (JSON list of such as `https://app.example`)."""
     keys: tuple[ApiKey, ...] = ()
     """API keys (JSON list of entries that `python -m app.keys` makes); with one, every request needs one."""
     keys_file: Path | None = None

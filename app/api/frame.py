@@ -27,6 +27,19 @@ Gate = Callable[[Scope], ASGIApp | None]
 """Looks at a request before anything else; what it returns answers in the application's place."""
 
 
+CONFINING: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    # An answer is data: shown by itself it loads nothing, runs nothing, and stands in no frame.
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    # Documents of others, perhaps asked for with a key: no cache keeps them.
+    (b"cache-control", b"no-store"),
+)
+"""Headers of every answer that does not have them already, as the files of the pages do."""
+
+
 def request_id(scope: Scope) -> str:
     """The id of this request: the caller's ``X-Request-Id`` where it is sane, else one made here."""
     found: str = scope["state"]["request_id"]
@@ -64,8 +77,10 @@ class Frame:
             nonlocal status, given
             if message["type"] == "http.response.start":
                 status = message["status"]
-                extra = [(b"x-request-id", id.encode()), (b"x-content-type-options", b"nosniff")]
-                message = {**message, "headers": [*message.get("headers", []), *extra]}
+                own = list(message.get("headers", []))
+                names = {name.lower() for name, _ in own}
+                confining = [(name, value) for name, value in CONFINING if name not in names]
+                message = {**message, "headers": [*own, (b"x-request-id", id.encode()), *confining]}
             given += len(message.get("body", b""))
             await send(message)
 

@@ -3,7 +3,7 @@
 A page of any origin may let its own name point at 127.0.0.1 and then read what a server there answers. Its requests
 carry its own name as Host, so only names that are loopback's or configured are answered. And a browser says by
 ``Sec-Fetch-Site`` that a page of another site sends: that is refused for everything but reading, since a few writes
-have no body whose content type would already stop it.
+have no body whose content type would already stop it; pages of the origins that the operator has listed may.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _HOST: Final = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^\[\]:]+))(?::[
 def host_gate(settings: Settings) -> Gate:
     """A gate that lets only loopback's and configured hosts through."""
     known = frozenset(name.lower() for name in (settings.host, *settings.hosts))
+    origins = frozenset(settings.cors_origins)
 
     def gate(scope: Scope) -> ASGIApp | None:
         headers = Headers(scope=scope)
@@ -35,7 +36,11 @@ def host_gate(settings: Settings) -> Gate:
                 f"the Host header {', '.join(given)[:200]!r} is neither loopback nor configured; "
                 "the operator may add it to SHEAF_HOSTS"
             )
-        elif headers.get("sec-fetch-site") == "cross-site" and scope["method"] not in ("GET", "HEAD"):
+        elif (
+            headers.get("sec-fetch-site") == "cross-site"
+            and scope["method"] not in ("GET", "HEAD")
+            and headers.get("origin") not in origins
+        ):
             message = "a page of another site may not write here"
         else:
             return None

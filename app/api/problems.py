@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from app.api.frame import request_id
+from app.api.frame import CONFINING, request_id
 from app.api.routing import allowed_methods
 from app.documents import pointer
 from app.errors import Invalid, NotFound, Problem, RequestError, SheafError, StoreError
@@ -106,6 +106,7 @@ async def _on_unexpected(request: Request, error: Exception) -> Response:
     id = request_id(request.scope)
     log.error("%s failed unexpectedly", id, exc_info=error)
     message = f"an unexpected error; the server's log tells more under request id {id}"
-    # Made outside the frame, which sets the first two elsewhere; and the server ends a connection that failed.
-    headers = {"X-Request-Id": id, "X-Content-Type-Options": "nosniff", "Connection": "close"}
+    # Made outside the frame, which sets these elsewhere; and the server ends a connection that failed.
+    confining = {name.decode(): value.decode() for name, value in CONFINING}
+    headers = {**confining, "X-Request-Id": id, "Connection": "close"}
     return problem(SheafError(message), id, headers)

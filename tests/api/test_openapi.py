@@ -160,11 +160,11 @@ def test_the_page_needs_no_network(client: httpx.Client) -> None:
     page = client.get("/docs")
     assert page.status_code == 200
     links = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page.text)
-    assert len(links) == 3
+    assert len(links) == 4
     for link in [*links, "/openapi.json"]:
         assert link.startswith("/")
         assert client.get(link).status_code == 200
-    assert "//" not in re.sub(r"<!--.*?-->", "", page.text).replace("// ", "")
+    assert "//" not in page.text
     assert client.get("/openapi.json").json() == SCHEMA
 
 
