@@ -185,6 +185,6 @@ def _same_vectors(collection: Collection, document: Document, stored: Passages) 
             and document.vectors.tobytes() == stored.raw.values.tobytes()
         )
     coded = from_caller([document.vectors], collection.spec, None)
-    if coded.tokens is None or stored.tokens is None:
-        return np.array_equal(coded.pooled, stored.pooled)
-    return np.array_equal(coded.tokens.values, stored.tokens.values)
+    if not np.array_equal(coded.pooled, stored.pooled):
+        return False
+    return coded.tokens is None or stored.tokens is None or np.array_equal(coded.tokens.values, stored.tokens.values)

@@ -28,6 +28,7 @@ from app.encoders.registry import Encoders
 from app.errors import SheafError
 from app.handlers import HANDLERS
 from app.keys import Keyring, read_keys
+from app.scoring.choose import prepare
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
         raise
     # Requests are taken while the collections are opened, and told to come again: so whoever watches over the server
     # can tell one that recovers from one that hangs.
-    app.state.opening = asyncio.ensure_future(anyio.to_thread.run_sync(catalogue.open_all))
+    app.state.opening = asyncio.ensure_future(anyio.to_thread.run_sync(_open, catalogue))
     try:
         models = {name: encoders.kinds(name) for name in encoders.names()}
         service = Service(settings, catalogue, models, Lanes(settings))
@@ -115,6 +116,12 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
         encoders.close()
         for end in app.state.ending:
             await anyio.to_thread.run_sync(end)
+
+
+def _open(catalogue: Catalogue) -> None:
+    catalogue.open_all()
+    # So that the first search after an installation does not wait for it; no search needs to wait for this.
+    prepare()
 
 
 def _url(settings: Settings) -> str:

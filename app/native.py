@@ -50,15 +50,20 @@ def instruction(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def keep_in(folder: Path) -> None:
-    """Keep machine code under ``folder`` from now on, for this process's life; the first call decides."""
+    """Keep machine code under ``folder`` from now on, for this process's life; the first call decides.
+
+    Where numba's own variable NUMBA_CACHE_DIR names a folder, it is that one.
+    """
     if _kept:
         return
     try:
-        place = folder / _version()
+        place = Path(config.CACHE_DIR or folder) / _version()
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = place.stat()
         if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise PermissionError(f"{place} belongs to another user, or others may write it")
+        if not os.access(place, os.W_OK):
+            raise PermissionError(f"{place} cannot be written")
     except OSError as error:
         log.warning("machine code is compiled anew at every start: %s", error)
         return

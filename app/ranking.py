@@ -1,7 +1,7 @@
 """The exact order: the reference score of each document, ties by the bytes of the id.
 
-A fast pass in float32 scores every row asked for; whatever rounding could put into the top k is kept and scored by
-the reference, in float64, one passage at a time. So the order depends on the query and the stored vectors alone,
+A fast pass scores every row asked for; whatever rounding could put into the top k is kept and scored by the
+reference, in float64. So the order depends on the query and the stored vectors alone,
 never on what else was scored beside them, and exact and approximate search give a document the same score.
 """
 
@@ -12,8 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from app.codes.protocol import Code
 from app.collection.part import Part, View
-from app.scoring import inner_product, maxsim
+from app.scoring import inner_product
+from app.scoring.choose import scorer
+from app.scoring.protocol import Scorer
 from app.scoring.select import keep_for_top
 from app.types import F32, F64, I64, Kind
 from app.workers import Workers
@@ -50,23 +53,20 @@ def rank(
     if not len(owners):
         return []
     every = np.concatenate(rows)
-    scores = np.concatenate(
-        [_fast(view.part, part, query, kind, workers) for view, part in zip(views, rows, strict=True)]
-    )
-    bounds = np.concatenate([_bounds(view.part, part, query, kind) for view, part in zip(views, rows, strict=True)])
+    scorers: dict[Code, Scorer] = {}
+    if kind == "multi_vector":
+        scorers = {code: scorer(query, code) for code in {view.part.code for view in views}}
+    parts = [_Scored(view.part, query, scorers[view.part.code] if scorers else None) for view in views]
+    pairs = list(zip(parts, rows, strict=True))
+    scores = np.concatenate([part.fast(wanted, workers) for part, wanted in pairs])
+    bounds = np.concatenate([part.bounds(wanted) for part, wanted in pairs])
     kept = keep_for_top(scores, bounds, k)
-    exact = workers.map_slices(
-        len(kept),
-        lambda start, stop: [
-            _reference(views[owners[i]].part, int(every[i]), query, kind) for i in kept[start:stop].tolist()
-        ],
-        smallest=SLICE,
-    )
-    flat = [score for piece in exact for score in piece]
-    found = [
-        Ranked(int(owners[i]), int(every[i]), int(views[owners[i]].part.seqs[every[i]]), score)
-        for i, score in zip(kept.tolist(), flat, strict=True)
-    ]
+    found = []
+    for i, part in enumerate(parts):
+        wanted = every[kept[owners[kept] == i]]
+        exact = part.references(wanted, workers)
+        seqs = part.part.seqs[wanted].tolist()
+        found += [Ranked(i, *ranked) for ranked in zip(wanted.tolist(), seqs, exact, strict=True)]
     found.sort(key=lambda ranked: -ranked.score)
     return _break_ties(found, k, identify)
 
@@ -84,34 +84,42 @@ def _break_ties(found: list[Ranked], k: int, identify: Callable[[list[int]], dic
     return reach[:k]
 
 
-def _fast(part: Part, rows: I64, query: F32, kind: Kind, workers: Workers) -> F32:
-    """Scores of the rows in float32, on all workers."""
-    if not len(rows):
-        return np.zeros(0, np.float32)
-    whole = len(rows) == part.size
-    if kind == "dense":
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """A part with what scores it. scorer: None in a dense collection."""
+
+    part: Part
+    query: F32
+    scorer: Scorer | None
+
+    def fast(self, rows: I64, workers: Workers) -> F32:
+        """Scores of the rows in float32, on all workers."""
+        whole = len(rows) == self.part.size
 
         def work(start: int, stop: int) -> F32:
-            if whole:
-                return inner_product.fast_scores(query[0], part.pooled(start, stop))
-            return inner_product.fast_scores(query[0], part.pooled_of(rows[start:stop]))
-    else:
-
-        def work(start: int, stop: int) -> F32:
-            if whole:
-                return maxsim.fast_scores(query, part.tokens(start, stop))
             piece = rows[start:stop]
-            return maxsim.fast_scores_rows(query, part.tokens_of(piece), piece)
+            if self.scorer is None:
+                found = self.part.pooled(start, stop) if whole else self.part.pooled_of(piece)
+                return inner_product.fast_scores(self.query[0], found)
+            if whole:
+                return self.scorer.scores(self.part.codes(start, stop))
+            return self.scorer.scores(self.part.codes_of(piece), piece)
 
-    return np.concatenate(workers.map_slices(len(rows), work, smallest=SLICE))
+        return np.concatenate([np.zeros(0, np.float32), *workers.map_slices(len(rows), work, smallest=SLICE)])
 
+    def bounds(self, rows: I64) -> F64:
+        norms = self.part.norms[rows]
+        return (
+            inner_product.error_bound(self.query[0], norms) if self.scorer is None else self.scorer.error_bound(norms)
+        )
 
-def _bounds(part: Part, rows: I64, query: F32, kind: Kind) -> F64:
-    norms = part.norms[rows]
-    return inner_product.error_bound(query[0], norms) if kind == "dense" else maxsim.error_bound(query, norms)
+    def references(self, rows: I64, workers: Workers) -> list[float]:
+        """THE scores of the rows."""
 
+        def work(start: int, stop: int) -> list[float]:
+            piece = rows[start:stop]
+            if self.scorer is None:
+                return [inner_product.reference(self.query[0], vector) for vector in self.part.pooled_of(piece)]
+            return self.scorer.references(self.part.codes_of(piece), piece, self.part.norms[piece])
 
-def _reference(part: Part, row: int, query: F32, kind: Kind) -> float:
-    if kind == "dense":
-        return inner_product.reference(query[0], part.pooled(row, row + 1)[0])
-    return maxsim.reference(query, part.tokens(row, row + 1).values)
+        return [score for piece in workers.map_slices(len(rows), work, smallest=SLICE) for score in piece]

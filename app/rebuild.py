@@ -15,7 +15,7 @@ import numpy as np
 
 from app.collection.collection import Collection
 from app.collection.layout import SEGMENTS
-from app.collection.passages import Passages, from_caller, from_encoder
+from app.collection.passages import Passages, decoded, encode, from_caller, from_encoder
 from app.collection.rows import fetch_documents
 from app.collection.sealing import merge, recode, seal, seal_due
 from app.collection.segment import Batch, Segment, Totals, write_segment
@@ -115,7 +115,8 @@ def _from_stored(collection: Collection, seqs: Sequence[int]) -> Passages:
     joined = Passages.join([stored[seq] for seq in seqs])
     if encoding is None or joined.tokens is None:
         return joined
-    encoded = encoding.encode_documents(joined.tokens).astype(collection.spec.precision).astype(np.float32)
+    spec = collection.spec
+    encoded = encode(encoding, decoded(joined.tokens, spec.code), None, spec)
     return Passages(joined.pooled, joined.tokens, joined.norms, encoded, None)
 
 

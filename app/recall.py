@@ -104,7 +104,7 @@ def _query(collection: Collection, snapshot: Snapshot, seq: int, document: Docum
     view, row = snapshot.published.locate([seq])[seq]
     if collection.spec.kind == "dense":
         return Query(vectors=view.part.pooled(row, row + 1).copy())
-    return Query(vectors=view.part.tokens(row, row + 1).values[:DRAWN_VECTORS].astype(np.float32))
+    return Query(vectors=view.part.tokens(row, row + 1).values[:DRAWN_VECTORS])
 
 
 def _ids(result: SearchResult, owner: str | None, k: int) -> set[str]:

@@ -163,8 +163,7 @@ def _hits(collection: Collection, snapshot: Snapshot, ranked: Sequence[Ranked], 
         vectors: F32 | None = None
         if "vectors" in include:
             dense = collection.spec.kind == "dense"
-            stored = part.pooled(item.row, item.row + 1) if dense else part.tokens(item.row, item.row + 1).values
-            vectors = stored.astype(np.float32)
+            vectors = part.pooled(item.row, item.row + 1) if dense else part.tokens(item.row, item.row + 1).values
         hits.append(
             Hit(
                 document.id,

@@ -160,6 +160,11 @@ class Settings(BaseSettings):
         """Where converted models are kept: among the collections, since the server writes nowhere else."""
         return self.indexes / ".models"
 
+    @property
+    def compiled(self) -> Path:
+        """Where machine code made for this CPU is kept, for the same reason."""
+        return self.indexes / ".compiled"
+
 
 def refusals(error: ValidationError | SettingsError) -> list[str]:
     """What is wrong with the environment, a line a variable, without any of its values: they may be secrets."""

@@ -16,7 +16,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from progress import Progress
 from pydantic import ValidationError
@@ -32,7 +32,7 @@ from app.settings import Settings, refusals
 from app.sources.choose import FORMATS, open_source
 from app.sources.protocol import Source
 from app.sources.table import TYPES, Columns
-from app.types import Kind
+from app.types import Kind, Precision
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,7 +68,7 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
     spec.add_argument("--kind", choices=("multi_vector", "dense"), help="default: multi_vector")
     spec.add_argument("--dim", type=int, help="of the documents' own vectors, with --model none")
     spec.add_argument("--similarity", choices=("cosine", "inner_product"), help="default: cosine")
-    spec.add_argument("--precision", choices=("float16", "float32"), help="of the stored token vectors")
+    spec.add_argument("--precision", choices=get_args(Precision), help="of the stored token vectors")
     spec.add_argument(
         "--no-keep-vectors", action="store_true", help="do not keep the documents' own vectors as they came"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +15,13 @@ from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.encoders.registry import Encoders
 from app.handlers import HANDLERS
+from app.native import keep_in
 from app.settings import DeterministicModel, Settings
+
+COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
+# Loops are compiled once for all tests, and for the processes that they start.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(COMPILED))
+keep_in(COMPILED)
 
 
 @pytest.fixture

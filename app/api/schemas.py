@@ -91,7 +91,8 @@ class CreateCollection(Strict):
     keep_vectors: bool = True
     """Whether callers' own vectors are also kept as they came."""
     precision: Precision | None = None
-    """Of the stored vectors that queries read. By default float16 for cosine, float32 for inner_product."""
+    """How stored token vectors are kept: numbers, or codes of so many bits a dimension. Scores are exact for what is
+    stored. float16 is for cosine alone. By default float16 for cosine, float32 for inner_product."""
 
 
 class WriteDocuments(Strict):

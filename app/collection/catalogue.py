@@ -26,6 +26,7 @@ from app.collection.spec import CollectionSpec, check_name, fingerprint_to_json
 from app.collection.tasks import ENDED, Handler, Task, Tasks
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Damaged, FormatTooNew, Invalid, NotFound, StoreError, Unavailable
+from app.native import keep_in
 from app.settings import Settings
 from app.types import Kind, Precision, Similarity
 from app.workers import Workers
@@ -76,6 +77,7 @@ class Catalogue:
         """Collections that are open, of those that ``open_all`` opens."""
         with room():
             folder.mkdir(parents=True, exist_ok=True)
+        keep_in(settings.compiled)
 
     def __enter__(self) -> Catalogue:
         return self

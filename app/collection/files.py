@@ -235,6 +235,10 @@ class MappedArray:
     def shape(self) -> tuple[int, ...]:
         return self._array.shape
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._array.dtype
+
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows start to stop, a view of checked bytes. Raises Damaged."""
         first = (self._header + start * self._row_bytes) // BLOCK

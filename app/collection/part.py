@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from app.codes.protocol import Code
 from app.collection.first_stage import Source
 from app.collection.passages import Passages
 from app.filters import Filter
@@ -50,12 +51,21 @@ class Part(Protocol):
         """(len(rows), dim): dense vectors of the named rows, a copy."""
         ...
 
-    def tokens(self, start: int, stop: int) -> TokenVectors:
-        """Token vectors of a range of rows, as stored."""
+    @property
+    def code(self) -> Code:
+        """How token vectors are kept, in a multi-vector collection."""
         ...
 
-    def tokens_of(self, rows: I64) -> TokenVectors:
-        """Token vectors of every row, of which only the named rows may be read."""
+    def tokens(self, start: int, stop: int) -> TokenVectors:
+        """Token vectors of a range of rows, float32, decoded: a copy."""
+        ...
+
+    def codes(self, start: int, stop: int) -> TokenVectors:
+        """Token vectors of a range of rows as stored, a view: for scoring."""
+        ...
+
+    def codes_of(self, rows: I64) -> TokenVectors:
+        """Token vectors of every row as stored, of which only the named rows may be read."""
         ...
 
     def metadata(self, rows: I64) -> list[Metadata] | None:

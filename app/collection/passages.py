@@ -1,7 +1,7 @@
 """The vectors of n passages as a collection stores them, and how an encoder's or a caller's become that.
 
-Coding happens once, at write time: normalised if the similarity is cosine, cast to the collection's precision, encoded
-for the first stage. What a query scores in the tail is to the bit what it scores after sealing.
+Coding happens once, at write time: normalised if the similarity is cosine, coded as the collection's precision has it,
+encoded for the first stage. What a query scores in the tail is to the bit what it scores after sealing.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from app.codes.protocol import Code
 from app.collection.spec import CollectionSpec
 from app.encodings.protocol import Encoding
 from app.errors import Invalid
-from app.scoring.rounding import largest_norms, norms_up
+from app.scoring.rounding import norms_up
 from app.types import F32, Encoded, Similarity, TokenVectors
 
 MAX_LENGTH: Final = 1e15
@@ -29,9 +30,9 @@ MAX_LENGTH: Final = 1e15
 class Passages:
     """The vectors of n passages.
 
-    pooled: (n, dim) float32. tokens: n matrices in the collection's precision, None in a dense collection. norms:
+    pooled: (n, dim) float32. tokens: n matrices of codes (app.codes), None in a dense collection. norms:
     (n,) float32, at least the length of the longest vector that exact scoring reads. encoded: (n, encoded_dim) float32,
-    each value one that the collection's precision holds, None without an encoding. raw: callers' vectors as they came,
+    each value one that ``spec.encoded_dtype`` holds, None without an encoding. raw: callers' vectors as they came,
     float32, None where none are kept.
     """
 
@@ -164,10 +165,25 @@ def _code(
 ) -> Passages:
     if tokens is None:
         return Passages(pooled, None, norms_up(pooled), None, raw)
-    values = normalise(tokens.values, spec.similarity).astype(spec.precision)
-    coded = TokenVectors(values, tokens.offsets)
+    values = normalise(tokens.values, spec.similarity)
+    coded = TokenVectors(spec.code.encode(values), tokens.offsets)
     encoded = None
     if encoding is not None:
-        # Rounded to the stored precision at once: the tail and the index then rank by the same numbers.
-        encoded = encoding.encode_documents(coded).astype(spec.precision).astype(np.float32)
-    return Passages(pooled, coded, largest_norms(coded), encoded, raw)
+        encoded = encode(encoding, TokenVectors(values, tokens.offsets), None, spec)
+    norms = spec.code.norms(coded.values)
+    largest = np.maximum.reduceat(norms, coded.offsets[:-1]) if len(coded) else norms
+    return Passages(pooled, coded, largest, encoded, raw)
+
+
+def encode(encoding: Encoding, tokens: TokenVectors, pooled: F32 | None, spec: CollectionSpec) -> F32:
+    """For the first stage, rounded as it is stored at once: the tail and the index then rank by the same numbers.
+
+    tokens: normalised as the collection's are, not coded: before they are, where that can be.
+    """
+    encoded = encoding.encode_documents(tokens, pooled).astype(spec.encoded_dtype)
+    return encoded.astype(np.float32)
+
+
+def decoded(tokens: TokenVectors, code: Code) -> TokenVectors:
+    """Stored token vectors as float32, in the coordinates that they came in."""
+    return TokenVectors(code.decode(tokens.values), tokens.offsets)

@@ -60,7 +60,7 @@ def seal(collection: Collection, check: Check = lambda: None) -> bool:
         if alive.any():
             counts = np.ones(size, np.int64)
             if collection.spec.kind == "multi_vector":
-                counts = now.tail.part.tokens(0, size).counts
+                counts = now.tail.part.codes(0, size).counts
             vectors = int(counts[alive].sum())
             totals = Totals(int(alive.sum()), vectors, vectors)
             batches = _tail_batches(collection, now.tail, check)

@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import vector_index
+from app.codes.choose import code_for
+from app.codes.protocol import Code
 from app.collection.columns import Columns
 from app.collection.files import (
     ArrayWriter,
@@ -37,16 +39,17 @@ from app.collection.files import (
     write_file,
 )
 from app.collection.first_stage import FirstStage, Source
-from app.collection.passages import Passages
+from app.collection.passages import Passages, decoded
 from app.collection.spec import FORMAT, CollectionSpec
 from app.errors import FormatTooNew
 from app.faults import reach
 from app.filters import Filter
-from app.types import F32, I64, Mask, Metadata, TokenVectors
+from app.types import F32, I64, Mask, Metadata, Precision, TokenVectors
 from app.vector_index.protocol import Candidates, VectorIndex
 from app.vector_index.refined import Refined
 
 MANIFEST: Final = "manifest.json"
+_COPIES: Final = frozenset({"flat_f16", "flat_f32"})
 FLAT: Final = "flat"
 """The kind of a source whose vectors are searched where they lie; it has no file of its own. (Early segments have a
 second copy, and call it `flat_f16`: it is not read.)"""
@@ -105,9 +108,9 @@ def _write(
     }
     if spec.kind == "multi_vector":
         shapes["offsets"] = (np.int64, (n + 1,))
-        shapes["tokens"] = (spec.precision, (totals.tokens, dim))
+        shapes["tokens"] = (spec.code.dtype, (totals.tokens, spec.code.width))
     if stage.encoding is not None:
-        shapes["encoded"] = (spec.precision, (n, stage.encoding.encoded_dim))
+        shapes["encoded"] = (spec.encoded_dtype, (n, stage.encoding.encoded_dim))
     if spec.keeps_raw:
         shapes["raw_offsets"] = (np.int64, (n + 1,))
         shapes["raw"] = (np.float32, (totals.raw, dim))
@@ -127,7 +130,7 @@ def _write(
             out["norms"].write(passages.norms)
             if stage.encoding is not None:
                 assert passages.encoded is not None
-                out["encoded"].write(passages.encoded.astype(spec.precision))
+                out["encoded"].write(passages.encoded.astype(spec.encoded_dtype))
             for values, offsets, ragged in (
                 ("tokens", "offsets", passages.tokens),
                 ("raw", "raw_offsets", passages.raw),
@@ -149,6 +152,7 @@ def _write(
     manifest = {
         "format": FORMAT,
         "passages": n,
+        "precision": spec.precision,
         "first_stage": stage.to_json(),
         "indexes": indexes,
         "files": {name: record.to_json() for name, record in files.items()},
@@ -189,6 +193,10 @@ class Segment:
             )
         self._files = {name: FileRecord.from_json(value) for name, value in manifest["files"].items()}
         self._kinds: dict[Source, str] = manifest["indexes"]
+        if manifest["format"] == 1:
+            # Its indexes were copies of the vectors, which are searched as well where they lie.
+            self._kinds = {source: FLAT if kind in _COPIES else kind for source, kind in self._kinds.items()}
+        self._precision: Precision | None = manifest.get("precision")
         self.size: int = manifest["passages"]
 
     @classmethod
@@ -279,13 +287,25 @@ class Segment:
     def pooled_of(self, rows: I64) -> F32:
         return self._pooled.take(rows)
 
+    @cached_property
+    def code(self) -> Code:
+        dim = self._pooled.shape[1]
+        if self._precision is not None:
+            return code_for(self._precision, dim)
+        # Format 1 has no codes but these two, and does not name them.
+        half = self._tokens is not None and self._tokens.dtype == np.float16
+        return code_for("float16" if half else "float32", dim)
+
     def tokens(self, start: int, stop: int) -> TokenVectors:
+        return decoded(self.codes(start, stop), self.code)
+
+    def codes(self, start: int, stop: int) -> TokenVectors:
         assert self._tokens is not None
         assert self._offsets is not None
         first, last = int(self._offsets[start]), int(self._offsets[stop])
         return TokenVectors(self._tokens.rows(first, last), self._offsets[start : stop + 1] - first)
 
-    def tokens_of(self, rows: I64) -> TokenVectors:
+    def codes_of(self, rows: I64) -> TokenVectors:
         assert self._tokens is not None
         assert self._offsets is not None
         return TokenVectors(self._tokens.ranges(self._offsets[rows], self._offsets[rows + 1]), self._offsets)
@@ -296,7 +316,7 @@ class Segment:
     def passages(self, rows: I64) -> Passages:
         return Passages(
             self.pooled_of(rows),
-            None if self._tokens is None else self.tokens_of(rows).take(rows),
+            None if self._tokens is None else self.codes_of(rows).take(rows),
             self.norms[rows],
             None if self._encoded is None else self._encoded.take(rows).astype(np.float32),
             self.raw_of(rows),

@@ -6,12 +6,17 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import numpy as np
+
+from app.codes.choose import code_for
+from app.codes.protocol import Code
 from app.encoders.protocol import Fingerprint
 from app.errors import Invalid
 from app.types import MAX_DIM, Kind, Precision, Similarity
 
-FORMAT: Final = 1
-"""The number of the format on disk; a collection of a higher one is refused. indexes/README.md specifies it."""
+FORMAT: Final = 2
+"""The number of the format on disk; a collection of a higher one is refused, lower ones are
+read and go on. indexes/README.md specifies it."""
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -28,8 +33,8 @@ class CollectionSpec:
 
     model: the encoder's name among the operator's, or None where callers bring their vectors. similarity: cosine
     normalises every vector, of documents and queries. keep_vectors: whether callers' own vectors are also kept as they
-    came, in float32, in a file that no query reads. precision: of the stored token vectors that queries read; vectors
-    of unbounded length (inner_product) need float32.
+    came, in float32, in a file that no query reads. precision: of the stored token vectors that queries read
+    (app.codes); float16 holds no vectors of unbounded length (inner_product). Dense vectors are float32.
     """
 
     name: str
@@ -46,8 +51,19 @@ class CollectionSpec:
             raise Invalid.at("/encoder/dim", f"expected 1 to {MAX_DIM:,} dimensions, got {self.dim:,}")
         if self.precision == "float16" and self.similarity == "inner_product":
             raise Invalid.at(
-                "/precision", "float16 holds only vectors of length 1 (cosine); inner_product needs float32"
+                "/precision", "float16 holds only vectors of length 1 (cosine); inner_product needs another"
             )
+
+    @property
+    def code(self) -> Code:
+        """How token vectors are kept."""
+        return code_for(self.precision, self.dim)
+
+    @property
+    def encoded_dtype(self) -> np.dtype[Any]:
+        """Of stored fixed-dimensional encodings: half precision where vectors have length 1, unless all is float32."""
+        exact = self.precision == "float32" or self.similarity == "inner_product"
+        return np.dtype(np.float32 if exact else np.float16)
 
     @property
     def keeps_raw(self) -> bool:

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
-
 from app.collection.files import FileRecord, damaged, read_verified, room, sync_folder, write_file
 from app.collection.first_stage import FirstStage
 from app.collection.layout import ENCODINGS
-from app.collection.passages import Passages
+from app.collection.passages import Passages, decoded, encode
 from app.collection.spec import CollectionSpec
 from app.errors import Invalid
 
@@ -138,6 +136,4 @@ def recoded(passages: Passages, stage: FirstStage, spec: CollectionSpec) -> Pass
     """The same passages, encoded for another first stage from their stored vectors."""
     if stage.encoding is None or passages.tokens is None:
         return replace(passages, encoded=None)
-    encoded = stage.encoding.encode_documents(passages.tokens, passages.pooled)
-    # Rounded to the stored precision at once, as at write time.
-    return replace(passages, encoded=encoded.astype(spec.precision).astype(np.float32))
+    return replace(passages, encoded=encode(stage.encoding, decoded(passages.tokens, spec.code), passages.pooled, spec))

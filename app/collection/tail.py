@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.codes.protocol import Code
 from app.collection.first_stage import Source
-from app.collection.passages import Passages
+from app.collection.passages import Passages, decoded
 from app.collection.spec import CollectionSpec
 from app.filters import Filter
 from app.types import F32, I64, Mask, Metadata, TokenVectors
@@ -49,7 +50,7 @@ class Tail:
         self._metadata: list[Metadata] = []
         self._pooled = _Growing(np.float32, spec.dim)
         self._norms = _Growing(np.float32)
-        self._tokens = _Growing(spec.precision, spec.dim) if spec.kind == "multi_vector" else None
+        self._tokens = _Growing(spec.code.dtype, spec.code.width) if spec.kind == "multi_vector" else None
         self._offsets = _Growing(np.int64)
         self._offsets.append(np.zeros(1, np.int64))
         self._encoded = None if encoded_dim is None else _Growing(np.float32, encoded_dim)
@@ -78,6 +79,7 @@ class Tail:
         n = len(self)
         offsets = self._offsets.view(n + 1) if self._tokens is not None else None
         return TailView(
+            self._spec.code,
             self._seqs.view(n),
             self._metadata,
             self._pooled.view(n),
@@ -94,6 +96,7 @@ class TailView:
 
     def __init__(
         self,
+        code: Code,
         seqs: I64,
         metadata: list[Metadata],
         pooled: F32,
@@ -101,7 +104,7 @@ class TailView:
         tokens: TokenVectors | None,
         encoded: F32 | None,
     ) -> None:
-        self.seqs, self.norms = seqs, norms
+        self.code, self.seqs, self.norms = code, seqs, norms
         self._metadata, self._pooled, self._tokens, self._encoded = metadata, pooled, tokens, encoded
 
     @property
@@ -127,10 +130,13 @@ class TailView:
         return self._pooled[rows]
 
     def tokens(self, start: int, stop: int) -> TokenVectors:
+        return decoded(self.codes(start, stop), self.code)
+
+    def codes(self, start: int, stop: int) -> TokenVectors:
         assert self._tokens is not None
         return self._tokens.slice(start, stop)
 
-    def tokens_of(self, rows: I64) -> TokenVectors:
+    def codes_of(self, rows: I64) -> TokenVectors:
         assert self._tokens is not None
         return self._tokens
 

@@ -94,4 +94,6 @@ def _places(tokens: TokenVectors, rows: I64 | None) -> tuple[I64, I64]:
         begins, ends = begins[rows], ends[rows]
     if len(begins) and (ends - begins).min() < 1:
         raise Invalid(f"passage {int((ends - begins).argmin())} has no vectors")
+    if len(begins) and not 0 <= begins.min() <= ends.max() <= len(tokens.values):
+        raise Invalid(f"passages from {begins.min()} to {ends.max()}, of {len(tokens.values)} vectors")
     return np.ascontiguousarray(begins), np.ascontiguousarray(ends)

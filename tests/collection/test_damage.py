@@ -20,6 +20,7 @@ from app.collection.collection import Collection
 from app.collection.database import put_meta
 from app.collection.files import BLOCK
 from app.collection.sealing import seal
+from app.collection.spec import FORMAT
 from app.collection.tasks import ENDED, Running, TaskError, Tasks
 from app.encoders.registry import Encoders
 from app.errors import Damaged, FormatTooNew, Unavailable
@@ -325,9 +326,9 @@ def test_a_database_of_an_older_day_is_refused(copied: Path, tmp_path: Path) -> 
 
 def test_a_newer_format_is_refused(copied: Path) -> None:
     with opened(copied) as catalogue, catalogue.get("words").database.write() as txn:
-        put_meta(txn, {"format": 2})
+        put_meta(txn, {"format": FORMAT + 1})
     with opened(copied) as catalogue:
-        with pytest.raises(FormatTooNew, match="format 2"):
+        with pytest.raises(FormatTooNew, match=f"format {FORMAT + 1}"):
             catalogue.get("words")
         assert catalogue.quarantined().keys() == {"words"}
         with pytest.raises(FormatTooNew):

@@ -92,8 +92,8 @@ def test_every_part_says_the_same(tmp_path: Path, kind: Kind, similarity: Simila
         stored = part.passages(everything)
         assert same(Passages(stored.pooled, stored.tokens, stored.norms, stored.encoded, passages.raw), passages)
         if passages.tokens is not None:
-            assert np.array_equal(part.tokens(2, 9).values, passages.tokens.slice(2, 9).values)
-            assert np.array_equal(part.tokens_of(index).take(index).values, passages.tokens.take(index).values)
+            assert np.array_equal(part.codes(2, 9).values, passages.tokens.slice(2, 9).values)
+            assert np.array_equal(part.codes_of(index).take(index).values, passages.tokens.take(index).values)
         for source in stage.sources:
             vectors = passages.encoded if source == "fde" else passages.pooled
             assert vectors is not None
