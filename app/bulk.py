@@ -24,7 +24,7 @@ BATCH_BYTES: Final = 8 * 2**20
 
 OnError: TypeAlias = Literal["stop", "skip"]
 BadLine: TypeAlias = Callable[[int, RequestError], None]
-"""Called with each bad line and its error."""
+"""Called with each bad line that is passed over, and its error."""
 Progress: TypeAlias = Callable[["Summary"], None]
 """Called after each batch, and once at the end; reads ``source.done`` beside it."""
 
@@ -65,10 +65,10 @@ def fill(
         error = found if isinstance(found, RequestError) else _refusal(collection, found)
         if error is not None:
             summary.bad += 1
-            bad_line(line, error)
             if on_error == "stop":
                 _write(collection, batch, summary)
-                raise Stopped(f"{source.name}, line {line}: {error.message}")
+                raise Stopped(f"{source.name}, line {line}: {error.message}. What came before it is written")
+            bad_line(line, error)
         elif isinstance(found, Document):
             batch.append(found)
             size += _bytes(found)

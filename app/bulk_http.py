@@ -117,10 +117,10 @@ def _pieces(
         summary.read += 1
         if isinstance(found, RequestError):
             summary.bad += 1
-            bad_line(line, found)
             if on_error == "stop":
                 # Ends the request in its middle: the server keeps nothing of it.
-                raise Stopped(f"{source.name}, line {line}: {found.message}")
+                raise Stopped(f"{source.name}, line {line}: {found.message}. Nothing of the source is written")
+            bad_line(line, found)
             continue
         places.append(line)
         piece += to_line(found, kind)

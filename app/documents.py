@@ -30,7 +30,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from app.errors import Invalid, MalformedBody, Problem
 from app.filters import FIELD, INT64, RESERVED
@@ -63,7 +63,27 @@ def pointer(parts: Iterable[str | int]) -> str:
     return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in cut)
 
 
-_PLAIN: Final = {"missing": "required, but missing", "extra_forbidden": "unknown field"}
+_PLAIN: Final = {
+    "missing": "required, but missing",
+    "extra_forbidden": "unknown field",
+    "string_pattern_mismatch": "expected a string that matches {pattern}",
+    "string_too_long": "expected at most {max_length} characters",
+    "too_short": "expected at least {min_length}, got {actual_length}",
+    "too_long": "expected at most {max_length}, got {actual_length}",
+    "greater_than_equal": "expected {ge} or more",
+    "less_than_equal": "expected {le} or less",
+}
+"""pydantic's types of faults -> our words, with what it tells of them."""
+
+
+def plain(fault: ErrorDetails) -> str:
+    """What is wrong, in our words; pydantic's own speak of its classes.
+
+    >>> plain({"type": "less_than_equal", "loc": ("k",), "msg": "", "input": 7, "ctx": {"le": 5}})
+    'expected 5 or less'
+    """
+    ours = _PLAIN.get(fault["type"])
+    return ours.format(**fault.get("ctx", {})) if ours else fault["msg"].replace("Input should be", "expected")
 
 
 def invalid(error: ValidationError) -> Invalid | MalformedBody:
@@ -76,7 +96,7 @@ def invalid(error: ValidationError) -> Invalid | MalformedBody:
     problems = [
         Problem(
             pointer(fault["loc"]) + fault.get("ctx", {}).get("at", ""),
-            _PLAIN.get(fault["type"]) or fault["msg"].replace("Input should be", "expected"),
+            plain(fault),
         )
         for fault in found[:MAX_PROBLEMS]
     ]
@@ -340,5 +360,9 @@ def parse_document(content: bytes | str, kind: Kind | None = None, limits: Limit
     try:
         body = DocumentBody.model_validate_json(content, context=limits)
     except ValidationError as error:
-        raise invalid(error) from None
+        fault = invalid(error)
+        if isinstance(fault, MalformedBody):
+            # It is one line of many, whose number the caller tells.
+            fault = MalformedBody(fault.message.replace(" at line 1 column ", " at column "))
+        raise fault from None
     return body.document(body.id, kind)

@@ -7,6 +7,7 @@ them in batches whose transactions note how far it has come, and seals what is l
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -151,5 +152,7 @@ def _lines(path: Path, position: int, number: int) -> Iterator[tuple[int, bytes,
             while len(rest) > LONGEST_LINE and not rest.endswith(b"\n"):
                 rest = file.readline(LONGEST_LINE + 1)
                 position += len(rest)
+            if number == 1:
+                line = line.removeprefix(BOM_UTF8)
             if line.strip():
                 yield number, line, position

@@ -113,7 +113,7 @@ def build(catalogue: Catalogue, name: str, source: Source, wanted: dict[str, Any
             source,
             on_error=on_error,
             bad_line=lambda line, error: bar.say(f"line {line}: {error.message}"),
-            progress=lambda summary: bar.update(source.done, source.total, f"{summary.read:,} documents"),
+            progress=lambda summary: bar.update(source.done, source.total, _note(source, summary)),
         )
 
 
@@ -132,7 +132,7 @@ def send(url: str, key: str | None, name: str, source: Source, wanted: dict[str,
                 source,
                 on_error,
                 lambda line, error: bar.say(f"line {line}: {error.message}"),
-                lambda summary: bar.update(source.done, source.total, f"{summary.read:,} documents"),
+                lambda summary: bar.update(source.done, source.total, _note(source, summary)),
             )
         with Progress(f"{name}: task {task}", "lines", None) as bar:
 
@@ -147,6 +147,11 @@ def send(url: str, key: str | None, name: str, source: Source, wanted: dict[str,
 
 def _unit(source: Source) -> str:
     return "B" if source.unit == "bytes" else "documents"
+
+
+def _note(source: Source, summary: Summary) -> str:
+    """What the bar does not count by itself."""
+    return f"{summary.read:,} documents" if source.unit == "bytes" else ""
 
 
 def report(name: str, summary: Summary) -> None:

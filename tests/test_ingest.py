@@ -300,14 +300,16 @@ def test_writes_need_the_encoder_that_made_the_vectors(tmp_path: Any) -> None:
         write_documents(collection, [Document("a", "text")])
     with opened(9) as catalogue:
         collection = catalogue.get("c")
+        assert catalogue.describe("c").read_only is None
         for attempt in (
             lambda: write_documents(collection, [Document("b", "text")]),
             lambda: write_documents(collection, [Document("a", "text", metadata={"n": 1})]),
             lambda: search(collection, Query(text="text")),
         ):
-            with pytest.raises(Conflict, match=r"dim.*rebuild") as caught:
+            with pytest.raises(Conflict, match=r"dim.*new collection") as caught:
                 attempt()
             assert caught.value.code == "encoder_changed"
+        assert catalogue.describe("c").read_only == caught.value.message
         assert collection.get("a").text == "text"
         hits = search(collection, Query(vectors=np.ones((1, 8), np.float32))).hits
         assert [hit.id for hit in hits] == ["a"]

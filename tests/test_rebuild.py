@@ -175,10 +175,12 @@ def test_a_changed_encoder_is_taken_over_by_a_rebuild(tmp_path: Path) -> None:
         write_documents(collection, [Document("a", "red apple"), Document("b", "blue sky")])
     with Catalogue(tmp_path, ChangedEncoders(settings.models), settings, HANDLERS) as catalogue:
         collection = catalogue.get("c")
-        with pytest.raises(Conflict) as caught:
+        with pytest.raises(Conflict, match="rebuild") as caught:
             search(collection, Query(text="red apple"))
         assert caught.value.code == "encoder_changed"
+        assert catalogue.describe("c").read_only == caught.value.message
         assert wait(catalogue, catalogue.begin_rebuild("c")).state == "succeeded"
+        assert catalogue.describe("c").read_only is None
         found = search(collection, Query(text="red apple")).hits
         # Documents are turned round, queries are not.
         assert [hit.id for hit in found] == ["b", "a"]

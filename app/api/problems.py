@@ -22,7 +22,7 @@ from starlette.responses import Response
 
 from app.api.frame import CONFINING, request_id
 from app.api.routing import allowed_methods
-from app.documents import pointer
+from app.documents import plain, pointer
 from app.errors import Invalid, NotFound, Problem, RequestError, SheafError, StoreError
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -90,10 +90,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 async def _on_parameters(request: Request, error: Exception) -> Response:
     """Path and query parameters; bodies are read elsewhere."""
     assert isinstance(error, RequestValidationError)
-    problems = [
-        Problem(pointer(fault["loc"][1:]), fault["msg"].replace("Input should be", "expected"))
-        for fault in error.errors()
-    ]
+    problems = [Problem(pointer(fault["loc"][1:]), plain(fault)) for fault in error.errors()]
     message = f"{problems[0].pointer}: {problems[0].message}"
     return problem(Invalid(message, problems), request_id(request.scope))
 

@@ -155,8 +155,9 @@ class Catalogue:
             if dim is None:
                 raise Invalid.at("/encoder/dim", "expected the dimensions of the vectors that you will bring")
         else:
-            if kind not in self._kinds(model):
-                raise Invalid.at("/encoder/kind", f"the model {model!r} makes {', '.join(self._kinds(model))} vectors")
+            if kind not in self.encoders.kinds(model):
+                made = ", ".join(self.encoders.kinds(model))
+                raise Invalid.at("/encoder/kind", f"the model {model!r} makes {made} vectors")
             encoder = self.encoders.get(model, kind)
             if dim not in (None, encoder.dim):
                 raise Invalid.at("/encoder/dim", f"the model {model!r} has {encoder.dim} dimensions, got {dim}")
@@ -202,7 +203,7 @@ class Catalogue:
             now.generation.number,
             len(now.segments),
             int(now.tail.alive.sum()),
-            None if collection.is_writer else f"another process writes it{self._busy()}",
+            collection.encoder_fault if collection.is_writer else f"another process writes it{self._busy()}",
             "quarantined" if collection.salvaged else "ready",
             wrong,
         )
@@ -375,12 +376,6 @@ class Catalogue:
 
     def _names(self) -> list[str]:
         return folders.names(self.folder)
-
-    def _kinds(self, model: str) -> tuple[Kind, ...]:
-        try:
-            return self.encoders.kinds(model)
-        except Invalid as error:
-            raise Invalid.at("/encoder/model", error.message) from None
 
     def _busy(self) -> str:
         url = "" if self._server.held else self._server.note()

@@ -42,6 +42,8 @@ from app.workers import Workers
 
 SNAPSHOT_ATTEMPTS: Final = 200
 """How often a reader tries to meet a writer between two commits, waiting a little longer each time."""
+DELETED_AT_ONCE: Final = 500
+"""Documents whose texts are held while those that match a filter are deleted."""
 
 T = TypeVar("T")
 
@@ -77,6 +79,8 @@ class Collection:
         self._writer.acquire()
         self.database = Database(folder, self.name)
         self._encoder_checked = False
+        self.encoder_fault: str | None = None
+        """Why text is neither encoded nor searched: known once it was tried, for a model is loaded only then."""
         self.salvaged = salvage
         """Whether it was opened without its indexes; until a rebuild has made new ones."""
         self.on_write: Callable[[], None] = lambda: None
@@ -210,16 +214,17 @@ class Collection:
             with self.database.read() as connection:
                 stored = fingerprint_from_json(get_meta(connection, "fingerprint", self.name))
             differences = stored.differences(encoder.fingerprint)
+            anew = f"encode every document anew with POST /v1/collections/{self.name}/rebuild"
             if encoder.dim != self.spec.dim:
                 differences.append(f"dim ({self.spec.dim} stored, {encoder.dim} now)")
+                anew = "write the documents to a new collection, for this one stays with its dimensions"
             if differences:
-                raise Conflict(
+                self.encoder_fault = (
                     f"the encoder {self.spec.model!r} is not the one that made the vectors of collection {self.name}: "
-                    f"{', '.join(differences)} differ. Configure the former one again, or encode every document anew "
-                    f"with POST /v1/collections/{self.name}/rebuild",
-                    code="encoder_changed",
+                    f"{', '.join(differences)} differ. Configure the former one again, or {anew}"
                 )
-            self._encoder_checked = True
+                raise Conflict(self.encoder_fault, code="encoder_changed")
+            self.encoder_fault, self._encoder_checked = None, True
         return encoder
 
     def stored_vectors(self, seqs: Sequence[int], published: Published) -> dict[int, Passages]:
@@ -326,8 +331,11 @@ class Collection:
             with self.snapshot() as snapshot:
                 masks = snapshot.allowed(condition)
                 seqs = [int(s) for v, mask in zip(snapshot.views, masks, strict=True) for s in v.part.seqs[mask]]
-                found = snapshot.documents(seqs)
-            return self._delete({document.id: seq for seq, document in found.items()})
+                found: dict[str, int] = {}
+                for start in range(0, len(seqs), DELETED_AT_ONCE):
+                    some = snapshot.documents(seqs[start : start + DELETED_AT_ONCE])
+                    found.update({document.id: seq for seq, document in some.items()})
+            return self._delete(found)
 
     def _delete(self, live: Mapping[str, int]) -> int:
         if not live:
@@ -448,7 +456,8 @@ class Collection:
                 tail=TailState(growing.view(), now.tail.alive[tail_rows]),
                 growing=growing,
             )
-            self._encoder_checked = self._encoder_checked and encoder is None
+            if encoder is not None:
+                self.encoder_fault, self._encoder_checked = None, False
             self.salvaged = False
             reach("swap.published")
         for file in files:

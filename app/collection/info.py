@@ -12,7 +12,7 @@ from app.types import Kind, Precision, Similarity
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """A collection as it stands. documents: what a search finds now; segments: of the generation; tail: documents not
-    yet in it. bytes: on disk. read_only: why it takes no writes from here. error: what is wrong with it."""
+    yet in it. bytes: on disk. read_only: why it takes no writes or no text from here. error: what is wrong with it."""
 
     name: str
     model: str | None

@@ -317,4 +317,5 @@ def _read(connection: sqlite3.Connection, number: int, collection: str) -> Task:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    # Fine enough to order the tasks of several collections.
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -39,7 +39,9 @@ def format_of(source: str) -> Format:
         return "beir"
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if suffix not in SUFFIXES:
-        raise Invalid(f"cannot tell the format of {source!r} by its name; name it, one of {', '.join(FORMATS)}")
+        raise Invalid(
+            f"cannot tell the format of {source!r} by its name; name it (--format), one of {', '.join(FORMATS)}"
+        )
     return SUFFIXES[suffix]
 
 
@@ -65,5 +67,5 @@ def open_source(
             return Ndjson(path, kind)
         case "csv" | "tsv":
             if columns is None:
-                raise Invalid(f"{form} needs the names of the columns that hold the id and the text")
+                raise Invalid(f"{form} needs --id-column and --text-column, the names of the columns that hold them")
             return Table(path, columns, form)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import sys
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -14,7 +15,6 @@ from app.errors import MalformedBody, NotFound, TooLarge
 MAX_LINE = 64 * 2**20
 """Bytes; a longer line is a bad line, and is not held in memory."""
 Readable: TypeAlias = IO[bytes] | gzip.GzipFile
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Lines:
@@ -50,7 +50,7 @@ class Lines:
             number += 1
             self.done = self.done + len(line) if file is None else file.tell()
             if number == 1:
-                line = line.removeprefix(BYTE_ORDER_MARK)
+                line = line.removeprefix(BOM_UTF8)
             if len(line) <= MAX_LINE:
                 yield number, line.rstrip(b"\r\n")
                 continue

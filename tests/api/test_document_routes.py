@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -208,7 +209,7 @@ def test_an_import(
 def test_bad_lines_stop_an_import_or_are_skipped(
     client: httpx.Client, create: Callable[..., str], finished: Callable[[str], Any]
 ) -> None:
-    body = lines(2) + b'nope\n\n{"id": "", "text": "x"}\n{"id": "z", "text": "x"}'
+    body = codecs.BOM_UTF8 + lines(2) + b'nope\n\n{"id": "", "text": "x"}\n{"id": "z", "text": "x"}'
     stopped, skipped = create(), create()
     answer = client.post(f"{stopped}/import", content=body, headers=NDJSON)
     task = finished(answer.headers["location"])
@@ -218,6 +219,7 @@ def test_bad_lines_stop_an_import_or_are_skipped(
     task = finished(answer.headers["location"])
     assert task["state"] == "succeeded"
     assert [(error["line"], error["code"]) for error in task["errors"]] == [(3, "malformed_body"), (5, "invalid")]
+    assert task["errors"][0]["message"].endswith("at column 2")
     assert task["errors_total"] == 2
     later = client.get(answer.headers["location"], params={"errors_after": 3}).json()
     assert [error["line"] for error in later["errors"]] == [5]

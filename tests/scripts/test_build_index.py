@@ -133,6 +133,7 @@ def test_a_bad_line_stops_with_its_number_after_what_came_before(
     done = command("build_index", "-", "--collection", "c", "--model", "words", stdin=BAD)
     assert done.returncode == 1
     assert "standard input, line 2: expected JSON" in done.stderr
+    assert done.stderr.count("expected JSON") == 1
     assert done.stdout == ""
     assert list(stored(open_catalogue)) == ["d0"]
 
