@@ -33,7 +33,18 @@ def current() -> float | None:
     return _UNTIL.get()
 
 
+def left() -> float | None:
+    """Seconds until the time that is set, none below 0; None where there is no limit."""
+    until = current()
+    return None if until is None else max(0.0, until - time.monotonic())
+
+
 def check(until: float | None) -> None:
     """Raises TooSlow once it is over."""
     if until is not None and time.monotonic() > until:
-        raise TooSlow("the search took longer than it may; try fewer candidates, a filter, or a longer timeout_ms")
+        raise over()
+
+
+def over() -> TooSlow:
+    """What is raised then."""
+    return TooSlow("the search took longer than it may; try fewer candidates, a filter, or a longer timeout_ms")

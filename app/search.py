@@ -85,11 +85,14 @@ def search_batch(collection: Collection, queries: Sequence[Query]) -> list[Searc
 
 
 def search_ready(collection: Collection, query: Query, encode_ms: float = 0.0) -> SearchResult:
-    """A query whose vectors ``encode_queries`` has made. encode_ms: the time that it took, which is added."""
+    """A query whose vectors ``encode_queries`` has made. encode_ms: the time that it took, which is added.
+
+    ``took_ms`` holds the wait for a core, too, where as many searches run as there are.
+    """
     clock = _Clock(stages={"encode_ms": encode_ms})
     spec = collection.spec
     assert query.vectors is not None
-    with collection.snapshot() as snapshot:
+    with collection.resources.workers.turn(), collection.snapshot() as snapshot:
         views = snapshot.views
         with clock.stage("filter"):
             allowed = snapshot.allowed(query.filter)
@@ -125,7 +128,7 @@ def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Que
             if spec.kind == "dense" and len(query.vectors) != 1:
                 raise Invalid.at(pointer, "expected one vector, for the collection is dense")
     texts = [query.text for query in queries if query.text is not None]
-    encoded = collection.encoder().encode_queries(texts) if texts else None
+    encoded = collection.encode_queries(texts) if texts else None
     ready: list[Query] = []
     place = 0
     for query in queries:

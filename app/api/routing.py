@@ -50,7 +50,7 @@ def decoded(value: str, at: str) -> str:
         raise Invalid.at(at, "expected percent-encoded UTF-8") from None
 
 
-def _name(name: Annotated[str, Path(description="The collection's name.", examples=["papers"])]) -> str:
+async def _name(name: Annotated[str, Path(description="The collection's name.", examples=["papers"])]) -> str:
     # A name that cannot be is a collection that is not there; it never reaches the file system.
     if not NAME.fullmatch(found := decoded(name, "/name")):
         message = f"there is no collection {found[:100]!r}; a name matches {NAME.pattern}"
@@ -58,7 +58,7 @@ def _name(name: Annotated[str, Path(description="The collection's name.", exampl
     return found
 
 
-def _document_id(
+async def _document_id(
     id: Annotated[
         str, Path(description="The document's id: all that follows, percent-decoded once.", examples=["zipfile"])
     ],

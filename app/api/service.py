@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, TypeAlias, TypedDict, TypeVar
+from typing import Annotated, Final, TypeAlias, TypedDict, TypeVar
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -20,6 +20,9 @@ from app.settings import Settings
 from app.types import Kind
 
 T = TypeVar("T")
+
+SEARCHING: Final = 32
+"""Searches that have a thread. As many compute as there are cores; the others wait, so one more costs its stack."""
 
 
 @dataclass(slots=True)
@@ -59,14 +62,16 @@ class Budget:
 class Lanes:
     """Bounded groups of worker threads, apart from one another so that writes never keep a search waiting.
 
-    search: as many as the operator allows to search and encode. read: documents, counts, descriptions. write: what
+    search: those that run and those that wait for a core (``Workers.turn``) or for the encoder, where queries that wait
+    are encoded together. read: documents, counts, descriptions. write: what
     changes a collection. upload: pieces of imports on their way to the disk. parse: large bodies. measure:
     one at a time, for it takes every core for a while.
     """
 
     def __init__(self, settings: Settings) -> None:
         queue = settings.max_queue
-        self.search = Lane(CapacityLimiter(settings.threads or os.cpu_count() or 1), queue)
+        most = (settings.threads or os.cpu_count() or 1) + queue
+        self.search = Lane(CapacityLimiter(min(most, SEARCHING)), max(0, most - SEARCHING))
         self.read = Lane(CapacityLimiter(4), queue)
         self.write = Lane(CapacityLimiter(4), queue)
         # A request that was let in brings many pieces, one after another: the requests are counted instead.

@@ -37,7 +37,7 @@ from app.errors import Conflict, Damaged, NotFound, Unavailable
 from app.faults import reach
 from app.filters import Filter
 from app.settings import Settings
-from app.types import F32, I64, Document, TokenVectors
+from app.types import F32, I64, Document, Encoded, TokenVectors
 from app.workers import Workers
 
 SNAPSHOT_ATTEMPTS: Final = 200
@@ -226,6 +226,12 @@ class Collection:
                 raise Conflict(self.encoder_fault, code="encoder_changed")
             self.encoder_fault, self._encoder_checked = None, True
         return encoder
+
+    def encode_queries(self, texts: Sequence[str]) -> Encoded:
+        """The texts as queries, in one pass with those of other threads where the encoder is busy. Raises as it."""
+        self.encoder()
+        assert self.spec.model is not None
+        return self.resources.encoders.encode_queries(self.spec.model, self.spec.kind, texts)
 
     def stored_vectors(self, seqs: Sequence[int], published: Published) -> dict[int, Passages]:
         """What is stored of these versions, callers' own vectors included; those that moved on the way are left out."""

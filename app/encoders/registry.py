@@ -6,17 +6,19 @@ starts fast; each family's module is imported when one of its models is opened.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeAlias
 
 from app.encoders.counted import Count, CountedEncoder
 from app.encoders.protocol import Encoder
-from app.errors import Invalid
+from app.encoders.together import Together
+from app.errors import EncoderUnavailable, Invalid
 from app.settings import DeterministicModel, LocalModel, ModelSettings, RemoteModel
-from app.types import Kind
+from app.types import Encoded, Kind
 
 BUILTIN = "builtin"
 
@@ -63,6 +65,7 @@ class Encoders:
         self._locks = {name: threading.Lock() for name in self.names()}
         self._makers: dict[str, _Maker] = {}
         self._open: dict[tuple[str, Kind], Encoder] = {}
+        self._together: dict[tuple[str, Kind], Together] = {}
         self._closing = ExitStack()
 
     def names(self) -> list[str]:
@@ -97,14 +100,28 @@ class Encoders:
                 self._makers[name] = self._maker(name)
             if (name, kind) not in self._open:
                 made = self._makers[name](kind)
-                self._open[name, kind] = made if self._count is None else CountedEncoder(name, made, self._count)
+                encoder = made if self._count is None else CountedEncoder(name, made, self._count)
+                at_once = self._threads or len(os.sched_getaffinity(0))
+                self._together[name, kind] = Together(encoder.encode_queries, at_once)
+                self._open[name, kind] = encoder
             return self._open[name, kind]
+
+    def encode_queries(self, name: str, kind: Kind, texts: Sequence[str]) -> Encoded:
+        """As the encoder's own, together with what other threads ask of it meanwhile (``app.encoders.together``)."""
+        self.get(name, kind)
+        together = self._together.get((name, kind))
+        if together is None:
+            raise EncoderUnavailable(f"the encoder {name!r} was just closed")
+        return together.encode_queries(texts)
 
     def close(self) -> None:
         """Drops every model and closes connections; a later ``get`` opens anew."""
         with ExitStack() as held:
             for lock in self._locks.values():
                 held.enter_context(lock)
+            for together in self._together.values():
+                together.close()
+            self._together.clear()
             self._open.clear()
             self._makers.clear()
             self._closing.close()
