@@ -28,7 +28,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 log = logging.getLogger(__name__)
 
-_SOURCES: Final = ("codes", "scoring")
+_SOURCES: Final = ("codes", "encodings", "scoring")
 _kernels: list[Any] = []
 _kept: list[Path] = []
 

@@ -1,23 +1,25 @@
 """What learned encodings are made of: features of a vector, max-sims of a passage, samples of both.
 
-Each passage meets BLAS alone, in shapes that its own number of vectors decides. So the same vectors give the same
-bits, whatever else is in the batch.
+Max-sims are of whole numbers, and each query meets BLAS alone, in shapes that its own number of vectors decides. So the
+same vectors give the same bits, whatever else is in the batch.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.codes.grid import GridCode
 from app.float16 import widen
+from app.scoring.maxsim_codes import CodeScorer
 from app.types import F32, I64, TokenVectors
 
 _BLOCK_ROWS = 1024
 """Vectors of one passage worked on together."""
-_BLOCK_SAMPLES = 1024
-"""Samples compared at a time: products with a passage stay in a core's second-level cache."""
+_GROUP_ROWS = 1 << 15
+"""Vectors of passages compared together, as far as a passage is not longer."""
 
 
 def widened(values: NDArray[Any]) -> F32:
@@ -25,19 +27,47 @@ def widened(values: NDArray[Any]) -> F32:
     return widen(values, np.empty(values.shape, np.float32))
 
 
-def max_sims(passage: NDArray[Any], samples: F32) -> F32:
-    """g(t) = max over the passage's vectors x of <t, x>, for every sample t: (tokens, dim), (n, dim) -> (n,).
+class MaxSims:
+    """g(t) - <t, origin> for samples t, g(t) being the largest inner product of t with a passage's vectors.
 
-    >>> max_sims(np.array([[1, 0], [0, 2]], np.float32), np.array([[1, 1], [1, 0], [-1, -1]], np.float32)).tolist()
-    [2.0, 1.0, -1.0]
+    In whole numbers of 8 bits (app.scoring): about a thousandth of the vectors' lengths off, ten times as fast as BLAS,
+    and the same bits on every machine, whatever else is in the batch. The origin is taken off the passages' vectors, so
+    that a mean that they share leaves room for what tells them apart.
+
+    samples: (n, dim) directions. origin: (dim,). planes: bytes of a sample's coordinate, 2 where samples are alike.
+
+    >>> sims = MaxSims(np.array([[1, 1], [1, 0], [-1, -1]], np.float32), np.zeros(2, np.float32), 1)
+    >>> sims(TokenVectors.join([np.array([[1, 0], [0, 2]], np.float32)])).round(2).tolist()
+    [[2.0, 1.0, -1.0]]
     """
-    best = np.full(len(samples), -np.inf, np.float32)
-    for start in range(0, len(passage), _BLOCK_ROWS):
-        rows = widened(passage[start : start + _BLOCK_ROWS])
-        for first in range(0, len(samples), _BLOCK_SAMPLES):
-            part = slice(first, first + _BLOCK_SAMPLES)
-            np.maximum(best[part], (rows @ samples[part].T).max(axis=0), out=best[part])
-    return best
+
+    def __init__(self, samples: F32, origin: F32, planes: Literal[1, 2]) -> None:
+        self._code = GridCode("8bit", samples.shape[1])
+        self._origin = origin
+        self._scorer = CodeScorer(samples, self._code, planes=planes)
+        self._samples = len(samples)
+
+    def __call__(self, tokens: TokenVectors) -> F32:
+        """(n passages) -> (n, samples) float32, not finite where products are too large. Vectors must be finite."""
+        out = np.empty((len(tokens), self._samples), np.float32)
+        first = 0
+        while first < len(tokens):
+            last = int(np.searchsorted(tokens.offsets, tokens.offsets[first] + _GROUP_ROWS, side="right")) - 1
+            last = min(max(last, first + 1), len(tokens))
+            group = tokens.slice(first, last)
+            codes = self._code.encode(widened(group.values) - self._origin)
+            out[first:last] = self._scorer.maxima(TokenVectors(codes, group.offsets))
+            first = last
+        return out
+
+
+def mean_of(tokens: TokenVectors) -> F32:
+    """(dim,) float32: of all vectors, summed in float64 by blocks."""
+    total = np.zeros(tokens.dim, np.float64)
+    for start in range(0, len(tokens.values), _GROUP_ROWS):
+        total += tokens.values[start : start + _GROUP_ROWS].astype(np.float64).sum(axis=0)
+    mean: F32 = (total / len(tokens.values)).astype(np.float32)
+    return mean
 
 
 def directions(vectors: NDArray[Any]) -> tuple[F32, F32]:
@@ -62,12 +92,14 @@ class Gaussian:
         self._centre = centre
         self._scale = np.float32(1 / (spread * bandwidth))
         places = self._places(samples)
-        self._squares = np.square(places).sum(axis=1)
-        self._columns = np.ascontiguousarray(places.T)
+        # One product gives exponents: (x, 1, -|x|^2 / 2) with (s, -|s|^2 / 2, 1).
+        self._columns = np.ascontiguousarray(
+            np.concatenate([places, -_halved(places), np.ones_like(_halved(places))], 1).T
+        )
 
     def gram(self) -> F32:
         """(n, n): the kernel of every two samples."""
-        return self._between(np.ascontiguousarray(self._columns.T))
+        return self._between(np.ascontiguousarray(self._columns[:-2].T))
 
     def total(self, query: NDArray[Any]) -> F32:
         """(tokens, dim) -> (n,): the sum of phi over the vectors."""
@@ -82,12 +114,17 @@ class Gaussian:
         return placed
 
     def _between(self, places: F32) -> F32:
-        exponents = places @ self._columns
-        exponents -= self._squares / 2
-        exponents -= (np.square(places).sum(axis=1) / 2)[:, None]
+        half = _halved(places)
+        exponents: F32 = np.concatenate([places, np.ones_like(half), -half], axis=1) @ self._columns
         np.minimum(exponents, 0, out=exponents)  # rounding
         np.exp(exponents, out=exponents)
         return exponents
+
+
+def _halved(places: F32) -> F32:
+    """|x|^2 / 2, (n, 1)."""
+    halved: F32 = np.square(places).sum(axis=1, keepdims=True) / 2
+    return halved
 
 
 def draw(documents: TokenVectors, queries: TokenVectors, count: int, random: np.random.RandomState) -> F32:

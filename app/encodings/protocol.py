@@ -5,10 +5,14 @@ A ``Recipe`` says how one is made; fitted on a ``Sample`` it gives an ``Encoding
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.types import F32, TokenVectors
+from app.workers import Workers
+
+Check = Callable[[], None]
 
 
 class Encoding(Protocol):
@@ -69,8 +73,11 @@ class Recipe(Protocol):
         """Whether a sample decides anything. What does not learn can encode before there are documents."""
         ...
 
-    def fit(self, sample: Sample) -> Encoding:
-        """Raises Invalid for a sample that cannot be fitted on."""
+    def fit(self, sample: Sample, workers: Workers | None = None, check: Check = lambda: None) -> Encoding:
+        """workers: share the work. check: called between its parts, raises to give it up.
+
+        Raises Invalid for a sample that cannot be fitted on.
+        """
         ...
 
     def to_json(self) -> dict[str, Any]:

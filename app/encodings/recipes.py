@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from app.encodings.features import mean_of
 from app.encodings.muvera import Muvera, MuveraParameters
 from app.encodings.pooled import Pooled, WithPooled
-from app.encodings.protocol import Encoding, Recipe, Sample
+from app.encodings.protocol import Check, Encoding, Recipe, Sample
 from app.encodings.ridge import Ridge, RidgeParameters
 from app.errors import Invalid
-from app.types import F32, TokenVectors
+from app.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class MuveraRecipe:
     def learns(self) -> bool:
         return self.centred
 
-    def fit(self, sample: Sample) -> Encoding:
+    def fit(self, sample: Sample, workers: Workers | None = None, check: Check = lambda: None) -> Encoding:
         tokens = sample.documents
         if not self.centred:
             return Muvera(tokens.dim, self.parameters)
@@ -50,7 +51,7 @@ class PooledRecipe:
     def learns(self) -> bool:
         return False
 
-    def fit(self, sample: Sample) -> Encoding:
+    def fit(self, sample: Sample, workers: Workers | None = None, check: Check = lambda: None) -> Encoding:
         return Pooled(sample.documents.dim)
 
     def to_json(self) -> dict[str, Any]:
@@ -68,10 +69,10 @@ class RidgeRecipe:
     def learns(self) -> bool:
         return True
 
-    def fit(self, sample: Sample) -> Encoding:
+    def fit(self, sample: Sample, workers: Workers | None = None, check: Check = lambda: None) -> Encoding:
         if not 0 <= self.pooled <= 100:
             raise Invalid(f"pooled: expected a number from 0 to 100, got {self.pooled!r}")
-        ridge = Ridge.fit(sample.documents, sample.queries, self.parameters)
+        ridge = Ridge.fit(sample.documents, sample.queries, self.parameters, workers, check)
         return WithPooled.fit(ridge, self.pooled, sample) if self.pooled else ridge
 
     def to_json(self) -> dict[str, Any]:
@@ -94,12 +95,3 @@ def recipe_from_json(description: Mapping[str, Any]) -> Recipe:
     ):
         return RidgeRecipe(RidgeParameters(**values), own)
     raise Invalid(f"expected a recipe of type muvera, pooled or ridge with all its parameters, got {dict(description)}")
-
-
-def mean_of(tokens: TokenVectors) -> F32:
-    """(dim,) float32: of all vectors, summed in float64 by blocks."""
-    total = np.zeros(tokens.dim, np.float64)
-    for start in range(0, len(tokens.values), 1 << 16):
-        total += tokens.values[start : start + (1 << 16)].astype(np.float64).sum(axis=0)
-    mean: F32 = (total / len(tokens.values)).astype(np.float32)
-    return mean

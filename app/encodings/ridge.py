@@ -23,30 +23,37 @@ How it is laid out
 - Scores come out less a number that is the same for all documents (each sample's mean over documents is taken off).
 - Coordinates have equal weight for a mean query. So a uniform code of a document is best when its error is equal in
   every coordinate; their variances fall steeply, and a code may give later ones fewer bits.
-- Every passage and every query meets BLAS alone, in shapes that its own size decides, on one thread: the same vectors
+- Max-sims are of whole numbers of 8 bits (``features.MaxSims``), which costs no recall and a tenth of the time. Their
+  sums, the maps of documents and queries (one order of sums), and every query's kernel alone in BLAS: the same vectors
   give the same bits whatever else is in the batch. Fitting makes no such promise beyond being repeatable.
+- K, the samples' Gram matrix, is never multiplied again: (K + ridge I)^-1 totals = weights gives K weights as
+  totals - ridge weights.
 
-Cost. A document: landmarks x tokens x dim multiplications, and landmarks x rank. A query: samples x tokens x dim, and
-samples x rank. Fitting: documents' tokens x samples x dim, samples^3 / 3, and 4 bytes x samples x (documents + samples)
-of memory.
+Cost. A document: landmarks x tokens x dim multiplications of bytes, and landmarks x rank. A query: samples x tokens x
+dim, and samples x rank. Fitting: documents' tokens x samples x dim of bytes, samples^3 / 3, samples^2 x (probes + rank),
+and 4 bytes x samples x (documents + 2 samples + 2 probes) of memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save as save_tensors
 from scipy.linalg import cho_factor, cho_solve
 
 from app.blas import keep_to_one_thread
 from app.encodings.arrays import read_arrays
-from app.encodings.features import Gaussian, directions, draw, max_sims, stream
+from app.encodings.features import Gaussian, MaxSims, directions, draw, mean_of, stream
+from app.encodings.leading import leading
+from app.encodings.mapping import mapped
 from app.errors import Damaged, Invalid
 from app.types import F32, MAX_DIM, TokenVectors
+from app.workers import Workers
+
+T = TypeVar("T")
 
 MAX_SAMPLES = 16_384
 """Their Gram matrix is then 1 GiB as float32."""
@@ -56,6 +63,14 @@ _ROUNDING = 4e-7
 """float32's error in a Gram matrix, relative to its trace, which no eigenvalue exceeds."""
 SMALLEST_SPREAD = 1e-6
 """Of samples that are all equal."""
+_SMALLEST = 1e-6
+"""Of the basis's eigenvalues, in units of the largest; below it is rounding."""
+_GROUP = 64
+"""Documents whose max-sims are held together."""
+_SLICE = 16
+"""The fewest rows worth a thread of their own."""
+ALIKE = 0.5
+"""The spread of samples below which a byte of each coordinate does not tell them apart."""
 LANDMARK_NOISE = 0.1
 """What a document's max-sims vary by beside the covariance, in units of the prior's."""
 
@@ -97,13 +112,14 @@ class RidgeArrays:
     """What a fit found; float32 all, finite.
 
     samples: (n, dim) directions of length 1, or 0. centre: (dim,), of the samples. spread: (1,), above 0, the root of
-    their mean squared distance from it. document_map: (landmarks, rank). shift: (rank,), taken off every document.
-    query_map: (n, rank).
+    their mean squared distance from it. origin: (dim,), taken off documents' vectors. document_map: (landmarks, rank).
+    shift: (rank,), taken off every document. query_map: (n, rank).
     """
 
     samples: F32
     centre: F32
     spread: F32
+    origin: F32
     document_map: F32
     shift: F32
     query_map: F32
@@ -124,7 +140,7 @@ class Ridge:
     def __init__(self, parameters: RidgeParameters, arrays: RidgeArrays) -> None:
         self._parameters = parameters
         self._arrays = arrays
-        self._landmarks = arrays.samples[: len(arrays.document_map)]
+        self._sims = MaxSims(arrays.samples[: len(arrays.document_map)], arrays.origin, _planes(arrays.spread[0]))
         self._kernel = Gaussian(arrays.samples, arrays.centre, float(arrays.spread[0]), parameters.bandwidth)
 
     @property
@@ -140,10 +156,18 @@ class Ridge:
         return self._parameters
 
     @classmethod
-    def fit(cls, documents: TokenVectors, queries: TokenVectors, parameters: RidgeParameters) -> Ridge:
+    def fit(
+        cls,
+        documents: TokenVectors,
+        queries: TokenVectors,
+        parameters: RidgeParameters,
+        workers: Workers | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Ridge:
         """Fit on a sample of documents and one of queries (titles, sentences, logged ones; or ``features.windows``).
 
         Half the samples are drawn from the documents' vectors, half from the queries', as far as there are so many.
+        workers: share the work. check: called between its parts, raises to give it up.
         Raises Invalid for no documents or no queries, passages without vectors, dims that differ, values not finite.
         """
         for tokens in (documents, queries):
@@ -154,7 +178,7 @@ class Ridge:
         if not queries.values.any():
             raise Invalid("expected queries to fit on that are not all zero")
         keep_to_one_thread()
-        p, random = parameters, stream(parameters.seed, 0)
+        p, random, work = parameters, stream(parameters.seed, 0), _Work(workers, check)
         samples = directions(draw(documents, queries, p.samples, random))[0]
         probes = queries
         if len(queries) > p.probes:
@@ -162,50 +186,71 @@ class Ridge:
         centre = samples.mean(axis=0)
         spread = np.maximum(np.sqrt(np.square(samples - centre).sum(axis=1).mean()), np.float32(SMALLEST_SPREAD))
         kernel = Gaussian(samples, centre, float(spread), p.bandwidth)
-        gram = kernel.gram()
-        solved = _Solver(gram, p.regularisation)
-        totals = np.stack([kernel.total(probe) for probe in probes], axis=1)
+        origin = mean_of(documents)
+
+        totals = np.concatenate(
+            work.sliced(len(probes), lambda a, b: np.stack([kernel.total(probe) for probe in probes.slice(a, b)]))
+        )
         largest = totals.max()
         if not np.isfinite(largest):
             raise Invalid("the queries' vectors are too large to add up in float32")
-        weights = solved(totals / (largest or 1)).T
+        totals /= largest or 1
         scale = np.float32(np.abs(documents.values).max() or 1)
-        sims = np.empty((len(documents), len(samples)), np.float32)
-        for row, passage in enumerate(documents):
-            with np.errstate(over="ignore", invalid="ignore"):
-                sims[row] = max_sims(passage, samples)
+        near = MaxSims(samples, origin, _planes(spread))
+        sims = np.concatenate(work.sliced(len(documents), lambda a, b: near(documents.slice(a, b))))
         if not np.isfinite(sims).all():
             raise Invalid("the documents' vectors are too large for inner products in float32")
         sims /= scale
         mean = sims.mean(axis=0)
         sims -= mean
         # The prior's covariance is the kernel's, as of ``prior`` documents that vary as much as those seen.
-        variance = p.prior * (float(np.square(sims).mean()) or 1.0)
-        full_map, variances = _basis(weights, sims, variance, gram, p.rank)
+        variance = np.float32(p.prior * (float(np.square(sims).mean()) or 1.0))
+
+        gram = kernel.gram()
+        check()
+        solved = _Solver(gram, p.regularisation)
+        weights = solved(totals, work)
+        full_map, variances, seen = _basis(totals, weights, sims, variance, solved.ridge, p.rank, work)
         if not len(variances):
             raise Invalid(f"bandwidth {p.bandwidth} is too narrow: the samples say nothing about the queries")
-        crossed = sims.T @ (sims @ full_map) + np.float32(variance) * (gram @ full_map)
-        query_map = solved(crossed) / variances
+        # (S'S + variance K) times the map, of which K times the map is known already.
+        crossed = work.product(sims.T, work.product(sims, full_map)) + variance * seen
+        query_map = solved(crossed.T, work).T / variances
 
         count = min(p.landmarks, len(samples))
         document_map = full_map
         if count < len(samples):
-            near = sims[:, :count]
-            seen = near.T @ near + np.float32(variance) * gram[:count, :count]
-            document_map = _Solver(seen, variance * LANDMARK_NOISE)(crossed[:count])
+            part = np.ascontiguousarray(sims[:, :count])
+            inner = work.product(part.T, part) + variance * gram[:count, :count]
+            document_map = _Solver(inner, float(variance) * LANDMARK_NOISE)(crossed[:count].T, work).T
         shift = mean[:count] @ document_map
-        found = samples, centre, spread.reshape(1), document_map / scale, shift, query_map * scale
-        # In the order in which they will be read again: a product with columns may round otherwise than one with rows.
+        with np.errstate(over="ignore"):
+            found = samples, centre, spread.reshape(1), origin, document_map / scale, shift, query_map * scale
+        if not all(np.isfinite(array).all() for array in found):
+            raise Invalid("the documents' vectors are too large for inner products in float32")
         return cls(p, RidgeArrays(*map(np.ascontiguousarray, found)))
 
     def encode_documents(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
         """(n passages) -> (n, encoded_dim) float32: max-sims with the landmarks, mapped."""
         arrays = self._arrays
-        return self._encode(tokens, lambda p: max_sims(p, self._landmarks) @ arrays.document_map - arrays.shift)
+        self._check(tokens)
+        parts = [
+            mapped(self._sims(group), arrays.document_map) - arrays.shift
+            for group in (
+                tokens.slice(first, min(first + _GROUP, len(tokens))) for first in range(0, len(tokens), _GROUP)
+            )
+        ]
+        return self._finite(np.concatenate([np.empty((0, self.encoded_dim), np.float32), *parts]))
 
     def encode_queries(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
         """(n queries) -> (n, encoded_dim) float32: the sum of the kernel's features, mapped."""
-        return self._encode(tokens, lambda q: self._kernel.total(q) @ self._arrays.query_map)
+        self._check(tokens)
+        keep_to_one_thread()
+        features = np.empty((len(tokens), len(self._arrays.samples)), np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for row, query in enumerate(tokens):
+                features[row] = self._kernel.total(query)
+        return self._finite(mapped(features, self._arrays.query_map))
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the arrays, which ``to_bytes`` gives."""
@@ -232,6 +277,7 @@ class Ridge:
                 "samples": (None, dim),
                 "centre": (dim,),
                 "spread": (1,),
+                "origin": (dim,),
                 "document_map": (None, rank),
                 "shift": (rank,),
                 "query_map": (None, rank),
@@ -244,46 +290,77 @@ class Ridge:
             raise Damaged("the encoding's spread is not above 0")
         return cls(parameters, RidgeArrays(**found))
 
-    def _encode(self, tokens: TokenVectors, encode: Callable[[NDArray[Any]], F32]) -> F32:
+    def _check(self, tokens: TokenVectors) -> None:
         _check(tokens, self.dim)
-        keep_to_one_thread()
-        out = np.empty((len(tokens), self.encoded_dim), np.float32)
-        # Overflow and NaN are looked for once, in the result; NumPy's warnings on the way would say it less well.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for row, passage in enumerate(tokens):
-                out[row] = encode(passage)
-        if not np.isfinite(out).all():
-            _check_finite(tokens)
-            row = int((~np.isfinite(out)).any(axis=1).argmax())
-            raise Invalid(f"passage {row} has values too large to add up in float32")
+        _check_finite(tokens)
+
+    def _finite(self, out: F32) -> F32:
+        bad = ~np.isfinite(out).all(axis=1)
+        if bad.any():
+            raise Invalid(f"passage {int(bad.argmax())} has values too large to add up in float32")
         return out
 
 
+class _Work:
+    """Pieces of a fit on all workers, and a look between them at whether it is to be given up."""
+
+    def __init__(self, workers: Workers | None, check: Callable[[], None]) -> None:
+        self._workers, self._check = workers, check
+
+    def sliced(self, size: int, work: Callable[[int, int], T]) -> list[T]:
+        self._check()
+        if self._workers is None:
+            return [work(0, size)]
+        return self._workers.map_slices(size, work, smallest=_SLICE)
+
+    def product(self, left: F32, right: F32) -> F32:
+        """left @ right."""
+        return np.concatenate(self.sliced(len(left), lambda a, b: left[a:b] @ right))
+
+
 class _Solver:
-    """(gram + ridge I)^-1, for one positive semidefinite (n, n) float32 matrix."""
+    """(gram + ridge I)^-1, for one positive semidefinite (n, n) float32 matrix. ridge: with what rounding asks for."""
 
     def __init__(self, gram: F32, ridge: float) -> None:
         raised = gram.copy()
         # Rounding may take the smallest eigenvalues below 0, by a share of the largest.
-        raised[np.diag_indices(len(gram))] += np.float32(ridge + _ROUNDING * float(np.trace(gram)))
-        self._factor = cho_factor(raised, lower=True, overwrite_a=True, check_finite=False)
+        self.ridge = np.float32(ridge + _ROUNDING * float(np.trace(gram)))
+        raised[np.diag_indices(len(gram))] += self.ridge
+        # Symmetric: its transpose lies as LAPACK has it, and is not copied.
+        self._factor = cho_factor(raised.T, lower=True, overwrite_a=True, check_finite=False)
 
-    def __call__(self, right: F32) -> F32:
-        solved: F32 = cho_solve(self._factor, right, check_finite=False)
-        return solved
+    def __call__(self, rows: F32, work: _Work) -> F32:
+        """The solution of each row: (m, n) -> (m, n)."""
+
+        def solve(start: int, stop: int) -> F32:
+            solved: F32 = cho_solve(self._factor, rows[start:stop].T, check_finite=False).T
+            return solved
+
+        return np.concatenate(work.sliced(len(rows), solve))
 
 
-def _basis(weights: F32, sims: F32, variance: float, gram: F32, rank: int) -> tuple[F32, F32]:
+def _basis(
+    totals: F32, weights: F32, sims: F32, variance: np.float32, ridge: np.float32, rank: int, work: _Work
+) -> tuple[F32, F32, F32]:
     """The best basis of the documents' predicted scores for the probes.
 
-    weights: (probes, n), of each sample's max-sim in the score of a probe. sims: (documents, n). Returns the map from
-    max-sims to coordinates, (n, rank), and the coordinates' sums of squares over documents, fitted and prior, (rank,).
+    totals, weights: (probes, n), the probes' features, and (K + ridge I)^-1 times them: what each sample's max-sim
+    counts in the score of a probe. sims: (documents, n). Returns the map from max-sims to coordinates, (n, rank), the
+    coordinates' sums of squares over documents, fitted and prior, (rank,), and K times the map.
     """
-    scores = weights @ sims.T
-    covariance = (scores @ scores.T + np.float32(variance) * (weights @ gram @ weights.T)).astype(np.float64)
-    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-    kept = np.flatnonzero(values > values[-1] * 1e-7)[::-1][:rank]
-    return weights.T @ vectors[:, kept].astype(np.float32), values[kept].astype(np.float32)
+    scores = work.product(weights, np.ascontiguousarray(sims.T))
+    # weights K weights', where K weights' = totals' - ridge weights': no product with K.
+    prior = work.product(weights, np.ascontiguousarray((totals - ridge * weights).T))
+    covariance: F32 = work.product(scores, np.ascontiguousarray(scores.T)) + variance * prior
+    values, vectors = leading(covariance, rank)
+    kept = values > values[0] * _SMALLEST
+    vectors, values = vectors[:, kept], values[kept]
+    full_map = weights.T @ vectors
+    return full_map, values, totals.T @ vectors - ridge * full_map
+
+
+def _planes(spread: Any) -> Literal[1, 2]:
+    return 2 if spread < ALIKE else 1
 
 
 def _check(tokens: TokenVectors, dim: int) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.encodings.features import Gaussian, directions, draw, max_sims, stream, windows
+from app.encodings.features import Gaussian, MaxSims, directions, draw, mean_of, stream, windows
+from app.encodings.leading import leading
+from app.encodings.mapping import mapped
 from app.types import TokenVectors
 
 
@@ -14,10 +16,49 @@ def tokens(seed: int, *lengths: int) -> TokenVectors:
     return TokenVectors.join([random.standard_normal((n, 4), np.float32) for n in lengths])
 
 
-def test_max_sims_of_many_vectors_and_samples() -> None:
-    passage, samples = tokens(0, 2100).values, tokens(1, 1500).values
-    expected = (passage.astype(np.float64) @ samples.T).max(axis=0)
-    np.testing.assert_allclose(max_sims(passage, samples), expected, rtol=1e-5)
+@pytest.mark.parametrize(("mean", "planes"), [(0.0, 1), (0.0, 2), (20.0, 2)])
+def test_max_sims_less_what_the_origin_gives(mean: float, planes: int) -> None:
+    passages, samples = tokens(0, 40_000, 1, 17, 9), directions(tokens(1, 150).values + np.float32(mean))[0]
+    moved = TokenVectors(passages.values + np.float32(mean), passages.offsets)
+    origin = mean_of(moved)
+    np.testing.assert_allclose(origin, moved.values.astype(np.float64).mean(axis=0), rtol=1e-5, atol=1e-6)
+    found = MaxSims(samples, origin, planes)(moved)
+    less = moved.values.astype(np.float64) - origin
+    for row, (start, stop) in enumerate(zip(moved.offsets[:-1], moved.offsets[1:], strict=True)):
+        expected = (less[start:stop] @ samples.T.astype(np.float64)).max(axis=0)
+        np.testing.assert_allclose(found[row], expected, atol=0.03)
+        # What it is for: to tell passages apart, where they differ by one or more.
+        assert np.abs(expected).max() > 0.5
+
+
+def test_a_passage_meets_the_samples_alone() -> None:
+    given = tokens(3, *range(1, 40), 35_000)
+    sims = MaxSims(directions(tokens(1, 70).values)[0], np.ones(4, np.float32), 1)
+    together = sims(given)
+    for row in range(len(given)):
+        assert sims(given.slice(row, row + 1)).tobytes() == together[row].tobytes()
+
+
+def test_a_row_times_a_matrix_is_the_same_in_any_batch() -> None:
+    random = np.random.default_rng(0)
+    rows, matrix = (random.standard_normal(shape).astype(np.float32) for shape in ((21, 300), (300, 37)))
+    found = mapped(rows, matrix)
+    np.testing.assert_allclose(found, rows.astype(np.float64) @ matrix, rtol=1e-4, atol=1e-4)
+    for row in range(21):
+        assert mapped(rows[row : row + 1], matrix).tobytes() == found[row].tobytes()
+
+
+@pytest.mark.parametrize("rank", [5, 40])
+def test_leading_eigenvectors_of_a_large_matrix(rank: int) -> None:
+    random = np.random.default_rng(0)
+    basis = np.linalg.qr(random.standard_normal((900, 900)))[0]
+    spectrum = 1 / np.arange(1, 901) ** 1.5
+    matrix = ((basis * spectrum) @ basis.T).astype(np.float32)
+    values, vectors = leading(matrix, rank)
+    np.testing.assert_allclose(values, spectrum[:rank], rtol=2e-3)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(rank), atol=1e-4)
+    kept = np.linalg.norm(vectors.T @ basis[:, :rank])
+    assert kept**2 == pytest.approx(rank, rel=5e-3)
 
 
 def test_directions_of_any_length() -> None:
