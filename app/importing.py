@@ -17,7 +17,7 @@ from uuid import uuid4
 from app.collection.collection import Collection
 from app.collection.files import room, sync_folder
 from app.collection.sealing import seal
-from app.collection.tasks import Failed, Running, Task, TaskError, Tasks
+from app.collection.tasks import Also, Failed, Running, Task, TaskError, Tasks
 from app.documents import parse_document
 from app.errors import Invalid, RequestError
 from app.faults import reach
@@ -51,8 +51,11 @@ class ImportUpload:
         with room():
             self._file.write(piece)
 
-    def commit(self) -> Task:
-        """The accepted task: the whole body and the task are durable. Raises StorageFull."""
+    def commit(self, also: Also | None = None) -> Task:
+        """The accepted task: the whole body and the task are durable. also: as in ``Tasks.submit``.
+
+        Raises StorageFull.
+        """
         with room(), self._file as file:
             file.flush()
             reach("body.written")
@@ -61,7 +64,7 @@ class ImportUpload:
             size = file.tell()
         sync_folder(self._path.parent)
         sync_folder(self._path.parent.parent)
-        return self._tasks.submit("import", {"on_error": self._on_error, "bytes": size, "position": 0}, self._id)
+        return self._tasks.submit("import", {"on_error": self._on_error, "bytes": size, "position": 0}, self._id, also)
 
     def abort(self) -> None:
         """Leaves nothing."""
@@ -116,7 +119,8 @@ def _apply(collection: Collection, running: Running, path: Path) -> None:
 
     def write() -> None:
         noted = {**params, "position": position}
-        write_documents(collection, batch, also=running.noting(params=noted, done=done))
+        note = running.noting(params=noted, done=done)
+        write_documents(collection, batch, also=lambda txn, _: note(txn))
 
     for number, line, end in _lines(path, position, done):
         done, position = number, end

@@ -8,15 +8,22 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from app.collection.collection import Collection, Raced
+from app.collection.collection import Collection, Raced, Written
 from app.collection.passages import Passages, check_vectors, from_caller, from_encoder
 from app.collection.rows import find_live, truncated_among
-from app.errors import Invalid, NotFound
+from app.collection.sealing import seal
+from app.errors import Invalid, NotFound, PreconditionFailed, StorageFull
 from app.filters import Filter
 from app.types import Document, MetadataValue
+
+R = TypeVar("R")
+Patched: TypeAlias = tuple[Document, int]
+"""A document as it is now, and its version."""
 
 ENCODED_AT_ONCE = 256
 """Documents whose vectors are held in float32 at one time."""
@@ -25,24 +32,47 @@ ENCODED_AT_ONCE = 256
 @dataclass(frozen=True, slots=True)
 class WriteResult:
     """written: documents that stand as the request has them. created: of these, ids that were not there. duplicates:
-    ids that came more than once, of which the last won. truncated: ids whose text the encoder's limit cut."""
+    ids that came more than once, of which the last won. truncated: ids whose text the encoder's limit cut. versions: of
+    every document, by id."""
 
     written: int
     created: int
     duplicates: list[str]
     truncated: list[str]
+    versions: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must hold of the one document that a write is about. versions: one of them stands. exists: whether there is
+    one; None: either."""
+
+    versions: frozenset[int] | None = None
+    exists: bool | None = None
+
+    def check(self, identifier: str, version: int | None) -> None:
+        """version: the one that stands, if one does. Raises PreconditionFailed."""
+        stands = "there is no such document" if version is None else f"version {version} stands"
+        if self.versions is not None and version not in self.versions:
+            asked = ", ".join(map(str, sorted(self.versions))) or "none"
+            raise PreconditionFailed(f"document {identifier!r}: expected version {asked}; {stands}")
+        if self.exists is not None and self.exists != (version is not None):
+            asked = "a document" if self.exists else "no document"
+            raise PreconditionFailed(f"document {identifier!r}: expected {asked}; {stands}")
 
 
 def write_documents(
     collection: Collection,
     documents: Sequence[Document],
-    also: Callable[[sqlite3.Connection], None] | None = None,
+    also: Callable[[sqlite3.Connection, WriteResult], None] | None = None,
+    condition: Condition | None = None,
 ) -> WriteResult:
     """Upserts. Durable and searchable when this returns.
 
     A document that is there already, equal in every field, is left as it is; one whose text alone did not change is
-    not encoded again. also: more to do in the same transaction.
-    Raises Invalid with pointers into ``{"documents": [...]}``, Conflict, EncoderUnavailable, StorageFull.
+    not encoded again. also: more to do in the same transaction. condition: must hold of every document in it.
+    Raises Invalid with pointers into ``{"documents": [...]}``, PreconditionFailed, Conflict, EncoderUnavailable,
+    StorageFull.
     """
     for i, document in enumerate(documents):
         check_document(collection, document, f"/documents/{i}")
@@ -55,14 +85,33 @@ def write_documents(
     duplicates = [identifier for identifier, count in seen.items() if count > 1]
     while True:
         plan = _Plan.make(collection, list(last.values()))
+        expected: dict[str, int | None] = dict(plan.standing)
+        if condition is not None:
+            expected = {identifier: plan.live.get(identifier) for identifier in last}
+            for identifier, version in expected.items():
+                condition.check(identifier, version)
         changed, parts = plan.encode(collection)
         flags = [document.id in plan.truncated for document in changed]
+        result = partial(_result, plan, changed, list(last), duplicates)
         try:
-            created = collection.write(changed, flags, parts, expected=plan.standing, also=also)
+            return result(collection.write(changed, flags, parts, expected=expected, also=_then(also, result)))
         except Raced:
             continue
-        cut = [identifier for identifier in last if identifier in plan.truncated]
-        return WriteResult(len(last), created, duplicates, cut)
+
+
+def _result(
+    plan: _Plan, changed: Sequence[Document], ids: Sequence[str], duplicates: list[str], written: Written
+) -> WriteResult:
+    cut = [identifier for identifier in ids if identifier in plan.truncated]
+    fresh = {document.id: written.first + i for i, document in enumerate(changed)}
+    return WriteResult(len(ids), written.created, duplicates, cut, {**plan.standing, **fresh})
+
+
+def _then(
+    also: Callable[[sqlite3.Connection, R], None] | None, result: Callable[[Written], R]
+) -> Callable[[sqlite3.Connection, Written], None] | None:
+    """``also``, told what the write comes to."""
+    return None if also is None else lambda txn, written: also(txn, result(written))
 
 
 def check_document(collection: Collection, document: Document, pointer: str) -> None:
@@ -81,15 +130,24 @@ def check_document(collection: Collection, document: Document, pointer: str) -> 
         raise Invalid.at(f"{pointer}/text", "text and title are empty: there is nothing to encode")
 
 
-def patch_metadata(collection: Collection, identifier: str, changes: Mapping[str, MetadataValue | None]) -> Document:
-    """Merges the changes into a document's metadata (RFC 7396: null removes); its vectors stay. The new document.
+def patch_metadata(
+    collection: Collection,
+    identifier: str,
+    changes: Mapping[str, MetadataValue | None],
+    also: Callable[[sqlite3.Connection, Patched], None] | None = None,
+    condition: Condition | None = None,
+) -> Patched:
+    """Merges the changes into a document's metadata (RFC 7396: null removes); its vectors stay. The new document and
+    its version.
 
-    Raises NotFound, Conflict, StorageFull.
+    Raises NotFound, PreconditionFailed, Conflict, StorageFull.
     """
     while True:
         with collection.snapshot() as snapshot:
             live = find_live(snapshot.connection, [identifier])
             stored = collection.stored_vectors(list(live.values()), snapshot.published)
+            if condition is not None:
+                condition.check(identifier, live.get(identifier))
             if identifier not in live:
                 raise NotFound(
                     f"collection {collection.name} has no document {identifier!r}", code="document_not_found"
@@ -101,27 +159,63 @@ def patch_metadata(collection: Collection, identifier: str, changes: Mapping[str
             cut = bool(truncated_among(snapshot.connection, [seq]))
         merged = {key: value for key, value in {**document.metadata, **changes}.items() if value is not None}
         patched = replace(document, metadata=merged)
+        result = partial(_patched, patched)
         try:
-            collection.write([patched], [cut], [stored[seq]], expected=live)
+            return result(collection.write([patched], [cut], [stored[seq]], expected=live, also=_then(also, result)))
         except Raced:
             continue
-        return patched
 
 
-def delete_ids(collection: Collection, identifiers: Iterable[str]) -> int:
+def _patched(document: Document, written: Written) -> Patched:
+    return document, written.first
+
+
+Counted = Callable[[sqlite3.Connection, int], None]
+"""More to do in the transaction of a deletion, which is told how many are gone."""
+
+
+def delete_ids(collection: Collection, identifiers: Iterable[str], also: Counted | None = None) -> int:
     """How many documents were there and are gone; absent and repeated ids are no error."""
-    return collection.delete(list(identifiers))
+    return collection.delete(list(identifiers), also=also)
 
 
-def delete_matching(collection: Collection, condition: Filter) -> int:
+def delete_one(
+    collection: Collection, identifier: str, also: Counted | None = None, condition: Condition | None = None
+) -> None:
+    """Raises NotFound, PreconditionFailed."""
+    while True:
+        with collection.database.read() as connection:
+            version = find_live(connection, [identifier]).get(identifier)
+        if condition is not None:
+            condition.check(identifier, version)
+        if version is None:
+            raise NotFound(f"collection {collection.name} has no document {identifier!r}", code="document_not_found")
+        try:
+            collection.delete([identifier], expected={identifier: version}, also=also)
+        except Raced:
+            continue
+        return
+
+
+def delete_matching(collection: Collection, condition: Filter, also: Counted | None = None) -> int:
     """How many documents matched and are gone."""
-    return collection.delete_matching(condition)
+    return collection.delete_matching(condition, also=also)
+
+
+def index_now(collection: Collection) -> None:
+    """Returns when all that was written before is in a generation. Raises StorageFull: it is durable all the same."""
+    try:
+        seal(collection)
+    except StorageFull as error:
+        raise StorageFull("the documents are written and found, but there is no room to index them now") from error
 
 
 @dataclass(slots=True)
 class _Plan:
-    """What a write has to do. standing: versions that it relies on. stored: vectors to use again, by id."""
+    """What a write has to do. live: versions that stood. standing: of these, those that it relies on. stored: vectors
+    to use again, by id."""
 
+    live: dict[str, int]
     changed: list[Document]
     standing: dict[str, int]
     stored: dict[str, Passages]
@@ -129,9 +223,9 @@ class _Plan:
 
     @classmethod
     def make(cls, collection: Collection, documents: Sequence[Document]) -> _Plan:
-        plan = cls([], {}, {}, set())
         with collection.snapshot() as snapshot:
             live = find_live(snapshot.connection, [document.id for document in documents])
+            plan = cls(live, [], {}, {}, set())
             old = snapshot.documents(list(live.values()))
             same_text = {
                 document.id: live[document.id]

@@ -129,6 +129,10 @@ class Settings(BaseSettings):
     """For the head of a request to come, from the connection or from its first byte."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """A body that brings less than 1,000 bytes in so long is given up."""
+    idempotency_keys: Annotated[int, Field(ge=1)] = 10_000
+    """Requests with an Idempotency-Key that a collection remembers, the latest ones."""
+    idempotency_hours: Annotated[float, Field(gt=0)] = 24.0
+    """How long it remembers them."""
     threads: Annotated[int, Field(ge=0, le=1_024)] = 0
     """Threads that search and encode; 0 means one a core."""
     seal_documents: Annotated[int, Field(ge=1)] = 4_096

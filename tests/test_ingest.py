@@ -139,7 +139,8 @@ def test_patch_merges_and_removes(counted: tuple[Collection, list[str]]) -> None
     write_documents(collection, [Document("a", "red apple", "Fruit", {"x": 1, "y": "keep"})])
     for prepare in (lambda: None, lambda: seal(collection)):
         prepare()
-        patched = patch_metadata(collection, "a", {"x": None, "z": ["new"]})
+        patched, version = patch_metadata(collection, "a", {"x": None, "z": ["new"]})
+        assert collection.get_version("a") == (patched, version)
         assert patched == collection.get("a") == Document("a", "red apple", "Fruit", {"y": "keep", "z": ["new"]})
         assert found(collection, "red apple", filter=parse({"z": {"eq": "new"}})) == ["a"]
         assert found(collection, "red apple", filter=parse({"x": {"exists": True}})) == []

@@ -6,6 +6,7 @@ FastAPI's own reading takes any size, parses on the event loop and lets NaN thro
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final, TypeVar
@@ -88,12 +89,24 @@ def json_body(model: type[Body]) -> Callable[[Request, Service], AsyncIterator[B
             async for piece in pieces(request, settings.max_body_bytes, settings.body_timeout_s):
                 take(len(piece))
                 content += piece
+            if "idempotency-key" in request.headers:
+                request.state.body_digest = await run(service.lanes.parse, _digest, content)
             if len(content) <= _INLINE:
                 yield _parse(model, content, settings.limits)
             else:
                 yield await run(service.lanes.parse, _parse, model, content, settings.limits)
 
     return read
+
+
+def body_digest(request: Request) -> bytes:
+    """SHA-256 of the body that ``json_body`` has read, of a request with an Idempotency-Key; empty without a body."""
+    found: bytes = getattr(request.state, "body_digest", b"")
+    return found
+
+
+def _digest(content: bytearray) -> bytes:
+    return hashlib.sha256(content).digest()
 
 
 def _parse(model: type[Body], content: bytearray, limits: Limits) -> Body:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, TypeAlias, TypeVar
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic_core import from_json
 from starlette.responses import Response
 
@@ -29,12 +32,16 @@ from app.api.schemas import (
     WriteDocuments,
 )
 from app.api.service import Serving, run
+from app.api.writing import Keep, Key, Matching, MatchingOrNew, Reply, Wait, apply, etag, once
 from app.collection.collection import Collection
-from app.errors import Invalid, NotFound, Problem
+from app.errors import Invalid, Problem
 from app.filters import Filter, parse
+from app.ingest import Condition
 from app.limits import Limits
+from app.types import Document
 
 router = APIRouter(tags=["documents"])
+T = TypeVar("T")
 Writing: TypeAlias = Annotated[WriteDocuments, Depends(json_body(WriteDocuments))]
 Ids: TypeAlias = Annotated[DocumentIds, Depends(json_body(DocumentIds))]
 Putting: TypeAlias = Annotated[PutDocument, Depends(json_body(PutDocument))]
@@ -55,7 +62,9 @@ _FILTER = {"module": {"eq": "zipfile"}}
     responses=gives(WriteAnswer, description="Durable and searchable."),
     openapi_extra=takes(WriteDocuments, documents={"documents": [{"id": "zipfile.ZipFile", **_CONTENT}]}),
 )
-async def write_documents(service: Serving, name: Name, body: Writing) -> Response:
+async def write_documents(
+    request: Request, service: Serving, name: Name, body: Writing, key: Key = None, wait: Wait = "durable"
+) -> Response:
     """Insert documents, or replace those whose id is there. All are written, or none."""
     if len(body.documents) > service.settings.max_documents:
         limit = service.settings.max_documents
@@ -65,12 +74,12 @@ async def write_documents(service: Serving, name: Name, body: Writing) -> Respon
         limit = service.settings.max_values
         raise Invalid.at("/documents", f"the vectors of a request have at most {limit:,} numbers; got {values:,}")
 
-    def work(collection: Collection) -> bytes:
+    def work(collection: Collection, keep: Keep | None) -> Reply:
         kind = collection.spec.kind
         documents = [one.document(one.id, kind, f"/documents/{i}") for i, one in enumerate(body.documents)]
-        return _written(ingest.write_documents(collection, documents))
+        return _written(ingest.write_documents(collection, documents, also=_kept(keep, _written)))
 
-    return reply(await run(service.lanes.write, service.on, name, work))
+    return await apply(service, name, once(request, key), wait, work)
 
 
 @router.get("/v1/collections/{name}/documents", responses=gives(ListingAnswer))
@@ -115,15 +124,18 @@ async def get_documents(service: Serving, name: Name, body: Ids) -> Response:
     responses=gives(DeleteAnswer),
     openapi_extra=takes(DeleteDocuments, ids={"ids": ["zipfile.ZipFile"]}, filter={"filter": _FILTER}),
 )
-async def delete_documents(service: Serving, name: Name, body: Deleting) -> Response:
+async def delete_documents(
+    request: Request, service: Serving, name: Name, body: Deleting, key: Key = None, wait: Wait = "durable"
+) -> Response:
     """Delete documents by id or by a filter. Absent or repeated ids are no error."""
 
-    def work(collection: Collection) -> bytes:
+    def work(collection: Collection, keep: Keep | None) -> Reply:
+        also = _kept(keep, _deleted)
         if body.filter is not None:
-            return encoded(DeleteAnswer(deleted=ingest.delete_matching(collection, body.filter)))
-        return encoded(DeleteAnswer(deleted=ingest.delete_ids(collection, body.ids or [])))
+            return _deleted(ingest.delete_matching(collection, body.filter, also))
+        return _deleted(ingest.delete_ids(collection, body.ids or [], also))
 
-    return reply(await run(service.lanes.write, service.on, name, work))
+    return await apply(service, name, once(request, key), wait, work)
 
 
 @router.post(
@@ -142,12 +154,13 @@ async def count_documents(service: Serving, name: Name, body: Counting) -> Respo
 
 @router.get("/v1/collections/{name}/documents/{id:path}", responses=gives(DocumentAnswer))
 async def get_document(service: Serving, name: Name, id: DocumentId) -> Response:
-    """One document."""
+    """One document, with its version, which is its entity tag too."""
 
-    def work(collection: Collection) -> bytes:
-        return encoded(document_answer(collection.get(id)))
+    def work(collection: Collection) -> Reply:
+        return _versioned(collection.get_version(id))
 
-    return reply(await run(service.lanes.read, service.on, name, work))
+    found: Reply = await run(service.lanes.read, service.on, name, work)
+    return found.response()
 
 
 @router.put(
@@ -158,19 +171,34 @@ async def get_document(service: Serving, name: Name, id: DocumentId) -> Response
     },
     openapi_extra=takes(PutDocument, document=_CONTENT),
 )
-async def put_document(service: Serving, name: Name, id: DocumentId, body: Putting) -> Response:
-    """Insert or replace one document."""
+async def put_document(
+    request: Request,
+    service: Serving,
+    name: Name,
+    id: DocumentId,
+    body: Putting,
+    condition: MatchingOrNew,
+    key: Key = None,
+    wait: Wait = "durable",
+) -> Response:
+    """Insert or replace one document; 412 where a version was asked for and another stands."""
     if body.id is not None and body.id != id:
         raise Invalid.at("/id", "expected the id of the path, or none")
 
-    def work(collection: Collection) -> ingest.WriteResult:
+    if body.version is not None:
+        # As the document was read, so it may be sent back: then it is still what was read.
+        versions = frozenset([body.version])
+        given = Condition() if condition is None else condition
+        condition = replace(given, versions=versions if given.versions is None else versions & given.versions)
+
+    def work(collection: Collection, keep: Keep | None) -> Reply:
         try:
-            return ingest.write_documents(collection, [body.document(id, collection.spec.kind)])
+            document = body.document(id, collection.spec.kind)
+            return _put(ingest.write_documents(collection, [document], _kept(keep, _put), condition))
         except Invalid as error:
             raise _of_one(error) from None
 
-    result = await run(service.lanes.write, service.on, name, work)
-    return reply(_written(result), 201 if result.created else 200)
+    return await apply(service, name, once(request, key), wait, work)
 
 
 @router.patch(
@@ -178,32 +206,72 @@ async def put_document(service: Serving, name: Name, id: DocumentId, body: Putti
     responses=gives(DocumentAnswer, description="The document as it is now."),
     openapi_extra=takes(PatchDocument, change={"metadata": {"deprecated": True, "since": None}}),
 )
-async def patch_document(service: Serving, name: Name, id: DocumentId, body: Patching) -> Response:
+async def patch_document(
+    request: Request,
+    service: Serving,
+    name: Name,
+    id: DocumentId,
+    body: Patching,
+    condition: Matching,
+    key: Key = None,
+    wait: Wait = "durable",
+) -> Response:
     """Change metadata as a JSON merge patch (RFC 7396): null removes a key, what is not named stays."""
 
-    def work(collection: Collection) -> bytes:
-        changed = ingest.patch_metadata(collection, id, body.metadata)
-        return encoded(document_answer(changed))
+    def work(collection: Collection, keep: Keep | None) -> Reply:
+        return _versioned(ingest.patch_metadata(collection, id, body.metadata, _kept(keep, _versioned), condition))
 
-    return reply(await run(service.lanes.write, service.on, name, work))
+    return await apply(service, name, once(request, key), wait, work)
 
 
 @router.delete("/v1/collections/{name}/documents/{id:path}", responses=gives(DeleteAnswer))
-async def delete_document(service: Serving, name: Name, id: DocumentId) -> Response:
-    """Delete one document; 404 where it is not there."""
+async def delete_document(
+    request: Request,
+    service: Serving,
+    name: Name,
+    id: DocumentId,
+    condition: Matching,
+    key: Key = None,
+    wait: Wait = "durable",
+) -> Response:
+    """Delete one document; 404 where it is not there, 412 where another version stands than was asked for."""
 
-    def work(collection: Collection) -> bytes:
-        deleted = ingest.delete_ids(collection, [id])
-        if not deleted:
-            raise NotFound(f"collection {name} has no document {id!r}", code="document_not_found")
-        return encoded(DeleteAnswer(deleted=deleted))
+    def work(collection: Collection, keep: Keep | None) -> Reply:
+        ingest.delete_one(collection, id, _kept(keep, _deleted), condition)
+        return _deleted(1)
 
-    return reply(await run(service.lanes.write, service.on, name, work))
+    return await apply(service, name, once(request, key), wait, work)
 
 
-def _written(result: ingest.WriteResult) -> bytes:
-    answer = WriteAnswer(written=result.written, duplicates=list(result.duplicates), truncated=list(result.truncated))
-    return encoded(answer)
+def _kept(keep: Keep | None, made: Callable[[T], Reply]) -> Callable[[sqlite3.Connection, T], None] | None:
+    """Keeps the reply that ``made`` makes of what a write came to."""
+    return None if keep is None else lambda txn, result: keep(txn, made(result))
+
+
+def _written(result: ingest.WriteResult) -> Reply:
+    return Reply(encoded(_write_answer(result)))
+
+
+def _put(result: ingest.WriteResult) -> Reply:
+    ((_, version),) = result.versions.items()
+    answer = _write_answer(result)
+    answer.version = version
+    return Reply(encoded(answer), 201 if result.created else 200, etag(version))
+
+
+def _write_answer(result: ingest.WriteResult) -> WriteAnswer:
+    return WriteAnswer(written=result.written, duplicates=list(result.duplicates), truncated=list(result.truncated))
+
+
+def _deleted(count: int) -> Reply:
+    return Reply(encoded(DeleteAnswer(deleted=count)))
+
+
+def _versioned(found: tuple[Document, int]) -> Reply:
+    document, version = found
+    answer = document_answer(document)
+    answer.version = version
+    return Reply(encoded(answer), 200, etag(version))
 
 
 def _of_one(error: Invalid) -> Invalid:

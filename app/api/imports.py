@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from app.api.answers import encoded, reply, task_answer
+from app.api.answers import encoded, task_answer
 from app.api.bodies import NDJSON, pieces, require_type
 from app.api.openapi import gives, takes_lines
 from app.api.routing import Name
 from app.api.schemas import TaskAnswer
 from app.api.service import Serving, run
+from app.api.writing import Key, Reply, once
 from app.collection.collection import Collection
+from app.collection.tasks import Task
 from app.importing import ImportUpload
 
 router = APIRouter(tags=["documents"])
@@ -39,6 +42,7 @@ async def import_documents(
     on_error: Annotated[
         Literal["stop", "skip"], Query(description="What a bad line does; the task lists it either way.")
     ] = "stop",
+    key: Key = None,
 ) -> Response:
     """Import documents, one JSON object a line. Memory does not grow with the body."""
     require_type(request, NDJSON)
@@ -51,18 +55,39 @@ async def import_documents(
         take(1)
         upload = await run(lanes.upload, service.on, name, begin)
         committed = False
+        digest = hashlib.sha256()
         try:
             gathered = bytearray()
             async for piece in pieces(request, service.settings.max_import_bytes, service.settings.body_timeout_s):
                 gathered += piece
+                if key is not None:
+                    digest.update(piece)
                 if len(gathered) >= _PIECE:
                     await run(lanes.upload, upload.write, bytes(gathered))
                     gathered.clear()
             await run(lanes.upload, upload.write, bytes(gathered))
-            task = await run(lanes.upload, upload.commit)
-            committed = True
+            said = once(request, key, digest.digest())
+
+            def commit(collection: Collection) -> tuple[Reply, bool]:
+                earlier = None if said is None else said.begin(collection)
+                if earlier is not None:
+                    return earlier, False
+                try:
+                    keep = None if said is None else said.keep(collection)
+                    also = None if keep is None else lambda txn, task: keep(txn, _accepted(task))
+                    return _accepted(upload.commit(also)), True
+                finally:
+                    if said is not None:
+                        said.end(collection)
+
+            answer: Reply
+            answer, committed = await run(lanes.upload, service.on, name, commit)
         finally:
             # Whatever ends the upload early, a client that goes away or a full disk, nothing of it stays.
             if not committed:
                 upload.abort()
-    return reply(encoded(task_answer(task)), 202, {"Location": f"/v1/tasks/{task.id}"})
+    return answer.response()
+
+
+def _accepted(task: Task) -> Reply:
+    return Reply(encoded(task_answer(task)), 202, {"Location": f"/v1/tasks/{task.id}"})

@@ -106,6 +106,8 @@ class PutDocument(DocumentContent):
 
     id: DocumentId | None = None
     """May be left out; otherwise it equals the id of the path."""
+    version: int | None = Field(default=None, ge=0, le=2**62)
+    """May be left out; given, as the document was read, it is a condition like If-Match."""
 
 
 class PatchDocument(Strict):
@@ -271,6 +273,8 @@ class WriteAnswer(BaseModel):
     """Ids that came more than once in the request; the last one won."""
     truncated: list[str]
     """Ids whose text was longer than the model reads."""
+    version: int | None = None
+    """Of the one document of a PUT."""
 
 
 class DeleteAnswer(BaseModel):
@@ -286,6 +290,8 @@ class DocumentAnswer(BaseModel):
     title: str
     text: str
     metadata: Annotated[Metadata, WithJsonSchema({"type": "object"})]
+    version: int | None = None
+    """Where one document is asked for: grows with each write to the collection, and is the entity tag."""
 
 
 class DocumentsAnswer(BaseModel):

@@ -63,9 +63,9 @@ class Lanes:
     """Bounded groups of worker threads, apart from one another so that writes never keep a search waiting.
 
     search: those that run and those that wait for a core (``Workers.turn``) or for the encoder, where queries that wait
-    are encoded together. read: documents, counts, descriptions. write: what
-    changes a collection. upload: pieces of imports on their way to the disk. parse: large bodies. measure:
-    one at a time, for it takes every core for a while.
+    are encoded together. read: documents, counts, descriptions. write: what changes a collection. upload: pieces of
+    imports on their way to the disk. parse: large bodies. index: writes that wait to be indexed. measure: one at a
+    time, for it takes every core for a while.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -77,6 +77,7 @@ class Lanes:
         # A request that was let in brings many pieces, one after another: the requests are counted instead.
         self.upload = Lane(CapacityLimiter(4), None)
         self.parse = Lane(CapacityLimiter(2), queue)
+        self.index = Lane(CapacityLimiter(4), None)
         self.measure = Lane(CapacityLimiter(1), queue)
         self.uploads = Budget(max(queue, 1), "imports are being uploaded")
         self.bodies = Budget(settings.max_buffered_bytes, "bytes of bodies are being read")

@@ -25,7 +25,7 @@ from app.collection.chunks import ChunkStore
 from app.collection.collection import Collection
 from app.collection.database import Database, read_state
 from app.collection.files import BLOCK, FileRecord, damaged, room
-from app.collection.layout import DATABASE, IMPORTS, MARK, SEGMENTS, TAIL, WRITER_LOCK
+from app.collection.layout import DATABASE, ENCODINGS, IMPORTS, MARK, SEGMENTS, TAIL, WRITER_LOCK
 from app.collection.mark import create_mark, write_mark
 from app.collection.rows import parse_row
 from app.collection.segment import Segment
@@ -61,6 +61,9 @@ def copy_moment(collection: Collection, folder: Path, check: Check) -> Listing:
             segment = Segment(folder / SEGMENTS / view.part.record.name, view.part.record)
             at = segment.folder.relative_to(folder).as_posix()
             records |= {f"{at}/{name}": record for name, record in segment.files.items()}
+        stage = published.generation.stage
+        if stage is not None and stage.file is not None and stage.record is not None:
+            records[f"{ENCODINGS}/{stage.file}"] = stage.record
         _check_database(folder, collection.name, check)
         files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != WRITER_LOCK]
         entries = tuple(_entry(path, folder, records, check) for path in files)
@@ -69,13 +72,15 @@ def copy_moment(collection: Collection, folder: Path, check: Check) -> Listing:
 
 def _link(source: Path, target: Path, snapshot: Snapshot) -> None:
     """Names below ``target`` for every file of the moment but the database."""
+    stage = snapshot.published.generation.stage
     tail = snapshot.connection.execute("SELECT file FROM tail WHERE file IS NOT NULL").fetchall()
     named = {
         SEGMENTS: {view.part.record.name for view in snapshot.published.segments},
         TAIL: {name for (name,) in tail},
+        ENCODINGS: set() if stage is None or stage.file is None else {stage.file},
     }
-    (target / SEGMENTS).mkdir()
-    (target / TAIL).mkdir()
+    for name in named:
+        (target / name).mkdir()
     for path in sorted(source.iterdir()):
         if path.name in _LEFT_OUT or path.name.startswith("."):
             continue

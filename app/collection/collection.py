@@ -25,6 +25,7 @@ from app.collection.first_stage import FirstStage
 from app.collection.layout import ENCODINGS, SEGMENTS, TAIL, WRITER_LOCK
 from app.collection.lock import FileLock
 from app.collection.passages import Passages
+from app.collection.requests import Requests
 from app.collection.rows import fetch_documents, find_live, insert_document, live_sum, parse_row
 from app.collection.segment import Segment, SegmentRecord
 from app.collection.snapshot import Generation, Published, SegmentView, Snapshot, TailState
@@ -46,6 +47,14 @@ DELETED_AT_ONCE: Final = 500
 """Documents whose texts are held while those that match a filter are deleted."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write did. created: ids that were not there. first: the version of its first document; they ascend."""
+
+    created: int
+    first: int
 
 
 class Raced(Exception):
@@ -90,6 +99,8 @@ class Collection:
                 self.spec = CollectionSpec(**get_meta(connection, "spec", self.name))
                 self.stage = FirstStage.from_json(get_meta(connection, "first_stage", self.name))
             self.chunks = ChunkStore(folder, self.name)
+            settings = resources.settings
+            self.requests = Requests(self.database, settings.idempotency_keys, settings.idempotency_hours)
             self.stages = StageStore(folder, self.name)
             self._published = self._salvage() if salvage else self._load(None, checked=True)
             if self._writer.held and not salvage:
@@ -167,10 +178,16 @@ class Collection:
 
     def get(self, identifier: str) -> Document:
         """The document. Raises NotFound."""
-        found = self.get_many([identifier])
-        if not found:
+        return self.get_version(identifier)[0]
+
+    def get_version(self, identifier: str) -> tuple[Document, int]:
+        """The document and its version, which is its sequence number. Raises NotFound."""
+        with self.database.read() as connection:
+            live = find_live(connection, [identifier])
+            rows = fetch_documents(connection, list(live.values()), self.name)
+        if not live:
             raise NotFound(f"collection {self.name} has no document {identifier!r}", code="document_not_found")
-        return found[0]
+        return rows[live[identifier]], live[identifier]
 
     def get_many(self, identifiers: Sequence[str]) -> list[Document]:
         """Those that are there, in the order asked for."""
@@ -266,25 +283,25 @@ class Collection:
         truncated: Sequence[bool],
         passages: Sequence[Passages],
         *,
-        expected: Mapping[str, int],
-        also: Callable[[sqlite3.Connection], None] | None = None,
-    ) -> int:
-        """Upserts, one transaction: durable and searchable when this returns. How many ids are new.
+        expected: Mapping[str, int | None],
+        also: Callable[[sqlite3.Connection, Written], None] | None = None,
+    ) -> Written:
+        """Upserts, one transaction: durable and searchable when this returns.
 
         documents: with distinct ids. passages: their vectors in order, in any number of parts. expected: versions that
-        must still stand, because they were found to need no write or lent their vectors. also: more to do in the same
-        transaction, such as noting how far an import has come.
+        must still stand, because they were found to need no write, lent their vectors, or were asked for; None: no
+        document. also: more to do in the same transaction, such as noting how far an import has come.
         Raises Raced, Conflict (another writer), StorageFull; nothing was kept then.
         """
         with self._lock:
             self.require_writer()
             now = self._published
             with self.database.read() as connection:
-                if find_live(connection, expected) != dict(expected):
-                    raise Raced
+                _hold(connection, expected)
                 live = find_live(connection, [document.id for document in documents])
+            written = Written(len(documents) - len(live), now.next_seq)
             if not documents and also is None:
-                return 0
+                return written
             seqs = np.arange(now.next_seq, now.next_seq + len(documents), dtype=np.int64)
             starts = np.cumsum([0, *map(len, passages)]).tolist()
             replaced = np.array(sorted(live.values()), np.int64)
@@ -304,14 +321,14 @@ class Collection:
                 txn.executemany("INSERT INTO tail VALUES (?, ?, ?, ?, ?, ?)", rows)
                 write_counters(txn, *counters)
                 if also is not None:
-                    also(txn)
+                    also(txn, written)
             for part, start in zip(passages, starts, strict=False):
                 metadata = [document.metadata for document in documents[start : start + len(part)]]
                 now.growing.append(seqs[start : start + len(part)], metadata, part)
             self._publish(now, replaced, *counters)
             reach("write.published")
         self.on_write()
-        return len(documents) - len(live)
+        return written
 
     def record(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """A commit that changes no document, such as accepting a task; durable when this returns."""
@@ -322,15 +339,27 @@ class Collection:
             self._published = replace(self._published, commit=self._published.commit + 1)
         return result
 
-    def delete(self, identifiers: Sequence[str]) -> int:
-        """How many were there and are gone, durably. Raises Conflict (another writer), StorageFull."""
+    def delete(
+        self,
+        identifiers: Sequence[str],
+        *,
+        expected: Mapping[str, int | None] | None = None,
+        also: Callable[[sqlite3.Connection, int], None] | None = None,
+    ) -> int:
+        """How many were there and are gone, durably. expected, also: as in ``write``; also is told how many.
+
+        Raises Raced, Conflict (another writer), StorageFull; nothing is gone then.
+        """
         with self._lock:
             self.require_writer()
             with self.database.read() as connection:
+                _hold(connection, expected or {})
                 live = find_live(connection, set(identifiers))
-            return self._delete(live)
+            return self._delete(live, also)
 
-    def delete_matching(self, condition: Filter) -> int:
+    def delete_matching(
+        self, condition: Filter, *, also: Callable[[sqlite3.Connection, int], None] | None = None
+    ) -> int:
         """How many matched and are gone, durably."""
         with self._lock:
             self.require_writer()
@@ -341,10 +370,10 @@ class Collection:
                 for start in range(0, len(seqs), DELETED_AT_ONCE):
                     some = snapshot.documents(seqs[start : start + DELETED_AT_ONCE])
                     found.update({document.id: seq for seq, document in some.items()})
-            return self._delete(found)
+            return self._delete(found, also)
 
-    def _delete(self, live: Mapping[str, int]) -> int:
-        if not live:
+    def _delete(self, live: Mapping[str, int], also: Callable[[sqlite3.Connection, int], None] | None) -> int:
+        if not live and also is None:
             return 0
         now = self._published
         digest = now.digest - sum(live_sum(identifier.encode(), seq) for identifier, seq in live.items())
@@ -352,6 +381,8 @@ class Collection:
             txn.executemany("DELETE FROM live WHERE id = ?", [(identifier.encode(),) for identifier in live])
             txn.executemany("INSERT INTO dead VALUES (?, ?)", [(seq, now.commit + 1) for seq in live.values()])
             write_counters(txn, now.next_seq, now.live - len(live), digest)
+            if also is not None:
+                also(txn, len(live))
         self._publish(now, np.array(sorted(live.values()), np.int64), now.next_seq, now.live - len(live), digest)
         self.on_write()
         return len(live)
@@ -601,3 +632,9 @@ class Collection:
         first, passages = found
         assert passages.raw is not None
         return passages.raw.slice(seq - first, seq - first + 1)
+
+
+def _hold(connection: sqlite3.Connection, expected: Mapping[str, int | None]) -> None:
+    """Raises Raced unless these versions stand, and no document where None is expected."""
+    if find_live(connection, expected) != {key: seq for key, seq in expected.items() if seq is not None}:
+        raise Raced

@@ -141,6 +141,8 @@ def _check_names(database: Database, folder: Path) -> None:
         generation = Generation.from_json(get_meta(connection, "generation", database.name))
         tail = [str(name) for (name,) in connection.execute("SELECT file FROM tail WHERE file IS NOT NULL")]
     named = [record.name for record in generation.segments] + tail
+    if generation.stage is not None and generation.stage.file is not None:
+        named.append(generation.stage.file)
     for record in generation.segments:
         if _PLAIN.fullmatch(record.name):
             named += Segment(folder / SEGMENTS / record.name, record).files

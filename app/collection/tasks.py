@@ -131,6 +131,7 @@ class Running:
         self._tasks.collection.record(note)
 
 
+Also: TypeAlias = Callable[[sqlite3.Connection, Task], None]
 Handler: TypeAlias = Callable[[Collection, Running], None]
 
 
@@ -163,8 +164,10 @@ class Tasks:
         if self._thread is not None:
             self._thread.join()
 
-    def submit(self, kind: str, params: Mapping[str, Any], identifier: str | None = None) -> Task:
-        """A new task, durable when this returns."""
+    def submit(
+        self, kind: str, params: Mapping[str, Any], identifier: str | None = None, also: Also | None = None
+    ) -> Task:
+        """A new task, durable when this returns. also: more to do in the same transaction."""
         task = Task(identifier or uuid4().hex, self.collection.name, kind, params=params, created=_now())
 
         def insert(txn: sqlite3.Connection) -> None:
@@ -176,7 +179,12 @@ class Tasks:
                     txn.execute("DELETE FROM task_errors WHERE task = ?", (number,))
                     txn.execute("DELETE FROM tasks WHERE number = ?", (number,))
 
-        self.collection.record(insert)
+        def both(txn: sqlite3.Connection) -> None:
+            insert(txn)
+            if also is not None:
+                also(txn, task)
+
+        self.collection.record(both)
         with self._changed:
             self._changed.notify_all()
         return task

@@ -1,0 +1,150 @@
+"""What every write can be asked: to be conditional, to be applied once, and what to wait for.
+
+A document's version is its entity tag: a number that grows with each write to its collection. `Idempotency-Key` is the
+IETF's draft of that name: what was answered is kept with what was written, and a retry gets the same answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Final, Literal, TypeAlias
+
+from fastapi import Depends, Header, Query, Request
+from starlette.responses import Response
+
+from app.api.answers import reply
+from app.api.bodies import body_digest
+from app.api.service import Service, run
+from app.collection.collection import Collection
+from app.collection.requests import Answer
+from app.errors import Invalid
+from app.ingest import Condition, index_now
+
+Key: TypeAlias = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Any text of your own for this one request, such as a UUID: repeated, the request is applied once.",
+    ),
+]
+Wait: TypeAlias = Annotated[
+    Literal["durable", "indexed"],
+    Query(description="`durable`: on disk and found by the next search. `indexed`: in a generation as well."),
+]
+_IF_MATCH: Final = Header(alias="If-Match", max_length=10_000, description="Versions as entity tags, or `*`.")
+_IF_NONE_MATCH: Final = Header(alias="If-None-Match", pattern=r"^ *\* *$", description="`*`: only a new document.")
+_TAGS: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"(?:\s*,\s*(?:W/)?"[\x21\x23-\x7e]*")*', re.ASCII)
+_VERSION: Final = re.compile(r'"(0|[1-9][0-9]{0,18})"', re.ASCII)
+
+
+def etag(version: int) -> dict[str, str]:
+    return {"ETag": f'"{version}"'}
+
+
+async def _matching(given: Annotated[str | None, _IF_MATCH] = None) -> Condition | None:
+    return None if given is None else _if_match(given)
+
+
+async def _matching_or_new(
+    given: Annotated[str | None, _IF_MATCH] = None, new: Annotated[str | None, _IF_NONE_MATCH] = None
+) -> Condition | None:
+    if new is None:
+        return await _matching(given)
+    # Both together hold of no document.
+    return Condition(versions=None if given is None else frozenset(), exists=False)
+
+
+def _if_match(given: str) -> Condition:
+    given = given.strip()
+    if given == "*":
+        return Condition(exists=True)
+    if not _TAGS.fullmatch(given):
+        raise Invalid.at("/If-Match", 'expected entity tags, such as "17", or *')
+    # A weak tag matches nothing here (RFC 9110, 13.1.1), and neither does one that is no version.
+    tags = [tag.strip() for tag in given.split(",")]
+    return Condition(versions=frozenset(int(found[1]) for tag in tags if (found := _VERSION.fullmatch(tag))))
+
+
+Matching: TypeAlias = Annotated[Condition | None, Depends(_matching)]
+MatchingOrNew: TypeAlias = Annotated[Condition | None, Depends(_matching_or_new)]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that can be given again."""
+
+    content: bytes
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def response(self) -> Response:
+        return reply(self.content, self.status, self.headers)
+
+
+Keep: TypeAlias = Callable[[sqlite3.Connection, Reply], None]
+"""Keeps a reply in the transaction of the write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """One request under a key. digest: of what makes it that request."""
+
+    key: str
+    digest: str
+
+    def begin(self, collection: Collection) -> Reply | None:
+        """The reply to the same request before; else ``end`` is to be called. Raises Conflict, Invalid."""
+        found = collection.requests.begin(self.key, self.digest)
+        return None if found is None else Reply(found.content.encode(), found.status, found.headers)
+
+    def keep(self, collection: Collection) -> Keep:
+        def keep(txn: sqlite3.Connection, made: Reply) -> None:
+            answer = Answer(made.content.decode(), made.status, made.headers)
+            collection.requests.note(txn, self.key, self.digest, answer)
+
+        return keep
+
+    def end(self, collection: Collection) -> None:
+        collection.requests.end(self.key)
+
+
+def once(request: Request, key: str | None, body: bytes | None = None) -> Once | None:
+    """What the request is, if it has a key. body: the digest of one that was not read as JSON."""
+    if key is None:
+        return None
+    # Without the collection's name, which may be an alias, and without what only says what to wait for.
+    query = sorted((name, value) for name, value in request.query_params.multi_items() if name != "wait")
+    conditions = [request.headers.get(name, "") for name in ("if-match", "if-none-match")]
+    path = (request.scope["route"].path_format, request.path_params.get("id", ""))
+    said = hashlib.sha256(repr((request.method, path, query, conditions)).encode())
+    said.update(body_digest(request) if body is None else body)
+    return Once(key, said.hexdigest())
+
+
+async def apply(
+    service: Service, name: str, once: Once | None, wait: str, work: Callable[[Collection, Keep | None], Reply]
+) -> Response:
+    """A write, applied once and waited for as asked."""
+
+    def write(collection: Collection) -> Reply:
+        if once is None:
+            return work(collection, None)
+        earlier = once.begin(collection)
+        if earlier is not None:
+            return earlier
+        try:
+            return work(collection, once.keep(collection))
+        finally:
+            once.end(collection)
+
+    done: Reply = await run(service.lanes.write, service.on, name, write)
+    if wait == "indexed":
+        await run(service.lanes.index, service.on, name, index_now)
+    return done.response()
