@@ -27,7 +27,7 @@ from app.api.connections import patient, raise_open_files
 from app.errors import Invalid
 from app.logs import log_to_stderr
 from app.main import create_app, keyring
-from app.settings import Settings, refusals
+from app.settings import Settings, refusals, unknown_variables
 
 GRACE_S: Final = 20
 """For running requests, once a stop was asked for."""
@@ -44,6 +44,8 @@ def main() -> int:
         sys.stderr.write("".join(f"{line}\n" for line in refusals(error)))
         return 2
     log_to_stderr(settings.log_level, settings.log_format)
+    for name in unknown_variables():
+        log.warning("%s: no setting has this name", name)
     try:
         keys = len(keyring(settings))
     except Invalid as error:

@@ -98,6 +98,9 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
     except SheafError as error:
         log.critical("cannot start: %s", error.message)
         raise
+    except OSError as error:
+        log.critical("cannot start: SHEAF_INDEXES: %s: %s", error.filename or settings.indexes, error.strerror)
+        raise
     except BaseException:
         log.critical("cannot start", exc_info=True)
         raise

@@ -6,6 +6,7 @@ frozen and passed in, never a global.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -168,6 +169,12 @@ class Settings(BaseSettings):
     def compiled(self) -> Path:
         """Where machine code made for this CPU is kept, for the same reason."""
         return self.indexes / ".compiled"
+
+
+def unknown_variables() -> list[str]:
+    """Variables of the environment that look like settings and are none, such as a misspelt one."""
+    known = {f"SHEAF_{field.upper()}" for field in Settings.model_fields}
+    return sorted(name for name in os.environ if name.startswith("SHEAF_") and name not in known)
 
 
 def refusals(error: ValidationError | SettingsError) -> list[str]:

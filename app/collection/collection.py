@@ -34,7 +34,7 @@ from app.collection.stages import StageRecord, StageStore, recoded
 from app.collection.tail import Tail
 from app.encoders.protocol import Encoder
 from app.encoders.registry import Encoders
-from app.errors import Conflict, Damaged, NotFound, Unavailable
+from app.errors import Conflict, Damaged, FormatTooNew, Invalid, NotFound, Unavailable
 from app.faults import reach
 from app.filters import Filter
 from app.settings import Settings
@@ -105,6 +105,12 @@ class Collection:
             self._published = self._salvage() if salvage else self._load(None, checked=True)
             if self._writer.held and not salvage:
                 self._sweep()
+        except Invalid as error:
+            self.close()
+            # Every record is as it was written, so what cannot be read in it is another version's.
+            raise FormatTooNew(
+                f"collection {self.name} was written by another version of Sheaf, use that one: {error.message}"
+            ) from error
         except BaseException:
             self.close()
             raise

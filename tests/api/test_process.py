@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -83,6 +84,23 @@ def test_a_refused_start_is_the_exit_status(start: Callable[..., Any]) -> None:
     assert status == 2
     assert log.startswith("SHEAF_PORT: ")
     assert "Traceback" not in log
+
+
+def test_a_folder_that_cannot_be_is_named_and_refused(start: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    status, log = start(SHEAF_INDEXES=str(tmp_path / "file")).end()
+    assert status == 3
+    assert f"cannot start: SHEAF_INDEXES: {tmp_path / 'file'}: File exists" in log
+    assert "Traceback" not in log
+
+
+def test_a_misspelt_setting_is_told(start: Callable[..., Any]) -> None:
+    server = start(SHEAF_PROT="1")
+    server.ready()
+    server.process.send_signal(signal.SIGTERM)
+    log = server.end()[1]
+    assert "SHEAF_PROT: no setting has this name" in log
+    assert log.count("no setting has this name") == 1
 
 
 ENTRY = json.dumps([{"name": "a", "sha256": hash_of("a-key"), "scopes": ["read"]}])

@@ -17,7 +17,7 @@ from small_codes import code_everything
 
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.collection.database import put_meta
+from app.collection.database import get_meta, put_meta
 from app.collection.files import BLOCK
 from app.collection.sealing import seal
 from app.collection.spec import FORMAT
@@ -333,6 +333,18 @@ def test_a_newer_format_is_refused(copied: Path) -> None:
         assert catalogue.quarantined().keys() == {"words"}
         with pytest.raises(FormatTooNew):
             catalogue.begin_rebuild("words")
+
+
+def test_what_only_another_version_can_read_is_refused_while_the_others_serve(copied: Path) -> None:
+    with opened(copied) as catalogue, catalogue.get("words").database.write() as txn:
+        stage = get_meta(txn, "first_stage", "words")
+        put_meta(txn, {"first_stage": {**stage, "encoding": {**stage["encoding"], "to come": 1}}})
+    with opened(copied) as catalogue:
+        catalogue.serve("http://here")
+        assert catalogue.ready
+        assert catalogue.quarantined().keys() == {"words"}
+        with pytest.raises(FormatTooNew, match="another version"):
+            catalogue.get("words")
 
 
 def wait(catalogue: Catalogue, identifier: str) -> Any:
