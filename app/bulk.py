@@ -1,8 +1,8 @@
 """Bulk build: everything of a source into a collection that this process writes.
 
-The flow: read -> leave out what stands already -> check -> write in batches, each durable -> seal and merge as the tail
-grows -> seal the rest. Nothing is remembered beside the collection itself: interrupted at any moment, the same call
-finds the documents that stand, passes over them without encoding, and goes on.
+The flow: read -> leave out what stands already -> check -> write in batches, each durable -> seal the tail in long
+runs -> seal the rest -> merge once. Nothing is remembered beside the collection itself: interrupted at any moment, the
+same call finds the documents that stand, passes over them without encoding, and goes on.
 """
 
 from __future__ import annotations
@@ -19,8 +19,15 @@ from app.sources.protocol import Source
 from app.types import Document
 
 BATCH_DOCUMENTS: Final = 128
-BATCH_BYTES: Final = 8 * 2**20
+BATCH_VECTORS: Final = 2_048
+"""Documents of a batch that bring their vectors: nothing is encoded, so a commit is what a small one would cost."""
+BATCH_BYTES: Final = 32 * 2**20
 """Of text and vectors: bounds what a batch of long documents holds in memory."""
+RUN: Final = 4
+"""Times ``seal_documents`` that a run has. Few search a tail while it is loaded, so it may grow longer before it is
+sealed; and runs are merged once, at the end, where tiers would be merged again and again."""
+SEGMENTS: Final = 64
+"""Segments at which they are merged before the end after all: each holds files open in memory."""
 
 OnError: TypeAlias = Literal["stop", "skip"]
 BadLine: TypeAlias = Callable[[int, RequestError], None]
@@ -59,6 +66,7 @@ def fill(
     summary = Summary()
     batch: list[Document] = []
     size = 0
+    most = BATCH_DOCUMENTS if collection.spec.model is not None else BATCH_VECTORS
     for line, found in source.entries():
         summary.read += 1
         summary.skipped = source.skipped
@@ -72,7 +80,7 @@ def fill(
         elif isinstance(found, Document):
             batch.append(found)
             size += _bytes(found)
-        if len(batch) == BATCH_DOCUMENTS or size >= BATCH_BYTES:
+        if len(batch) == most or size >= BATCH_BYTES:
             _write(collection, batch, summary)
             batch, size = [], 0
             progress(summary)
@@ -104,9 +112,10 @@ def _write(collection: Collection, batch: Sequence[Document], summary: Summary) 
         result = write_documents(collection, changed)
         summary.written += len(changed)
         summary.truncated += len(result.truncated)
-        if seal_due(collection):
+        if seal_due(collection, RUN):
             seal(collection)
-            _merge(collection)
+            if len(collection.published.segments) >= SEGMENTS:
+                _merge(collection)
 
 
 def _merge(collection: Collection) -> None:

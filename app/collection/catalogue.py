@@ -141,10 +141,12 @@ class Catalogue:
         similarity: Similarity = "cosine",
         keep_vectors: bool = True,
         precision: Precision | None = None,
+        stage: FirstStage | None = None,
     ) -> Collection:
         """A new, empty collection, durable when this returns.
 
-        dim: required without a model, else the model's. Raises Conflict (the name is taken), Invalid, EncoderError.
+        dim: required without a model, else the model's. stage: its first stage, which must need no data.
+        Raises Conflict (the name is taken), Invalid, EncoderError.
         """
         # Said before a model is loaded, which takes seconds; the rename decides.
         check_name(name)
@@ -167,7 +169,7 @@ class Catalogue:
             precision = "float32" if similarity == "inner_product" else "float16"
         spec = CollectionSpec(name, model, kind, dim, similarity, keep_vectors, precision)
         meta["spec"] = spec.to_json()
-        meta["first_stage"] = FirstStage.default(spec).to_json()
+        meta["first_stage"] = (stage or FirstStage.default(spec)).to_json()
         meta["generation"] = Generation(0).to_json()
         with self._lock:
             folders.create(self.folder, name, meta)

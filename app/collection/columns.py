@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.filters import And, Condition, Filter, Not, Or, Scalar, is_number
-from app.types import Mask, Metadata
+from app.types import Mask, Metadata, MetadataValue
 
 I32 = NDArray[np.int32]
 
@@ -71,9 +72,15 @@ class _Column:
             return mask if condition.value is not False or condition.operator == "ne" else ~mask
         values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
         bounds = "eq" if condition.operator == "in" else condition.operator
+        # Where every row has a scalar, the comparison is the mask: a tenth of the time of putting rows into one.
+        whole = len(self.rows) == size
         for value in values:
             start, stop = self.scalars.codes(value, bounds)
-            mask[self.rows[(self.codes >= start) & (self.codes < stop)]] = True
+            chosen = (self.codes >= start) & (self.codes < stop)
+            if whole:
+                mask |= chosen
+            else:
+                mask[self.rows[chosen]] = True
             if bounds == "eq" and isinstance(value, str):
                 place = bisect_left(self.item_values, value)
                 if place < len(self.item_values) and self.item_values[place] == value:
@@ -96,8 +103,9 @@ class Columns:
         >>> columns.select(Condition("year", "gt", 1999)).tolist()
         [False, True, False]
         """
-        names = sorted({key for row in metadata for key in row})
-        return cls(len(metadata), {name: _build(name, metadata) for name in names})
+        builder = ColumnsBuilder()
+        builder.add(metadata)
+        return builder.finish()
 
     def select(self, condition: Filter) -> Mask:
         """(size,) bool: the rows that match."""
@@ -154,29 +162,65 @@ class Columns:
         return cls(header["size"], keys)
 
 
-def _build(name: str, metadata: Sequence[Metadata]) -> _Column:
-    scalars: list[tuple[int, Scalar]] = []
-    items: list[tuple[int, str]] = []
-    listed: list[int] = []
-    for row, values in enumerate(metadata):
-        value = values.get(name)
+class ColumnsBuilder:
+    """Columns of rows that come in batches. Of a row only its values are kept, once for each distinct one."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._keys: dict[str, _Values] = {}
+
+    def add(self, metadata: Sequence[Metadata]) -> None:
+        """The next rows."""
+        for row, values in enumerate(metadata, self._size):
+            for name, value in values.items():
+                key = self._keys.get(name) or self._keys.setdefault(name, _Values())
+                key.add(row, value)
+        self._size += len(metadata)
+
+    def finish(self) -> Columns:
+        return Columns(self._size, {name: self._keys[name].column() for name in sorted(self._keys)})
+
+
+class _Values:
+    """One key's values. A value's place is that of its first occurrence until all are known. true is not 1, so each
+    type has places of its own."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[bool, Scalar], int] = {}
+        self._item_places: dict[str, int] = {}
+        self._rows, self._codes = array("i"), array("i")
+        self._item_rows, self._items, self._listed = array("i"), array("i"), array("i")
+
+    def add(self, row: int, value: MetadataValue) -> None:
         if isinstance(value, list):
-            listed.append(row)
-            items.extend((row, item) for item in value)
-        elif value is not None:
-            scalars.append((row, value))
-    dictionary = _Dictionary(
-        sorted({value for _, value in scalars if not isinstance(value, bool | str)}),
-        sorted({value for _, value in scalars if isinstance(value, str)}),
-    )
-    item_values = sorted({item for _, item in items})
-    places = {item: place for place, item in enumerate(item_values)}
-    return _Column(
-        dictionary,
-        np.array([row for row, _ in scalars], np.int32),
-        np.array([dictionary.codes(value)[0] for _, value in scalars], np.int32),
-        item_values,
-        np.array([places[item] for _, item in items], np.int32),
-        np.array([row for row, _ in items], np.int32),
-        np.array(listed, np.int32),
-    )
+            self._listed.append(row)
+            for item in value:
+                self._item_rows.append(row)
+                self._items.append(self._item_places.setdefault(item, len(self._item_places)))
+        else:
+            self._rows.append(row)
+            self._codes.append(self._places.setdefault((isinstance(value, bool), value), len(self._places)))
+
+    def column(self) -> _Column:
+        values = [value for _, value in self._places]
+        dictionary = _Dictionary(
+            sorted(value for value in values if not isinstance(value, bool | str)),
+            sorted(value for value in values if isinstance(value, str)),
+        )
+        codes = np.array([dictionary.codes(value)[0] for value in values], np.int32)
+        item_values = sorted(self._item_places)
+        items = np.empty(len(item_values), np.int32)
+        items[[self._item_places[item] for item in item_values]] = np.arange(len(item_values))
+        return _Column(
+            dictionary,
+            _int32(self._rows),
+            codes[_int32(self._codes)],
+            item_values,
+            items[_int32(self._items)],
+            _int32(self._item_rows),
+            _int32(self._listed),
+        )
+
+
+def _int32(values: array[int]) -> I32:
+    return np.array(values, np.int32)

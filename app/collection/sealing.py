@@ -41,10 +41,10 @@ Check = Callable[[], None]
 """Called between batches; raises to give the work up."""
 
 
-def seal_due(collection: Collection) -> bool:
-    """Whether the tail has reached its bound."""
+def seal_due(collection: Collection, run: int = 1) -> bool:
+    """Whether the tail has reached its bound. run: times the number of documents that the settings say."""
     settings, now = collection.resources.settings, collection.published
-    return now.tail.part.size >= settings.seal_documents or now.growing.nbytes >= settings.seal_bytes
+    return now.tail.part.size >= run * settings.seal_documents or now.growing.nbytes >= settings.seal_bytes
 
 
 def seal(collection: Collection, check: Check = lambda: None) -> bool:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from app import vector_index
 from app.codes.choose import code_for
 from app.codes.protocol import Code
-from app.collection.columns import Columns
+from app.collection.columns import Columns, ColumnsBuilder
 from app.collection.files import (
     ArrayWriter,
     FileRecord,
@@ -115,7 +115,7 @@ def _write(
         shapes["raw_offsets"] = (np.int64, (n + 1,))
         shapes["raw"] = (np.float32, (totals.raw, dim))
     files: dict[str, FileRecord] = {}
-    metadata: list[Metadata] = []
+    columns = ColumnsBuilder()
     with ExitStack() as stack:
         out = {name: ArrayWriter(folder / f"{name}.npy", *shape) for name, shape in shapes.items()}
         for writer in out.values():
@@ -124,7 +124,7 @@ def _write(
         for name in ends:
             out[name].write(np.zeros(1, np.int64))
         for seqs, rows, passages in batches:
-            metadata.extend(rows)
+            columns.add(rows)
             out["seqs"].write(seqs)
             out["pooled"].write(passages.pooled)
             out["norms"].write(passages.norms)
@@ -142,7 +142,7 @@ def _write(
                     ends[offsets] += int(ragged.offsets[-1])
         for name, writer in out.items():
             files[f"{name}.npy"] = writer.finish()
-    files["columns.npz"] = write_file(folder / "columns.npz", Columns.build(metadata).to_bytes())
+    files["columns.npz"] = write_file(folder / "columns.npz", columns.finish().to_bytes())
     indexes: dict[str, str] = {}
     for source in stage.sources:
         array = MappedArray(folder / f"{_VECTORS[source]}.npy", files[f"{_VECTORS[source]}.npy"])
