@@ -30,7 +30,8 @@ class LocalModel(BaseModel):
     """A folder, or a hub id such as `lightonai/GTE-ModernColBERT-v1`."""
     revision: str | None = None
     """The hub's revision; ignored for a folder."""
-    device: str = "cpu"
+    device: str = "auto"
+    """`auto`: a GPU where torch can use one, else the CPU. Or a name of torch's, such as `cpu` or `cuda:1`."""
 
 
 class RemoteModel(BaseModel):

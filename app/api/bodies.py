@@ -26,8 +26,9 @@ NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/json
 TAR: Final = ("application/x-tar",)
 SLOWEST: Final = 1_000
 """Bytes that a body brings at least in each ``body_timeout_s``, or ends."""
-_INLINE: Final = 131_072
-"""Bytes up to which a body is parsed on the event loop: half a millisecond, where another thread costs a seventh."""
+_INLINE: Final = 524_288
+"""Bytes up to which a body is parsed on the event loop: two milliseconds. Parsing holds the interpreter's lock, so in
+another thread it would keep the loop waiting as long."""
 
 Body = TypeVar("Body", bound=Strict)
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeAlias
 
+from app.encoders import device
 from app.encoders.counted import Count, CountedEncoder
 from app.encoders.protocol import Encoder
 from app.encoders.together import Together
@@ -130,7 +131,7 @@ class Encoders:
         if name == BUILTIN:
             from app.encoders.builtin import verified_folder
 
-            return self._local(verified_folder(), "cpu")
+            return self._local(verified_folder(), device.choose("auto"))
         match self._models[name]:
             case DeterministicModel(dim=dim):
                 from app.encoders.deterministic import DeterministicEncoder
@@ -146,16 +147,16 @@ class Encoders:
                 from app.encoders.colbert import ColbertEncoder
                 from app.encoders.model_folder import locate
 
-                colbert = ColbertEncoder(locate(settings.path, settings.revision), settings.device)
+                colbert = ColbertEncoder(locate(settings.path, settings.revision), device.choose(settings.device))
                 return lambda kind: colbert
             case LocalModel() as settings:
                 from app.encoders.model_folder import locate
 
-                return self._local(locate(settings.path, settings.revision), settings.device)
+                return self._local(locate(settings.path, settings.revision), device.choose(settings.device))
 
-    def _local(self, folder: Path, device: str) -> _Maker:
+    def _local(self, folder: Path, chosen: str) -> _Maker:
         from app.encoders.local import open_folder
 
-        make, close = open_folder(folder, device, self._cache, self._threads)
+        make, close = open_folder(folder, chosen, self._cache, self._threads)
         self._closing.callback(close)
         return make
