@@ -12,7 +12,19 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import collections, documents, health, imports, metrics, openapi, problems, searches, snapshots, tasks
+from app.api import (
+    aliases,
+    collections,
+    documents,
+    health,
+    imports,
+    metrics,
+    openapi,
+    problems,
+    searches,
+    snapshots,
+    tasks,
+)
 from app.api.access import Access
 from app.api.cors import Cors
 from app.api.frame import Frame
@@ -70,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
             imports.router,
             searches.router,
             snapshots.router,
+            aliases.router,
             tasks.router,
             openapi.router,
             page_router(),

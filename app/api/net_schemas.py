@@ -1,4 +1,5 @@
-"""What comes in and goes out of the routes of users' safety nets: snapshots, and what is restored from them."""
+"""What comes in and goes out of the routes of users' safety nets: snapshots, what is restored from them,
+and aliases."""
 
 from __future__ import annotations
 
@@ -36,3 +37,22 @@ class SnapshotsAnswer(BaseModel):
     """The newest first."""
 
     snapshots: list[SnapshotAnswer]
+
+
+class SetAlias(Strict):
+    """What an alias stands for from now on."""
+
+    collection: str = Field(pattern=f"^{NAME.pattern}$")
+
+
+class AliasAnswer(BaseModel):
+    """A further name of a collection, which works in every path of documents and searches."""
+
+    alias: str
+    collection: str
+
+
+class AliasesAnswer(BaseModel):
+    """By name."""
+
+    aliases: list[AliasAnswer]

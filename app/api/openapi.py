@@ -35,6 +35,7 @@ _REQUESTS: Final[tuple[type[Strict], ...]] = (
     schemas.SearchBatch,
     schemas.RecallRequest,
     net_schemas.RestoreSnapshot,
+    net_schemas.SetAlias,
 )
 _PROBLEM: Final[dict[str, Any]] = {
     "description": "Problem details (RFC 9457); `code` tells which.",

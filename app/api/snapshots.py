@@ -49,7 +49,7 @@ async def list_snapshots(service: Serving, name: Name) -> Response:
     """The snapshots of a collection, the newest first; also of one that has been deleted."""
 
     def work() -> bytes:
-        found = service.catalogue.snapshots.of(name)
+        found = service.catalogue.snapshots.of(service.catalogue.aliases.resolve(name))
         if not found:
             # Of a collection that is quarantined too.
             service.catalogue.describe(name)

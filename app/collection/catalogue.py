@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from app.collection import database, folders
+from app.collection.aliases import Aliases
 from app.collection.collection import Collection, Resources
 from app.collection.files import room
 from app.collection.first_stage import FirstStage
@@ -69,6 +70,7 @@ class Catalogue:
         self.snapshots = SavedSnapshots(folder)
         self._server = FileLock(folder / SERVER_LOCK)
         self._lock = threading.RLock()
+        self.aliases = Aliases(folder, self._lock)
         self._open: dict[str, _Open] = {}
         self._quarantined: dict[str, StoreError] = {}
         self._closed = False
@@ -108,6 +110,7 @@ class Catalogue:
         """
         folders.sweep(self.folder)
         self.snapshots.sweep()
+        self.aliases.prune()
         names = self._names()
         with suppress(Unavailable):
             for number, name in enumerate(names):
@@ -149,9 +152,7 @@ class Catalogue:
         Raises Conflict (the name is taken), Invalid, EncoderError.
         """
         # Said before a model is loaded, which takes seconds; the rename decides.
-        check_name(name)
-        if name in self._names():
-            raise folders.taken(name)
+        self.require_room_for(name, replace=False)
         meta: dict[str, Any] = {}
         if model is None:
             if dim is None:
@@ -172,6 +173,7 @@ class Catalogue:
         meta["first_stage"] = (stage or FirstStage.default(spec)).to_json()
         meta["generation"] = Generation(0).to_json()
         with self._lock:
+            self.aliases.require_none(name)
             folders.create(self.folder, name, meta)
             return self.get(name)
 
@@ -181,6 +183,7 @@ class Catalogue:
 
     def describe(self, name: str) -> CollectionInfo:
         """Raises NotFound."""
+        name = self.aliases.resolve(name)
         try:
             opened = self._find(name)
         except StoreError as error:
@@ -222,10 +225,12 @@ class Catalogue:
     def delete(self, name: str) -> None:
         """Raises NotFound, Conflict. A quarantined collection can be deleted too."""
         with self._lock:
+            self.aliases.require_none(name)
             if name not in self._names():
                 raise _unknown(name)
             with self._closed_for_good(name):
                 gone = folders.take_away(self.folder, name)
+            self.aliases.prune()
             shutil.rmtree(gone)
 
     @contextmanager
@@ -249,6 +254,7 @@ class Catalogue:
     def require_room_for(self, name: str, *, replace: bool) -> None:
         """Raises Conflict where a collection cannot be restored under this name, Invalid where none can have it."""
         check_name(name)
+        self.aliases.require_none(name)
         if name in self._names() and not replace:
             raise folders.taken(name)
 
@@ -311,6 +317,7 @@ class Catalogue:
     def begin_rebuild(self, name: str) -> Task:
         """Accepts a rebuild, also of a quarantined collection whose document store is whole."""
         with self._lock:
+            name = self.aliases.resolve(name)
             if name in self._quarantined:
                 self._start(name, salvage=True)
         tasks = self.tasks(name)
@@ -327,6 +334,7 @@ class Catalogue:
         raise NotFound(f"there is no task {identifier!r}", code="task_not_found")
 
     def _find(self, name: str) -> _Open:
+        name = self.aliases.resolve(name)
         opened = self._open.get(name)
         if opened is not None:
             return opened

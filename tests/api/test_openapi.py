@@ -39,6 +39,8 @@ ROUTES = {
     "/v1/collections/{name}/snapshots": {"get", "post"},
     "/v1/collections/{name}/snapshots/{id}": {"get", "delete"},
     "/v1/collections/{name}/restore": {"post", "put"},
+    "/v1/aliases": {"get"},
+    "/v1/aliases/{alias}": {"get", "put", "delete"},
     "/v1/tasks": {"get"},
     "/v1/tasks/{id}": {"get"},
     "/v1/tasks/{id}/cancel": {"post"},
@@ -140,6 +142,8 @@ def test_every_example_works(
         if "collection" in example:
             example["collection"] = module_of_examples.rpartition("/")[2]
             address = address.replace(example["collection"], "restored-example")
+    if path.startswith("/v1/aliases/"):
+        address, example = "/v1/aliases/an-example", {"collection": module_of_examples.rpartition("/")[2]}
     headers = {"Content-Type": media_type}
     if media_type == "application/json":
         answer = client.request(method, address, json=example, headers=headers)
