@@ -129,6 +129,7 @@ def _pieces(
             piece.clear()
             progress(summary)
     yield bytes(piece)
+    progress(summary)
 
 
 def to_line(document: Document, kind: Kind) -> bytes:

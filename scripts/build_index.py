@@ -154,9 +154,10 @@ def _note(source: Source, summary: Summary) -> str:
     return f"{summary.read:,} documents" if source.unit == "bytes" else ""
 
 
-def report(name: str, summary: Summary) -> None:
-    """The last lines."""
-    counts = f"{summary.written:,} written, {summary.unchanged:,} unchanged"
+def report(name: str, summary: Summary, *, sent: bool = False) -> None:
+    """The last lines. sent: to a server, which does not tell how many stood there already."""
+    done = f"{summary.written:,} {'applied by the server' if sent else 'written'}"
+    counts = done if sent else f"{done}, {summary.unchanged:,} unchanged"
     print(f"collection {name}: {counts}, {summary.bad:,} bad lines, {summary.skipped:,} without title and text")
     if summary.truncated:
         print(f"{summary.truncated:,} texts are longer than the encoder reads; what lies beyond is not searched")
@@ -180,7 +181,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
                 print(f"the server at {url} has collection {name} open: sending to it", file=sys.stderr)
     source = open_source(args.source, args.format, columns(args), wanted.get("kind"))
     key = settings.api_key.get_secret_value() if settings.api_key else None
-    report(name, send(url, key, name, source, wanted, args.on_error))
+    report(name, send(url, key, name, source, wanted, args.on_error), sent=True)
 
 
 def _kind(catalogue: Catalogue, name: str, wanted: dict[str, Any]) -> Kind:

@@ -246,7 +246,7 @@ def test_where_a_server_has_the_collection_it_gets_the_documents(command: Comman
     done = command("build_index", "-", "--collection", "c", stdin=content)
     assert done.returncode == 0, done.stderr
     assert f"the server at {server} has collection c open" in done.stderr
-    assert done.stdout.startswith("collection c: 300 written")
+    assert done.stdout.startswith("collection c: 300 applied by the server")
     assert len(ids(server)) == 300
     found = httpx.post(f"{server}/v1/collections/c/search", json={"query": "word7 word8", "k": 1}).json()
     assert found["hits"][0]["id"] == "d7"
@@ -281,7 +281,9 @@ def test_bad_lines_through_a_server_keep_their_numbers(command: Command, server:
     skipped = command("build_index", "-", "--collection", "c", "--on-error", "skip", stdin=content)
     assert skipped.returncode == 0, skipped.stderr
     assert [line[:7] for line in skipped.stderr.splitlines() if line.startswith("line ")] == ["line 2:", "line 4:"]
-    assert skipped.stdout.startswith("collection c: 3 written, 0 unchanged, 2 bad lines")
+    # What was sent is told whole, also of a source that goes in one piece.
+    assert f"c: sending: {len(content)} of {len(content)} B (100%)" in skipped.stderr
+    assert skipped.stdout.startswith("collection c: 3 applied by the server, 2 bad lines")
     assert ids(server) == ["d0", "d1", "d2"]
 
 
