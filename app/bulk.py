@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from app.collection.collection import Collection
+from app.collection.fitting import learn_if_due
 from app.collection.sealing import merge, seal, seal_due
 from app.errors import Invalid, RequestError
 from app.ingest import check_document, write_documents
@@ -88,6 +89,7 @@ def fill(
     summary.skipped = source.skipped
     seal(collection)
     _merge(collection)
+    learn_if_due(collection)
     progress(summary)
     return summary
 

@@ -8,17 +8,23 @@ encoder. Interrupted, it starts over.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import numpy as np
 
 from app.collection.collection import Collection
+from app.collection.database import get_meta
+from app.collection.first_stage import FirstStage
+from app.collection.fitting import learn_if_due
 from app.collection.layout import SEGMENTS
 from app.collection.passages import Passages, decoded, encode, from_caller, from_encoder
 from app.collection.rows import fetch_documents
 from app.collection.sealing import merge, recode, seal, seal_due
 from app.collection.segment import Batch, Segment, Totals, write_segment
+from app.collection.spec import fingerprint_from_json
+from app.collection.stages import StageRecord
 from app.collection.tasks import Running
 from app.encoders.protocol import Encoder
 from app.errors import Conflict
@@ -58,12 +64,28 @@ def run_rebuild(collection: Collection, running: Running) -> None:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             encoder=encoder,
             anew=True,
-            # Damaged, it is taken away; whatever the background finds to be due is fitted then.
-            stage=(None if chosen is None else chosen.taken_away(), collection.stage) if collection.salvaged else None,
+            stage=None if chosen is None else _stage(collection, chosen, encoder),
         )
         running.update(phase="merging")
         while merge(collection, running.check):
             pass
+    running.update(phase="learning")
+    learn_if_due(collection, running.check)
+
+
+def _stage(
+    collection: Collection, chosen: StageRecord, encoder: Encoder | None
+) -> tuple[StageRecord, FirstStage] | None:
+    """The first stage after the swap, where it is to be fitted anew: what was is damaged, or of another's vectors."""
+    if collection.salvaged:
+        return chosen.taken_away(), collection.stage
+    if encoder is not None:
+        with collection.database.read() as connection:
+            stored = fingerprint_from_json(get_meta(connection, "fingerprint", collection.name))
+        if stored.differences(encoder.fingerprint):
+            stale = replace(chosen, fitted={**chosen.fitted, "stale": True})
+            return stale, collection.published.stage
+    return None
 
 
 def _encoder(collection: Collection) -> Encoder | None:

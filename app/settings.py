@@ -141,6 +141,8 @@ class Settings(BaseSettings):
     """Documents in the tail of a collection at which it is sealed into an index."""
     seal_bytes: Annotated[int, Field(ge=1_024)] = 512 * 2**20
     """Bytes of vectors in the tail of a collection at which it is sealed; the tail is held in memory."""
+    learn_documents: Annotated[int, Field(ge=0)] = 2_000
+    """Documents in the segments of a multi-vector collection at which its first stage is learned from them; 0 never."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the server logs; at `info`, one line a request without any of its content."""
     log_format: Literal["text", "json"] = "text"

@@ -46,6 +46,7 @@ def collection_answer(info: CollectionInfo) -> CollectionAnswer:
         bytes=info.bytes,
         generation=info.generation,
         tail=info.tail,
+        first_stage=info.first_stage,
         state=info.state,
         read_only=info.read_only,
         error=info.error,

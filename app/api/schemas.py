@@ -6,7 +6,7 @@ schema cannot promise another shape than is sent; fields that are None are left 
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, FailFast, Field, PlainValidator, ValidationInfo, WithJsonSchema, model_validator
 
@@ -254,6 +254,9 @@ class CollectionAnswer(BaseModel):
     generation: int
     tail: int
     """Documents that are searched but not yet in the generation."""
+    first_stage: dict[str, Any]
+    """What finds candidates in the generation: its sources, encoding and width; where it was learned, on what
+    (`fitted`), what was tried and measured (`report`), and how many documents came since (`documents_since`)."""
     state: Literal["ready", "quarantined"]
     read_only: str | None = None
     """Why it takes no writes or text queries now."""

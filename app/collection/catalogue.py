@@ -17,6 +17,7 @@ from app.collection.aliases import Aliases
 from app.collection.collection import Collection, Resources
 from app.collection.files import room
 from app.collection.first_stage import FirstStage
+from app.collection.fitting import described
 from app.collection.info import CollectionInfo, quarantined_info
 from app.collection.layout import WRITER_LOCK
 from app.collection.lock import FileLock
@@ -208,6 +209,7 @@ class Catalogue:
             now.generation.number,
             len(now.segments),
             int(now.tail.alive.sum()),
+            described(collection),
             collection.encoder_fault if collection.is_writer else f"another process writes it{self._busy()}",
             "quarantined" if collection.salvaged else "ready",
             wrong,

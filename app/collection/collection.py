@@ -84,6 +84,8 @@ class Collection:
         self._lock = threading.RLock()
         self.structure = threading.RLock()
         """Held while segments are made or replaced: sealing, merging, rebuilding."""
+        self.learning = threading.Lock()
+        """Held while a first stage is learned because it is due."""
         self._writer = FileLock(folder / WRITER_LOCK)
         self._writer.acquire()
         self.database = Database(folder, self.name)

@@ -1,4 +1,7 @@
-"""The background of one collection: the tail is sealed when it is large, segments are merged when they are many."""
+"""The background of one collection.
+
+The tail is sealed when it is large, segments are merged when they are many, the first stage is learned when it is due.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import logging
 import threading
 
 from app.collection.collection import Collection
+from app.collection.fitting import learn_if_due
 from app.collection.sealing import merge, seal, seal_due
 from app.errors import Damaged, SheafError, StorageFull
 
@@ -69,7 +73,9 @@ class Maintenance:
             return False
         if seal_due(self._collection):
             return seal(self._collection, self._check)
-        return merge(self._collection, self._check)
+        if merge(self._collection, self._check):
+            return True
+        return self._collection.is_writer and learn_if_due(self._collection, self._check)
 
     def _check(self) -> None:
         if self._stopping.is_set():

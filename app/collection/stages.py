@@ -27,7 +27,8 @@ Json = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class StageChoice:
     """A first stage for segments. reason: for the generation, in a few words. recipe: how it is made anew, None for one
-    that is not to be. fitted: what it was fitted on, sizes and seed. report: what was tried, measured and chosen.
+    that is not to be. fitted: what it was fitted on, as ``fitting.draw_sample`` says it. report: what was tried,
+    measured and chosen.
     """
 
     stage: FirstStage

@@ -1,0 +1,279 @@
+"""Learned first stages: when one is due, the sample that it is fitted on, and what was found on the way.
+
+The rule is simple. A multi-vector collection whose segments hold ``learn_documents`` gets one; it is fitted anew when
+more than half of the documents came after the fit, or when a rebuild took it away or changed the vectors. Queries to
+fit on are given ones, or titles and sentences of documents through the query encoder; where callers bring vectors, or
+the encoder is another now, runs of the documents' own vectors.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from app.codes.grid import GridCode
+from app.collection.collection import Collection
+from app.collection.first_stage import FirstStage
+from app.collection.passages import normalise
+from app.collection.restaging import Progress, restage
+from app.collection.snapshot import SegmentView, Snapshot
+from app.collection.stages import StageChoice
+from app.encodings.features import mean_of, windows
+from app.encodings.protocol import Encoding, Recipe, Sample
+from app.encodings.recipes import RidgeRecipe, recipe_from_json
+from app.encodings.ridge import RidgeParameters
+from app.errors import Conflict, Invalid
+from app.scoring.maxsim_codes import CodeScorer
+from app.types import F32, I64, Document, TokenVectors
+
+WIDTH: Final = 200
+"""Candidates of a learned first stage; see ARCHITECTURE.md for the measurement behind it."""
+RANK: Final = 512
+"""Its dimensions; the same."""
+DOCUMENTS: Final = 8_192
+"""Documents in a sample, at most."""
+VALUES: Final = 2**29
+"""Numbers in the token vectors of a sample, at most: 2 GiB."""
+QUERIES: Final = 2_048
+"""Queries in a sample, at most: as many as ``RidgeParameters.probes``."""
+PROBES: Final = 48
+"""Queries left out of the fit, that its report is measured with."""
+PROBED: Final = 1_024
+"""Documents of the sample that the report is measured on."""
+SHARED: Final = 0.5
+"""The part of the token vectors' squared lengths that is their mean's, at which a description says so."""
+CHARACTERS: Final = 300
+"""Of a drawn text; queries are short."""
+
+_PIECES: Final = re.compile(r"(?<=[.?!])\s+|\n+")
+_SEED: Final = 0
+
+Check = Callable[[], None]
+
+
+def default_recipe(documents: int) -> RidgeRecipe:
+    """What suits a collection of so many documents: fewer samples for few, since they cost most of a fit."""
+    samples = 8_192 if documents >= 4_096 else 4_096
+    return RidgeRecipe(RidgeParameters(rank=RANK, samples=samples, landmarks=samples // 2))
+
+
+def outside(collection: Collection) -> int:
+    """Documents in segments that came after the fit of the first stage in force."""
+    now = collection.published
+    record = now.generation.stage
+    start = 0 if record is None else int(record.fitted.get("next_seq", 0))
+    return sum(int(view.alive[np.searchsorted(view.part.seqs, start) :].sum()) for view in now.segments)
+
+
+def due(collection: Collection) -> str | None:
+    """Why a first stage is to be fitted now; None where none is."""
+    now, least = collection.published, collection.resources.settings.learn_documents
+    record = now.generation.stage
+    if collection.spec.kind == "dense" or collection.salvaged or not least:
+        return None
+    sealed = sum(int(view.alive.sum()) for view in now.segments)
+    if record is None:
+        return f"learned from {sealed:,} documents" if sealed >= least else None
+    if record.recipe is None or not recipe_from_json(record.recipe).learns or not sealed:
+        return None
+    if record.description is None:
+        return "learned again, after a rebuild of a damaged collection"
+    if record.fitted.get("stale"):
+        return "learned again, from another encoder's vectors"
+    if outside(collection) > int(record.fitted.get("of", 2**62)):
+        return "learned again: more than half of the documents came after the fit"
+    return None
+
+
+def described(collection: Collection) -> dict[str, Any]:
+    """The first stage of the segments for the collection's description: what it is, why, and how far it has drifted."""
+    now = collection.published
+    record, stage = now.generation.stage, now.stage
+    found: dict[str, Any] = {
+        "sources": list(stage.sources),
+        "candidates": stage.width,
+        "encoding": None if stage.encoding is None else stage.encoding.to_json()["type"],
+        "dim": None if stage.encoding is None else stage.encoding.encoded_dim,
+        "learned": record is not None and record.file is not None,
+    }
+    if record is not None:
+        found |= {"fitted": dict(record.fitted), "report": dict(record.report), "documents_since": outside(collection)}
+    reason = due(collection)
+    return found if reason is None else found | {"due": reason}
+
+
+def learn_if_due(collection: Collection, check: Check = lambda: None) -> bool:
+    """Whether it was, and is done. Raises EncoderUnavailable, StorageFull, Damaged."""
+    if due(collection) is None:
+        return False
+    with collection.learning:
+        reason = due(collection)
+        if reason is None:
+            return False
+        record = collection.published.generation.stage
+        recipe = None if record is None or record.recipe is None else recipe_from_json(record.recipe)
+        learn(
+            collection,
+            recipe,
+            width=None if record is None else collection.published.stage.width,
+            reason=reason,
+            check=check,
+        )
+        return True
+
+
+def learn(
+    collection: Collection,
+    recipe: Recipe | None = None,
+    *,
+    width: int | None = None,
+    reason: str = "learned",
+    queries: TokenVectors | None = None,
+    check: Check = lambda: None,
+    progress: Progress = lambda done, total: None,
+) -> StageChoice:
+    """Fits a first stage on a sample of the segments and puts it in force. recipe, width: None takes the default.
+
+    queries: token vectors of given queries, beside which none are drawn. Raises Invalid (a collection without segments,
+    a recipe that cannot be fitted), EncoderUnavailable, StorageFull, Damaged.
+    """
+    started = time.monotonic()
+    sample, probes, fitted = draw_sample(collection, queries=queries, check=check)
+    chosen = default_recipe(fitted["of"]) if recipe is None else recipe
+    encoding = chosen.fit(sample, collection.resources.workers, check)
+    stage = FirstStage(("fde",), encoding, width or WIDTH)
+    report = probed(collection, sample, probes, encoding, check)
+    report["fit_s"] = round(time.monotonic() - started, 1)
+    choice = StageChoice(stage, reason, chosen.to_json(), fitted, report)
+    restage(collection, choice, check=check, progress=progress)
+    return choice
+
+
+def draw_sample(
+    collection: Collection,
+    *,
+    documents: int = DOCUMENTS,
+    count: int = QUERIES,
+    queries: TokenVectors | None = None,
+    seed: int = _SEED,
+    check: Check = lambda: None,
+) -> tuple[Sample, TokenVectors, dict[str, Any]]:
+    """(sample, some more queries that are not in it, what it is): of the documents in segments.
+
+    documents, count: how many of each, at most. queries: given ones, beside which none are drawn. What it is: sizes,
+    the seed, the source of the queries, and ``next_seq``, the first sequence number that it could not have.
+    Raises Invalid where no segment has a document.
+    """
+    random = np.random.RandomState(seed)
+    with collection.snapshot() as snapshot:
+        views = snapshot.published.segments
+        owners = np.concatenate([np.zeros(0, np.int64), *(np.full(int(v.alive.sum()), i) for i, v in enumerate(views))])
+        rows = np.concatenate([np.zeros(0, np.int64), *(np.flatnonzero(view.alive) for view in views)])
+        order: I64 = random.permutation(len(rows))[:documents]
+        if not len(rows):
+            raise Invalid("the collection has no indexed documents to learn from")
+        taken: list[tuple[SegmentView, int]] = []
+        values = 0
+        for place in order.tolist():
+            view, row = views[owners[place]], int(rows[place])
+            values += int(view.part.token_counts(np.array([row]))[0]) * collection.spec.dim
+            if values > VALUES and taken:
+                break
+            taken.append((view, row))
+        check()
+        tokens = [view.part.tokens(row, row + 1).values for view, row in taken]
+        pooled = [view.part.pooled(row, row + 1) for view, row in taken]
+        found = TokenVectors.join(tokens)
+        fitted: dict[str, Any] = {
+            "documents": len(taken),
+            "of": len(rows),
+            "seed": seed,
+            "next_seq": snapshot.published.next_seq,
+        }
+        wanted = count + PROBES
+        source, asked, dense = "given", queries, None
+        if asked is None:
+            source, asked, dense = "windows", windows(found, wanted, seed), None
+            texts = _texts(snapshot, [int(view.part.seqs[row]) for view, row in taken[:wanted]], random)
+            drawn = _encoded(collection, texts, check)
+            if drawn is not None:
+                source, (asked, dense) = "texts", drawn
+    cut = max(1, len(asked) - PROBES)
+    sample = Sample(
+        found,
+        asked.slice(0, min(cut, count)),
+        np.concatenate(pooled),
+        None if dense is None else dense[: min(cut, count)],
+    )
+    fitted |= {"queries": len(sample.queries), "query_source": source}
+    return sample, asked.slice(cut, min(cut + PROBES, len(asked))), fitted
+
+
+def probed(
+    collection: Collection, sample: Sample, probes: TokenVectors, encoding: Encoding, check: Check
+) -> dict[str, Any]:
+    """What share of the exact top 10 a twentieth of the sample holds by each encoding's scores: the tail's and this.
+
+    On ``PROBED`` documents of the sample, for queries outside it. Says where token vectors share a large mean, at which
+    encodings that need no data collapse.
+    """
+    tokens = sample.documents.slice(0, min(PROBED, len(sample.documents)))
+    mean = mean_of(sample.documents)
+    squares = float(np.square(tokens.values.astype(np.float32)).sum(axis=1).mean())
+    shared = round(float(np.square(mean.astype(np.float64)).sum()) / max(squares, 1e-30), 3)
+    report: dict[str, Any] = {"shared_mean": shared, "tried": []}
+    if shared > SHARED:
+        report["note"] = "token vectors share a large mean: encodings without data tell them apart badly"
+    if not len(probes) or len(tokens) < 40:
+        return report
+    code = GridCode("8bit", tokens.dim)
+    coded = TokenVectors(code.encode(tokens.values.astype(np.float32) - mean), tokens.offsets)
+    scores = np.stack([CodeScorer(probe.astype(np.float32), code).scores(coded) for probe in probes])
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    width = max(10, len(tokens) // 20)
+    for name, tried in (("without data", collection.stage.encoding), ("learned", encoding)):
+        check()
+        if tried is not None:
+            near = tried.encode_queries(probes) @ tried.encode_documents(tokens).T
+            first = np.argsort(-near, axis=1, kind="stable")[:, :width]
+            recall = float((best[:, :, None] == first[:, None, :]).any(axis=2).mean())
+            of = {"documents": len(tokens), "width": width, "queries": len(probes)}
+            report["tried"].append({"encoding": name, "dim": tried.encoded_dim, "recall@10": round(recall, 4), **of})
+    return report
+
+
+def _texts(snapshot: Snapshot, seqs: Sequence[int], random: np.random.RandomState) -> list[str]:
+    """A title or a sentence of each document that has one."""
+    documents = snapshot.documents(list(seqs))
+    texts = []
+    for seq in seqs:
+        pieces = [piece for piece in _pieces(documents[seq]) if len(piece.split()) > 2]
+        if pieces:
+            texts.append(pieces[random.randint(len(pieces))][:CHARACTERS])
+    return texts
+
+
+def _pieces(document: Document) -> list[str]:
+    return [document.title.strip(), *(piece.strip() for piece in _PIECES.split(document.text))]
+
+
+def _encoded(collection: Collection, texts: Sequence[str], check: Check) -> tuple[TokenVectors, F32] | None:
+    """Token and pooled vectors of texts as queries have them; None where no encoder makes them."""
+    if collection.spec.model is None or not texts:
+        return None
+    try:
+        encoder = collection.encoder()
+    except Conflict:
+        return None
+    tokens, pooled = [], []
+    for start in range(0, len(texts), 256):
+        check()
+        encoded = encoder.encode_queries(texts[start : start + 256])
+        assert encoded.tokens is not None
+        tokens += [normalise(matrix, collection.spec.similarity) for matrix in encoded.tokens]
+        pooled.append(normalise(encoded.pooled, collection.spec.similarity))
+    return TokenVectors.join(tokens), np.concatenate(pooled)
