@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.collection.columns import Columns
+from app.collection.columns import Columns, ColumnsBuilder
 from app.errors import Invalid
 from app.filters import FILTER_SCHEMA, INT64, parse
 from app.limits import DEFAULT
@@ -65,6 +65,15 @@ def test_columns_select_what_matches(metadata: list[dict[str, Any]], value: dict
     again = Columns.from_bytes(columns.to_bytes())
     assert again.select(condition).tolist() == expected
     assert again.select(condition).dtype == np.bool_
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(rows, st.integers(0, 12))
+def test_the_batches_that_rows_come_in_do_not_matter(metadata: list[dict[str, Any]], cut: int) -> None:
+    builder = ColumnsBuilder()
+    builder.add(metadata[:cut])
+    builder.add(metadata[cut:])
+    assert builder.finish().to_bytes() == Columns.build(metadata).to_bytes()
 
 
 @settings(max_examples=100, derandomize=True, deadline=None)

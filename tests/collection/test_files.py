@@ -17,12 +17,45 @@ from app.collection.files import (
     FileRecord,
     MappedArray,
     load_array,
+    map_verified,
     read_verified,
     room,
     write_file,
 )
 from app.collection.lock import FileLock
 from app.errors import Damaged, StorageFull
+
+
+@pytest.mark.parametrize("position", [0, BLOCK - 1, BLOCK, 2 * BLOCK + 9])
+def test_a_map_is_given_out_only_when_all_of_it_is_checked(tmp_path: Path, position: int) -> None:
+    content = bytearray(np.random.default_rng(1).bytes(2 * BLOCK + 10))
+    record = write_file(tmp_path / "file", content)
+    assert map_verified(tmp_path / "file", record).tobytes() == content
+    for harm in (lambda: content.__setitem__(position, content[position] ^ 1), content.pop):
+        harm()
+        (tmp_path / "file").write_bytes(content)
+        with pytest.raises(Damaged):
+            map_verified(tmp_path / "file", record)
+    (tmp_path / "file").unlink()
+    with pytest.raises(Damaged, match="missing"):
+        map_verified(tmp_path / "file", record)
+
+
+def test_taken_rows_are_checked_alone(tmp_path: Path) -> None:
+    """Rows of several blocks at once: those that touch a damaged block are refused, no other one."""
+    array = np.arange(4 * BLOCK // 8 * 3, dtype=np.int64).reshape(-1, 3)
+    np.save(tmp_path / "whole.npy", array)
+    content = bytearray((tmp_path / "whole.npy").read_bytes())
+    record = write_file(tmp_path / "a.npy", content)
+    content[5 * BLOCK + 7] ^= 1
+    (tmp_path / "a.npy").write_bytes(content)
+    first, last = ((5 * BLOCK - 128) // 24, (6 * BLOCK - 128) // 24)
+    mapped = MappedArray(tmp_path / "a.npy", record)
+    around = np.array([len(array) - 1, last + 1, 0, first - 1, 0])
+    assert np.array_equal(mapped.take(around), array[around])
+    for row in (first, (first + last) // 2, last):
+        with pytest.raises(Damaged):
+            mapped.take(np.array([0, row]))
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
