@@ -106,6 +106,7 @@ def search_ready(collection: Collection, query: Query, encode_ms: float = 0.0) -
                     snapshot.stages,
                     lambda stage: max(query.candidates or stage.width, query.k),
                     lambda stage: _first_stage_query(stage, query),
+                    collection.resources.workers,
                 )
         with clock.stage("rescore"):
             ranked = rank(

@@ -32,7 +32,8 @@ class Listed:
         self.total, self.done = count, 0
 
     def entries(self) -> Iterator[Entry]:
-        for self.done, document in enumerate(self._documents, 1):
+        for document in self._documents:
+            self.done += 1
             yield Entry(self.done, document)
 
 

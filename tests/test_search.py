@@ -292,3 +292,28 @@ def test_a_wrong_query_is_refused(
 ) -> None:
     with pytest.raises(Invalid):
         search(make_collection(**options), Query(**query))
+
+
+def test_sources_are_searched_side_by_side_with_the_same_result(
+    make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(2)
+    collection = make_collection(dim=8)
+    write_documents(
+        collection, [Document(f"d{i}", vectors=random.normal(size=(3, 8)).astype(np.float32)) for i in range(300)]
+    )
+    seal(collection)
+    assert len(collection.stage.sources) == 2
+    query = Query(vectors=random.normal(size=(2, 8)).astype(np.float32), k=20, candidates=30)
+    alone = pairs(collection, query)
+    used: list[int] = []
+    slices = collection.resources.workers.map_slices
+
+    def counted(size: int, *args: Any, **named: Any) -> Any:
+        used.append(size)
+        return slices(size, *args, **named)
+
+    monkeypatch.setattr(collection.resources.workers, "map_slices", counted)
+    monkeypatch.setattr("app.candidates.SIDE_BY_SIDE", 0)
+    assert pairs(collection, query) == alone
+    assert 2 in used

@@ -26,8 +26,8 @@ EXACT_ROWS = 2**14
 """Vectors up to which an index is exact whatever their dim: training codes would take longer than it saves."""
 EXACT_NUMBERS = 2**23
 """Numbers (size x dim) up to which it is: 16 MiB of float16, read in about 2 ms."""
-TWO_BITS = 2**28
-"""Numbers up to which codes have two bits each: 64 MiB of codes."""
+TWO_BITS = 2**27
+"""Numbers up to which codes have two bits each: 32 MiB of codes."""
 ONE_LIST = 2**30
 """Numbers up to which every code is read: 128 MiB of one bit each."""
 
