@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from app.errors import Invalid
 from app.filters import Filter, parse
 from app.ingest import delete_ids, write_documents
 from app.search import Query, search, search_batch
-from app.types import F32, Document
+from app.types import F32, Document, Encoded
 from app.vector_index import choose
 
 KINDS = ["multi_vector", "dense"]
@@ -256,6 +258,40 @@ def test_text_queries_are_scored_by_the_encoders_vectors(make_collection: MakeCo
         results = search_batch(collection, [Query(text=q, exact=exact) for q in asked])
         assert [[(hit.id, hit.score) for hit in result.hits] for result in results] == expected
         assert [result.exact for result in results] == [exact] * 3
+
+
+def test_many_threads_find_what_each_finds_alone(
+    make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their texts are encoded together, their searches take turns; nobody gets another's answer or another's error."""
+    real, passes = DeterministicEncoder.encode_queries, []
+
+    def slow(self: DeterministicEncoder, texts: Sequence[str]) -> Encoded:
+        passes.append(len(texts))
+        time.sleep(0.002)
+        return real(self, texts)
+
+    monkeypatch.setattr(DeterministicEncoder, "encode_queries", slow)
+    collection = make_collection()
+    write_documents(collection, [Document(f"d{i}", f"word{i % 7} word{i % 3} and more {i}") for i in range(60)])
+    asked = [Query(text=f"word{n % 7} more {n}", k=3) for n in range(60)]
+    expected = [[(hit.id, hit.score) for hit in search(collection, query).hits] for query in asked]
+    assert passes == [1] * len(asked)
+    passes.clear()
+
+    def ask(query: Query) -> list[tuple[str, float]] | str:
+        try:
+            return [(hit.id, hit.score) for hit in search(collection, query).hits]
+        except Invalid as error:
+            return error.message
+
+    wrong = Query(vectors=np.ones((1, DIM + 1), np.float32))
+    with ThreadPoolExecutor(12) as pool:
+        found = list(pool.map(ask, [query for each in asked for query in (each, wrong)]))
+    assert found[::2] == expected
+    assert all(isinstance(said, str) for said in found[1::2])
+    assert sum(passes) == len(asked)
+    assert len(passes) < len(asked)
 
 
 def test_a_result_has_its_parts(make_collection: MakeCollection) -> None:
