@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 SCENARIOS: dict[str, tuple[int, int]] = {
     "steps": (0, 24),
     "power": (400, 30),
+    "schema_requests": (100, 5),
 }
 
 

@@ -1,0 +1,35 @@
+"""A short run of requests made from the published schema; the long one is a command of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from schema_requests import SERVER, hold
+
+
+def test_every_answer_is_as_the_schema_says(tmp_path: Path) -> None:
+    status, said = hold(tmp_path, 5, 1, ("examples", "coverage", "fuzzing"))
+    assert status == 0, said[-20_000:]
+    # Every operation was asked, none was passed over for a body that cannot be made.
+    assert "errored" not in said, said[-20_000:]
+
+
+def test_what_is_wrong_is_noticed(tmp_path: Path) -> None:
+    """The control: an answer that is not of its schema."""
+    planted = """
+from app.api import health
+health.InfoAnswer.model_dump_json = lambda answer, **options: '{"version": 1}'
+"""
+    only = ("--include-path", "/v1/info")
+    server = SERVER.replace("sys.exit(main())", planted + "sys.exit(main())")
+    status, said = hold(tmp_path, 2, 1, ("coverage",), 0, *only, server=server)
+    assert status != 0
+    assert "schema" in said
+
+
+def test_a_failure_of_the_server_is_noticed(tmp_path: Path) -> None:
+    planted = "from app.api import health\nhealth.InfoAnswer = None\n"
+    server = SERVER.replace("sys.exit(main())", planted + "sys.exit(main())")
+    status, said = hold(tmp_path, 2, 1, ("coverage",), 0, "--include-path", "/v1/info", server=server)
+    assert status != 0
+    assert "500" in said
