@@ -1,8 +1,8 @@
 """Cost against size: collections of made passages are built and asked, and what that takes is drawn.
 
     python scripts/scale.py --folder FOLDER [--sizes 10000 100000 1000000] [--width 400 800 1600 3200]
-        [--model builtin] [--texts 2000] [--dim 128] [--queries 100] [--stage ridge] [--precision float16]
-        [--picture docs/scale.svg] [--step truth|build|ask]
+        [--model builtin] [--texts 2000] [--dim 128] [--queries 100] [--stage ridge] [--precision 4bit]
+        [--picture scale.svg] [--step truth|build|ask]
 
 For each size: `truth` scores every passage exactly in float32 and keeps the top 10 of each query, alone and under
 filters that keep .1, 1, 10 and 50 %; `build` writes the passages through the collection (bulk write, seal, merge);
@@ -39,6 +39,7 @@ from app.bulk import fill
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
+from app.collection.passages import decoded
 from app.collection.restaging import restage
 from app.collection.stages import StageChoice
 from app.encoders.registry import Encoders
@@ -248,8 +249,9 @@ def build(args: argparse.Namespace, pool: Pool, size: int) -> dict[str, Any]:
 
 def learn(collection: Collection, width: int) -> None:
     """Fits a ridge encoding on what is there, for all segments to come."""
-    tokens = [view.part.passages(np.arange(view.part.size)).tokens for view in collection.published.segments]
-    sample = TokenVectors.join([matrix.astype(np.float32) for part in tokens if part is not None for matrix in part])
+    stored = [view.part.passages(np.arange(view.part.size)).tokens for view in collection.published.segments]
+    decoded_parts = [decoded(tokens, collection.spec.code) for tokens in stored if tokens is not None]
+    sample = TokenVectors.join([matrix.astype(np.float32) for part in decoded_parts for matrix in part])
     ridge = Ridge.fit(sample, windows(sample, RIDGE.probes, width=QUERY_TOKENS), RIDGE)
     restage(collection, StageChoice(FirstStage(("fde", "pooled"), ridge, width), "learned for a measurement"))
 
