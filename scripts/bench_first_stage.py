@@ -11,7 +11,8 @@ rank; lesser ranks are its first coordinates. It is fitted on all documents, nev
 
 --queries: what the fit takes for queries: `texts`, titles and sentences of the documents through the query
 encoder; or `windows`, runs of 24 token vectors of documents, which need no encoder. `int8` is a uniform code of every
-coordinate; `4+2 bits` has 4 bits for the first third, 2 for the others. Times are CPU time of one thread.
+coordinate; `4+2 bits` has 4 bits for the first third, 2 for the others. Fits and documents: CPU time of all threads;
+queries: the median, each alone. The first ridge encoding of a run compiles its loops, which takes seconds.
 
 SciFact, 128 dims, --probes 4096, recall@100 at ranks 128, 256, 512, 1,024: all documents fitted .952 .974 .986 .991; a
 random half, its own relevant documents .958 .982 .992 .995, the other half's .933 .961 .977 .983; `windows` .946 .972
@@ -29,6 +30,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +45,7 @@ from app.encodings.ridge import Ridge, RidgeParameters
 from app.errors import SheafError
 from app.sources.beir import Beir
 from app.types import F32, I64, Document, Mask, TokenVectors
+from app.workers import Workers
 
 WIDTHS = (50, 100, 200)
 DEFAULTS = RidgeParameters()
@@ -66,6 +69,7 @@ def main() -> None:
     parser.add_argument("--bandwidth", type=float, default=DEFAULTS.bandwidth)
     parser.add_argument("--prior", type=float, default=DEFAULTS.prior)
     parser.add_argument("--queries", nargs="+", default=["texts"], choices=("texts", "windows"))
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--held-out", action="store_true")
     parser.add_argument("--no-muvera", action="store_true", help="leave MUVERA and pooled vectors out")
     args = parser.parse_args()
@@ -86,7 +90,7 @@ def main() -> None:
                 f"\n{folder.name}: {len(vectors.ids)} passages, {len(vectors.query_ids)} queries, "
                 f"{vectors.tokens.dim} dims, {len(vectors.tokens.values)} token vectors"
             )
-            measure = Measure(vectors, args.held_out)
+            measure = Measure(vectors, args.held_out, Workers(args.threads))
             if not args.no_muvera:
                 measure.show("pooled", vectors.pooled, vectors.query_pooled)
                 measure.encoding("MUVERA 20,5,16", Muvera(vectors.tokens.dim, MUVERA), [])
@@ -107,8 +111,8 @@ def main() -> None:
 class Measure:
     """Prints one row for each first stage of a collection."""
 
-    def __init__(self, vectors: Vectors, held_out: bool) -> None:
-        self._vectors = vectors
+    def __init__(self, vectors: Vectors, held_out: bool, workers: Workers) -> None:
+        self._vectors, self._workers = vectors, workers
         self._top: I64 = np.argsort(-vectors.exact, axis=1, kind="stable")[:, :10]
         n = len(vectors.ids)
         chosen = np.random.RandomState(0).permutation(n)[: n // 2 if held_out else n]
@@ -141,9 +145,20 @@ class Measure:
 
     def encoding(self, name: str, encoding: Encoding, ranks: list[int], fit: str = "") -> None:
         tokens, asked = self._vectors.tokens, self._vectors.query_tokens
-        documents, per_document = timed(lambda: encoding.encode_documents(tokens), len(tokens))
-        queries, per_query = timed(lambda: encoding.encode_queries(asked), len(asked))
+        (parts, per_document), wall = clocked(
+            lambda: timed(
+                lambda: self._workers.map_slices(
+                    len(tokens), lambda a, b: encoding.encode_documents(tokens.slice(a, b))
+                ),
+                len(tokens),
+            )
+        )
+        documents = np.concatenate(parts)
+        each = [clocked(partial(encoding.encode_queries, asked.slice(i, i + 1))) for i in range(len(asked))]
+        queries = np.concatenate([found for found, _ in each])
+        per_query = float(np.median([seconds for _, seconds in each]))
         costs = fit, f"{1e3 * per_document:.2f}", f"{1e3 * per_query:.2f}"
+        print(f"{name}: all documents encoded in {wall:.1f} s by {self._workers.threads} threads")
         for rank in sorted({min(rank, encoding.encoded_dim) for rank in ranks or [encoding.encoded_dim]}):
             kept = documents[:, :rank]
             self.show(name, kept, queries[:, :rank], costs=costs)
@@ -164,7 +179,10 @@ class Measure:
             if queries is not None:
                 queries = queries.take(np.flatnonzero(self._fitted[owners]))
         given = windows(documents, parameters.probes) if queries is None else queries
-        fitted, seconds = timed(lambda: Ridge.fit(documents, given, parameters), 1)
+        (fitted, seconds), wall = clocked(
+            lambda: timed(lambda: Ridge.fit(documents, given, parameters, self._workers), 1)
+        )
+        print(f"{name}: fitted in {wall:.1f} s by {self._workers.threads} threads")
         self.encoding(name, fitted, ranks, f"{seconds:.1f}")
 
 
@@ -256,6 +274,13 @@ def timed(call: Callable[[], Result], count: int) -> tuple[Result, float]:
     start = time.process_time()
     result = call()
     return result, (time.process_time() - start) / count
+
+
+def clocked(call: Callable[[], Result]) -> tuple[Result, float]:
+    """What it gives, and seconds."""
+    start = time.perf_counter()
+    result = call()
+    return result, time.perf_counter() - start
 
 
 if __name__ == "__main__":
