@@ -23,6 +23,8 @@ from app.workers import Workers
 
 SLICE = 16
 """The fewest rows worth a thread of their own."""
+FEW = 4
+"""The same for exact scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,4 +124,4 @@ class _Scored:
                 return [inner_product.reference(self.query[0], vector) for vector in self.part.pooled_of(piece)]
             return self.scorer.references(self.part.codes_of(piece), piece, self.part.norms[piece])
 
-        return [score for piece in workers.map_slices(len(rows), work, smallest=SLICE) for score in piece]
+        return [score for piece in workers.map_slices(len(rows), work, smallest=FEW) for score in piece]

@@ -92,7 +92,8 @@ class CreateCollection(Strict):
     """Whether callers' own vectors are also kept as they came."""
     precision: Precision | None = None
     """How stored token vectors are kept: numbers, or codes of so many bits a dimension. Scores are exact for what is
-    stored. float16 is for cosine alone. By default float16 for cosine, float32 for inner_product."""
+    stored. Dense vectors are float32. float16 is for cosine alone. By default float32 for inner_product; for cosine the
+    most bits that take no more than 64 bytes a vector: 8 to 64 dimensions, 4 to 128, 2 to 256, then 1."""
 
 
 class WriteDocuments(Strict):

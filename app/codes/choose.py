@@ -1,13 +1,17 @@
-"""Which code a precision names."""
+"""Which code a precision names, and which precision a collection has that names none."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 from app.codes.floats import FloatCode
 from app.codes.grid import GridCode
 from app.codes.protocol import Code
-from app.types import Precision
+from app.types import Precision, Similarity
+
+CODE_BYTES: Final = 64
+"""What the codes of a vector take by default, where they can; see ARCHITECTURE.md for the measurement behind it."""
 
 
 @lru_cache(maxsize=64)
@@ -19,3 +23,19 @@ def code_for(precision: Precision, dim: int) -> Code:
     if precision == "float16" or precision == "float32":
         return FloatCode(precision, dim)
     return GridCode(precision, dim)
+
+
+def default_precision(dim: int, similarity: Similarity) -> Precision:
+    """The most bits whose codes take no more than ``CODE_BYTES``, or one; float16 where it takes no more than they do.
+
+    Vectors of unbounded length come from models that we have not measured: they are kept as they are.
+
+    >>> [default_precision(dim, "cosine") for dim in (4, 64, 128, 256, 384, 1024)]
+    ['float16', '8bit', '4bit', '2bit', '1bit', '1bit']
+    """
+    if similarity == "inner_product":
+        return "float32"
+    bits: list[Precision] = ["8bit", "4bit", "2bit", "1bit"]
+    found: Precision = next((named for named in bits if dim * int(named[0]) <= 8 * CODE_BYTES), "1bit")
+    half = code_for("float16", dim).bytes_per_vector <= code_for(found, dim).bytes_per_vector
+    return "float16" if half else found

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from app.codes.choose import default_precision
 from app.collection import database, folders
 from app.collection.aliases import Aliases
 from app.collection.collection import Collection, Resources
@@ -168,7 +169,7 @@ class Catalogue:
             dim = encoder.dim
             meta["fingerprint"] = fingerprint_to_json(encoder.fingerprint)
         if precision is None:
-            precision = "float32" if similarity == "inner_product" else "float16"
+            precision = "float32" if kind == "dense" else default_precision(dim, similarity)
         spec = CollectionSpec(name, model, kind, dim, similarity, keep_vectors, precision)
         meta["spec"] = spec.to_json()
         meta["first_stage"] = (stage or FirstStage.default(spec)).to_json()

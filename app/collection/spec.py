@@ -49,6 +49,8 @@ class CollectionSpec:
         check_name(self.name)
         if not 1 <= self.dim <= MAX_DIM:
             raise Invalid.at("/encoder/dim", f"expected 1 to {MAX_DIM:,} dimensions, got {self.dim:,}")
+        if self.kind == "dense" and self.precision not in ("float16", "float32"):
+            raise Invalid.at("/precision", f"{self.precision} is a code of token vectors; dense vectors are float32")
         if self.precision == "float16" and self.similarity == "inner_product":
             raise Invalid.at(
                 "/precision", "float16 holds only vectors of length 1 (cosine); inner_product needs another"

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.schemas import CollectionAnswer, CollectionsAnswer, InfoAnswer, ReadyAnswer
+from app.api.health import InfoAnswer, ReadyAnswer
+from app.api.schemas import CollectionAnswer, CollectionsAnswer
 
 
 def test_a_collection_comes_and_goes(client: httpx.Client) -> None:
@@ -35,11 +36,15 @@ def test_a_collection_comes_and_goes(client: httpx.Client) -> None:
     [
         (
             {"encoder": {"model": "words"}},
-            {"similarity": "cosine", "precision": "float16", "keep_vectors": True},
+            {"similarity": "cosine", "precision": "8bit", "keep_vectors": True},
         ),
         (
             {"encoder": {"model": None, "dim": 3}, "similarity": "inner_product", "keep_vectors": False},
             {"similarity": "inner_product", "precision": "float32", "keep_vectors": False},
+        ),
+        (
+            {"encoder": {"model": None, "dim": 384}, "precision": "2bit"},
+            {"precision": "2bit"},
         ),
         (
             {"encoder": {"model": None, "kind": "dense", "dim": 16_384}, "precision": "float32"},

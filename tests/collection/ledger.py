@@ -12,6 +12,7 @@ from writing_process import DIM, document, settings, vectors
 
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
+from app.collection.passages import normalise
 from app.encoders.registry import Encoders
 from app.search import Query, search
 from app.types import F32
@@ -79,7 +80,8 @@ def hold(collection: Collection, ledger: Ledger) -> None:
                 encoder = collection.encoder()
                 tokens = encoder.encode_documents([hit.text or ""]).tokens
                 assert tokens is not None
-                assert np.array_equal(hit.vectors, tokens[0].astype(np.float16).astype(np.float32))
+                code = collection.spec.code
+                assert np.array_equal(hit.vectors, code.decode(code.encode(normalise(tokens[0], "cosine"))))
     named = {record.name for record in collection.published.generation.segments}
     assert {path.name for path in (collection.folder / "segments").iterdir()} == named
     with collection.database.read() as connection:

@@ -41,7 +41,7 @@ def test_a_collection_is_what_it_was_created_as(open_catalogue: OpenCatalogue) -
     assert [replace(info, bytes=0) for info in catalogue.describe_all()] == before
     a, b = before
     assert (a.name, a.model, a.kind, a.dim, a.similarity, a.precision, a.keep_vectors) == (
-        "a", "words", "multi_vector", DIM, "cosine", "float16", True
+        "a", "words", "multi_vector", DIM, "cosine", "8bit", True
     )  # fmt: skip
     assert (b.name, b.model, b.kind, b.dim, b.similarity, b.precision, b.keep_vectors) == (
         "b", None, "dense", 3, "inner_product", "float32", False
@@ -75,6 +75,7 @@ def test_a_collection_is_what_it_was_created_as(open_catalogue: OpenCatalogue) -
         ({"dim": 0}, "/encoder/dim"),
         ({"dim": 16_385}, "/encoder/dim"),
         ({"similarity": "inner_product", "precision": "float16"}, "/precision"),
+        ({"kind": "dense", "precision": "1bit"}, "/precision"),
     ],
 )
 def test_what_cannot_be_is_refused(open_catalogue: OpenCatalogue, options: dict[str, Any], pointer: str) -> None:

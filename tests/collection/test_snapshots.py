@@ -12,6 +12,7 @@ import pytest
 from made import DIM, MakeCollection
 
 from app.collection.collection import Collection
+from app.collection.passages import normalise
 from app.collection.sealing import merge, seal
 from app.collection.snapshot import Snapshot
 from app.encoders.deterministic import DeterministicEncoder
@@ -119,7 +120,8 @@ def test_readers_never_see_a_mixture(make_collection: MakeCollection) -> None:
             assert hit.text == f"word{hit.metadata['v']} {hit.id}" if hit.metadata else False
             tokens = encoder.encode_documents([hit.text or ""]).tokens
             assert tokens is not None
-            assert np.array_equal(hit.vectors, tokens[0].astype(np.float16).astype(np.float32))
+            code = collection.spec.code
+            assert np.array_equal(hit.vectors, code.decode(code.encode(normalise(tokens[0], "cosine"))))
 
     def read_once() -> None:
         assert len(collection.get_many(IDS)) == len(IDS)
