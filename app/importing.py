@@ -7,6 +7,7 @@ them in batches whose transactions note how far it has come, and seals what is l
 from __future__ import annotations
 
 import os
+import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +20,7 @@ from app.collection.files import room, sync_folder
 from app.collection.sealing import seal
 from app.collection.tasks import Also, Failed, Running, Task, TaskError, Tasks
 from app.documents import parse_document
-from app.errors import Invalid, RequestError
+from app.errors import Damaged, Invalid, RequestError
 from app.faults import reach
 from app.ingest import check_document, write_documents
 from app.types import Document
@@ -45,11 +46,13 @@ class ImportUpload:
         with room():
             self._path.parent.mkdir(exist_ok=True)
             self._file: BinaryIO = self._path.open("xb")
+        self._crc = 0
 
     def write(self, piece: bytes) -> None:
         """Raises StorageFull."""
         with room():
             self._file.write(piece)
+        self._crc = zlib.crc32(piece, self._crc)
 
     def commit(self, also: Also | None = None) -> Task:
         """The accepted task: the whole body and the task are durable. also: as in ``Tasks.submit``.
@@ -64,7 +67,8 @@ class ImportUpload:
             size = file.tell()
         sync_folder(self._path.parent)
         sync_folder(self._path.parent.parent)
-        return self._tasks.submit("import", {"on_error": self._on_error, "bytes": size, "position": 0}, self._id, also)
+        params = {"on_error": self._on_error, "bytes": size, "crc32": self._crc, "position": 0}
+        return self._tasks.submit("import", params, self._id, also)
 
     def abort(self) -> None:
         """Leaves nothing."""
@@ -76,6 +80,8 @@ class ImportUpload:
 
 def run_import(collection: Collection, running: Running) -> None:
     """The task's handler: check, apply, index. Interrupted while it applies, it goes on from its last batch."""
+    if running.task.phase != "indexing":
+        _hold_to_sum(running)
     if running.task.phase not in ("applying", "indexing"):
         _check(collection, running, running.file)
         running.update(phase="applying", done=0)
@@ -83,6 +89,25 @@ def run_import(collection: Collection, running: Running) -> None:
         _apply(collection, running, running.file)
         running.update(phase="indexing")
     seal(collection, running.check)
+
+
+def body_sum(path: Path) -> int:
+    """The CRC-32 of a file."""
+    crc = 0
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            crc = zlib.crc32(piece, crc)
+    return crc
+
+
+def _hold_to_sum(running: Running) -> None:
+    """Whether the body is what was accepted: it may have lain there while the server was down. Raises Failed."""
+    assert running.task.params is not None
+    expected = running.task.params.get("crc32")  # what an older Sheaf accepted has none
+    if expected is not None and (not running.file.exists() or body_sum(running.file) != expected):
+        what = f"{running.file.name} is damaged: it is not the body that was accepted; send the import again"
+        running.fail_lines([TaskError(0, Damaged.code, what)])
+        raise Failed
 
 
 def _check(collection: Collection, running: Running, path: Path) -> None:

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"app.__main__", "app.main"},
     {"app.api"},
-    {"app.handlers", "app.importing", "app.rebuild", "app.snapshotting", "app.bulk", "app.bulk_http", "app.recall"},
+    {"app.handlers", "app.scrub"},
+    {"app.importing", "app.rebuild", "app.snapshotting", "app.bulk", "app.bulk_http", "app.recall"},
     {"app.ingest", "app.search"},
     {"app.candidates", "app.ranking"},
     {"app.collection", "app.sources"},
@@ -144,7 +145,15 @@ def test_every_setting_is_documented():
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "indexes/README.md", "docs/operations.md", "docs/security.md"],
+    [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "indexes/README.md",
+        "docs/operations.md",
+        "RELIABILITY.md",
+        "docs/security.md",
+    ],
 )
 def test_every_path_that_a_page_names_is_there(page: str):
     text = (ROOT / page).read_text()

@@ -196,8 +196,7 @@ class Tasks:
     def all(self) -> list[Task]:
         """The newest first, without their errors. Raises Damaged."""
         with self.collection.database.read() as connection:
-            rows = connection.execute("SELECT number FROM tasks ORDER BY number DESC").fetchall()
-            return [_read(connection, number, self.collection.name) for (number,) in rows]
+            return every_task(connection, self.collection.name)
 
     def get(self, identifier: str, errors_after: int = -1) -> Task:
         """One task, with the errors of lines after ``errors_after``, 1,000 at most. Raises NotFound."""
@@ -302,6 +301,12 @@ class Tasks:
                         continue
                     return number, task
         return None
+
+
+def every_task(connection: sqlite3.Connection, collection: str) -> list[Task]:
+    """The newest first, without their errors. Raises Damaged."""
+    rows = connection.execute("SELECT number FROM tasks ORDER BY number DESC").fetchall()
+    return [_read(connection, number, collection) for (number,) in rows]
 
 
 def _body(task: Task) -> str:

@@ -22,8 +22,13 @@ ROOT = Path(__file__).parents[2]
 
 # Scenario -> (long, short): trials, or seconds for `load`. 0 is all there are.
 SCENARIOS: dict[str, tuple[int, int]] = {
-    "steps": (0, 24),
-    "power": (400, 30),
+    "steps": (0, 16),
+    "power": (400, 16),
+    "damage": (2_000, 12),
+    "kill": (200, 2),
+    "stops": (5, 1),
+    "quality": (100, 6),
+    "load": (300, 6),
     "schema_requests": (100, 5),
 }
 

@@ -58,3 +58,29 @@ def test_a_missing_fsync_would_be_noticed(tmp_path: Path) -> None:
         pytest.skip("no C compiler")
     assert status == 1
     assert len(found["failures"]) >= 2
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    found = held(tmp_path, "damage")
+    assert found["counts"]["refused"] > 3
+    assert found["counts"].get("rebuilt", 0) + found["counts"].get("irreplaceable", 0) == 2
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    assert held(tmp_path, "kill")["counts"]["writes acknowledged"] > 0
+
+
+def test_stops_failing_encoders_full_disks_and_strange_files(tmp_path: Path) -> None:
+    counts = held(tmp_path, "stops")["counts"]
+    assert counts["encoder failed and came back"] == counts["strange files"] == 1
+    assert [name for name in counts if name.startswith("disk full")]
+
+
+def test_time_and_restarts_change_neither_recall_nor_disk(tmp_path: Path) -> None:
+    held(tmp_path, "quality")
+
+
+def test_readers_writers_and_a_rebuild(tmp_path: Path) -> None:
+    counts = held(tmp_path, "load")["counts"]
+    assert counts["200"] > 50
+    assert not [status for status in counts if status.startswith("5")]

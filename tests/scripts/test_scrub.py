@@ -1,0 +1,49 @@
+"""scripts/scrub.py as it is typed, beside a folder that nobody serves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from commands import Command
+from made import OpenCatalogue
+
+from app.collection.sealing import seal
+from app.ingest import write_documents
+from app.types import Document
+
+
+def test_it_finds_the_block_that_rotted_and_says_what_to_do(
+    command: Command, open_catalogue: OpenCatalogue, tmp_path: Path
+) -> None:
+    folder = tmp_path / "indexes"
+    with open_catalogue(folder) as catalogue:
+        for name in ("good", "rotten"):
+            collection = catalogue.create(name, model=None, kind="multi_vector", dim=64)
+            for i in range(2):
+                own = np.random.default_rng(i).normal(size=(9_000, 64)).astype(np.float32)
+                write_documents(collection, [Document(f"d{i}", vectors=own)])
+            seal(collection)
+    assert command("scrub", "--all").returncode == 0
+    (path,) = (folder / "rotten").glob("segments/*/raw.npy")
+    content = bytearray(path.read_bytes())
+    content[2 * 2**20 + 5] ^= 1
+    path.write_bytes(content)
+    assert command("scrub", "good").returncode == 0
+    told = command("scrub", "--all")
+    assert told.returncode == 1
+    assert "good: whole" in told.stdout
+    assert "raw.npy, block 2: the checksum differs" in told.stdout
+    assert "restore a backup" in told.stdout
+    (line,) = command("scrub", "rotten", "--json").stdout.splitlines()
+    found = json.loads(line)
+    assert found["file"] == str(path.relative_to(folder))
+    assert found["block"] == 2
+    # It changes nothing: what it said it says again.
+    assert command("scrub", "rotten", "--json").stdout.splitlines() == [line]
+
+
+def test_what_is_not_there_is_said(command: Command) -> None:
+    for arguments in (["none"], []):
+        assert command("scrub", *arguments).returncode == 2
