@@ -3,6 +3,7 @@
 #   make run     serve on 127.0.0.1:8000, with Python's own documentation to search
 #   make test    everything that guards the code
 #   make faults  what breaks it on purpose, at length (RELIABILITY.md); FAULTS="kill power" chooses, all is an hour
+#   make machine snapshots, restores, aliases and all else in any order, against dictionaries; a quarter of an hour or more
 #   make lint    formatter, linter and types alone
 #   make clean   remove what was installed and cached; collections stay
 #
@@ -20,7 +21,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
-.PHONY: run test faults lint format install install-dev clean
+.PHONY: run test faults machine lint format install install-dev clean
 
 run: install
 	$(PY) scripts/build_index.py python-docs --collection python-docs
@@ -31,6 +32,9 @@ test: lint
 
 faults: install-dev
 	$(PY) tests/faults/run.py $(FAULTS) --json faults.json
+
+machine: install-dev
+	$(PY) -m pytest tests/test_safety_nets.py --hypothesis-profile=long
 
 lint: install-dev
 	$(PY) -m ruff format --check .

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from made import DIM, MakeCollection, OpenCatalogue
 
@@ -17,6 +18,9 @@ from app.encoders.registry import Encoders
 from app.handlers import HANDLERS
 from app.native import keep_in
 from app.settings import DeterministicModel, Settings
+
+# `--hypothesis-profile=long` runs a test at length that asks for it (tests/test_safety_nets.py).
+hypothesis.settings.register_profile("long")
 
 COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 # Loops are compiled once for all tests, and for the processes that they start.
