@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +173,35 @@ def test_wrong_keys_are_refused_and_not_repeated(
     said = capsys.readouterr().err
     assert name in said
     assert "hidden" not in said
+
+
+def test_memory_does_not_grow_with_the_body_of_an_import(start: Callable[..., Any]) -> None:
+    server = start()
+    url = server.ready()
+    make(url)
+    path = Path(f"/proc/{server.process.pid}/status")
+
+    def peak() -> int:
+        return int(re.search(r"VmHWM:\s+(\d+) kB", path.read_text())[1]) * 1024  # type: ignore[index]
+
+    def body(size: int) -> Iterator[bytes]:
+        # The first line is none, so that nothing of it is applied.
+        yield b"no document\n"
+        line = b'{"id": "a", "text": "' + b"word " * 200 + b'"}\n'
+        for _ in range(size // (1_000 * len(line))):
+            yield line * 1_000
+
+    headers = {"content-type": "application/x-ndjson"}
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+        peaks = []
+        for size in (2**23, 2**28):
+            answer = client.post("/v1/collections/c/import", content=body(size), headers=headers)
+            assert answer.status_code == 202
+            while (task := client.get(answer.headers["location"]).json())["finished"] is None:
+                time.sleep(0.01)
+            assert [error["line"] for error in task["errors"]] == [1]
+            peaks.append(peak())
+    assert peaks[1] - peaks[0] < 2**25
 
 
 def test_one_server_a_folder(start: Callable[..., Any]) -> None:
