@@ -10,7 +10,7 @@ import threading
 
 from app.collection.collection import Collection
 from app.collection.fitting import learn_if_due
-from app.collection.sealing import merge, seal, seal_due
+from app.collection.sealing import merge, merge_due, seal, seal_due
 from app.errors import Damaged, SheafError, StorageFull
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,8 @@ class Maintenance:
         self._thread.join()
 
     def _written(self) -> None:
-        if seal_due(self._collection):
+        # A deletion too: it may leave a segment with rows that only a merge reclaims.
+        if seal_due(self._collection) or merge_due(self._collection):
             self._wake.set()
 
     def _run(self) -> None:

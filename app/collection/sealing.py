@@ -111,13 +111,18 @@ def plan(sizes: Sequence[tuple[int, int]], tier_size: int) -> list[int]:
     return []
 
 
+def merge_due(collection: Collection) -> list[SegmentView]:
+    """The segments to merge next; asked after every write and deletion."""
+    segments = collection.published.segments
+    sizes = [(view.part.size, int(np.count_nonzero(view.alive))) for view in segments]
+    return [segments[i] for i in plan(sizes, collection.resources.settings.seal_documents)]
+
+
 def merge(collection: Collection, check: Check = lambda: None) -> bool:
     """One merge, if one is due. Whether it was."""
     with collection.structure:
         collection.require_writer()
-        now = collection.published
-        sizes = [(view.part.size, int(view.alive.sum())) for view in now.segments]
-        chosen = [now.segments[i] for i in plan(sizes, collection.resources.settings.seal_documents)]
+        now, chosen = collection.published, merge_due(collection)
         if not chosen:
             return False
         added = []

@@ -19,9 +19,11 @@ import pytest
 from made import DIM, OpenCatalogue
 
 from app.collection.database import Database
-from app.collection.sealing import plan, seal
+from app.collection.layout import SEGMENTS
+from app.collection.sealing import merge_due, seal
 from app.errors import Conflict, EncoderRefused, Invalid, NotFound, SheafError, Unavailable
-from app.ingest import write_documents
+from app.filters import parse
+from app.ingest import delete_ids, delete_matching, write_documents
 from app.search import Query, search
 from app.settings import DeterministicModel
 from app.types import Document
@@ -341,16 +343,24 @@ def test_the_tail_is_sealed_and_segments_are_merged_in_the_background(open_catal
         # Each run is sealed by itself, so that there is something to merge.
         until(lambda: collection.published.tail.part.size == 0)
 
-    def merges_due() -> list[int]:
-        sizes = [(view.part.size, int(view.alive.sum())) for view in collection.published.segments]
-        return plan(sizes, collection.resources.settings.seal_documents)
-
-    until(lambda: merges_due() == [])
+    until(lambda: merge_due(collection) == [])
     now = collection.published
     assert now.tail.part.size == 0
     assert len(now.segments) < 9
     assert sum(view.part.size for view in now.views) == 90
     assert catalogue.describe("a").error is None
+
+
+def test_what_is_deleted_is_reclaimed_without_another_write(open_catalogue: OpenCatalogue) -> None:
+    catalogue = open_catalogue(tasks=True, seal_documents=10)
+    collection = catalogue.create("a", model="words", kind="multi_vector")
+    write_documents(collection, [Document(f"d{i}", f"text {i}", metadata={"n": i}) for i in range(20)])
+    until(lambda: [view.part.size for view in collection.published.segments] == [20])
+    assert delete_matching(collection, parse({"n": {"lt": 12}})) == 12
+    until(lambda: [view.part.size for view in collection.published.segments] == [8])
+    assert delete_ids(collection, [f"d{i}" for i in range(20)]) == 8
+    until(lambda: collection.published.segments == ())
+    until(lambda: list((collection.folder / SEGMENTS).iterdir()) == [])
 
 
 def test_models_are_named_by_the_operator(open_catalogue: OpenCatalogue) -> None:
