@@ -9,5 +9,11 @@ from app.collection.tasks import Handler
 from app.importing import run_import
 from app.rebuild import run_rebuild
 from app.snapshotting import run_snapshot
+from app.tuning.tune import run_tune
 
-HANDLERS: Final[Mapping[str, Handler]] = {"import": run_import, "rebuild": run_rebuild, "snapshot": run_snapshot}
+HANDLERS: Final[Mapping[str, Handler]] = {
+    "import": run_import,
+    "rebuild": run_rebuild,
+    "tune": run_tune,
+    "snapshot": run_snapshot,
+}

@@ -19,6 +19,7 @@ from app.collection.collection import Collection
 from app.collection.snapshot import Snapshot
 from app.errors import Invalid
 from app.search import Query, SearchResult, encode_queries, search_ready
+from app.truth import best_in_float32
 from app.types import Document
 
 SENTENCE: Final = re.compile(r"(?<=[.!?])\s+")
@@ -30,7 +31,10 @@ DRAWN_VECTORS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """recall: mean over queries; worst: the lowest of one. Times are medians in milliseconds, encoding left out."""
+    """recall: mean over queries, against exact search over what is stored; worst: the lowest of one. recall_float32:
+    the same mean against exact search in float32 over vectors before they were coded, None where not asked for.
+    Times are medians in milliseconds, encoding left out.
+    """
 
     k: int
     queries: int
@@ -38,17 +42,24 @@ class Recall:
     candidates: int
     recall: float
     worst: float
+    recall_float32: float | None
     approximate_ms: float
     exact_ms: float
     generation: int
 
 
 def measure_recall(
-    collection: Collection, queries: Sequence[Query] | int, k: int = 10, candidates: int | None = None
+    collection: Collection,
+    queries: Sequence[Query] | int,
+    k: int = 10,
+    candidates: int | None = None,
+    *,
+    float32: bool = False,
 ) -> Recall:
     """Searches twice for each query, approximately and exactly.
 
-    queries: given ones, or how many to draw. Raises Invalid for a collection without documents, and what ``search``
+    queries: given ones, or how many to draw. float32: also hold it to vectors before they were coded, which reads or
+    encodes the whole collection. Raises Invalid for a collection without documents, and what ``search``
     raises.
     """
     drawn = isinstance(queries, int)
@@ -63,15 +74,21 @@ def measure_recall(
         for owner, query in zip(owners, encode_queries(collection, asked), strict=True)
     ]
     shares, approximate, exact = [], [], []
+    ids: list[set[str]] = []
     generation = 0
     for owner, query in zip(owners, ready, strict=True):
         found = search_ready(collection, replace(query, exact=False))
         truth = search_ready(collection, replace(query, exact=True))
-        wanted = _ids(truth, owner, k)
-        shares.append(len(wanted & _ids(found, owner, k)) / len(wanted) if wanted else 1.0)
+        ids.append(_best(found, owner, k))
+        shares.append(_share(ids[-1], _best(truth, owner, k)))
         approximate.append(found.took_ms)
         exact.append(truth.took_ms)
         generation = truth.generation
+    before_coding = None
+    if float32:
+        best = best_in_float32(collection, ready, k + 1)
+        wanted = [_first(names, owner, k) for names, owner in zip(best, owners, strict=True)]
+        before_coding = statistics.fmean(map(_share, ids, wanted))
     return Recall(
         k,
         len(ready),
@@ -79,6 +96,7 @@ def measure_recall(
         max(candidates or collection.published.stage.width, k),
         statistics.fmean(shares),
         min(shares),
+        before_coding,
         statistics.median(approximate),
         statistics.median(exact),
         generation,
@@ -107,5 +125,13 @@ def _query(collection: Collection, snapshot: Snapshot, seq: int, document: Docum
     return Query(vectors=view.part.tokens(row, row + 1).values[:DRAWN_VECTORS])
 
 
-def _ids(result: SearchResult, owner: str | None, k: int) -> set[str]:
-    return {hit.id for hit in [hit for hit in result.hits if hit.id != owner][:k]}
+def _share(found: set[str], wanted: set[str]) -> float:
+    return len(wanted & found) / len(wanted) if wanted else 1.0
+
+
+def _best(result: SearchResult, owner: str | None, k: int) -> set[str]:
+    return _first([hit.id for hit in result.hits], owner, k)
+
+
+def _first(ids: Sequence[str], owner: str | None, k: int) -> set[str]:
+    return set([identifier for identifier in ids if identifier != owner][:k])

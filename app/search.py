@@ -105,7 +105,7 @@ def search_ready(collection: Collection, query: Query, encode_ms: float = 0.0) -
                     allowed,
                     snapshot.stages,
                     lambda stage: max(query.candidates or stage.width, query.k),
-                    lambda stage: _first_stage_query(stage, query),
+                    lambda stage: first_stage_query(stage, query),
                     collection.resources.workers,
                 )
         with clock.stage("rescore"):
@@ -146,7 +146,7 @@ def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Que
     return ready
 
 
-def _first_stage_query(stage: FirstStage, query: Query) -> dict[Source, F32]:
+def first_stage_query(stage: FirstStage, query: Query) -> dict[Source, F32]:
     assert query.vectors is not None
     assert query.pooled is not None
     found: dict[Source, F32] = {}

@@ -72,6 +72,7 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
     ("POST", f"{_IN}/search/batch"): READ,
     ("POST", f"{_IN}/recall"): READ,
     ("POST", f"{_IN}/rebuild"): ADMIN,
+    ("POST", f"{_IN}/tune"): ADMIN,
     ("POST", f"{_IN}/snapshots"): ADMIN,
     ("GET", f"{_IN}/snapshots"): ADMIN,
     ("GET", f"{_IN}/snapshots/{{id}}"): ADMIN,

@@ -98,4 +98,5 @@ def task_answer(task: Task) -> TaskAnswer:
         errors_total=task.errors_total,
         created=task.created,
         finished=task.finished,
+        result=None if task.result is None else dict(task.result),
     )

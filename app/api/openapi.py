@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.responses import FileResponse, Response
 
-from app.api import net_schemas, schemas
+from app.api import measure_schemas, net_schemas, schemas
 from app.api.access import rule_of
 from app.api.bodies import JSON, NDJSON, TAR
 from app.api.problems import MEDIA_TYPE
@@ -33,7 +33,8 @@ _REQUESTS: Final[tuple[type[Strict], ...]] = (
     schemas.CountDocuments,
     schemas.SearchRequest,
     schemas.SearchBatch,
-    schemas.RecallRequest,
+    measure_schemas.RecallRequest,
+    measure_schemas.TuneRequest,
     net_schemas.RestoreSnapshot,
     net_schemas.SetAlias,
 )

@@ -31,7 +31,6 @@ MAX_CANDIDATES = DEFAULT.candidates
 MAX_TIMEOUT_MS = 600_000
 MAX_QUERY_CHARACTERS = 100_000
 MAX_PAGE = 1_000
-MAX_RECALL_QUERIES = 1_000
 
 
 def _filter(value: object, info: ValidationInfo) -> filters.Filter:
@@ -198,19 +197,6 @@ class SearchBatch(Strict):
     searches: Annotated[list[SearchRequest], FailFast()] = Field(min_length=1)
 
 
-class RecallRequest(Strict):
-    """What to measure the approximate path with. Every query is also searched exactly, which takes its time."""
-
-    k: int = Field(default=10, ge=1, le=MAX_K - 1)
-    queries: (
-        Annotated[int, Field(ge=1, le=MAX_RECALL_QUERIES)]
-        | Annotated[list[Asked], Field(min_length=1, max_length=MAX_RECALL_QUERIES)]
-    ) = 20
-    """Queries, or how many to draw from the collection's own documents."""
-    candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
-    """The width to measure; by default the collection's own."""
-
-
 # Answers
 
 
@@ -338,23 +324,6 @@ class BatchAnswer(BaseModel):
     results: list[SearchAnswer]
 
 
-class RecallAnswer(BaseModel):
-    """Recall@k of the approximate path against exact search. Times are medians in milliseconds, without encoding."""
-
-    k: int
-    queries: int
-    drawn: bool
-    """Whether the queries were drawn from the collection; each then leaves out the document that it was drawn from."""
-    candidates: int
-    recall: float
-    """The mean over queries."""
-    worst: float
-    """The lowest of one query."""
-    approximate_ms: float
-    exact_ms: float
-    generation: int
-
-
 class LineFault(BaseModel):
     """A line of an import that was not applied."""
 
@@ -380,6 +349,8 @@ class TaskAnswer(BaseModel):
     errors_total: int
     created: str
     finished: str | None
+    result: dict[str, Any] | None
+    """What came out, where there is more to tell: of a tuning, what was tried, measured and chosen."""
 
 
 class TasksAnswer(BaseModel):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated, TypeAlias
 
 from fastapi import APIRouter, Depends, Request
@@ -18,8 +17,6 @@ from app.api.routing import Name
 from app.api.schemas import (
     Asked,
     BatchAnswer,
-    RecallAnswer,
-    RecallRequest,
     SearchAnswer,
     SearchBatch,
     SearchRequest,
@@ -31,13 +28,11 @@ from app.collection.passages import check_vectors
 from app.collection.spec import CollectionSpec
 from app.deadline import deadline
 from app.errors import Invalid
-from app.recall import measure_recall
 from app.types import F32
 
 router = APIRouter(tags=["search"])
 Search: TypeAlias = Annotated[SearchRequest, Depends(json_body(SearchRequest))]
 Batch: TypeAlias = Annotated[SearchBatch, Depends(json_body(SearchBatch))]
-Measure: TypeAlias = Annotated[RecallRequest, Depends(json_body(RecallRequest))]
 
 _TEXT = {"query": "read a zip archive"}
 _FILTERED = {
@@ -56,7 +51,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
     """
     return engine.Query(
         text=body.query,
-        vectors=_fitting(body, spec, at),
+        vectors=fitting(body, spec, at),
         k=body.k,
         filter=body.filter,
         exact=body.exact,
@@ -65,7 +60,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
     )
 
 
-def _fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
+def fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
     """The query's own vectors, if it has any."""
     if spec.kind == "multi_vector" and body.vector is not None:
         raise Invalid.at(f"{at}/vector", "the collection is multi_vector: it takes vectors, not vector")
@@ -123,27 +118,3 @@ async def search_batch(request: Request, service: Serving, name: Name, body: Bat
         return encoded(BatchAnswer(results=[search_answer(result, spec.kind) for result in results]))
 
     return reply(await run(service.lanes.search, service.on, name, work))
-
-
-@router.post(
-    "/v1/collections/{name}/recall",
-    responses=gives(RecallAnswer),
-    openapi_extra=takes(RecallRequest, drawn={"k": 10, "queries": 5}, given={"k": 5, "queries": [_TEXT]}),
-)
-async def recall(service: Serving, name: Name, body: Measure) -> Response:
-    """What share of the exact top k the approximate path finds, measured now."""
-
-    def work(collection: Collection) -> bytes:
-        asked: int | list[engine.Query]
-        if isinstance(body.queries, int):
-            asked = body.queries
-        else:
-            asked = [
-                engine.Query(text=one.query, vectors=_fitting(one, collection.spec, f"/queries/{i}"))
-                for i, one in enumerate(body.queries)
-            ]
-        measured = measure_recall(collection, asked, body.k, body.candidates)
-        service.recalls[name] = measured.k, measured.recall
-        return encoded(RecallAnswer(**asdict(measured)))
-
-    return reply(await run(service.lanes.measure, service.on, name, work))

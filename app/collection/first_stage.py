@@ -43,11 +43,7 @@ class FirstStage:
         """A dense collection has only its vectors; a multi-vector one takes FDEs and pooled vectors in turn."""
         if spec.kind == "dense":
             return cls(("pooled",), None, WIDTH)
-        # Vectors of few dimensions are not projected, and an encoding is never sketched to more dimensions than it has.
-        parameters = replace(PARAMETERS, projection=None) if spec.dim <= (PARAMETERS.projection or 0) else PARAMETERS
-        if parameters.wide_dim(spec.dim) <= (parameters.final_projection or 0):
-            parameters = replace(parameters, final_projection=None)
-        return cls(("fde", "pooled"), Muvera(spec.dim, parameters), WIDTH)
+        return cls(("fde", "pooled"), Muvera(spec.dim, default_parameters(spec)), WIDTH)
 
     def to_json(self) -> dict[str, Any]:
         encoding = None if self.encoding is None else self.encoding.to_json()
@@ -58,3 +54,13 @@ class FirstStage:
         """content: what ``encoding.to_bytes`` gave. Raises Invalid, Damaged."""
         encoding = None if value["encoding"] is None else load_encoding(value["encoding"], content)
         return cls(tuple(value["sources"]), encoding, value["width"], value.get("widening", WIDENING))
+
+
+def default_parameters(spec: CollectionSpec) -> MuveraParameters:
+    """Of the encoding that needs no data. Vectors of few dimensions are not projected, and an encoding is never
+    sketched to more dimensions than it has.
+    """
+    parameters = replace(PARAMETERS, projection=None) if spec.dim <= (PARAMETERS.projection or 0) else PARAMETERS
+    if parameters.wide_dim(spec.dim) <= (parameters.final_projection or 0):
+        parameters = replace(parameters, final_projection=None)
+    return parameters

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from app.collection.collection import Collection
 from app.collection.sealing import Check, now_utc, recode, seal, seal_due, segment_batches, totals_of, write
 from app.collection.segment import Batch, Segment
 from app.collection.snapshot import SegmentView
-from app.collection.stages import StageChoice
+from app.collection.stages import Json, StageChoice, StageRecord
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the passages done, and how many there are."""
@@ -53,6 +54,17 @@ def restage(
                     part.delete()
             collection.stages.sweep(collection.published.generation.stage)
             raise
+
+
+def rewidth(collection: Collection, width: int, report: Json, *, reason: str) -> None:
+    """Another width for the segments' first stage, and a report of why; a new generation of the same segments."""
+    with collection.structure:
+        collection.require_writer()
+        now = collection.published
+        stage = replace(now.stage, width=width)
+        record = now.generation.stage or StageRecord(None, None, {}, {})
+        record = replace(record, description=stage.to_json(), report=report)
+        collection.swap([], [], reason=reason, created=now_utc(), stage=(record, stage))
 
 
 def _left(collection: Collection, done: Sequence[Segment]) -> list[SegmentView]:

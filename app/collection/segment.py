@@ -268,6 +268,11 @@ class Segment:
         """On disk, the cold files of callers' vectors included."""
         return sum(record.size for record in self._files.values())
 
+    @property
+    def token_nbytes(self) -> int:
+        """Of the token vectors alone, as they are stored."""
+        return self._files["tokens.npy"].size if "tokens.npy" in self._files else 0
+
     def select(self, condition: Filter) -> Mask:
         return self._columns.select(condition)
 

@@ -46,7 +46,9 @@ class TaskError:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task as it stands. done and total count lines (import) or documents (rebuild); rate is per second."""
+    """A task as it stands. done and total count lines (import), documents (rebuild) or what the phase is about (tune);
+    rate is per second. result: what came out, where that is more than a change of the collection.
+    """
 
     id: str
     collection: str
@@ -62,6 +64,7 @@ class Task:
     errors: tuple[TaskError, ...] = ()
     rate: float = 0.0
     eta_s: float | None = None
+    result: Mapping[str, Any] | None = None
 
 
 class Cancelled(Exception):

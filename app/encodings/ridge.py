@@ -37,7 +37,7 @@ rank), and 4 bytes x samples x (documents + 2 samples + 2 probes) of memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -251,6 +251,14 @@ class Ridge:
             for row, query in enumerate(tokens):
                 features[row] = self._kernel.total(query)
         return self._finite(mapped(features, self._arrays.query_map))
+
+    def reduced(self, rank: int) -> Ridge:
+        """The same fit at a lesser rank: its first coordinates. Raises Invalid for more than there are."""
+        if not 1 <= rank <= self.encoded_dim:
+            raise Invalid(f"rank: expected 1 to {self.encoded_dim}, got {rank}")
+        names = ("document_map", "query_map", "shift")
+        cut = {name: np.ascontiguousarray(getattr(self._arrays, name)[..., :rank]) for name in names}
+        return Ridge(replace(self._parameters, rank=rank), replace(self._arrays, **cut))
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the arrays, which ``to_bytes`` gives."""

@@ -18,7 +18,7 @@ from app.settings import Settings
 ROOT = Path(__file__).parents[2]
 SCHEMA = create_app(Settings()).openapi()
 JSON, TAR = "application/json", "application/x-tar"
-LATER = {"explain", "highlights", "hybrid", "lexical", "target_recall", "qrels", "measures"}
+LATER = {"explain", "highlights", "hybrid", "lexical", "qrels", "measures"}
 ROUTES = {
     "/health/live": {"get"},
     "/health/ready": {"get"},
@@ -36,6 +36,7 @@ ROUTES = {
     "/v1/collections/{name}/search/batch": {"post"},
     "/v1/collections/{name}/rebuild": {"post"},
     "/v1/collections/{name}/recall": {"post"},
+    "/v1/collections/{name}/tune": {"post"},
     "/v1/collections/{name}/snapshots": {"get", "post"},
     "/v1/collections/{name}/snapshots/{id}": {"get", "delete"},
     "/v1/collections/{name}/restore": {"post", "put"},

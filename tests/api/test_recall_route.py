@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.schemas import RecallAnswer
+from app.api.measure_schemas import RecallAnswer
 
 
 def test_drawn_queries_are_measured(client: httpx.Client, collection: str) -> None:

@@ -335,3 +335,17 @@ def test_a_bandwidth_that_reaches_no_query_is_refused() -> None:
             Ridge.fit(documents, queries, p)
         refused += 1
     assert 0 < refused < 10
+
+
+def test_a_lesser_rank_is_the_first_coordinates() -> None:
+    documents, queries = passages(0, 40), passages(1, 20)
+    whole = Ridge.fit(documents, queries, SMALL)
+    less = whole.reduced(5)
+    assert (less.encoded_dim, less.parameters.rank) == (5, 5)
+    assert np.allclose(less.encode_documents(documents), whole.encode_documents(documents)[:, :5], atol=1e-5)
+    assert np.allclose(less.encode_queries(queries), whole.encode_queries(queries)[:, :5], rtol=1e-3, atol=1e-5)
+    again = Ridge.load(less.to_json(), less.to_bytes())
+    assert np.array_equal(again.encode_documents(documents), less.encode_documents(documents))
+    for rank in (0, whole.encoded_dim + 1):
+        with pytest.raises(Invalid, match="rank"):
+            whole.reduced(rank)

@@ -1,0 +1,63 @@
+"""What comes in and what goes out where a collection is measured or tuned; as in ``app.api.schemas``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from app.api.schemas import MAX_CANDIDATES, Asked
+from app.documents import Strict
+from app.types import MAX_K
+
+MAX_QUERIES = 1_000
+
+
+class RecallRequest(Strict):
+    """What to measure the approximate path with. Every query is also searched exactly, which takes its time."""
+
+    k: int = Field(default=10, ge=1, le=MAX_K - 1)
+    queries: (
+        Annotated[int, Field(ge=1, le=MAX_QUERIES)]
+        | Annotated[list[Asked], Field(min_length=1, max_length=MAX_QUERIES)]
+    ) = 20
+    """Queries, or how many to draw from the collection's own documents."""
+    candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
+    """The width to measure; by default the collection's own."""
+    float32: bool = False
+    """Whether to measure against vectors before they were coded, too. It reads callers' vectors as they were kept, or
+    encodes every text anew, which takes as long as it did at first."""
+
+
+class TuneRequest(Strict):
+    """What the collection's first stage is to reach. It is chosen, built and measured while searches go on."""
+
+    target_recall: float = Field(gt=0, le=1)
+    """Of the exact top k, the mean over queries."""
+    k: int = Field(default=10, ge=1, le=MAX_K - 1)
+    max_bytes_per_document: int | None = Field(default=None, ge=1)
+    """Of the files that queries read, token vectors included; by default no bound."""
+    queries: (
+        Annotated[int, Field(ge=1, le=MAX_QUERIES)]
+        | Annotated[list[Asked], Field(min_length=1, max_length=MAX_QUERIES)]
+    ) = 100
+    """Queries like those to come, or how many to draw from the collection's own documents."""
+
+
+class RecallAnswer(BaseModel):
+    """Recall@k of the approximate path against exact search. Times are medians in milliseconds, without encoding."""
+
+    k: int
+    queries: int
+    drawn: bool
+    """Whether the queries were drawn from the collection; each then leaves out the document that it was drawn from."""
+    candidates: int
+    recall: float
+    """The mean over queries."""
+    worst: float
+    """The lowest of one query."""
+    recall_float32: float | None
+    """The mean against exact search over vectors before they were coded, where `float32` was asked for."""
+    approximate_ms: float
+    exact_ms: float
+    generation: int
