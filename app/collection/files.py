@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import io
+import mmap
 import os
 import sqlite3
 import zlib
@@ -223,7 +224,9 @@ class MappedArray:
             raise damaged(path, "the file is missing") from None
         if size != record.size:
             raise damaged(path, f"expected {record.size:,} bytes, found {size:,}")
-        self._bytes: NDArray[np.uint8] = np.memmap(path, np.uint8, mode="r")
+        with path.open("rb") as file:
+            self._pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+        self._bytes: NDArray[np.uint8] = np.frombuffer(self._pages, np.uint8)
         self._checked = np.zeros(len(record.checksums), bool)
         self._whole = False
         self._check(0, 1)
@@ -266,6 +269,11 @@ class MappedArray:
                 self._check(number, number + 1)
             self._whole = bool(self._checked.all())
         return self._array
+
+    def let_go(self) -> None:
+        """Gives the pages that were read back to the system's cache; they come again when they are read again. For one
+        who reads a large array once, from end to end."""
+        self._pages.madvise(mmap.MADV_DONTNEED)
 
     def _check(self, first: int, last: int) -> None:
         # Two threads may check one block at once: the same answer twice, and no lock on the way of every read.

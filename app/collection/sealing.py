@@ -28,6 +28,9 @@ from app.types import I64
 BATCH: Final = 512
 """Rows copied at a time."""
 
+HELD: Final = 64
+"""Batches after which what was copied is let go: merging maps no more of the old segments than that."""
+
 TIER: Final = 4
 """Segments of about one size that are merged into one; each document is rewritten once a tier."""
 
@@ -148,6 +151,9 @@ def segment_batches(collection: Collection, views: Sequence[SegmentView], check:
             documents = fetch_documents(connection, seqs[batch].tolist(), collection.name)
             metadata = [documents[seq].metadata for seq in seqs[batch].tolist()]
             yield seqs[batch], metadata, _gather(views, owners[batch], rows[batch])
+            if start // BATCH % HELD == HELD - 1:
+                for view in views:
+                    view.part.let_go()
 
 
 def _gather(views: Sequence[SegmentView], owners: I64, rows: I64) -> Passages:

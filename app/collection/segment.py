@@ -335,6 +335,12 @@ class Segment:
         """Token vectors of each row."""
         return np.zeros(len(rows), np.int64) if self._offsets is None else np.diff(self._offsets)[rows]
 
+    def let_go(self) -> None:
+        """Of the pages of its vectors; see ``MappedArray.let_go``."""
+        for array in (self._pooled, self._tokens, self._encoded, self._raw):
+            if array is not None:
+                array.let_go()
+
     def delete(self) -> None:
         """Removes the folder's name first, so that a stop in the middle leaves nothing that looks like a segment."""
         gone = self.folder.with_name(f"{self.folder.name}.gone")

@@ -41,6 +41,22 @@ def test_a_map_is_given_out_only_when_all_of_it_is_checked(tmp_path: Path, posit
         map_verified(tmp_path / "file", record)
 
 
+def test_pages_that_are_let_go_come_again(tmp_path: Path) -> None:
+    def held() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssFile:"))
+
+    array = np.random.default_rng(0).integers(0, 9, (64, BLOCK), np.uint8)
+    writer = ArrayWriter(tmp_path / "a.npy", np.uint8, array.shape)
+    writer.write(array)
+    mapped = MappedArray(tmp_path / "a.npy", writer.finish())
+    assert np.array_equal(mapped.all(), array)
+    before = held()
+    mapped.let_go()
+    assert held() < before - 32 * BLOCK
+    assert np.array_equal(mapped.all(), array)
+
+
 def test_taken_rows_are_checked_alone(tmp_path: Path) -> None:
     """Rows of several blocks at once: those that touch a damaged block are refused, no other one."""
     array = np.arange(4 * BLOCK // 8 * 3, dtype=np.int64).reshape(-1, 3)
