@@ -9,7 +9,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /srv/sheaf
 # Only what the installation reads, so that a change of code installs nothing again.
-COPY pyproject.toml Makefile README.md LICENSE ./
+COPY pyproject.toml requirements.lock Makefile README.md LICENSE ./
 COPY app/__init__.py app/__init__.py
 RUN PIP_NO_CACHE_DIR=1 make install VENV=/opt/sheaf TORCH_INDEX_URL="$TORCH_INDEX_URL"
 

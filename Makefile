@@ -4,6 +4,8 @@
 #   make test    everything that guards the code
 #   make faults  what breaks it on purpose, at length (RELIABILITY.md); FAULTS="kill power" chooses, all is an hour
 #   make machine snapshots, restores, aliases and all else in any order, against dictionaries; a quarter of an hour or more
+#   make audit   that what is installed is what is locked; needs no network
+#   make lock    lock the dependencies anew; asks the package index
 #   make lint    formatter, linter and types alone
 #   make clean   remove what was installed and cached; collections stay
 #
@@ -21,7 +23,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
-.PHONY: run test faults machine lint format install install-dev clean
+.PHONY: run test faults machine lint format audit lock install install-dev clean
 
 run: install
 	$(PY) scripts/build_index.py python-docs --collection python-docs
@@ -48,16 +50,32 @@ format: install-dev
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
-# torch goes first, by itself: asked for by another package, pip may take a build for another device.
-$(VENV)/.installed: pyproject.toml
+# torch goes first, by itself: asked for by another package, pip may take a build for another device, and its builds for
+# the CPU have hashes of their own. All else is installed as it is locked, file by file; scripts/lock.sh says how.
+$(VENV)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) $(TORCH)
-	$(PIP) install --editable .
+	$(PIP) install --no-deps --require-hashes --requirement requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install --editable '.[dev]'
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
+	$(PIP) install --no-deps --require-hashes --requirement requirements-dev.lock
 	touch $@
+
+# What can be known without a network: nothing is missing or at odds, and what is installed is what is locked. Known
+# faults of a version are told by an index alone: .venv/bin/python -m pip install pip-audit, then
+# pip-audit --require-hashes --disable-pip --requirement requirements.lock
+audit: install-dev
+	$(PIP) check
+	$(PY) scripts/audit.py
+
+# Newer versions of what pyproject.toml leaves open; asks the index.
+lock:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet uv==0.13.9
+	UV=$(VENV)-lock/bin/uv scripts/lock.sh
+	rm -rf $(VENV)-lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -111,6 +111,46 @@ def test_the_licence_is_the_one_that_is_named() -> None:
     assert "END OF TERMS AND CONDITIONS" in text
 
 
+# The locks
+
+
+def locked(name: str) -> dict[str, tuple[str, int]]:
+    """package -> (version, number of hashes). Of a package with several versions, by Python, the last."""
+    found = {}
+    for block in re.split(r"\n(?=\S)", (ROOT / name).read_text().strip()):
+        package, _, version = block.split()[0].partition("==")
+        found[package] = (version, len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", block)))
+    return found
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_everything_but_torch_is_locked_with_hashes(name: str) -> None:
+    packages = locked(name)
+    assert len(packages) > 50
+    assert [package for package, (_, hashes) in packages.items() if not hashes] == []
+    # torch and what only its CUDA builds need come first, by themselves.
+    assert not [package for package in packages if re.match(r"torch$|nvidia-|cuda-|triton", package)]
+    text = (ROOT / name).read_text()
+    assert not re.search(r"://|--index-url|--find-links|^-e|@ ", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_the_lock_has_what_the_project_pins(name: str) -> None:
+    packages = locked(name)
+    asked = PROJECT["dependencies"] + (PROJECT["optional-dependencies"]["dev"] if "dev" in name else [])
+    pinned = dict(re.match(r"([a-z0-9-]+)==([0-9.]+)", one).groups() for one in asked)  # type: ignore[union-attr]
+    assert pinned.pop("torch")
+    assert {package: packages.get(package, ("",))[0] for package in pinned} == pinned, "run: make lock"
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert build == [f"setuptools=={packages['setuptools'][0]}"]
+
+
+def test_both_locks_agree() -> None:
+    run, dev = locked("requirements.lock"), locked("requirements-dev.lock")
+    assert {package: dev.get(package) for package in run} == run
+    assert set(dev) - set(run) >= {"pytest", "ruff", "mypy"}
+
+
 # Makefile and .ci/run
 
 
@@ -118,8 +158,12 @@ def test_make_installs_torch_first_and_at_the_version_of_the_project() -> None:
     installs = [line for line in make("install") if " install " in line]
     (pinned,) = (one for one in PROJECT["dependencies"] if one.startswith("torch=="))
     assert installs[0].endswith(f"install  {pinned}")
-    assert installs[1].endswith("install --editable .")
-    assert len(installs) == 2
+    assert installs[1].endswith("install --no-deps --require-hashes --requirement requirements.lock")
+    # Nothing is fetched for building Sheaf itself either.
+    assert installs[2].endswith("install --no-deps --no-build-isolation --editable .")
+    assert len(installs) == 3
+    (dev,) = [line for line in make("install-dev") if " install " in line and "-dev" in line]
+    assert dev.endswith("install --no-deps --require-hashes --requirement requirements-dev.lock")
     (first, *_) = (line for line in make("install", "TORCH_INDEX_URL=https://example.org/cpu") if " install " in line)
     assert first.endswith(f"install --index-url https://example.org/cpu {pinned}")
 
@@ -140,7 +184,7 @@ def test_make_run_builds_what_the_build_command_takes_and_serves(monkeypatch: py
 def test_a_second_make_run_installs_nothing(tmp_path: Path) -> None:
     assert any(" install " in line for line in make("run", f"VENV={tmp_path}"))
     (tmp_path / ".installed").touch()
-    later = (ROOT / "pyproject.toml").stat().st_mtime + 60
+    later = max((ROOT / name).stat().st_mtime for name in ("pyproject.toml", "requirements.lock")) + 60
     os.utime(tmp_path / ".installed", (later, later))
     assert not any(" install " in line for line in make("run", f"VENV={tmp_path}"))
 
@@ -159,6 +203,7 @@ def test_ci_runs_make_test_and_lets_no_browser_test_be_skipped() -> None:
     assert "set -euo pipefail" in text
     assert "export SHEAF_REQUIRE_BROWSER=1" in text
     assert "exec make test" in text
+    assert "make audit" in text
     assert text.index("apt-get update") < text.index("apt-get install")
 
 
@@ -267,7 +312,8 @@ def test_the_settings_that_compose_passes_on_are_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Makefile", "Dockerfile", "docker-compose.yml", ".dockerignore", ".ci/run", "pyproject.toml"]
+    "name",
+    ["Makefile", "Dockerfile", "docker-compose.yml", ".dockerignore", ".ci/run", "pyproject.toml", "scripts/lock.sh"],
 )
 def test_nothing_names_a_place_of_one_machine(name: str) -> None:
     text = (ROOT / name).read_text()

@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,16 @@ def test_a_refusal_is_not_tried_again(server: EmbeddingServer, make: Make, statu
         make().encode_queries(["a"])
     assert len(server.requests) == 1
     assert ("too long" in str(caught.value)) == (status != 401)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_it_goes_nowhere_else_when_told_to(server: EmbeddingServer, make: Make, status: int) -> None:
+    """The texts and the key are for the configured server alone."""
+    with closing(EmbeddingServer()) as other:
+        server.script = [answer(status, "", Location=f"{other.url}/v1/embeddings")]
+        with pytest.raises((EncoderRefused, EncoderUnavailable)):
+            make(retries=0).encode_queries(["a secret"])
+        assert other.requests == []
 
 
 def vector(*values: Any) -> list[Any]:

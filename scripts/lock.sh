@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Writes requirements.lock and requirements-dev.lock from pyproject.toml: every package at one version, with the hashes
+# of all its files as the index lists them, for every platform and Python that Sheaf runs on. `make lock` runs it.
+#
+# torch is not among them: it is installed first, by itself, because its builds for the CPU come from another index with
+# other hashes. What only its CUDA builds need is left out too.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+uv=${UV:-uv}
+excluded=$(mktemp)
+trap 'rm -f "$excluded"' EXIT
+printf '%s\n' torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cudnn-cu13 \
+    nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 >"$excluded"
+common=(--universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
+    --no-emit-find-links --quiet --upgrade --excludes "$excluded")
+# torch's own needs, which its exclusion would leave out; setuptools builds Sheaf itself.
+needs=$(mktemp)
+trap 'rm -f "$excluded" "$needs"' EXIT
+printf '%s\n' filelock fsspec jinja2 networkx sympy typing-extensions "$(sed -n 's/^requires = \["\(setuptools==[^"]*\)".*/\1/p' pyproject.toml)" >"$needs"
+
+# The larger set first: what it needs decides for both.
+"$uv" pip compile "${common[@]}" pyproject.toml "$needs" --extra dev --output-file requirements-dev.lock
+"$uv" pip compile "${common[@]}" pyproject.toml "$needs" --constraints requirements-dev.lock \
+    --output-file requirements.lock
