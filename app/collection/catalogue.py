@@ -68,7 +68,7 @@ class Catalogue:
         """handlers: what runs each kind of task, in a server; without them tasks are kept for a server to run."""
         self.folder, self.encoders, self.settings = folder, encoders, settings
         self._handlers = dict(handlers or {})
-        self.resources = Resources(settings, encoders, Workers(settings.threads))
+        self.resources = Resources(settings, encoders, Workers(settings.threads), Workers(settings.threads))
         self.snapshots = SavedSnapshots(folder)
         self._server = FileLock(folder / SERVER_LOCK)
         self._lock = threading.RLock()
@@ -135,6 +135,7 @@ class Catalogue:
             self._open.clear()
             self._server.release()
         self.resources.workers.close()
+        self.resources.background.close()
 
     def create(
         self,

@@ -68,6 +68,8 @@ class Resources:
     settings: Settings
     encoders: Encoders
     workers: Workers
+    background: Workers
+    """For long work, such as learning a first stage, so that searches do not wait for its slices."""
 
 
 class Collection:

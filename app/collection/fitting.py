@@ -144,7 +144,7 @@ def learn(
     started = time.monotonic()
     sample, probes, fitted = draw_sample(collection, queries=queries, check=check)
     chosen = default_recipe(fitted["of"]) if recipe is None else recipe
-    encoding = chosen.fit(sample, collection.resources.workers, check)
+    encoding = chosen.fit(sample, collection.resources.background, check)
     stage = FirstStage(("fde",), encoding, width or WIDTH)
     report = probed(collection, sample, probes, encoding, check)
     report["fit_s"] = round(time.monotonic() - started, 1)

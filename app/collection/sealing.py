@@ -175,9 +175,9 @@ def totals_of(views: Sequence[SegmentView]) -> Totals:
 
 
 def recode(collection: Collection, stage: FirstStage, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same batches, encoded for another first stage from their stored vectors, on all workers."""
+    """The same batches, encoded for another first stage from their stored vectors, on all background workers."""
     for seqs, metadata, passages in batches:
-        parts = collection.resources.workers.map_slices(
+        parts = collection.resources.background.map_slices(
             len(passages),
             lambda start, stop, given=passages: recoded(given.take(range(start, stop)), stage, collection.spec),  # type: ignore[misc]
             smallest=SLICE,

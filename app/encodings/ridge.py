@@ -69,6 +69,8 @@ _GROUP = 64
 """Documents whose max-sims are held together."""
 _SLICE = 16
 """The fewest rows worth a thread of their own."""
+_PIECE = 1_024
+"""Rows between two looks at whether the fit is to be given up."""
 ALIKE = 0.5
 """The spread of samples below which a byte of each coordinate does not tell them apart."""
 LANDMARK_NOISE = 0.1
@@ -316,10 +318,19 @@ class _Work:
         self._workers, self._check = workers, check
 
     def sliced(self, size: int, work: Callable[[int, int], T]) -> list[T]:
-        self._check()
-        if self._workers is None:
-            return [work(0, size)]
-        return self._workers.map_slices(size, work, smallest=_SLICE)
+        found: list[T] = []
+        for first in range(0, size, _PIECE):
+            self._check()
+            count = min(_PIECE, size - first)
+
+            def piece(start: int, stop: int, first: int = first) -> T:
+                return work(first + start, first + stop)
+
+            if self._workers is None:
+                found.append(piece(0, count))
+            else:
+                found += self._workers.map_slices(count, piece, smallest=_SLICE)
+        return found
 
     def product(self, left: F32, right: F32) -> F32:
         """left @ right."""
