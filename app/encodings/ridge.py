@@ -38,39 +38,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from safetensors.numpy import save as save_tensors
-from scipy.linalg import cho_factor, cho_solve
 
 from app.blas import keep_to_one_thread
 from app.encodings.arrays import read_arrays
 from app.encodings.features import Gaussian, MaxSims, directions, draw, mean_of, stream
 from app.encodings.leading import leading
 from app.encodings.mapping import mapped
+from app.encodings.solving import Solver, Work
 from app.errors import Damaged, Invalid
 from app.types import F32, MAX_DIM, TokenVectors
 from app.workers import Workers
-
-T = TypeVar("T")
 
 MAX_SAMPLES = 16_384
 """Their Gram matrix is then 1 GiB as float32."""
 MAX_SEED = (1 << 63) - 1
 
-_ROUNDING = 4e-7
-"""float32's error in a Gram matrix, relative to its trace, which no eigenvalue exceeds."""
 SMALLEST_SPREAD = 1e-6
 """Of samples that are all equal."""
 _SMALLEST = 1e-6
 """Of the basis's eigenvalues, in units of the largest; below it is rounding."""
 _GROUP = 64
 """Documents whose max-sims are held together."""
-_SLICE = 16
-"""The fewest rows worth a thread of their own."""
-_PIECE = 1_024
-"""Rows between two looks at whether the fit is to be given up."""
 ALIKE = 0.5
 """The spread of samples below which a byte of each coordinate does not tell them apart."""
 LANDMARK_NOISE = 0.1
@@ -180,7 +172,7 @@ class Ridge:
         if not queries.values.any():
             raise Invalid("expected queries to fit on that are not all zero")
         keep_to_one_thread()
-        p, random, work = parameters, stream(parameters.seed, 0), _Work(workers, check)
+        p, random, work = parameters, stream(parameters.seed, 0), Work(workers, check)
         samples = directions(draw(documents, queries, p.samples, random))[0]
         probes = queries
         if len(queries) > p.probes:
@@ -210,7 +202,7 @@ class Ridge:
 
         gram = kernel.gram()
         check()
-        solved = _Solver(gram, p.regularisation)
+        solved = Solver(gram, p.regularisation)
         weights = solved(totals, work)
         full_map, variances, seen = _basis(totals, weights, sims, variance, solved.ridge, p.rank, work)
         if not len(variances):
@@ -224,7 +216,7 @@ class Ridge:
         if count < len(samples):
             part = np.ascontiguousarray(sims[:, :count])
             inner = work.product(part.T, part) + variance * gram[:count, :count]
-            document_map = _Solver(inner, float(variance) * LANDMARK_NOISE)(crossed[:count].T, work).T
+            document_map = Solver(inner, float(variance) * LANDMARK_NOISE)(crossed[:count].T, work).T
         shift = mean[:count] @ document_map
         with np.errstate(over="ignore"):
             found = samples, centre, spread.reshape(1), origin, document_map / scale, shift, query_map * scale
@@ -311,55 +303,8 @@ class Ridge:
         return out
 
 
-class _Work:
-    """Pieces of a fit on all workers, and a look between them at whether it is to be given up."""
-
-    def __init__(self, workers: Workers | None, check: Callable[[], None]) -> None:
-        self._workers, self._check = workers, check
-
-    def sliced(self, size: int, work: Callable[[int, int], T]) -> list[T]:
-        found: list[T] = []
-        for first in range(0, size, _PIECE):
-            self._check()
-            count = min(_PIECE, size - first)
-
-            def piece(start: int, stop: int, first: int = first) -> T:
-                return work(first + start, first + stop)
-
-            if self._workers is None:
-                found.append(piece(0, count))
-            else:
-                found += self._workers.map_slices(count, piece, smallest=_SLICE)
-        return found
-
-    def product(self, left: F32, right: F32) -> F32:
-        """left @ right."""
-        return np.concatenate(self.sliced(len(left), lambda a, b: left[a:b] @ right))
-
-
-class _Solver:
-    """(gram + ridge I)^-1, for one positive semidefinite (n, n) float32 matrix. ridge: with what rounding asks for."""
-
-    def __init__(self, gram: F32, ridge: float) -> None:
-        raised = gram.copy()
-        # Rounding may take the smallest eigenvalues below 0, by a share of the largest.
-        self.ridge = np.float32(ridge + _ROUNDING * float(np.trace(gram)))
-        raised[np.diag_indices(len(gram))] += self.ridge
-        # Symmetric: its transpose lies as LAPACK has it, and is not copied.
-        self._factor = cho_factor(raised.T, lower=True, overwrite_a=True, check_finite=False)
-
-    def __call__(self, rows: F32, work: _Work) -> F32:
-        """The solution of each row: (m, n) -> (m, n)."""
-
-        def solve(start: int, stop: int) -> F32:
-            solved: F32 = cho_solve(self._factor, rows[start:stop].T, check_finite=False).T
-            return solved
-
-        return np.concatenate(work.sliced(len(rows), solve))
-
-
 def _basis(
-    totals: F32, weights: F32, sims: F32, variance: np.float32, ridge: np.float32, rank: int, work: _Work
+    totals: F32, weights: F32, sims: F32, variance: np.float32, ridge: np.float32, rank: int, work: Work
 ) -> tuple[F32, F32, F32]:
     """The best basis of the documents' predicted scores for the probes.
 
