@@ -25,16 +25,22 @@ from app.collection import chunks
 from app.collection.archive import LISTING
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
+from app.collection.first_stage import FirstStage
 from app.collection.layout import DATABASE, MARK
+from app.collection.restaging import restage
 from app.collection.restoring import Restoring, restore_file
 from app.collection.saved import SavedSnapshots
 from app.collection.sealing import merge, seal
+from app.collection.stages import StageChoice
 from app.encoders.registry import Encoders
+from app.encodings.protocol import Sample
+from app.encodings.recipes import RidgeRecipe
+from app.encodings.ridge import RidgeParameters
 from app.errors import BadArchive, Conflict, Damaged, NotFound, SheafError, StorageFull
 from app.ingest import delete_ids, patch_metadata, write_documents
 from app.search import Query, search
 from app.settings import Settings
-from app.types import F32, Document
+from app.types import F32, Document, TokenVectors
 
 DIM = 4
 
@@ -186,6 +192,29 @@ def test_a_damaged_collection_can_be_replaced(
         again.get("c")
     assert restore_file(again, "c", taken, replace=True)
     assert standing(again.get("c")) == before
+
+
+def test_a_fitted_first_stage_comes_along(catalogue: Catalogue, collection: Collection) -> None:
+    """And an encoding that no generation names stays behind."""
+    tokens = TokenVectors.join([vectors(n, 1) for n in range(30)])
+    recipe = RidgeRecipe(RidgeParameters(rank=4, samples=60, landmarks=30, probes=30))
+    stage = FirstStage(("fde", "pooled"), recipe.fit(Sample(tokens, tokens)), 100)
+    restage(collection, StageChoice(stage, "tried", recipe.to_json()))
+    (file,) = (path.name for path in (collection.folder / "encodings").iterdir())
+    (collection.folder / "encodings" / "stray.safetensors").write_bytes(b"half")
+    before, taken = standing(collection), take(collection)
+    assert [name for name in contents(taken)[1] if name.startswith("encodings/")] == [f"encodings/{file}"]
+    restore_file(catalogue, "other", taken, replace=False)
+    other = catalogue.get("other")
+    assert other.published.generation.stage == collection.published.generation.stage
+    assert standing(other) == before
+    # Damage in it is noticed, as in any file.
+    path = collection.folder / "encodings" / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(Damaged, match=file):
+        take(collection, 2)
 
 
 def test_writers_write_while_it_is_taken(open_catalogue: OpenCatalogue) -> None:
