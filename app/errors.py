@@ -17,6 +17,7 @@
     ├── StoreError                  what the disk says
     │   ├── Damaged                 503 collection_damaged: a checksum, a size or a format is not what was written
     │   ├── FormatTooNew            503 format_too_new
+    │   ├── MemoryShort             503 memory_short: what is to be loaded does not fit
     │   └── StorageFull             507 storage_full
     ├── EncoderError                what a model or a remote says
     │   ├── EncoderRefused          503 encoder_refused: the model is not what it claims, or would mislead
@@ -180,6 +181,12 @@ class FormatTooNew(StoreError):
     """Written by a newer Sheaf."""
 
     code = "format_too_new"
+
+
+class MemoryShort(StoreError):
+    """What is to be loaded does not fit into memory."""
+
+    code = "memory_short"
 
 
 class StorageFull(StoreError):

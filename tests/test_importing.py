@@ -315,3 +315,24 @@ def test_an_encoder_that_is_down_keeps_an_accepted_import_waiting(
         assert collection.count() == len(lines)
         assert server.script == []
         assert len(server.requests) - asked > 6
+
+
+def test_a_body_that_is_not_what_was_accepted_is_not_applied(
+    open_catalogue: OpenCatalogue,
+) -> None:
+    with open_catalogue() as catalogue:
+        collection = catalogue.create("rotten", model="words", kind="multi_vector")
+        tasks = catalogue.tasks("rotten")
+        upload = ImportUpload(collection, tasks, "stop")
+        upload.write(b'{"id": "a", "text": "one"}\n')
+        task = upload.commit()
+        path = tasks.file(task.id)
+        path.write_bytes(path.read_bytes().replace(b"one", b"two"))
+    with open_catalogue(tasks=True) as catalogue:
+        catalogue.serve("http://here")
+        deadline = time.monotonic() + 60
+        while (found := catalogue.task(task.id)).state not in ENDED:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert (found.state, found.errors[0].code) == ("failed", "collection_damaged")
+        assert catalogue.get("rotten").count() == 0

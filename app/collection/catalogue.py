@@ -28,7 +28,7 @@ from app.collection.snapshot import Generation
 from app.collection.spec import CollectionSpec, check_name, fingerprint_to_json
 from app.collection.tasks import ENDED, Handler, Task, Tasks
 from app.encoders.registry import Encoders
-from app.errors import Conflict, Damaged, FormatTooNew, Invalid, NotFound, StoreError, Unavailable
+from app.errors import Conflict, Damaged, FormatTooNew, Invalid, MemoryShort, NotFound, StoreError, Unavailable
 from app.native import keep_in
 from app.settings import Settings
 from app.types import Kind, Precision, Similarity
@@ -360,7 +360,7 @@ class Catalogue:
                 undo.callback(collection.close)
                 tasks = Tasks(collection, self._handlers)
                 tasks.all()  # checks every row
-            except (Damaged, FormatTooNew) as error:
+            except (Damaged, FormatTooNew, MemoryShort) as error:
                 self._quarantined[name] = error
                 raise
             opened = _Open(collection, tasks)

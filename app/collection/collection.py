@@ -24,6 +24,7 @@ from app.collection.files import file_size
 from app.collection.first_stage import FirstStage
 from app.collection.layout import ENCODINGS, SEGMENTS, TAIL, WRITER_LOCK
 from app.collection.lock import FileLock
+from app.collection.memory import require_room
 from app.collection.passages import Passages
 from app.collection.requests import Requests
 from app.collection.rows import fetch_documents, find_live, insert_document, live_sum, parse_row
@@ -572,6 +573,8 @@ class Collection:
         generation = Generation.from_json(get_meta(connection, "generation", self.name))
         dead = np.array([seq for (seq,) in connection.execute("SELECT seq FROM dead ORDER BY seq")], np.int64)
         opened = {} if previous is None else {view.part.record: view.part for view in previous.segments}
+        if previous is None:
+            self._require_memory(connection, generation)
         parts = [
             opened.get(record) or open_segment(self.folder / SEGMENTS / record.name, record)
             for record in generation.segments
@@ -603,6 +606,14 @@ class Collection:
             TailState(tail, ~np.isin(tail.seqs, dead)),
             growing,
         )
+
+    def _require_memory(self, connection: sqlite3.Connection, generation: Generation) -> None:
+        """Raises MemoryShort where what is to be opened does not fit, Damaged for a manifest that cannot be read."""
+        folder = self.folder / SEGMENTS
+        needed = sum(Segment(folder / record.name, record).loaded for record in generation.segments)
+        (tail,) = connection.execute("SELECT coalesce(sum(size), 0) FROM tail").fetchone()
+        # The size of a damaged row may be anything; that is found where the row is read.
+        require_room(self.name, needed + (tail if isinstance(tail, int) else 0))
 
     def _salvage(self) -> Published:
         """Nothing where an encoder can make the vectors anew; else callers' vectors, as far as they can be read."""

@@ -50,6 +50,7 @@ from app.vector_index.refined import Refined
 
 MANIFEST: Final = "manifest.json"
 _COPIES: Final = frozenset({"flat_f16", "flat_f32"})
+_MAPPED: Final = frozenset({"pooled.npy", "tokens.npy", "encoded.npy", "raw.npy"})
 FLAT: Final = "flat"
 """The kind of a source whose vectors are searched where they lie; it has no file of its own. (Early segments have a
 second copy, and call it `flat_f16`: it is not read.)"""
@@ -272,6 +273,11 @@ class Segment:
     def token_nbytes(self) -> int:
         """Of the token vectors alone, as they are stored."""
         return self._files["tokens.npy"].size if "tokens.npy" in self._files else 0
+
+    @property
+    def loaded(self) -> int:
+        """Bytes that are held in memory once it is open: all but the arrays that are mapped."""
+        return sum(record.size for name, record in self._files.items() if name not in _MAPPED)
 
     def select(self, condition: Filter) -> Mask:
         return self._columns.select(condition)
