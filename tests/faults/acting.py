@@ -22,6 +22,7 @@ from app.encoders.registry import Encoders
 from app.handlers import HANDLERS
 from app.importing import ImportUpload
 from app.ingest import delete_ids, write_documents
+from app.snapshotting import begin_snapshot
 
 MANY = range(200, 360)
 """Ids of a write whose vectors go into a file beside the database."""
@@ -87,6 +88,7 @@ def act(folder: Path, steps: Steps) -> None:
             if not own:
                 ids = [f"d{i}" for i in range(50, 60)]
                 told("import", ids, lambda c=collection, i=ids: run_import(catalogue, c, i, version), "upsert")
+            told("snapshot", [], lambda n=name: run_task(catalogue, n, begin_snapshot(catalogue, n).id))
             told("rebuild", [], lambda n=name: run_task(catalogue, n, catalogue.begin_rebuild(n).id))
         steps.operation = "create"
         catalogue.create("new", model=None, kind="dense", dim=2)
