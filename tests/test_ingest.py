@@ -45,6 +45,9 @@ class CountingEncoders(Encoders):
     def get(self, name: str, kind: Kind) -> CountingEncoder:
         return self.encoder
 
+    def encode_queries(self, name: str, kind: Kind, texts: Sequence[str]) -> Encoded:
+        return self.encoder.encode_queries(texts)
+
 
 @pytest.fixture
 def counted(tmp_path: Any) -> Any:
