@@ -200,7 +200,10 @@ class Peak:
 
 
 def opened(args: argparse.Namespace) -> Catalogue:
+    # With a stage of its own a collection is not to fit another.
     settings = Settings(indexes=args.folder / "indexes")
+    if args.stage == "ridge":
+        settings = settings.model_copy(update={"learn_documents": 0})
     settings.indexes.mkdir(exist_ok=True)
     return Catalogue(settings.indexes, Encoders({}), settings)
 
