@@ -38,8 +38,10 @@ def run_rebuild(collection: Collection, running: Running) -> None:
     with collection.structure:
         if not collection.salvaged:
             seal(collection, running.check)
-        old = [view.part for view in collection.published.segments]
-        end = collection.published.next_seq
+        now = collection.published
+        old = [view.part for view in now.segments]
+        # What is written from here on stays in the tail, also what came since it was sealed: one look tells both.
+        end = now.next_seq if collection.salvaged or not now.tail.part.size else int(now.tail.part.seqs[0])
         with collection.database.read() as connection:
             live = connection.execute("SELECT seq FROM live WHERE seq < ? ORDER BY seq", (end,))
             seqs = np.array([seq for (seq,) in live], np.int64)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from made import DIM, OpenCatalogue
 
+from app import rebuild
 from app.collection.catalogue import Catalogue
 from app.collection.sealing import seal
 from app.collection.tasks import ENDED, Task
@@ -186,3 +187,28 @@ def test_a_changed_encoder_is_taken_over_by_a_rebuild(tmp_path: Path) -> None:
         assert [hit.id for hit in found] == ["b", "a"]
         assert found[1].score == pytest.approx(-1)
         assert write_documents(collection, [Document("c", "green")]).written == 1
+
+
+def test_what_is_written_while_it_begins_is_found_once(
+    open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its sealing of the tail and its look at what stands, writes go on."""
+    catalogue = open_catalogue(tasks=True)
+    collection = catalogue.create("c", model="words", kind="multi_vector")
+    write_documents(collection, [Document(f"d{i}", f"text {i}") for i in range(40)])
+    late = [Document(f"late{i}", f"text {i}") for i in range(7)]
+
+    def seal_and_write(*given: Any) -> bool:
+        sealed = seal(*given)
+        if late:
+            write_documents(collection, late)
+            late.clear()
+        return sealed
+
+    monkeypatch.setattr(rebuild, "seal", seal_and_write)
+    assert wait(catalogue, catalogue.begin_rebuild("c")).state == "succeeded"
+    found = [name for name, _, _ in hits(catalogue, exact=True)]
+    assert len(found) == len(set(found)) == collection.count() == 47
+    catalogue.close()
+    reopened = open_catalogue().get("c")
+    assert reopened.count() == 47
