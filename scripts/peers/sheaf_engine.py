@@ -1,7 +1,7 @@
 """Sheaf's own engine, in this process: callers' vectors through the bulk build, then the query flow.
 
-Built is what `scripts/build_index.py` builds: written durably, sealed, merged, a first stage learned from the documents.
-It sees no query before it is timed.
+Built is what `scripts/build_index.py` builds: written durably, sealed, merged, a first stage learned from the
+documents. It sees no query before it is timed.
 """
 
 import numpy as np
