@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
+from app.encoders.protocol import Encoder
+from app.encoders.registry import Encoders
+from app.settings import Settings
+from app.types import Encoded, Kind
 
 DIM = 32
 OpenCatalogue = Callable[..., Catalogue]
 MakeCollection = Callable[..., Collection]
+
+
+class OneEncoder(Encoders):
+    """Gives one encoder, the test's own, under every name, to documents and to queries."""
+
+    def __init__(self, settings: Settings, encoder: Encoder) -> None:
+        super().__init__(settings.models)
+        self._encoder = encoder
+
+    def get(self, name: str, kind: Kind) -> Encoder:
+        return self._encoder
+
+    def encode_queries(self, name: str, kind: Kind, texts: Sequence[str]) -> Encoded:
+        return self._encoder.encode_queries(texts)

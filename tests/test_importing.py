@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 from embedding_server import EmbeddingServer
-from made import DIM, OpenCatalogue
+from made import DIM, OneEncoder, OpenCatalogue
 
 from app.collection import tasks as tasks_module
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.tasks import ENDED, LISTED, Running, Task
 from app.encoders.deterministic import DeterministicEncoder
-from app.encoders.registry import Encoders
 from app.errors import Conflict
 from app.handlers import HANDLERS
 from app.importing import BATCH_LINES, LONGEST_LINE, ImportUpload
@@ -186,19 +185,10 @@ class HeldEncoder(DeterministicEncoder):
         return super().encode_documents(texts)
 
 
-class HeldEncoders(Encoders):
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.models)
-        self.encoder = HeldEncoder("multi_vector")
-
-    def get(self, name: str, kind: Kind) -> HeldEncoder:
-        return self.encoder
-
-
 def held(folder: Path) -> tuple[Catalogue, HeldEncoder]:
     settings = Settings(indexes=folder, models={"words": DeterministicModel(type="deterministic")}, threads=1)
-    encoders = HeldEncoders(settings)
-    return Catalogue(folder, encoders, settings, HANDLERS), encoders.encoder
+    encoder = HeldEncoder("multi_vector")
+    return Catalogue(folder, OneEncoder(settings, encoder), settings, HANDLERS), encoder
 
 
 def test_cancelled_it_keeps_what_it_applied_and_starts_no_more(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made import DIM, MakeCollection, OpenCatalogue
+from made import DIM, MakeCollection, OneEncoder, OpenCatalogue
 
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
@@ -35,26 +35,12 @@ class CountingEncoder(DeterministicEncoder):
         return super().encode_documents(texts)
 
 
-class CountingEncoders(Encoders):
-    """Gives one counting encoder under every name."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.models)
-        self.encoder = CountingEncoder(DIM, "multi_vector")
-
-    def get(self, name: str, kind: Kind) -> CountingEncoder:
-        return self.encoder
-
-    def encode_queries(self, name: str, kind: Kind, texts: Sequence[str]) -> Encoded:
-        return self.encoder.encode_queries(texts)
-
-
 @pytest.fixture
 def counted(tmp_path: Any) -> Any:
     settings = Settings(indexes=tmp_path / "indexes", models={"words": DeterministicModel(type="deterministic")})
-    encoders = CountingEncoders(settings)
-    with Catalogue(settings.indexes, encoders, settings) as catalogue:
-        yield catalogue.create("c", model="words", kind="multi_vector"), encoders.encoder.texts
+    encoder = CountingEncoder(DIM, "multi_vector")
+    with Catalogue(settings.indexes, OneEncoder(settings, encoder), settings) as catalogue:
+        yield catalogue.create("c", model="words", kind="multi_vector"), encoder.texts
 
 
 def state(collection: Collection) -> tuple[int, int]:

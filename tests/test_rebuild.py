@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made import DIM, OpenCatalogue
+from made import DIM, OneEncoder, OpenCatalogue
 
 from app import rebuild
 from app.collection.catalogue import Catalogue
@@ -75,32 +75,23 @@ class HeldEncoder(DeterministicEncoder):
         return super().encode_documents(texts)
 
 
-class HeldEncoders(Encoders):
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.models)
-        self.encoder = HeldEncoder("multi_vector")
-
-    def get(self, name: str, kind: Kind) -> HeldEncoder:
-        return self.encoder
-
-
 def test_writes_during_a_rebuild_are_kept(tmp_path: Path) -> None:
     settings = Settings(indexes=tmp_path, models={"words": DeterministicModel(type="deterministic")}, threads=1)
-    encoders = HeldEncoders(settings)
-    with Catalogue(tmp_path, encoders, settings, HANDLERS) as catalogue:
+    encoder = HeldEncoder("multi_vector")
+    with Catalogue(tmp_path, OneEncoder(settings, encoder), settings, HANDLERS) as catalogue:
         collection = catalogue.create("c", model="words", kind="multi_vector")
         write_documents(collection, [Document(f"d{i}", f"old {i}", metadata={"n": i}) for i in range(300)])
-        encoders.encoder.hold = True
+        encoder.hold = True
         task = catalogue.begin_rebuild("c")
         for _ in range(2):
-            assert encoders.encoder.waits.acquire(timeout=60)
+            assert encoder.waits.acquire(timeout=60)
             step = len(collection.published.tail.part.seqs)
             write_documents(collection, [Document(f"d{step}", f"new {step}")])
             write_documents(collection, [Document(f"x{step}", f"new {step}")])
             delete_ids(collection, [f"d{step + 10}"])
             patch_metadata(collection, f"d{step + 20}", {"n": -1})
             assert len(hits(catalogue, exact=True)) == collection.count()
-            encoders.encoder.go.release()
+            encoder.go.release()
         ended = wait(catalogue, task)
         assert (ended.state, ended.total) == ("succeeded", 300)
         assert collection.count() == 300
@@ -114,17 +105,17 @@ def test_writes_during_a_rebuild_are_kept(tmp_path: Path) -> None:
 
 def test_a_cancelled_rebuild_leaves_everything_as_it_was(tmp_path: Path) -> None:
     settings = Settings(indexes=tmp_path, models={"words": DeterministicModel(type="deterministic")}, threads=1)
-    encoders = HeldEncoders(settings)
-    with Catalogue(tmp_path, encoders, settings, HANDLERS) as catalogue:
+    encoder = HeldEncoder("multi_vector")
+    with Catalogue(tmp_path, OneEncoder(settings, encoder), settings, HANDLERS) as catalogue:
         collection = catalogue.create("c", model="words", kind="multi_vector")
         write_documents(collection, [Document(f"d{i}", f"old {i}") for i in range(300)])
         seal(collection)
         before = hits(catalogue, exact=True), collection.published.generation
-        encoders.encoder.hold = True
+        encoder.hold = True
         task = catalogue.begin_rebuild("c")
-        assert encoders.encoder.waits.acquire(timeout=60)
+        assert encoder.waits.acquire(timeout=60)
         catalogue.cancel_task(task.id)
-        encoders.encoder.go.release()
+        encoder.go.release()
         assert wait(catalogue, task).state == "cancelled"
         assert (hits(catalogue, exact=True), collection.published.generation) == before
         assert len(list((collection.folder / "segments").iterdir())) == 1
@@ -132,19 +123,19 @@ def test_a_cancelled_rebuild_leaves_everything_as_it_was(tmp_path: Path) -> None
 
 def test_interrupted_it_starts_over(tmp_path: Path) -> None:
     settings = Settings(indexes=tmp_path, models={"words": DeterministicModel(type="deterministic")}, threads=1)
-    encoders = HeldEncoders(settings)
-    with Catalogue(tmp_path, encoders, settings, HANDLERS) as catalogue:
+    encoder = HeldEncoder("multi_vector")
+    with Catalogue(tmp_path, OneEncoder(settings, encoder), settings, HANDLERS) as catalogue:
         collection = catalogue.create("c", model="words", kind="multi_vector")
         write_documents(collection, [Document(f"d{i}", f"old {i}") for i in range(600)])
         before = hits(catalogue, exact=True)
-        encoders.encoder.hold = True
+        encoder.hold = True
         task = catalogue.begin_rebuild("c")
-        assert encoders.encoder.waits.acquire(timeout=60)
+        assert encoder.waits.acquire(timeout=60)
         closing = threading.Thread(target=catalogue.close)
         closing.start()
-        encoders.encoder.go.release()
+        encoder.go.release()
         closing.join()
-    with Catalogue(tmp_path, HeldEncoders(settings), settings, HANDLERS) as catalogue:
+    with Catalogue(tmp_path, OneEncoder(settings, HeldEncoder("multi_vector")), settings, HANDLERS) as catalogue:
         catalogue.serve("http://here")
         assert wait(catalogue, task).state == "succeeded"
         assert hits(catalogue, exact=True) == before
@@ -162,11 +153,6 @@ class ChangedEncoder(DeterministicEncoder):
         return Encoded(-encoded.pooled, encoded.tokens, encoded.truncated)
 
 
-class ChangedEncoders(Encoders):
-    def get(self, name: str, kind: Kind) -> ChangedEncoder:
-        return ChangedEncoder(DIM, kind)
-
-
 def test_a_changed_encoder_is_taken_over_by_a_rebuild(tmp_path: Path) -> None:
     settings = Settings(
         indexes=tmp_path, models={"words": DeterministicModel(type="deterministic", dim=DIM)}, threads=1
@@ -174,7 +160,7 @@ def test_a_changed_encoder_is_taken_over_by_a_rebuild(tmp_path: Path) -> None:
     with Catalogue(tmp_path, Encoders(settings.models), settings) as catalogue:
         collection = catalogue.create("c", model="words", kind="dense")
         write_documents(collection, [Document("a", "red apple"), Document("b", "blue sky")])
-    with Catalogue(tmp_path, ChangedEncoders(settings.models), settings, HANDLERS) as catalogue:
+    with Catalogue(tmp_path, OneEncoder(settings, ChangedEncoder(DIM, "dense")), settings, HANDLERS) as catalogue:
         collection = catalogue.get("c")
         with pytest.raises(Conflict, match="rebuild") as caught:
             search(collection, Query(text="red apple"))

@@ -81,7 +81,8 @@ class Frame:
                 names = {name.lower() for name, _ in own}
                 confining = [(name, value) for name, value in CONFINING if name not in names]
                 message = {**message, "headers": [*own, (b"x-request-id", id.encode()), *confining]}
-            given += len(message.get("body", b""))
+            if scope["method"] != "HEAD":
+                given += len(message.get("body", b""))
             await send(message)
 
         try:

@@ -49,12 +49,15 @@ class InfoAnswer(BaseModel):
     limits: dict[str, int]
 
 
+# Monitors ask by HEAD; the server leaves the body out of what it sends.
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live", responses=gives(LiveAnswer))
 async def live() -> Response:
     """200 as long as the process answers at all."""
     return reply(encoded(LiveAnswer(status="live")))
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", responses=gives(ReadyAnswer))
 async def ready(service: Serving, caller: MaybeCaller) -> Response:
     """200 where searches are answered, else 503, as while collections recover. Lists the quarantined to their keys."""

@@ -35,7 +35,8 @@ def allowed_methods(request: Request) -> list[str]:
 async def _known_parameters(request: Request) -> None:
     """Refuses a query parameter that the route does not have: a misspelt one would be ignored without a word."""
     route = request.scope["route"]
-    if isinstance(route, APIRoute) and route.include_in_schema:
+    # HEAD is refused what its GET is, though the schema leaves it out.
+    if isinstance(route, APIRoute) and (route.include_in_schema or "HEAD" in (route.methods or ())):
         known = {parameter.alias for parameter in route.dependant.query_params}
         problems = [Problem(pointer([name]), "unknown parameter") for name in request.query_params if name not in known]
         if problems:

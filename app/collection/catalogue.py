@@ -66,6 +66,8 @@ class Catalogue:
         handlers: Mapping[str, Handler] | None = None,
     ) -> None:
         """handlers: what runs each kind of task, in a server; without them tasks are kept for a server to run."""
+        with room():
+            folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.encoders, self.settings = folder, encoders, settings
         self._handlers = dict(handlers or {})
         self.resources = Resources(settings, encoders, Workers(settings.threads), Workers(settings.threads))
@@ -79,8 +81,6 @@ class Catalogue:
         self.ready = False
         self.progress = 0, 0
         """Collections that are open, of those that ``open_all`` opens."""
-        with room():
-            folder.mkdir(parents=True, exist_ok=True)
         keep_in(settings.compiled)
 
     def __enter__(self) -> Catalogue:

@@ -19,9 +19,9 @@ from app.types import F32, MAX_DIM, TokenVectors
 class Pooled:
     """The dense vector of each passage and query, or the normalised mean of its token vectors.
 
-    >>> tokens = TokenVectors.join([np.array([[2, 0], [4, 8]], np.float32)])
-    >>> Pooled(2).encode_documents(tokens).round(2).tolist()
-    [[0.6, 0.8]]
+    >>> tokens = TokenVectors.join([np.array([[2, 0, 1, 3], [0, 2, 1, -1]], np.float32)])
+    >>> Pooled(4).encode_documents(tokens).tolist()
+    [[0.5, 0.5, 0.5, 0.5]]
     """
 
     def __init__(self, dim: int) -> None:

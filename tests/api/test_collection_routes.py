@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +76,22 @@ def test_a_rebuild_is_a_task(client: httpx.Client, collection: str, finished: Ca
     info = client.get(collection).json()
     assert (info["documents"], info["tail"]) == (3, 0)
     assert info["generation"] > 0
+
+
+@pytest.mark.parametrize(("asked", "status"), [("live", 200), ("ready", 200), ("live?x=1", 422), ("ready?x=1", 422)])
+def test_health_by_head_is_its_get_without_a_body(client: httpx.Client, asked: str, status: int) -> None:
+    port = client.base_url.port
+    with socket.create_connection(("127.0.0.1", port), 60) as connection:
+        connection.sendall(f"HEAD /health/{asked} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        with connection.makefile("rb") as stream:
+            received = stream.read()
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert body == b""
+    by_get, by_head = client.get(f"/health/{asked}"), client.head(f"/health/{asked}")
+    assert by_get.status_code == by_head.status_code == status
+    assert by_head.headers["content-type"] == by_get.headers["content-type"]
+    assert by_head.headers.keys() == by_get.headers.keys()
 
 
 def test_health_and_info(client: httpx.Client) -> None:

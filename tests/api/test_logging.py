@@ -83,7 +83,8 @@ def test_while_collections_are_opened_it_lives_and_is_not_ready(
     monkeypatch.setattr(Catalogue, "get", slowly)
     second = serve(wait=False)
     with httpx.Client(base_url=second.url, trust_env=False, timeout=60) as client:
-        assert client.get("/health/live").status_code == 200
+        assert client.get("/health/live").status_code == client.head("/health/live").status_code == 200
+        assert client.head("/health/ready").status_code == 503
         for path in ("/health/ready", "/v1/collections", "/v1/collections/c/documents/a"):
             answer = client.get(path)
             assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")

@@ -61,7 +61,7 @@ def test_what_is_not_there(client: httpx.Client, method: str, path: str, code: s
         ("GET", "/v1/collections/c/import", "POST"),
         ("DELETE", "/v1/tasks/t", "GET"),
         ("POST", "/docs", "GET"),
-        ("POST", "/health/live", "GET"),
+        ("POST", "/health/live", "GET, HEAD"),
     ],
 )
 def test_another_method(client: httpx.Client, method: str, path: str, allowed: str) -> None:

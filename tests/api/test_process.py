@@ -26,6 +26,12 @@ def make(url: str) -> None:
     assert httpx.post(f"{url}/v1/collections/c/documents", json=WRITE, trust_env=False).status_code == 200
 
 
+@pytest.fixture
+def logging_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls of ``main`` in this process leave the levels and filters of its loggers as later tests need them."""
+    monkeypatch.setattr("app.__main__.log_to_stderr", lambda level, form: None)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_well_and_nothing_is_lost(start: Callable[..., Any], number: int) -> None:
     first = start()
@@ -57,6 +63,7 @@ def test_it_writes_nothing_outside_its_folder(start: Callable[..., Any]) -> None
     assert [path.name for path in server.folder.parent.iterdir()] == ["indexes"]
 
 
+@pytest.mark.usefixtures("logging_untouched")
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -154,6 +161,7 @@ def test_no_key_is_logged(start: Callable[..., Any]) -> None:
         assert secret not in log
 
 
+@pytest.mark.usefixtures("logging_untouched")
 @pytest.mark.parametrize(
     ("name", "value"),
     [

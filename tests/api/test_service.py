@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import anyio
@@ -18,10 +19,10 @@ from app.main import create_app
 from app.settings import Settings
 
 
-def get(app: ASGIApp, path: str) -> httpx.Response:
+def get(app: ASGIApp, path: str, method: str = "GET") -> httpx.Response:
     async def run() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
-            return await client.get(path)
+            return await client.request(method, path)
 
     return anyio.run(run)
 
@@ -32,6 +33,15 @@ def test_before_the_start_it_lives_and_is_not_ready() -> None:
     for path in ("/health/ready", "/v1/collections"):
         answer = get(app, path)
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+
+
+def test_no_bytes_are_told_for_a_body_that_is_not_sent(caplog: pytest.LogCaptureFixture) -> None:
+    app = create_app(Settings())
+    with caplog.at_level(logging.INFO, "app.api.frame"):
+        body = get(app, "/health/live").content
+        get(app, "/health/live", "HEAD")
+    told = [record.__dict__["fields"] for record in caplog.records if record.name == "app.api.frame"]
+    assert [(one["method"], one["bytes_out"]) for one in told] == [("GET", len(body)), ("HEAD", 0)]
 
 
 def test_it_is_ready_while_the_collections_are_open(tmp_path: Path) -> None:

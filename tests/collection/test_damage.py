@@ -172,7 +172,7 @@ def test_a_block_is_checked_before_its_first_use(open_catalogue: OpenCatalogue, 
     collection = catalogue.create("c", model=None, kind="multi_vector", dim=64)
     random_numbers = np.random.default_rng(1)
     for i in range(4):
-        own = random_numbers.normal(size=(8_000, 64)).astype(np.float32)
+        own = random_numbers.normal(size=(14_000, 64)).astype(np.float32)
         write_documents(collection, [Document(f"d{i}", vectors=own)])
     seal(collection)
     (path,) = collection.folder.glob("segments/*/tokens.npy")
