@@ -8,7 +8,6 @@ changes nothing, so it may run beside a server.
 from __future__ import annotations
 
 import hashlib
-import json
 import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -17,22 +16,25 @@ from typing import Final
 
 import numpy as np
 
+from app.collection.aliases import ALIASES, read_aliases
 from app.collection.chunks import ChunkStore
 from app.collection.database import Database, get_meta
 from app.collection.files import BLOCK, FileRecord, load_array
 from app.collection.layout import DATABASE, ENCODINGS, IMPORTS, MARK, SEGMENTS, SNAPSHOTS, TAIL
 from app.collection.rows import parse_row, row_sum
+from app.collection.saved import read_description
 from app.collection.segment import MANIFEST, Segment, SegmentRecord
 from app.collection.snapshot import Generation
 from app.collection.spec import CollectionSpec
 from app.collection.tasks import ENDED, every_task
-from app.errors import SheafError, StoreError
+from app.errors import Damaged, SheafError, StoreError
 from app.importing import body_sum
 
 REBUILD: Final = "POST /v1/collections/{name}/rebuild makes it anew from the documents"
 RESTORE: Final = "restore a backup of the collection"
 SEND_AGAIN: Final = "cancel its task, and send the import again"
 DISCARD: Final = "delete the snapshot, and take another"
+SET_AGAIN: Final = "stop the server, remove the file, start, and set the aliases again"
 IRREPLACEABLE: Final = frozenset({"raw.npy", "raw_offsets.npy", "seqs.npy", MANIFEST})
 """Files of a segment by which callers' own vectors are found; nothing can make them anew."""
 
@@ -64,6 +66,14 @@ def scrub(root: Path, name: str, read: Scrubbed | None = None) -> Iterator[Findi
     finally:
         database.close()
     yield from _snapshots(root, name, read)
+
+
+def scrub_aliases(root: Path) -> Iterator[Finding]:
+    """The one file that belongs to no collection."""
+    try:
+        read_aliases(root)
+    except Damaged as error:
+        yield Finding(ALIASES, error.message, SET_AGAIN)
 
 
 def _collection(root: Path, name: str, database: Database, read: Scrubbed) -> Iterator[Finding]:
@@ -238,11 +248,11 @@ def _snapshots(root: Path, name: str, read: Scrubbed) -> Iterator[Finding]:
     for described in sorted((root / SNAPSHOTS / name).glob("*.json")):
         file = f"{SNAPSHOTS}/{name}/{described.with_suffix('.tar').name}"
         try:
-            expected = json.loads(described.read_bytes())["sha256"]
+            expected = read_description(described).sha256
         except FileNotFoundError:
             continue  # deleted meanwhile
-        except (ValueError, TypeError, KeyError):
-            yield Finding(f"{SNAPSHOTS}/{name}/{described.name}", "it is no description of a snapshot", DISCARD)
+        except Damaged as error:
+            yield Finding(f"{SNAPSHOTS}/{name}/{described.name}", error.message, DISCARD)
             continue
         try:
             with (root / file).open("rb") as archive:

@@ -31,6 +31,8 @@ class SnapshotAnswer(BaseModel):
     """Bytes of the archive."""
     sha256: str
     """Of the archive."""
+    error: str | None = None
+    """What is wrong with it; nothing but its id, collection and size is known then. It can only be deleted."""
 
 
 class SnapshotsAnswer(BaseModel):

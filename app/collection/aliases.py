@@ -34,7 +34,7 @@ class Aliases:
         self._damage: Damaged | None = None
         self._names: Mapping[str, str] = {}
         try:
-            self._names = _read(root / ALIASES)
+            self._names = read_aliases(root)
         except Damaged as error:
             self._damage = error
 
@@ -110,16 +110,16 @@ def unknown(alias: str) -> NotFound:
     return NotFound(f"there is no alias {alias[:100]!r}", code="alias_not_found")
 
 
-def _read(path: Path) -> dict[str, str]:
-    """Raises Damaged."""
+def read_aliases(root: Path) -> dict[str, str]:
+    """Alias -> collection, as the file has it. Raises Damaged."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads((root / ALIASES).read_bytes())
         names: dict[str, str] = json.loads(value["aliases"])
         if value["format"] == FORMAT and value["crc32"] == zlib.crc32(value["aliases"].encode()):
             return names
         reason = "its checksum or its format is another"
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = f"it cannot be read ({type(error).__name__})"
     raise Damaged(f"{ALIASES} is damaged: {reason}. Remove it, start again and set the aliases again.")

@@ -19,7 +19,7 @@ from app.collection.database import Database
 from app.collection.rows import row_sum
 from app.errors import Conflict, Invalid, Problem
 
-_SCHEMA: Final = (
+SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS requests (key TEXT PRIMARY KEY, applied INTEGER NOT NULL, body TEXT NOT NULL, "
     "crc INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS requests_by_time ON requests (applied)",
@@ -73,7 +73,7 @@ class Requests:
 
     def note(self, txn: sqlite3.Connection, key: str, digest: str, answer: Answer) -> None:
         """Keeps the answer, in the transaction of the write."""
-        for statement in _SCHEMA:
+        for statement in SCHEMA:
             txn.execute(statement)
         now = int(time.time())
         body = json.dumps({"digest": digest, **asdict(answer)})

@@ -1,9 +1,10 @@
 """A collection out of an archive: unpacked beside the others, verified, and only then given its name.
 
-Whoever sends an archive may have made it. So its database is looked at before it is used (no trigger, no view, no name
-that leads out of the folder), every checksum is held, and at last the folder is opened as any collection is. What does
-not hold is refused, and nothing of it stays. What this cannot know is whether documents and vectors are true; an
-archive is as trustworthy as the one who sends it.
+Whoever uploads an archive may have made it. So its database is looked at before it is used (no table but ours, no name
+that leads out of the folder), every checksum is held, its arrays are those of such a collection, its vector indexes are
+made anew (``uploaded.py``), and at last the folder is opened as any collection is. What does not hold is refused, and
+nothing of it stays. What this cannot know is whether documents and vectors are true. Snapshots of this server's own
+list bring their indexes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
+import zipfile
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, get_args
 from uuid import uuid4
@@ -20,13 +23,16 @@ from app.collection.archive import PIECE, Listing, Unpacker
 from app.collection.backup import check_rows
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.collection.database import Database, get_meta, put_meta
+from app.collection.database import SCHEMA, Database, get_meta, put_meta
 from app.collection.files import room, sync_folder
-from app.collection.first_stage import Source
+from app.collection.first_stage import FirstStage
 from app.collection.layout import DATABASE, IMPORTS, MARK, SEGMENTS, WRITER_LOCK
+from app.collection.requests import SCHEMA as ADDED
 from app.collection.segment import Segment
 from app.collection.snapshot import Generation
 from app.collection.spec import CollectionSpec
+from app.collection.stages import StageStore
+from app.collection.uploaded import check_stage, check_tail, reindex
 from app.errors import BadArchive, FormatTooNew, SheafError, StorageFull
 from app.types import Kind, Precision, Similarity
 
@@ -37,13 +43,14 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_]+)*", re.ASCII)
 class Restoring:
     """An archive on its way to becoming a collection: ``write`` pieces, then ``commit`` or ``abort``."""
 
-    def __init__(self, catalogue: Catalogue, name: str, *, replace: bool, limit: int) -> None:
-        """replace: whether it may take the place of a collection. limit: bytes of the archive's files.
+    def __init__(self, catalogue: Catalogue, name: str, *, replace: bool, limit: int, own: bool = False) -> None:
+        """replace: whether it may take the place of a collection. limit: bytes of the archive's files. own: whether
+        this server made the archive, so that its indexes are used.
 
         Raises Conflict where the name is taken, StorageFull.
         """
         catalogue.require_room_for(name, replace=replace)
-        self._catalogue, self._name, self._replace = catalogue, name, replace
+        self._catalogue, self._name, self._replace, self._own = catalogue, name, replace, own
         self._folder = catalogue.folder / f".restoring-{name}-{uuid4().hex}"
         with room():
             self._folder.mkdir()
@@ -60,7 +67,7 @@ class Restoring:
         """
         listing = self._unpacker.finish()
         with room():
-            _verify(self._folder, self._name, listing, self._catalogue)
+            _verify(self._folder, self._name, listing, self._catalogue, own=self._own)
         return self._catalogue.install(self._name, self._folder, replace=self._replace)
 
     def abort(self) -> None:
@@ -71,8 +78,8 @@ class Restoring:
 
 
 def restore_file(catalogue: Catalogue, name: str, archive: Path, *, replace: bool) -> bool:
-    """The same from an archive on this machine."""
-    restoring = Restoring(catalogue, name, replace=replace, limit=archive.stat().st_size)
+    """The same from a snapshot that this server took and kept."""
+    restoring = Restoring(catalogue, name, replace=replace, limit=archive.stat().st_size, own=True)
     try:
         with archive.open("rb") as file:
             while piece := file.read(PIECE):
@@ -82,7 +89,7 @@ def restore_file(catalogue: Catalogue, name: str, archive: Path, *, replace: boo
         restoring.abort()
 
 
-def _verify(folder: Path, name: str, listing: Listing, catalogue: Catalogue) -> None:
+def _verify(folder: Path, name: str, listing: Listing, catalogue: Catalogue, *, own: bool) -> None:
     """Raises BadArchive unless the folder holds a whole collection, which then has this name and no tasks."""
     paths = {entry.path for entry in listing.files}
     if not {DATABASE, MARK} <= paths:
@@ -98,19 +105,20 @@ def _verify(folder: Path, name: str, listing: Listing, catalogue: Catalogue) -> 
             database.check()
             _check_names(database, folder)
             check_rows(database, folder, name, lambda: None)
+            with database.read() as connection:
+                spec = CollectionSpec(**{**get_meta(connection, "spec", name), "name": name})
+            _check_spec(spec)
+            made = {} if own else {"generation": _anew(database, folder, spec).to_json()}
             with database.write() as txn:
-                spec = get_meta(txn, "spec", name)
-                put_meta(txn, {"spec": {**spec, "name": name}})
+                put_meta(txn, {"spec": spec.to_json(), **made})
                 # Their bodies stayed behind, and a task has one id in a server.
                 txn.execute("DELETE FROM tasks")
                 txn.execute("DELETE FROM task_errors")
         finally:
             database.close()
-        _check_spec(CollectionSpec(**{**spec, "name": name}))
         opened = Collection(folder, catalogue.resources, lambda: "")
         opened.close()
-        if not set(opened.stage.sources) <= set(get_args(Source)) or type(opened.stage.width) is not int:
-            raise BadArchive("the archive has a first stage that no collection has")
+        check_stage(opened.stage, opened.spec)
     except (BadArchive, StorageFull):
         raise
     except FormatTooNew as error:
@@ -118,19 +126,35 @@ def _verify(folder: Path, name: str, listing: Listing, catalogue: Catalogue) -> 
     except SheafError as error:
         raise BadArchive(f"the archive holds no whole collection: {error.message}") from error
     except (ValueError, TypeError, KeyError, AttributeError, LookupError, ArithmeticError, MemoryError, OSError,
-            sqlite3.Error, RecursionError) as error:  # fmt: skip
+            sqlite3.Error, zipfile.BadZipFile, RecursionError) as error:  # fmt: skip
         raise BadArchive(f"the archive holds no whole collection ({type(error).__name__})") from error
     sync_folder(folder)
 
 
+def _anew(database: Database, folder: Path, spec: CollectionSpec) -> Generation:
+    """The generation once everything that native code will read has been held or made anew; see ``uploaded.py``."""
+    with database.read() as connection:
+        generation = Generation.from_json(get_meta(connection, "generation", spec.name))
+        first = FirstStage.from_json(get_meta(connection, "first_stage", spec.name))
+    stage = first if generation.stage is None else StageStore(folder, spec.name).load(generation.stage, first)
+    for one in (first, stage):
+        check_stage(one, spec)
+    check_tail(database, folder, spec, first)
+    parts = [reindex(folder / SEGMENTS / record.name, record, spec, stage) for record in generation.segments]
+    return replace(generation, segments=tuple(parts))
+
+
 def _check_schema(path: Path) -> None:
-    """Nothing in the database may run by itself: only tables and their indexes are read."""
+    """The tables are exactly ours: nothing else is there to run, or to be read in another way."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(";".join([SCHEMA, *ADDED]))
+        ours = {name: row for name, *row in connection.execute("SELECT name, type, tbl_name, sql FROM sqlite_schema")}
     with closing(sqlite3.connect(f"file:{path.absolute()}?mode=ro", uri=True)) as connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
-        for kind, sql in connection.execute("SELECT type, sql FROM sqlite_schema"):
-            if kind not in ("table", "index") or "VIRTUAL" in str(sql).upper().split():
-                raise BadArchive(f"{DATABASE} has a {kind}, which no collection has")
+        for name, *row in connection.execute("SELECT name, type, tbl_name, sql FROM sqlite_schema").fetchall():
+            if ours.get(name) != row:
+                raise BadArchive(f"{DATABASE} has a {row[0]} {str(name)[:100]!r}, which no collection has")
         if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise BadArchive(f"{DATABASE} is damaged")
 

@@ -10,21 +10,25 @@ import json
 import os
 import re
 import shutil
+import zlib
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from app.collection.archive import write_archive
 from app.collection.backup import Check, copy_moment
 from app.collection.collection import Collection
-from app.collection.files import room, sync_folder, write_file
+from app.collection.files import file_size, room, sync_folder, write_file
 from app.collection.layout import SNAPSHOTS
 from app.collection.spec import NAME
-from app.errors import NotFound, StorageFull
+from app.errors import Damaged, NotFound, StorageFull
 
 _ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _UNFINISHED: Final = (".part", ".moment")
+_TYPES: Final = {
+    "id": str, "collection": str, "created": str, "documents": int, "generation": int, "size": int, "sha256": str,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ class Saved:
     generation: int
     size: int
     sha256: str
+    error: str | None = None
+    """What is wrong with it; then only its id, its collection and the size are known, and it can only be deleted."""
 
 
 class SavedSnapshots:
@@ -48,20 +54,29 @@ class SavedSnapshots:
 
     def of(self, name: str) -> list[Saved]:
         """Of one collection, which may be gone; the newest first."""
-        found = [self._read(path) for path in (self._root / name).glob("*.json") if NAME.fullmatch(name)]
+        if not NAME.fullmatch(name):
+            return []
+        paths = (path for path in (self._root / name).glob("*.json") if _ID.fullmatch(path.stem))
+        found = (_read(path) for path in paths)
         return sorted((one for one in found if one is not None), key=lambda one: (one.created, one.id), reverse=True)
 
     def get(self, name: str, identifier: str) -> tuple[Saved, Path]:
-        """One, and its archive. Raises NotFound."""
+        """One, and its archive. Raises NotFound, Damaged."""
+        found, archive = self._find(name, identifier)
+        if found.error is not None:
+            raise Damaged(f"snapshot {identifier} of collection {name} is damaged: {found.error}")
+        return found, archive
+
+    def _find(self, name: str, identifier: str) -> tuple[Saved, Path]:
         if NAME.fullmatch(name) and _ID.fullmatch(identifier):
-            found = self._read(self._root / name / f"{identifier}.json")
+            found = _read(self._root / name / f"{identifier}.json")
             if found is not None:
                 return found, self._root / name / f"{identifier}.tar"
         raise NotFound(f"collection {name} has no snapshot {identifier[:100]!r}", code="snapshot_not_found")
 
     def delete(self, name: str, identifier: str) -> None:
-        """For good. Raises NotFound."""
-        _, archive = self.get(name, identifier)
+        """For good, a damaged one too. Raises NotFound."""
+        _, archive = self._find(name, identifier)
         with suppress(FileNotFoundError):
             archive.with_suffix(".json").unlink()
             sync_folder(archive.parent)
@@ -75,7 +90,7 @@ class SavedSnapshots:
         Raises Damaged, StorageFull, Conflict, and whatever ``check`` does; nothing is left then.
         """
         name = collection.name
-        with suppress(NotFound):
+        with suppress(NotFound, Damaged):
             return self.get(name, identifier)[0]
         folder = self._root / name
         free = shutil.disk_usage(self._root.parent).free
@@ -102,7 +117,8 @@ class SavedSnapshots:
             size = file.tell()
         saved = Saved(identifier, collection.name, listing.created, listing.documents, listing.generation, size, sha256)
         described = folder / f"{identifier}.json.part"
-        write_file(described, json.dumps(asdict(saved), indent=1).encode())
+        value = {name: getattr(saved, name) for name in _TYPES}
+        write_file(described, json.dumps({**value, "crc32": _checksum(value)}, indent=1).encode())
         part.rename(folder / f"{identifier}.tar")
         described.rename(folder / f"{identifier}.json")
         for one in (folder, self._root, self._root.parent):
@@ -121,14 +137,47 @@ class SavedSnapshots:
             if path.name.endswith(_UNFINISHED) or not (folder / f"{identifier}.json").exists():
                 _remove(path)
 
-    def _read(self, path: Path) -> Saved | None:
-        """None for what is no description of a snapshot that is there."""
-        try:
-            found = Saved(**json.loads(path.read_bytes()))
-        except (OSError, ValueError, TypeError):
-            return None
-        # Whether the archive is what was written is held at restoring, file by file.
-        return found if path.with_suffix(".tar").exists() else None
+
+def read_description(path: Path) -> Saved:
+    """What `ID.json` says. Raises FileNotFoundError, Damaged."""
+    try:
+        value = json.loads(path.read_bytes())
+        # Descriptions that were written before they had a checksum are held to their types alone.
+        crc = value.pop("crc32", None)
+        found = Saved(**value)
+        fits = set(value) == set(_TYPES) and all(type(value[name]) is kind for name, kind in _TYPES.items())
+        if fits and crc in (None, _checksum(value)) and (found.id, found.collection) == (path.stem, path.parent.name):
+            return found
+        reason = "its checksum differs, or it is no description of this snapshot"
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        reason = f"the disk cannot read it: {error.strerror}"
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        reason = "it is no description of a snapshot"
+    raise Damaged(f"{path.name} is damaged: {reason}")
+
+
+def _checksum(described: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(described, sort_keys=True).encode())
+
+
+def _read(path: Path) -> Saved | None:
+    """A snapshot, with its error where it is not what was written. None where there is none."""
+    # Whether the archive's content is what was written is held at restoring, file by file.
+    size = file_size(path.with_suffix(".tar"))
+    try:
+        found = read_description(path)
+        if found.size == size:
+            return found
+        what = f"its archive has {size:,} bytes, {found.size:,} were written"
+    except FileNotFoundError:
+        return None
+    except Damaged as error:
+        what = error.message
+    if not path.exists():
+        return None  # deleted meanwhile
+    return Saved(path.stem, path.parent.name, "", 0, 0, size, "", f"{what}. Delete it, and take another.")
 
 
 def _remove(path: Path) -> None:

@@ -144,15 +144,25 @@ def _write(
         for name, writer in out.items():
             files[f"{name}.npy"] = writer.finish()
     files["columns.npz"] = write_file(folder / "columns.npz", columns.finish().to_bytes())
+    return finish_segment(folder, spec, stage, n, files)
+
+
+def finish_segment(
+    folder: Path, spec: CollectionSpec, stage: FirstStage, passages: int, files: dict[str, FileRecord]
+) -> SegmentRecord:
+    """Adds to a folder of arrays and columns, which ``files`` describe, the indexes over the arrays and the manifest.
+
+    Neither may be there yet. Raises Invalid for vectors that are not finite.
+    """
     indexes: dict[str, str] = {}
     for source in stage.sources:
         array = MappedArray(folder / f"{_VECTORS[source]}.npy", files[f"{_VECTORS[source]}.npy"])
-        indexes[source] = vector_index.choose(n, array.shape[1])
+        indexes[source] = vector_index.choose(passages, array.shape[1])
         if indexes[source] != FLAT:
             files[f"{source}.index"] = _write_index(folder / f"{source}.index", indexes[source], array)
     manifest = {
         "format": FORMAT,
-        "passages": n,
+        "passages": passages,
         "precision": spec.precision,
         "first_stage": stage.to_json(),
         "indexes": indexes,
@@ -160,7 +170,7 @@ def _write(
     }
     content = json.dumps(manifest, indent=1).encode()
     write_file(folder / MANIFEST, content)
-    return SegmentRecord(folder.name, n, zlib.crc32(content))
+    return SegmentRecord(folder.name, passages, zlib.crc32(content))
 
 
 _VECTORS: Final[dict[Source, str]] = {"fde": "encoded", "pooled": "pooled"}

@@ -83,6 +83,24 @@ def test_there_and_back(
         assert (answer.status_code, answer.json()["code"]) == (404, "snapshot_not_found")
 
 
+def test_a_damaged_one_is_listed_with_its_error(
+    client: httpx.Client, collection: str, finished: Finished, server: Any
+) -> None:
+    id, name = take(client, collection, finished), collection.rpartition("/")[2]
+    (server.settings.indexes / ".snapshots" / name / f"{id}.json").write_bytes(b"{")
+    (listed,) = client.get(f"{collection}/snapshots").json()["snapshots"]
+    assert (listed["id"], listed["collection"]) == (id, name)
+    assert f"{id}.json" in listed["error"]
+    for answer in (
+        client.get(f"{collection}/snapshots/{id}"),
+        client.post(f"{collection}/restore", json={"snapshot": id, "replace": True}),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (503, "collection_damaged")
+    assert len(texts(client, collection)) == 3
+    assert client.delete(f"{collection}/snapshots/{id}").status_code == 204
+    assert client.get(f"{collection}/snapshots").json() == {"snapshots": []}
+
+
 def test_what_is_not_there(client: httpx.Client, collection: str) -> None:
     for method, address, body in [
         ("POST", "/v1/collections/absent/snapshots", None),

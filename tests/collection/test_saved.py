@@ -155,6 +155,41 @@ def test_what_is_listed_is_true(catalogue: Catalogue, collection: Collection) ->
             catalogue.snapshots.get(name, identifier)
 
 
+def test_a_damaged_one_stays_in_the_list_with_its_error(catalogue: Catalogue, collection: Collection) -> None:
+    """It is neither fetched nor restored; it can be deleted, and taken anew under its id."""
+    take(collection, 1)
+    described = take(collection, 2).with_suffix(".json")
+    content, archive = described.read_bytes(), described.with_suffix(".tar").read_bytes()
+
+    def held(what: str) -> None:
+        (bad,) = (one for one in catalogue.snapshots.of("c") if one.error is not None)
+        assert (bad.id, bad.collection, len(catalogue.snapshots.of("c"))) == (name_of(2), "c", 2)
+        assert what in str(bad.error)
+        with pytest.raises(Damaged, match=what):
+            catalogue.snapshots.get("c", name_of(2))
+
+    value = json.loads(content)
+    others = [{**value, "documents": 7}, {**value, "error": None}, {**value, "crc32": 0}, {**value, "id": name_of(1)}]
+    others += [{"id": name_of(2)}, [], 7, None]
+    for harmed in [b"", b"{", b"\xff", *(json.dumps(one).encode() for one in others)]:
+        described.write_bytes(harmed)
+        held("json is damaged")
+    # Where nobody made a checksum yet, it goes without.
+    del value["crc32"]
+    described.write_bytes(json.dumps(value).encode())
+    assert [one.error for one in catalogue.snapshots.of("c")] == [None, None]
+    described.with_suffix(".tar").write_bytes(archive[:-512])
+    held("bytes")
+    described.with_suffix(".tar").unlink()
+    held("0 bytes")
+    take(collection, 2)
+    assert [one.error for one in catalogue.snapshots.of("c")] == [None, None]
+    described.write_bytes(b"")
+    catalogue.snapshots.delete("c", name_of(2))
+    assert [one.id for one in catalogue.snapshots.of("c")] == [name_of(1)]
+    assert not described.with_suffix(".tar").exists()
+
+
 def test_an_archive_is_a_collection_when_tar_unpacks_it(
     catalogue: Catalogue, collection: Collection, open_catalogue: OpenCatalogue, tmp_path: Path
 ) -> None:

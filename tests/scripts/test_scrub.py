@@ -44,6 +44,30 @@ def test_it_finds_the_block_that_rotted_and_says_what_to_do(
     assert command("scrub", "rotten", "--json").stdout.splitlines() == [line]
 
 
+def test_aliases_and_descriptions_of_snapshots_are_read_too(
+    command: Command, open_catalogue: OpenCatalogue, tmp_path: Path
+) -> None:
+    folder = tmp_path / "indexes"
+    with open_catalogue(folder) as catalogue:
+        collection = catalogue.create("c", model=None, kind="dense", dim=2)
+        catalogue.aliases.set("live", "c")
+        catalogue.snapshots.take(collection, "1" * 32, lambda: None)
+    for path, way_out in (
+        (folder / ".aliases.json", "set the aliases again"),
+        (folder / ".snapshots/c" / f"{'1' * 32}.json", "delete the snapshot"),
+    ):
+        assert command("scrub", "--all").returncode == 0
+        content = path.read_bytes()
+        for harmed in (b"", content[:-9], content.replace(b"c", b"d", 1), b"[]", b"\xff", b"[" * 100_000):
+            path.write_bytes(harmed)
+            told = command("scrub", "--all", "--json")
+            (line,) = told.stdout.splitlines()
+            found = json.loads(line)
+            assert (told.returncode, found["file"]) == (1, str(path.relative_to(folder)))
+            assert way_out in found["remedy"]
+        path.write_bytes(content)
+
+
 def test_what_is_not_there_is_said(command: Command) -> None:
     for arguments in (["none"], []):
         assert command("scrub", *arguments).returncode == 2
