@@ -27,6 +27,7 @@ Precision: TypeAlias = Literal["float32", "float16", "8bit", "4bit", "2bit", "1b
 
 MAX_DIM = 16_384
 MAX_K = 1_000
+MAX_TOKEN_POOLING = 32
 
 
 @dataclass(frozen=True, slots=True)

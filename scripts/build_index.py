@@ -70,6 +70,9 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
     spec.add_argument("--similarity", choices=("cosine", "inner_product"), help="default: cosine")
     spec.add_argument("--precision", choices=get_args(Precision), help="of the stored token vectors")
     spec.add_argument(
+        "--token-pooling", type=int, metavar="N", help="store the token vectors of a document as an Nth of means"
+    )
+    spec.add_argument(
         "--no-keep-vectors", action="store_true", help="do not keep the documents' own vectors as they came"
     )
 
@@ -84,7 +87,7 @@ def columns(args: argparse.Namespace) -> Columns | None:
 
 def asked(args: argparse.Namespace) -> dict[str, Any]:
     """What the command line says of the collection, by the names of CollectionSpec."""
-    names = ("model", "kind", "dim", "similarity", "precision")
+    names = ("model", "kind", "dim", "similarity", "precision", "token_pooling")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if given.get("model") == "none":
         given["model"] = None

@@ -40,6 +40,7 @@ def collection_answer(info: CollectionInfo) -> CollectionAnswer:
         encoder=EncoderAnswer(model=info.model, kind=info.kind, dim=info.dim),
         similarity=info.similarity,
         precision=info.precision,
+        token_pooling=info.token_pooling,
         keep_vectors=info.keep_vectors,
         documents=info.documents,
         passages=info.passages,

@@ -47,6 +47,7 @@ async def create_collection(service: Serving, caller: Caller, body: Creation) ->
             similarity=body.similarity,
             keep_vectors=body.keep_vectors,
             precision=body.precision,
+            token_pooling=body.token_pooling,
         )
         return encoded(collection_answer(service.catalogue.describe(body.name)))
 

@@ -25,7 +25,7 @@ from app.documents import (
 )
 from app.errors import Invalid
 from app.limits import DEFAULT, limits_of
-from app.types import MAX_DIM, MAX_K, Kind, Metadata, MetadataValue, Precision, Similarity
+from app.types import MAX_DIM, MAX_K, MAX_TOKEN_POOLING, Kind, Metadata, MetadataValue, Precision, Similarity
 
 MAX_CANDIDATES = DEFAULT.candidates
 MAX_TIMEOUT_MS = 600_000
@@ -93,6 +93,9 @@ class CreateCollection(Strict):
     """How stored token vectors are kept: numbers, or codes of so many bits a dimension. Scores are exact for what is
     stored. Dense vectors are float32. float16 is for cosine alone. By default float32 for inner_product; for cosine the
     most bits that take no more than 64 bytes a vector: 8 to 64 dimensions, 4 to 128, 2 to 256, then 1."""
+    token_pooling: int = Field(default=1, ge=1, le=MAX_TOKEN_POOLING)
+    """Keep a fraction of the token vectors: a document of t is stored as t / token_pooling means of like ones (but 8 at
+    least, if it has them). 1 keeps all. For long documents, such as pages as images; costs some quality."""
 
 
 class WriteDocuments(Strict):
@@ -233,6 +236,7 @@ class CollectionAnswer(BaseModel):
     encoder: EncoderAnswer
     similarity: Similarity
     precision: Precision
+    token_pooling: int
     keep_vectors: bool
     documents: int
     passages: int

@@ -18,8 +18,7 @@ from app.collection.aliases import Aliases
 from app.collection.collection import Collection, Resources
 from app.collection.files import room
 from app.collection.first_stage import FirstStage
-from app.collection.fitting import described
-from app.collection.info import CollectionInfo, quarantined_info
+from app.collection.info import CollectionInfo, info_of, quarantined_info
 from app.collection.layout import WRITER_LOCK
 from app.collection.lock import FileLock
 from app.collection.maintenance import Maintenance
@@ -147,6 +146,7 @@ class Catalogue:
         similarity: Similarity = "cosine",
         keep_vectors: bool = True,
         precision: Precision | None = None,
+        token_pooling: int = 1,
         stage: FirstStage | None = None,
     ) -> Collection:
         """A new, empty collection, durable when this returns.
@@ -171,7 +171,7 @@ class Catalogue:
             meta["fingerprint"] = fingerprint_to_json(encoder.fingerprint)
         if precision is None:
             precision = "float32" if kind == "dense" else default_precision(dim, similarity)
-        spec = CollectionSpec(name, model, kind, dim, similarity, keep_vectors, precision)
+        spec = CollectionSpec(name, model, kind, dim, similarity, keep_vectors, precision, token_pooling)
         meta["spec"] = spec.to_json()
         meta["first_stage"] = (stage or FirstStage.default(spec)).to_json()
         meta["generation"] = Generation(0).to_json()
@@ -191,31 +191,9 @@ class Catalogue:
             opened = self._find(name)
         except StoreError as error:
             return quarantined_info(name, error)
-        collection, spec = opened.collection, opened.collection.spec
-        now = collection.published
-        failure = opened.maintenance.error if opened.maintenance is not None else None
-        wrong = None if failure is None else failure.message
-        if collection.salvaged:
-            wrong = "its indexes are damaged; a rebuild makes them anew"
-        return CollectionInfo(
-            name,
-            spec.model,
-            spec.kind,
-            spec.dim,
-            spec.similarity,
-            spec.precision,
-            spec.keep_vectors,
-            now.live,
-            now.live,
-            collection.nbytes,
-            now.generation.number,
-            len(now.segments),
-            int(now.tail.alive.sum()),
-            described(collection),
-            collection.encoder_fault if collection.is_writer else f"another process writes it{self._busy()}",
-            "quarantined" if collection.salvaged else "ready",
-            wrong,
-        )
+        collection, maintenance = opened.collection, opened.maintenance
+        read_only = collection.encoder_fault if collection.is_writer else f"another process writes it{self._busy()}"
+        return info_of(name, collection, read_only, None if maintenance is None else maintenance.error)
 
     def describe_all(self) -> list[CollectionInfo]:
         """By name, the quarantined ones too."""

@@ -494,7 +494,9 @@ class Collection:
             growing = self._empty_tail()
             if len(tail_rows):
                 part = now.tail.part
-                growing.append(part.seqs[tail_rows], part.metadata(tail_rows), part.passages(tail_rows))
+                growing.append(
+                    part.seqs[tail_rows], part.metadata(tail_rows), part.passages(tail_rows), part.raw_counts(tail_rows)
+                )
             self._published = replace(
                 now,
                 commit=now.commit + 1,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from app.errors import StoreError
+from app.collection.collection import Collection
+from app.collection.fitting import described
+from app.errors import SheafError, StoreError
 from app.types import Kind, Precision, Similarity
 
 
@@ -21,6 +23,7 @@ class CollectionInfo:
     dim: int
     similarity: Similarity
     precision: Precision
+    token_pooling: int
     keep_vectors: bool
     documents: int
     passages: int
@@ -34,9 +37,37 @@ class CollectionInfo:
     error: str | None
 
 
+def info_of(name: str, collection: Collection, read_only: str | None, failure: SheafError | None) -> CollectionInfo:
+    """Of an open collection. failure: of its background work, the last."""
+    spec, now = collection.spec, collection.published
+    wrong = None if failure is None else failure.message
+    if collection.salvaged:
+        wrong = "its indexes are damaged; a rebuild makes them anew"
+    return CollectionInfo(
+        name,
+        spec.model,
+        spec.kind,
+        spec.dim,
+        spec.similarity,
+        spec.precision,
+        spec.token_pooling,
+        spec.keep_vectors,
+        now.live,
+        now.live,
+        collection.nbytes,
+        now.generation.number,
+        len(now.segments),
+        int(now.tail.alive.sum()),
+        described(collection),
+        read_only,
+        "quarantined" if collection.salvaged else "ready",
+        wrong,
+    )
+
+
 def quarantined_info(name: str, error: StoreError) -> CollectionInfo:
     """Of a collection that cannot be opened, all that is known."""
     return CollectionInfo(
-        name, None, "multi_vector", 0, "cosine", "float16", True, 0, 0, 0, 0, 0, 0, {}, error.message, "quarantined",
+        name, None, "multi_vector", 0, "cosine", "float16", 1, True, 0, 0, 0, 0, 0, 0, {}, error.message, "quarantined",
         error.message,
     )  # fmt: skip

@@ -1,7 +1,8 @@
 """The vectors of n passages as a collection stores them, and how an encoder's or a caller's become that.
 
-Coding happens once, at write time: normalised if the similarity is cosine, coded as the collection's precision has it,
-encoded for the first stage. What a query scores in the tail is to the bit what it scores after sealing.
+Coding happens once, at write time: normalised if the similarity is cosine, pooled where the collection asks for it,
+coded as its precision has it, encoded for the first stage. What a query scores in the tail is to the bit what it
+scores after sealing.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from safetensors.numpy import save as save_tensors
 
 from app.codes.protocol import Code
 from app.collection.spec import CollectionSpec
+from app.collection.token_pooling import pool_tokens
 from app.encodings.protocol import Encoding
 from app.errors import Invalid
 from app.scoring.rounding import norms_up
-from app.types import F32, Encoded, Similarity, TokenVectors
+from app.types import F32, I64, Encoded, Similarity, TokenVectors
 
 MAX_LENGTH: Final = 1e15
 """The longest vector taken: any sum of products of such vectors stays finite in float32."""
@@ -50,6 +52,11 @@ class Passages:
         """Of the vectors that queries read."""
         tokens = 0 if self.tokens is None else self.tokens.values.nbytes
         return self.pooled.nbytes + tokens + (0 if self.encoded is None else self.encoded.nbytes)
+
+    @property
+    def raw_counts(self) -> I64:
+        """Callers' vectors that are kept of each passage; more than the token vectors, where those are pooled."""
+        return np.zeros(len(self), np.int64) if self.raw is None else self.raw.counts
 
     def take(self, rows: Sequence[int]) -> Passages:
         """The named passages, a copy."""
@@ -165,11 +172,12 @@ def _code(
 ) -> Passages:
     if tokens is None:
         return Passages(pooled, None, norms_up(pooled), None, raw)
-    values = normalise(tokens.values, spec.similarity)
-    coded = TokenVectors(spec.code.encode(values), tokens.offsets)
-    encoded = None
-    if encoding is not None:
-        encoded = encode(encoding, TokenVectors(values, tokens.offsets), None, spec)
+    tokens = TokenVectors(normalise(tokens.values, spec.similarity), tokens.offsets)
+    if spec.token_pooling > 1:
+        means = pool_tokens(tokens, spec.token_pooling)
+        tokens = TokenVectors(normalise(means.values, spec.similarity), means.offsets)
+    coded = TokenVectors(spec.code.encode(tokens.values), tokens.offsets)
+    encoded = None if encoding is None else encode(encoding, tokens, None, spec)
     norms = spec.code.norms(coded.values)
     largest = np.maximum.reduceat(norms, coded.offsets[:-1]) if len(coded) else norms
     return Passages(pooled, coded, largest, encoded, raw)

@@ -183,6 +183,7 @@ def _check_spec(spec: CollectionSpec) -> None:
         and spec.precision in get_args(Precision)
         and type(spec.dim) is int
         and type(spec.keep_vectors) is bool
+        and type(spec.token_pooling) is int
     )
     if not fits:
         raise BadArchive("the archive has a specification that no collection has")

@@ -61,11 +61,8 @@ def seal(collection: Collection, check: Check = lambda: None) -> bool:
         alive = now.tail.alive
         added: list[Segment] = []
         if alive.any():
-            counts = np.ones(size, np.int64)
-            if collection.spec.kind == "multi_vector":
-                counts = now.tail.part.codes(0, size).counts
-            vectors = int(counts[alive].sum())
-            totals = Totals(int(alive.sum()), vectors, vectors)
+            rows, part = np.flatnonzero(alive), now.tail.part
+            totals = Totals(len(rows), int(part.token_counts(rows).sum()), int(part.raw_counts(rows).sum()))
             batches = _tail_batches(collection, now.tail, check)
             if now.stage is not now.tail_stage:
                 batches = recode(collection, now.stage, batches)

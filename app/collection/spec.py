@@ -12,7 +12,7 @@ from app.codes.choose import code_for
 from app.codes.protocol import Code
 from app.encoders.protocol import Fingerprint
 from app.errors import Invalid
-from app.types import MAX_DIM, Kind, Precision, Similarity
+from app.types import MAX_DIM, MAX_TOKEN_POOLING, Kind, Precision, Similarity
 
 FORMAT: Final = 2
 """The number of the format on disk; a collection of a higher one is refused, lower ones are
@@ -34,7 +34,8 @@ class CollectionSpec:
     model: the encoder's name among the operator's, or None where callers bring their vectors. similarity: cosine
     normalises every vector, of documents and queries. keep_vectors: whether callers' own vectors are also kept as they
     came, in float32, in a file that no query reads. precision: of the stored token vectors that queries read
-    (app.codes); float16 holds no vectors of unbounded length (inner_product). Dense vectors are float32.
+    (app.codes); float16 holds no vectors of unbounded length (inner_product). Dense vectors are float32. token_pooling:
+    a document of t token vectors is stored as t / token_pooling means of like ones (token_pooling.py); 1: as they are.
     """
 
     name: str
@@ -44,6 +45,7 @@ class CollectionSpec:
     similarity: Similarity = "cosine"
     keep_vectors: bool = True
     precision: Precision = "float16"
+    token_pooling: int = 1
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -55,6 +57,11 @@ class CollectionSpec:
             raise Invalid.at(
                 "/precision", "float16 holds only vectors of length 1 (cosine); inner_product needs another"
             )
+
+        if not 1 <= self.token_pooling <= MAX_TOKEN_POOLING:
+            raise Invalid.at("/token_pooling", f"expected 1 to {MAX_TOKEN_POOLING}, got {self.token_pooling}")
+        if self.kind == "dense" and self.token_pooling != 1:
+            raise Invalid.at("/token_pooling", "pools token vectors; a dense collection has none")
 
     @property
     def code(self) -> Code:

@@ -54,13 +54,17 @@ class Tail:
         self._offsets = _Growing(np.int64)
         self._offsets.append(np.zeros(1, np.int64))
         self._encoded = None if encoded_dim is None else _Growing(np.float32, encoded_dim)
+        self._raw_counts = _Growing(np.int64)
         self.nbytes = 0
 
     def __len__(self) -> int:
         return self._seqs.length
 
-    def append(self, seqs: I64, metadata: Sequence[Metadata], passages: Passages) -> None:
-        """Rows for new versions; sequence numbers ascend over all appends."""
+    def append(
+        self, seqs: I64, metadata: Sequence[Metadata], passages: Passages, raw_counts: I64 | None = None
+    ) -> None:
+        """Rows for new versions; sequence numbers ascend over all appends. raw_counts: where the passages are without
+        callers' vectors that are kept elsewhere."""
         self._pooled.append(passages.pooled)
         self._norms.append(passages.norms)
         if self._tokens is not None:
@@ -70,6 +74,7 @@ class Tail:
         if self._encoded is not None:
             assert passages.encoded is not None
             self._encoded.append(passages.encoded)
+        self._raw_counts.append(passages.raw_counts if raw_counts is None else raw_counts)
         self._metadata.extend(metadata)
         self.nbytes += passages.nbytes
         self._seqs.append(seqs)
@@ -88,6 +93,7 @@ class Tail:
             if self._tokens is None or offsets is None
             else TokenVectors(self._tokens.view(int(offsets[-1])), offsets),
             None if self._encoded is None else self._encoded.view(n),
+            self._raw_counts.view(n),
         )
 
 
@@ -103,9 +109,11 @@ class TailView:
         norms: F32,
         tokens: TokenVectors | None,
         encoded: F32 | None,
+        raw_counts: I64,
     ) -> None:
         self.code, self.seqs, self.norms = code, seqs, norms
         self._metadata, self._pooled, self._tokens, self._encoded = metadata, pooled, tokens, encoded
+        self._raw_counts = raw_counts
 
     @property
     def size(self) -> int:
@@ -139,6 +147,14 @@ class TailView:
     def codes_of(self, rows: I64) -> TokenVectors:
         assert self._tokens is not None
         return self._tokens
+
+    def token_counts(self, rows: I64) -> I64:
+        """Token vectors of each row."""
+        return np.zeros(len(rows), np.int64) if self._tokens is None else self._tokens.counts[rows]
+
+    def raw_counts(self, rows: I64) -> I64:
+        """Callers' vectors that are kept of each row, in the database until they are sealed."""
+        return self._raw_counts[rows]
 
     def metadata(self, rows: I64) -> list[Metadata]:
         return [self._metadata[row] for row in rows]

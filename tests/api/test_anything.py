@@ -19,6 +19,7 @@ FIELDS = [
     "dim",
     "similarity",
     "precision",
+    "token_pooling",
     "documents",
     "id",
     "text",

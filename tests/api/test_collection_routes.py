@@ -37,15 +37,15 @@ def test_a_collection_comes_and_goes(client: httpx.Client) -> None:
     [
         (
             {"encoder": {"model": "words"}},
-            {"similarity": "cosine", "precision": "8bit", "keep_vectors": True},
+            {"similarity": "cosine", "precision": "8bit", "token_pooling": 1, "keep_vectors": True},
         ),
         (
             {"encoder": {"model": None, "dim": 3}, "similarity": "inner_product", "keep_vectors": False},
             {"similarity": "inner_product", "precision": "float32", "keep_vectors": False},
         ),
         (
-            {"encoder": {"model": None, "dim": 384}, "precision": "2bit"},
-            {"precision": "2bit"},
+            {"encoder": {"model": None, "dim": 384}, "precision": "2bit", "token_pooling": 4},
+            {"precision": "2bit", "token_pooling": 4},
         ),
         (
             {"encoder": {"model": None, "kind": "dense", "dim": 16_384}, "precision": "float32"},

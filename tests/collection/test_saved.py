@@ -628,6 +628,8 @@ def wrong_metas() -> Iterator[tuple[str, Any]]:
     more = {"keep_vectors": True, "precision": "float16"}
     for change in ({"kind": "x"}, {"dim": 0}, {"dim": 2**40}, {"dim": "4"}, {"precision": "object"}, {"model": 7}):
         yield "spec", {**spec, **more, **change}
+    for pooling in (0, 33, 2.0, True, "2", None):
+        yield "spec", {**spec, **more, "token_pooling": pooling}
     yield "spec", [1]
     yield "spec", {**spec, **more, "extra": 1}
     yield "spec", "not JSON"
