@@ -26,7 +26,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 .PHONY: run test faults machine lint format audit lock install install-dev clean
 
 run: install
-	$(PY) scripts/build_index.py python-docs --collection python-docs
+	$(PY) scripts/build_index.py python-docs --collection python-docs --precision 8bit
 	exec $(PY) -m app
 
 test: lint

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from app.collection.collection import Collection
-from app.collection.fitting import learn_if_due
+from app.collection.fitting import due, learn_if_due
 from app.collection.sealing import merge, seal, seal_due
 from app.errors import Invalid, RequestError
 from app.ingest import check_document, write_documents
@@ -41,6 +41,7 @@ Progress: TypeAlias = Callable[["Summary"], None]
 class Summary:
     """What became of the source. read: documents, bad lines included. written: new or changed. unchanged: stood
     already. truncated: of the written ones, those whose text the encoder's limit cut. skipped: neither title nor text.
+    phase: what goes on after the last document was written; empty before.
     """
 
     read: int = 0
@@ -49,6 +50,7 @@ class Summary:
     truncated: int = 0
     skipped: int = 0
     bad: int = 0
+    phase: str = ""
 
 
 class Stopped(Invalid):
@@ -87,9 +89,15 @@ def fill(
             progress(summary)
     _write(collection, batch, summary)
     summary.skipped = source.skipped
+    summary.phase = "indexing"
+    progress(summary)
     seal(collection)
     _merge(collection)
-    learn_if_due(collection)
+    if due(collection) is not None:
+        summary.phase = "learning a first stage"
+        progress(summary)
+        learn_if_due(collection)
+    summary.phase = ""
     progress(summary)
     return summary
 

@@ -154,7 +154,8 @@ def _unit(source: Source) -> str:
 
 def _note(source: Source, summary: Summary) -> str:
     """What the bar does not count by itself."""
-    return f"{summary.read:,} documents" if source.unit == "bytes" else ""
+    read = f"{summary.read:,} documents" if source.unit == "bytes" else ""
+    return ", ".join(filter(None, (read, summary.phase)))
 
 
 def report(name: str, summary: Summary, *, sent: bool = False) -> None:

@@ -177,6 +177,8 @@ def test_make_run_builds_what_the_build_command_takes_and_serves(monkeypatch: py
 
     args = parser().parse_args(words[2:])
     assert (args.source, args.collection, args.model, args.on_error) == ("python-docs", "python-docs", None, "stop")
+    # A small collection need not be kept in few bytes, and a newcomer judges by its order.
+    assert args.precision == "8bit"
     assert shlex.split(serve)[-2:] == ["-m", "app"]
     assert (ROOT / "app" / "__main__.py").is_file()
 
