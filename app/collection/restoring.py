@@ -32,7 +32,7 @@ from app.collection.segment import Segment
 from app.collection.snapshot import Generation
 from app.collection.spec import CollectionSpec
 from app.collection.stages import StageStore
-from app.collection.uploaded import check_stage, check_tail, reindex
+from app.collection.uploaded import check_counts, check_stage, check_tail, reindex
 from app.errors import BadArchive, FormatTooNew, SheafError, StorageFull
 from app.types import Kind, Precision, Similarity
 
@@ -104,6 +104,7 @@ def _verify(folder: Path, name: str, listing: Listing, catalogue: Catalogue, *, 
         try:
             database.check()
             _check_names(database, folder)
+            check_counts(database)
             check_rows(database, folder, name, lambda: None)
             with database.read() as connection:
                 spec = CollectionSpec(**{**get_meta(connection, "spec", name), "name": name})

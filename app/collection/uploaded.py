@@ -93,15 +93,22 @@ def check_stage(stage: FirstStage, spec: CollectionSpec) -> None:
         raise BadArchive("the archive has a first stage that no collection has")
 
 
+def check_counts(database: Database) -> None:
+    """A chunk of the tail has more bytes than passages: said before anything is made of that many.
+
+    Raises BadArchive, Damaged.
+    """
+    with database.read() as connection:
+        if connection.execute("SELECT count(*) FROM tail WHERE NOT count BETWEEN 1 AND size").fetchone() != (0,):
+            raise BadArchive("the archive has a tail that no collection has")
+
+
 def check_tail(database: Database, folder: Path, spec: CollectionSpec, stage: FirstStage) -> None:
     """Holds the vectors of the tail to the shapes that the collection gives them. stage: of the tail.
 
     Raises BadArchive, Damaged.
     """
     with database.read() as connection:
-        # A chunk has more bytes than passages: said before anything is made of that many.
-        if connection.execute("SELECT count(*) FROM tail WHERE NOT count BETWEEN 1 AND size").fetchone() != (0,):
-            raise BadArchive("the archive has a tail that no collection has")
         for seqs, passages in ChunkStore(folder, spec.name).read(connection, 0):
             n, at = len(seqs), f"chunk {seqs[0]} of the tail"
             _hold(at, passages.pooled, np.float32, (n, spec.dim))

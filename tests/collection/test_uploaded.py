@@ -288,7 +288,7 @@ def test_the_unharmed_arrays_are_taken(catalogue: Catalogue, archive: Path, tmp_
     upload(catalogue, resummed(archive, tmp_path / "changed", lambda file, content: content))
 
 
-@pytest.mark.parametrize("harm", ["nothing", "offsets", "width", "pooled", "encoded"])
+@pytest.mark.parametrize("harm", ["nothing", "offsets", "width", "pooled", "encoded", "count"])
 def test_a_tail_of_other_shapes_is_refused(catalogue: Catalogue, archive: Path, tmp_path: Path, harm: str) -> None:
     def change(txn: Any) -> None:
         (first, count, data), *_ = txn.execute("SELECT first, count, data FROM tail").fetchall()
@@ -309,11 +309,13 @@ def test_a_tail_of_other_shapes_is_refused(catalogue: Catalogue, archive: Path, 
                 pooled = pooled[:, :1]
             case "encoded":
                 encoded = None
+            case "count":
+                count = 10**12
         tokens = type(passages.tokens)(values, offsets)
         content = Passages(pooled, tokens, passages.norms, encoded, passages.raw).to_bytes()
         txn.execute(
-            "UPDATE tail SET data = ?, size = ?, crc = ? WHERE first = ?",
-            (content, len(content), _checksum(first, count, None, content), first),
+            "UPDATE tail SET count = ?, data = ?, size = ?, crc = ? WHERE first = ?",
+            (count, content, len(content), _checksum(first, count, None, content), first),
         )
 
     listing, files = contents(archive)
