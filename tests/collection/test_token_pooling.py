@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from made import MakeCollection, OpenCatalogue
 
 from app.collection import sealing
+from app.collection.collection import Collection
+from app.collection.restoring import restore_file
+from app.collection.saved import SavedSnapshots
 from app.collection.sealing import seal
 from app.collection.tasks import Running, Tasks
 from app.collection.token_pooling import FEWEST, RUN, clusters, pool_tokens
@@ -204,3 +207,34 @@ def test_documents_written_while_the_tail_is_sealed_keep_all_their_vectors(
     assert collection.published.tail.part.size == 0
     raw = collection.raw_vectors([late[document.id] for document in documents[6:]])
     assert [matrix.tobytes() for matrix in raw] == [v.tobytes() for _, v in vectors_of(documents[6:])]
+
+
+def test_a_reopened_and_a_restored_collection_pool_as_before(open_catalogue: OpenCatalogue, tmp_path: Path) -> None:
+    """Their tails and segments are the same, and so are documents that are written afterwards."""
+    documents = documents_of("cosine")
+    query = Query(vectors=np.ones((2, 8), np.float32), k=20)
+
+    def scores(collection: Collection) -> list[tuple[str, float]]:
+        return [(hit.id, hit.score) for hit in search(collection, query).hits]
+
+    catalogue = open_catalogue(tmp_path)
+    collection = catalogue.create("c", model=None, kind="multi_vector", dim=8, token_pooling=3)
+    write_documents(collection, documents[:4])
+    seal(collection)
+    write_documents(collection, documents[4:8])
+    SavedSnapshots(tmp_path).take(collection, "0" * 32, lambda: None)
+    archive = SavedSnapshots(tmp_path).get("c", "0" * 32)[1]
+    restore_file(catalogue, "copy", archive, replace=False)
+    write_documents(collection, documents[8:])
+    wanted = scores(collection)
+    catalogue.close()
+    again = open_catalogue(tmp_path)
+    for name in ("c", "copy"):
+        assert again.describe(name).token_pooling == 3
+        found = again.get(name)
+        written = write_documents(found, documents)
+        assert scores(found) == wanted
+        seal(found)
+        assert scores(found) == wanted
+        raw = found.raw_vectors([written.versions[document.id] for document in documents])
+        assert [matrix.tobytes() for matrix in raw] == [v.tobytes() for _, v in vectors_of(documents)]
