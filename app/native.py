@@ -3,7 +3,8 @@
 A module marks its loops with ``kernel``; that costs nothing until one is called. Compiling all of them takes seconds,
 so a server says once where to keep the machine code (``keep_in``) and loads it from there at its next start. Whoever
 can write that folder can run code here, exactly as with the installation itself: a folder that others could write
-is not used, and then nothing is kept.
+is not used, and then nothing is kept. Disks err too: a file whose checksum differs is not read, and its loop is
+compiled anew.
 
 No kernel uses fast mathematics, so results have the same bits on every machine.
 """
@@ -13,15 +14,19 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import pickle
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 import llvmlite.binding
 import numba
 from numba.core import config
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -33,12 +38,62 @@ _kernels: list[Any] = []
 _kept: list[Path] = []
 
 
+class _Files(IndexDataCacheFile):  # type: ignore[misc]
+    """numba's two files of a loop, an index and its code, each behind its own SHA-256.
+
+    numba itself would run code in which a bit has flipped, and fail where it cannot write.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        try:
+            super().save(key, data)
+        except OSError as error:
+            log.warning("machine code is not kept, and compiled anew at the next start: %s", error)
+
+    def _load_index(self) -> Any:
+        try:
+            content = BytesIO(_read(self._index_path))
+        except OSError:
+            return {}
+        if pickle.load(content) != self._version:  # noqa: S301
+            return {}
+        stamp, overloads = pickle.load(content)  # noqa: S301
+        return overloads if stamp == self._source_stamp else {}
+
+    def _load_data(self, name: str) -> Any:
+        # numba takes an OSError for a file that is not there.
+        return pickle.loads(_read(self._data_path(name)))  # noqa: S301
+
+    @contextmanager
+    def _open_for_write(self, path: str) -> Iterator[BinaryIO]:
+        content = BytesIO()
+        yield content
+        value = content.getvalue()
+        with super()._open_for_write(path) as file:
+            file.write(hashlib.sha256(value).digest() + value)
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        impl = self._impl
+        self._cache_file = _Files(self._cache_path, impl.filename_base, impl.locator.get_source_stamp())
+
+
+def _read(path: str) -> bytes:
+    """What was written. Raises OSError."""
+    content = Path(path).read_bytes()
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
+        raise OSError(f"{path} is not what was written")
+    return content[32:]
+
+
 def kernel(function: Function) -> Function:
     """Compiled at its first call, without the interpreter lock while it runs."""
     dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
     _kernels.append(dispatcher)
     if _kept:
-        dispatcher.enable_caching()
+        dispatcher._cache = _Cache(function)
     compiled: Function = dispatcher
     return compiled
 
@@ -70,7 +125,7 @@ def keep_in(folder: Path) -> None:
     config.CACHE_DIR = str(place)
     _kept.append(place)
     for dispatcher in _kernels:
-        dispatcher.enable_caching()
+        dispatcher._cache = _Cache(dispatcher.py_func)
 
 
 @cache

@@ -1,11 +1,19 @@
-"""Where machine code is kept: in a folder of this user alone, or nowhere."""
+"""Where machine code is kept: in a folder of this user alone, or nowhere; and that damage to it is noticed."""
 
 from __future__ import annotations
 
 import os
+import random
+import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+from numba.core import config
+
+from app.native import kernel
 
 ROOT = Path(__file__).parents[1]
 CODE = """
@@ -47,3 +55,57 @@ def test_a_folder_that_others_can_write_is_not_used(tmp_path: Path) -> None:
     place.chmod(0o777)
     assert "others may write it" in run(folder).stderr
     assert not kept(tmp_path)
+
+
+def keep_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # numba reads the variable again once it has changed.
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(folder))
+    monkeypatch.setattr(config, "CACHE_DIR", str(folder))
+
+
+def twice(number: int) -> int:
+    return 2 * number
+
+
+def test_machine_code_that_is_not_what_was_kept_is_compiled_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_here(tmp_path, monkeypatch)
+
+    def stats() -> tuple[int, int]:
+        """Files read and made by another process, in effect; each knows what two and two are."""
+        fresh: Any = kernel(twice)
+        assert fresh(2) == 4
+        return sum(fresh.stats.cache_hits.values()), sum(fresh.stats.cache_misses.values())
+
+    assert stats() == (0, 1)
+    assert stats() == (1, 0)
+    chance, files = random.Random(1), sorted(tmp_path.rglob("*.nb*"))
+    assert [path.suffix for path in files] == [".nbc", ".nbi"]
+    for path in files:
+        whole = path.read_bytes()
+        cuts = [whole[:place] for place in (0, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(18)))]
+        flips = [flipped(whole, chance.randrange(len(whole)), chance.randrange(8)) for _ in range(200)]
+        kept: Any = kernel(twice)
+        (key,) = kept._cache._cache_file._load_index()
+        for harmed in cuts + flips:
+            path.write_bytes(harmed)
+            assert kept._cache._cache_file.load(key) is None
+        assert stats() == (0, 1)
+        assert stats() == (1, 0)
+
+
+def flipped(content: bytes, place: int, bit: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
+
+
+def test_a_loop_runs_though_its_code_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_here(tmp_path, monkeypatch)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        fresh: Any = kernel(twice)
+        assert fresh(2) == 4
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.rglob("*.nb*"))
