@@ -8,6 +8,7 @@ segments' may be learned, the tail's needs no data): each has a width of its own
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -24,6 +25,21 @@ SIDE_BY_SIDE: Final = 50_000
 """Rows from which the sources are searched by a thread each: about a millisecond of each."""
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Of one view. rows: ascending, each worth an exact score. places: for each row, how many of its stage are better
+    candidates than it, so that the best can be scored first."""
+
+    rows: I64
+    places: I64
+
+    @classmethod
+    def all(cls, allowed: Mask) -> Chosen:
+        """Every allowed row, none better than another: in their own order."""
+        rows = np.flatnonzero(allowed).astype(np.int64)
+        return cls(rows, np.arange(len(rows)))
+
+
 def find_candidates(
     views: Sequence[View],
     allowed: Sequence[Mask],
@@ -31,23 +47,23 @@ def find_candidates(
     width: Callable[[FirstStage], int],
     encode: Callable[[FirstStage], dict[Source, F32]],
     workers: Workers,
-) -> list[I64]:
-    """For each view the rows to rescore, ascending: of the views of one stage exactly min(width, allowed rows) in all.
+) -> list[Chosen]:
+    """For each view the rows to rescore: of the views of one stage exactly min(width, allowed rows) in all.
 
     allowed, stages: for each view. encode: the query's vector for each source of a stage, asked at most once a stage.
     Where no more rows are allowed than a stage's width they all are candidates, so a selective filter never gives a
     short page.
     """
-    found: dict[int, I64] = {}
+    found: dict[int, Chosen] = {}
     for stage in {id(stage): stage for stage in stages}.values():
         mine = [i for i, other in enumerate(stages) if other is stage]
         masks = [allowed[i] for i in mine]
         wanted = width(stage)
         if sum(np.count_nonzero(mask) for mask in masks) <= wanted:
-            rows = [np.flatnonzero(mask).astype(np.int64) for mask in masks]
+            chosen = [Chosen.all(mask) for mask in masks]
         else:
-            rows = _nearest([views[i] for i in mine], masks, stage, encode(stage), wanted, workers)
-        found.update(zip(mine, rows, strict=True))
+            chosen = _nearest([views[i] for i in mine], masks, stage, encode(stage), wanted, workers)
+        found.update(zip(mine, chosen, strict=True))
     return [found[i] for i in range(len(views))]
 
 
@@ -58,7 +74,7 @@ def _nearest(
     queries: dict[Source, F32],
     width: int,
     workers: Workers,
-) -> list[I64]:
+) -> list[Chosen]:
     """Exactly ``width`` rows, of more that are allowed."""
 
     def rankings(start: int, stop: int) -> list[I64]:
@@ -77,7 +93,12 @@ def _nearest(
     _, first = np.unique(taken, return_index=True)
     chosen = taken[np.sort(first)[:width]]
     owners, rows = chosen // OWNER, chosen % OWNER
-    return [np.sort(rows[owners == i]) for i in range(len(views))]
+    found = []
+    for i in range(len(views)):
+        places = np.flatnonzero(owners == i)
+        ascending = np.argsort(rows[places])
+        found.append(Chosen(rows[places][ascending], places[ascending]))
+    return found
 
 
 def _ranking(views: Sequence[View], allowed: Sequence[Mask], source: Source, query: F32, width: int, wide: int) -> I64:

@@ -7,41 +7,65 @@ variable, because between the two lie functions that have no other business with
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Final
 
 from app.errors import TooSlow
 
-_UNTIL: Final[ContextVar[float | None]] = ContextVar("until", default=None)
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """until: as ``clock`` tells the time, in seconds."""
+
+    until: float
+    clock: Callable[[], float] = time.monotonic
+
+    def passed(self) -> bool:
+        return self.clock() > self.until
+
+    def left(self) -> float:
+        """Seconds, none below 0."""
+        return max(0.0, self.until - self.clock())
+
+
+_DEADLINE: Final[ContextVar[Deadline | None]] = ContextVar("deadline", default=None)
 
 
 @contextmanager
-def deadline(until: float | None) -> Iterator[None]:
-    """until: of ``time.monotonic()``; None is no limit. Raises TooSlow at once where it is over."""
-    token = _UNTIL.set(until)
+def deadline(given: Deadline | float | None) -> Iterator[None]:
+    """given: a number is of ``time.monotonic()``; None is no limit. Raises TooSlow at once where it is over."""
+    made = Deadline(given) if isinstance(given, int | float) else given
+    token = _DEADLINE.set(made)
     try:
-        check(until)
+        check(made)
         yield
     finally:
-        _UNTIL.reset(token)
+        _DEADLINE.reset(token)
 
 
-def current() -> float | None:
-    """The time that is set here, to hand it to another thread."""
-    return _UNTIL.get()
+def current() -> Deadline | None:
+    """What is set here, to hand it to another thread."""
+    return _DEADLINE.get()
 
 
 def left() -> float | None:
-    """Seconds until the time that is set, none below 0; None where there is no limit."""
-    until = current()
-    return None if until is None else max(0.0, until - time.monotonic())
+    """Seconds until what is set, none below 0; None where there is no limit."""
+    found = current()
+    return None if found is None else found.left()
 
 
-def check(until: float | None) -> None:
+def passed() -> bool:
+    """Whether what is set is over."""
+    found = current()
+    return found is not None and found.passed()
+
+
+def check(given: Deadline | None) -> None:
     """Raises TooSlow once it is over."""
-    if until is not None and time.monotonic() > until:
+    if given is not None and given.passed():
         raise over()
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
+from app import deadline
+from app.candidates import Chosen
 from app.codes.protocol import Code
 from app.collection.part import Part, View
 from app.scoring import inner_product
@@ -19,12 +22,15 @@ from app.scoring.choose import scorer
 from app.scoring.protocol import Scorer
 from app.scoring.select import keep_for_top
 from app.types import F32, F64, I64, Kind
-from app.workers import Workers
+from app.workers import PATIENT, Workers
 
 SLICE = 16
 """The fewest rows worth a thread of their own."""
 FEW = 4
 """The same for exact scores."""
+FIRST: Final = 64
+"""Rows that are scored before the time is looked at, where it may run out. Each next piece is as large as all before,
+so that what is begun before the end of the time takes no longer than what was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,9 @@ class Ranked:
     score: float
 
 
+_Identify: TypeAlias = Callable[[list[int]], dict[int, bytes]]
+
+
 def rank(
     views: Sequence[View],
     rows: Sequence[I64],
@@ -44,25 +53,78 @@ def rank(
     kind: Kind,
     k: int,
     workers: Workers,
-    identify: Callable[[list[int]], dict[int, bytes]],
+    identify: _Identify,
 ) -> list[Ranked]:
     """The best k of the given rows (ascending in each view), by reference score, then by id.
 
     query: (q, dim) float32; in a dense collection one row. identify: sequence numbers -> ids, asked only where scores
     are equal.
     """
-    owners = np.concatenate([np.full(len(part), i, np.int64) for i, part in enumerate(rows)] or [np.zeros(0, np.int64)])
-    if not len(owners):
-        return []
-    every = np.concatenate(rows)
+    parts = _parts(views, query, kind)
+    scored = [part.scored(wanted, workers) for part, wanted in zip(parts, rows, strict=True)]
+    return _best(parts, scored, k, workers, identify)
+
+
+def rank_in_time(
+    views: Sequence[View],
+    chosen: Sequence[Chosen],
+    query: F32,
+    kind: Kind,
+    k: int,
+    workers: Workers,
+    identify: _Identify,
+) -> tuple[list[Ranked], int]:
+    """The same over as many of the chosen rows as the deadline that is set allows, and how many those are.
+
+    Rows are scored by their places, in pieces, at least the first. What was scored is then ranked as ``rank`` does,
+    whatever time it is.
+    """
+    parts = _parts(views, query, kind)
+    owners = _owners([one.rows for one in chosen])
+    every = np.concatenate([np.zeros(0, np.int64), *(one.rows for one in chosen)])
+    order = np.argsort(np.concatenate([np.zeros(0, np.int64), *(one.places for one in chosen)]), kind="stable")
+    pieces: list[list[_Scores]] = [[part.scored(every[:0], workers)] for part in parts]
+    limit, done = deadline.current(), 0
+    with deadline.deadline(None):
+        while done < len(order) and not (done and limit is not None and limit.passed()):
+            piece = order[done : done + min(max(done, FIRST), PATIENT)]
+            for i, part in enumerate(parts):
+                pieces[i].append(part.scored(np.sort(every[piece[owners[piece] == i]]), workers))
+            done += len(piece)
+        scored = [_Scores(*map(np.concatenate, zip(*of, strict=True))) for of in pieces]
+        return _best(parts, scored, k, workers, identify), done
+
+
+class _Scores(NamedTuple):
+    """rows: (n,). values: (n,), by the fast pass. bounds: (n,), how far each is from the reference at most."""
+
+    rows: I64
+    values: F32
+    bounds: F64
+
+
+def _parts(views: Sequence[View], query: F32, kind: Kind) -> list[_Scored]:
     scorers: dict[Code, Scorer] = {}
     if kind == "multi_vector":
         scorers = {code: scorer(query, code) for code in {view.part.code for view in views}}
-    parts = [_Scored(view.part, query, scorers[view.part.code] if scorers else None) for view in views]
-    pairs = list(zip(parts, rows, strict=True))
-    scores = np.concatenate([part.fast(wanted, workers) for part, wanted in pairs])
-    bounds = np.concatenate([part.bounds(wanted) for part, wanted in pairs])
-    kept = keep_for_top(scores, bounds, k)
+    return [_Scored(view.part, query, scorers[view.part.code] if scorers else None) for view in views]
+
+
+def _owners(rows: Sequence[I64]) -> I64:
+    """The view of each row."""
+    return np.repeat(np.arange(len(rows)), [len(part) for part in rows])
+
+
+def _best(
+    parts: Sequence[_Scored], scored: Sequence[_Scores], k: int, workers: Workers, identify: _Identify
+) -> list[Ranked]:
+    owners = _owners([scores.rows for scores in scored])
+    if not len(owners):
+        return []
+    every = np.concatenate([scores.rows for scores in scored])
+    kept = keep_for_top(
+        np.concatenate([scores.values for scores in scored]), np.concatenate([scores.bounds for scores in scored]), k
+    )
     found = []
     for i, part in enumerate(parts):
         wanted = every[kept[owners[kept] == i]]
@@ -73,7 +135,7 @@ def rank(
     return _break_ties(found, k, identify)
 
 
-def _break_ties(found: list[Ranked], k: int, identify: Callable[[list[int]], dict[int, bytes]]) -> list[Ranked]:
+def _break_ties(found: list[Ranked], k: int, identify: _Identify) -> list[Ranked]:
     cut = found[k - 1].score if len(found) > k else -np.inf
     reach = [ranked for ranked in found if ranked.score >= cut]
     counts: dict[float, int] = {}
@@ -94,8 +156,11 @@ class _Scored:
     query: F32
     scorer: Scorer | None
 
-    def fast(self, rows: I64, workers: Workers) -> F32:
-        """Scores of the rows in float32, on all workers."""
+    def scored(self, rows: I64, workers: Workers) -> _Scores:
+        """By the fast pass, on all workers."""
+        return _Scores(rows, self._fast(rows, workers), self._bounds(rows))
+
+    def _fast(self, rows: I64, workers: Workers) -> F32:
         whole = len(rows) == self.part.size
 
         def work(start: int, stop: int) -> F32:
@@ -109,7 +174,7 @@ class _Scored:
 
         return np.concatenate([np.zeros(0, np.float32), *workers.map_slices(len(rows), work, smallest=SLICE)])
 
-    def bounds(self, rows: I64) -> F64:
+    def _bounds(self, rows: I64) -> F64:
         norms = self.part.norms[rows]
         return (
             inner_product.error_bound(self.query[0], norms) if self.scorer is None else self.scorer.error_bound(norms)

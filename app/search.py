@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from app import deadline
-from app.candidates import find_candidates
+from app.candidates import Chosen, find_candidates
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage, Source
 from app.collection.passages import check_vectors, normalise, pool
 from app.collection.snapshot import Snapshot
-from app.errors import Invalid
+from app.errors import Invalid, TooSlow
 from app.filters import Filter
-from app.ranking import Ranked, rank
+from app.ranking import Ranked, rank, rank_in_time
 from app.types import F32, Hit, TokenVectors
 
 DEFAULT_INCLUDE = frozenset({"text", "metadata"})
@@ -29,6 +29,7 @@ class Query:
 
     candidates: passages that are rescored, at least k; None means the collection's own width. include: of text,
     metadata, vectors. pooled: the query's pooled vector where an encoder made it; else the mean of its vectors.
+    partial: whether what was scored when the time was over is an answer; else, and where nothing was, it is TooSlow.
     """
 
     text: str | None = None
@@ -39,17 +40,33 @@ class Query:
     candidates: int | None = None
     include: frozenset[str] = DEFAULT_INCLUDE
     pooled: F32 | None = None
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """scored: passages that were scored exactly, the best candidates first. of: those that were to be; None where the
+    time was over before they were known."""
+
+    scored: int
+    of: int | None
+
+    @property
+    def partial(self) -> bool:
+        return self.scored != self.of
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """hits: best first. stages: milliseconds by name, `encode_ms` and so on; took_ms is the whole."""
+    """hits: best first. stages: milliseconds by name, `encode_ms` and so on; took_ms is the whole. exact: whether every
+    document was scored. coverage: where the query allows that it is partial."""
 
     hits: list[Hit]
     took_ms: float
     stages: dict[str, float]
     exact: bool
     generation: int
+    coverage: Coverage | None = None
 
 
 @dataclass
@@ -76,12 +93,25 @@ def search(collection: Collection, query: Query) -> SearchResult:
 
 
 def search_batch(collection: Collection, queries: Sequence[Query]) -> list[SearchResult]:
-    """Several queries, their texts encoded together; each result's encode_ms is the whole batch's."""
+    """Several queries, their texts encoded together; each result's encode_ms is the whole batch's.
+
+    Once the time is over and something was found, those that allow to be partial and have not begun are answered with
+    no hits.
+    """
     clock = _Clock()
     with clock.stage("encode"):
         ready = encode_queries(collection, queries)
     encode_ms = clock.stages["encode_ms"]
-    return [search_ready(collection, query, encode_ms) for query in ready]
+    results: list[SearchResult] = []
+    for query in ready:
+        try:
+            results.append(search_ready(collection, query, encode_ms))
+        except TooSlow:
+            if not (query.partial and any(result.hits for result in results)):
+                raise
+            generation = collection.published.generation.number
+            results.append(SearchResult([], encode_ms, {}, False, generation, Coverage(0, None)))
+    return results
 
 
 def search_ready(collection: Collection, query: Query, encode_ms: float = 0.0) -> SearchResult:
@@ -98,9 +128,9 @@ def search_ready(collection: Collection, query: Query, encode_ms: float = 0.0) -
             allowed = snapshot.allowed(query.filter)
         with clock.stage("candidates"):
             if query.exact:
-                rows = [np.flatnonzero(mask).astype(np.int64) for mask in allowed]
+                chosen = [Chosen.all(mask) for mask in allowed]
             else:
-                rows = find_candidates(
+                chosen = find_candidates(
                     views,
                     allowed,
                     snapshot.stages,
@@ -108,13 +138,19 @@ def search_ready(collection: Collection, query: Query, encode_ms: float = 0.0) -
                     lambda stage: first_stage_query(stage, query),
                     collection.resources.workers,
                 )
+        given = query.vectors, spec.kind, query.k, collection.resources.workers, snapshot.identify
+        coverage: Coverage | None = None
         with clock.stage("rescore"):
-            ranked = rank(
-                views, rows, query.vectors, spec.kind, query.k, collection.resources.workers, snapshot.identify
-            )
-        with clock.stage("fetch"):
+            if query.partial:
+                ranked, scored = rank_in_time(views, chosen, *given)
+                coverage = Coverage(scored, sum(len(one.rows) for one in chosen))
+            else:
+                ranked = rank(views, [one.rows for one in chosen], *given)
+        # What was scored is answered, whatever time it is.
+        with deadline.deadline(None) if query.partial else nullcontext(), clock.stage("fetch"):
             hits = _hits(collection, snapshot, ranked, query.include)
-    return SearchResult(hits, encode_ms + clock.took_ms(), clock.stages, query.exact, snapshot.generation)
+    exact = query.exact and not (coverage and coverage.partial)
+    return SearchResult(hits, encode_ms + clock.took_ms(), clock.stages, exact, snapshot.generation, coverage)
 
 
 def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Query]:

@@ -80,8 +80,8 @@ class Workers:
         threads = max(1, self.threads // max(1, self._turns))
         parts = max(1, min(threads, size // max(smallest, 1)))
         step = -(-size // parts)
-        until = deadline.current()
-        if until is not None:
+        limit = deadline.current()
+        if limit is not None:
             step = min(step, max(PATIENT, smallest))
         slices = [(start, min(start + step, size)) for start in range(0, size, step)] if size else []
         found: dict[int, T] = {}
@@ -93,7 +93,7 @@ class Workers:
                     start, stop = waiting.popleft()
                 except IndexError:
                     return
-                deadline.check(until)
+                deadline.check(limit)
                 found[start] = work(start, stop)
 
         others = [self._pool.submit(some) for _ in range(min(threads, len(slices)) - 1)]

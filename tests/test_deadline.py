@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from app.deadline import current, deadline
+from app.deadline import Deadline, current, deadline
 from app.errors import TooSlow
 from app.workers import PATIENT, Workers
 
@@ -14,7 +14,7 @@ from app.workers import PATIENT, Workers
 def test_it_holds_inside_alone() -> None:
     until = time.monotonic() + 60
     with deadline(until):
-        assert current() == until
+        assert current() == Deadline(until)
     assert current() is None
     with pytest.raises(TooSlow), deadline(time.monotonic() - 1):
         raise AssertionError("it is over before it begins")

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from app.api.schemas import (
     CollectionAnswer,
+    CoverageAnswer,
     DocumentAnswer,
     EncoderAnswer,
     HitAnswer,
@@ -75,13 +76,17 @@ def hit_answer(hit: Hit, kind: Kind) -> HitAnswer:
 
 
 def search_answer(result: SearchResult, kind: Kind) -> SearchAnswer:
-    return SearchAnswer(
+    answer = SearchAnswer(
         hits=[hit_answer(hit, kind) for hit in result.hits],
         took_ms=result.took_ms,
         stages=result.stages,
         exact=result.exact,
         generation=result.generation,
     )
+    if result.coverage is not None:
+        answer.partial = result.coverage.partial
+        answer.coverage = CoverageAnswer(scored=result.coverage.scored, of=result.coverage.of)
+    return answer
 
 
 def task_answer(task: Task) -> TaskAnswer:

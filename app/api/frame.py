@@ -99,6 +99,7 @@ class Frame:
                 given,
                 state.get("stages", {}),
                 headers.get("traceparent", ""),
+                state.get("partial", 0),
             )
             for observer in self.observers:
                 observer(served)
@@ -115,6 +116,7 @@ def _log(served: Served) -> None:
         "bytes_in": served.bytes_in,
         "bytes_out": served.bytes_out,
         **({"stages": {name: round(ms, 3) for name, ms in served.stages.items()}} if served.stages else {}),
+        **({"partial": served.partial} if served.partial else {}),
     }
     log.info(
         "%s %s %s %d %.1f ms%s, %d bytes in, %d out",
@@ -123,7 +125,7 @@ def _log(served: Served) -> None:
         served.route,
         served.status,
         served.took_ms,
-        f" ({stages.strip()})" if stages else "",
+        f"{f' ({stages.strip()})' if stages else ''}{f', {served.partial} partial' if served.partial else ''}",
         served.bytes_in,
         served.bytes_out,
         extra={"fields": fields},

@@ -50,6 +50,9 @@ class Metrics:
             "sheaf_search_stage_seconds", "One stage of a search request; of a batch, the sum over its searches.",
             ["stage"], buckets=SECONDS, registry=self.registry,
         )  # fmt: skip
+        self._partial = Counter(
+            "sheaf_searches_partial", "Searches whose time was over before all was scored.", registry=self.registry
+        )
         encoder = ["model", "role"]
         self._batches = Counter(
             "sheaf_encoder_batches", "Calls of an encoder, with one or more texts.", encoder, registry=self.registry
@@ -74,6 +77,7 @@ class Metrics:
         self._bytes_out.labels(*where).inc(served.bytes_out)
         for name, ms in served.stages.items():
             self._stages.labels(name.removesuffix("_ms")).observe(ms / 1e3)
+        self._partial.inc(served.partial)
 
     def encoded(self, model: str, role: str, texts: int, seconds: float, failed: bool) -> None:
         """Counts one call of an encoder; see ``app.encoders.counted.Count``."""

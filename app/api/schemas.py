@@ -182,8 +182,11 @@ class SearchRequest(Asked):
     )
     """What each hit carries beside id and score."""
     timeout_ms: int | None = Field(default=None, ge=1, le=MAX_TIMEOUT_MS)
-    """The longest time of the request, which then ends in 504; the server has a limit of its own. Of several searches
-    in one request the shortest time holds for all."""
+    """The longest time of the request, which then ends in 504 (but see `partial`); the server has a limit of its own.
+    Of several searches in one request the shortest time holds for all."""
+    partial: bool = False
+    """Answer what was found when the time is over, and say how much was looked at: the hits are the best, in their
+    exact order, of the candidates that were scored by then, the likeliest first. 504 only where there were none."""
 
     @model_validator(mode="after")
     def _within_limits(self, info: ValidationInfo) -> SearchRequest:
@@ -319,7 +322,19 @@ class SearchAnswer(BaseModel):
     took_ms: float
     stages: dict[str, float] = Field(examples=[{"encode_ms": 8.1, "candidates_ms": 1.2, "rescore_ms": 3.4}])
     exact: bool
+    """Whether every document was scored."""
     generation: int
+    partial: bool | None = None
+    """Where the search allows it: whether the time was over before all was scored that was to be."""
+    coverage: CoverageAnswer | None = None
+    """There too: how much was scored."""
+
+
+class CoverageAnswer(BaseModel):
+    """Passages that were scored, of those that were to be; null where the time was over before they were known."""
+
+    scored: int
+    of: int | None
 
 
 class BatchAnswer(BaseModel):

@@ -21,7 +21,7 @@ from app.api.schemas import (
     SearchBatch,
     SearchRequest,
 )
-from app.api.served import note_stages
+from app.api.served import note_searches
 from app.api.service import Service, Serving, run
 from app.collection.collection import Collection
 from app.collection.passages import check_vectors
@@ -57,6 +57,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
         exact=body.exact,
         candidates=body.candidates,
         include=frozenset(body.include),
+        partial=body.partial,
     )
 
 
@@ -91,7 +92,7 @@ async def search(request: Request, service: Serving, name: Name, body: Search) -
     def work(collection: Collection) -> bytes:
         with deadline(until):
             result = engine.search(collection, to_query(body, collection.spec))
-        note_stages(request, [result.stages])
+        note_searches(request, [result])
         return encoded(search_answer(result, collection.spec.kind))
 
     return reply(await run(service.lanes.search, service.on, name, work))
@@ -114,7 +115,7 @@ async def search_batch(request: Request, service: Serving, name: Name, body: Bat
         queries = [to_query(one, spec, f"/searches/{i}") for i, one in enumerate(body.searches)]
         with deadline(until):
             results = engine.search_batch(collection, queries)
-        note_stages(request, [result.stages for result in results])
+        note_searches(request, results)
         return encoded(BatchAnswer(results=[search_answer(result, spec.kind) for result in results]))
 
     return reply(await run(service.lanes.search, service.on, name, work))

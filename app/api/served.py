@@ -8,11 +8,14 @@ from typing import TypeAlias
 
 from starlette.requests import Request
 
+from app.search import SearchResult
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
     """route: the template, `-` where no route took it. started_ns: since the epoch. stages: of a search, milliseconds
-    by name, in their order. traceparent: the caller's header (W3C Trace Context), or empty."""
+    by name, in their order. partial: searches that ended before all was scored. traceparent: the caller's header (W3C
+    Trace Context), or empty."""
 
     id: str
     method: str
@@ -24,16 +27,18 @@ class Served:
     bytes_out: int
     stages: Mapping[str, float] = field(default_factory=dict)
     traceparent: str = ""
+    partial: int = 0
 
 
 Observer: TypeAlias = Callable[[Served], None]
 """Told of every request once it was answered, on the event loop: so it must not block."""
 
 
-def note_stages(request: Request, stages: Sequence[Mapping[str, float]]) -> None:
+def note_searches(request: Request, results: Sequence[SearchResult]) -> None:
     """Remembers the stages of a request's searches: sums, and of `encode_ms`, which a batch shares, the largest."""
     summed: dict[str, float] = {}
-    for one in stages:
-        for name, ms in one.items():
+    for result in results:
+        for name, ms in result.stages.items():
             summed[name] = max(summed.get(name, 0.0), ms) if name == "encode_ms" else summed.get(name, 0.0) + ms
     request.state.stages = summed
+    request.state.partial = sum(result.coverage is not None and result.coverage.partial for result in results)

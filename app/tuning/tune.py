@@ -280,7 +280,7 @@ def _recall_of(collection: Collection, asked: Asked, width: int) -> list[float]:
     with collection.snapshot() as snapshot:
         allowed = snapshot.allowed(None)
         for query, best in zip(asked.queries, asked.best, strict=True):
-            rows = find_candidates(
+            chosen = find_candidates(
                 snapshot.views,
                 allowed,
                 snapshot.stages,
@@ -288,5 +288,5 @@ def _recall_of(collection: Collection, asked: Asked, width: int) -> list[float]:
                 lambda stage: first_stage_query(stage, query),  # noqa: B023 - called here
                 collection.resources.workers,
             )
-            shares.append(find_share(snapshot, rows, best))
+            shares.append(find_share(snapshot, [one.rows for one in chosen], best))
     return shares
