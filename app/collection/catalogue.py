@@ -15,13 +15,14 @@ from typing import Any, Final
 from app.codes.choose import default_precision
 from app.collection import database, folders
 from app.collection.aliases import Aliases
-from app.collection.collection import Collection, Resources
+from app.collection.collection import Collection
 from app.collection.files import room
 from app.collection.first_stage import FirstStage
 from app.collection.info import CollectionInfo, info_of, quarantined_info
 from app.collection.layout import WRITER_LOCK
 from app.collection.lock import FileLock
 from app.collection.maintenance import Maintenance
+from app.collection.reading import Resources
 from app.collection.saved import SavedSnapshots
 from app.collection.snapshot import Generation
 from app.collection.spec import CollectionSpec, check_name, fingerprint_to_json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -84,10 +84,59 @@ class Published:
         views: tuple[View, ...] = (*self.segments, self.tail)
         return tuple(view for view in views if view.alive.any())
 
-    def without(self, seqs: I64) -> tuple[tuple[SegmentView, ...], TailState]:
-        """The parts with these versions masked, wherever they lie."""
-        tail = TailState(self.tail.part, _without(self.tail, seqs))
-        return tuple(SegmentView(view.part, _without(view, seqs)) for view in self.segments), tail
+    def written(self, gone: I64, next_seq: int, live: int, digest: int) -> Published:
+        """After a write: with what was appended to ``growing``, without the versions ``gone``."""
+        part = self.growing.view()
+        alive = np.concatenate([_without(self.tail, gone), np.ones(part.size - self.tail.part.size, bool)])
+        return replace(
+            self,
+            commit=self.commit + 1,
+            next_seq=next_seq,
+            live=live,
+            digest=digest % 2**62,
+            segments=tuple(SegmentView(view.part, _without(view, gone)) for view in self.segments),
+            tail=TailState(part, alive),
+        )
+
+    def swapped(
+        self,
+        generation: Generation,
+        stage: FirstStage,
+        added: Sequence[Segment],
+        removed: Sequence[Segment],
+        sealed_to: int,
+        live: I64 | None,
+        growing: Tail,
+    ) -> tuple[Published, I64]:
+        """``added`` in the place of ``removed`` and of the tail below ``sealed_to``, and the dead versions that no part
+        has any more.
+
+        generation: without its segments. live: the versions that stand; None where they are those of what goes.
+        growing: an empty tail, for what remains of this one.
+        """
+        gone = [view for view in self.segments if view.part in removed]
+        stay = [view for view in self.segments if view.part not in removed]
+        tail, sealed = self.tail.part, self.tail.part.seqs < sealed_to
+        standing = [view.part.seqs[view.alive] for view in gone]
+        standing.append(tail.seqs[self.tail.alive & sealed])
+        alive = np.concatenate(standing) if live is None else live
+        new = [SegmentView(part, np.isin(part.seqs, alive)) for part in added]
+        held = np.concatenate([np.zeros(0, np.int64), *(view.part.seqs[~view.alive] for view in new)])
+        left = [view.part.seqs[~view.alive] for view in gone]
+        left.append(tail.seqs[~self.tail.alive & sealed])
+        rows = np.flatnonzero(~sealed)
+        if len(rows):
+            growing.append(tail.seqs[rows], tail.metadata(rows), tail.passages(rows), tail.raw_counts(rows))
+        published = replace(
+            self,
+            commit=self.commit + 1,
+            generation=replace(generation, segments=tuple(view.part.record for view in (*stay, *new))),
+            stage=stage,
+            segments=(*stay, *new),
+            tail=TailState(growing.view(), self.tail.alive[rows]),
+            growing=growing,
+        )
+        return published, np.setdiff1d(np.concatenate(left), held)
 
     def locate(self, seqs: Sequence[int]) -> dict[int, tuple[View, int]]:
         """Sequence number -> (view, row), for those that some part holds."""

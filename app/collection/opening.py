@@ -1,0 +1,156 @@
+"""What the disk says a collection is: what is published as of a commit, and which files no commit names.
+
+Opening distrusts what it reads (app.collection.files, app.collection.database). What a former reading has open is used
+again, so that following another process's writer costs what it wrote.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from app.collection.chunks import ChunkStore
+from app.collection.database import Database, get_meta, read_state
+from app.collection.first_stage import FirstStage
+from app.collection.layout import SEGMENTS, TAIL
+from app.collection.memory import require_room
+from app.collection.rows import fetch_documents
+from app.collection.segment import Segment, SegmentRecord
+from app.collection.snapshot import Generation, Published, SegmentView, TailState
+from app.collection.spec import CollectionSpec
+from app.collection.stages import StageStore
+from app.collection.tail import Tail
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Of the collection in ``folder``, whose tail has the first stage ``tail_stage``."""
+
+    folder: Path
+    name: str
+    spec: CollectionSpec
+    tail_stage: FirstStage
+    database: Database
+    chunks: ChunkStore
+    stages: StageStore
+
+    def load(
+        self,
+        previous: Published | None,
+        open_segment: Callable[[Path, SegmentRecord], Segment] = Segment.open_all,
+        *,
+        learned: bool = True,
+        checked: bool = False,
+    ) -> Published:
+        """What the database says now, reusing what ``previous`` has open. checked: holds what the parts have to it.
+
+        learned: as in ``load_from``. Raises Damaged, FormatTooNew, MemoryShort.
+        """
+        with self.database.read() as connection:
+            published = self.load_from(connection, previous, open_segment, learned=learned)
+            if checked:
+                parts = (*published.segments, published.tail)
+                found = np.concatenate([view.part.seqs[view.alive] for view in parts])
+                live = np.array([seq for (seq,) in connection.execute("SELECT seq FROM live")], np.int64)
+                if not np.array_equal(np.sort(found), np.sort(live)):
+                    raise self.database.damaged(
+                        f"expected vectors of {len(live):,} documents, found {len(found):,}, or of other ones"
+                    )
+        return published
+
+    def load_from(
+        self,
+        connection: sqlite3.Connection,
+        previous: Published | None,
+        open_segment: Callable[[Path, SegmentRecord], Segment] = Segment.open_all,
+        *,
+        learned: bool = True,
+    ) -> Published:
+        """The same as of a connection's commit. learned: whether what the segments' first stage was fitted to is read,
+        which a collection without its indexes has no use for.
+        """
+        state = read_state(connection)
+        generation = Generation.from_json(get_meta(connection, "generation", self.name))
+        dead = np.array([seq for (seq,) in connection.execute("SELECT seq FROM dead ORDER BY seq")], np.int64)
+        opened = {} if previous is None else {view.part.record: view.part for view in previous.segments}
+        if previous is None:
+            self._require_memory(connection, generation)
+        parts = [
+            opened.get(record) or open_segment(self.folder / SEGMENTS / record.name, record)
+            for record in generation.segments
+        ]
+        stage = self.tail_stage
+        if previous is not None and previous.generation.stage == generation.stage:
+            stage = previous.stage
+        elif generation.stage is not None and learned:
+            stage = self.stages.load(generation.stage, self.tail_stage)
+        same = previous is not None and previous.generation == generation
+        growing = previous.growing if previous is not None and same else self.empty_tail()
+        start = int(growing.view().seqs[-1]) + 1 if len(growing) else 0
+        gone = set(dead.tolist())
+        for seqs, passages in self.chunks.read(connection, start):
+            # The rows of dead versions may be purged already.
+            standing = fetch_documents(connection, [s for s in seqs.tolist() if s not in gone], self.name)
+            metadata = [standing[s].metadata if s in standing else {} for s in seqs.tolist()]
+            growing.append(seqs, metadata, passages)
+        tail = growing.view()
+        return Published(
+            state.commits,
+            state.next_seq,
+            state.live,
+            state.digest,
+            generation,
+            stage,
+            self.tail_stage,
+            tuple(SegmentView(part, ~np.isin(part.seqs, dead)) for part in parts),
+            TailState(tail, ~np.isin(tail.seqs, dead)),
+            growing,
+        )
+
+    def _require_memory(self, connection: sqlite3.Connection, generation: Generation) -> None:
+        """Raises MemoryShort where what is to be opened does not fit, Damaged for a manifest that cannot be read."""
+        folder = self.folder / SEGMENTS
+        needed = sum(Segment(folder / record.name, record).loaded for record in generation.segments)
+        (tail,) = connection.execute("SELECT coalesce(sum(size), 0) FROM tail").fetchone()
+        # The size of a damaged row may be anything; that is found where the row is read.
+        require_room(self.name, needed + (tail if isinstance(tail, int) else 0))
+
+    def salvage(self) -> Published:
+        """Nothing where an encoder can make the vectors anew; else callers' vectors, as far as they can be read."""
+        if self.spec.model is None:
+            return self.load(None, Segment, learned=False)
+        with self.database.read() as connection:
+            state = read_state(connection)
+            generation = Generation.from_json(get_meta(connection, "generation", self.name))
+        growing = self.empty_tail()
+        counters = (state.commits, state.next_seq, state.live, state.digest)
+        return Published(
+            *counters,
+            generation,
+            self.tail_stage,
+            self.tail_stage,
+            (),
+            TailState(growing.view(), np.zeros(0, bool)),
+            growing,
+        )
+
+    def sweep(self, published: Published) -> None:
+        """Removes what a stopped writer left behind and no transaction names."""
+        named = {record.name for record in published.generation.segments}
+        for folder in (self.folder / SEGMENTS, self.folder / TAIL):
+            # Copies of a collection may have lost its empty folders.
+            folder.mkdir(exist_ok=True)
+        for path in (self.folder / SEGMENTS).iterdir():
+            if path.name not in named:
+                shutil.rmtree(path)
+        self.stages.sweep(published.generation.stage)
+        self.chunks.sweep(self.database)
+
+    def empty_tail(self) -> Tail:
+        """Nothing, to be appended to."""
+        return Tail(self.spec, None if self.tail_stage.encoding is None else self.tail_stage.encoding.encoded_dim)

@@ -1,0 +1,275 @@
+"""A collection as its readers use it: opened from its folder, seen by snapshots, following whoever writes it.
+
+What is published is one immutable object. A reader takes it once, with a read transaction in which every document row
+that it names can still be read; where another process writes, it catches up with that one's commits first.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from app.collection.chunks import ChunkStore
+from app.collection.database import Database, get_meta, read_state
+from app.collection.files import file_size
+from app.collection.first_stage import FirstStage
+from app.collection.layout import ENCODINGS, TAIL, WRITER_LOCK
+from app.collection.lock import FileLock
+from app.collection.opening import Opener
+from app.collection.passages import Passages
+from app.collection.requests import Requests
+from app.collection.rows import fetch_documents, find_live, parse_row
+from app.collection.segment import Segment
+from app.collection.snapshot import Published, Snapshot
+from app.collection.spec import CollectionSpec, fingerprint_from_json
+from app.collection.stages import StageStore, recoded
+from app.encoders.protocol import Encoder
+from app.encoders.registry import Encoders
+from app.errors import Conflict, Damaged, FormatTooNew, Invalid, NotFound, Unavailable
+from app.filters import Filter
+from app.settings import Settings
+from app.types import F32, Document, Encoded, TokenVectors
+from app.workers import Workers
+
+SNAPSHOT_ATTEMPTS: Final = 200
+"""How often a reader tries to meet a writer between two commits, waiting a little longer each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What collections share."""
+
+    settings: Settings
+    encoders: Encoders
+    workers: Workers
+    background: Workers
+    """For long work, such as learning a first stage, so that searches do not wait for its slices."""
+
+
+class Reader:
+    """Open until ``close``; safe from any thread."""
+
+    def __init__(self, folder: Path, resources: Resources, busy: Callable[[], str], *, salvage: bool = False) -> None:
+        """Opens and checks the folder. busy: says who else may hold the writer's lock, for the error.
+
+        salvage: opens the document store alone, with no index and so nothing to find, to be rebuilt.
+        Raises Damaged, FormatTooNew.
+        """
+        self.folder, self.name, self.resources = folder, folder.name, resources
+        self._busy = busy
+        self._lock = threading.RLock()
+        self.structure = threading.RLock()
+        """Held while segments are made or replaced: sealing, merging, rebuilding."""
+        self.learning = threading.Lock()
+        """Held while a first stage is learned because it is due."""
+        self._writer = FileLock(folder / WRITER_LOCK)
+        self._writer.acquire()
+        self.database = Database(folder, self.name)
+        self._encoder_checked = False
+        self.encoder_fault: str | None = None
+        """Why text is neither encoded nor searched: known once it was tried, for a model is loaded only then."""
+        self.salvaged = salvage
+        """Whether it was opened without its indexes; until a rebuild has made new ones."""
+        self.on_write: Callable[[], None] = lambda: None
+        try:
+            self.database.check()
+            with self.database.read() as connection:
+                self.spec = CollectionSpec(**get_meta(connection, "spec", self.name))
+                self.stage = FirstStage.from_json(get_meta(connection, "first_stage", self.name))
+            self.chunks = ChunkStore(folder, self.name)
+            settings = resources.settings
+            self.requests = Requests(self.database, settings.idempotency_keys, settings.idempotency_hours)
+            self.stages = StageStore(folder, self.name)
+            self._opener = Opener(folder, self.name, self.spec, self.stage, self.database, self.chunks, self.stages)
+            self._published = self._opener.salvage() if salvage else self._opener.load(None, checked=True)
+            if self._writer.held and not salvage:
+                self._opener.sweep(self._published)
+        except Invalid as error:
+            self.close()
+            # Every record is as it was written, so what cannot be read in it is another version's.
+            raise FormatTooNew(
+                f"collection {self.name} was written by another version of Sheaf, use that one: {error.message}"
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether this process holds the writer's lock."""
+        return self._writer.held
+
+    @property
+    def published(self) -> Published:
+        """The latest."""
+        return self._published
+
+    @property
+    def nbytes(self) -> int:
+        """On disk."""
+        tail = sum(file_size(path) for name in (TAIL, ENCODINGS) for path in (self.folder / name).glob("*"))
+        return self.database.nbytes + tail + sum(view.part.nbytes for view in self._published.segments)
+
+    def close(self) -> None:
+        """For good, once a write that is under way has ended; reads that are under way go on."""
+        with self._lock:
+            self.database.close()
+            self._writer.release()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """One consistent view, for as long as the block lasts. Raises Unavailable until a rebuild is done."""
+        with ExitStack() as stack:
+            yield self._snapshot(stack)
+
+    def _snapshot(self, stack: ExitStack) -> Snapshot:
+        for attempt in range(SNAPSHOT_ATTEMPTS):
+            if self.salvaged:
+                raise Unavailable(f"collection {self.name} is damaged: until it is rebuilt, nothing can be found in it")
+            published = self._published
+            with ExitStack() as trial:
+                connection = trial.enter_context(self.database.read())
+                state = read_state(connection)
+                if not self.is_writer and state.commits != published.commit:
+                    try:
+                        published = self._follow(connection)
+                    except Damaged:
+                        # The writer may have removed a file between our reading of its name and of its content.
+                        if attempt > 5:
+                            raise
+                        continue
+                # The transaction began after `published` was made, so it has every row that `published` names, unless
+                # rows were purged in between; then a newer one is published already, or will be in a moment.
+                if state.purged <= published.commit and (self.is_writer or state.commits == published.commit):
+                    stack.push(trial.pop_all())
+                    return Snapshot(self.name, published, connection, published.views)
+            time.sleep(0.001 * attempt)
+        raise Unavailable(f"collection {self.name} changes faster than it can be read: try again")
+
+    def _follow(self, connection: sqlite3.Connection) -> Published:
+        """Catches up with a writer in another process: what is published as of the connection's commit, or later."""
+        with self._lock:
+            if read_state(connection).commits > self._published.commit:
+                self._published = self._opener.load_from(connection, self._published, learned=not self.salvaged)
+            return self._published
+
+    # Documents
+
+    def get(self, identifier: str) -> Document:
+        """The document. Raises NotFound."""
+        return self.get_version(identifier)[0]
+
+    def get_version(self, identifier: str) -> tuple[Document, int]:
+        """The document and its version, which is its sequence number. Raises NotFound."""
+        with self.database.read() as connection:
+            live = find_live(connection, [identifier])
+            rows = fetch_documents(connection, list(live.values()), self.name)
+        if not live:
+            raise NotFound(f"collection {self.name} has no document {identifier!r}", code="document_not_found")
+        return rows[live[identifier]], live[identifier]
+
+    def get_many(self, identifiers: Sequence[str]) -> list[Document]:
+        """Those that are there, in the order asked for."""
+        with self.database.read() as connection:
+            live = find_live(connection, identifiers)
+            rows = fetch_documents(connection, list(live.values()), self.name)
+        return [rows[live[identifier]] for identifier in identifiers if identifier in live]
+
+    def listing(
+        self, after: str | None, limit: int, condition: Filter | None = None
+    ) -> tuple[list[Document], str | None]:
+        """Documents whose id's bytes come after ``after``, by id, and the id to go on from (None at the end)."""
+        found: list[Document] = []
+        with self.database.read() as connection:
+            rows = connection.execute(
+                "SELECT d.* FROM live l LEFT JOIN documents d ON d.seq = l.seq WHERE l.id > ? ORDER BY l.id",
+                (b"" if after is None else after.encode(),),
+            )
+            for row in rows:
+                document = parse_row(row, self.name)
+                if condition is None or condition.matches(document.metadata):
+                    if len(found) == limit:
+                        return found, found[-1].id
+                    found.append(document)
+        return found, None
+
+    def count(self, condition: Filter | None = None) -> int:
+        """Documents that match."""
+        with self.snapshot() as snapshot:
+            return int(sum(mask.sum() for mask in snapshot.allowed(condition)))
+
+    # Vectors
+
+    def encoder(self) -> Encoder:
+        """The encoder that made the vectors. Raises Conflict where there is none, or the configured one is another."""
+        if self.spec.model is None:
+            raise Conflict(
+                f"collection {self.name} has no encoder: its documents and queries bring their own vectors",
+                code="no_encoder",
+            )
+        encoder = self.resources.encoders.get(self.spec.model, self.spec.kind)
+        if not self._encoder_checked:
+            with self.database.read() as connection:
+                stored = fingerprint_from_json(get_meta(connection, "fingerprint", self.name))
+            differences = stored.differences(encoder.fingerprint)
+            anew = f"encode every document anew with POST /v1/collections/{self.name}/rebuild"
+            if encoder.dim != self.spec.dim:
+                differences.append(f"dim ({self.spec.dim} stored, {encoder.dim} now)")
+                anew = "write the documents to a new collection, for this one stays with its dimensions"
+            if differences:
+                self.encoder_fault = (
+                    f"the encoder {self.spec.model!r} is not the one that made the vectors of collection {self.name}: "
+                    f"{', '.join(differences)} differ. Configure the former one again, or {anew}"
+                )
+                raise Conflict(self.encoder_fault, code="encoder_changed")
+            self.encoder_fault, self._encoder_checked = None, True
+        return encoder
+
+    def encode_queries(self, texts: Sequence[str]) -> Encoded:
+        """The texts as queries, in one pass with those of other threads where the encoder is busy. Raises as it."""
+        self.encoder()
+        assert self.spec.model is not None
+        return self.resources.encoders.encode_queries(self.spec.model, self.spec.kind, texts)
+
+    def stored_vectors(self, seqs: Sequence[int], published: Published) -> dict[int, Passages]:
+        """What is stored of these versions, callers' own vectors included; those that moved on the way are left out."""
+        found: dict[int, Passages] = {}
+        for seq, (view, row) in published.locate(seqs).items():
+            passages = view.part.passages(np.array([row]))
+            if published.stage is not published.tail_stage and isinstance(view.part, Segment):
+                # They will be written to the tail, whose first stage is another.
+                passages = recoded(passages, published.tail_stage, self.spec)
+            if self.spec.keeps_raw and passages.raw is None:
+                raw = self._raw_from_chunk(seq)
+                if raw is None:
+                    continue
+                passages = replace(passages, raw=raw)
+            found[seq] = passages
+        return found
+
+    def raw_vectors(self, seqs: Sequence[int]) -> list[F32]:
+        """Callers' vectors of these versions as they came, one matrix each; nothing else of them is read."""
+        found: dict[int, F32] = {}
+        for seq, (view, row) in self._published.locate(seqs).items():
+            raw = view.part.raw_of(np.array([row])) if isinstance(view.part, Segment) else self._raw_from_chunk(seq)
+            assert raw is not None
+            found[seq] = raw.values
+        return [found[seq] for seq in seqs]
+
+    def _raw_from_chunk(self, seq: int) -> TokenVectors | None:
+        """None once the tail was sealed."""
+        with self.database.read() as connection:
+            found = self.chunks.holding(connection, seq)
+        if found is None:
+            return None
+        first, passages = found
+        assert passages.raw is not None
+        return passages.raw.slice(seq - first, seq - first + 1)
