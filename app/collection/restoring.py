@@ -33,6 +33,7 @@ from app.collection.snapshot import Generation
 from app.collection.spec import CollectionSpec
 from app.collection.stages import StageStore
 from app.collection.uploaded import check_counts, check_stage, check_tail, reindex
+from app.collection.uploaded_documents import check_documents
 from app.errors import BadArchive, FormatTooNew, SheafError, StorageFull
 from app.types import Kind, Precision, Similarity
 
@@ -109,6 +110,8 @@ def _verify(folder: Path, name: str, listing: Listing, catalogue: Catalogue, *, 
             with database.read() as connection:
                 spec = CollectionSpec(**{**get_meta(connection, "spec", name), "name": name})
             _check_spec(spec)
+            if not own:
+                check_documents(database)
             made = {} if own else {"generation": _anew(database, folder, spec).to_json()}
             with database.write() as txn:
                 put_meta(txn, {"spec": spec.to_json(), **made})
@@ -141,7 +144,10 @@ def _anew(database: Database, folder: Path, spec: CollectionSpec) -> Generation:
     for one in (first, stage):
         check_stage(one, spec)
     check_tail(database, folder, spec, first)
-    parts = [reindex(folder / SEGMENTS / record.name, record, spec, stage) for record in generation.segments]
+    with database.read() as connection:
+        parts = [
+            reindex(folder / SEGMENTS / record.name, record, spec, stage, connection) for record in generation.segments
+        ]
     return replace(generation, segments=tuple(parts))
 
 
