@@ -34,7 +34,7 @@ from app.collection.spec import CollectionSpec
 from app.collection.stages import StageStore
 from app.collection.uploaded import check_counts, check_stage, check_tail, reindex
 from app.collection.uploaded_documents import check_documents
-from app.errors import BadArchive, FormatTooNew, SheafError, StorageFull
+from app.errors import BadArchive, Damaged, FormatTooNew, SheafError, StorageFull
 from app.types import Kind, Precision, Similarity
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_]+)*", re.ASCII)
@@ -79,13 +79,20 @@ class Restoring:
 
 
 def restore_file(catalogue: Catalogue, name: str, archive: Path, *, replace: bool) -> bool:
-    """The same from a snapshot that this server took and kept."""
+    """The same from a snapshot that this server took and kept. Raises Damaged where it is not what was written."""
     restoring = Restoring(catalogue, name, replace=replace, limit=archive.stat().st_size, own=True)
     try:
         with archive.open("rb") as file:
             while piece := file.read(PIECE):
                 restoring.write(piece)
         return restoring.commit()
+    except BadArchive as error:
+        if error.code != BadArchive.code:
+            raise
+        raise Damaged(
+            f"snapshot {archive.stem} of collection {archive.parent.name} is damaged: {error.message}. Delete it, and "
+            "take another."
+        ) from error
     finally:
         restoring.abort()
 

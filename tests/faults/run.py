@@ -44,7 +44,7 @@ def _run(name: str, folder: Path, seed: int, trials: int) -> Any:
 
 
 def main() -> int:
-    for place in ("", "tests", "tests/collection", "tests/encoders", "tests/faults"):
+    for place in ("", "tests", "tests/collection", "tests/encoders", "tests/vector_index", "tests/faults"):
         sys.path.insert(0, str(ROOT / place))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
