@@ -135,7 +135,8 @@ def _from_stored(collection: Collection, seqs: Sequence[int]) -> Passages:
     encoding = collection.stage.encoding
     if collection.spec.keeps_raw:
         return from_caller(collection.raw_vectors(seqs), collection.spec, encoding)
-    stored = collection.stored_vectors(seqs, collection.published)
+    # Encodings are made anew: those of a damaged collection may be unreadable, and of two first stages.
+    stored = collection.stored_vectors(seqs, collection.published, encoded=False)
     joined = Passages.join([stored[seq] for seq in seqs])
     if encoding is None or joined.tokens is None:
         return joined

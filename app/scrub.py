@@ -37,6 +37,8 @@ DISCARD: Final = "delete the snapshot, and take another"
 SET_AGAIN: Final = "stop the server, remove the file, start, and set the aliases again"
 IRREPLACEABLE: Final = frozenset({"raw.npy", "raw_offsets.npy", "seqs.npy", MANIFEST})
 """Files of a segment by which callers' own vectors are found; nothing can make them anew."""
+ALONE: Final = frozenset({"pooled.npy", "offsets.npy", "tokens.npy", "norms.npy", "seqs.npy", MANIFEST})
+"""The same where callers' own vectors are not kept as they came: then what is stored of them is all there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,9 @@ def _collection(root: Path, name: str, database: Database, read: Scrubbed) -> It
             spec = CollectionSpec(**get_meta(connection, "spec", name))
     except (StoreError, TypeError, ValueError):
         return
-    own = spec.model is None
+    needed = frozenset[str]() if spec.model is not None else IRREPLACEABLE if spec.keeps_raw else ALONE
     # A server beside us may replace files while we read; what is still named when it was found wrong is wrong.
-    for finding in _files(root, name, own, database, read):
+    for finding in _files(root, name, needed, database, read):
         if finding.file in _named(root, name, database):
             yield finding
     if not found:
@@ -146,7 +148,8 @@ def _named(root: Path, name: str, database: Database) -> set[str]:
     return found
 
 
-def _files(root: Path, name: str, own: bool, database: Database, read: Scrubbed) -> Iterator[Finding]:
+def _files(root: Path, name: str, needed: frozenset[str], database: Database, read: Scrubbed) -> Iterator[Finding]:
+    """needed: files of a segment that nothing can make anew; none where an encoder can."""
     try:
         with database.read() as connection:
             generation = Generation.from_json(get_meta(connection, "generation", name))
@@ -154,13 +157,13 @@ def _files(root: Path, name: str, own: bool, database: Database, read: Scrubbed)
     except SheafError:
         return  # told of already
     for record in generation.segments:
-        yield from _segment(root, f"{name}/{SEGMENTS}/{record.name}", record, own, read)
+        yield from _segment(root, f"{name}/{SEGMENTS}/{record.name}", record, needed, read)
     if generation.stage is not None and generation.stage.record is not None:
         file = f"{name}/{ENCODINGS}/{generation.stage.file}"
         yield from _blocks(root, file, generation.stage.record, REBUILD, read)
     chunks, start = ChunkStore(root / name, name), 0
     while start >= 0:
-        start = yield from _chunks_from(name, own, database, chunks, start, read)
+        start = yield from _chunks_from(name, bool(needed), database, chunks, start, read)
     for task in tasks:
         params = task.params or {}
         if task.kind == "import" and task.state not in ENDED and "crc32" in params:
@@ -169,9 +172,11 @@ def _files(root: Path, name: str, own: bool, database: Database, read: Scrubbed)
                 yield Finding(f"{name}/{IMPORTS}/{path.name}", "it is not the body that was accepted", SEND_AGAIN)
 
 
-def _segment(root: Path, folder: str, record: SegmentRecord, own: bool, read: Scrubbed) -> Iterator[Finding]:
+def _segment(
+    root: Path, folder: str, record: SegmentRecord, needed: frozenset[str], read: Scrubbed
+) -> Iterator[Finding]:
     def remedy(file: str) -> str:
-        return RESTORE if own and file in IRREPLACEABLE else REBUILD
+        return RESTORE if file in needed else REBUILD
 
     try:
         segment = Segment(root / folder, record)

@@ -72,8 +72,11 @@ class Part(Protocol):
         """Metadata of rows where the part has them; None where only the document store has."""
         ...
 
-    def passages(self, rows: I64) -> Passages:
-        """Everything stored of the named rows, callers' vectors included, a copy: for re-use and for merging."""
+    def passages(self, rows: I64, *, encoded: bool = True) -> Passages:
+        """Everything stored of the named rows, callers' vectors included, a copy: for re-use and for merging.
+
+        encoded: whether what the first stage made of them is read too.
+        """
         ...
 
 

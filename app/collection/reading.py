@@ -239,12 +239,15 @@ class Reader:
         assert self.spec.model is not None
         return self.resources.encoders.encode_queries(self.spec.model, self.spec.kind, texts)
 
-    def stored_vectors(self, seqs: Sequence[int], published: Published) -> dict[int, Passages]:
-        """What is stored of these versions, callers' own vectors included; those that moved on the way are left out."""
+    def stored_vectors(self, seqs: Sequence[int], published: Published, *, encoded: bool = True) -> dict[int, Passages]:
+        """What is stored of these versions, callers' own vectors included; those that moved on the way are left out.
+
+        encoded: with their encodings, as the tail has them.
+        """
         found: dict[int, Passages] = {}
         for seq, (view, row) in published.locate(seqs).items():
-            passages = view.part.passages(np.array([row]))
-            if published.stage is not published.tail_stage and isinstance(view.part, Segment):
+            passages = view.part.passages(np.array([row]), encoded=encoded)
+            if encoded and published.stage is not published.tail_stage and isinstance(view.part, Segment):
                 # They will be written to the tail, whose first stage is another.
                 passages = recoded(passages, published.tail_stage, self.spec)
             if self.spec.keeps_raw and passages.raw is None:

@@ -334,12 +334,12 @@ class Segment:
     def metadata(self, rows: I64) -> None:
         return None
 
-    def passages(self, rows: I64) -> Passages:
+    def passages(self, rows: I64, *, encoded: bool = True) -> Passages:
         return Passages(
             self.pooled_of(rows),
             None if self._tokens is None else self.codes_of(rows).take(rows),
             self.norms[rows],
-            None if self._encoded is None else self._encoded.take(rows).astype(np.float32),
+            self._encoded.take(rows).astype(np.float32) if encoded and self._encoded is not None else None,
             self.raw_of(rows),
         )
 

@@ -159,12 +159,12 @@ class TailView:
     def metadata(self, rows: I64) -> list[Metadata]:
         return [self._metadata[row] for row in rows]
 
-    def passages(self, rows: I64) -> Passages:
+    def passages(self, rows: I64, *, encoded: bool = True) -> Passages:
         """Without callers' vectors, which stay in the database until they are sealed."""
         return Passages(
             self._pooled[rows],
             None if self._tokens is None else self._tokens.take(rows),
             self.norms[rows],
-            None if self._encoded is None else self._encoded[rows],
+            self._encoded[rows] if encoded and self._encoded is not None else None,
             None,
         )

@@ -101,6 +101,22 @@ def test_a_damaged_one_is_listed_with_its_error(
     assert client.get(f"{collection}/snapshots").json() == {"snapshots": []}
 
 
+def test_an_archive_that_is_not_what_was_written_is_not_restored(
+    client: httpx.Client, collection: str, finished: Finished, server: Any
+) -> None:
+    id, name = take(client, collection, finished), collection.rpartition("/")[2]
+    path = server.settings.indexes / ".snapshots" / name / f"{id}.tar"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    answer = client.post(f"{collection}/restore", json={"snapshot": id, "replace": True})
+    assert (answer.status_code, answer.json()["code"]) == (503, "collection_damaged")
+    assert f"snapshot {id} of collection {name} is damaged" in answer.json()["detail"]
+    assert "Delete it" in answer.json()["detail"]
+    assert len(texts(client, collection)) == 3
+    assert client.delete(f"{collection}/snapshots/{id}").status_code == 204
+
+
 def test_what_is_not_there(client: httpx.Client, collection: str) -> None:
     for method, address, body in [
         ("POST", "/v1/collections/absent/snapshots", None),

@@ -19,16 +19,23 @@ from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.database import get_meta, put_meta
 from app.collection.files import BLOCK
+from app.collection.first_stage import FirstStage
+from app.collection.restaging import restage
 from app.collection.sealing import seal
 from app.collection.spec import FORMAT
+from app.collection.stages import StageChoice
 from app.collection.tasks import ENDED, Running, TaskError, Tasks
 from app.encoders.registry import Encoders
+from app.encodings.protocol import Sample
+from app.encodings.recipes import RidgeRecipe
+from app.encodings.ridge import RidgeParameters
 from app.errors import Damaged, FormatTooNew, Unavailable
 from app.filters import parse
 from app.ingest import delete_ids, write_documents
+from app.scrub import REBUILD, RESTORE, scrub
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings
-from app.types import Document
+from app.types import Document, TokenVectors
 
 SETTINGS: dict[str, Any] = {"models": {"words": DeterministicModel(type="deterministic", dim=DIM)}, "threads": 1}
 
@@ -357,6 +364,8 @@ def wait(catalogue: Catalogue, identifier: str) -> Any:
 
 # A caller's own vectors are found by these; nothing can make them anew.
 IRREPLACEABLE = {"raw.npy", "raw_offsets.npy", "seqs.npy", "manifest.json"}
+# The same where they are kept only as they are stored.
+STORED = {"pooled.npy", "offsets.npy", "tokens.npy", "norms.npy", "seqs.npy", "manifest.json"}
 
 
 @pytest.mark.parametrize("name", ["words", "own"])
@@ -405,6 +414,35 @@ def test_a_damaged_tail_is_made_anew_by_the_encoder(
         assert catalogue.quarantined().keys() == {"words"}
         assert wait(catalogue, catalogue.begin_rebuild("words").id).state == "succeeded"
         assert contents(catalogue.get("words")) == expected["words"]
+
+
+def test_vectors_that_are_kept_only_as_they_are_stored_outlive_what_was_made_of_them(
+    open_catalogue: OpenCatalogue, tmp_path: Path
+) -> None:
+    """Also where segments and tail have first stages of different widths; scrub says which files can be made anew."""
+    with open_catalogue(tmp_path / "whole") as catalogue, pytest.MonkeyPatch.context() as patch:
+        code_everything(patch)
+        collection = catalogue.create("own", model=None, kind="multi_vector", dim=DIM, keep_vectors=False)
+        fill(collection)
+        recipe = RidgeRecipe(RidgeParameters(rank=4, samples=60, landmarks=30, probes=30))
+        tokens = TokenVectors.join([given for i in range(30) if (given := document(i, True).vectors) is not None])
+        stage = FirstStage(("fde", "pooled"), recipe.fit(Sample(tokens, tokens)), 50)
+        restage(collection, StageChoice(stage, "learned", recipe.to_json(), {"documents": 30}))
+        whole = contents(collection)["exact=True"]
+    files = segment_files(tmp_path / "whole" / "own")
+    assert {"encoded.npy", "fde.index", "pooled.index", "columns.npz"} | STORED == set(files)
+    for file in files:
+        folder = tmp_path / file
+        shutil.copytree(tmp_path / "whole", folder)
+        for path in (folder / "own" / "segments").iterdir():
+            HARMS["middle"](path / file)
+        assert {finding.remedy for finding in scrub(folder, "own")} == {RESTORE if file in STORED else REBUILD}
+        with open_catalogue(folder, tasks=True) as catalogue:
+            catalogue.serve("http://here")
+            assert file in catalogue.quarantined()["own"]
+            if file not in STORED:
+                assert wait(catalogue, catalogue.begin_rebuild("own").id).state == "succeeded"
+                assert contents(catalogue.get("own"))["exact=True"] == whole
 
 
 @pytest.mark.parametrize("file", sorted(IRREPLACEABLE))
