@@ -64,8 +64,9 @@ class Lanes:
 
     search: those that run and those that wait for a core (``Workers.turn``) or for the encoder, where queries that wait
     are encoded together. read: documents, counts, descriptions. write: what changes a collection. upload: pieces of
-    imports on their way to the disk. parse: large bodies. index: writes that wait to be indexed. measure: one at a
-    time, for it takes every core for a while.
+    imports and archives on their way to the disk. restore: archives that are verified and given their indexes, which
+    may take minutes. parse: large bodies. index: writes that wait to be indexed. measure: one at a time, for it takes
+    every core for a while.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -76,6 +77,7 @@ class Lanes:
         self.write = Lane(CapacityLimiter(4), queue)
         # A request that was let in brings many pieces, one after another: the requests are counted instead.
         self.upload = Lane(CapacityLimiter(4), None)
+        self.restore = Lane(CapacityLimiter(2), queue)
         self.parse = Lane(CapacityLimiter(2), queue)
         self.index = Lane(CapacityLimiter(4), None)
         self.measure = Lane(CapacityLimiter(1), queue)

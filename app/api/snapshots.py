@@ -97,7 +97,7 @@ async def restore_snapshot(service: Serving, caller: Caller, name: Name, body: C
         _, archive = service.catalogue.snapshots.get(body.collection or name, body.snapshot)
         return restore_file(service.catalogue, name, archive, replace=body.replace)
 
-    return await _restored(service, name, await run(service.lanes.upload, work))
+    return await _restored(service, name, await run(service.lanes.restore, work))
 
 
 @router.put(
@@ -116,7 +116,11 @@ async def restore_upload(
         bool, Query(description="Whether it may take the place of a collection that has the name.")
     ] = False,
 ) -> Response:
-    """Make the collection from an archive that was downloaded from a server, checked as it comes in."""
+    """Make the collection from an archive that was downloaded from a server, checked as it comes in.
+
+    It answers when all of it is verified and in place, its indexes made anew. A client that goes away after its last
+    byte loses nothing but the answer: the collection is there when `GET /v1/collections/{name}` says so.
+    """
     require_type(request, TAR)
     limit, lanes = service.settings.max_restore_bytes, service.lanes
 
@@ -134,7 +138,9 @@ async def restore_upload(
                     await run(lanes.upload, restoring.write, bytes(gathered))
                     gathered.clear()
             await run(lanes.upload, restoring.write, bytes(gathered))
-            replaced = await run(lanes.upload, restoring.commit)
+            # All of it has come: it goes on to its end, whether or not the client still waits for the answer.
+            with anyio.CancelScope(shield=True):
+                replaced = await run(lanes.restore, restoring.commit)
         finally:
             # Also where the client goes away: nothing of it stays.
             with anyio.CancelScope(shield=True):

@@ -1,7 +1,8 @@
 """Durable tasks: what was accepted with 202 and is followed until it is done, across restarts.
 
-A task is a row in its collection's database. One thread a collection runs them, in the order in which they came; a
-task that a stop interrupted goes on at the next start from where its last transaction left it.
+A task is a row in its collection's database. One thread a collection runs those that change it, in the order in which
+they came, and another those that only copy it, so that a snapshot waits for no import. A task that a stop interrupted
+goes on at the next start from where its last transaction left it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 State: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
+BESIDE: Final = frozenset({"snapshot"})
+"""Kinds that change nothing of the collection, and have a thread of their own."""
 LISTED: Final = 1_000
 """Errors shown at once."""
 KEPT: Final = 1_000
@@ -147,7 +150,7 @@ class Tasks:
         self._changed = threading.Condition()
         self._cancelled: set[str] = set()
         self._stopping = False
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Runs what is queued, and what a stop interrupted; removes the files that no task needs any more."""
@@ -156,16 +159,18 @@ class Tasks:
             for path in (self.collection.folder / IMPORTS).glob("*"):
                 if path not in needed:
                     path.unlink()
-        self._thread = threading.Thread(target=self._run, name=f"tasks-{self.collection.name}", daemon=True)
-        self._thread.start()
+        for beside in (False, True):
+            name = f"{'copies' if beside else 'tasks'}-{self.collection.name}"
+            self._threads.append(threading.Thread(target=self._run, args=(beside,), name=name, daemon=True))
+            self._threads[-1].start()
 
     def stop(self) -> None:
-        """Interrupts what runs, at its next batch, and waits for it."""
+        """Interrupts what runs, each at its next batch, and waits for it."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def submit(
         self, kind: str, params: Mapping[str, Any], identifier: str | None = None, also: Also | None = None
@@ -223,9 +228,9 @@ class Tasks:
             # Under the lock, so that it does not start between our look and its end.
             with self._changed:
                 self._cancelled.add(identifier)
-                queued = self._next(identifier)
-                if queued is not None and queued[1].state == "queued":
-                    self._end(Running(self, *queued), "cancelled")
+                for number, task in self._open():
+                    if task.id == identifier and task.state == "queued":
+                        self._end(Running(self, number, task), "cancelled")
                 self._changed.notify_all()
         return self.get(identifier)
 
@@ -236,9 +241,9 @@ class Tasks:
         if identifier in self._cancelled:
             raise Cancelled
 
-    def _run(self) -> None:
+    def _run(self, beside: bool) -> None:
         while not self._stopping:
-            found = self._next()
+            found = self._next(beside)
             if found is None:
                 with self._changed:
                     if not self._stopping:
@@ -294,16 +299,20 @@ class Tasks:
         with self._changed:
             self._cancelled.discard(running.task.id)
 
-    def _next(self, identifier: str | None = None) -> tuple[int, Task] | None:
-        with self.collection.database.read() as connection:
-            for (number,) in connection.execute("SELECT number FROM tasks ORDER BY number").fetchall():
-                task = _read(connection, number, self.collection.name)
-                if task.state not in ENDED and identifier in (None, task.id):
-                    if identifier is None and self.collection.salvaged and task.kind != "rebuild":
-                        # It needs the indexes, which the rebuild makes.
-                        continue
-                    return number, task
+    def _next(self, beside: bool) -> tuple[int, Task] | None:
+        """The task that a thread is to run; beside: the one of those that only copy."""
+        for number, task in self._open():
+            # What needs the indexes waits for the rebuild, which makes them.
+            if (task.kind in BESIDE) == beside and not (self.collection.salvaged and task.kind != "rebuild"):
+                return number, task
         return None
+
+    def _open(self) -> list[tuple[int, Task]]:
+        """Those that have not ended, the oldest first."""
+        with self.collection.database.read() as connection:
+            numbers = connection.execute("SELECT number FROM tasks ORDER BY number").fetchall()
+            every = [(number, _read(connection, number, self.collection.name)) for (number,) in numbers]
+        return [(number, task) for number, task in every if task.state not in ENDED]
 
 
 def every_task(connection: sqlite3.Connection, collection: str) -> list[Task]:

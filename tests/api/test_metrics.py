@@ -95,7 +95,7 @@ def test_lanes_tasks_and_the_process(client: httpx.Client, collection: str, fini
     after = scrape(client)
     done = key("sheaf_tasks", state="succeeded")
     assert after[done] - before[done] == 1
-    for lane in ("search", "read", "write", "upload", "parse", "measure"):
+    for lane in ("search", "read", "write", "upload", "restore", "parse", "index", "measure"):
         assert after[key("sheaf_lane_threads", lane=lane)] >= 1
         assert after[key("sheaf_lane_waiting", lane=lane)] == 0
     # The scrape itself is at work in it.

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import random
+import socket
 import tarfile
 import threading
 import time
@@ -198,6 +199,40 @@ def write(client: httpx.Client, version: int, count: int = 400) -> dict[str, str
     answer = client.post("/v1/collections/c/documents", json={"documents": documents})
     assert answer.status_code == 200, answer.text
     return {document["id"]: document["text"] for document in documents}
+
+
+def test_who_goes_away_after_the_last_byte_loses_only_the_answer(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    from app.collection.restoring import Restoring
+
+    server = serve()
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
+        client.post("/v1/collections", json={"name": "a", "encoder": {"model": "words"}}).raise_for_status()
+        client.put("/v1/collections/a/documents/x", json={"text": "a cat"}).raise_for_status()
+        task = client.post("/v1/collections/a/snapshots").json()["id"]
+        eventually(lambda: client.get(f"/v1/tasks/{task}").json()["state"] == "succeeded")
+        archive = client.get(f"/v1/collections/a/snapshots/{task}").content
+        verifying, gone, real = threading.Event(), threading.Event(), Restoring.commit
+
+        def slow(restoring: Restoring) -> bool:
+            verifying.set()
+            assert gone.wait(60)
+            return real(restoring)
+
+        monkeypatch.setattr(Restoring, "commit", slow)
+        head = (
+            f"PUT /v1/collections/b/restore HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {TAR['Content-Type']}\r\n"
+            f"Content-Length: {len(archive)}\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(head.encode() + archive)
+            assert verifying.wait(60)
+            # Whoever asks meanwhile is served: no piece of another upload waits for this one.
+            assert client.get("/v1/collections/b").status_code == 404
+        gone.set()
+        eventually(lambda: client.get("/v1/collections/b").status_code == 200)
+        assert client.get("/v1/collections/b/documents/x").json()["text"] == "a cat"
 
 
 def test_kills_while_snapshots_are_taken_and_restored(start: Callable[..., Any]) -> None:

@@ -84,6 +84,49 @@ def test_one_after_the_other_in_the_order_they_came(open_tasks: Open) -> None:
     assert [task.id for task in tasks.all()] == order[::-1]
 
 
+def test_a_snapshot_waits_for_no_other_task(open_tasks: Open) -> None:
+    release, order = threading.Event(), []
+
+    def long(collection: Collection, running: Running) -> None:
+        while not release.wait(0.001):
+            running.check()
+        order.append(running.task.id)
+
+    def copy(collection: Collection, running: Running) -> None:
+        order.append(running.task.id)
+
+    tasks = open_tasks(work=long, snapshot=copy)
+    works = [tasks.submit("work", {}) for _ in range(2)]
+    copies = [tasks.submit("snapshot", {}) for _ in range(3)]
+    for one in copies:
+        wait(tasks, one)
+    assert [tasks.get(one.id).state for one in works] == ["running", "queued"]
+    release.set()
+    for one in works:
+        wait(tasks, one)
+    assert order == [one.id for one in (*copies, *works)]
+
+
+def test_nothing_waits_for_a_snapshot_and_a_stop_ends_both(open_tasks: Open) -> None:
+    begun, ended = threading.Barrier(3, timeout=60), threading.Event()
+
+    def endless(collection: Collection, running: Running) -> None:
+        begun.wait()
+        while not ended.wait(0.001):
+            running.check()
+
+    tasks = open_tasks(work=endless, snapshot=endless)
+    given = [tasks.submit(kind, {}) for kind in ("snapshot", "work")]
+    begun.wait()
+    assert [tasks.get(one.id).state for one in given] == ["running"] * 2
+    assert tasks.cancel(given[0].id).state in ("running", "cancelled")
+    assert wait(tasks, given[0]).state == "cancelled"
+    tasks.stop()
+    # Neither ended: both go on at the next start.
+    assert tasks.get(given[1].id).state == "running"
+    assert [thread for thread in threading.enumerate() if thread.name in ("tasks-c", "copies-c")] == []
+
+
 def raising(error: BaseException) -> Handler:
     def work(collection: Collection, running: Running) -> None:
         raise error
