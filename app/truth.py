@@ -31,12 +31,6 @@ def best_in_float32(
 
     queries: with their vectors (``encode_queries``). Raises Conflict where callers' vectors were not kept.
     """
-    if collection.spec.model is None and not collection.spec.keep_vectors:
-        raise Conflict(
-            f"collection {collection.name} does not keep callers' vectors as they came: create it with "
-            '"keep_vectors": true to measure against them',
-            code="vectors_not_kept",
-        )
     ids: list[str] = []
     scores: list[list[F32]] = [[] for _ in queries]
     for documents, vectors in _batches(collection, check):
@@ -53,27 +47,38 @@ def best_in_float32(
     return best
 
 
-def _batches(collection: Collection, check: Callable[[], None]) -> Iterator[tuple[list[Document], TokenVectors]]:
-    """All documents, by id; a dense vector is a matrix of one row."""
+def vectors_in_float32(collection: Collection, documents: Sequence[Document]) -> tuple[list[Document], TokenVectors]:
+    """The documents that are still there, and their vectors before they were coded; a dense one is a matrix of one row.
+
+    Raises as ``best_in_float32``.
+    """
     spec = collection.spec
+    if spec.model is None and not spec.keep_vectors:
+        raise Conflict(
+            f"collection {collection.name} does not keep callers' vectors as they came: create it with "
+            '"keep_vectors": true to measure against them',
+            code="vectors_not_kept",
+        )
+    if spec.model is None:
+        with collection.database.read() as connection:
+            live = find_live(connection, [document.id for document in documents])
+        standing = [document for document in documents if document.id in live]
+        raw = collection.raw_vectors([live[document.id] for document in standing])
+        return standing, TokenVectors.join([normalise(matrix, spec.similarity) for matrix in raw])
+    encoded = collection.encoder().encode_documents([document.passage for document in documents])
+    tokens = encoded.tokens
+    if tokens is None or spec.kind == "dense":
+        tokens = TokenVectors(encoded.pooled, np.arange(len(documents) + 1))
+    return list(documents), TokenVectors(normalise(tokens.values, spec.similarity), tokens.offsets)
+
+
+def _batches(collection: Collection, check: Callable[[], None]) -> Iterator[tuple[list[Document], TokenVectors]]:
+    """All documents, by id."""
     after: str | None = None
     while True:
         check()
         documents, after = collection.listing(after, BATCH)
-        if documents and spec.model is None:
-            with collection.database.read() as connection:
-                live = find_live(connection, [document.id for document in documents])
-            # What was deleted since it was listed is left out.
-            documents = [document for document in documents if document.id in live]
-            raw = collection.raw_vectors([live[document.id] for document in documents])
-            vectors = TokenVectors.join([normalise(matrix, spec.similarity) for matrix in raw])
-        elif documents:
-            encoded = collection.encoder().encode_documents([document.passage for document in documents])
-            tokens = encoded.tokens
-            if tokens is None or spec.kind == "dense":
-                tokens = TokenVectors(encoded.pooled, np.arange(len(documents) + 1))
-            vectors = TokenVectors(normalise(tokens.values, spec.similarity), tokens.offsets)
         if documents:
-            yield documents, vectors
+            yield vectors_in_float32(collection, documents)
         if after is None:
             return

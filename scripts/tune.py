@@ -1,7 +1,7 @@
 """Chooses the first stage of a collection by measurement: what was tried, and what it gave.
 
-    tune.py NAME [--target-recall .98] [--k 10] [--max-bytes-per-document N] [--queries N | --queries-file FILE]
-        [--json FILE] [--indexes DIR]
+    tune.py NAME [--target-recall .98] [--k 10] [--max-bytes-per-document N] [--max-memory-per-document N]
+        [--queries N | --queries-file FILE] [--json FILE] [--indexes DIR]
 
 The same as ``POST /v1/collections/NAME/tune``, for a collection that no server has open. Queries are drawn from the
 collection's own documents, or read from a file, one a line.
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--target-recall", type=float, default=0.98)
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--max-bytes-per-document", type=int, metavar="N")
+    parser.add_argument("--max-memory-per-document", type=int, metavar="N", help="of what each search reads whole")
     parser.add_argument("--queries", type=int, default=QUERIES, metavar="N", help="how many to draw")
     parser.add_argument("--queries-file", type=Path, metavar="FILE", help="texts, one a line")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there too")
@@ -40,7 +41,7 @@ def main() -> None:
         if args.queries_file:
             queries = [Query(text=line) for line in args.queries_file.read_text().splitlines() if line.strip()]
         settings = Settings() if args.indexes is None else Settings(indexes=args.indexes)
-        goal = Goal(args.target_recall, args.k, args.max_bytes_per_document)
+        goal = Goal(args.target_recall, args.k, args.max_bytes_per_document, args.max_memory_per_document)
         encoders = Encoders(settings.models, settings.converted, settings.threads)
         with Catalogue(settings.indexes, encoders, settings) as catalogue, Progress("tune", "steps", None) as bar:
             report = tune(
@@ -60,12 +61,12 @@ def show(report: dict[str, object]) -> None:
     """The report as a table."""
     tried = report["tried"]
     assert isinstance(tried, list)
-    print(f"{'first stage':40} {'dims':>6} {'bytes':>8} {'width':>6} {'recall':>7} {'ms':>7}")
+    print(f"{'first stage':40} {'dims':>6} {'bytes':>8} {'memory':>7} {'width':>6} {'recall':>7} {'ms':>7}")
     for one in tried:
         mark = "*" if one["name"] == report["chosen"] else " "
         print(
-            f"{mark} {one['name']:38} {one['dims']:6} {one['bytes']:8.0f} {one['width']:6} {one['recall']:7.4f} "
-            f"{one['ms']:7.2f}"
+            f"{mark} {one['name']:38} {one['dims']:6} {one['bytes']:8.0f} {one['memory']:7.0f} {one['width']:6} "
+            f"{one['recall']:7.4f} {one['ms']:7.2f}"
         )
     print(f"measured with its own indexes: {report['measured']}")
 

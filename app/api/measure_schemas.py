@@ -37,6 +37,8 @@ class TuneRequest(Strict):
     k: int = Field(default=10, ge=1, le=MAX_K - 1)
     max_bytes_per_document: int | None = Field(default=None, ge=1)
     """Of the files that queries read, token vectors included; by default no bound."""
+    max_memory_per_document: int | None = Field(default=None, ge=1)
+    """Of what each search reads whole and memory should hold: the first stage's codes, or its vectors; no bound."""
     queries: (
         Annotated[int, Field(ge=1, le=MAX_QUERIES)]
         | Annotated[list[Asked], Field(min_length=1, max_length=MAX_QUERIES)]

@@ -57,7 +57,7 @@ async def tune(service: Serving, name: Name, body: Tuning) -> Response:
     """Choose the fastest first stage that reaches a recall, by measurement against exact search."""
 
     def work(collection: Collection) -> tuple[bytes, str]:
-        goal = Goal(body.target_recall, body.k, body.max_bytes_per_document)
+        goal = Goal(body.target_recall, body.k, body.max_bytes_per_document, body.max_memory_per_document)
         collection.require_writer()
         params = to_params(goal, _to_measure(body.queries, collection))
         task = service.catalogue.tasks(name).submit("tune", params)

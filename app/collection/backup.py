@@ -9,9 +9,6 @@ A snapshot of damaged files would be no safety net, so everything is read and ch
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 import sqlite3
 import zlib
 from collections.abc import Callable
@@ -24,7 +21,7 @@ from app.collection.archive import Entry, Listing, digest
 from app.collection.chunks import ChunkStore
 from app.collection.collection import Collection
 from app.collection.database import Database, read_state
-from app.collection.files import BLOCK, FileRecord, damaged, room
+from app.collection.files import BLOCK, FileRecord, damaged, link_file, room
 from app.collection.layout import DATABASE, ENCODINGS, IMPORTS, MARK, SEGMENTS, TAIL, WRITER_LOCK
 from app.collection.mark import create_mark, write_mark
 from app.collection.rows import parse_row
@@ -38,7 +35,6 @@ _PAGES: Final = 2_048
 """Of the database, copied between two checks."""
 _LEFT_OUT: Final = frozenset({DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", MARK, WRITER_LOCK, IMPORTS})
 """Copied in another way, made anew, or no content of the collection: bodies of imports that are not applied yet."""
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS})
 
 
 def copy_moment(collection: Collection, folder: Path, check: Check) -> Listing:
@@ -98,14 +94,7 @@ def _link_tree(source: Path, target: Path) -> None:
         for path in sorted(source.iterdir()):
             _link_tree(path, target / path.name)
         return
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise damaged(source, "the file is missing") from None
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        shutil.copyfile(source, target)
+    link_file(source, target)
 
 
 def _check_database(folder: Path, name: str, check: Check) -> None:

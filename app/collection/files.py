@@ -14,6 +14,7 @@ import errno
 import io
 import mmap
 import os
+import shutil
 import sqlite3
 import zlib
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ BLOCK: Final = 2**20
 """Bytes under one checksum."""
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS})
 
 
 @contextmanager
@@ -164,6 +166,22 @@ def write_file(path: Path, content: Any) -> FileRecord:
         return writer.finish()
     finally:
         writer.close()
+
+
+def link_file(source: Path, target: Path) -> None:
+    """A second name for a file that is never changed; a copy where the file system has no links. Raises Damaged where
+    it is missing.
+    """
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise damaged(source, "the file is missing") from None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copyfile(source, target)
+        with target.open("rb") as copied:
+            os.fsync(copied.fileno())
 
 
 def damaged(path: Path, what: str) -> Damaged:

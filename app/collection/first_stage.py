@@ -10,6 +10,8 @@ from app.collection.spec import CollectionSpec
 from app.encodings import load_encoding
 from app.encodings.muvera import Muvera, MuveraParameters
 from app.encodings.protocol import Encoding
+from app.errors import Invalid
+from app.vector_index import KINDS
 
 Source: TypeAlias = Literal["fde", "pooled"]
 
@@ -30,13 +32,15 @@ class FirstStage:
     """sources: whose candidate lists are interleaved. encoding: makes the FDEs, if `fde` is a source. width: passages
     that are rescored unless the query says otherwise. widening: a cascade of three widths, where a segment is searched
     by codes: they find ``widening * width`` rows of each source, the full vectors order these, the best ``width`` over
-    all sources get the exact score.
+    all sources get the exact score. index: the kind of vector index (app.vector_index) of the larger segments, where
+    tuning chose one; None: by their size.
     """
 
     sources: tuple[Source, ...]
     encoding: Encoding | None
     width: int
     widening: int = WIDENING
+    index: str | None = None
 
     @classmethod
     def default(cls, spec: CollectionSpec) -> FirstStage:
@@ -47,13 +51,22 @@ class FirstStage:
 
     def to_json(self) -> dict[str, Any]:
         encoding = None if self.encoding is None else self.encoding.to_json()
-        return {"sources": list(self.sources), "encoding": encoding, "width": self.width, "widening": self.widening}
+        return {
+            "sources": list(self.sources),
+            "encoding": encoding,
+            "width": self.width,
+            "widening": self.widening,
+            "index": self.index,
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], content: bytes = b"") -> FirstStage:
         """content: what ``encoding.to_bytes`` gave. Raises Invalid, Damaged."""
         encoding = None if value["encoding"] is None else load_encoding(value["encoding"], content)
-        return cls(tuple(value["sources"]), encoding, value["width"], value.get("widening", WIDENING))
+        index = value.get("index")
+        if index is not None and index not in KINDS:
+            raise Invalid(f"expected a kind of vector index, {', '.join(KINDS)}, got {index!r}")
+        return cls(tuple(value["sources"]), encoding, value["width"], value.get("widening", WIDENING), index)
 
 
 def default_parameters(spec: CollectionSpec) -> MuveraParameters:

@@ -96,6 +96,8 @@ def described(collection: Collection) -> dict[str, Any]:
     found: dict[str, Any] = {
         "sources": list(stage.sources),
         "candidates": stage.width,
+        "index": stage.index,
+        "widening": stage.widening,
         "encoding": None if stage.encoding is None else stage.encoding.to_json()["type"],
         "dim": None if stage.encoding is None else stage.encoding.encoded_dim,
         "learned": record is not None and record.file is not None,

@@ -157,7 +157,7 @@ def finish_segment(
     indexes: dict[str, str] = {}
     for source in stage.sources:
         array = MappedArray(folder / f"{_VECTORS[source]}.npy", files[f"{_VECTORS[source]}.npy"])
-        indexes[source] = vector_index.choose(passages, array.shape[1])
+        indexes[source] = vector_index.choose(passages, array.shape[1], stage.index)
         if indexes[source] != FLAT:
             files[f"{source}.index"] = _write_index(folder / f"{source}.index", indexes[source], array)
     manifest = {

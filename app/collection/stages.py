@@ -50,8 +50,8 @@ class StageChoice:
             raise Invalid("a first stage has an encoding if fde is one of its sources, and only then")
         if stage.encoding is not None and (spec.kind == "dense" or stage.encoding.dim != spec.dim):
             raise Invalid(f"the encoding takes token vectors of {stage.encoding.dim} dimensions; collection is another")
-        if not stage.width >= 1:
-            raise Invalid(f"width: expected at least 1, got {stage.width}")
+        if not (stage.width >= 1 and stage.widening >= 1):
+            raise Invalid(f"expected a width and a widening of at least 1, got {stage.width} and {stage.widening}")
 
 
 @dataclass(frozen=True, slots=True)

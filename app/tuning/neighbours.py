@@ -89,7 +89,7 @@ def trial_set(collection: Collection, asked: Asked, seed: int) -> TrialSet:
         left = SAMPLE_VALUES
         for place in order.tolist():
             view, row = rows[place]
-            left -= view.part.tokens(row, row + 1).values.size
+            left -= _tokens(collection, view, row).size
             if left < 0 and drawn:
                 break
             drawn.append((view, row))
@@ -98,7 +98,7 @@ def trial_set(collection: Collection, asked: Asked, seed: int) -> TrialSet:
         extra = snapshot.published.locate(sorted(wanted - set(places)))
         every = drawn + [extra[seq] for seq in sorted(extra)]
         places |= {seq: len(drawn) + place for place, seq in enumerate(sorted(extra))}
-        tokens = TokenVectors.join([view.part.tokens(row, row + 1).values for view, row in every])
+        tokens = TokenVectors.join([_tokens(collection, view, row) for view, row in every])
         pooled = np.concatenate([view.part.pooled(row, row + 1) for view, row in every])
     kept = [i for i, best in enumerate(asked.best) if all(int(seq) in places for seq in best)]
     if not kept:
@@ -113,6 +113,13 @@ def trial_set(collection: Collection, asked: Asked, seed: int) -> TrialSet:
         tuple(np.array([places[int(seq)] for seq in asked.best[i]], np.int64) for i in kept),
         np.array([places.get(int(asked.owners[i]), -1) for i in kept], np.int64),
     )
+
+
+def _tokens(collection: Collection, view: View, row: int) -> F32:
+    """Of one passage; in a dense collection its one vector."""
+    if collection.spec.kind == "dense":
+        return view.part.pooled(row, row + 1)
+    return view.part.tokens(row, row + 1).values
 
 
 def find_share(snapshot: Snapshot, candidates: Sequence[I64], best: I64) -> float:

@@ -51,16 +51,21 @@ class Option:
 def options(
     spec: CollectionSpec,
     trial: TrialSet,
-    sample: Sample,
+    sample: Sample | None,
     workers: Workers,
     check: Callable[[], None],
     tell: Callable[[str], None],
 ) -> Iterator[Option]:
-    """Every option for a multi-vector collection. sample: what learned encodings are fitted on; tell: what is tried."""
+    """Every option. sample: what learned encodings are fitted on; tell: what is tried. A dense collection has only its
+    vectors.
+    """
     stage = FirstStage.default(spec)
     pooled = (trial.pooled, trial.query_pooled)
     tell("pooled")
     yield Option("pooled", replace(stage, sources=("pooled",), encoding=None), None, {"pooled": pooled})
+    if spec.kind == "dense":
+        return
+    assert sample is not None
     parameters = default_parameters(spec)
     for name, recipe in (("muvera", MuveraRecipe(parameters)), ("muvera, centred", MuveraRecipe(parameters, True))):
         check()

@@ -2,17 +2,23 @@
 
 Queries are given, or drawn from the collection with their own document left out. Their exact best are found once. Then
 each option (an encoding, alone or with pooled vectors) is fitted and tried on a sample (``app.tuning.trials``): the
-smallest width that reaches the target, and what a search would cost with it, from measured parts. The fastest that fits
-is built; its width is decided once more by the recall of the collection's own indexes, over all queries.
+smallest width that reaches the target, and what a search would cost with it, from measured parts. Where the collection
+is large enough to be searched by codes, these are tried over every option that could still be the fastest with them
+(``app.tuning.indexed``). The fastest that fits is built; where it is so large that inverted files may pay, its index is
+made behind one too, and the faster of both stays. Its width is decided by the recall of the collection's own indexes,
+over all queries.
+
+The codes of token vectors are not among what is tried: they are fixed when a collection is created, for every score is
+of them. The report says what they cost instead (``app.tuning.precision``).
 
 Everything that was tried goes into the report, which the new generation keeps.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -21,36 +27,43 @@ import numpy as np
 from app import vector_index
 from app.candidates import find_candidates
 from app.collection.collection import Collection
+from app.collection.first_stage import WIDENING, Source
 from app.collection.fitting import draw_sample
+from app.collection.reindexing import reindex
 from app.collection.restaging import restage, rewidth
 from app.collection.sealing import Check, seal
 from app.collection.stages import StageChoice
 from app.collection.tasks import Running
+from app.encodings.protocol import Sample
 from app.errors import Invalid
-from app.ranking import rank
 from app.search import Query, first_stage_query, search_ready
+from app.tuning.costs import TIMED, candidate_ms, query_ms
+from app.tuning.indexed import ENCODED_BYTES, FLAT, POOLED_BYTES, Found, Indexed
 from app.tuning.neighbours import Asked, Tell, ask, find_share, trial_set
-from app.tuning.options import STORED, Option, options
-from app.tuning.trials import WIDTHS, TrialSet, in_turn, narrowest, ranks, recall_at
-from app.types import F64
+from app.tuning.options import Option, options
+from app.tuning.precision import cost_of_codes
+from app.tuning.trials import WIDTHS, TrialSet
 
 QUERIES: Final = 100
 """Drawn where none are given."""
-TIMED: Final = 15
-"""Repetitions of what is timed; the median counts."""
-FEW, MANY = 50, 250
-"""Candidates whose rescoring is timed; the difference is what one costs."""
+LISTS_FROM: Final = 2**28
+"""Numbers (passages of the largest segment x dims) from which inverted files are tried: below, all codes are read in
+some milliseconds, and lists only lose recall; see ``app.vector_index.choose``."""
+LISTED: Final = "pq1"
+"""What is tried in them where vectors without codes were the fastest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
     """target_recall: of the exact top k, the mean over queries. max_bytes_per_document: of the files that queries read,
-    token codes included; None for no bound.
+    token codes included. max_memory_per_document: of what each search reads whole, which is to stay in memory: the
+    first stage's codes, or its vectors where there are none. None for no bound.
     """
 
     target_recall: float
     k: int = 10
     max_bytes_per_document: int | None = None
+    max_memory_per_document: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.target_recall <= 1:
@@ -60,8 +73,8 @@ class Goal:
 @dataclass(frozen=True, slots=True)
 class Tried:
     """One option on the sample. width: the smallest that reaches the target, else the widest tried. recall: there.
-    bytes: a document, of what queries read. ms: an estimate for one search with a ready query, from measured parts, as
-    if all vectors were read.
+    bytes: a document, of what queries read; memory: of the part that each search reads whole. ms: an estimate for one
+    search with a ready query, from measured parts. index, widening: as in ``FirstStage``.
     """
 
     name: str
@@ -72,6 +85,9 @@ class Tried:
     ms: float
     reaches: bool
     fits: bool
+    index: str = FLAT
+    widening: int = WIDENING
+    memory: float = 0.0
 
 
 def tune(
@@ -96,19 +112,18 @@ def tune(
         "passages": asked.size,
         "tried": [],
     }
-    if collection.spec.kind == "multi_vector":
+    report["codes"] = cost_of_codes(collection, asked, goal.k, check, tell)
+    if collection.spec.kind == "multi_vector" or vector_index.codes_pay(_largest(collection)):
         tried = _try_all(collection, goal, asked, check, tell)
         report["tried"] = [asdict(one) for one, _ in tried]
         chosen, option = best_of(tried)
         report["chosen"] = chosen.name
-        stage = replace(option.stage, width=chosen.width)
         reason = f"tuned for recall {goal.target_recall:g} of the top {goal.k}"
-        choice = StageChoice(stage, reason, option.recipe, option.fitted, report)
+        choice = StageChoice(option.stage, reason, option.recipe, option.fitted, report)
         restage(collection, choice, check=check, progress=lambda done, total: tell("building", done, total))
     else:
         report["chosen"] = "pooled"
-    report["measured"] = _settle(collection, goal, asked, report, check, tell)
-    return report
+    return _settle(collection, goal, asked, report, check, tell)
 
 
 def run_tune(collection: Collection, running: Running) -> None:
@@ -155,105 +170,115 @@ def best_of(tried: Sequence[tuple[Tried, Option]]) -> tuple[Tried, Option]:
 
 
 def _try_all(collection: Collection, goal: Goal, asked: Asked, check: Check, tell: Tell) -> list[tuple[Tried, Option]]:
+    dense = collection.spec.kind == "dense"
     trial = trial_set(collection, asked, collection.published.generation.number)
-    sample, _, fitted = draw_sample(collection, check=check)
-    tokens = sum(view.part.token_nbytes for view in collection.published.segments) / max(1, asked.size)
-    candidate_ms = _candidate_ms(collection, asked.queries[0])
+    sample: Sample | None = None
+    fitted: dict[str, Any] = {}
+    if not dense:
+        sample, _, fitted = draw_sample(collection, check=check)
+    rescoring = candidate_ms(collection, asked.queries[0])
+    bytes_of = _Bytes(collection, trial, asked.size)
     tried: list[tuple[Tried, Option]] = []
+    indexed: list[tuple[float, Option, Indexed]] = []
     names: list[str] = []
 
     def telling(name: str) -> None:
         names.append(name)
         tell(f"trying {name}", len(names), 0)
 
-    for option in options(collection.spec, trial, sample, collection.resources.workers, check, telling):
-        recalls = recall_at(_ranks(trial, option), WIDTHS)
-        width = narrowest(recalls, WIDTHS, goal.target_recall)
-        at = width if width is not None else WIDTHS[-1]
-        size = tokens + sum(documents.shape[1] * _SIZES[source] for source, (documents, _) in option.vectors.items())
-        if "pooled" not in option.vectors:
-            size += trial.pooled.shape[1] * _SIZES["pooled"]  # they are kept for merges and for the tail all the same
-        ms = _query_ms(option, trial) + _scan_ms(option, trial, at) + at * candidate_ms
-        fits = goal.max_bytes_per_document is None or size <= goal.max_bytes_per_document
-        one = Tried(option.name, option.dims, size, at, recalls[WIDTHS.index(at)], ms, width is not None, fits)
+    def keep(option: Option, found: Found) -> None:
+        name = option.name if found.kind == FLAT else f"{option.name}, {found.kind}"
+        stage = replace(option.stage, width=found.width, widening=found.widening, index=found.kind)
+        size = bytes_of.option(option) + (0.0 if found.kind == FLAT else found.memory)
+        fits = (goal.max_bytes_per_document is None or size <= goal.max_bytes_per_document) and (
+            goal.max_memory_per_document is None or found.memory <= goal.max_memory_per_document
+        )
+        one = Tried(
+            name,
+            option.dims,
+            size,
+            found.width,
+            found.recall,
+            found.ms,
+            found.reaches,
+            fits,
+            found.kind,
+            found.widening,
+            found.memory,
+        )
         # Its vectors are not needed any more.
-        tried.append((one, replace(option, vectors={}, fitted=fitted)))
+        tried.append((one, replace(option, stage=stage, vectors={}, fitted=fitted)))
+
+    for option in options(collection.spec, trial, sample, collection.resources.workers, check, telling):
+        each = Indexed(option, trial, goal.target_recall, query_ms(option, trial), rescoring)
+        flat = each.flat()
+        keep(option, flat)
+        if flat.reaches:
+            indexed.append((each.floor_ms(), option, each))
+    if not vector_index.codes_pay(_largest(collection)):
+        return tried
+    for floor, option, each in sorted(indexed, key=lambda one: one[0]):
+        best = min((one.ms for one, _ in tried if one.reaches and one.fits), default=math.inf)
+        if floor >= best:
+            break  # nor can those after it be faster
+        telling(f"{option.name} by codes")
+        for found in each.coded():
+            check()
+            keep(option, found)
     return tried
 
 
-_SIZES: Final[dict[str, int]] = {"fde": np.dtype(STORED).itemsize, "pooled": 4}
-"""Bytes of a stored number."""
+class _Bytes:
+    """Bytes a document of the files that queries read, vector indexes left out."""
+
+    def __init__(self, collection: Collection, trial: TrialSet, size: int) -> None:
+        tokens = sum(view.part.token_nbytes for view in collection.published.segments) / max(1, size)
+        # Pooled vectors are kept for merges and for the tail, whether they are a source or not.
+        self._fixed: float = tokens + trial.pooled.shape[1] * POOLED_BYTES
+
+    def option(self, option: Option) -> float:
+        found = option.vectors.get("fde")
+        return self._fixed + (0 if found is None else int(found[0].shape[1]) * ENCODED_BYTES)
 
 
-def _ranks(trial: TrialSet, option: Option) -> list[F64]:
-    found = []
-    for documents, queries in option.vectors.values():
-        scores = queries @ documents.T
-        found.append([ranks(trial, query, scores[query]) for query in range(len(scores))])
-    if len(found) == 1:
-        return found[0]
-    return [in_turn(first, second) for first, second in zip(*found, strict=True)]
-
-
-def _median_ms(work: Callable[[int], object]) -> float:
-    times = []
-    for i in range(TIMED):
-        start = time.perf_counter()
-        work(i)
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times)
-
-
-def _query_ms(option: Option, trial: TrialSet) -> float:
-    encoding = option.stage.encoding
-    if encoding is None:
-        return 0.0
-    singly = [trial.queries.slice(i, i + 1) for i in range(min(TIMED, len(trial.queries)))]
-    return _median_ms(lambda i: encoding.encode_queries(singly[i % len(singly)]))
-
-
-def _scan_ms(option: Option, trial: TrialSet, width: int) -> float:
-    """Of a search over the whole collection, as if all vectors were read."""
-    vector_index.set_threads(1)
-    total = 0.0
-    for documents, queries in option.vectors.values():
-        index = vector_index.scan(np.ascontiguousarray(documents[: trial.sampled], STORED))
-        depth = min(width, trial.sampled)
-        took = _median_ms(lambda i: index.search(queries[i % len(queries)][None], depth))  # noqa: B023 - called here
-        total += took * trial.size / trial.sampled
-    return total
-
-
-def _candidate_ms(collection: Collection, query: Query) -> float:
-    """What one more candidate costs to be rescored."""
-    vectors = query.vectors
-    assert vectors is not None
-    random = np.random.default_rng(0)
-    took = {}
-    with collection.snapshot() as snapshot:
-        view = max(snapshot.views, key=lambda view: view.part.size)
-        for count in (FEW, MANY):
-            drawn = [
-                np.sort(random.choice(view.part.size, min(count, view.part.size), replace=False)) for _ in range(TIMED)
-            ]
-            took[count] = _median_ms(
-                lambda i: rank(
-                    [view],
-                    [drawn[i]],  # noqa: B023 - called here
-                    vectors,
-                    collection.spec.kind,
-                    10,
-                    collection.resources.workers,
-                    snapshot.identify,
-                )
-            )
-    return max(0.0, took[MANY] - took[FEW]) / (MANY - FEW)
+def _largest(collection: Collection) -> int:
+    return max((view.part.size for view in collection.published.segments), default=0)
 
 
 def _settle(
     collection: Collection, goal: Goal, asked: Asked, report: dict[str, Any], check: Check, tell: Tell
 ) -> dict[str, Any]:
-    """The width at which the collection's own indexes reach the goal, kept with the report; what was measured."""
+    """The index and the width at which the collection itself reaches the goal, kept with the report; what was measured.
+
+    The index is the one that was built; where lists may pay, the same codes behind an inverted file are tried as well.
+    """
+    stage = collection.published.stage
+    kinds = [stage.index]
+    numbers = _largest(collection) * max(_dims(collection, source) for source in stage.sources)
+    if stage.index is not None and numbers >= LISTS_FROM:
+        kinds.append(f"ivf_{LISTED if stage.index == FLAT else stage.index}")
+    measured: list[dict[str, Any]] = []
+    for kind in kinds:
+        if measured:
+            tell(f"indexing as {kind}", 0, 0)
+            reindex(collection, kind, stage.widening, report, reason=f"tried as {kind}", check=check)
+        measured.append({"index": kind, "widening": stage.widening, **_measured(collection, goal, asked, check, tell)})
+    reached = [one for one in measured if one["reached"]]
+    best = min(reached, key=lambda one: one["ms"]) if reached else max(measured, key=lambda one: one["recall"])
+    report["measured"], report["indexes"] = best, measured
+    if best is not measured[-1]:
+        reindex(collection, best["index"], stage.widening, report, reason=f"{best['index']}, as measured", check=check)
+    rewidth(collection, best["width"], report, reason=f"width {best['width']}, as measured")
+    return report
+
+
+def _dims(collection: Collection, source: Source) -> int:
+    encoding = collection.published.stage.encoding
+    return collection.spec.dim if source == "pooled" or encoding is None else encoding.encoded_dim
+
+
+def _measured(collection: Collection, goal: Goal, asked: Asked, check: Check, tell: Tell) -> dict[str, Any]:
+    """The least width that reaches the goal, the recall there, and what a search then takes."""
     recall, width = 0.0, WIDTHS[-1]
     for width in [width for width in WIDTHS if width >= goal.k] or [goal.k]:
         check()
@@ -265,14 +290,8 @@ def _settle(
         search_ready(collection, replace(query, k=goal.k, candidates=width, include=frozenset())).took_ms
         for query in asked.queries[: 2 * TIMED]
     ]
-    measured: dict[str, Any] = {
-        "width": width,
-        "recall": recall,
-        "reached": recall >= goal.target_recall,
-        "ms": statistics.median(took),
-    }
-    rewidth(collection, width, {**report, "measured": measured}, reason=f"width {width}, as measured")
-    return measured
+    reached = recall >= goal.target_recall
+    return {"width": width, "recall": recall, "reached": reached, "ms": statistics.median(took)}
 
 
 def _recall_of(collection: Collection, asked: Asked, width: int) -> list[float]:

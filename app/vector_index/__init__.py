@@ -12,15 +12,29 @@ from typing import Any
 from numpy.typing import NDArray
 
 from app.errors import Invalid
-from app.vector_index.choose import choose
+from app.vector_index.choose import choose, codes_pay
 from app.vector_index.content import Buffer, read_header
 from app.vector_index.protocol import Candidates, VectorIndex, Written
 
-__all__ = ["NAMES", "Buffer", "Candidates", "VectorIndex", "Written", "build", "choose", "load", "scan", "set_threads"]
+__all__ = [
+    "KINDS",
+    "NAMES",
+    "Buffer",
+    "Candidates",
+    "VectorIndex",
+    "Written",
+    "build",
+    "choose",
+    "codes_pay",
+    "load",
+    "scan",
+    "set_threads",
+]
 
 CODES = ("f16", "sq8", "sq4", "pq1", "pq2", "rabitq")
 NAMES = (*CODES, *(f"ivf_{code}" for code in CODES))
 """The kinds of index that have a file, as manifests store them; ``coded.py`` says what each is. `flat` has none."""
+KINDS = ("flat", *NAMES)
 
 
 def scan(vectors: NDArray[Any]) -> VectorIndex:

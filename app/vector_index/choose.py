@@ -32,12 +32,23 @@ ONE_LIST = 2**30
 """Numbers up to which every code is read: 128 MiB of one bit each."""
 
 
-def choose(size: int, dim: int) -> str:
+def codes_pay(size: int) -> bool:
+    """Whether a segment of so many vectors may be searched by codes at all."""
+    return size > EXACT_ROWS
+
+
+def choose(size: int, dim: int, tuned: str | None = None) -> str:
     """The name of the kind of index for ``size`` vectors of ``dim`` dimensions.
+
+    tuned: the kind that tuning chose for the collection; few vectors are searched exactly all the same.
 
     >>> [choose(size, 256) for size in (5_183, 100_000, 2_000_000, 10_000_000)]
     ['flat', 'pq2', 'pq1', 'ivf_pq1']
+    >>> [choose(size, 256, "sq4") for size in (5_183, 100_000)]
+    ['flat', 'sq4']
     """
+    if tuned is not None:
+        return tuned if codes_pay(size) else "flat"
     if size <= EXACT_ROWS or size * dim <= EXACT_NUMBERS:
         return "flat"
     if size * dim <= TWO_BITS:

@@ -129,7 +129,12 @@ def test_as_a_task_it_survives_its_parameters(collection: Collection, open_catal
     HANDLERS["tune"](collection, Running(tasks, 1, task))
     ended = tasks.get(task.id)
     assert ended.result is not None
-    assert ended.result["goal"] == {"target_recall": 0.9, "k": 4, "max_bytes_per_document": None}
+    assert ended.result["goal"] == {
+        "target_recall": 0.9,
+        "k": 4,
+        "max_bytes_per_document": None,
+        "max_memory_per_document": None,
+    }
     assert ended.result["queries"] == 6
 
 
