@@ -18,6 +18,8 @@ from app.types import F32, I64, TokenVectors
 
 _BLOCK_ROWS = 1024
 """Vectors of one passage worked on together."""
+_SHARED_ROWS = 256
+"""Vectors of several queries worked on together."""
 _GROUP_ROWS = 1 << 15
 """Vectors of passages compared together, as far as a passage is not longer."""
 
@@ -97,9 +99,9 @@ class Gaussian:
             np.concatenate([places, -_halved(places), np.ones_like(_halved(places))], 1).T
         )
 
-    def gram(self) -> F32:
-        """(n, n): the kernel of every two samples."""
-        return self._between(np.ascontiguousarray(self._columns[:-2].T))
+    def gram(self, start: int = 0, stop: int | None = None) -> F32:
+        """(n, n), or some of its rows: the kernel of every two samples."""
+        return self._between(np.ascontiguousarray(self._columns[:-2, start:stop].T))
 
     def total(self, query: NDArray[Any]) -> F32:
         """(tokens, dim) -> (n,): the sum of phi over the vectors."""
@@ -108,6 +110,19 @@ class Gaussian:
             units, lengths = directions(query[start : start + _BLOCK_ROWS])
             total += lengths @ self._between(self._places(units))
         return total
+
+    def totals(self, queries: TokenVectors) -> F32:
+        """(n queries) -> (n, samples): ``total`` of each, up to rounding, which is not that of a query alone."""
+        totals = np.zeros((len(queries), self._columns.shape[1]), np.float32)
+        owners = np.repeat(np.arange(len(queries)), queries.counts)
+        for start in range(0, len(owners), _SHARED_ROWS):
+            units, lengths = directions(queries.values[start : start + _SHARED_ROWS])
+            owner = owners[start : start + _SHARED_ROWS]
+            first, last = owner[0], owner[-1] + 1
+            parts = np.zeros((last - first, len(owner)), np.float32)
+            parts[owner - first, np.arange(len(owner))] = lengths
+            totals[first:last] += parts @ self._between(self._places(units))
+        return totals
 
     def _places(self, units: F32) -> F32:
         placed: F32 = (units - self._centre) * self._scale

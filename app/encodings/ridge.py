@@ -182,9 +182,7 @@ class Ridge:
         kernel = Gaussian(samples, centre, float(spread), p.bandwidth)
         origin = mean_of(documents)
 
-        totals = np.concatenate(
-            work.sliced(len(probes), lambda a, b: np.stack([kernel.total(probe) for probe in probes.slice(a, b)]))
-        )
+        totals = np.concatenate(work.sliced(len(probes), lambda a, b: kernel.totals(probes.slice(a, b))))
         largest = totals.max()
         if not np.isfinite(largest):
             raise Invalid("the queries' vectors are too large to add up in float32")
@@ -200,9 +198,8 @@ class Ridge:
         # The prior's covariance is the kernel's, as of ``prior`` documents that vary as much as those seen.
         variance = np.float32(p.prior * (float(np.square(sims).mean()) or 1.0))
 
-        gram = kernel.gram()
-        check()
-        solved = Solver(gram, p.regularisation)
+        gram: F32 = np.concatenate(work.sliced(len(samples), kernel.gram))
+        solved = Solver(gram, p.regularisation, work)
         weights = solved(totals, work)
         full_map, variances, seen = _basis(totals, weights, sims, variance, solved.ridge, p.rank, work)
         if not len(variances):
@@ -215,8 +212,8 @@ class Ridge:
         document_map = full_map
         if count < len(samples):
             part = np.ascontiguousarray(sims[:, :count])
-            inner = work.product(part.T, part) + variance * gram[:count, :count]
-            document_map = Solver(inner, float(variance) * LANDMARK_NOISE)(crossed[:count].T, work).T
+            inner = work.symmetric(part.T, part) + variance * gram[:count, :count]
+            document_map = Solver(inner, float(variance) * LANDMARK_NOISE, work)(crossed[:count].T, work).T
         shift = mean[:count] @ document_map
         with np.errstate(over="ignore"):
             found = samples, centre, spread.reshape(1), origin, document_map / scale, shift, query_map * scale
@@ -314,9 +311,9 @@ def _basis(
     """
     scores = work.product(weights, np.ascontiguousarray(sims.T))
     # weights K weights', where K weights' = totals' - ridge weights': no product with K.
-    prior = work.product(weights, np.ascontiguousarray((totals - ridge * weights).T))
-    covariance: F32 = work.product(scores, np.ascontiguousarray(scores.T)) + variance * prior
-    values, vectors = leading(covariance, rank)
+    prior = work.symmetric(weights, np.ascontiguousarray((totals - ridge * weights).T))
+    covariance: F32 = work.symmetric(scores, np.ascontiguousarray(scores.T)) + variance * prior
+    values, vectors = leading(covariance, rank, work.product)
     kept = values > values[0] * _SMALLEST
     vectors, values = vectors[:, kept], values[kept]
     full_map = weights.T @ vectors
