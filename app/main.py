@@ -43,6 +43,7 @@ from app.handlers import HANDLERS
 from app.keys import Keyring, read_keys
 from app.scoring.choose import prepare
 from app.settings import Settings
+from app.warming import load_encoders
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
     # Requests are taken while the collections are opened, and told to come again: so whoever watches over the server
     # can tell one that recovers from one that hangs.
     app.state.opening = asyncio.ensure_future(anyio.to_thread.run_sync(_open, catalogue))
+    app.state.warming = asyncio.ensure_future(_warm(app.state.opening, catalogue))
     try:
         models = {name: encoders.kinds(name) for name in encoders.names()}
         service = Service(settings, catalogue, models, Lanes(settings))
@@ -130,7 +132,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
     finally:
         app.state.metrics.watch(None)
         await anyio.to_thread.run_sync(catalogue.close)
-        await asyncio.wait([app.state.opening])
+        await asyncio.wait([app.state.opening, app.state.warming])
         encoders.close()
         for end in app.state.ending:
             await anyio.to_thread.run_sync(end)
@@ -140,6 +142,16 @@ def _open(catalogue: Catalogue) -> None:
     catalogue.open_all()
     # So that the first search after an installation does not wait for it; no search needs to wait for this.
     prepare()
+
+
+async def _warm(opening: asyncio.Future[None], catalogue: Catalogue) -> None:
+    """While requests are served already: none has to wait for it, and the first search finds it done or waits less."""
+    await asyncio.wait([opening])
+    if catalogue.ready:
+        try:
+            await anyio.to_thread.run_sync(load_encoders, catalogue)
+        except Exception:
+            log.exception("could not load the encoders; the first search will")
 
 
 def _url(settings: Settings) -> str:

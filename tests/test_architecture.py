@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"app.__main__", "app.main"},
     {"app.api"},
-    {"app.handlers", "app.scrub"},
+    {"app.handlers", "app.scrub", "app.warming"},
     {"app.importing", "app.rebuild", "app.snapshotting", "app.bulk", "app.bulk_http", "app.recall", "app.tuning"},
     {"app.truth"},
     {"app.ingest", "app.search"},

@@ -11,6 +11,7 @@ and are open; so is whether the server lives and is ready, without the names of 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -194,6 +195,12 @@ def require(key: ApiKey, collection: str) -> None:
     if not key.reaches(collection):
         message = f"the key {key.name} is not for the collection {collection[:100]!r}"
         raise NotAllowed(message, code="collection_not_allowed")
+
+
+def reached(key: ApiKey, aliases: Mapping[str, str]) -> Callable[[str], bool]:
+    """Whether the key reaches a collection, by its name or by an alias. aliases: alias -> collection."""
+    by_alias = {collection for alias, collection in aliases.items() if key.reaches(alias)}
+    return lambda collection: key.reaches(collection) or collection in by_alias
 
 
 async def _caller(request: Request) -> ApiKey | None:

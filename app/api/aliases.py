@@ -16,6 +16,7 @@ from app.api.routing import decoded
 from app.api.service import Serving, run
 from app.collection.aliases import unknown
 from app.collection.spec import NAME
+from app.keys import ApiKey
 
 router = APIRouter(tags=["aliases"])
 Setting: TypeAlias = Annotated[SetAlias, Depends(json_body(SetAlias))]
@@ -32,11 +33,11 @@ Alias: TypeAlias = Annotated[str, Depends(_alias)]
 
 @router.get("/v1/aliases", responses=gives(AliasesAnswer))
 async def list_aliases(service: Serving, caller: Caller) -> Response:
-    """Every alias of collections that the key reaches, by name."""
+    """Every alias that the key reaches, and those of collections that it reaches, by name."""
 
     def work() -> bytes:
         names = service.catalogue.aliases.all().items()
-        found = [AliasAnswer(alias=alias, collection=name) for alias, name in names if caller.reaches(name)]
+        found = [AliasAnswer(alias=alias, collection=name) for alias, name in names if _reaches(caller, alias, name)]
         return encoded(AliasesAnswer(aliases=found))
 
     return reply(await run(service.lanes.read, work))
@@ -48,7 +49,7 @@ async def get_alias(service: Serving, caller: Caller, alias: Alias) -> Response:
 
     def work() -> bytes:
         name = service.catalogue.aliases.all().get(alias)
-        if name is None or not caller.reaches(name):
+        if name is None or not _reaches(caller, alias, name):
             raise unknown(alias)
         return encoded(AliasAnswer(alias=alias, collection=name))
 
@@ -82,3 +83,8 @@ async def delete_alias(service: Serving, caller: Caller, alias: Alias) -> Respon
     require(caller, alias)
     await run(service.lanes.write, service.catalogue.aliases.delete, alias)
     return Response(status_code=204)
+
+
+def _reaches(caller: ApiKey, alias: str, collection: str) -> bool:
+    """A key may be limited to either."""
+    return caller.reaches(alias) or caller.reaches(collection)

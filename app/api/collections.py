@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, TypeAlias
 
 from fastapi import APIRouter, Depends
@@ -57,10 +58,16 @@ async def create_collection(service: Serving, caller: Caller, body: Creation) ->
 
 @router.get("/v1/collections", responses=gives(CollectionsAnswer))
 async def list_collections(service: Serving, caller: Caller) -> Response:
-    """Every collection that the key reaches, by name, quarantined ones too."""
+    """Every collection that the key reaches, by name, quarantined ones too: under its alias where the key reaches that
+    alone."""
 
     def work() -> bytes:
-        found = [collection_answer(info) for info in service.catalogue.describe_all() if caller.reaches(info.name)]
+        aliases = service.catalogue.aliases.known
+        found = []
+        for info in service.catalogue.describe_all():
+            others = [alias for alias, name in aliases.items() if name == info.name and caller.reaches(alias)]
+            names = [info.name] if caller.reaches(info.name) else sorted(others)
+            found += [collection_answer(replace(info, name=name)) for name in names]
         return encoded(CollectionsAnswer(collections=found))
 
     return reply(await run(service.lanes.read, work))

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from app import __version__
-from app.api.access import MaybeCaller
+from app.api.access import MaybeCaller, reached
 from app.api.answers import encoded, reply
 from app.api.openapi import gives
 from app.api.schemas import MAX_PAGE
@@ -49,24 +49,20 @@ class InfoAnswer(BaseModel):
     limits: dict[str, int]
 
 
-# Monitors ask by HEAD; the server leaves the body out of what it sends.
-@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live", responses=gives(LiveAnswer))
 async def live() -> Response:
     """200 as long as the process answers at all."""
     return reply(encoded(LiveAnswer(status="live")))
 
 
-@router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", responses=gives(ReadyAnswer))
 async def ready(service: Serving, caller: MaybeCaller) -> Response:
     """200 where searches are answered, else 503, as while collections recover. Lists the quarantined to their keys."""
     if caller is None:
         return reply(encoded(ReadyAnswer(status="ready")))
     quarantined = await run(service.lanes.read, service.catalogue.quarantined)
-    listed = [
-        Quarantined(name=name, reason=reason) for name, reason in sorted(quarantined.items()) if caller.reaches(name)
-    ]
+    mine = reached(caller, service.catalogue.aliases.known)
+    listed = [Quarantined(name=name, reason=reason) for name, reason in sorted(quarantined.items()) if mine(name)]
     return reply(encoded(ReadyAnswer(status="ready", quarantined=listed)))
 
 

@@ -20,8 +20,15 @@ def include(app: FastAPI, routers: Iterable[APIRouter]) -> None:
     """Adds the routes of each router, and keeps a flat list of them for ``allowed_methods``."""
     routes: list[Route] = []
     for router in routers:
-        app.include_router(router, dependencies=[Depends(_known_parameters)])
-        routes += [route for route in router.routes if isinstance(route, Route)]
+        # What is read by GET can be asked about by HEAD (RFC 9110, 9.1); the server leaves the body out.
+        heads = APIRouter(include_in_schema=False)
+        for route in router.routes:
+            if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
+                heads.add_api_route(route.path, route.endpoint, methods=["HEAD"])
+        known = [Depends(_known_parameters)] if router.include_in_schema else []
+        for one in (router, heads):
+            app.include_router(one, dependencies=known)
+            routes += [route for route in one.routes if isinstance(route, Route)]
     app.state.routes = routes
 
 
@@ -33,18 +40,21 @@ def allowed_methods(request: Request) -> list[str]:
 
 
 async def _known_parameters(request: Request) -> None:
-    """Refuses a query parameter that the route does not have: a misspelt one would be ignored without a word."""
+    """Refuses a query parameter that the route does not have: a misspelt one would be ignored without a word. And one
+    that is not UTF-8: it would be taken for another text, with a mark for each byte that is none."""
     route = request.scope["route"]
-    # HEAD is refused what its GET is, though the schema leaves it out.
-    if isinstance(route, APIRoute) and (route.include_in_schema or "HEAD" in (route.methods or ())):
+    if isinstance(route, APIRoute):
         known = {parameter.alias for parameter in route.dependant.query_params}
         problems = [Problem(pointer([name]), "unknown parameter") for name in request.query_params if name not in known]
         if problems:
             raise Invalid(f"{problems[0].pointer}: unknown parameter", problems[:MAX_PROBLEMS])
+        for pair in request.scope["query_string"].split(b"&"):
+            name, _, value = pair.partition(b"=")
+            decoded(value.decode("latin-1"), pointer([unquote_to_bytes(name).decode(errors="replace")]))
 
 
 def decoded(value: str, at: str) -> str:
-    """A part of the path, percent-decoded once. Raises Invalid where that is not UTF-8."""
+    """A part of the path or of the query, percent-decoded once. Raises Invalid where that is not UTF-8."""
     try:
         return unquote_to_bytes(value.encode("latin-1")).decode()
     except UnicodeDecodeError:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from app.api.access import Caller
+from app.api.access import Caller, reached
 from app.api.answers import encoded, reply, task_answer
 from app.api.openapi import gives
 from app.api.schemas import TaskAnswer, TasksAnswer
@@ -24,7 +24,8 @@ async def list_tasks(service: Serving, caller: Caller) -> Response:
     """Every task of the collections that the key reaches, the newest first."""
 
     def work() -> bytes:
-        found = [task for task in service.catalogue.list_tasks() if caller.reaches(task.collection)]
+        mine = reached(caller, service.catalogue.aliases.known)
+        found = [task for task in service.catalogue.list_tasks() if mine(task.collection)]
         return encoded(TasksAnswer(tasks=[task_answer(task) for task in found]))
 
     return reply(await run(service.lanes.read, work))
@@ -59,6 +60,6 @@ async def cancel_task(service: Serving, caller: Caller, id: Annotated[str, Path(
 def _reached(service: Service, caller: ApiKey, id: str, errors_after: int = -1) -> Task:
     """Raises NotFound, also for a task of a collection that the key does not reach."""
     task = service.catalogue.task(id, errors_after)
-    if not caller.reaches(task.collection):
+    if not reached(caller, service.catalogue.aliases.known)(task.collection):
         raise NotFound(f"there is no task {id!r}", code="task_not_found")
     return task

@@ -44,6 +44,11 @@ class Aliases:
             raise self._damage
         return self._names.get(name, name)
 
+    @property
+    def known(self) -> Mapping[str, str]:
+        """Alias -> collection; none where the file is damaged."""
+        return self._names
+
     def all(self) -> dict[str, str]:
         """Alias -> collection, by name. Raises Damaged."""
         if self._damage is not None:

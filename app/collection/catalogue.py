@@ -170,6 +170,8 @@ class Catalogue:
                 raise Invalid.at("/encoder/dim", f"the model {model!r} has {encoder.dim} dimensions, got {dim}")
             dim = encoder.dim
             meta["fingerprint"] = fingerprint_to_json(encoder.fingerprint)
+        if kind == "dense" and precision not in (None, "float32"):
+            raise Invalid.at("/precision", f"{precision} is of token vectors; dense vectors are float32")
         if precision is None:
             precision = "float32" if kind == "dense" else default_precision(dim, similarity)
         spec = CollectionSpec(name, model, kind, dim, similarity, keep_vectors, precision, token_pooling)

@@ -49,7 +49,8 @@ def info_of(name: str, collection: Collection, read_only: str | None, failure: S
         spec.kind,
         spec.dim,
         spec.similarity,
-        spec.precision,
+        # Early ones were created with another, which nothing of theirs is kept in.
+        "float32" if spec.kind == "dense" else spec.precision,
         spec.token_pooling,
         spec.keep_vectors,
         now.live,

@@ -68,6 +68,10 @@ def routes() -> list[tuple[str, str, str]]:
     return found
 
 
+BY_BODY = [one for one in routes() if one[0] != "HEAD"]
+BY_HEAD = [path for method, _, path in routes() if method == "HEAD"]
+
+
 def test_every_route_has_a_rule_and_every_rule_a_route() -> None:
     files = {route.path for route in create_app(Settings()).state.routes if getattr(route.endpoint, "serves_file", 0)}
     assert {"/", "/app.js", "/docs/swagger-ui-bundle.js"} <= files
@@ -96,7 +100,24 @@ def test_a_route_that_nobody_listed_needs_an_unlimited_admin() -> None:
     assert rule_of(route, "GET").limited == "refused"
 
 
-@pytest.mark.parametrize(("method", "template", "path"), routes(), ids=[f"{m} {t}" for m, t, _ in routes()])
+@pytest.mark.parametrize("path", BY_HEAD)
+def test_head_is_get_without_a_body(guarded: Any, path: str) -> None:
+    """To each key, and to who has none: no more is told, and no less."""
+    for key in (None, "reader", "writer", "boss", "narrow"):
+        by_get, by_head = ask(guarded, "GET", path, key), ask(guarded, "HEAD", path, key)
+        assert by_head.status_code == by_get.status_code
+        assert by_head.content == b""
+        assert by_head.headers.keys() == by_get.headers.keys()
+        assert by_head.headers["content-type"] == by_get.headers["content-type"]
+
+
+def test_every_get_has_its_head() -> None:
+    gets = [path for method, _, path in routes() if method == "GET"]
+    assert sorted(gets) == sorted(BY_HEAD)
+    assert len(gets) > 12
+
+
+@pytest.mark.parametrize(("method", "template", "path"), BY_BODY, ids=[f"{m} {t}" for m, t, _ in BY_BODY])
 def test_every_route_asks_for_its_scope(guarded: Any, method: str, template: str, path: str) -> None:
     """With a content type that no route takes: what passes the guard then ends in 404, 415, or a harmless 200."""
     rule = rule_of(APIRoute(template, lambda: None), method)
@@ -218,6 +239,47 @@ def test_what_a_limited_key_sees_of_the_whole(guarded: Any) -> None:
     assert (hidden.status_code, hidden.json()["code"]) == (404, "task_not_found")
     assert ask(guarded, "POST", f"/v1/tasks/{tasks['other']}/cancel", "narrow-boss").status_code == 404
     assert ask(guarded, "POST", f"/v1/tasks/{tasks['mine']}/cancel", "narrow-boss").status_code in (200, 409)
+
+
+def test_a_key_for_an_alias_sees_what_it_reaches(running: Callable[[Settings], Any], tmp_path: Any) -> None:
+    """By that name: the collection's own it may not use."""
+    entries = [
+        ApiKey(name="boss", sha256=hash_of(KEYS["boss"]), scopes=("admin",)),
+        ApiKey(name="narrow", sha256=hash_of(KEYS["narrow"]), scopes=("read", "write"), collections=("live", "free")),
+    ]
+    models = {"words": DeterministicModel(type="deterministic", dim=16)}
+    server = running(Settings(indexes=tmp_path, models=models, keys=tuple(entries)))
+    try:
+        for name in ("one", "two"):
+            body = {"name": name, "encoder": {"model": "words"}}
+            assert ask(server, "POST", "/v1/collections", "boss", json=body).status_code == 201
+        for alias, name in (("live", "one"), ("other", "one"), ("third", "two")):
+            assert ask(server, "PUT", f"/v1/aliases/{alias}", "boss", json={"collection": name}).status_code == 201
+        assert ask(server, "POST", "/v1/collections/live/search", "narrow", json={"query": "a"}).status_code == 200
+        assert ask(server, "GET", "/v1/collections/one", "narrow").status_code == 403
+
+        def seen() -> tuple[set[str], set[str]]:
+            names = {one["name"] for one in ask(server, "GET", "/v1/collections", "narrow").json()["collections"]}
+            aliases = {one["alias"] for one in ask(server, "GET", "/v1/aliases", "narrow").json()["aliases"]}
+            return names, aliases
+
+        assert seen() == ({"live"}, {"live"})
+        assert ask(server, "GET", "/v1/aliases/live", "narrow").json() == {"alias": "live", "collection": "one"}
+        assert ask(server, "GET", "/v1/aliases/third", "narrow").status_code == 404
+        lines = {"content": b'{"id": "b", "text": "b"}\n', "headers": {"Content-Type": "application/x-ndjson"}}
+        mine = ask(server, "POST", "/v1/collections/live/import", "narrow", **lines).headers["location"]
+        hidden = ask(server, "POST", "/v1/collections/two/import", "boss", **lines).headers["location"]
+        assert ask(server, "GET", mine, "narrow").status_code == 200
+        assert ask(server, "GET", hidden, "narrow").status_code == 404
+        assert {one["collection"] for one in ask(server, "GET", "/v1/tasks", "narrow").json()["tasks"]} == {"one"}
+        # What it sees goes with the alias.
+        assert ask(server, "PUT", "/v1/aliases/live", "boss", json={"collection": "two"}).status_code == 200
+        assert ask(server, "GET", mine, "narrow").status_code == 404
+        assert ask(server, "GET", hidden, "narrow").status_code == 200
+        assert ask(server, "DELETE", "/v1/aliases/live", "boss").status_code == 204
+        assert seen() == (set(), set())
+    finally:
+        server.stop()
 
 
 def test_a_limited_admin_makes_and_deletes_what_is_its_own(guarded: Any) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+
+from app.errors import EncoderRefused
+from app.settings import DeterministicModel
 
 LIBRARIES = ("torch", "openvino", "tokenizers", "faiss")
 
@@ -25,7 +30,9 @@ def post(url: str, body: Any) -> Any:
     return answer.json()
 
 
-def test_callers_vectors_need_no_encoder_and_converted_models_no_torch(start: Callable[..., Any]) -> None:
+def test_callers_vectors_need_no_encoder_and_converted_models_no_torch(
+    start: Callable[..., Any], eventually: Callable[[Callable[[], bool]], None]
+) -> None:
     first = start()
     url = f"{first.ready()}/v1/collections"
     post(url, {"name": "own", "encoder": {"model": None, "kind": "multi_vector", "dim": 2}})
@@ -40,9 +47,54 @@ def test_callers_vectors_need_no_encoder_and_converted_models_no_torch(start: Ca
     assert first.end()[0] == 0
     second = start()
     url = f"{second.ready()}/v1/collections"
+    # Before anybody searches for a text.
+    eventually(lambda: loaded(second) >= {"openvino", "tokenizers"})
     assert post(f"{url}/own/search", {"vectors": [[0, 1]]})["hits"][0]["id"] == "b"
-    assert loaded(second) <= {"faiss"}
     assert post(f"{url}/text/search", {"query": "a dog or a cat"})["hits"][0]["id"] == "cat"
     post(f"{url}/text/documents", {"documents": [{"id": "tar", "text": "tapes"}]})
     assert loaded(second) >= {"openvino", "tokenizers"}
     assert "torch" not in loaded(second)
+
+
+def test_what_is_loaded_at_start(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The local encoders of collections that are there; what fails is told, and the server serves."""
+    from app.encoders.registry import Encoders
+
+    asked: list[str] = []
+    real = Encoders.get
+
+    def get(encoders: Encoders, name: str, kind: Any) -> Any:
+        asked.append(name)
+        if name == "gone":
+            raise EncoderRefused("the folder of 'gone' is gone")
+        return real(encoders, "words", kind)
+
+    monkeypatch.setattr(Encoders, "get", get)
+    models = {
+        "words": DeterministicModel(type="deterministic", dim=16),
+        "gone": {"type": "sentence_transformer", "path": "nowhere"},
+        "far": {"type": "remote", "url": "http://127.0.0.1:9/v1", "model": "m", "dim": 16},
+    }
+    first = serve(models=models)
+    for name, encoder in (
+        ("a", {"model": "builtin"}),
+        ("b", {"model": "words"}),
+        ("c", {"model": "far", "kind": "dense"}),
+        ("own", {"model": None, "dim": 2}),
+    ):
+        post(f"{first.url}/v1/collections", {"name": name, "encoder": encoder})
+    monkeypatch.setattr(Encoders, "get", lambda encoders, name, kind: real(encoders, "words", kind))
+    post(f"{first.url}/v1/collections", {"name": "d", "encoder": {"model": "gone"}})
+    monkeypatch.setattr(Encoders, "get", get)
+    first.stop()
+    asked.clear()
+    second = serve(models=models)
+    while not second.app.state.warming.done():
+        time.sleep(0.01)
+    assert asked == ["builtin", "gone"]
+    assert [r.message for r in caplog.records if r.name == "app.warming"] == [
+        "the encoder of collection d: the folder of 'gone' is gone"
+    ]
+    assert httpx.get(f"{second.url}/health/ready", trust_env=False).status_code == 200

@@ -78,6 +78,7 @@ def test_a_collection_is_what_it_was_created_as(open_catalogue: OpenCatalogue) -
         ({"dim": 16_385}, "/encoder/dim"),
         ({"similarity": "inner_product", "precision": "float16"}, "/precision"),
         ({"kind": "dense", "precision": "1bit"}, "/precision"),
+        ({"kind": "dense", "precision": "float16"}, "/precision"),
         ({"kind": "dense", "token_pooling": 2}, "/token_pooling"),
         ({"token_pooling": 0}, "/token_pooling"),
         ({"token_pooling": 33}, "/token_pooling"),

@@ -54,6 +54,14 @@ def test_it_answers_as_it_did(case: tuple[Collection, list]) -> None:
     assert_answers(*case)
 
 
+def test_a_dense_one_says_what_its_vectors_are(tmp_path: Path, open_catalogue: OpenCatalogue) -> None:
+    """Whatever precision it was created with."""
+    shutil.copytree(FORMATS / "1" / "dense", tmp_path / "old" / "dense")
+    catalogue = open_catalogue(tmp_path / "old", models=MODELS)
+    assert catalogue.get("dense").spec.precision == "float16"
+    assert catalogue.describe("dense").precision == "float32"
+
+
 def test_it_is_rebuilt(case: tuple[Collection, list]) -> None:
     collection, expected = case
     tasks = Tasks(collection, {})
