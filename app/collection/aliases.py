@@ -20,6 +20,7 @@ from app.collection import folders
 from app.collection.files import room, sync_folder, write_file
 from app.collection.spec import check_name
 from app.errors import Conflict, Damaged, NotFound, StorageFull
+from app.faults import reach
 
 ALIASES: Final = ".aliases.json"
 FORMAT: Final = 1
@@ -107,6 +108,7 @@ class Aliases:
                 part, json.dumps({"format": FORMAT, "aliases": text, "crc32": zlib.crc32(text.encode())}).encode()
             )
             os.replace(part, path)  # noqa: PTH105
+            reach("aliases.replaced")
             sync_folder(self._root)
         self._names = dict(names)
 

@@ -68,6 +68,7 @@ class Catalogue:
         """handlers: what runs each kind of task, in a server; without them tasks are kept for a server to run."""
         with room():
             folder.mkdir(parents=True, exist_ok=True)
+        folders.put_back(folder)
         self.folder, self.encoders, self.settings = folder, encoders, settings
         self._handlers = dict(handlers or {})
         self.resources = Resources(settings, encoders, Workers(settings.threads), Workers(settings.threads))

@@ -35,16 +35,29 @@ def taken(name: str) -> Conflict:
     return Conflict(f"the name {name!r} is taken", code="collection_exists")
 
 
-def sweep(root: Path) -> None:
-    """Ends what was interrupted; for the one server of the folder, before it opens a collection."""
+def put_back(root: Path) -> None:
+    """What a stop between the two renames of ``put_in_place`` has left without a name has it again.
+
+    For whoever opens the folder, so that nobody makes a new collection of the name.
+    """
     for path in root.glob(".replaced-*"):
         found = _REPLACED.fullmatch(path.name)
-        # Between the two renames of ``put_in_place``: the old one stands again.
-        if found and not (root / found[1]).exists():
-            os.rename(path, root / found[1])  # noqa: PTH104
-            sync_folder(root)
-        else:
-            shutil.rmtree(path)
+        if found is None or (root / found[1]).exists():
+            continue
+        # Held by the process that is just between them.
+        lock = FileLock(path / WRITER_LOCK)
+        if lock.acquire():
+            with suppress(OSError):
+                os.rename(path, root / found[1])  # noqa: PTH104
+                sync_folder(root)
+        lock.release()
+
+
+def sweep(root: Path) -> None:
+    """Removes what was interrupted; for the one server of the folder, before it opens a collection."""
+    put_back(root)
+    for path in root.glob(".replaced-*"):
+        shutil.rmtree(path)
     for path in [*root.glob(".creating-*"), *root.glob(".deleted-*"), *root.glob(".restoring-*")]:
         # Held by a process that is just making the collection (which may rename it now), or free for good.
         lock = FileLock(path / WRITER_LOCK)

@@ -35,6 +35,7 @@ from app.collection.stages import StageStore
 from app.collection.uploaded import check_counts, check_stage, check_tail, reindex
 from app.collection.uploaded_documents import check_documents
 from app.errors import BadArchive, Damaged, FormatTooNew, SheafError, StorageFull
+from app.faults import reach
 from app.types import Kind, Precision, Similarity
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_]+)*", re.ASCII)
@@ -68,7 +69,9 @@ class Restoring:
         """
         listing = self._unpacker.finish()
         with room():
+            reach("archive.unpacked")
             _verify(self._folder, self._name, listing, self._catalogue, own=self._own)
+        reach("archive.verified")
         return self._catalogue.install(self._name, self._folder, replace=self._replace)
 
     def abort(self) -> None:

@@ -23,6 +23,7 @@ from app.collection.files import file_size, room, sync_folder, write_file
 from app.collection.layout import SNAPSHOTS
 from app.collection.spec import NAME
 from app.errors import Damaged, NotFound, StorageFull
+from app.faults import reach
 
 _ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _UNFINISHED: Final = (".part", ".moment")
@@ -79,6 +80,7 @@ class SavedSnapshots:
         _, archive = self._find(name, identifier)
         with suppress(FileNotFoundError):
             archive.with_suffix(".json").unlink()
+            reach("snapshot.forgotten")
             sync_folder(archive.parent)
             archive.unlink()
         with suppress(OSError):
@@ -113,14 +115,18 @@ class SavedSnapshots:
         with part.open("xb") as file:
             sha256 = write_archive(file, listing, moment, check)
             file.flush()
+            reach("archive.written")
             os.fsync(file.fileno())
+            reach("archive.synced")
             size = file.tell()
         saved = Saved(identifier, collection.name, listing.created, listing.documents, listing.generation, size, sha256)
         described = folder / f"{identifier}.json.part"
         value = {name: getattr(saved, name) for name in _TYPES}
         write_file(described, json.dumps({**value, "crc32": _checksum(value)}, indent=1).encode())
         part.rename(folder / f"{identifier}.tar")
+        reach("snapshot.placed")
         described.rename(folder / f"{identifier}.json")
+        reach("snapshot.described")
         for one in (folder, self._root, self._root.parent):
             sync_folder(one)
         return saved

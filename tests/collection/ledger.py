@@ -10,6 +10,7 @@ import numpy as np
 from brute_force import score
 from writing_process import DIM, document, settings, vectors
 
+from app.collection import folders
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.passages import normalise
@@ -19,11 +20,13 @@ from app.types import F32
 
 
 class Ledger:
-    """What must be there. maybe: what the last, unacknowledged operation would make of it, in full or not at all."""
+    """What must be there. maybe: what the last, unacknowledged operation would make of it, in full or not at all.
+    there: whether the collection itself must be."""
 
-    def __init__(self) -> None:
-        self.stands: dict[str, int] = {}
-        self.maybe: dict[str, int] = {}
+    def __init__(self, *, there: bool = True) -> None:
+        self.stands: dict[str, Any] = {}
+        self.maybe: dict[str, Any] = {}
+        self.there = there
 
     def read(self, lines: list[list[Any]], collection: str) -> int:
         done = 0
@@ -31,9 +34,11 @@ class Ledger:
             if name != collection:
                 continue
             if what == "done":
-                self.stands, done = self.maybe, done + 1
+                self.stands, done, self.there = self.maybe, done + 1, True
                 continue
             self.maybe = dict(self.stands)
+            if isinstance(ids, dict):
+                self.maybe = ids
             if what == "upsert":
                 self.maybe.update(dict.fromkeys(ids, version))
             elif what == "delete":
@@ -47,7 +52,12 @@ def check(folder: Path, ledgers: dict[str, Ledger]) -> None:
     started = time.monotonic()
     chosen = settings(folder)
     with Catalogue(folder, Encoders(chosen.models), chosen) as catalogue:
-        collections = [catalogue.get(name) for name in ledgers]
+        names = folders.names(folder)
+        for name, ledger in ledgers.items():
+            if not ledger.there:
+                # Not acknowledged: not there at all, or whole.
+                ledger.there, ledger.stands = name in names, ledger.maybe
+        collections = [catalogue.get(name) for name, ledger in ledgers.items() if ledger.there]
         assert time.monotonic() - started < 10
         for collection in collections:
             hold(collection, ledgers[collection.name])

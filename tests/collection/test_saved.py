@@ -26,7 +26,8 @@ from app.collection.archive import LISTING
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
-from app.collection.layout import DATABASE, MARK
+from app.collection.layout import DATABASE, MARK, WRITER_LOCK
+from app.collection.lock import FileLock
 from app.collection.restaging import restage
 from app.collection.restoring import Restoring, restore_file
 from app.collection.saved import SavedSnapshots
@@ -358,6 +359,26 @@ def test_a_stop_between_the_renames_leaves_the_old_or_the_new(
     again.serve("http://localhost")
     assert standing(again.get("c")) == (after if renamed == "both" else before)
     assert {path.name for path in root.iterdir()} == {"c", ".snapshots", ".server.lock"}
+
+
+def test_nobody_takes_the_name_of_what_a_stop_has_set_aside(
+    catalogue: Catalogue, collection: Collection, open_catalogue: OpenCatalogue
+) -> None:
+    """A script neither, which opens what it names; and it lets be what a server is just renaming."""
+    before, root = standing(collection), catalogue.folder
+    catalogue.close()
+    aside = root / f".replaced-c-{name_of(5)}"
+    (root / "c").rename(aside)
+    server = FileLock(aside / WRITER_LOCK)
+    assert server.acquire()
+    open_catalogue().close()
+    assert aside.exists()
+    server.release()
+    script = open_catalogue()
+    with pytest.raises(Conflict):
+        script.create("c", model=None, kind="dense", dim=2)
+    assert standing(script.get("c")) == before
+    assert not aside.exists()
 
 
 def test_a_snapshot_of_damaged_files_is_refused(catalogue: Catalogue, collection: Collection) -> None:

@@ -10,15 +10,22 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from writing_process import document, say, settings
 
 from app import faults
+from app.collection import chunks
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
+from app.collection.fitting import learn
+from app.collection.restaging import rewidth
+from app.collection.restoring import restore_file
 from app.collection.sealing import merge, seal
 from app.collection.tasks import Running
 from app.encoders.registry import Encoders
+from app.encodings.recipes import RidgeRecipe
+from app.encodings.ridge import RidgeParameters
 from app.handlers import HANDLERS
 from app.importing import ImportUpload
 from app.ingest import delete_ids, write_documents
@@ -26,6 +33,8 @@ from app.snapshotting import begin_snapshot
 
 MANY = range(200, 360)
 """Ids of a write whose vectors go into a file beside the database."""
+IN_DATABASE = 100_000
+"""Bytes from which that is so here: less than the product's own bound, for speed."""
 
 
 class Steps:
@@ -44,6 +53,7 @@ class Steps:
 def act(folder: Path, steps: Steps) -> None:
     """Everything, in both collections that ``ledger.make`` made."""
     chosen = settings(folder)
+    chunks.IN_DATABASE = IN_DATABASE  # type: ignore[misc]
     version = 0
     with Catalogue(folder, Encoders(chosen.models), chosen, HANDLERS_KEPT) as catalogue:
         faults.hook = steps
@@ -52,7 +62,7 @@ def act(folder: Path, steps: Steps) -> None:
             own = collection.spec.model is None
 
             def told(
-                what: str, ids: list[str], work: Callable[[], object], as_what: str | None = None, name: str = name
+                what: str, ids: Said, work: Callable[[], object], as_what: str | None = None, name: str = name
             ) -> None:
                 nonlocal version
                 version += 1
@@ -88,14 +98,38 @@ def act(folder: Path, steps: Steps) -> None:
             if not own:
                 ids = [f"d{i}" for i in range(50, 60)]
                 told("import", ids, lambda c=collection, i=ids: run_import(catalogue, c, i, version), "upsert")
+            saved = {one.id: one.metadata["v"] for one in collection.listing(None, 1_000)[0]}
             told("snapshot", [], lambda n=name: run_task(catalogue, n, begin_snapshot(catalogue, n).id))
+            told("learn", [], lambda c=collection: learn(c, RECIPE))
+            upsert(range(2, 4))
+            told("rewidth", [], lambda c=collection: rewidth(c, 70, {}, reason="wider"))
             told("rebuild", [], lambda n=name: run_task(catalogue, n, catalogue.begin_rebuild(n).id))
+            archive = catalogue.snapshots.get(name, catalogue.snapshots.of(name)[0].id)[1]
+            told("restore in its place", saved, lambda n=name, a=archive: restore_file(catalogue, n, a, replace=True))
+            upsert(range(0, 3), collection=catalogue.get(name))
+            again = f"{name}-again"
+            told(
+                "restore anew",
+                saved,
+                lambda n=again, a=archive: restore_file(catalogue, n, a, replace=False),
+                name=again,
+            )
+            told("alias", {"live": name}, lambda n=name: catalogue.aliases.set("live", n), name=ALIASES)
+        told("discard a snapshot", [], lambda: catalogue.snapshots.delete(name, catalogue.snapshots.of(name)[0].id))
         steps.operation = "create"
         catalogue.create("new", model=None, kind="dense", dim=2)
         steps.operation = "drop"
         catalogue.delete("new")
         faults.hook = None
 
+
+Said = list[str] | dict[str, Any]
+"""Ids, or all that there is afterwards."""
+
+RECIPE = RidgeRecipe(RidgeParameters(rank=4, samples=60, landmarks=30, probes=30))
+
+ALIASES = "aliases of all"
+"""Stands for a collection in what is said of them."""
 
 HANDLERS_KEPT: dict[str, object] = {}
 """No thread runs tasks: they are run here, one after the other, so that the steps are always the same."""

@@ -44,6 +44,16 @@ REMADE = (".models", ".compiled")
 PROCESSES = 40
 """One in so many trials of machine code is run, in a process of its own; in the others it is loaded."""
 
+KINDS = {
+    *(f"*/{name}" for name in ("collection.sqlite", "collection.sqlite-wal", "collection.sqlite-shm", "commits.mark")),
+    *("*/writer.lock", "*/tail/*.safetensors", "*/encodings/*.safetensors", "*/imports/*.ndjson", ".aliases.json"),
+    *(f"*/segments/*/{name}.npy" for name in ("seqs", "pooled", "norms", "offsets", "tokens", "encoded")),
+    *(f"*/segments/*/{name}" for name in ("raw.npy", "raw_offsets.npy", "columns.npz", "fde.index", "pooled.index")),
+    *("*/segments/*/manifest.json", ".snapshots/*.json", ".snapshots/*.tar", ".compiled/*.nbi", ".compiled/*.nbc"),
+    *(".models/*/manifest.json", ".models/*/weights", ".models/lock"),
+}
+"""Every kind of file, so that a new one is noticed, and one that the image lacks."""
+
 Harm = Callable[[Path], None]
 
 
@@ -66,6 +76,8 @@ def run(folder: Path, seed: int, trials: int) -> Report:
     kinds: dict[str, list[Path]] = {}
     for file in sorted(path.relative_to(image) for path in image.rglob("*") if path.is_file()):
         kinds.setdefault(kind_of(file), []).append(file)
+    if set(kinds) != KINDS:
+        report.fail(f"not tried, or not known: {sorted(KINDS ^ set(kinds))}")
     report.figures["files"] = sum(map(len, kinds.values()))
     report.figures["kinds"] = len(kinds)
     order = chance.sample(sorted(kinds), len(kinds))

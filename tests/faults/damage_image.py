@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from acting import run_task
+from acting import IN_DATABASE, run_task
 from small_codes import code_everything
 from writing_process import say
 
 from app import native
 from app.api.service import Lanes, Service
+from app.collection import chunks
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
@@ -68,6 +69,7 @@ def fill(folder: Path) -> None:
     """Two segments, a tail in the database and in a file, dead rows, an accepted body, snapshots, an alias, a learned
     first stage, codes, a converted model and machine code; then killed."""
     with opened(folder) as catalogue, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks, "IN_DATABASE", IN_DATABASE)
         catalogue.create("words", model="words", kind="multi_vector")
         catalogue.create("own", model=None, kind="multi_vector", dim=DIM)
         catalogue.create("dense", model=None, kind="dense", dim=DIM, similarity="inner_product")

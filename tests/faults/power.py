@@ -16,7 +16,7 @@ from pathlib import Path
 from disk_model import Disk, Loss, read_log
 from forks import in_child
 from report import Report
-from steps import hold
+from steps import act_once, hold
 
 HERE = Path(__file__).parent
 LOSSES: tuple[Loss, ...] = ("all", "some", "some", "none")
@@ -35,11 +35,14 @@ def run(folder: Path, seed: int, trials: int, *, heed: bool = True) -> Report:
     library, recorded, log = folder / "recorder.so", folder / "recorded", folder / "log"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, HERE / "recorder.c", "-ldl"], check=True)
     recorded.mkdir()
+    # Before children are forked; and what is compiled stays out of the record.
+    act_once(folder, folder / "base")
+    compiled = {"NUMBA_CACHE_DIR": str(folder / "compiled"), **os.environ}
     preloaded = {"LD_PRELOAD": str(library), "RECORD_FOLDER": str(recorded), "RECORD_LOG": str(log)}
     path = os.pathsep.join(sys.path)
     subprocess.run(
         [sys.executable, HERE / "recorded_process.py", recorded],
-        env={**os.environ, **preloaded, "PYTHONPATH": path},
+        env={**compiled, **preloaded, "PYTHONPATH": path},
         check=True,
     )
     changes = list(read_log(log))

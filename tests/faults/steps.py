@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
+import re
 import shutil
 import signal
 import time
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
-from acting import Steps, act
+from acting import ALIASES, Steps, act
 from forks import in_child
 from ledger import Ledger, check, make
 from report import Report
-from writing_process import document, say, settings
+from writing_process import document, settings
 
+from app import native
 from app.collection.catalogue import Catalogue
 from app.collection.sealing import seal
 from app.encoders.registry import Encoders
 from app.ingest import write_documents
+
+ROOT = Path(__file__).parents[2]
+HALF = (".creating", ".deleted", ".restoring", ".replaced")
 
 
 def run(folder: Path, seed: int, trials: int) -> Report:
     """trials: kills, at that many steps drawn at random, every pair of operation and step first; 0 means at each."""
     report = Report("steps", seed)
     base = folder / "base"
-    made = in_child(lambda: make(base))
-    assert made.well, made.errors
-    shutil.copytree(base, folder / "counted")
-    counted = in_child(lambda: _count(folder / "counted"))
-    assert counted.well, counted.errors
-    names: list[str] = json.loads(counted.output.splitlines()[-1])
+    names = act_once(folder, base)
     report.figures["steps"] = len(names)
     report.figures["names"] = len({name.partition(": ")[2] for name in names})
+    for name in sorted(named_steps() - {name.partition(": ")[2] for name in names}):
+        report.fail(f"{name}: no operation comes by this step")
     first = {name: number for number, name in reversed(list(enumerate(names)))}
     chance = random.Random(seed)
     order = chance.sample(sorted(first.values()), len(first))
@@ -58,28 +63,57 @@ def run(folder: Path, seed: int, trials: int) -> Report:
     return report.done()
 
 
-def _count(place: Path) -> None:
-    steps = Steps(None)
-    act(place, steps)
-    say(*steps.names)
+def named_steps() -> set[str]:
+    """In the product's code."""
+    found = (re.findall(r'\breach\("([^"]+)"\)', path.read_text()) for path in (ROOT / "app").rglob("*.py"))
+    return {name for names in found for name in names}
+
+
+def act_once(folder: Path, base: Path) -> list[str]:
+    """Every step there is. Makes what a trial begins with, and does all of it once without a kill: in this process, so
+    that its children find every loop compiled."""
+    native.keep_in(folder / "compiled")
+    make(base)
+    shutil.copytree(base, folder / "once")
+    steps, said = Steps(None), StringIO()
+    with redirect_stdout(said):
+        act(folder / "once", steps)
+    hold(folder / "once", said.getvalue())
+    return steps.names
 
 
 def hold(place: Path, said: str) -> None:
     """What the process said stands, and the collections can be written and sealed again."""
-    ledgers = {"c": Ledger(), "own": Ledger()}
+    ledgers = {"c": Ledger(), "own": Ledger(), "c-again": Ledger(there=False), "own-again": Ledger(there=False)}
     lines = [json.loads(line) for line in said.splitlines(keepends=True) if line.endswith("\n")]
     for name, ledger in ledgers.items():
         ledger.read(lines, name)
+    aliases = Ledger()
+    aliases.read(lines, ALIASES)
     check(place, ledgers)
     chosen = settings(place)
     with Catalogue(place, Encoders(chosen.models), chosen) as catalogue:
         catalogue.serve("http://here")
         assert catalogue.quarantined() == {}
-        assert not [path.name for path in place.iterdir() if path.name.startswith((".creating", ".deleted"))]
+        assert not [path.name for path in place.iterdir() if path.name.startswith(HALF)]
+        assert catalogue.aliases.all() in (aliases.stands, aliases.maybe)
         for name, ledger in ledgers.items():
+            _hold_snapshots(catalogue, name)
+            if not ledger.there:
+                continue
             collection = catalogue.get(name)
             own = collection.spec.model is None
             write_documents(collection, [document(f"d{i}", 10**6, own=own) for i in range(3)])
             ledger.stands = ledger.maybe = {**ledger.stands, **{f"d{i}": 10**6 for i in range(3)}}
             seal(collection)
     check(place, ledgers)
+
+
+def _hold_snapshots(catalogue: Catalogue, name: str) -> None:
+    """Those that are listed are whole, and nothing else is kept."""
+    known = {f"{saved.id}{suffix}" for saved in catalogue.snapshots.of(name) for suffix in (".json", ".tar")}
+    assert {path.name for path in (catalogue.folder / ".snapshots" / name).glob("*")} == known
+    for saved in catalogue.snapshots.of(name):
+        found, archive = catalogue.snapshots.get(name, saved.id)
+        with archive.open("rb") as file:
+            assert hashlib.file_digest(file, "sha256").hexdigest() == found.sha256
