@@ -1,8 +1,9 @@
 """Recall, measured: what share of the exact top k the approximate path also returns, and what each costs.
 
-Queries are given, or drawn from the collection itself: the title of a document, or its first sentence; where callers
-bring vectors, some vectors of one passage. A query drawn from a document leaves that document out of both rankings,
-for finding oneself is no achievement. Drawn queries repeat for the same generation.
+Queries are given, or those that were searched, where they are kept (``app.collection.query_log``), or drawn from the
+collection itself: the title of a document, or its first sentence; where callers bring vectors, some vectors of one
+passage. A query drawn from a document leaves that document out of both rankings, for finding oneself is no achievement.
+Drawn queries repeat for the same generation and the same log.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ DRAWN_VECTORS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """recall: mean over queries, against exact search over what is stored; worst: the lowest of one. recall_float32:
+    """drawn: whether no queries were given; logged: how many of them had been searched. recall: mean over queries,
+    against exact search over what is stored; worst: the lowest of one. recall_float32:
     the same mean against exact search in float32 over vectors before they were coded, None where not asked for.
     Times are medians in milliseconds, encoding left out.
     """
@@ -39,6 +41,7 @@ class Recall:
     k: int
     queries: int
     drawn: bool
+    logged: int
     candidates: int
     recall: float
     worst: float
@@ -62,12 +65,8 @@ def measure_recall(
     encodes the whole collection. Raises Invalid for a collection without documents, and what ``search``
     raises.
     """
-    drawn = isinstance(queries, int)
-    owners: list[str | None]
-    if isinstance(queries, int):
-        owners, asked = draw_queries(collection, queries)
-    else:
-        owners, asked = [None] * len(queries), list(queries)
+    drawn = draw_queries(collection, queries) if isinstance(queries, int) else Drawn.given(queries)
+    owners, asked = drawn.owners, drawn.queries
     # One more than k, of which the query's own document is left out.
     ready = [
         replace(query, k=k if owner is None else k + 1, candidates=candidates, include=frozenset())
@@ -92,7 +91,8 @@ def measure_recall(
     return Recall(
         k,
         len(ready),
-        drawn,
+        isinstance(queries, int),
+        drawn.logged,
         max(candidates or collection.published.stage.width, k),
         statistics.fmean(shares),
         min(shares),
@@ -103,16 +103,47 @@ def measure_recall(
     )
 
 
-def draw_queries(collection: Collection, count: int) -> tuple[list[str | None], list[Query]]:
-    """(the document that each was drawn from, queries): at most ``count``, and at most one a document."""
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """owners: for each query the id of the document that it was drawn from, None for the others. logged: how many were
+    searched before, the first ones.
+    """
+
+    owners: list[str | None]
+    queries: list[Query]
+    logged: int = 0
+
+    @classmethod
+    def given(cls, queries: Sequence[Query]) -> Drawn:
+        return cls([None] * len(queries), list(queries))
+
+
+def draw_queries(collection: Collection, count: int) -> Drawn:
+    """At most ``count``: of those that were searched; where they are fewer, one of each of some documents as well."""
     with collection.snapshot() as snapshot:
+        random = np.random.default_rng(snapshot.generation)
+        logged = _logged(collection)
+        logged = [logged[place] for place in random.permutation(len(logged))[:count].tolist()]
         seqs = np.concatenate([np.zeros(0, np.int64), *(view.part.seqs[view.alive] for view in snapshot.views)])
         if not len(seqs):
             raise Invalid("the collection has no documents to draw queries from")
-        chosen = np.random.default_rng(snapshot.generation).permutation(np.sort(seqs))[:count].tolist()
+        random = np.random.default_rng(snapshot.generation)
+        chosen = random.permutation(np.sort(seqs))[: count - len(logged)].tolist()
         documents = snapshot.documents(chosen)
         made = [_query(collection, snapshot, seq, documents[seq]) for seq in chosen]
-    return [documents[seq].id for seq in chosen], made
+    owners: list[str | None] = [documents[seq].id for seq in chosen]
+    return Drawn([*[None] * len(logged), *owners], [*logged, *made], len(logged))
+
+
+def _logged(collection: Collection) -> list[Query]:
+    """The distinct queries that were searched and fit the collection."""
+    texts, matrices = {}, {}
+    for one in collection.queries.all():
+        if one.vectors is None and one.text is not None and collection.spec.model is not None:
+            texts[one.text] = Query(text=one.text)
+        elif one.vectors is not None and one.vectors.shape[1] == collection.spec.dim:
+            matrices[one.vectors.tobytes()] = Query(vectors=one.vectors)
+    return [*texts.values(), *matrices.values()]
 
 
 def _query(collection: Collection, snapshot: Snapshot, seq: int, document: Document) -> Query:

@@ -143,6 +143,9 @@ class Settings(BaseSettings):
     """Bytes of vectors in the tail of a collection at which it is sealed; the tail is held in memory."""
     learn_documents: Annotated[int, Field(ge=0)] = 2_000
     """Documents in the segments of a multi-vector collection at which its first stage is learned from them; 0 never."""
+    log_queries: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Searched queries that each collection keeps on disk, the last ones, to be measured and tuned with; 0 keeps none,
+    and removes what was kept."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the server logs; at `info`, one line a request without any of its content."""
     log_format: Literal["text", "json"] = "text"

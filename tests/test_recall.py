@@ -49,11 +49,14 @@ def test_wider_is_better_and_all_is_perfect(make_collection: MakeCollection) -> 
 def test_a_drawn_query_is_a_title_and_leaves_its_document_out(make_collection: MakeCollection) -> None:
     collection = make_collection()
     write_documents(collection, [Document("a", "One thing. Another."), Document("b", "Text.", "A title")])
-    owners, queries = draw_queries(collection, 10)
-    assert dict(zip(owners, [query.text for query in queries], strict=True)) == {"a": "One thing.", "b": "A title"}
+    drawn = draw_queries(collection, 10)
+    assert dict(zip(drawn.owners, [query.text for query in drawn.queries], strict=True)) == {
+        "a": "One thing.",
+        "b": "A title",
+    }
     # Two documents: only the other one is left to be found, by both paths.
     assert measure_recall(collection, 10, k=1).recall == 1
-    assert draw_queries(collection, 10)[0] == owners
+    assert draw_queries(collection, 10).owners == drawn.owners
 
 
 @pytest.mark.parametrize("kind", ["dense", "multi_vector"])

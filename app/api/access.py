@@ -72,6 +72,8 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
     ("POST", f"{_IN}/search"): READ,
     ("POST", f"{_IN}/search/batch"): READ,
     ("POST", f"{_IN}/recall"): READ,
+    ("GET", f"{_IN}/queries"): READ,
+    ("DELETE", f"{_IN}/queries"): ADMIN,
     ("POST", f"{_IN}/rebuild"): ADMIN,
     ("POST", f"{_IN}/tune"): ADMIN,
     ("POST", f"{_IN}/snapshots"): ADMIN,

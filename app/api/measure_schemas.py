@@ -21,7 +21,8 @@ class RecallRequest(Strict):
         Annotated[int, Field(ge=1, le=MAX_QUERIES)]
         | Annotated[list[Asked], Field(min_length=1, max_length=MAX_QUERIES)]
     ) = 20
-    """Queries, or how many to draw from the collection's own documents."""
+    """Queries, or how many to take: of those that were searched, where the server keeps them; else of the collection's
+    own documents."""
     candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
     """The width to measure; by default the collection's own."""
     float32: bool = False
@@ -43,7 +44,14 @@ class TuneRequest(Strict):
         Annotated[int, Field(ge=1, le=MAX_QUERIES)]
         | Annotated[list[Asked], Field(min_length=1, max_length=MAX_QUERIES)]
     ) = 100
-    """Queries like those to come, or how many to draw from the collection's own documents."""
+    """Queries like those to come, or how many to take, as for a recall."""
+
+
+class QueriesAnswer(BaseModel):
+    """Searched queries that the collection keeps. bytes: on disk."""
+
+    kept: int
+    bytes: int
 
 
 class RecallAnswer(BaseModel):
@@ -52,7 +60,9 @@ class RecallAnswer(BaseModel):
     k: int
     queries: int
     drawn: bool
-    """Whether the queries were drawn from the collection; each then leaves out the document that it was drawn from."""
+    """Whether the queries were drawn; one from a document leaves that document out."""
+    logged: int
+    """How many of them were searched before."""
     candidates: int
     recall: float
     """The mean over queries."""

@@ -11,10 +11,10 @@ from starlette.responses import Response
 from app import search as engine
 from app.api.answers import encoded, reply, task_answer
 from app.api.bodies import json_body
-from app.api.measure_schemas import RecallAnswer, RecallRequest, TuneRequest
+from app.api.measure_schemas import QueriesAnswer, RecallAnswer, RecallRequest, TuneRequest
 from app.api.openapi import gives, takes
 from app.api.routing import Name
-from app.api.schemas import Asked, TaskAnswer
+from app.api.schemas import Asked, DeleteAnswer, TaskAnswer
 from app.api.searches import fitting
 from app.api.service import Serving, run
 from app.collection.collection import Collection
@@ -65,6 +65,26 @@ async def tune(service: Serving, name: Name, body: Tuning) -> Response:
 
     content, id = await run(service.lanes.write, service.on, name, work)
     return reply(content, 202, {"Location": f"/v1/tasks/{id}"})
+
+
+@router.get("/v1/collections/{name}/queries", responses=gives(QueriesAnswer))
+async def describe_queries(service: Serving, name: Name) -> Response:
+    """How many searched queries the collection keeps, to be measured and tuned with."""
+
+    def work(collection: Collection) -> bytes:
+        return encoded(QueriesAnswer(kept=len(collection.queries.all()), bytes=collection.queries.nbytes))
+
+    return reply(await run(service.lanes.read, service.on, name, work))
+
+
+@router.delete("/v1/collections/{name}/queries", responses=gives(DeleteAnswer))
+async def delete_queries(service: Serving, name: Name) -> Response:
+    """Forget the searched queries that the collection keeps."""
+
+    def work(collection: Collection) -> bytes:
+        return encoded(DeleteAnswer(deleted=collection.queries.clear()))
+
+    return reply(await run(service.lanes.write, service.on, name, work))
 
 
 def _to_measure(queries: int | list[Asked], collection: Collection) -> int | list[engine.Query]:

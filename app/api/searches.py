@@ -25,6 +25,7 @@ from app.api.served import note_searches
 from app.api.service import Service, Serving, run
 from app.collection.collection import Collection
 from app.collection.passages import check_vectors
+from app.collection.query_log import Logged
 from app.collection.spec import CollectionSpec
 from app.deadline import deadline
 from app.errors import Invalid
@@ -73,6 +74,11 @@ def fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
     return body.vector if body.vectors is None else body.vectors
 
 
+def _keep(collection: Collection, queries: Sequence[engine.Query]) -> None:
+    """Where the operator wants queries to be kept."""
+    collection.queries.record(Logged(query.text, query.vectors) for query in queries)
+
+
 def _until(service: Service, searches: Sequence[SearchRequest]) -> float:
     """When a request that came now is to be answered, of ``time.monotonic()``."""
     asked = [one.timeout_ms for one in searches if one.timeout_ms is not None]
@@ -90,8 +96,10 @@ async def search(request: Request, service: Serving, name: Name, body: Search) -
     until = _until(service, [body])
 
     def work(collection: Collection) -> bytes:
+        query = to_query(body, collection.spec)
         with deadline(until):
-            result = engine.search(collection, to_query(body, collection.spec))
+            result = engine.search(collection, query)
+        _keep(collection, [query])
         note_searches(request, [result])
         return encoded(search_answer(result, collection.spec.kind))
 
@@ -115,6 +123,7 @@ async def search_batch(request: Request, service: Serving, name: Name, body: Bat
         queries = [to_query(one, spec, f"/searches/{i}") for i, one in enumerate(body.searches)]
         with deadline(until):
             results = engine.search_batch(collection, queries)
+        _keep(collection, queries)
         note_searches(request, results)
         return encoded(BatchAnswer(results=[search_answer(result, spec.kind) for result in results]))
 

@@ -347,6 +347,8 @@ class Catalogue:
                 raise
             opened = _Open(collection, tasks)
             if self._handlers:
+                if not self.resources.settings.log_queries:
+                    collection.queries.clear()
                 tasks.start()
                 opened.maintenance = Maintenance(collection)
                 opened.maintenance.start()

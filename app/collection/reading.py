@@ -25,6 +25,7 @@ from app.collection.layout import ENCODINGS, TAIL, WRITER_LOCK
 from app.collection.lock import FileLock
 from app.collection.opening import Opener
 from app.collection.passages import Passages
+from app.collection.query_log import QueryLog
 from app.collection.requests import Requests
 from app.collection.rows import fetch_documents, find_live, parse_row
 from app.collection.segment import Segment
@@ -88,6 +89,7 @@ class Reader:
             settings = resources.settings
             self.requests = Requests(self.database, settings.idempotency_keys, settings.idempotency_hours)
             self.stages = StageStore(folder, self.name)
+            self.queries = QueryLog(folder, settings.log_queries)
             self._opener = Opener(folder, self.name, self.spec, self.stage, self.database, self.chunks, self.stages)
             self._published = self._opener.salvage() if salvage else self._opener.load(None, checked=True)
             if self._writer.held and not salvage:

@@ -18,7 +18,7 @@ from app.collection.rows import find_live
 from app.collection.snapshot import Snapshot
 from app.errors import Invalid
 from app.ranking import rank
-from app.recall import draw_queries
+from app.recall import Drawn, draw_queries
 from app.search import Query, encode_queries
 from app.tuning.trials import TrialSet
 from app.types import F32, I64, TokenVectors
@@ -36,12 +36,14 @@ class Asked:
 
     best: for each query the sequence numbers of its k exact best, best first. owners: for each query the sequence
     number of the document that it was drawn from, which is not among them; -1 for none. size: passages that stood.
+    logged: how many queries had been searched before.
     """
 
     queries: tuple[Query, ...]
     best: tuple[I64, ...]
     owners: I64
     size: int
+    logged: int = 0
 
 
 def ask(collection: Collection, queries: Sequence[Query] | int, k: int, check: Callable[[], None], tell: Tell) -> Asked:
@@ -49,14 +51,11 @@ def ask(collection: Collection, queries: Sequence[Query] | int, k: int, check: C
 
     Raises Invalid for a collection without documents, and what ``search`` raises.
     """
-    if isinstance(queries, int):
-        names, asked = draw_queries(collection, queries)
-    else:
-        names, asked = [None] * len(queries), list(queries)
-    ready = encode_queries(collection, asked)
+    drawn = draw_queries(collection, queries) if isinstance(queries, int) else Drawn.given(queries)
+    ready = encode_queries(collection, drawn.queries)
     best: list[I64] = []
     owners: list[int] = []
-    for done, (name, query) in enumerate(zip(names, ready, strict=True)):
+    for done, (name, query) in enumerate(zip(drawn.owners, ready, strict=True)):
         check()
         tell("searching exactly", done, len(ready))
         assert query.vectors is not None
@@ -77,7 +76,7 @@ def ask(collection: Collection, queries: Sequence[Query] | int, k: int, check: C
         owners.append(owner)
     if not best or not size:
         raise Invalid("the collection has no documents to be tuned for")
-    return Asked(tuple(ready), tuple(best), np.array(owners, np.int64), size)
+    return Asked(tuple(ready), tuple(best), np.array(owners, np.int64), size, drawn.logged)
 
 
 def trial_set(collection: Collection, asked: Asked, seed: int) -> TrialSet:

@@ -1,12 +1,12 @@
 """Tuning: the fastest first stage of a collection that reaches a target recall, within the memory asked for.
 
-Queries are given, or drawn from the collection with their own document left out. Their exact best are found once. Then
-each option (an encoding, alone or with pooled vectors) is fitted and tried on a sample (``app.tuning.trials``): the
-smallest width that reaches the target, and what a search would cost with it, from measured parts. Where the collection
-is large enough to be searched by codes, these are tried over every option that could still be the fastest with them
-(``app.tuning.indexed``). The fastest that fits is built; where it is so large that inverted files may pay, its index is
-made behind one too, and the faster of both stays. Its width is decided by the recall of the collection's own indexes,
-over all queries.
+Queries are given, or those that were searched, where they are kept, or drawn from the collection with their own
+document left out. Their exact best are found once. Then each option (an encoding, alone or with pooled vectors) is
+fitted and tried on a sample (``app.tuning.trials``): the smallest width that reaches the target, and what a search
+would cost with it, from measured parts. Where the collection is large enough to be searched by codes, these are tried
+over every option that could still be the fastest with them (``app.tuning.indexed``). The fastest that fits is built;
+where it is so large that inverted files may pay, its index is made behind one too, and the faster of both stays. Its
+width is decided by the recall of the collection's own indexes, over all queries.
 
 The codes of token vectors are not among what is tried: they are fixed when a collection is created, for every score is
 of them. The report says what they cost instead (``app.tuning.precision``).
@@ -109,6 +109,7 @@ def tune(
         "goal": asdict(goal),
         "queries": len(asked.queries),
         "drawn": isinstance(queries, int),
+        "logged": asked.logged,
         "passages": asked.size,
         "tried": [],
     }
