@@ -1,7 +1,8 @@
 """Learned first stages: when one is due, the sample that it is fitted on, and what was found on the way.
 
 The rule is simple. A multi-vector collection whose segments hold ``learn_documents`` gets one; it is fitted anew when
-more than half of the documents came after the fit, or when a rebuild took it away or changed the vectors. Queries to
+more than half of the documents came after the fit, when fewer did but are found less well (``drift.py``), or when a
+rebuild took it away or changed the vectors. Queries to
 fit on are given ones, or titles and sentences of documents through the query encoder; where callers bring vectors, or
 the encoder is another now, runs of the documents' own vectors.
 """
@@ -11,14 +12,16 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
 
-from app.codes.grid import GridCode
 from app.collection.collection import Collection
-from app.collection.first_stage import FirstStage
+from app.collection.drift import Drift, count_later, drift_due, measure_drift
+from app.collection.first_stage import FirstStage, Source
 from app.collection.passages import normalise
+from app.collection.probing import exact_best, share_found, width_of
 from app.collection.restaging import Progress, restage
 from app.collection.snapshot import SegmentView, Snapshot
 from app.collection.stages import StageChoice
@@ -27,7 +30,6 @@ from app.encodings.protocol import Encoding, Recipe, Sample
 from app.encodings.recipes import RidgeRecipe, recipe_from_json
 from app.encodings.ridge import RidgeParameters
 from app.errors import Conflict, Invalid
-from app.scoring.maxsim_codes import CodeScorer
 from app.types import F32, I64, Document, TokenVectors
 
 WIDTH: Final = 200
@@ -66,7 +68,7 @@ def outside(collection: Collection) -> int:
     now = collection.published
     record = now.generation.stage
     start = 0 if record is None else int(record.fitted.get("next_seq", 0))
-    return sum(int(view.alive[np.searchsorted(view.part.seqs, start) :].sum()) for view in now.segments)
+    return count_later(now, start)
 
 
 def due(collection: Collection) -> str | None:
@@ -86,7 +88,16 @@ def due(collection: Collection) -> str | None:
         return "learned again, from another encoder's vectors"
     if outside(collection) > int(record.fitted.get("of", 2**62)):
         return "learned again: more than half of the documents came after the fit"
+    drift = _drift(collection)
+    if drift is not None and drift.lost:
+        return f"learned again: {drift.found_later:.3f} of later documents are found, {drift.found_known:.3f} of others"
     return None
+
+
+def _drift(collection: Collection) -> Drift | None:
+    """What was seen last of the documents that came after the fit in force."""
+    record, seen = collection.published.generation.stage, collection.drift
+    return seen if record is not None and seen is not None and seen.fit == record.fitted.get("next_seq") else None
 
 
 def described(collection: Collection) -> dict[str, Any]:
@@ -96,32 +107,41 @@ def described(collection: Collection) -> dict[str, Any]:
     found: dict[str, Any] = {
         "sources": list(stage.sources),
         "candidates": stage.width,
-        "index": stage.index,
-        "widening": stage.widening,
         "encoding": None if stage.encoding is None else stage.encoding.to_json()["type"],
         "dim": None if stage.encoding is None else stage.encoding.encoded_dim,
         "learned": record is not None and record.file is not None,
     }
     if record is not None:
         found |= {"fitted": dict(record.fitted), "report": dict(record.report), "documents_since": outside(collection)}
+    if stage.index is not None:
+        found |= {"index": stage.index, "widening": stage.widening}
+    drift = _drift(collection)
+    if drift is not None:
+        found["drift"] = asdict(drift)
     reason = due(collection)
     return found if reason is None else found | {"due": reason}
 
 
 def learn_if_due(collection: Collection, check: Check = lambda: None) -> bool:
     """Whether it was, and is done. Raises EncoderUnavailable, StorageFull, Damaged."""
-    if due(collection) is None:
+    looked_at = drift_due(collection.published, collection.drift)
+    if due(collection) is None and not looked_at:
         return False
     with collection.learning:
+        if due(collection) is None and drift_due(collection.published, collection.drift):
+            with collection.snapshot() as snapshot:
+                collection.drift = measure_drift(snapshot, check) or collection.drift
         reason = due(collection)
         if reason is None:
             return False
         record = collection.published.generation.stage
+        stage = collection.published.stage
         recipe = None if record is None or record.recipe is None else recipe_from_json(record.recipe)
         learn(
             collection,
             recipe,
-            width=None if record is None else collection.published.stage.width,
+            width=None if record is None else stage.width,
+            sources=stage.sources if record is not None and "fde" in stage.sources else ("fde",),
             reason=reason,
             check=check,
         )
@@ -133,12 +153,14 @@ def learn(
     recipe: Recipe | None = None,
     *,
     width: int | None = None,
+    sources: tuple[Source, ...] = ("fde",),
     reason: str = "learned",
     queries: TokenVectors | None = None,
     check: Check = lambda: None,
     progress: Progress = lambda done, total: None,
 ) -> StageChoice:
     """Fits a first stage on a sample of the segments and puts it in force. recipe, width: None takes the default.
+    sources: as in ``FirstStage``, the encoding among them.
 
     queries: token vectors of given queries, beside which none are drawn. Raises Invalid (a collection without segments,
     a recipe that cannot be fitted), EncoderUnavailable, StorageFull, Damaged.
@@ -147,7 +169,7 @@ def learn(
     sample, probes, fitted = draw_sample(collection, queries=queries, check=check)
     chosen = default_recipe(fitted["of"]) if recipe is None else recipe
     encoding = chosen.fit(sample, collection.resources.background, check)
-    stage = FirstStage(("fde",), encoding, width or WIDTH)
+    stage = FirstStage(sources, encoding, width or WIDTH)
     report = probed(collection, sample, probes, encoding, check)
     report["fit_s"] = round(time.monotonic() - started, 1)
     choice = StageChoice(stage, reason, chosen.to_json(), fitted, report)
@@ -232,18 +254,12 @@ def probed(
         report["note"] = "token vectors share a large mean: encodings without data tell them apart badly"
     if not len(probes) or len(tokens) < 40:
         return report
-    code = GridCode("8bit", tokens.dim)
-    coded = TokenVectors(code.encode(tokens.values.astype(np.float32) - mean), tokens.offsets)
-    scores = np.stack([CodeScorer(probe.astype(np.float32), code).scores(coded) for probe in probes])
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
-    width = max(10, len(tokens) // 20)
+    best = exact_best(tokens, probes, mean)
     for name, tried in (("without data", collection.stage.encoding), ("learned", encoding)):
         check()
         if tried is not None:
-            near = tried.encode_queries(probes) @ tried.encode_documents(tokens).T
-            first = np.argsort(-near, axis=1, kind="stable")[:, :width]
-            recall = float((best[:, :, None] == first[:, None, :]).any(axis=2).mean())
-            of = {"documents": len(tokens), "width": width, "queries": len(probes)}
+            recall = share_found(tried, tokens, probes, best)
+            of = {"documents": len(tokens), "width": width_of(len(tokens)), "queries": len(probes)}
             report["tried"].append({"encoding": name, "dim": tried.encoded_dim, "recall@10": round(recall, 4), **of})
     return report
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from app.collection.chunks import ChunkStore
 from app.collection.database import Database, get_meta, read_state
+from app.collection.drift import Drift
 from app.collection.files import file_size
 from app.collection.first_stage import FirstStage
 from app.collection.layout import ENCODINGS, TAIL, WRITER_LOCK
@@ -71,6 +72,8 @@ class Reader:
         """Held while segments are made or replaced: sealing, merging, rebuilding."""
         self.learning = threading.Lock()
         """Held while a first stage is learned because it is due."""
+        self.drift: Drift | None = None
+        """What was seen last of documents that came after the first stage was fitted; not kept over a restart."""
         self._writer = FileLock(folder / WRITER_LOCK)
         self._writer.acquire()
         self.database = Database(folder, self.name)
