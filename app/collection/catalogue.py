@@ -26,9 +26,18 @@ from app.collection.reading import Resources
 from app.collection.saved import SavedSnapshots
 from app.collection.snapshot import Generation
 from app.collection.spec import CollectionSpec, check_name, fingerprint_to_json
-from app.collection.tasks import ENDED, Handler, Task, Tasks
+from app.collection.tasks import ENDED, Handler, Task, Tasks, all_of, owner_of
 from app.encoders.registry import Encoders
-from app.errors import Conflict, Damaged, FormatTooNew, Invalid, MemoryShort, NotFound, StoreError, Unavailable
+from app.errors import (
+    Conflict,
+    Damaged,
+    FormatTooNew,
+    Invalid,
+    MemoryShort,
+    NotFound,
+    StoreError,
+    Unavailable,
+)
 from app.native import keep_in
 from app.settings import Settings
 from app.types import Kind, Precision, Similarity
@@ -288,9 +297,8 @@ class Catalogue:
         return self._find(name).tasks
 
     def list_tasks(self) -> list[Task]:
-        """Of every collection, the newest first."""
-        found = [task for name in self._names() if name in self._open for task in self._open[name].tasks.all()]
-        return sorted(found, key=lambda task: task.created, reverse=True)
+        """Of every collection, the newest first; not of those that are just being closed, or cannot be read."""
+        return all_of(opened.tasks for opened in list(self._open.values()))
 
     def task(self, identifier: str, errors_after: int = -1) -> Task:
         """Raises NotFound."""
@@ -311,13 +319,7 @@ class Catalogue:
         return tasks.submit("rebuild", {})
 
     def _owner(self, identifier: str) -> Tasks:
-        for opened in list(self._open.values()):
-            try:
-                opened.tasks.get(identifier)
-            except NotFound:
-                continue
-            return opened.tasks
-        raise NotFound(f"there is no task {identifier!r}", code="task_not_found")
+        return owner_of((opened.tasks for opened in list(self._open.values())), identifier)
 
     def _find(self, name: str) -> _Open:
         name = self.aliases.resolve(name)

@@ -12,7 +12,8 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from uuid import uuid4
 from app.collection.collection import Collection
 from app.collection.layout import IMPORTS
 from app.collection.rows import row_sum
-from app.errors import Damaged, EncoderUnavailable, NotFound, SheafError, StorageFull
+from app.errors import Damaged, EncoderUnavailable, NotFound, SheafError, StorageFull, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -313,6 +314,32 @@ class Tasks:
             numbers = connection.execute("SELECT number FROM tasks ORDER BY number").fetchall()
             every = [(number, _read(connection, number, self.collection.name)) for (number,) in numbers]
         return [(number, task) for number, task in every if task.state not in ENDED]
+
+
+def all_of(collections: Iterable[Tasks]) -> list[Task]:
+    """The newest first; not of collections that are just being closed, or cannot be read."""
+    found: list[Task] = []
+    for tasks in collections:
+        with suppress(Unavailable, Damaged):
+            found += tasks.all()
+    return sorted(found, key=lambda task: task.created, reverse=True)
+
+
+def owner_of(collections: Iterable[Tasks], identifier: str) -> Tasks:
+    """Whose task it is. Raises NotFound, or Unavailable or Damaged where it may be one that cannot be read now."""
+    unread: SheafError | None = None
+    for tasks in collections:
+        try:
+            tasks.get(identifier)
+        except NotFound:
+            continue
+        except (Unavailable, Damaged) as error:
+            unread = error
+            continue
+        return tasks
+    if unread is not None:
+        raise unread
+    raise NotFound(f"there is no task {identifier!r}", code="task_not_found")
 
 
 def every_task(connection: sqlite3.Connection, collection: str) -> list[Task]:

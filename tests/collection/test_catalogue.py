@@ -367,6 +367,24 @@ def test_what_is_deleted_is_reclaimed_without_another_write(open_catalogue: Open
     until(lambda: list((collection.folder / SEGMENTS).iterdir()) == [])
 
 
+def test_what_is_being_closed_keeps_no_task_of_others_from_being_seen(open_catalogue: OpenCatalogue) -> None:
+    """As while it is replaced by a restore: its task thread may take a while to stop."""
+    catalogue = open_catalogue()
+    for name in ("a", "b", "c"):
+        catalogue.create(name, model="words", kind="multi_vector")
+    tasks = {name: catalogue.begin_rebuild(name).id for name in ("a", "b", "c")}
+    catalogue.get("b").close()
+    assert {catalogue.task(tasks[name]).collection for name in ("a", "c")} == {"a", "c"}
+    assert {task.collection for task in catalogue.list_tasks()} == {"a", "c"}
+    # It may be the one that nobody can see now.
+    with pytest.raises(Unavailable):
+        catalogue.task("0" * 32)
+    assert [info.name for info in catalogue.describe_all()] == ["a", "b", "c"]
+    del catalogue._open["b"]  # as at the end of a replacement
+    with pytest.raises(NotFound):
+        catalogue.task("0" * 32)
+
+
 def test_models_are_named_by_the_operator(open_catalogue: OpenCatalogue) -> None:
     """A collection whose model is not configured any more opens, and says what is missing when it needs it."""
     with open_catalogue() as catalogue:

@@ -148,7 +148,6 @@ def run_task(catalogue: Catalogue, name: str, identifier: str, wanted: str | Non
     """Runs a task to its end, which is to be ``wanted``."""
     tasks = catalogue.tasks(name)
     tasks._handlers = HANDLERS
-    found = tasks._next(identifier)
-    assert found is not None
+    (found,) = (one for one in tasks._open() if one[1].id == identifier)
     tasks._work(Running(tasks, *found))
     assert wanted in (None, tasks.get(identifier).state), tasks.get(identifier)

@@ -21,7 +21,8 @@ MODELS = '{"words": {"type": "deterministic", "dim": 16}}'
 class Server:
     """``python -m app`` over a folder. ready_s: from its start to its ready line."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, *, wait: bool = True, **environment: str) -> None:
+        """wait: until it is ready."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SHEAF_")}
         settings = {"SHEAF_PORT": "0", "SHEAF_INDEXES": str(folder), "SHEAF_MODELS": MODELS, **environment}
         self.log = folder.with_name(f"{folder.name}.log")
@@ -35,6 +36,9 @@ class Server:
                 stderr=log,
                 text=True,
             )
+        self.url = ""
+        if not wait:
+            return
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         self.ready_s = time.monotonic() - started
@@ -45,7 +49,8 @@ class Server:
     def client(self, timeout: float = 120) -> httpx.Client:
         return httpx.Client(base_url=self.url, trust_env=False, timeout=timeout)
 
-    def kill(self) -> None:
+    def kill(self, after: float = 0.0) -> None:
+        time.sleep(after)
         self.process.kill()
         self.process.communicate()
 
