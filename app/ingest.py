@@ -253,18 +253,18 @@ class _Plan:
 
     def encode(self, collection: Collection) -> tuple[list[Document], list[Passages]]:
         """The documents to write, those with stored vectors first, and their vectors in parts."""
-        spec, encoding = collection.spec, collection.stage.encoding
+        spec, encoding, workers = collection.spec, collection.stage.encoding, collection.resources.workers
         known = [document for document in self.changed if document.id in self.stored]
         fresh = [document for document in self.changed if document.id not in self.stored]
         parts = [Passages.join([self.stored[document.id] for document in known])] if known else []
         for start in range(0, len(fresh), ENCODED_AT_ONCE):
             some = fresh[start : start + ENCODED_AT_ONCE]
             if spec.model is None:
-                parts.append(from_caller([d.vectors for d in some if d.vectors is not None], spec, encoding))
+                parts.append(from_caller([d.vectors for d in some if d.vectors is not None], spec, encoding, workers))
                 continue
             encoded = collection.encoder().encode_documents([document.passage for document in some])
             self.truncated.update(d.id for d, cut in zip(some, encoded.truncated.tolist(), strict=True) if cut)
-            parts.append(from_encoder(encoded, spec, encoding))
+            parts.append(from_encoder(encoded, spec, encoding, workers))
         return [replace(document, vectors=None) for document in (*known, *fresh)], parts
 
 

@@ -121,7 +121,9 @@ def _runs(
             parts.append(_from_stored(collection, batch))
         else:
             encoded = encoder.encode_documents([documents[seq].passage for seq in batch])
-            parts.append(from_encoder(encoded, collection.spec, collection.stage.encoding))
+            parts.append(
+                from_encoder(encoded, collection.spec, collection.stage.encoding, collection.resources.background)
+            )
         metadata += [documents[seq].metadata for seq in batch]
         done = start + len(batch)
         running.update(done=done)
@@ -134,7 +136,7 @@ def _runs(
 def _from_stored(collection: Collection, seqs: Sequence[int]) -> Passages:
     encoding = collection.stage.encoding
     if collection.spec.keeps_raw:
-        return from_caller(collection.raw_vectors(seqs), collection.spec, encoding)
+        return from_caller(collection.raw_vectors(seqs), collection.spec, encoding, collection.resources.background)
     # Encodings are made anew: those of a damaged collection may be unreadable, and of two first stages.
     stored = collection.stored_vectors(seqs, collection.published, encoded=False)
     joined = Passages.join([stored[seq] for seq in seqs])

@@ -23,6 +23,7 @@ from app.encodings.protocol import Encoding
 from app.errors import Invalid
 from app.scoring.rounding import norms_up
 from app.types import F32, I64, Encoded, Similarity, TokenVectors
+from app.workers import Workers
 
 MAX_LENGTH: Final = 1e15
 """The longest vector taken: any sum of products of such vectors stays finite in float32."""
@@ -152,29 +153,38 @@ def pool(tokens: TokenVectors, similarity: Similarity) -> F32:
     return means.astype(np.float32)
 
 
-def from_encoder(encoded: Encoded, spec: CollectionSpec, encoding: Encoding | None) -> Passages:
-    """An encoder's vectors, coded for the collection."""
+def from_encoder(
+    encoded: Encoded, spec: CollectionSpec, encoding: Encoding | None, workers: Workers | None = None
+) -> Passages:
+    """An encoder's vectors, coded for the collection. workers: share what takes long."""
     pooled = normalise(encoded.pooled, spec.similarity)
-    return _code(pooled, encoded.tokens if spec.kind == "multi_vector" else None, spec, encoding, None)
+    return _code(pooled, encoded.tokens if spec.kind == "multi_vector" else None, spec, encoding, None, workers)
 
 
-def from_caller(vectors: Sequence[F32], spec: CollectionSpec, encoding: Encoding | None) -> Passages:
-    """Callers' vectors, one checked matrix a document, coded for the collection."""
+def from_caller(
+    vectors: Sequence[F32], spec: CollectionSpec, encoding: Encoding | None, workers: Workers | None = None
+) -> Passages:
+    """Callers' vectors, one checked matrix a document, coded for the collection. workers: as in ``from_encoder``."""
     raw = TokenVectors.join(vectors)
     kept = raw if spec.keeps_raw else None
     if spec.kind == "dense":
-        return _code(normalise(raw.values, spec.similarity), None, spec, encoding, kept)
-    return _code(pool(raw, spec.similarity), raw, spec, encoding, kept)
+        return _code(normalise(raw.values, spec.similarity), None, spec, encoding, kept, workers)
+    return _code(pool(raw, spec.similarity), raw, spec, encoding, kept, workers)
 
 
 def _code(
-    pooled: F32, tokens: TokenVectors | None, spec: CollectionSpec, encoding: Encoding | None, raw: TokenVectors | None
+    pooled: F32,
+    tokens: TokenVectors | None,
+    spec: CollectionSpec,
+    encoding: Encoding | None,
+    raw: TokenVectors | None,
+    workers: Workers | None,
 ) -> Passages:
     if tokens is None:
         return Passages(pooled, None, norms_up(pooled), None, raw)
     tokens = TokenVectors(normalise(tokens.values, spec.similarity), tokens.offsets)
     if spec.token_pooling > 1:
-        means = pool_tokens(tokens, spec.token_pooling)
+        means = pool_tokens(tokens, spec.token_pooling, workers)
         tokens = TokenVectors(normalise(means.values, spec.similarity), means.offsets)
     coded = TokenVectors(spec.code.encode(tokens.values), tokens.offsets)
     encoded = None if encoding is None else encode(encoding, tokens, None, spec)

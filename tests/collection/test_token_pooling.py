@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import MakeCollection, OpenCatalogue
 
-from app.collection import sealing
+from app.collection import sealing, token_pooling
 from app.collection.collection import Collection
 from app.collection.restoring import restore_file
 from app.collection.saved import SavedSnapshots
@@ -24,6 +25,7 @@ from app.rebuild import run_rebuild
 from app.scoring import maxsim
 from app.search import Query, search
 from app.types import F32, Document, Similarity, TokenVectors
+from app.workers import Workers
 
 lawful = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -88,6 +90,32 @@ def test_a_document_keeps_its_share(factor: int) -> None:
     assert pooled.counts.tolist() == [max(-(-n // factor), min(n, FEWEST)) for n in counts]
     for few in range(3):
         assert pooled[few].tobytes() == documents[few].tobytes()
+
+
+def test_several_threads_pool_the_same() -> None:
+    random = np.random.default_rng(4)
+    tokens = TokenVectors.join([random.standard_normal((n, 6)).astype(np.float32) for n in (3, 90, 8, 200, 1, 41, 90)])
+    alone = pool_tokens(tokens, 3)
+    workers = Workers(3)
+    shared = pool_tokens(tokens, 3, workers)
+    workers.close()
+    assert shared.values.tobytes() == alone.values.tobytes()
+    assert shared.offsets.tolist() == alone.offsets.tolist()
+
+
+def test_a_write_is_pooled_by_two_threads_at_once(
+    make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = make_collection(dim=6, token_pooling=2)
+    met, pooled = threading.Barrier(2, timeout=30), token_pooling._means
+
+    def meeting(vectors: Any, factor: int) -> Any:
+        met.wait()
+        return pooled(vectors, factor)
+
+    monkeypatch.setattr(token_pooling, "_means", meeting)
+    write_documents(collection, [Document(f"d{i}", vectors=drawn(i, 20)) for i in range(2)])
+    assert collection.published.tail.part.token_counts(np.arange(2)).tolist() == [10, 10]
 
 
 def test_runs_are_clustered_one_by_one() -> None:
