@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
+
+from app.settings import Settings
 
 JSON = {"Content-Type": "application/json"}
 LINES = {"Content-Type": "application/x-ndjson"}
@@ -155,6 +158,51 @@ def test_ids_come_back_byte_for_byte(client: httpx.Client, create: Callable[...,
     assert client.get(f"{address}/documents/{quote(COMPOSED)}").status_code == 404
 
 
+def test_imported_ids_come_back_byte_for_byte(
+    client: httpx.Client, create: Callable[..., str], finished: Callable[[str], Any]
+) -> None:
+    address = create()
+    lines = [json.dumps({"id": id, "text": f"document {i}"}, ensure_ascii=i % 2 == 0) for i, id in enumerate(GOOD_IDS)]
+    answer = client.post(f"{address}/import", content="\n".join(lines).encode(), headers=LINES)
+    task = finished(answer.headers["location"])
+    assert (task["state"], task["errors"], task["done"]) == ("succeeded", [], len(GOOD_IDS))
+    listed = client.get(f"{address}/documents", params={"limit": "1000"}).json()["documents"]
+    assert {one["id"]: one["text"] for one in listed} == {id: f"document {i}" for i, id in enumerate(GOOD_IDS)}
+
+
+@pytest.mark.parametrize("way", ["documents", "import"])
+def test_texts_come_back_byte_for_byte(
+    client: httpx.Client, create: Callable[..., str], finished: Callable[[str], Any], way: str
+) -> None:
+    """A NUL, right to left, NFC beside NFD: in text, title and metadata, and a filter tells them apart."""
+    address = create()
+    strange = [
+        "a\x00b",
+        "\x00",
+        "a",
+        "\u202eright to left",
+        "שלום",
+        COMPOSED,
+        DECOMPOSED,
+        "\ufeff",
+        "\x1b[31m",
+        "\uffff",
+    ]
+    documents = [{"id": f"d{i}", "text": f"x{one}", "title": one, "metadata": {"s": one, "l": [one]}}
+                 for i, one in enumerate(strange)]  # fmt: skip
+    if way == "import":
+        content = "\n".join(json.dumps(one) for one in documents).encode()
+        answer = client.post(f"{address}/import", content=content, headers=LINES)
+        assert finished(answer.headers["location"])["state"] == "succeeded"
+    else:
+        assert client.post(f"{address}/documents", json={"documents": documents}).status_code == 200
+    assert client.get(f"{address}/documents").json()["documents"] == documents
+    for i, one in enumerate(strange):
+        for condition in ({"s": {"eq": one}}, {"l": {"in": [one]}}):
+            found = client.post(f"{address}/search", json={"query": "x", "filter": condition}).json()["hits"]
+            assert [hit["id"] for hit in found] == [f"d{i}"]
+
+
 @pytest.mark.parametrize("id", BAD_IDS, ids=[repr(id[:8]) for id in BAD_IDS])
 def test_ids_that_cannot_be(client: httpx.Client, collection: str, finished: Callable[[str], Any], id: str) -> None:
     document = {"id": id, "text": "a text"}
@@ -233,6 +281,61 @@ def test_of_a_key_that_comes_twice_the_last_holds(
     # A filter has one key; written twice it is one.
     twice = b'{"filter": {"k": {"eq": 1}, "k": {"eq": 2}}}'
     assert client.post(f"{collection}/count", content=twice, headers=JSON).json() == {"count": 1}
+
+
+MANY, DEEP = "9" * 5_000, 200_000
+MONSTROUS = {
+    "a whole number of 5,000 digits": '"metadata": {"n": ' + MANY + "}",
+    "a negative one": '"metadata": {"n": -' + MANY + "}",
+    "an exponent of 5,000 digits": '"metadata": {"n": 1e' + MANY + "}",
+    "a vector of 5,000 digits": '"vector": [1, ' + MANY + "]",
+    "a vector with such an exponent": '"vector": [1, 1e' + MANY + "]",
+    "an id of 5,000 digits": '"id": ' + MANY,
+    "200,000 lists": '"metadata": {"n": ' + "[" * DEEP + "]" * DEEP + "}",
+    "200,000 lists without an end": '"metadata": {"n": ' + "[" * DEEP,
+    "200,000 objects": '"metadata": {"n": ' + '{"a":' * DEEP + "1" + "}" * DEEP + "}",
+}
+
+
+@pytest.fixture(scope="module")
+def large(running: Callable[[Settings], Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A server that takes larger bodies than that of the other tests."""
+    server = running(Settings(indexes=tmp_path_factory.mktemp("large")))
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
+        made = {"name": "c", "encoder": {"model": None, "kind": "dense", "dim": 2}}
+        assert client.post("/v1/collections", json=made).status_code == 201
+        yield client
+    server.stop()
+
+
+@pytest.mark.parametrize("part", MONSTROUS.values(), ids=MONSTROUS.keys())
+def test_a_document_that_is_monstrous(large: httpx.Client, part: str) -> None:
+    good, bad = '{"id": "good", "vector": [1, 2]}', '{"id": "bad", "vector": [1, 2], ' + part + "}"
+    body = f'{{"documents": [{good}, {bad}]}}'
+    answer = large.post("/v1/collections/c/documents", content=body, headers=JSON)
+    assert answer.status_code in (400, 422), answer.text
+    answer = large.post("/v1/collections/c/import", content=f"{good}\n{bad}\n{good}", headers=LINES)
+    location = answer.headers["location"]
+    while (task := large.get(location).json())["finished"] is None:
+        time.sleep(0.01)
+    assert (task["state"], [error["line"] for error in task["errors"]]) == ("failed", [2])
+    assert large.post("/v1/collections/c/count", json={}).json() == {"count": 0}
+
+
+def test_many_digits_after_the_point_are_a_number(
+    client: httpx.Client, own: dict[str, str], finished: Callable[[str], Any]
+) -> None:
+    document = f'{{"id": "precise", "vector": [1, 0.{MANY}], "metadata": {{"n": 0.{MANY}}}}}'
+    for content, path, headers in (
+        (f'{{"documents": [{document}]}}', "documents", JSON),
+        (document, "import", LINES),
+    ):
+        answer = client.post(f"{own['dense']}/{path}", content=content, headers=headers)
+        assert answer.status_code in (200, 202), answer.text
+        if path == "import":
+            assert finished(answer.headers["location"])["state"] == "succeeded"
+        assert client.get(f"{own['dense']}/documents/precise").json()["metadata"] == {"n": 1.0}
+        assert client.delete(f"{own['dense']}/documents/precise").status_code == 200
 
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
