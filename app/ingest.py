@@ -27,6 +27,8 @@ Patched: TypeAlias = tuple[Document, int]
 
 ENCODED_AT_ONCE = 256
 """Documents whose vectors are held in float32 at one time."""
+CODED = 32
+"""The fewest documents worth a thread of their own while their vectors are coded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +262,13 @@ class _Plan:
         for start in range(0, len(fresh), ENCODED_AT_ONCE):
             some = fresh[start : start + ENCODED_AT_ONCE]
             if spec.model is None:
-                parts.append(from_caller([d.vectors for d in some if d.vectors is not None], spec, encoding, workers))
+                given = [d.vectors for d in some if d.vectors is not None]
+                parts += workers.map_slices(
+                    len(given),
+                    lambda a, b, given=given: from_caller(given[a:b], spec, encoding, workers),  # type: ignore[misc]
+                    # Pooling shares the documents itself, and slices must not wait for slices.
+                    smallest=CODED if spec.token_pooling == 1 else len(given),
+                )
                 continue
             encoded = collection.encoder().encode_documents([document.passage for document in some])
             self.truncated.update(d.id for d, cut in zip(some, encoded.truncated.tolist(), strict=True) if cut)

@@ -23,8 +23,9 @@ from app.collection.first_stage import FirstStage, Source
 from app.collection.passages import normalise
 from app.collection.probing import exact_best, share_found, width_of
 from app.collection.restaging import Progress, restage
+from app.collection.sealing import SLICE
 from app.collection.snapshot import SegmentView, Snapshot
-from app.collection.stages import StageChoice
+from app.collection.stages import Known, StageChoice
 from app.encodings.features import mean_of, windows
 from app.encodings.protocol import Encoding, Recipe, Sample
 from app.encodings.recipes import RidgeRecipe, recipe_from_json
@@ -166,13 +167,16 @@ def learn(
     a recipe that cannot be fitted), EncoderUnavailable, StorageFull, Damaged.
     """
     started = time.monotonic()
+    segments = frozenset(view.part.record.name for view in collection.published.segments)
     sample, probes, fitted = draw_sample(collection, queries=queries, check=check)
     chosen = default_recipe(fitted["of"]) if recipe is None else recipe
-    encoding = chosen.fit(sample, collection.resources.background, check)
+    met: list[F32] = []
+    encoding = chosen.fit(sample, collection.resources.background, check, met.append)
     stage = FirstStage(sources, encoding, width or WIDTH)
     report = probed(collection, sample, probes, encoding, check)
     report["fit_s"] = round(time.monotonic() - started, 1)
-    choice = StageChoice(stage, reason, chosen.to_json(), fitted, report)
+    known = Known.sorted(sample.keys, met[0], segments) if met and sample.keys is not None else None
+    choice = StageChoice(stage, reason, chosen.to_json(), fitted, report, known)
     restage(collection, choice, check=check, progress=progress)
     return choice
 
@@ -197,21 +201,16 @@ def draw_sample(
         views = snapshot.published.segments
         owners = np.concatenate([np.zeros(0, np.int64), *(np.full(int(v.alive.sum()), i) for i, v in enumerate(views))])
         rows = np.concatenate([np.zeros(0, np.int64), *(np.flatnonzero(view.alive) for view in views)])
-        order: I64 = random.permutation(len(rows))[:documents]
         if not len(rows):
             raise Invalid("the collection has no indexed documents to learn from")
-        taken: list[tuple[SegmentView, int]] = []
-        values = 0
-        for place in order.tolist():
-            view, row = views[owners[place]], int(rows[place])
-            values += int(view.part.token_counts(np.array([row]))[0]) * collection.spec.dim
-            if values > VALUES and taken:
-                break
-            taken.append((view, row))
+        counts = np.concatenate([view.part.token_counts(np.flatnonzero(view.alive)) for view in views])
+        order: I64 = random.permutation(len(rows))[:documents]
+        values = np.cumsum(counts[order] * collection.spec.dim)
+        order = order[: max(1, int(np.searchsorted(values, VALUES, side="right")))]
+        taken = [(views[owners[place]], int(rows[place])) for place in order.tolist()]
         check()
-        tokens = [view.part.tokens(row, row + 1).values for view, row in taken]
+        found = _tokens(collection, taken, counts[order])
         pooled = [view.part.pooled(row, row + 1) for view, row in taken]
-        found = TokenVectors.join(tokens)
         fitted: dict[str, Any] = {
             "documents": len(taken),
             "of": len(rows),
@@ -232,9 +231,23 @@ def draw_sample(
         asked.slice(0, min(cut, count)),
         np.concatenate(pooled),
         None if dense is None else dense[: min(cut, count)],
+        np.array([view.part.seqs[row] for view, row in taken], np.int64),
     )
     fitted |= {"queries": len(sample.queries), "query_source": source}
     return sample, asked.slice(cut, min(cut + PROBES, len(asked))), fitted
+
+
+def _tokens(collection: Collection, taken: Sequence[tuple[SegmentView, int]], counts: I64) -> TokenVectors:
+    """Token vectors of rows with so many each, float32, decoded on all background workers."""
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    values = np.empty((int(offsets[-1]), collection.spec.dim), np.float32)
+
+    def decode(start: int, stop: int) -> None:
+        for i, (view, row) in enumerate(taken[start:stop], start):
+            values[offsets[i] : offsets[i + 1]] = view.part.tokens(row, row + 1).values
+
+    collection.resources.background.map_slices(len(taken), decode, smallest=SLICE)
+    return TokenVectors(values, offsets)
 
 
 def probed(
@@ -254,11 +267,12 @@ def probed(
         report["note"] = "token vectors share a large mean: encodings without data tell them apart badly"
     if not len(probes) or len(tokens) < 40:
         return report
-    best = exact_best(tokens, probes, mean)
+    workers = collection.resources.background
+    best = exact_best(tokens, probes, mean, workers)
     for name, tried in (("without data", collection.stage.encoding), ("learned", encoding)):
         check()
         if tried is not None:
-            recall = share_found(tried, tokens, probes, best)
+            recall = share_found(tried, tokens, probes, best, workers)
             of = {"documents": len(tokens), "width": width_of(len(tokens)), "queries": len(probes)}
             report["tried"].append({"encoding": name, "dim": tried.encoded_dim, "recall@10": round(recall, 4), **of})
     return report

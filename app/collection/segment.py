@@ -11,8 +11,8 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ from app.collection.files import (
     FileWriter,
     MappedArray,
     damaged,
+    link_file,
     load_array,
     map_verified,
     read_verified,
@@ -85,14 +86,42 @@ def write_segment(
 
     Raises StorageFull; nothing is left then.
     """
+    with _made_whole(folder):
+        return _write(folder, spec, stage, totals, batches)
+
+
+def write_restaged(
+    folder: Path, spec: CollectionSpec, stage: FirstStage, segment: Segment, encoded: Iterable[F32]
+) -> SegmentRecord:
+    """As ``write_segment``: the same rows under another first stage. What does not depend on it is linked, not copied.
+
+    encoded: (rows, encoded_dim) of all rows in order, in batches; nothing where the stage has no encoding.
+    """
+    with _made_whole(folder):
+        files: dict[str, FileRecord] = {}
+        for name, record in segment.files.items():
+            if name != "encoded.npy" and not name.endswith(".index"):
+                link_file(segment.folder / name, folder / name)
+                files[name] = record
+        if stage.encoding is not None:
+            shape = segment.size, stage.encoding.encoded_dim
+            with closing(ArrayWriter(folder / "encoded.npy", spec.encoded_dtype, shape)) as writer:
+                for rows in encoded:
+                    writer.write(rows.astype(spec.encoded_dtype))
+                files["encoded.npy"] = writer.finish()
+        return finish_segment(folder, spec, stage, segment.size, files)
+
+
+@contextmanager
+def _made_whole(folder: Path) -> Iterator[None]:
+    """A new folder that is durable after the block, or gone. Raises StorageFull."""
     with room():
         try:
             folder.mkdir()
             reach("segment.begun")
-            record = _write(folder, spec, stage, totals, batches)
+            yield
             sync_folder(folder)
             sync_folder(folder.parent)
-            return record
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

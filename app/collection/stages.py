@@ -14,21 +14,48 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+
 from app.collection.files import FileRecord, damaged, read_verified, room, sync_folder, write_file
 from app.collection.first_stage import FirstStage
 from app.collection.layout import ENCODINGS
 from app.collection.passages import Passages, decoded, encode
 from app.collection.spec import CollectionSpec
 from app.errors import Invalid
+from app.types import F32, I64
 
 Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a fit found its documents to be encoded as.
+
+    seqs: (n,) ascending. encoded: (n, encoded_dim) float32. segments: names of those that had these documents then; a
+    rebuild may have given them other vectors since.
+    """
+
+    seqs: I64
+    encoded: F32
+    segments: frozenset[str]
+
+    @classmethod
+    def sorted(cls, seqs: I64, encoded: F32, segments: frozenset[str]) -> Known:
+        """Of documents in any order."""
+        order = np.argsort(seqs)
+        return cls(seqs[order], encoded[order], segments)
+
+    def of(self, seqs: I64) -> F32 | None:
+        """Rows of these documents; None unless all are known."""
+        places = np.minimum(np.searchsorted(self.seqs, seqs), len(self.seqs) - 1)
+        return self.encoded[places] if (self.seqs[places] == seqs).all() else None
 
 
 @dataclass(frozen=True, slots=True)
 class StageChoice:
     """A first stage for segments. reason: for the generation, in a few words. recipe: how it is made anew, None for one
     that is not to be. fitted: what it was fitted on, as ``fitting.draw_sample`` says it. report: what was tried,
-    measured and chosen.
+    measured and chosen. known: of documents that its encoding has met already.
     """
 
     stage: FirstStage
@@ -36,6 +63,7 @@ class StageChoice:
     recipe: Json | None = None
     fitted: Json = field(default_factory=dict)
     report: Json = field(default_factory=dict)
+    known: Known | None = None
 
     def check(self, spec: CollectionSpec) -> None:
         """Raises Invalid where a collection of this kind cannot have it."""

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.types import F32, TokenVectors
+from app.types import F32, I64, TokenVectors
 from app.workers import Workers
 
 Check = Callable[[], None]
+Seen = Callable[[F32], None]
+"""Is given what the documents of a sample are encoded as, to the bit, where a fit has computed that on its way."""
 
 
 class Encoding(Protocol):
@@ -56,13 +58,15 @@ class Encoding(Protocol):
 class Sample:
     """What an encoding is fitted on: documents of a collection, and queries like those that will come.
 
-    document_pooled, query_pooled: their dense vectors, (n, dim) float32; None as in ``Encoding``.
+    document_pooled, query_pooled: their dense vectors, (n, dim) float32; None as in ``Encoding``. keys: (n,) int64,
+    what the documents are known by.
     """
 
     documents: TokenVectors
     queries: TokenVectors
     document_pooled: F32 | None = None
     query_pooled: F32 | None = None
+    keys: I64 | None = None
 
 
 class Recipe(Protocol):
@@ -73,8 +77,10 @@ class Recipe(Protocol):
         """Whether a sample decides anything. What does not learn can encode before there are documents."""
         ...
 
-    def fit(self, sample: Sample, workers: Workers | None = None, check: Check = lambda: None) -> Encoding:
-        """workers: share the work. check: called between its parts, raises to give it up.
+    def fit(
+        self, sample: Sample, workers: Workers | None = None, check: Check = lambda: None, seen: Seen | None = None
+    ) -> Encoding:
+        """workers: share the work. check: called between its parts, raises to give it up. seen: may be called once.
 
         Raises Invalid for a sample that cannot be fitted on.
         """

@@ -11,7 +11,7 @@ import numpy as np
 from app.encodings.features import mean_of
 from app.encodings.muvera import Muvera, MuveraParameters
 from app.encodings.pooled import Pooled, WithPooled
-from app.encodings.protocol import Check, Encoding, Recipe, Sample
+from app.encodings.protocol import Check, Encoding, Recipe, Sample, Seen
 from app.encodings.ridge import Ridge, RidgeParameters
 from app.errors import Invalid
 from app.workers import Workers
@@ -28,7 +28,9 @@ class MuveraRecipe:
     def learns(self) -> bool:
         return self.centred
 
-    def fit(self, sample: Sample, workers: Workers | None = None, check: Check = lambda: None) -> Encoding:
+    def fit(
+        self, sample: Sample, workers: Workers | None = None, check: Check = lambda: None, seen: Seen | None = None
+    ) -> Encoding:
         tokens = sample.documents
         if not self.centred:
             return Muvera(tokens.dim, self.parameters)
@@ -51,7 +53,9 @@ class PooledRecipe:
     def learns(self) -> bool:
         return False
 
-    def fit(self, sample: Sample, workers: Workers | None = None, check: Check = lambda: None) -> Encoding:
+    def fit(
+        self, sample: Sample, workers: Workers | None = None, check: Check = lambda: None, seen: Seen | None = None
+    ) -> Encoding:
         return Pooled(sample.documents.dim)
 
     def to_json(self) -> dict[str, Any]:
@@ -69,10 +73,13 @@ class RidgeRecipe:
     def learns(self) -> bool:
         return True
 
-    def fit(self, sample: Sample, workers: Workers | None = None, check: Check = lambda: None) -> Encoding:
+    def fit(
+        self, sample: Sample, workers: Workers | None = None, check: Check = lambda: None, seen: Seen | None = None
+    ) -> Encoding:
         if not 0 <= self.pooled <= 100:
             raise Invalid(f"pooled: expected a number from 0 to 100, got {self.pooled!r}")
-        ridge = Ridge.fit(sample.documents, sample.queries, self.parameters, workers, check)
+        alone = seen if not self.pooled else None
+        ridge = Ridge.fit(sample.documents, sample.queries, self.parameters, workers, check, alone)
         return WithPooled.fit(ridge, self.pooled, sample) if self.pooled else ridge
 
     def to_json(self) -> dict[str, Any]:

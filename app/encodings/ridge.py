@@ -157,11 +157,13 @@ class Ridge:
         parameters: RidgeParameters,
         workers: Workers | None = None,
         check: Callable[[], None] = lambda: None,
+        seen: Callable[[F32], None] | None = None,
     ) -> Ridge:
         """Fit on a sample of documents and one of queries (titles, sentences, logged ones; or ``features.windows``).
 
         Half the samples are drawn from the documents' vectors, half from the queries', as far as there are so many.
-        workers: share the work. check: called between its parts, raises to give it up.
+        workers: share the work. check: called between its parts, raises to give it up. seen: is given what
+        ``encode_documents`` would make of the documents.
         Raises Invalid for no documents or no queries, passages without vectors, dims that differ, values not finite.
         """
         for tokens in (documents, queries):
@@ -192,6 +194,8 @@ class Ridge:
         sims = np.concatenate(work.sliced(len(documents), lambda a, b: near(documents.slice(a, b))))
         if not np.isfinite(sims).all():
             raise Invalid("the documents' vectors are too large for inner products in float32")
+        count = min(p.landmarks, len(samples))
+        met = sims[:, :count].copy() if seen else None
         sims /= scale
         mean = sims.mean(axis=0)
         sims -= mean
@@ -201,14 +205,13 @@ class Ridge:
         gram: F32 = np.concatenate(work.sliced(len(samples), kernel.gram))
         solved = Solver(gram, p.regularisation, work)
         weights = solved(totals, work)
-        full_map, variances, seen = _basis(totals, weights, sims, variance, solved.ridge, p.rank, work)
+        full_map, variances, kernel_map = _basis(totals, weights, sims, variance, solved.ridge, p.rank, work)
         if not len(variances):
             raise Invalid(f"bandwidth {p.bandwidth} is too narrow: the samples say nothing about the queries")
         # (S'S + variance K) times the map, of which K times the map is known already.
-        crossed = work.product(sims.T, work.product(sims, full_map)) + variance * seen
+        crossed = work.product(sims.T, work.product(sims, full_map)) + variance * kernel_map
         query_map = solved(crossed.T, work).T / variances
 
-        count = min(p.landmarks, len(samples))
         document_map = full_map
         if count < len(samples):
             part = np.ascontiguousarray(sims[:, :count])
@@ -219,19 +222,24 @@ class Ridge:
             found = samples, centre, spread.reshape(1), origin, document_map / scale, shift, query_map * scale
         if not all(np.isfinite(array).all() for array in found):
             raise Invalid("the documents' vectors are too large for inner products in float32")
-        return cls(p, RidgeArrays(*map(np.ascontiguousarray, found)))
+        ridge = cls(p, RidgeArrays(*map(np.ascontiguousarray, found)))
+        if seen and met is not None:
+            seen(np.concatenate(work.sliced(len(met), lambda a, b: ridge._coordinates(met[a:b]))))
+        return ridge
 
     def encode_documents(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
         """(n passages) -> (n, encoded_dim) float32: max-sims with the landmarks, mapped."""
-        arrays = self._arrays
         self._check(tokens)
         parts = [
-            mapped(self._sims(group), arrays.document_map) - arrays.shift
+            self._coordinates(self._sims(group))
             for group in (
                 tokens.slice(first, min(first + _GROUP, len(tokens))) for first in range(0, len(tokens), _GROUP)
             )
         ]
         return self._finite(np.concatenate([np.empty((0, self.encoded_dim), np.float32), *parts]))
+
+    def _coordinates(self, sims: F32) -> F32:
+        return mapped(sims, self._arrays.document_map) - self._arrays.shift
 
     def encode_queries(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
         """(n queries) -> (n, encoded_dim) float32: the sum of the kernel's features, mapped."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from made import OpenCatalogue
 
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
+from app.collection.fitting import learn
 from app.collection.restaging import restage
 from app.collection.sealing import merge, seal
-from app.collection.stages import StageChoice
+from app.collection.stages import Known, StageChoice
 from app.collection.tasks import Running, Tasks
 from app.encodings.muvera import MuveraParameters
 from app.encodings.protocol import Sample
@@ -108,6 +110,48 @@ def test_every_segment_is_made_anew_and_found_by_the_new_stage(collection: Colle
     assert all_found(collection, exact=True) == exact
     shares = [len(set(a) & set(b)) / 10 for a, b in zip(all_found(collection), exact, strict=True)]
     assert np.mean(shares) > 0.85
+
+
+def arrays(collection: Collection) -> list[dict[str, Any]]:
+    return [
+        {name: np.load(view.part.folder / name) for name in ("encoded.npy", "tokens.npy", "pooled.npy", "seqs.npy")}
+        for view in collection.published.segments
+    ]
+
+
+def test_what_no_stage_decides_is_linked_where_all_rows_stand(collection: Collection) -> None:
+    delete_ids(collection, ["d45"])
+    places = [(view.part.folder / "tokens.npy").stat().st_ino for view in collection.published.segments]
+    choice = learned()
+    restage(collection, choice)
+    after = [(view.part.folder / "tokens.npy").stat().st_ino for view in collection.published.segments]
+    assert [old == new for old, new in zip(places, after, strict=True)] == [True, False, True]
+    assert choice.stage.encoding is not None
+    for view, stored in zip(collection.published.segments, arrays(collection), strict=True):
+        expected = choice.stage.encoding.encode_documents(view.part.tokens(0, view.part.size))
+        assert stored["encoded.npy"].tobytes() == expected.astype(stored["encoded.npy"].dtype).tobytes()
+
+
+def test_what_a_fit_has_met_is_taken_where_the_segment_is_the_same(collection: Collection) -> None:
+    choice = learned()
+    assert choice.stage.encoding is not None
+    first, second, third = (view.part for view in collection.published.segments)
+    made_up = np.full((80, choice.stage.encoding.encoded_dim), 0.5, np.float32)
+    # Of the second, one row is not among them; the third was another segment then.
+    seqs = np.concatenate([first.seqs, second.seqs[1:], third.seqs[:1]])
+    known = Known.sorted(seqs, made_up, frozenset({first.record.name, second.record.name}))
+    restage(collection, replace(choice, known=known))
+    assert [bool((stored["encoded.npy"] == 0.5).all()) for stored in arrays(collection)] == [True, False, False]
+
+
+def test_a_learned_stage_is_that_of_encoding_the_stored_vectors(collection: Collection) -> None:
+    made = learn(collection, RIDGE)
+    assert made.known is not None
+    kept = arrays(collection)
+    restage(collection, replace(made, known=None))
+    for before, after in zip(kept, arrays(collection), strict=True):
+        for name, array in before.items():
+            assert array.tobytes() == after[name].tobytes(), name
 
 
 def test_tail_and_segments_each_have_their_width(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:

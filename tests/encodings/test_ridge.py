@@ -16,6 +16,7 @@ from app.encodings.features import directions, draw, stream
 from app.encodings.ridge import LANDMARK_NOISE, Ridge, RidgeParameters
 from app.errors import Damaged, Invalid
 from app.types import F32, F64, TokenVectors
+from app.workers import Workers
 
 lawful = settings(max_examples=25, deadline=None, derandomize=True)
 SMALL = RidgeParameters(rank=16, samples=96, landmarks=48, probes=40)
@@ -228,6 +229,17 @@ def test_a_fit_is_repeatable_and_follows_its_seed() -> None:
     first, again, other = (Ridge.fit(documents, queries, replace(SMALL, seed=seed)) for seed in (3, 3, 4))
     assert first.to_bytes() == again.to_bytes()
     assert first.to_bytes() != other.to_bytes()
+
+
+@pytest.mark.parametrize("landmarks", [48, 96])
+def test_a_fit_gives_its_documents_as_they_are_encoded_later(landmarks: int) -> None:
+    documents, queries = passages(0, 60), passages(1, 40)
+    met: list[F32] = []
+    workers = Workers(2)
+    fitted = Ridge.fit(documents, queries, replace(SMALL, landmarks=landmarks), workers, seen=met.append)
+    assert met[0].tobytes() == fitted.encode_documents(documents).tobytes()
+    assert fitted.to_bytes() == Ridge.fit(documents, queries, replace(SMALL, landmarks=landmarks), workers).to_bytes()
+    workers.close()
 
 
 def test_saved_and_loaded_to_the_bit() -> None:
