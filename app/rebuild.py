@@ -22,7 +22,8 @@ from app.collection.layout import SEGMENTS
 from app.collection.passages import Passages, decoded, encode, from_caller, from_encoder
 from app.collection.rows import fetch_documents
 from app.collection.sealing import merge, recode, seal, seal_due
-from app.collection.segment import Batch, Segment, Totals, write_segment
+from app.collection.segment import Segment
+from app.collection.segment_writing import Batch, Totals, write_segment
 from app.collection.spec import fingerprint_from_json
 from app.collection.stages import StageRecord
 from app.collection.tasks import Running

@@ -15,7 +15,8 @@ from app.collection.files import link_file, room, sync_folder
 from app.collection.first_stage import FirstStage
 from app.collection.layout import SEGMENTS
 from app.collection.sealing import Check, now_utc
-from app.collection.segment import Segment, finish_segment
+from app.collection.segment import Segment
+from app.collection.segment_writing import finish_segment
 from app.collection.stages import Json, StageRecord
 
 

@@ -25,7 +25,8 @@ from app.collection.sealing import (
     totals_of,
     write,
 )
-from app.collection.segment import Batch, Segment, write_restaged
+from app.collection.segment import Segment
+from app.collection.segment_writing import Batch, write_restaged
 from app.collection.snapshot import SegmentView
 from app.collection.stages import Json, StageChoice, StageRecord
 from app.types import F32

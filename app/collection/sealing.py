@@ -20,7 +20,8 @@ from app.collection.layout import SEGMENTS
 from app.collection.part import View
 from app.collection.passages import Passages
 from app.collection.rows import fetch_documents
-from app.collection.segment import Batch, Segment, Totals, write_segment
+from app.collection.segment import Segment
+from app.collection.segment_writing import Batch, Totals, write_segment
 from app.collection.snapshot import SegmentView
 from app.collection.stages import recoded
 from app.types import I64

@@ -24,7 +24,8 @@ from app.collection.database import Database
 from app.collection.files import MappedArray, load_array, sync_folder, write_file
 from app.collection.first_stage import FirstStage, Source
 from app.collection.passages import MAX_LENGTH
-from app.collection.segment import MANIFEST, Segment, SegmentRecord, finish_segment
+from app.collection.segment import MANIFEST, Segment, SegmentRecord
+from app.collection.segment_writing import finish_segment
 from app.collection.spec import CollectionSpec
 from app.collection.uploaded_documents import columns_of
 from app.errors import BadArchive

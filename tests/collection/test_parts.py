@@ -17,7 +17,8 @@ from app.collection.files import FileRecord
 from app.collection.first_stage import FirstStage
 from app.collection.passages import Passages, check_vectors, from_caller, lengths, normalise, pool
 from app.collection.sealing import DEAD, TIER, plan, seal
-from app.collection.segment import Segment, Totals, write_segment
+from app.collection.segment import Segment
+from app.collection.segment_writing import Totals, write_segment
 from app.collection.spec import CollectionSpec
 from app.collection.tail import Tail
 from app.errors import Invalid
