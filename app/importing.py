@@ -91,12 +91,15 @@ def run_import(collection: Collection, running: Running) -> None:
     seal(collection, running.check)
 
 
-def body_sum(path: Path) -> int:
-    """The CRC-32 of a file."""
+def body_sum(path: Path) -> int | None:
+    """The CRC-32 of a file; None for one that is not there or cannot be read."""
     crc = 0
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            crc = zlib.crc32(piece, crc)
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(2**20):
+                crc = zlib.crc32(piece, crc)
+    except OSError:
+        return None
     return crc
 
 
@@ -104,7 +107,7 @@ def _hold_to_sum(running: Running) -> None:
     """Whether the body is what was accepted: it may have lain there while the server was down. Raises Failed."""
     assert running.task.params is not None
     expected = running.task.params.get("crc32")  # what an older Sheaf accepted has none
-    if expected is not None and (not running.file.exists() or body_sum(running.file) != expected):
+    if expected is not None and body_sum(running.file) != expected:
         what = f"{running.file.name} is damaged: it is not the body that was accepted; send the import again"
         running.fail_lines([TaskError(0, Damaged.code, what)])
         raise Failed

@@ -8,6 +8,7 @@ changes nothing, so it may run beside a server.
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from app.collection.aliases import ALIASES, read_aliases
 from app.collection.chunks import ChunkStore
 from app.collection.database import Database, get_meta
 from app.collection.files import BLOCK, FileRecord, load_array
+from app.collection.folders import unreadable
 from app.collection.layout import DATABASE, ENCODINGS, IMPORTS, MARK, SEGMENTS, SNAPSHOTS, TAIL
 from app.collection.rows import parse_row, row_sum
 from app.collection.saved import read_description
@@ -65,6 +67,9 @@ def scrub(root: Path, name: str, read: Scrubbed | None = None) -> Iterator[Findi
     database = Database(root / name, name)
     try:
         yield from _collection(root, name, database, read)
+    except (OSError, sqlite3.Error) as error:
+        file, damage = unreadable(root / name, error)
+        yield Finding(file, damage.message, RESTORE)
     finally:
         database.close()
     yield from _snapshots(root, name, read)
@@ -168,7 +173,7 @@ def _files(root: Path, name: str, needed: frozenset[str], database: Database, re
         params = task.params or {}
         if task.kind == "import" and task.state not in ENDED and "crc32" in params:
             path = root / name / IMPORTS / f"{task.id}.ndjson"
-            if not path.exists() or body_sum(path) != params["crc32"]:
+            if body_sum(path) != params["crc32"]:
                 yield Finding(f"{name}/{IMPORTS}/{path.name}", "it is not the body that was accepted", SEND_AGAIN)
 
 
@@ -266,6 +271,9 @@ def _snapshots(root: Path, name: str, read: Scrubbed) -> Iterator[Finding]:
         except FileNotFoundError:
             if described.exists():
                 yield Finding(file, "the archive is missing", DISCARD)
+            continue
+        except OSError as error:
+            yield Finding(file, f"the disk cannot read it: {error.strerror}", DISCARD)
             continue
         if found != expected:
             yield Finding(file, "the archive is not what was written", DISCARD)

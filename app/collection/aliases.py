@@ -127,6 +127,8 @@ def read_aliases(root: Path) -> dict[str, str]:
         reason = "its checksum or its format is another"
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        reason = f"the disk cannot read it ({error.strerror})"
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = f"it cannot be read ({type(error).__name__})"
     raise Damaged(f"{ALIASES} is damaged: {reason}. Remove it, start again and set the aliases again.")

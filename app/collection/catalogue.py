@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -22,6 +22,7 @@ from app.collection.info import CollectionInfo, info_of, quarantined_info
 from app.collection.layout import WRITER_LOCK
 from app.collection.lock import FileLock
 from app.collection.maintenance import Maintenance
+from app.collection.opened import Opened
 from app.collection.reading import Resources
 from app.collection.saved import SavedSnapshots
 from app.collection.snapshot import Generation
@@ -48,22 +49,6 @@ log = logging.getLogger(__name__)
 SERVER_LOCK: Final = ".server.lock"
 
 
-@dataclass(slots=True)
-class _Open:
-    collection: Collection
-    tasks: Tasks
-    maintenance: Maintenance | None = None
-
-    def stop(self) -> None:
-        self.tasks.stop()
-        if self.maintenance is not None:
-            self.maintenance.stop()
-
-    def close(self) -> None:
-        self.stop()
-        self.collection.close()
-
-
 class Catalogue:
     """Safe from any thread. A script opens what it names; a server calls ``serve``, which opens all."""
 
@@ -85,9 +70,9 @@ class Catalogue:
         self._server = FileLock(folder / SERVER_LOCK)
         self._lock = threading.RLock()
         self.aliases = Aliases(folder, self._lock)
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, Opened] = {}
         self._quarantined: dict[str, StoreError] = {}
-        self._closed = False
+        self._closed = self._opening = False
         self.ready = False
         self.progress = 0, 0
         """Collections that are open, of those that ``open_all`` opens."""
@@ -118,8 +103,10 @@ class Catalogue:
     def open_all(self) -> None:
         """Removes what a stopped server left, and opens every collection; a damaged one is quarantined.
 
-        From then on the catalogue is ``ready``. Ends early where it is closed meanwhile.
+        From then on the catalogue is ``ready``, and only then tasks go on, which would keep the others waiting. Ends
+        early where it is closed meanwhile.
         """
+        self._opening = True
         folders.sweep(self.folder)
         self.snapshots.sweep()
         self.aliases.prune()
@@ -134,7 +121,9 @@ class Catalogue:
                     self._resume_rebuild(name)
             self.progress = len(names), len(names)
             with self._lock:
-                self.ready = not self._closed
+                self.ready, self._opening = not self._closed, False
+                for opened in self._open.values():
+                    opened.begin()
 
     def close(self) -> None:
         """Interrupts tasks and background work, which go on at the next start, and frees every lock."""
@@ -321,7 +310,7 @@ class Catalogue:
     def _owner(self, identifier: str) -> Tasks:
         return owner_of((opened.tasks for opened in list(self._open.values())), identifier)
 
-    def _find(self, name: str) -> _Open:
+    def _find(self, name: str) -> Opened:
         name = self.aliases.resolve(name)
         opened = self._open.get(name)
         if opened is not None:
@@ -335,7 +324,7 @@ class Catalogue:
                 raise _unknown(name)
             return self._start(name)
 
-    def _start(self, name: str, *, salvage: bool = False) -> _Open:
+    def _start(self, name: str, *, salvage: bool = False) -> Opened:
         if self._closed:
             raise Unavailable("the collections are being closed")
         with ExitStack() as undo:
@@ -347,13 +336,16 @@ class Catalogue:
             except (Damaged, FormatTooNew, MemoryShort) as error:
                 self._quarantined[name] = error
                 raise
-            opened = _Open(collection, tasks)
+            except (OSError, sqlite3.Error) as error:
+                _, self._quarantined[name] = folders.unreadable(self.folder / name, error)
+                raise self._quarantined[name] from error
+            opened = Opened(collection, tasks)
             if self._handlers:
                 if not self.resources.settings.log_queries:
                     collection.queries.clear()
-                tasks.start()
                 opened.maintenance = Maintenance(collection)
-                opened.maintenance.start()
+                if not self._opening:
+                    opened.begin()
             undo.pop_all()
         self._quarantined.pop(name, None)
         self._open[name] = opened

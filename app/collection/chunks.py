@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from app.collection.database import Database
-from app.collection.files import damaged, room, sync_folder, write_file
+from app.collection.files import damaged, room, sync_folder, unreadable, write_file
 from app.collection.layout import TAIL
 from app.collection.passages import Passages
 from app.collection.rows import row_sum
@@ -85,6 +85,8 @@ class ChunkStore:
             content = path.read_bytes() if data is None else data
         except FileNotFoundError:
             raise damaged(path, "the file is missing") from None
+        except OSError as error:
+            raise unreadable(path, error) from error
         if not isinstance(content, bytes) or len(content) != size or _checksum(first, count, file, content) != crc:
             raise damaged(path, f"expected {size} bytes with checksum {crc}, found others")
         return Passages.from_bytes(content)

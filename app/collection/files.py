@@ -68,10 +68,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def file_size(path: Path) -> int:
-    """In bytes; 0 for a file that is not there, or is not there any more."""
+    """In bytes; 0 for a file that is not there (any more), or cannot be looked at."""
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 
@@ -192,12 +192,19 @@ def damaged(path: Path, what: str) -> Damaged:
     )
 
 
+def unreadable(path: Path, error: OSError) -> Damaged:
+    """The same for a file that the system does not read."""
+    return damaged(path, f"it cannot be read ({error.strerror}); look at its owner, its mode and the disk")
+
+
 def read_verified(path: Path, record: FileRecord) -> bytes:
     """The whole content, checked. Raises Damaged."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise damaged(path, "the file is missing") from None
+    except OSError as error:
+        raise unreadable(path, error) from error
     if len(content) != record.size:
         raise damaged(path, f"expected {record.size:,} bytes, found {len(content):,}")
     view = memoryview(content)
@@ -213,9 +220,14 @@ def map_verified(path: Path, record: FileRecord) -> NDArray[np.uint8]:
         size = path.stat().st_size
     except FileNotFoundError:
         raise damaged(path, "the file is missing") from None
+    except OSError as error:
+        raise unreadable(path, error) from error
     if size != record.size:
         raise damaged(path, f"expected {record.size:,} bytes, found {size:,}")
-    content: NDArray[np.uint8] = np.memmap(path, np.uint8, mode="r")
+    try:
+        content: NDArray[np.uint8] = np.memmap(path, np.uint8, mode="r")
+    except OSError as error:
+        raise unreadable(path, error) from error
     for number, expected in enumerate(record.checksums):
         if zlib.crc32(memoryview(content.data)[number * BLOCK : (number + 1) * BLOCK]) != expected:
             raise damaged(path, f"the checksum of block {number} differs")
@@ -240,10 +252,15 @@ class MappedArray:
             size = path.stat().st_size
         except FileNotFoundError:
             raise damaged(path, "the file is missing") from None
+        except OSError as error:
+            raise unreadable(path, error) from error
         if size != record.size:
             raise damaged(path, f"expected {record.size:,} bytes, found {size:,}")
-        with path.open("rb") as file:
-            self._pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+        try:
+            with path.open("rb") as file:
+                self._pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+        except OSError as error:
+            raise unreadable(path, error) from error
         self._bytes: NDArray[np.uint8] = np.frombuffer(self._pages, np.uint8)
         self._checked = np.zeros(len(record.checksums), bool)
         self._whole = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -19,15 +20,36 @@ from app.collection.files import room, sync_folder
 from app.collection.layout import DATABASE, SEGMENTS, TAIL, WRITER_LOCK
 from app.collection.lock import FileLock
 from app.collection.spec import NAME
-from app.errors import Conflict, SheafError
+from app.errors import Conflict, Damaged, SheafError
 from app.faults import reach
 
 _REPLACED: Final = re.compile(r"\.replaced-(.+)-[0-9a-f]{32}")
 
 
 def names(root: Path) -> list[str]:
-    """Folders that hold a collection, by name."""
-    return sorted(path.name for path in root.iterdir() if NAME.fullmatch(path.name) and (path / DATABASE).exists())
+    """Folders that hold a collection, by name; those that cannot be looked into, too."""
+    return sorted(path.name for path in root.iterdir() if NAME.fullmatch(path.name) and _holds_collection(path))
+
+
+def _holds_collection(folder: Path) -> bool:
+    try:
+        (folder / DATABASE).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def unreadable(folder: Path, error: OSError | sqlite3.Error) -> tuple[str, Damaged]:
+    """The file of a collection that the system does not let us read (a bad disk, a wrong owner), and the error."""
+    place = Path(error.filename) if isinstance(error, OSError) and error.filename else folder / DATABASE
+    within = place.relative_to(folder.parent) if place.is_relative_to(folder.parent) else place.name
+    why = error.strerror if isinstance(error, OSError) else str(error)
+    return str(within), Damaged(
+        f"{within} is damaged: it cannot be read ({why}). Look at its owner, its mode and the disk and start again, or "
+        "restore a backup of the collection."
+    )
 
 
 def taken(name: str) -> Conflict:

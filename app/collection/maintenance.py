@@ -42,7 +42,8 @@ class Maintenance:
         """Gives up what it makes, which nothing names yet, and waits for the thread."""
         self._stopping.set()
         self._wake.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _written(self) -> None:
         # A deletion too: it may leave a segment with rows that only a merge reclaims.

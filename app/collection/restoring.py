@@ -24,7 +24,7 @@ from app.collection.backup import check_rows
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.database import SCHEMA, Database, get_meta, put_meta
-from app.collection.files import room, sync_folder
+from app.collection.files import file_size, room, sync_folder, unreadable
 from app.collection.first_stage import FirstStage
 from app.collection.layout import DATABASE, IMPORTS, MARK, SEGMENTS, WRITER_LOCK
 from app.collection.requests import SCHEMA as ADDED
@@ -83,7 +83,7 @@ class Restoring:
 
 def restore_file(catalogue: Catalogue, name: str, archive: Path, *, replace: bool) -> bool:
     """The same from a snapshot that this server took and kept. Raises Damaged where it is not what was written."""
-    restoring = Restoring(catalogue, name, replace=replace, limit=archive.stat().st_size, own=True)
+    restoring = Restoring(catalogue, name, replace=replace, limit=file_size(archive), own=True)
     try:
         with archive.open("rb") as file:
             while piece := file.read(PIECE):
@@ -96,6 +96,10 @@ def restore_file(catalogue: Catalogue, name: str, archive: Path, *, replace: boo
             f"snapshot {archive.stem} of collection {archive.parent.name} is damaged: {error.message}. Delete it, and "
             "take another."
         ) from error
+    except OSError as error:
+        if error.filename != str(archive):
+            raise
+        raise unreadable(archive, error) from error
     finally:
         restoring.abort()
 

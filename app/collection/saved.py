@@ -181,7 +181,7 @@ def _read(path: Path) -> Saved | None:
         return None
     except Damaged as error:
         what = error.message
-    if not path.exists():
+    if not os.path.lexists(path):
         return None  # deleted meanwhile
     return Saved(path.stem, path.parent.name, "", 0, 0, size, "", f"{what}. Delete it, and take another.")
 

@@ -31,6 +31,7 @@ from app.collection.files import (
     load_array,
     map_verified,
     read_verified,
+    unreadable,
 )
 from app.collection.first_stage import Source
 from app.collection.passages import Passages, decoded
@@ -69,6 +70,8 @@ class Segment:
             content = (folder / MANIFEST).read_bytes()
         except FileNotFoundError:
             raise damaged(folder / MANIFEST, "the file is missing") from None
+        except OSError as error:
+            raise unreadable(folder / MANIFEST, error) from error
         if zlib.crc32(content) != record.crc:
             raise damaged(folder / MANIFEST, "its checksum differs")
         manifest = json.loads(content)

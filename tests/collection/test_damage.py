@@ -32,7 +32,7 @@ from app.encodings.ridge import RidgeParameters
 from app.errors import Damaged, FormatTooNew, Unavailable
 from app.filters import parse
 from app.ingest import delete_ids, write_documents
-from app.scrub import REBUILD, RESTORE, scrub
+from app.scrub import REBUILD, RESTORE, scrub, scrub_aliases
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings
 from app.types import Document, TokenVectors
@@ -360,6 +360,37 @@ def wait(catalogue: Catalogue, identifier: str) -> Any:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return task
+
+
+UNREADABLE = ["collection.sqlite", "commits.mark", "writer.lock", "manifest.json", "seqs.npy", "tokens.npy"]
+
+
+@pytest.mark.parametrize("how", ["a folder", "a link to itself"])
+def test_what_the_system_does_not_read_keeps_no_other_from_serving(
+    healthy: Path, expected: dict[str, Any], open_catalogue: OpenCatalogue, tmp_path: Path, how: str
+) -> None:
+    """It stands for a bad disk, and for a backup that was put back by another user."""
+    for file in (*UNREADABLE, "columns.npz", ".aliases.json"):
+        folder = tmp_path / file
+        shutil.copytree(healthy, folder)
+        paths = [folder / file] if file == ".aliases.json" else list((folder / "own").rglob(file))
+        for path in paths:
+            path.unlink(missing_ok=True)
+            path.mkdir() if how == "a folder" else path.symlink_to(path.name)
+        with open_catalogue(folder, tasks=True) as catalogue:
+            catalogue.serve("http://here")
+            assert catalogue.ready
+            assert contents(catalogue.get("other")) == expected["other"]
+            if file == ".aliases.json":
+                with pytest.raises(Damaged, match=file):
+                    catalogue.aliases.all()
+                assert [finding.file for finding in scrub_aliases(folder)] == [file]
+                continue
+            assert catalogue.quarantined().keys() == {"own"}
+            assert file in catalogue.quarantined()["own"]
+            assert "restore a backup" in catalogue.quarantined()["own"].lower()
+            if file != "writer.lock":
+                assert [True for finding in scrub(folder, "own") if file in finding.file]
 
 
 # A caller's own vectors are found by these; nothing can make them anew.

@@ -46,6 +46,36 @@ def wait(tasks: Tasks, task: Task, *states: str) -> Task:
     return now
 
 
+def test_a_server_opens_all_before_tasks_go_on(tmp_path: Path) -> None:
+    """They would keep it from being ready."""
+    settings = Settings(indexes=tmp_path, threads=1)
+    with Catalogue(tmp_path, Encoders({}), settings) as catalogue:
+        for name in ("a", "b"):
+            catalogue.create(name, model=None, kind="dense", dim=2)
+        task = catalogue.tasks("a").submit("work", {})
+    found: list[tuple[bool, tuple[int, int]]] = []
+
+    def work(collection: Collection, running: Running) -> None:
+        found.append((again.ready, again.progress))
+
+    with Catalogue(tmp_path, Encoders({}), settings, {"work": work}) as again:
+        again.claim("http://here")
+        get = again.get
+        opened: list[str] = []
+
+        def slow(name: str) -> Collection:
+            opened.append(name)
+            collection = get(name)
+            time.sleep(0.1)
+            return collection
+
+        again.get = slow  # type: ignore[method-assign]
+        again.open_all()
+        assert opened == ["a", "b"]
+        assert wait(again.tasks("a"), task).state == "succeeded"
+    assert found == [(True, (2, 2))]
+
+
 def test_a_task_tells_how_far_it_is(open_tasks: Open) -> None:
     step, stepped = threading.Semaphore(0), threading.Semaphore(0)
 

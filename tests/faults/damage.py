@@ -54,12 +54,12 @@ KINDS = {
 }
 """Every kind of file, so that a new one is noticed, and one that the image lacks."""
 
-Harm = Callable[[Path], None]
+Harm = Callable[[Path], object]
 
 
 def run(folder: Path, seed: int, trials: int) -> Report:
-    """trials: harms drawn at random, every kind of file in turn; 0 is every kind, cut at 20 places and with 200 bits
-    flipped."""
+    """trials: harms drawn at random, every kind of file in turn; 0 is every kind, cut at 20 places, with 200 bits
+    flipped, and twice so that the system does not read it, as it does not where the owner or the disk is wrong."""
     report = Report("damage", seed)
     native.keep_in(folder / "compiled")
     _search_once(folder / "once")
@@ -83,7 +83,8 @@ def run(folder: Path, seed: int, trials: int) -> Report:
     order = chance.sample(sorted(kinds), len(kinds))
     drawn = {kind: _harms(image, kinds[kind], chance) for kind in order}
     # Every kind in turn, so that few trials see many kinds.
-    turns = [(kind, harms[turn]) for turn in range(TRUNCATIONS + FLIPS) for kind, harms in drawn.items() if harms]
+    most = max(map(len, drawn.values()))
+    turns = [(kind, harms[turn]) for turn in range(most) for kind, harms in drawn.items() if turn < len(harms)]
     for kind, (file, what, harm) in turns[: trials or len(turns)]:
         report.trials += 1
         if kind.startswith(".compiled"):
@@ -149,6 +150,11 @@ def _harms(image: Path, files: list[Path], chance: random.Random) -> list[tuple[
     for _ in range(FLIPS):
         file = chance.choice(files)
         found.append(flip(file, chance.randrange((image / file).stat().st_size), chance.randrange(8)))
+    file = chance.choice(files)
+    if not str(file).startswith(REMADE):
+        found.append((file, "made a folder", lambda path: path.unlink() or path.mkdir()))
+        file = chance.choice(files)
+        found.append((file, "made a link to itself", lambda path: path.unlink() or path.symlink_to(path.name)))
     return chance.sample(found, len(found))
 
 
@@ -175,8 +181,10 @@ def _trial(
     findings = json.loads(scrubbed.output)
     hurt = _hurt(file)
     refused = False
-    for line in ended.output.splitlines():
-        subject, held, error = json.loads(line)
+    told = [json.loads(line) for line in ended.output.splitlines()]
+    if gone := {what for what in expected if also != "applied" and what.startswith(also or "-")} - {t[0] for t in told}:
+        report.fail(f"{where}: nothing is said of {gone}")
+    for subject, held, error in told:
         if held is not None:
             if held != expected[subject]:
                 wrong = [key for key in held if held[key] != expected[subject].get(key)]
@@ -191,7 +199,7 @@ def _trial(
             report.fail(f"{where}: the file is not named: {error}")
         if not re.search("rebuild|backup|send the import again|[Rr]emove it|[Dd]elete it", error):
             report.fail(f"{where}: no way out is named: {error}")
-        if not findings:
+        if not findings and file.name not in WITHOUT_CONTENT:
             report.fail(f"{where}: refused, but scrub found nothing: {error}")
     if refused:
         report.counts["made anew" if hurt == "models" else "refused"] += 1
@@ -264,7 +272,7 @@ def _rebuilt(report: Report, folder: Path, image: Path, file: Path, expected: di
     """What scrub says can be made anew is made anew, to the same answers."""
     content = (image / file).read_bytes()
     harmed = content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1])
-    place = _copied(folder, image, file, lambda path: path.write_bytes(harmed) and None)
+    place = _copied(folder, image, file, lambda path: path.write_bytes(harmed))
     name = file.parts[0]
     found = in_child(lambda: say(*([f.file, f.remedy] for f in scrub(place, name))))
     if not found.well or [str(file), REBUILD] not in json.loads(found.output):
