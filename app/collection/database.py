@@ -62,6 +62,8 @@ CREATE TABLE task_errors (
 _MODULUS: Final = 2**62
 _BUSY_S: Final = 30
 """How long a statement waits for another process's lock."""
+_VACUUMED: Final = 2**14
+"""Pages given back at a time, 64 MiB: writers wait meanwhile."""
 _DAMAGE: Final = (
     "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_IOERR_READ",
     "SQLITE_IOERR_SHORT_READ", "SQLITE_IOERR_CORRUPTFS", "SQLITE_IOERR_DATA",
@@ -204,7 +206,8 @@ class Database:
             return
         try:
             with room():
-                connection.execute("PRAGMA incremental_vacuum").fetchall()
+                # A page a step, of which ``execute`` makes one.
+                connection.executescript(f"PRAGMA incremental_vacuum({_VACUUMED})")
                 reach("log.kept")
                 # Waiting for readers would keep writers waiting too; a later checkpoint does what this one leaves.
                 connection.execute("PRAGMA busy_timeout = 0")

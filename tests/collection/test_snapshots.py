@@ -12,6 +12,7 @@ import pytest
 from made import DIM, MakeCollection
 
 from app.collection.collection import Collection
+from app.collection.layout import DATABASE
 from app.collection.passages import normalise
 from app.collection.sealing import merge, seal
 from app.collection.snapshot import Snapshot
@@ -69,6 +70,21 @@ def test_a_snapshot_outlives_what_is_done_to_the_collection(make_collection: Mak
         "d0": "new 0", "t0": "new 0", "d2": "old 2", "t4": "old tail 4", "t5": "old tail 5"
     }  # fmt: skip
     assert after["d2"][1] == {"n": 99}
+
+
+def test_what_was_sealed_leaves_the_database(make_collection: MakeCollection) -> None:
+    """Small writes put their vectors into it; the file shrinks again, all at once."""
+    collection = make_collection(kind="dense", dim=64)
+    path = collection.folder / DATABASE
+    vectors = np.random.default_rng(0).normal(size=(2_000, 1, 64)).astype(np.float32)
+    for start in range(0, 2_000, 500):
+        write_documents(collection, [Document(f"d{i}", vectors=vectors[i]) for i in range(start, start + 500)])
+    full = path.stat().st_size + path.with_name(f"{DATABASE}-wal").stat().st_size
+    assert full > vectors.nbytes
+    seal(collection)
+    with collection.database.read() as connection:
+        assert connection.execute("PRAGMA freelist_count").fetchone() == (0,)
+    assert path.stat().st_size < full - vectors.nbytes
 
 
 def test_purged_rows_are_reclaimed(make_collection: MakeCollection) -> None:
