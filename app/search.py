@@ -19,6 +19,7 @@ from app.errors import Invalid, TooSlow
 from app.filters import Filter
 from app.ranking import Ranked, rank, rank_in_time
 from app.types import F32, Hit, TokenVectors
+from app.workers import Workers
 
 DEFAULT_INCLUDE = frozenset({"text", "metadata"})
 
@@ -135,7 +136,7 @@ def search_ready(collection: Collection, query: Query, encode_ms: float = 0.0) -
                     allowed,
                     snapshot.stages,
                     lambda stage: max(query.candidates or stage.width, query.k),
-                    lambda stage: first_stage_query(stage, query),
+                    lambda stage: first_stage_query(stage, query, collection.resources.workers),
                     collection.resources.workers,
                 )
         given = query.vectors, spec.kind, query.k, collection.resources.workers, snapshot.identify
@@ -182,14 +183,14 @@ def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Que
     return ready
 
 
-def first_stage_query(stage: FirstStage, query: Query) -> dict[Source, F32]:
+def first_stage_query(stage: FirstStage, query: Query, workers: Workers | None = None) -> dict[Source, F32]:
     assert query.vectors is not None
     assert query.pooled is not None
     found: dict[Source, F32] = {}
     for source in stage.sources:
         if source == "fde":
             assert stage.encoding is not None
-            found[source] = stage.encoding.encode_queries(TokenVectors.join([query.vectors]), query.pooled)[0]
+            found[source] = stage.encoding.encode_queries(TokenVectors.join([query.vectors]), query.pooled, workers)[0]
         else:
             found[source] = query.pooled[0]
     return found

@@ -45,6 +45,7 @@ from app.encodings.sketch import CountSketch
 from app.errors import Invalid
 from app.float16 import widen
 from app.types import F32, I64, MAX_DIM, TokenVectors
+from app.workers import Workers
 
 MAX_ENCODED_DIM = 1 << 20
 """The largest encoding: 4 MiB as float32."""
@@ -181,7 +182,7 @@ class Muvera:
         """(n passages) -> (n, encoded_dim) float32: the mean of each bucket, empty ones filled if so asked."""
         return self._encode(tokens, means=True)
 
-    def encode_queries(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
+    def encode_queries(self, tokens: TokenVectors, pooled: F32 | None = None, workers: Workers | None = None) -> F32:
         """(n queries) -> (n, encoded_dim) float32: the sum of each bucket."""
         return self._encode(tokens, means=False)
 

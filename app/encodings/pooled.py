@@ -14,6 +14,7 @@ import numpy as np
 from app.encodings.protocol import Encoding, Sample
 from app.errors import Invalid
 from app.types import F32, MAX_DIM, TokenVectors
+from app.workers import Workers
 
 
 class Pooled:
@@ -40,7 +41,7 @@ class Pooled:
     def encode_documents(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
         return self._encode(tokens, pooled)
 
-    def encode_queries(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
+    def encode_queries(self, tokens: TokenVectors, pooled: F32 | None = None, workers: Workers | None = None) -> F32:
         return self._encode(tokens, pooled)
 
     def to_json(self) -> dict[str, Any]:
@@ -112,8 +113,10 @@ class WithPooled:
         appended = self._pooled.encode_documents(tokens, pooled) * np.float32(self._weight)
         return np.concatenate([self._inner.encode_documents(tokens), appended], axis=1)
 
-    def encode_queries(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
-        return np.concatenate([self._inner.encode_queries(tokens), self._counted(tokens, pooled)], axis=1)
+    def encode_queries(self, tokens: TokenVectors, pooled: F32 | None = None, workers: Workers | None = None) -> F32:
+        return np.concatenate(
+            [self._inner.encode_queries(tokens, None, workers), self._counted(tokens, pooled)], axis=1
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {"type": "with_pooled", "inner": self._inner.to_json(), "weight": self._weight}

@@ -41,8 +41,8 @@ class Encoding(Protocol):
         """(n passages) -> (n, encoded_dim) float32, not normalised."""
         ...
 
-    def encode_queries(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
-        """(n queries) -> (n, encoded_dim) float32, not normalised."""
+    def encode_queries(self, tokens: TokenVectors, pooled: F32 | None = None, workers: Workers | None = None) -> F32:
+        """(n queries) -> (n, encoded_dim) float32, not normalised. workers: share what takes long of a query."""
         ...
 
     def to_json(self) -> dict[str, Any]:

@@ -47,7 +47,7 @@ from app.blas import keep_to_one_thread
 from app.encodings.arrays import read_arrays
 from app.encodings.features import Gaussian, MaxSims, directions, draw, mean_of, stream
 from app.encodings.leading import leading
-from app.encodings.mapping import mapped
+from app.encodings.mapping import WholeMap, mapped
 from app.encodings.solving import Solver, Work
 from app.errors import Damaged, Invalid
 from app.types import F32, MAX_DIM, TokenVectors
@@ -135,7 +135,8 @@ class Ridge:
         self._parameters = parameters
         self._arrays = arrays
         self._sims = MaxSims(arrays.samples[: len(arrays.document_map)], arrays.origin, _planes(arrays.spread[0]))
-        self._kernel = Gaussian(arrays.samples, arrays.centre, float(arrays.spread[0]), parameters.bandwidth)
+        middle = -(-len(arrays.samples) // 2)
+        self._halves = [_Half(arrays, parameters.bandwidth, part) for part in (slice(middle), slice(middle, None))]
 
     @property
     def dim(self) -> int:
@@ -241,15 +242,17 @@ class Ridge:
     def _coordinates(self, sims: F32) -> F32:
         return mapped(sims, self._arrays.document_map) - self._arrays.shift
 
-    def encode_queries(self, tokens: TokenVectors, pooled: F32 | None = None) -> F32:
+    def encode_queries(self, tokens: TokenVectors, pooled: F32 | None = None, workers: Workers | None = None) -> F32:
         """(n queries) -> (n, encoded_dim) float32: the sum of the kernel's features, mapped."""
         self._check(tokens)
         keep_to_one_thread()
-        features = np.empty((len(tokens), len(self._arrays.samples)), np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for row, query in enumerate(tokens):
-                features[row] = self._kernel.total(query)
-        return self._finite(mapped(features, self._arrays.query_map))
+
+        def part(first: int, last: int) -> list[F32]:
+            with np.errstate(over="ignore", invalid="ignore"):
+                return [half(tokens) for half in self._halves[first:last]]
+
+        halves = part(0, 2) if workers is None else [h for piece in workers.map_slices(2, part) for h in piece]
+        return self._finite(np.sum(halves, axis=0))
 
     def reduced(self, rank: int) -> Ridge:
         """The same fit at a lesser rank: its first coordinates. Raises Invalid for more than there are."""
@@ -306,6 +309,21 @@ class Ridge:
         if bad.any():
             raise Invalid(f"passage {int(bad.argmax())} has values too large to add up in float32")
         return out
+
+
+class _Half:
+    """What queries are encoded by, for half of the samples: always the same half, whether one thread computes both."""
+
+    def __init__(self, arrays: RidgeArrays, bandwidth: float, part: slice) -> None:
+        self._kernel = Gaussian(arrays.samples[part], arrays.centre, float(arrays.spread[0]), bandwidth)
+        self._map = WholeMap(arrays.query_map[part])
+        self._samples = len(arrays.query_map[part])
+
+    def __call__(self, tokens: TokenVectors) -> F32:
+        features = np.empty((len(tokens), self._samples), np.float32)
+        for row, query in enumerate(tokens):
+            features[row] = self._kernel.total(query)
+        return self._map(features)
 
 
 def _basis(

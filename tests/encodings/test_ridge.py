@@ -242,6 +242,17 @@ def test_a_fit_gives_its_documents_as_they_are_encoded_later(landmarks: int) -> 
     workers.close()
 
 
+@pytest.mark.parametrize("samples", [2, 95, 96])
+def test_a_query_has_the_same_bits_however_many_threads_share_it(samples: int) -> None:
+    documents, queries = passages(0, 60), passages(1, 40)
+    ridge = Ridge.fit(documents, queries, replace(SMALL, samples=samples, rank=min(16, samples)))
+    alone = ridge.encode_queries(queries)
+    for threads in (1, 2, 3):
+        workers = Workers(threads)
+        assert ridge.encode_queries(queries, None, workers).tobytes() == alone.tobytes()
+        workers.close()
+
+
 def test_saved_and_loaded_to_the_bit() -> None:
     documents, queries = passages(0, 50), passages(1, 50)
     for p in (SMALL, replace(SMALL, landmarks=200)):

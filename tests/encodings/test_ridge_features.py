@@ -7,7 +7,7 @@ import pytest
 
 from app.encodings.features import Gaussian, MaxSims, directions, draw, mean_of, stream, windows
 from app.encodings.leading import leading
-from app.encodings.mapping import mapped
+from app.encodings.mapping import WholeMap, mapped
 from app.types import TokenVectors
 
 
@@ -46,6 +46,20 @@ def test_a_row_times_a_matrix_is_the_same_in_any_batch() -> None:
     np.testing.assert_allclose(found, rows.astype(np.float64) @ matrix, rtol=1e-4, atol=1e-4)
     for row in range(21):
         assert mapped(rows[row : row + 1], matrix).tobytes() == found[row].tobytes()
+
+
+@pytest.mark.parametrize("height", [1, 3, 4, 303])
+def test_a_matrix_in_whole_numbers_is_off_by_half_a_step(height: int) -> None:
+    random = np.random.default_rng(0)
+    rows, matrix = (random.standard_normal(shape).astype(np.float32) for shape in ((9, height), (height, 37)))
+    matrix[:, 3], matrix[:, 4] = 0, 1e-20 * matrix[:, 4]
+    whole = WholeMap(matrix)
+    found, exact = whole(rows), rows.astype(np.float64) @ matrix
+    steps = np.abs(matrix).max(axis=0) / 32_767
+    allowed = np.abs(rows).sum(axis=1)[:, None] * (steps / 2 + 1e-5 * np.abs(matrix).max(axis=0))
+    assert (np.abs(found - exact) <= allowed).all()
+    for row in range(9):
+        assert whole(rows[row : row + 1]).tobytes() == found[row].tobytes()
 
 
 @pytest.mark.parametrize("rank", [5, 40])
