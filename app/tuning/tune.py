@@ -210,6 +210,9 @@ def _try_all(collection: Collection, goal: Goal, asked: Asked, check: Check, tel
         # Its vectors are not needed any more.
         tried.append((one, replace(option, stage=stage, vectors={}, fitted=fitted)))
 
+    def fastest() -> float:
+        return min((one.ms for one, _ in tried if one.reaches and one.fits), default=math.inf)
+
     for option in options(collection.spec, trial, sample, collection.resources.workers, check, telling):
         each = Indexed(option, trial, goal.target_recall, query_ms(option, trial), rescoring)
         flat = each.flat()
@@ -219,13 +222,14 @@ def _try_all(collection: Collection, goal: Goal, asked: Asked, check: Check, tel
     if not vector_index.codes_pay(_largest(collection)):
         return tried
     for floor, option, each in sorted(indexed, key=lambda one: one[0]):
-        best = min((one.ms for one, _ in tried if one.reaches and one.fits), default=math.inf)
-        if floor >= best:
+        if floor >= fastest():
             break  # nor can those after it be faster
         telling(f"{option.name} by codes")
         for found in each.coded():
             check()
             keep(option, found)
+            if each.floor_ms() >= fastest():
+                break
     return tried
 
 

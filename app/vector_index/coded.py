@@ -95,7 +95,9 @@ class Coded:
     def load(cls, header: layout.Header, content: layout.Buffer) -> Coded:
         """See ``app.vector_index.load``; copies, since faiss writes the lists without regard to alignment."""
         data = np.frombuffer(content, np.uint8)[header.start :]
-        expected = _ivf(_empty(header.name, header.dim, 1))
+        # Kept, since it owns the inverted file inside it, which Python holds by a bare pointer.
+        empty = _empty(header.name, header.dim, 1)
+        expected = _ivf(empty)
         if header.size and header.length < header.size * expected.code_size:
             raise Damaged(f"{header.length} bytes cannot hold {header.size} codes; rebuild the index")
         try:
@@ -106,7 +108,7 @@ class Coded:
         found = _ivf(index)
         if (
             type(found) is not type(expected)
-            or _parts(index) != _parts(_empty(header.name, header.dim, 1))
+            or _parts(index) != _parts(empty)
             or index.metric_type != faiss.METRIC_INNER_PRODUCT
             or (index.d, index.ntotal, found.quantizer.d) != (header.dim, header.size, header.dim)
             or found.code_size != expected.code_size

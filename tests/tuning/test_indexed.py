@@ -21,6 +21,7 @@ from app.collection.sealing import seal
 from app.errors import Invalid
 from app.ingest import write_documents
 from app.search import Query, search
+from app.tuning import indexed
 from app.tuning import tune as module
 from app.tuning.indexed import KINDS, WIDENINGS, Indexed
 from app.tuning.options import STORED, Option
@@ -52,6 +53,13 @@ def filled(open_catalogue: OpenCatalogue, kind: Any = "multi_vector") -> Collect
         )
         seal(collection)
     return collection
+
+
+def cost_nothing(patch: pytest.MonkeyPatch) -> None:
+    """So little to rescore and to read that every option could be the fastest with every code."""
+    patch.setattr(module, "candidate_ms", lambda collection, query: 0.0)
+    patch.setattr(module, "query_ms", lambda option, trial: 0.0)
+    patch.setattr(indexed, "scan_ms", lambda index, queries, depth, size: 0.0)
 
 
 def kinds(collection: Collection) -> set[str]:
@@ -115,9 +123,7 @@ def test_the_kind_that_fits_the_memory_is_built(
     open_catalogue: OpenCatalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code_everything(monkeypatch)
-    # So little to rescore that every option could be the fastest with codes.
-    monkeypatch.setattr(module, "candidate_ms", lambda collection, query: 0.0)
-    monkeypatch.setattr(module, "query_ms", lambda option, trial: 0.0)
+    cost_nothing(monkeypatch)
     collection = filled(open_catalogue)
     report = tune(collection, Goal(0.9, k=5, max_memory_per_document=20), queries())
     tried = report["tried"]
@@ -141,6 +147,18 @@ def test_the_kind_that_fits_the_memory_is_built(
     assert [search(copy, query).hits for query in queries()] == [search(collection, query).hits for query in queries()]
 
 
+def test_what_cannot_be_faster_is_not_tried(open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    code_everything(monkeypatch)
+    # Rescoring is all that costs: no code makes the option that needs the fewest candidates faster.
+    monkeypatch.setattr(module, "candidate_ms", lambda collection, query: 1e6)
+    collection = filled(open_catalogue)
+    report = tune(collection, Goal(0.9, k=5), queries())
+    narrowest = min(one["width"] for one in report["tried"] if one["index"] == "flat" and one["reaches"])
+    coded = [one["name"].rsplit(", ", 1)[0] for one in report["tried"] if one["index"] != "flat"]
+    flat = {one["name"]: one["width"] for one in report["tried"] if one["index"] == "flat"}
+    assert {flat[name] for name in coded} <= {narrowest}
+
+
 def test_lists_are_tried_on_the_collection_itself(
     open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,7 +178,7 @@ def test_lists_are_tried_on_the_collection_itself(
 
 def test_a_dense_collection_gets_codes_too(open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     code_everything(monkeypatch)
-    monkeypatch.setattr(module, "candidate_ms", lambda collection, query: 0.0)
+    cost_nothing(monkeypatch)
     collection = filled(open_catalogue, "dense")
     report = tune(collection, Goal(0.9, k=5, max_memory_per_document=30), 20)
     assert {one["index"] for one in report["tried"]} == {"flat", *KINDS}
