@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from limited import TIGHT, post
 
 from app.api.connections import patient
 from app.main import create_app
@@ -211,3 +212,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
             return process
 
         yield begin
+
+
+@pytest.fixture(scope="module")
+def tight(tmp_path_factory: pytest.TempPathFactory, running: Callable[[Settings], Any]) -> Iterator[Any]:
+    models = {"words": DeterministicModel(type="deterministic", dim=16)}
+    server = running(Settings(indexes=tmp_path_factory.mktemp("tight"), models=models, **TIGHT))
+    for name, encoder in (("text", {"model": "words"}), ("many", {"model": None, "dim": 2})):
+        post(server, "", {"name": name, "encoder": encoder}, status=201)
+    post(server, "/text/documents", {"documents": [{"id": "a", "text": "a cat", "metadata": {"legs": 4}}]})
+    yield server
+    server.stop()
