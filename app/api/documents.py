@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, TypeAlias, TypeVar
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 from pydantic_core import from_json
 from starlette.responses import Response
 
@@ -32,7 +32,7 @@ from app.api.schemas import (
     WriteDocuments,
 )
 from app.api.service import Serving, run
-from app.api.writing import Keep, Key, Matching, MatchingOrNew, Reply, Wait, apply, etag, once
+from app.api.writing import Keep, Matching, MatchingOrNew, Reply, Writing, etag
 from app.collection.collection import Collection
 from app.errors import Invalid, Problem
 from app.filters import Filter, parse
@@ -42,7 +42,7 @@ from app.types import Document
 
 router = APIRouter(tags=["documents"])
 T = TypeVar("T")
-Writing: TypeAlias = Annotated[WriteDocuments, Depends(json_body(WriteDocuments))]
+Many: TypeAlias = Annotated[WriteDocuments, Depends(json_body(WriteDocuments))]
 Ids: TypeAlias = Annotated[DocumentIds, Depends(json_body(DocumentIds))]
 Putting: TypeAlias = Annotated[PutDocument, Depends(json_body(PutDocument))]
 Patching: TypeAlias = Annotated[PatchDocument, Depends(json_body(PatchDocument))]
@@ -62,16 +62,15 @@ _FILTER = {"module": {"eq": "zipfile"}}
     responses=gives(WriteAnswer, description="Durable and searchable."),
     openapi_extra=takes(WriteDocuments, documents={"documents": [{"id": "zipfile.ZipFile", **_CONTENT}]}),
 )
-async def write_documents(
-    request: Request, service: Serving, name: Name, body: Writing, key: Key = None, wait: Wait = "durable"
-) -> Response:
+async def write_documents(write: Writing, body: Many) -> Response:
     """Insert documents, or replace those whose id is there. All are written, or none."""
-    if len(body.documents) > service.settings.max_documents:
-        limit = service.settings.max_documents
+    settings = write.service.settings
+    if len(body.documents) > settings.max_documents:
+        limit = settings.max_documents
         raise Invalid.at("/documents", f"a request has at most {limit:,} documents; import streams any number")
     values = sum(one.values for one in body.documents)
-    if values > service.settings.max_values:
-        limit = service.settings.max_values
+    if values > settings.max_values:
+        limit = settings.max_values
         raise Invalid.at("/documents", f"the vectors of a request have at most {limit:,} numbers; got {values:,}")
 
     def work(collection: Collection, keep: Keep | None) -> Reply:
@@ -79,7 +78,7 @@ async def write_documents(
         documents = [one.document(one.id, kind, f"/documents/{i}") for i, one in enumerate(body.documents)]
         return _written(ingest.write_documents(collection, documents, also=_kept(keep, _written)))
 
-    return await apply(service, name, once(request, key), wait, work)
+    return await write.apply(work)
 
 
 @router.get("/v1/collections/{name}/documents", responses=gives(ListingAnswer))
@@ -124,9 +123,7 @@ async def get_documents(service: Serving, name: Name, body: Ids) -> Response:
     responses=gives(DeleteAnswer),
     openapi_extra=takes(DeleteDocuments, ids={"ids": ["zipfile.ZipFile"]}, filter={"filter": _FILTER}),
 )
-async def delete_documents(
-    request: Request, service: Serving, name: Name, body: Deleting, key: Key = None, wait: Wait = "durable"
-) -> Response:
+async def delete_documents(write: Writing, body: Deleting) -> Response:
     """Delete documents by id or by a filter. Absent or repeated ids are no error."""
 
     def work(collection: Collection, keep: Keep | None) -> Reply:
@@ -135,7 +132,7 @@ async def delete_documents(
             return _deleted(ingest.delete_matching(collection, body.filter, also))
         return _deleted(ingest.delete_ids(collection, body.ids or [], also))
 
-    return await apply(service, name, once(request, key), wait, work)
+    return await write.apply(work)
 
 
 @router.post(
@@ -171,16 +168,7 @@ async def get_document(service: Serving, name: Name, id: DocumentId) -> Response
     },
     openapi_extra=takes(PutDocument, document=_CONTENT),
 )
-async def put_document(
-    request: Request,
-    service: Serving,
-    name: Name,
-    id: DocumentId,
-    body: Putting,
-    condition: MatchingOrNew,
-    key: Key = None,
-    wait: Wait = "durable",
-) -> Response:
+async def put_document(write: Writing, id: DocumentId, body: Putting, condition: MatchingOrNew) -> Response:
     """Insert or replace one document; 412 where a version was asked for and another stands."""
     if body.id is not None and body.id != id:
         raise Invalid.at("/id", "expected the id of the path, or none")
@@ -198,7 +186,7 @@ async def put_document(
         except Invalid as error:
             raise _of_one(error) from None
 
-    return await apply(service, name, once(request, key), wait, work)
+    return await write.apply(work)
 
 
 @router.patch(
@@ -206,41 +194,24 @@ async def put_document(
     responses=gives(DocumentAnswer, description="The document as it is now."),
     openapi_extra=takes(PatchDocument, change={"metadata": {"deprecated": True, "since": None}}),
 )
-async def patch_document(
-    request: Request,
-    service: Serving,
-    name: Name,
-    id: DocumentId,
-    body: Patching,
-    condition: Matching,
-    key: Key = None,
-    wait: Wait = "durable",
-) -> Response:
+async def patch_document(write: Writing, id: DocumentId, body: Patching, condition: Matching) -> Response:
     """Change metadata as a JSON merge patch (RFC 7396): null removes a key, what is not named stays."""
 
     def work(collection: Collection, keep: Keep | None) -> Reply:
         return _versioned(ingest.patch_metadata(collection, id, body.metadata, _kept(keep, _versioned), condition))
 
-    return await apply(service, name, once(request, key), wait, work)
+    return await write.apply(work)
 
 
 @router.delete("/v1/collections/{name}/documents/{id:path}", responses=gives(DeleteAnswer))
-async def delete_document(
-    request: Request,
-    service: Serving,
-    name: Name,
-    id: DocumentId,
-    condition: Matching,
-    key: Key = None,
-    wait: Wait = "durable",
-) -> Response:
+async def delete_document(write: Writing, id: DocumentId, condition: Matching) -> Response:
     """Delete one document; 404 where it is not there, 412 where another version stands than was asked for."""
 
     def work(collection: Collection, keep: Keep | None) -> Reply:
         ingest.delete_one(collection, id, _kept(keep, _deleted), condition)
         return _deleted(1)
 
-    return await apply(service, name, once(request, key), wait, work)
+    return await write.apply(work)
 
 
 def _kept(keep: Keep | None, made: Callable[[T], Reply]) -> Callable[[sqlite3.Connection, T], None] | None:

@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic_core import PydanticCustomError
 from starlette.routing import Route
@@ -44,13 +45,19 @@ async def _known_parameters(request: Request) -> None:
     that is not UTF-8: it would be taken for another text, with a mark for each byte that is none."""
     route = request.scope["route"]
     if isinstance(route, APIRoute):
-        known = {parameter.alias for parameter in route.dependant.query_params}
+        known = _parameters(route.dependant)
         problems = [Problem(pointer([name]), "unknown parameter") for name in request.query_params if name not in known]
         if problems:
             raise Invalid(f"{problems[0].pointer}: unknown parameter", problems[:MAX_PROBLEMS])
         for pair in request.scope["query_string"].split(b"&"):
             name, _, value = pair.partition(b"=")
             decoded(value.decode("latin-1"), pointer([unquote_to_bytes(name).decode(errors="replace")]))
+
+
+def _parameters(asked: Dependant) -> set[str]:
+    """Of the query, those of dependencies too."""
+    own = {parameter.alias for parameter in asked.query_params}
+    return own.union(*(_parameters(one) for one in asked.dependencies))
 
 
 def decoded(value: str, at: str) -> str:

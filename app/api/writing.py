@@ -18,7 +18,8 @@ from starlette.responses import Response
 
 from app.api.answers import reply
 from app.api.bodies import body_digest
-from app.api.service import Service, run
+from app.api.routing import Name
+from app.api.service import Service, Serving, run
 from app.collection.collection import Collection
 from app.collection.requests import Answer
 from app.errors import Invalid
@@ -128,23 +129,40 @@ def once(request: Request, key: str | None, body: bytes | None = None) -> Once |
     return Once(key, said.hexdigest())
 
 
-async def apply(
-    service: Service, name: str, once: Once | None, wait: str, work: Callable[[Collection, Keep | None], Reply]
-) -> Response:
-    """A write, applied once and waited for as asked."""
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write as it was asked for: to which collection, under which key, and what to wait for."""
 
-    def write(collection: Collection) -> Reply:
-        if once is None:
-            return work(collection, None)
-        earlier = once.begin(collection)
-        if earlier is not None:
-            return earlier
-        try:
-            return work(collection, once.keep(collection))
-        finally:
-            once.end(collection)
+    request: Request
+    service: Service
+    name: str
+    key: str | None
+    wait: str
 
-    done: Reply = await run(service.lanes.write, service.on, name, write)
-    if wait == "indexed":
-        await run(service.lanes.index, service.on, name, index_now)
-    return done.response()
+    async def apply(self, work: Callable[[Collection, Keep | None], Reply]) -> Response:
+        """``work``, once, and waited for as asked."""
+        asked = once(self.request, self.key)
+
+        def write(collection: Collection) -> Reply:
+            if asked is None:
+                return work(collection, None)
+            earlier = asked.begin(collection)
+            if earlier is not None:
+                return earlier
+            try:
+                return work(collection, asked.keep(collection))
+            finally:
+                asked.end(collection)
+
+        lanes = self.service.lanes
+        done: Reply = await run(lanes.write, self.service.on, self.name, write)
+        if self.wait == "indexed":
+            await run(lanes.index, self.service.on, self.name, index_now)
+        return done.response()
+
+
+async def _write(request: Request, service: Serving, name: Name, key: Key = None, wait: Wait = "durable") -> Write:
+    return Write(request, service, name, key, wait)
+
+
+Writing: TypeAlias = Annotated[Write, Depends(_write)]

@@ -216,14 +216,7 @@ def read_verified(path: Path, record: FileRecord) -> bytes:
 
 def map_verified(path: Path, record: FileRecord) -> NDArray[np.uint8]:
     """The whole content mapped read-only, checked; for what is read once and copied. Raises Damaged."""
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise damaged(path, "the file is missing") from None
-    except OSError as error:
-        raise unreadable(path, error) from error
-    if size != record.size:
-        raise damaged(path, f"expected {record.size:,} bytes, found {size:,}")
+    _hold_size(path, record)
     try:
         content: NDArray[np.uint8] = np.memmap(path, np.uint8, mode="r")
     except OSError as error:
@@ -232,6 +225,18 @@ def map_verified(path: Path, record: FileRecord) -> NDArray[np.uint8]:
         if zlib.crc32(memoryview(content.data)[number * BLOCK : (number + 1) * BLOCK]) != expected:
             raise damaged(path, f"the checksum of block {number} differs")
     return content
+
+
+def _hold_size(path: Path, record: FileRecord) -> None:
+    """Raises Damaged for a file that is not there, is of another size, or is not read."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise damaged(path, "the file is missing") from None
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if size != record.size:
+        raise damaged(path, f"expected {record.size:,} bytes, found {size:,}")
 
 
 def load_array(path: Path, record: FileRecord) -> NDArray[Any]:
@@ -248,14 +253,7 @@ class MappedArray:
     def __init__(self, path: Path, record: FileRecord) -> None:
         self.path = path
         self._record = record
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError:
-            raise damaged(path, "the file is missing") from None
-        except OSError as error:
-            raise unreadable(path, error) from error
-        if size != record.size:
-            raise damaged(path, f"expected {record.size:,} bytes, found {size:,}")
+        _hold_size(path, record)
         try:
             with path.open("rb") as file:
                 self._pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
