@@ -23,7 +23,7 @@ MetadataValue: TypeAlias = str | bool | int | float | list[str]
 Metadata: TypeAlias = dict[str, MetadataValue]
 Kind: TypeAlias = Literal["multi_vector", "dense"]
 Similarity: TypeAlias = Literal["cosine", "inner_product"]
-Precision: TypeAlias = Literal["float32", "float16", "8bit", "4bit", "2bit", "1bit"]
+Precision: TypeAlias = Literal["float32", "float16", "8bit", "4bit", "2bit", "1.25bit", "1bit"]
 
 MAX_DIM = 16_384
 MAX_K = 1_000

@@ -10,11 +10,18 @@ from numpy.typing import NDArray
 
 from app.codes.grid import GridCode
 from app.codes.protocol import Code
+from app.codes.trellis import TABLE
 from app.types import F32, F64
 
 
 def numbers(rows: NDArray[np.uint8], code: GridCode) -> NDArray[np.int64]:
     """(n, dim): what the codes stand for, read bit by bit from the format's definition."""
+    if code.precision == "1.25bit":
+        steps = -(-code.dim // 4)
+        bits = np.unpackbits(rows[:, : code.width - 4], axis=1, bitorder="little")[:, : 5 * steps]
+        fives = (bits.reshape(len(rows), steps, 5) << np.arange(5)).sum(axis=2)
+        before = np.concatenate([np.zeros((len(rows), 1), np.int64), fives[:, :-1]], axis=1)
+        return TABLE[before, fives].astype(np.int64).reshape(len(rows), -1)[:, : code.dim]
     bits = np.unpackbits(rows[:, : code.width - 4], axis=1, bitorder="little")[:, : code.dim * code.bits]
     codes = (bits.reshape(len(rows), code.dim, code.bits) << np.arange(code.bits)).sum(axis=2).astype(np.int64)
     return codes - 128 if code.bits == 8 else 2 * codes + 1 - 2**code.bits

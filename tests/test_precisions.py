@@ -23,7 +23,7 @@ from app.search import Query, search
 from app.settings import Settings
 from app.types import F32, Document, Precision, Similarity
 
-PRECISIONS: list[Precision] = ["float32", "8bit", "4bit", "2bit", "1bit"]
+PRECISIONS: list[Precision] = ["float32", "8bit", "4bit", "2bit", "1.25bit", "1bit"]
 lawful = settings(max_examples=20, deadline=None, derandomize=True)
 
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 from app.codes.floats import FloatCode
-from app.codes.grid import GridCode
+from app.codes.grid import BITS, GridCode
 from app.codes.protocol import Code
 from app.types import Precision, Similarity
 
@@ -31,11 +31,10 @@ def default_precision(dim: int, similarity: Similarity) -> Precision:
     Vectors of unbounded length come from models that we have not measured: they are kept as they are.
 
     >>> [default_precision(dim, "cosine") for dim in (4, 64, 128, 256, 384, 1024)]
-    ['float16', '8bit', '4bit', '2bit', '1bit', '1bit']
+    ['float16', '8bit', '4bit', '2bit', '1.25bit', '1bit']
     """
     if similarity == "inner_product":
         return "float32"
-    bits: list[Precision] = ["8bit", "4bit", "2bit", "1bit"]
-    found: Precision = next((named for named in bits if dim * int(named[0]) <= 8 * CODE_BYTES), "1bit")
+    found: Precision = next((named for named, bits in BITS.items() if dim * bits <= 8 * CODE_BYTES), "1bit")
     half = code_for("float16", dim).bytes_per_vector <= code_for(found, dim).bytes_per_vector
     return "float16" if half else found

@@ -1,4 +1,4 @@
-"""Vectors as whole numbers of 8, 4, 2 or 1 bits, with a float32 scale each: what is stored is scale * numbers.
+"""Vectors as whole numbers of few bits, with a float32 scale each: what is stored is scale * numbers.
 
 *8 bits*: numbers from -127 to 127 on the vector's own axes, scale = largest coordinate / 127.
 
@@ -9,9 +9,12 @@ grid rather than all. scale = |x|^2 / <x, numbers>, RaBitQ's unbiased estimator 
 products with other vectors are right on average, and x's own with what is stored is exactly |x|^2; so stored vectors
 are a little longer than x (by a quarter at 1 bit).
 
+*1.25 bits*: four numbers in five bits (app.codes.trellis) on rotated axes, with the same scale.
+
 A row is the codes, then the scale, little-endian. Code i lies in bits i * b to i * b + b of the row, counted from the
-lowest bit of each byte; code u of b bits stands for u - 128 where b = 8, else for 2u + 1 - 2^b. Sums over coordinates
-are of integers, so a row has the same bits on every machine, whatever is coded beside it.
+lowest bit of each byte; code u of b bits stands for u - 128 where b = 8, else for 2u + 1 - 2^b. (In a trellis b is 5,
+and a code stands for four numbers.) Sums over coordinates are of integers, and a trellis is searched in one order, so a
+row has the same bits on every machine, whatever is coded beside it.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codes.rotation import LANES, block_size, rotate, rotate_back, rotated, signs
+from app.codes.trellis import BITS as TRELLIS
+from app.codes.trellis import COORDINATES, HALVES, NUMBERS, UNIT, number_of, search
 from app.native import kernel
 from app.types import F32, I64
 
@@ -33,7 +38,9 @@ _FIXED: Final = 2.0**20
 _COARSE: Final = 2.0**15
 """The same while the width of the grid is chosen, for 32 bits."""
 
-GridPrecision = Literal["8bit", "4bit", "2bit", "1bit"]
+GridPrecision = Literal["8bit", "4bit", "2bit", "1.25bit", "1bit"]
+BITS: Final[dict[GridPrecision, float]] = {"8bit": 8, "4bit": 4, "2bit": 2, "1.25bit": 1.25, "1bit": 1}
+"""Of a dimension; from the most to the fewest."""
 Rows = NDArray[np.uint8]
 
 
@@ -48,16 +55,19 @@ class GridCode:
     def __init__(self, precision: GridPrecision, dim: int) -> None:
         self.precision: GridPrecision = precision
         self.dim = dim
-        self.bits = int(precision[0])
+        trellis = precision == "1.25bit"
+        self.bits = TRELLIS if trellis else int(BITS[precision])
+        """Of a code, which the loops are told."""
         self.dtype = np.dtype(np.uint8)
-        self.width = self.bytes_per_vector = -(-dim * self.bits // 8) + 4
+        codes = -(-dim // COORDINATES) if trellis else dim
+        self.width = self.bytes_per_vector = -(-codes * self.bits // 8) + 4
         self._block = block_size(dim)
         self._norm = np.float32(1 / math.sqrt(self._block))
 
     @property
     def zero(self) -> int:
         """What is taken off an unpacked byte (app.codes.packing) to give the number."""
-        return 128 if self.bits == 8 else 2**self.bits - 1
+        return 128 if self.bits in (8, TRELLIS) else 2**self.bits - 1
 
     def encode(self, vectors: F32) -> Rows:
         vectors = np.ascontiguousarray(vectors, np.float32)
@@ -65,7 +75,7 @@ class GridCode:
         if self.bits == 8:
             _encode8(vectors, out)
         else:
-            _encode(vectors, signs(self.dim), self._block, self._norm, self.bits, out)
+            _encode(vectors, signs(self.dim), self._block, self._norm, self.bits, HALVES, NUMBERS, out)
         return out
 
     def decode(self, rows: NDArray[Any]) -> F32:
@@ -104,8 +114,10 @@ def code_at(row: Rows, i: int, bits: int) -> Any:
 
 @kernel
 def number_at(row: Rows, i: int, bits: int) -> Any:
-    """What code i stands for."""
-    code = code_at(row, i, bits)
+    """The number of coordinate i."""
+    if bits == TRELLIS:
+        return number_of(row, i)
+    code = np.int64(code_at(row, i, bits))
     return code - 128 if bits == 8 else 2 * code + 1 - (1 << bits)
 
 
@@ -143,7 +155,9 @@ def _encode8(vectors: F32, out: Rows) -> None:
 
 
 @kernel
-def _encode(vectors: F32, flips: F32, block: int, norm: np.float32, bits: int, out: Rows) -> None:
+def _encode(
+    vectors: F32, flips: F32, block: int, norm: np.float32, bits: int, halves: F32, numbers: F32, out: Rows
+) -> None:
     dim = vectors.shape[1]
     tile = np.zeros((dim, LANES), np.float32)
     x = np.empty(dim, np.float32)
@@ -161,7 +175,10 @@ def _encode(vectors: F32, flips: F32, block: int, norm: np.float32, bits: int, o
         for lane in range(lanes):
             for i in range(dim):
                 x[i] = tile[i, lane]
-            _encode_one(x, exponents[lane], bits, out[first + lane])
+            if bits == TRELLIS:
+                _encode_along(x, exponents[lane], halves, numbers, out[first + lane])
+            else:
+                _encode_one(x, exponents[lane], bits, out[first + lane])
 
 
 @kernel
@@ -201,6 +218,38 @@ def _encode_one(x: F32, exponent: int, bits: int, out: Rows) -> None:
         codes[i] = best + 1 + index if x[i] >= 0 else best - index
     for i in range(dim):
         out[(i * bits) >> 3] |= np.uint8(codes[i] << ((i * bits) & 7))
+    _put_scale(out, math.ldexp(np.float64(square) / np.float64(product) / unit, exponent))
+
+
+@kernel
+def _encode_along(x: F32, exponent: int, halves: F32, numbers: F32, out: Rows) -> None:
+    """As _encode_one, by a trellis."""
+    dim = x.shape[0]
+    largest = 0.0
+    for i in range(dim):
+        largest = max(largest, abs(np.float64(x[i])))
+    if largest == 0:
+        return
+    unit = _FIXED / largest
+    square = np.int64(0)
+    for i in range(dim):
+        fixed = np.int64(np.rint(np.float64(x[i]) * unit))
+        square += fixed * fixed
+    spread = math.sqrt(np.float64(square) / dim)
+    steps = -(-dim // COORDINATES)
+    wanted = np.zeros((steps, COORDINATES), np.float32)
+    for i in range(dim):
+        wanted[i // COORDINATES, i % COORDINATES] = np.float32(np.rint(np.float64(x[i]) * unit) / spread * UNIT)
+    codes = np.empty(steps, np.uint8)
+    search(wanted, halves, numbers, codes)
+    for step in range(steps):
+        at = step * TRELLIS
+        shifted = np.int64(codes[step]) << (at & 7)
+        out[at >> 3] |= np.uint8(shifted & 255)
+        out[(at >> 3) + 1] |= np.uint8(shifted >> 8)
+    product = np.int64(0)
+    for i in range(dim):
+        product += np.int64(np.rint(np.float64(x[i]) * unit)) * number_of(out, i)
     _put_scale(out, math.ldexp(np.float64(square) / np.float64(product) / unit, exponent))
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
+from app.codes.trellis import BITS as TRELLIS
+from app.codes.trellis import COORDINATES, WORDS
 from app.native import instruction, kernel
 
 _I8 = ir.IntType(8)
@@ -100,6 +102,25 @@ def byte_at(context: Any, address: Any) -> Any:
 
 
 @instruction
+def _long_at(context: Any, address: Any) -> Any:
+    """The eight bytes from an address on, as int64."""
+
+    def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return _load(builder, args[0], ir.IntType(64))
+
+    return types.int64(address), generate
+
+
+@instruction
+def _put_word(context: Any, value: Any, address: Any) -> Any:
+    def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        _store(builder, builder.trunc(args[0], ir.IntType(32)), args[1])
+        return _NOTHING
+
+    return types.void(value, address), generate
+
+
+@instruction
 def float_at(context: Any, address: Any) -> Any:
     """The float32 at an address, aligned or not."""
 
@@ -121,6 +142,9 @@ def _put_byte(context: Any, value: Any, address: Any) -> Any:
 @kernel
 def unpack(row: Any, dim: int, bits: int, out: Any) -> None:
     """Addresses, int64, of a row of codes and of ``dim`` bytes."""
+    if bits == TRELLIS:
+        _follow(row, dim, out)
+        return
     whole = dim >> 6
     if bits == 8:
         for j in range(whole):
@@ -140,3 +164,23 @@ def unpack(row: Any, dim: int, bits: int, out: Any) -> None:
         at = i * bits
         code = (byte_at(row + (at >> 3)) >> (at & 7)) & mask
         _put_byte(np.int64(code << twice), out + i)
+
+
+@kernel
+def _follow(row: Any, dim: int, out: Any) -> None:
+    """As ``unpack``, of a trellis: eight codes of five bits at a time, and the last bits before them."""
+    whole = dim // (8 * COORDINATES)
+    for j in range(whole):
+        word = _long_at(row + 5 * j - 1) if j > 0 else _long_at(row) << 8
+        word >>= 3
+        for i in range(8):
+            _put_word(np.int64(WORDS[(word >> (TRELLIS * i)) & 1023]), out + 32 * j + 4 * i)
+    for step in range(8 * whole, -(-dim // COORDINATES)):
+        window = byte_at(row) << TRELLIS
+        if step > 0:
+            at = TRELLIS * (step - 1)
+            byte = row + (at >> 3)
+            window = (byte_at(byte) | byte_at(byte + 1) << 8 | byte_at(byte + 2) << 16) >> (at & 7)
+        word = np.int64(WORDS[window & 1023])
+        for i in range(COORDINATES * step, min(COORDINATES * (step + 1), dim)):
+            _put_byte(word >> (8 * (i % COORDINATES)), out + i)

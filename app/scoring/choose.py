@@ -21,7 +21,7 @@ def scorer(query: F32, code: Code) -> Scorer:
 def prepare() -> None:
     """Compiles every loop that writes and searches use, or loads it: seconds at a first start, .3 at others."""
     query, rows = np.eye(2, dtype=np.float32), np.zeros(1, np.int64)
-    for precision in ("float32", "8bit", "1bit"):
+    for precision in ("float32", "8bit", "1.25bit", "1bit"):
         code = code_for(precision, 2)
         tokens = TokenVectors.join([code.encode(query)])
         made = scorer(query, code)

@@ -31,7 +31,7 @@ from app.types import F32, Document, TokenVectors
 
 DIM = 24
 Array = NDArray[Any]
-PRECISIONS = ["1bit", "2bit", "4bit", "8bit", "float16", "float32"]
+PRECISIONS = ["1bit", "1.25bit", "2bit", "4bit", "8bit", "float16", "float32"]
 
 
 @pytest.fixture

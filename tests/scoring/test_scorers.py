@@ -20,7 +20,7 @@ from app.scoring.maxsim_codes import CodeScorer
 from app.scoring.protocol import Scorer
 from app.types import F32, Precision, TokenVectors
 
-PRECISIONS: list[Precision] = ["float32", "float16", "8bit", "4bit", "2bit", "1bit"]
+PRECISIONS: list[Precision] = ["float32", "float16", "8bit", "4bit", "2bit", "1.25bit", "1bit"]
 GRIDS = PRECISIONS[2:]
 DIMS = [1, 2, 3, 4, 5, 8, 31, 63, 64, 65, 100, 128, 384]
 lawful = settings(max_examples=50, deadline=None, derandomize=True)
