@@ -7,7 +7,8 @@ first documents of a BEIR folder by the built-in encoder, and `vectors`, as many
 around common directions. Requests are made before the clock starts and sent over kept connections by plain sockets,
 so that the client costs next to nothing. Printed for each kind of request: the engine's own ``took_ms``, the client's
 time from the first byte sent to the last received, and the difference of the two, one client at a time; then
-searches a second and latency for several clients at once; then the server's resident memory.
+searches a second and latency for several clients at once, with the processor time that a search costs the server and
+how many cores of the machine had nothing to do; then the server's resident memory.
 """
 
 from __future__ import annotations
@@ -78,6 +79,11 @@ class Server:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         found = {line.split(":")[0]: line.split()[1] for line in status.splitlines() if "kB" in line}
         return int(found["VmRSS"]) / 1024, int(found["RssAnon"]) / 1024
+
+    def used_s(self) -> float:
+        """Seconds of processor time since its start."""
+        found = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(found[11]) + int(found[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         self._process.terminate()
@@ -213,6 +219,12 @@ def ask_all(port: int, asked: Sequence[bytes], clients: int, count: int) -> tupl
     return found, time.perf_counter() - began
 
 
+def idle_s() -> float:
+    """Seconds that processors of this machine had nothing to do, since its start."""
+    found = Path("/proc/stat").read_text().split(maxsplit=6)
+    return (int(found[4]) + int(found[5])) / os.sysconf("SC_CLK_TCK")
+
+
 def spread(values: Sequence[float]) -> str:
     """Median and 95th percentile."""
     return f"{np.median(values):7.2f} {np.percentile(values, 95):7.2f}"
@@ -230,12 +242,14 @@ def run(args: argparse.Namespace, server: Server) -> None:
         times, _ = ask_all(server.port, asked, 1, args.searches)
         columns = [[own for _, own in times], [total for total, _ in times], [total - own for total, own in times]]
         print(f"{kind:14} {' '.join(spread(column) for column in columns)}", flush=True)
-    print(f"{'clients':14} {'searches/s':>10} {'client':>15}")
+    print(f"{'clients':14} {'searches/s':>10} {'client':>15} {'server cpu':>10} {'idle cores':>10}")
     for kind, asked in kinds.items():
         for clients in args.clients:
+            used, idle = server.used_s(), idle_s()
             times, seconds = ask_all(server.port, asked, clients, args.searches)
             rate = f"{len(times) / seconds:10.1f}"
-            print(f"{kind:11} {clients:2} {rate} {spread([total for total, _ in times])}", flush=True)
+            cost = f"{(server.used_s() - used) / len(times) * 1e3:10.2f} {(idle_s() - idle) / seconds:10.2f}"
+            print(f"{kind:11} {clients:2} {rate} {spread([total for total, _ in times])} {cost}", flush=True)
     every = [request for asked in kinds.values() for request in asked]
     for number in range(10 if args.soak else 0):
         ask_all(server.port, every, 8, args.soak // 10)
