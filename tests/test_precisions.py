@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import MakeCollection, OpenCatalogue
 
+from app import ranking as ranks
 from app.collection.catalogue import Catalogue
 from app.collection.sealing import merge, seal
 from app.collection.tasks import Running, Tasks
@@ -21,7 +24,7 @@ from app.ingest import delete_ids, write_documents
 from app.rebuild import run_rebuild
 from app.search import Query, search
 from app.settings import Settings
-from app.types import F32, Document, Precision, Similarity
+from app.types import F32, I64, Document, Precision, Similarity
 
 PRECISIONS: list[Precision] = ["float32", "8bit", "4bit", "2bit", "1.25bit", "1bit"]
 lawful = settings(max_examples=20, deadline=None, derandomize=True)
@@ -77,9 +80,14 @@ def test_a_collection_is_brute_force(
 
 
 @lawful
-@given(seed=st.integers(0, 10_000), precision=st.sampled_from(PRECISIONS), k=st.integers(1, 12))
-def test_the_first_are_the_first_of_all(seed: int, precision: Precision, k: int) -> None:
-    """Documents that are nearly equal, so that rounding decides and ties abound."""
+@given(
+    seed=st.integers(0, 10_000),
+    precision=st.sampled_from(PRECISIONS),
+    k=st.integers(1, 12),
+    many=st.sampled_from([1, 512]),
+)
+def test_the_first_are_the_first_of_all(seed: int, precision: Precision, k: int, many: int) -> None:
+    """Documents that are nearly equal, so that rounding decides and ties abound; with a rough pass, and without."""
     random = np.random.default_rng(seed)
     base = random.standard_normal((4, 12)).astype(np.float32)
     moved = [base + 10.0 ** random.integers(-8, -2) * random.standard_normal((4, 12)) for _ in range(12)]
@@ -92,8 +100,36 @@ def test_the_first_are_the_first_of_all(seed: int, precision: Precision, k: int)
     ):
         collection = catalogue.create("c", model=None, kind="multi_vector", dim=12, precision=precision)
         write_documents(collection, documents)
-        hits = search(collection, Query(vectors=query, k=k, exact=True)).hits
+        with patch.object(ranks, "MANY", many):
+            hits = search(collection, Query(vectors=query, k=k, exact=True)).hits
         assert [(hit.id, hit.score) for hit in hits] == ranking(vectors_of(documents), query, k, collection.spec)
+
+
+@pytest.mark.parametrize("precision", ["8bit", "1bit", "float32"])
+def test_a_rough_pass_leaves_few_of_many(
+    make_collection: MakeCollection, precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = make_collection(dim=32, precision=precision)
+    documents = drawn(5, 600, 32)
+    write_documents(collection, documents[:400])
+    seal(collection)
+    write_documents(collection, documents[400:])
+    scored: list[int] = []
+    kept = ranks._kept
+
+    def spied(scores: Sequence[ranks._Scores], k: int) -> I64:
+        scored.append(sum(len(part.rows) for part in scores))
+        return kept(scores, k)
+
+    monkeypatch.setattr(ranks, "_kept", spied)
+    query = np.random.default_rng(6).standard_normal((5, 32)).astype(np.float32)
+    hits = search(collection, Query(vectors=query, k=7, exact=True)).hits
+    assert [(hit.id, hit.score) for hit in hits] == ranking(vectors_of(documents), query, 7, collection.spec)
+    if precision == "float32":
+        assert scored == [600]
+    else:
+        assert scored[0] == 600
+        assert scored[1] < 200
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -13,9 +13,16 @@ from app.scoring.protocol import Scorer
 from app.types import F32, TokenVectors
 
 
-def scorer(query: F32, code: Code) -> Scorer:
-    """query: (q, dim) float32."""
-    return CodeScorer(query, code) if isinstance(code, GridCode) else FloatScorer(query)
+def scorer(query: F32, code: Code, *, rough: bool = False) -> Scorer:
+    """query: (q, dim) float32. rough: half the work and a bound a hundred times as wide, where ``has_rough``."""
+    if isinstance(code, GridCode):
+        return CodeScorer(query, code, planes=1 if rough else 2)
+    return FloatScorer(query)
+
+
+def has_rough(code: Code) -> bool:
+    """Whether passages of this code have a rough pass."""
+    return isinstance(code, GridCode)
 
 
 def prepare() -> None:
