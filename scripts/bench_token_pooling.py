@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, get_args
 
@@ -59,7 +60,10 @@ def main() -> None:
             raise SystemExit(f"{folder}: {error.message}") from error
     for least in args.pages:
         vectors, qrels = collected_pages(least, args.cache)
-        vectors = projected(vectors, Projection.fitted(vectors.tokens, args.dim), None)
+        if args.dim:
+            vectors = projected(vectors, Projection.fitted(vectors.tokens, args.dim), None)
+        else:
+            vectors = replace(vectors, exact=maxsim(vectors.query_tokens, vectors.tokens))
         measure(f"pages of {least} vectors and more", vectors, qrels, args.factors, args.precision)
 
 

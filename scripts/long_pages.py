@@ -18,19 +18,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from first_stage import Vectors, maxsim
+from first_stage import Vectors
 from numpy.typing import NDArray
 
 from app.encoders.registry import Encoders
 from app.sources.python_docs import PythonDocs
 from app.types import Document, TokenVectors
 
-WORDS: Final = 128
+WORDS: Final = 96
 """In a window; with 256 tokens, the built-in model's limit, code and names still fit."""
 QUERY_WORDS: Final = 6
-PER_PAGE: Final = 2
+PER_PAGE: Final = 1
 """Queries taken from one page."""
-WORDS_PER_VECTOR: Final = 0.6
+WORDS_PER_VECTOR: Final = 0.65
 """Fewer than there are on average, so that a page of enough words has enough vectors; it is held to that afterwards."""
 
 _FIRST: Final = re.compile(r"[A-Z][^.?!]*(?:[.?!](?=\s|$))")
@@ -46,7 +46,7 @@ class Page:
 
     @property
     def words(self) -> list[str]:
-        return " ".join(self.texts).split(" ")
+        return " ".join(self.texts).split()
 
 
 def pages(least: int) -> list[Page]:
@@ -84,26 +84,25 @@ def _sentence(document: Document) -> str | None:
 
 
 def collected_pages(least: int, cache: Path | None) -> tuple[Vectors, dict[str, dict[str, int]]]:
-    """Pages of ``least`` vectors and more, encoded with the built-in model, and the judgements."""
+    """Pages of ``least`` vectors and more through the built-in model, without exact scores; and the judgements."""
     at = cache / f"pages.{least}.npz" if cache else None
     if at and at.is_file():
         with np.load(at, allow_pickle=False) as stored:
             arrays = dict(stored)
     else:
-        arrays = _encoded(pages(least), least)
+        arrays = _encoded(pages(least), least, cache)
         if at:
             np.savez(at, allow_pickle=False, **arrays)
     tokens = TokenVectors(arrays["values"], arrays["offsets"])
     queries = TokenVectors(arrays["q_values"], arrays["q_offsets"])
     ids, query_ids = arrays["ids"].tolist(), arrays["q_ids"].tolist()
     qrels = {query: {ids[row]: 1} for query, row in zip(query_ids, arrays["owners"].tolist(), strict=True)}
-    exact = maxsim(queries, tokens)
     none = np.zeros((0, tokens.dim), np.float32)
-    return Vectors(ids, none, tokens, query_ids, none, queries, exact), qrels
+    return Vectors(ids, none, tokens, query_ids, none, queries, none), qrels
 
 
-def _encoded(found: list[Page], least: int) -> dict[str, NDArray[Any]]:
-    encoder = Encoders({}).get("builtin", "multi_vector")
+def _encoded(found: list[Page], least: int, cache: Path | None) -> dict[str, NDArray[Any]]:
+    encoder = Encoders({}, cache / "models" if cache else None).get("builtin", "multi_vector")
     matrices: list[NDArray[np.float16]] = []
     kept: list[Page] = []
     for page in found:
