@@ -31,7 +31,8 @@ How it is laid out
 
 Cost. A document: landmarks x tokens x dim multiplications of bytes, and landmarks x rank. A query: samples x tokens x
 dim, and samples x rank. Fitting: documents' tokens x samples x dim of bytes, samples^3 / 3, samples^2 x (probes +
-rank), and 4 bytes x samples x (documents + 2 samples + 2 probes) of memory.
+rank), and 4 bytes x samples x (documents + 2 samples + 2 probes) of memory; and those of documents x landmarks where
+what the documents are encoded as is asked for.
 """
 
 from __future__ import annotations
