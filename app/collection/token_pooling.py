@@ -11,14 +11,13 @@ since time and memory grow with the square of a run: 2,048 vectors make a matrix
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import squareform
 
-from app.types import F32, I64, TokenVectors
+from app.codes.ward import merges
+from app.types import F32, F64, I64, TokenVectors
 from app.workers import Workers
 
 RUN: Final = 2048
@@ -93,30 +92,37 @@ def clusters(vectors: NDArray[np.float64], wanted: int) -> I64:
     count = len(vectors)
     if wanted == count:
         return np.arange(count)
-    merges = linkage(_distances(vectors), "ward")[: count - wanted, :2].astype(np.int64).tolist()
-    # Node count + i is what merge i made; from the last to the first, each hands its cluster on to its two parts.
-    owner = list(range(count + len(merges)))
-    for i in range(len(merges) - 1, -1, -1):
-        for part in merges[i]:
-            owner[part] = owner[count + i]
-    _, first, labels = np.unique(np.array(owner[:count]), return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
+    # Each row points to one of its cluster, the last of them to itself.
+    owner = list(range(count))
+
+    def last(row: int) -> int:
+        while owner[row] != row:
+            owner[row] = owner[owner[row]]
+            row = owner[row]
+        return row
+
+    first, second = merges(_distances(vectors))
+    for one, other in zip(first[: count - wanted].tolist(), second[: count - wanted].tolist(), strict=True):
+        owner[last(one)] = last(other)
+    ends = np.array([last(row) for row in range(count)])
+    _, starts, labels = np.unique(ends, return_index=True, return_inverse=True)
+    rank = np.empty(len(starts), np.int64)
+    rank[np.argsort(starts)] = np.arange(len(starts))
     result: I64 = rank[labels]
     return result
 
 
-def _distances(vectors: NDArray[np.float64]) -> NDArray[Any]:
-    """Euclidean, condensed as scipy has them."""
+def _distances(vectors: NDArray[np.float64]) -> F64:
+    """Euclidean, (n, n). BLAS may sum the two halves in another order."""
     products = vectors @ vectors.T
     squares = np.diagonal(products).copy()
     largest = squares.max()
     if largest == 0:
-        return np.zeros(len(vectors) * (len(vectors) - 1) // 2)
+        return np.zeros_like(products)
     products *= -2
     products += squares[:, None]
     products += squares
     products *= _GRID / largest
-    condensed: NDArray[np.float64] = squareform(products, checks=False)
-    np.maximum(np.rint(condensed, out=condensed), 0, out=condensed)
-    return np.sqrt(condensed, out=condensed)
+    np.maximum(np.rint(products, out=products), 0, out=products)
+    found: F64 = np.sqrt(products, out=products)
+    return found

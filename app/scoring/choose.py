@@ -7,6 +7,7 @@ import numpy as np
 from app.codes.choose import code_for
 from app.codes.grid import GridCode
 from app.codes.protocol import Code
+from app.codes.ward import merges
 from app.scoring.maxsim import FloatScorer
 from app.scoring.maxsim_codes import CodeScorer
 from app.scoring.protocol import Scorer
@@ -35,3 +36,4 @@ def prepare() -> None:
         made.scores(tokens)
         made.references(tokens, rows, code.norms(tokens.values)[:1])
         code.decode(tokens.values)
+    merges(np.eye(3))
