@@ -15,14 +15,15 @@ CODE_BYTES: Final = 64
 
 
 @lru_cache(maxsize=64)
-def code_for(precision: Precision, dim: int) -> Code:
-    """
+def code_for(precision: Precision, dim: int, *, own_axes: bool = False) -> Code:
+    """own_axes: as format 2 had 8 bits.
+
     >>> code_for("1bit", 384).bytes_per_vector, code_for("float16", 384).bytes_per_vector
     (52, 768)
     """
     if precision == "float16" or precision == "float32":
         return FloatCode(precision, dim)
-    return GridCode(precision, dim)
+    return GridCode(precision, dim, own_axes=own_axes and precision == "8bit")
 
 
 def default_precision(dim: int, similarity: Similarity) -> Precision:

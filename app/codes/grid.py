@@ -1,15 +1,17 @@
 """Vectors as whole numbers of few bits, with a float32 scale each: what is stored is scale * numbers.
 
-*8 bits*: numbers from -127 to 127 on the vector's own axes, scale = largest coordinate / 127.
+All but the codes of format 2 with 8 bits are on rotated axes (app.codes.rotation), where coordinates are alike.
 
-*4, 2 and 1 bits*: odd numbers (-15 to 15, -3 to 3, -1 and 1) on rotated axes (app.codes.rotation). Numbers are chosen
-as extended RaBitQ does (Gao et al.: "Practical and Asymptotically Optimal Quantization of High-Dimensional Vectors
-...", SIGMOD 2025, arXiv 2409.09913): those of the largest cosine with the vector, here among ``STEPS`` widths of the
-grid rather than all. scale = |x|^2 / <x, numbers>, RaBitQ's unbiased estimator (arXiv 2405.12497, theorem 3.2): inner
-products with other vectors are right on average, and x's own with what is stored is exactly |x|^2; so stored vectors
-are a little longer than x (by a quarter at 1 bit).
+*8 bits*: numbers from -127 to 127, scale = largest coordinate / 127.
 
-*1.25 bits*: four numbers in five bits (app.codes.trellis) on rotated axes, with the same scale.
+*4, 2 and 1 bits*: odd numbers (-15 to 15, -3 to 3, -1 and 1). Numbers are chosen as extended RaBitQ does (Gao et al.:
+"Practical and Asymptotically Optimal Quantization of High-Dimensional Vectors ...", SIGMOD 2025, arXiv 2409.09913):
+those of the largest cosine with the vector, here among ``STEPS`` widths of the grid rather than all. scale = |x|^2 /
+<x, numbers>, RaBitQ's unbiased estimator (arXiv 2405.12497, theorem 3.2): inner products with other vectors are right
+on average, and x's own with what is stored is exactly |x|^2; so stored vectors are a little longer than x (by a quarter
+at 1 bit).
+
+*1.25 bits*: four numbers in five bits (app.codes.trellis), with the same scale.
 
 A row is the codes, then the scale, little-endian. Code i lies in bits i * b to i * b + b of the row, counted from the
 lowest bit of each byte; code u of b bits stands for u - 128 where b = 8, else for 2u + 1 - 2^b. (In a trellis b is 5,
@@ -49,10 +51,12 @@ class GridCode:
     >>> code = GridCode("8bit", 2)
     >>> rows = code.encode(np.array([[3, -1.5]], np.float32))
     >>> rows.shape, code.decode(rows).round(2).tolist()
-    ((1, 6), [[3.0, -1.5099999904632568]])
+    ((1, 6), [[3.0, -1.4900000095367432]])
     """
 
-    def __init__(self, precision: GridPrecision, dim: int) -> None:
+    def __init__(self, precision: GridPrecision, dim: int, *, own_axes: bool = False) -> None:
+        """own_axes: not rotated, as 8 bits were in format 2."""
+        self._turned = not own_axes
         self.precision: GridPrecision = precision
         self.dim = dim
         trellis = precision == "1.25bit"
@@ -72,19 +76,17 @@ class GridCode:
     def encode(self, vectors: F32) -> Rows:
         vectors = np.ascontiguousarray(vectors, np.float32)
         out = np.zeros((len(vectors), self.width), np.uint8)
-        if self.bits == 8:
-            _encode8(vectors, out)
-        else:
-            _encode(vectors, signs(self.dim), self._block, self._norm, self.bits, HALVES, NUMBERS, out)
+        turning = signs(self.dim), self._block, self._norm, self._turned
+        _encode(vectors, *turning, self.bits, HALVES, NUMBERS, out)
         return out
 
     def decode(self, rows: NDArray[Any]) -> F32:
         out = np.empty((len(rows), self.dim), np.float32)
-        _decode(readable(rows), signs(self.dim), self._block, self._norm, self.bits, out)
+        _decode(readable(rows), signs(self.dim), self._block, self._norm, self._turned, self.bits, out)
         return out
 
     def turn(self, vectors: F32) -> F32:
-        return vectors if self.bits == 8 else rotated(vectors)
+        return rotated(vectors) if self._turned else vectors
 
     def norms(self, rows: NDArray[Any]) -> F32:
         sizes = np.empty(len(rows), np.int64)
@@ -140,23 +142,16 @@ def _put_scale(row: Rows, scale: Any) -> None:
 
 
 @kernel
-def _encode8(vectors: F32, out: Rows) -> None:
-    for n in range(vectors.shape[0]):
-        x = vectors[n]
-        largest = 0.0
-        for i in range(x.shape[0]):
-            largest = max(largest, abs(np.float64(x[i])))
-        scale = np.float32(largest / 127)
-        _put_scale(out[n], scale)
-        inverse = 0.0 if scale == 0 else 1 / np.float64(scale)
-        for i in range(x.shape[0]):
-            number = np.rint(x[i] * inverse)
-            out[n, i] = np.uint8(128 + min(max(number, -127.0), 127.0))
-
-
-@kernel
 def _encode(
-    vectors: F32, flips: F32, block: int, norm: np.float32, bits: int, halves: F32, numbers: F32, out: Rows
+    vectors: F32,
+    flips: F32,
+    block: int,
+    norm: np.float32,
+    turned: bool,
+    bits: int,
+    halves: F32,
+    numbers: F32,
+    out: Rows,
 ) -> None:
     dim = vectors.shape[1]
     tile = np.zeros((dim, LANES), np.float32)
@@ -171,19 +166,36 @@ def _encode(
             factor = math.ldexp(1.0, -exponents[lane])
             for i in range(dim):
                 tile[i, lane] = np.float32(np.float64(row[i]) * factor)
-        rotate(tile, flips, block, norm)
+        if turned:
+            rotate(tile, flips, block, norm)
         for lane in range(lanes):
             for i in range(dim):
                 x[i] = tile[i, lane]
-            if bits == TRELLIS:
+            if bits == 8:
+                _encode8(x, exponents[lane], out[first + lane])
+            elif bits == TRELLIS:
                 _encode_along(x, exponents[lane], halves, numbers, out[first + lane])
             else:
                 _encode_one(x, exponents[lane], bits, out[first + lane])
 
 
 @kernel
+def _encode8(x: F32, exponent: int, out: Rows) -> None:
+    """x: one vector, turned where it is to be, divided by 2^exponent."""
+    largest = 0.0
+    for i in range(x.shape[0]):
+        largest = max(largest, abs(np.float64(x[i])))
+    scale = np.float32(math.ldexp(largest / 127, exponent))
+    _put_scale(out, scale)
+    inverse = 0.0 if scale == 0 else 1 / math.ldexp(np.float64(scale), -exponent)
+    for i in range(x.shape[0]):
+        number = np.rint(x[i] * inverse)
+        out[i] = np.uint8(128 + min(max(number, -127.0), 127.0))
+
+
+@kernel
 def _encode_one(x: F32, exponent: int, bits: int, out: Rows) -> None:
-    """x: one rotated vector, divided by 2^exponent."""
+    """As _encode8, in 4, 2 or 1 bits."""
     dim, best = x.shape[0], np.int32((1 << (bits - 1)) - 1)
     largest = 0.0
     for i in range(dim):
@@ -254,7 +266,7 @@ def _encode_along(x: F32, exponent: int, halves: F32, numbers: F32, out: Rows) -
 
 
 @kernel
-def _decode(rows: Rows, flips: F32, block: int, norm: np.float32, bits: int, out: F32) -> None:
+def _decode(rows: Rows, flips: F32, block: int, norm: np.float32, turned: bool, bits: int, out: F32) -> None:
     place = np.empty(4, np.uint8)
     scale = place.view(np.float32)
     tile = np.zeros((out.shape[1], LANES), np.float32)
@@ -263,7 +275,7 @@ def _decode(rows: Rows, flips: F32, block: int, norm: np.float32, bits: int, out
         for lane in range(lanes):
             for i in range(out.shape[1]):
                 tile[i, lane] = number_at(rows[first + lane], i, bits)
-        if bits < 8:
+        if turned:
             rotate_back(tile, flips, block, norm)
         for lane in range(lanes):
             n = first + lane

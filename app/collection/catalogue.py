@@ -173,7 +173,7 @@ class Catalogue:
             raise Invalid.at("/precision", f"{precision} is of token vectors; dense vectors are float32")
         if precision is None:
             precision = "float32" if kind == "dense" else default_precision(dim, similarity)
-        spec = CollectionSpec(name, model, kind, dim, similarity, keep_vectors, precision, token_pooling)
+        spec = CollectionSpec(name, model, kind, dim, similarity, keep_vectors, precision, token_pooling, False)
         meta["spec"] = spec.to_json()
         meta["first_stage"] = (stage or FirstStage.default(spec)).to_json()
         meta["generation"] = Generation(0).to_json()

@@ -205,6 +205,7 @@ def _check_spec(spec: CollectionSpec) -> None:
         and type(spec.dim) is int
         and type(spec.keep_vectors) is bool
         and type(spec.token_pooling) is int
+        and type(spec.own_axes) is bool
     )
     if not fits:
         raise BadArchive("the archive has a specification that no collection has")

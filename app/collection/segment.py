@@ -85,6 +85,7 @@ class Segment:
             # Its indexes were copies of the vectors, which are searched as well where they lie.
             self._kinds = {source: FLAT if kind in _COPIES else kind for source, kind in self._kinds.items()}
         self._precision: Precision | None = manifest.get("precision")
+        self._own_axes: bool = manifest.get("own_axes", True)
         self.size: int = manifest["passages"]
 
     @classmethod
@@ -189,7 +190,7 @@ class Segment:
     def code(self) -> Code:
         dim = self._pooled.shape[1]
         if self._precision is not None:
-            return code_for(self._precision, dim)
+            return code_for(self._precision, dim, own_axes=self._own_axes)
         # Format 1 has no codes but these two, and does not name them.
         half = self._tokens is not None and self._tokens.dtype == np.float16
         return code_for("float16" if half else "float32", dim)

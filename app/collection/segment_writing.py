@@ -164,6 +164,7 @@ def finish_segment(
         "format": FORMAT,
         "passages": passages,
         "precision": spec.precision,
+        "own_axes": spec.own_axes,
         "first_stage": stage.to_json(),
         "indexes": indexes,
         "files": {name: record.to_json() for name, record in files.items()},

@@ -14,7 +14,7 @@ from app.encoders.protocol import Fingerprint
 from app.errors import Invalid
 from app.types import MAX_DIM, MAX_TOKEN_POOLING, Kind, Precision, Similarity
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """The number of the format on disk; a collection of a higher one is refused, lower ones are
 read and go on. indexes/README.md specifies it."""
 
@@ -36,6 +36,7 @@ class CollectionSpec:
     came, in float32, in a file that no query reads. precision: of the stored token vectors that queries read
     (app.codes); float16 holds no vectors of unbounded length (inner_product). Dense vectors are float32. token_pooling:
     a document of t token vectors is stored as t / token_pooling means of like ones (token_pooling.py); 1: as they are.
+    own_axes: 8-bit codes are not of rotated axes; so it is in collections of format 2, which do not say.
     """
 
     name: str
@@ -46,6 +47,7 @@ class CollectionSpec:
     keep_vectors: bool = True
     precision: Precision = "float16"
     token_pooling: int = 1
+    own_axes: bool = True
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -66,7 +68,7 @@ class CollectionSpec:
     @property
     def code(self) -> Code:
         """How token vectors are kept."""
-        return code_for(self.precision, self.dim)
+        return code_for(self.precision, self.dim, own_axes=self.own_axes)
 
     @property
     def encoded_dtype(self) -> np.dtype[Any]:

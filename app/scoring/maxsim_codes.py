@@ -24,7 +24,7 @@ from app.types import F32, F64, I64, TokenVectors
 
 class CodeScorer:
     """
-    >>> code = GridCode("8bit", 2)
+    >>> code = GridCode("8bit", 2, own_axes=True)
     >>> tokens = TokenVectors.join([code.encode(np.array([[1, 0], [0, 2]], np.float32))])
     >>> scorer = CodeScorer(np.eye(2, dtype=np.float32), code)
     >>> scorer.scores(tokens).round(4).tolist(), scorer.references(tokens, np.array([0]), np.array([2.1], np.float32))
