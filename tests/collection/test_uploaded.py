@@ -23,7 +23,7 @@ from app.collection.requests import SCHEMA
 from app.collection.restoring import restore_file
 from app.collection.saved import SavedSnapshots
 from app.collection.sealing import seal
-from app.errors import BadArchive
+from app.errors import BadArchive, Damaged
 from app.ingest import delete_ids, write_documents
 from app.search import Query, search
 from app.types import F32, Document
@@ -125,7 +125,7 @@ def test_an_index_that_came_is_never_read(
     hits = search(restored, Query(vectors=query, k=9, exact=True)).hits
     assert [(hit.id, hit.score) for hit in hits] == ranking(truth, query, 9, restored.spec)
     # What would have been: the same archive, taken for one of ours.
-    with pytest.raises(BadArchive):
+    with pytest.raises(Damaged):
         restore_file(catalogue, "own", written(tmp_path, sent), replace=False)
     assert came & set(read)
 
