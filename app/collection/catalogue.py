@@ -329,7 +329,8 @@ class Catalogue:
             raise Unavailable("the collections are being closed")
         with ExitStack() as undo:
             try:
-                collection = Collection(self.folder / name, self.resources, self._busy, salvage=salvage)
+                with room():
+                    collection = Collection(self.folder / name, self.resources, self._busy, salvage=salvage)
                 undo.callback(collection.close)
                 tasks = Tasks(collection, self._handlers)
                 tasks.all()  # checks every row

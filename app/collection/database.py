@@ -21,17 +21,17 @@ import queue
 import sqlite3
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from app.collection.files import file_size, room
+from app.collection.files import FULL, file_size, room
 from app.collection.layout import DATABASE
 from app.collection.mark import create_mark, read_mark, write_mark
 from app.collection.rows import live_sum, row_sum
 from app.collection.spec import FORMAT
-from app.errors import Damaged, FormatTooNew, Unavailable
+from app.errors import Damaged, FormatTooNew, StorageFull, Unavailable
 from app.faults import reach
 
 SCHEMA: Final = """
@@ -186,7 +186,11 @@ class Database:
                     connection.execute("UPDATE state SET commits = ?", (commits,))
                     _sum_state(connection)
                     reach("transaction.filled")
-                    connection.execute("COMMIT")
+                    try:
+                        connection.execute("COMMIT")
+                    except sqlite3.Error:
+                        _cover(connection)
+                        raise
                     reach("transaction.committed")
                 except BaseException:
                     if connection.in_transaction:
@@ -194,7 +198,14 @@ class Database:
                     raise
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._translate(error) from error
-        write_mark(self.folder, commits)
+        try:
+            write_mark(self.folder, commits)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise StorageFull(
+                f"the disk takes no more ({error.strerror}); the request was applied all the same; make room, repeat it"
+            ) from error
 
     def reclaim(self) -> None:
         """Gives the pages of purged rows back to the file system, and empties the write-ahead log if no one reads it.
@@ -272,6 +283,22 @@ class Database:
         ):
             return self.damaged(str(error))
         return error
+
+
+def _cover(connection: sqlite3.Connection) -> None:
+    """Puts other frames of the log in the place of a commit that failed.
+
+    Where it failed at the very end, in its fsync, all of it lies there: after a kill it would stand, though until then
+    nobody saw it. On a disk that takes these frames neither, that remains possible.
+    """
+    with suppress(sqlite3.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        connection.execute("BEGIN IMMEDIATE")
+        # Nothing reads this number; what changes nothing would write no frame.
+        (number,) = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute(f"PRAGMA user_version = {(number + 1) % 2**31}")
+        connection.execute("COMMIT")
 
 
 def read_state(connection: sqlite3.Connection) -> State:

@@ -32,7 +32,7 @@ from app.faults import reach
 BLOCK: Final = 2**20
 """Bytes under one checksum."""
 
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS})
 
 
@@ -42,7 +42,7 @@ def room() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise StorageFull(
                 f"the disk takes no more ({error.strerror}); nothing of this request was kept; make room and repeat it"
             ) from error

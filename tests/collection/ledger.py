@@ -33,6 +33,12 @@ class Ledger:
         for what, name, version, ids in lines:
             if name != collection:
                 continue
+            if what == "seen":
+                # By the process itself, after an operation failed: all of it or nothing.
+                assert ids in (self.stands, self.maybe), (ids, self.stands, self.maybe)
+                self.stands = self.maybe = ids
+                self.there = True
+                continue
             if what == "done":
                 self.stands, done, self.there = self.maybe, done + 1, True
                 continue

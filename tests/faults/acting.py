@@ -50,77 +50,85 @@ class Steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def act(folder: Path, steps: Steps) -> None:
-    """Everything, in both collections that ``ledger.make`` made."""
+def act(folder: Path, steps: Steps, failed: Callable[[Catalogue, Exception], None] | None = None) -> None:
+    """Everything, in both collections that ``ledger.make`` made. failed: is told of an error, which ends it."""
     chosen = settings(folder)
     chunks.IN_DATABASE = IN_DATABASE  # type: ignore[misc]
-    version = 0
     with Catalogue(folder, Encoders(chosen.models), chosen, HANDLERS_KEPT) as catalogue:
-        faults.hook = steps
-        for name in ("c", "own"):
-            collection = catalogue.get(name)
-            own = collection.spec.model is None
+        try:
+            everything(catalogue, steps)
+        except Exception as error:
+            if failed is None:
+                raise
+            failed(catalogue, error)
 
-            def told(
-                what: str, ids: Said, work: Callable[[], object], as_what: str | None = None, name: str = name
-            ) -> None:
-                nonlocal version
-                version += 1
-                steps.operation = what
-                say(as_what or what, name, version, ids)
-                work()
-                steps.operation = ""
-                say("done", name, version, ids)
 
-            def upsert(
-                numbers: range, what: str = "upsert", collection: Collection = collection, own: bool = own
-            ) -> None:
-                ids = [f"d{i}" for i in numbers]
-                told(
-                    what,
-                    ids,
-                    lambda: write_documents(collection, [document(i, version, own=own) for i in ids]),
-                    "upsert",
-                )
+def everything(catalogue: Catalogue, steps: Steps) -> None:
+    """The operations themselves."""
+    version = 0
+    faults.hook = steps
+    for name in ("c", "own"):
+        collection = catalogue.get(name)
+        own = collection.spec.model is None
 
-            upsert(range(0, 12))
-            upsert(range(6, 30))
-            told("delete", ["d1", "d7", "d8"], lambda c=collection: delete_ids(c, ["d1", "d7", "d8"]))
-            told("seal", [], lambda c=collection: seal(c))
-            upsert(range(5, 9))
-            upsert(MANY, "upsert to a file")
-            told("delete", ["d201", "d5"], lambda c=collection: delete_ids(c, ["d201", "d5"]))
-            told("seal with a file", [], lambda c=collection: seal(c))
-            for first in (40, 45):
-                upsert(range(first, first + 5))
-                told("seal", [], lambda c=collection: seal(c))
-            told("merge", [], lambda c=collection: merge(c))
-            if not own:
-                ids = [f"d{i}" for i in range(50, 60)]
-                told("import", ids, lambda c=collection, i=ids: run_import(catalogue, c, i, version), "upsert")
-            saved = {one.id: one.metadata["v"] for one in collection.listing(None, 1_000)[0]}
-            told("snapshot", [], lambda n=name: run_task(catalogue, n, begin_snapshot(catalogue, n).id))
-            told("learn", [], lambda c=collection: learn(c, RECIPE))
-            upsert(range(2, 4))
-            told("rewidth", [], lambda c=collection: rewidth(c, 70, {}, reason="wider"))
-            told("rebuild", [], lambda n=name: run_task(catalogue, n, catalogue.begin_rebuild(n).id))
-            archive = catalogue.snapshots.get(name, catalogue.snapshots.of(name)[0].id)[1]
-            told("restore in its place", saved, lambda n=name, a=archive: restore_file(catalogue, n, a, replace=True))
-            upsert(range(0, 3), collection=catalogue.get(name))
-            again = f"{name}-again"
+        def told(
+            what: str, ids: Said, work: Callable[[], object], as_what: str | None = None, name: str = name
+        ) -> None:
+            nonlocal version
+            version += 1
+            steps.operation = what
+            say(as_what or what, name, version, ids)
+            work()
+            steps.operation = ""
+            say("done", name, version, ids)
+
+        def upsert(numbers: range, what: str = "upsert", collection: Collection = collection, own: bool = own) -> None:
+            ids = [f"d{i}" for i in numbers]
             told(
-                "restore anew",
-                saved,
-                lambda n=again, a=archive: restore_file(catalogue, n, a, replace=False),
-                name=again,
+                what,
+                ids,
+                lambda: write_documents(collection, [document(i, version, own=own) for i in ids]),
+                "upsert",
             )
-            told("alias", {"live": name}, lambda n=name: catalogue.aliases.set("live", n), name=ALIASES)
-        told("discard a snapshot", [], lambda: catalogue.snapshots.delete(name, catalogue.snapshots.of(name)[0].id))
-        steps.operation = "create"
-        catalogue.create("new", model=None, kind="dense", dim=2)
-        steps.operation = "drop"
-        catalogue.delete("new")
-        faults.hook = None
+
+        upsert(range(0, 12))
+        upsert(range(6, 30))
+        told("delete", ["d1", "d7", "d8"], lambda c=collection: delete_ids(c, ["d1", "d7", "d8"]))
+        told("seal", [], lambda c=collection: seal(c))
+        upsert(range(5, 9))
+        upsert(MANY, "upsert to a file")
+        told("delete", ["d201", "d5"], lambda c=collection: delete_ids(c, ["d201", "d5"]))
+        told("seal with a file", [], lambda c=collection: seal(c))
+        for first in (40, 45):
+            upsert(range(first, first + 5))
+            told("seal", [], lambda c=collection: seal(c))
+        told("merge", [], lambda c=collection: merge(c))
+        if not own:
+            ids = [f"d{i}" for i in range(50, 60)]
+            told("import", ids, lambda c=collection, i=ids: run_import(catalogue, c, i, version), "upsert")
+        saved = {one.id: one.metadata["v"] for one in collection.listing(None, 1_000)[0]}
+        told("snapshot", [], lambda n=name: run_task(catalogue, n, begin_snapshot(catalogue, n).id))
+        told("learn", [], lambda c=collection: learn(c, RECIPE))
+        upsert(range(2, 4))
+        told("rewidth", [], lambda c=collection: rewidth(c, 70, {}, reason="wider"))
+        told("rebuild", [], lambda n=name: run_task(catalogue, n, catalogue.begin_rebuild(n).id))
+        archive = catalogue.snapshots.get(name, catalogue.snapshots.of(name)[0].id)[1]
+        told("restore in its place", saved, lambda n=name, a=archive: restore_file(catalogue, n, a, replace=True))
+        upsert(range(0, 3), collection=catalogue.get(name))
+        again = f"{name}-again"
+        told(
+            "restore anew",
+            saved,
+            lambda n=again, a=archive: restore_file(catalogue, n, a, replace=False),
+            name=again,
+        )
+        told("alias", {"live": name}, lambda n=name: catalogue.aliases.set("live", n), name=ALIASES)
+    told("discard a snapshot", [], lambda: catalogue.snapshots.delete(name, catalogue.snapshots.of(name)[0].id))
+    steps.operation = "create"
+    catalogue.create("new", model=None, kind="dense", dim=2)
+    steps.operation = "drop"
+    catalogue.delete("new")
+    faults.hook = None
 
 
 Said = list[str] | dict[str, Any]

@@ -40,6 +40,12 @@ class Report:
             "took_s": self.took_s,
         }
 
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Report:
+        found = cls(value["scenario"], value["seed"], value["trials"], value["failures"], Counter(value["counts"]))
+        found.figures, found.took_s = value["figures"], value["took_s"]
+        return found
+
     def row(self) -> str:
         """A line of the table."""
         told = ", ".join(f"{name} {count}" for name, count in sorted(self.counts.items()))

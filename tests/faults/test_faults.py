@@ -60,6 +60,12 @@ def test_a_missing_fsync_would_be_noticed(tmp_path: Path) -> None:
     assert len(found["failures"]) >= 2
 
 
+def test_a_disk_that_refuses(tmp_path: Path) -> None:
+    found = held(tmp_path, "errors")
+    assert found["counts"]["StorageFull"] > 0
+    assert found["figures"]["of them fsyncs"] > 500
+
+
 def test_damaged_files(tmp_path: Path) -> None:
     found = held(tmp_path, "damage")
     assert found["figures"]["kinds"] > 25
