@@ -18,7 +18,8 @@ HERE = Path(__file__).parent
 
 
 def run(folder: Path, seed: int, trials: int) -> Report:
-    """trials: changes drawn at random, each failing once; 0 is every change, with each error."""
+    """trials: changes drawn at random, each failing once, beside a commit of each operation, whose fsync always does;
+    0 is every change, with each error."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         report = Report("errors", seed)

@@ -37,7 +37,7 @@ def main() -> None:
     act_once(folder, base)
     shutil.copytree(base, folder / "counted")
     counted = in_child(lambda: _count(folder / "counted"))
-    changes, syncs = json.loads(counted.output.splitlines()[-1])
+    changes, syncs, commits = json.loads(counted.output.splitlines()[-1])
     report.figures["changes that may fail"] = changes
     report.figures["of them fsyncs"] = syncs
     chance = random.Random(seed)
@@ -46,12 +46,12 @@ def main() -> None:
         # Half of them fsyncs: what they refuse may lie there as a whole.
         half = [((-1, at), error) for at in range(syncs) for error in ERRORS]
         cases = [*chance.sample(half, trials // 2), *chance.sample(cases, trials - trials // 2)]
+    # The fsync of a commit of each operation, always: what it refused lies in the log as a whole.
+    cases = [*(((-1, at), errno.EIO) for at in commits.values()), *cases]
     for at, error in cases:
         report.trials += 1
-        where, killed = (
-            f"{'fsync' if at[0] < 0 else 'change'} {max(at)} fails with {errno.errorcode[error]}",
-            chance.random() < 0.5,
-        )
+        where = f"{'fsync' if at[0] < 0 else 'change'} {max(at)} fails with {errno.errorcode[error]}"
+        killed = report.trials <= len(commits) or chance.random() < 0.5
         place = folder / "trial"
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(base, place)
@@ -69,10 +69,25 @@ def main() -> None:
     out.write_text(json.dumps(report.done().to_json()))
 
 
+class Commits(Steps):
+    """The number of the fsync that the last commit of each operation makes: on the collection that is written to no
+    more after it failed, so that nothing but the product takes it back."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.syncs: dict[str, int] = {}
+
+    def __call__(self, step: str) -> None:
+        super().__call__(step)
+        if step == "transaction.filled":
+            self.syncs[self.operation] = LIBRARY.synced_so_far()
+
+
 def _count(place: Path) -> None:
     LIBRARY.fail(-1, -1, 0)
-    act(place, Steps(None))
-    say(LIBRARY.changed(), LIBRARY.synced_so_far())
+    steps = Commits()
+    act(place, steps)
+    say(LIBRARY.changed(), LIBRARY.synced_so_far(), steps.syncs)
 
 
 def _fail(place: Path, at: tuple[int, int], error: int, killed: bool) -> None:

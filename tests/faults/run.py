@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 SCENARIOS: dict[str, tuple[int, int]] = {
     "steps": (0, 16),
     "power": (400, 16),
-    "errors": (600, 10),
+    "errors": (600, 4),
     "damage": (0, 30),
     "kill": (200, 2),
     "stops": (5, 1),
