@@ -92,7 +92,7 @@ class CreateCollection(Strict):
     precision: Precision | None = None
     """How stored token vectors are kept: numbers, or codes of so many bits a dimension. Scores are exact for what is
     stored. Dense vectors are float32. float16 is for cosine alone. By default float32 for inner_product; for cosine the
-    most bits that take no more than 64 bytes a vector: 8 to 64 dimensions, 4 to 128, 2 to 256, 1.25 to 409, then 1."""
+    most bits that take no more than 64 bytes a vector: 8 to 64 dimensions, 4 to 128, 2 to 256; then 1.25."""
     token_pooling: int = Field(default=1, ge=1, le=MAX_TOKEN_POOLING)
     """Keep a fraction of the token vectors: a document of t is stored as t / token_pooling means of like ones (but 8 at
     least, if it has them). 1 keeps all. For long documents, such as pages as images; costs some quality."""

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 from app.codes.floats import FloatCode
-from app.codes.grid import BITS, GridCode
+from app.codes.grid import GridCode
 from app.codes.protocol import Code
 from app.types import Precision, Similarity
 
@@ -27,15 +27,19 @@ def code_for(precision: Precision, dim: int, *, own_axes: bool = False) -> Code:
 
 
 def default_precision(dim: int, similarity: Similarity) -> Precision:
-    """The most bits whose codes take no more than ``CODE_BYTES``, or one; float16 where it takes no more than they do.
+    """8, 4 or 2 bits, the most whose codes take no more than ``CODE_BYTES`` and a scale, else 1.25; float16 where it
+    takes no more than they do.
 
     Vectors of unbounded length come from models that we have not measured: they are kept as they are.
 
     >>> [default_precision(dim, "cosine") for dim in (4, 64, 128, 256, 384, 1024)]
-    ['float16', '8bit', '4bit', '2bit', '1.25bit', '1bit']
+    ['float16', '8bit', '4bit', '2bit', '1.25bit', '1.25bit']
     """
     if similarity == "inner_product":
         return "float32"
-    found: Precision = next((named for named, bits in BITS.items() if dim * bits <= 8 * CODE_BYTES), "1bit")
+    wide: tuple[Precision, ...] = ("8bit", "4bit", "2bit")
+    found: Precision = next(
+        (named for named in wide if code_for(named, dim).bytes_per_vector <= CODE_BYTES + 4), "1.25bit"
+    )
     half = code_for("float16", dim).bytes_per_vector <= code_for(found, dim).bytes_per_vector
     return "float16" if half else found
