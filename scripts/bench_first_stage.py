@@ -10,14 +10,14 @@ rank; lesser ranks are its first coordinates. It is fitted on all documents, nev
 --held-out on a random half, and recall is shown for relevant documents inside and outside of that half.
 
 --queries: what the fit takes for queries: `texts`, titles and sentences of the documents through the query
-encoder; or `windows`, runs of 24 token vectors of documents, which need no encoder. `int8` is a uniform code of every
-coordinate; `4+2 bits` has 4 bits for the first third, 2 for the others. Fits and documents: CPU time of all threads;
-queries: the median, each alone. The first ridge encoding of a run compiles its loops, which takes seconds.
+encoder; or `windows`, runs of 24 token vectors of documents, which need no encoder. sq8, sq4, pq2 and pq1 are the
+vector indexes that segments have, of 8, 4, 2 and 1 bits a number, by themselves. Fits and documents: CPU time of all
+threads; queries: the median, each alone. The first ridge encoding of a run compiles its loops, which takes seconds.
 
 SciFact, 128 dims, --probes 4096, recall@100 at ranks 128, 256, 512, 1,024: all documents fitted .952 .974 .986 .991; a
 random half, its own relevant documents .958 .982 .992 .995, the other half's .933 .961 .977 .983; `windows` .946 .972
-.982 .988; 16,384 samples .958 .982 .990 .992, at twice the time of a query. 128 bytes a document: .972 (256 x 4 bits),
-.979 (384, 4+2 bits). Token vectors of 384 dims: .945 .973 .985 .991. Pooled vectors .926, MUVERA .921 at 10,240.
+.982 .988; 16,384 samples .958 .982 .990 .992, at twice the time of a query. Token vectors of 384 dims: .945 .973 .985
+.991. Pooled vectors .926, MUVERA .921 at 10,240.
 Pooled scores added at weight .4 (standardised, 384 more dims) give .968 .980 .987 at 128, 256, 512; by turns less.
 
 A cache keeps what scripts/first_stage.py keeps, and NAME.texts.npz (values, offsets, owners) and NAME.DIM.exact.npy.
@@ -28,7 +28,7 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from typing import TypeVar
 import numpy as np
 from first_stage import Vectors, collected, maxsim
 
+from app import vector_index
 from app.encoders.registry import Encoders
 from app.encodings.features import widened, windows
 from app.encodings.muvera import Muvera, MuveraParameters
@@ -52,8 +53,8 @@ DEFAULTS = RidgeParameters()
 MUVERA = MuveraParameters(20, 5, 16, fill=False)
 TEXTS = 6_000
 """Titles and sentences encoded as queries: about as many, at least one a document."""
-STANDARD_RANGE = {2: 2.0, 4: 2.8, 8: 4.6}
-"""Largest value of a uniform code, in standard deviations, for its number of bits."""
+CODES = {"sq8": 8, "sq4": 4, "pq2": 2, "pq1": 1}
+"""Kinds of vector index (app/vector_index/coded.py), and their bits a number."""
 
 
 def main() -> None:
@@ -127,12 +128,17 @@ class Measure:
         documents: F32,
         queries: F32,
         *,
+        kind: str | None = None,
         size: float | None = None,
         costs: tuple[str, str, str] = ("",) * 3,
     ) -> None:
-        """size: bytes a document; that of float32 if not given. costs: of a fit, a document, a query."""
-        scores = queries @ documents.T
-        ranking = np.argsort(-scores, axis=1, kind="stable")
+        """kind: of vector index; exact if not given. size: bytes a document; of float32 if not given.
+        costs: of a fit, a document, a query.
+        """
+        if kind is None:
+            ranking = np.argsort(-(queries @ documents.T), axis=1, kind="stable")
+        else:
+            ranking = vector_index.build(kind, documents).search(np.ascontiguousarray(queries), WIDTHS[-1]).rows
         found = {w: (self._top[:, :, None] == ranking[:, None, :w]).any(axis=2) for w in WIDTHS}
         numbers = " ".join(f"{found[w].mean():6.4f}" for w in WIDTHS)
         if not self._fitted.all():
@@ -162,8 +168,9 @@ class Measure:
         for rank in sorted({min(rank, encoding.encoded_dim) for rank in ranks or [encoding.encoded_dim]}):
             kept = documents[:, :rank]
             self.show(name, kept, queries[:, :rank], costs=costs)
-            for code, bits in codes(rank) if ranks else ():
-                self.show(f"  {code}", quantised(kept, bits), queries[:, :rank], size=bits.sum() / 8)
+            for kind, bits in CODES.items() if ranks else ():
+                whole = np.ascontiguousarray(kept)
+                self.show(f"  {kind}", whole, queries[:, :rank], kind=kind, size=bits * rank / 8)
 
     def ridge(
         self,
@@ -184,24 +191,6 @@ class Measure:
         )
         print(f"{name}: fitted in {wall:.1f} s by {self._workers.threads} threads")
         self.encoding(name, fitted, ranks, f"{seconds:.1f}")
-
-
-def codes(rank: int) -> Iterator[tuple[str, I64]]:
-    """Names of codes, and the bits of each coordinate."""
-    yield "int8", np.full(rank, 8)
-    yield "4 bits", np.full(rank, 4)
-    yield "4+2 bits", np.where(np.arange(rank) < rank // 3, 4, 2)
-
-
-def quantised(documents: F32, bits: I64) -> F32:
-    """Each coordinate rounded to 2^bits equal steps around its mean, fitted on all documents."""
-    mean, deviation = documents.mean(axis=0), documents.std(axis=0)
-    levels = (2.0**bits).astype(np.float32)
-    step = 2 * np.array([STANDARD_RANGE[b] for b in bits.tolist()], np.float32) * deviation / levels
-    step = np.where(step > 0, step, 1).astype(np.float32)
-    places = np.clip(np.floor((documents - mean) / step), -levels / 2, levels / 2 - 1)
-    result: F32 = (mean + (places + 0.5) * step).astype(np.float32)
-    return result
 
 
 @dataclass(frozen=True)
