@@ -105,6 +105,7 @@ class Disk:
                 below = Folder()
                 folder.change(lambda entries: entries.__setitem__(name, below))
             case "u" | "x":
+                assert found is not None, f"the record misses how {change.path} was made"
                 folder.change(lambda entries: entries.pop(name, None))
             case "r":
                 assert found is not None
@@ -116,6 +117,10 @@ class Disk:
                     entries[new] = found
 
                 folder.change(rename)
+            case "l":
+                assert isinstance(found, File), change.path
+                linked, (beside, new) = found, self._parent(change.second)
+                beside.change(lambda entries: entries.__setitem__(new, linked))
             case "w" | "t":
                 assert isinstance(found, File), change.path
                 found.pending.append((change.number, change.data if change.kind == "w" else None))

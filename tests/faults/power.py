@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from disk_model import Disk, Loss, read_log
+from disk_model import Change, Disk, Loss, read_log
 from forks import in_child
 from report import Report
 from steps import act_once, hold
@@ -47,6 +47,9 @@ def run(folder: Path, seed: int, trials: int, *, heed: bool = True) -> Report:
     )
     changes = list(read_log(log))
     said_path = f"{recorded}/said"
+    if missed := _missed(recorded, changes, folder / "replayed"):
+        report.fail(f"the record misses changes of the disk: {missed[:5]}")
+        return report.done()
     begun = next(i for i, one in enumerate(changes) if one.path == said_path and b'["made"]' in one.data)
     syncs = [i for i, one in enumerate(changes) if one.kind in "sd" and i > begun]
     report.figures["changes recorded"] = len(changes) - begun
@@ -80,3 +83,19 @@ def run(folder: Path, seed: int, trials: int, *, heed: bool = True) -> Report:
             if "--folder" in sys.argv:
                 shutil.copytree(left, folder / f"failed-{place}-{loss}", dirs_exist_ok=True)
     return report.done()
+
+
+def _missed(recorded: Path, changes: list[Change], place: Path) -> list[str]:
+    """Where what the record makes is not what is there."""
+    disk = Disk(str(recorded))
+    for change in changes:
+        disk.replay(change)
+    disk.cut(place, "none", random.Random(0))
+
+    def held(root: Path) -> dict[str, bytes]:
+        # SQLite keeps the index of its log in mapped memory, and makes it anew at the next opening.
+        paths = (path for path in root.rglob("*") if path.is_file() and not path.name.endswith("-shm"))
+        return {str(path.relative_to(root)): path.read_bytes() for path in paths}
+
+    made, there = held(place), held(recorded)
+    return sorted(name for name in made.keys() | there.keys() if made.get(name) != there.get(name))

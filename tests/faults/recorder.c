@@ -5,7 +5,7 @@
 //
 // A record: one byte of kind, u32 length of path, u32 length of second path, i64 number, u32 length of data, then the
 // three. Kinds: w write (number: offset), t truncate (number: size), s fsync of a file, d fsync of a folder, c create,
-// u unlink, r rename, m mkdir, x rmdir.
+// u unlink, r rename, l link, m mkdir, x rmdir.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -199,3 +199,15 @@ int rename(const char *from, const char *to) {
     if (done == 0 && wanted) note('r', path, second, 0, NULL, 0);
     return done;
 }
+
+static int linked(int at, const char *from, int other, const char *to, int flags) {
+    char path[PATH_MAX], second[PATH_MAX];
+    int wanted = of_name(at, from, path) && of_name(other, to, second);
+    if (fails(wanted)) return -1;
+    int done = REAL(linkat)(at, from, other, to, flags);
+    if (done == 0 && wanted) note('l', path, second, 0, NULL, 0);
+    return done;
+}
+
+int link(const char *from, const char *to) { return linked(AT_FDCWD, from, AT_FDCWD, to, 0); }
+int linkat(int at, const char *from, int other, const char *to, int flags) { return linked(at, from, other, to, flags); }
