@@ -33,7 +33,7 @@ from app.settings import Settings
 from app.sources.protocol import Entry
 from app.types import Document, Precision
 
-PRECISIONS: Final = ("1bit", "2bit", "4bit", "8bit", "float16", "dense")
+PRECISIONS: Final = ("1bit", "1.25bit", "2bit", "4bit", "8bit", "float16", "dense")
 SEARCHES: Final = 100
 PARTS: Final = {"tokens.npy": "tokens", "encoded.npy": "encoded", "pooled.npy": "pooled", "raw.npy": "raw"}
 
@@ -100,7 +100,7 @@ def opened(args: argparse.Namespace) -> Catalogue:
 
 
 def name_of(args: argparse.Namespace, precision: str) -> str:
-    return f"{precision}-{args.dim}-{args.documents}"
+    return f"{precision.replace('.', '-')}-{args.dim}-{args.documents}"
 
 
 def build(args: argparse.Namespace, precision: str) -> dict[str, float]:
