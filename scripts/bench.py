@@ -79,7 +79,8 @@ def main() -> None:
         given = Path(work) / "vectors.npz"
         store(vectors, count, given)
         for name in args.only:
-            found = run(CONTENDERS[name], given, Path(work) / name, environment(name, CONTENDERS[name], args.envs))
+            python = environment(name, CONTENDERS[name], args.envs)
+            found = run(CONTENDERS[name], given, Path(work) / name, python, args.envs / "compiled")
             results[name] = summary(vectors, count, beir_qrels(args.folder), found)
             show(name, results[name])
     if args.json:
@@ -116,10 +117,11 @@ def environment(name: str, contender: Contender, folder: Path) -> Path:
     return python
 
 
-def run(contender: Contender, vectors: Path, work: Path, python: Path) -> dict[str, Any]:
-    """The contender's own result. Raises CalledProcessError where it fails."""
+def run(contender: Contender, vectors: Path, work: Path, python: Path, compiled: Path) -> dict[str, Any]:
+    """The contender's own result. compiled: where numba keeps machine code. Raises CalledProcessError where it fails."""
     result = work.with_suffix(".json")
-    subprocess.run([python, PEERS / contender.script, vectors, result, work], check=True)
+    kept = {**os.environ, "NUMBA_CACHE_DIR": str(compiled)}
+    subprocess.run([python, PEERS / contender.script, vectors, result, work], check=True, env=kept)
     found: dict[str, Any] = json.loads(result.read_text())
     return found
 

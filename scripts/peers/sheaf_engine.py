@@ -56,4 +56,4 @@ def build(vectors, work):
     return search_with, collection.nbytes
 
 
-contend(build, {"default width": None, "50": 50, "100": 100, "150": 150, "200": 200, "300": 300})
+contend(build, {"default width": None, "50": 50, "100": 100, "150": 150, "220": 220, "300": 300})
