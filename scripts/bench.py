@@ -6,8 +6,9 @@
 The vectors are the built-in model's, token vectors projected to --dim dimensions as scripts/bench_first_stage.py does.
 Contenders, one after another, all with the machine's cores: exact MaxSim by BLAS; fast-plaid; MUVERA as fastembed
 computes it, in a FAISS flat index; pooled vectors in a flat index; Sheaf with callers' vectors, which sees no text
-and no query before they are timed. Environments are made with pip at the first run and kept in --envs; fast-plaid
-wants one exact release of torch, some gigabytes.
+and no query before they are timed. Environments are made with pip at the first run and kept in --envs, as is the machine
+code that Sheaf compiles once in an installation (the first build includes it); fast-plaid wants one exact release of
+torch, some gigabytes.
 
 recall is the share of the exact top 10 (MaxSim in float32) in the first 10 hits; times are of one query at a time,
 embedding given. bytes: what queries read, a document.
@@ -118,7 +119,7 @@ def environment(name: str, contender: Contender, folder: Path) -> Path:
 
 
 def run(contender: Contender, vectors: Path, work: Path, python: Path, compiled: Path) -> dict[str, Any]:
-    """The contender's own result. compiled: where numba keeps machine code. Raises CalledProcessError where it fails."""
+    """The contender's own result. compiled: where numba keeps machine code. Raises CalledProcessError."""
     result = work.with_suffix(".json")
     kept = {**os.environ, "NUMBA_CACHE_DIR": str(compiled)}
     subprocess.run([python, PEERS / contender.script, vectors, result, work], check=True, env=kept)
