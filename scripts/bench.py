@@ -6,9 +6,9 @@
 The vectors are the built-in model's, token vectors projected to --dim dimensions as scripts/bench_first_stage.py does.
 Contenders, one after another, all with the machine's cores: exact MaxSim by BLAS; fast-plaid; MUVERA as fastembed
 computes it, in a FAISS flat index; pooled vectors in a flat index; Sheaf with callers' vectors, which sees no text
-and no query before they are timed. Environments are made with pip at the first run and kept in --envs, as is the machine
-code that Sheaf compiles once in an installation (the first build includes it); fast-plaid wants one exact release of
-torch, some gigabytes.
+and no query before they are timed. Environments are made with pip at the first run and kept in --envs, as is
+the machine code that Sheaf compiles once in an installation (a first build includes it); fast-plaid wants one exact
+release of torch, some gigabytes.
 
 recall is the share of the exact top 10 (MaxSim in float32) in the first 10 hits; times are of one query at a time,
 embedding given. bytes: what queries read, a document.
