@@ -36,6 +36,21 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS})
 
 
+_SYSTEM: Final = frozenset(
+    {errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EAGAIN}
+)
+_SQLITE: Final = ("SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_NOMEM", "SQLITE_READONLY", "SQLITE_IOERR")
+_CONTENT: Final = frozenset({"SQLITE_IOERR_SHORT_READ", "SQLITE_IOERR_CORRUPTFS"})
+
+
+def of_the_disk(error: Exception) -> bool:
+    """Whether the disk or the system is at fault, rather than what was read or our code: then it may work later."""
+    if isinstance(error, sqlite3.Error):
+        name = getattr(error, "sqlite_errorname", "")
+        return name.startswith(_SQLITE) and name not in _CONTENT
+    return isinstance(error, OSError) and (error.errno in FULL or error.errno in _SYSTEM)
+
+
 @contextmanager
 def room() -> Iterator[None]:
     """Turns "no space left", from a file or from SQLite, into StorageFull."""

@@ -6,12 +6,13 @@ The tail is sealed when it is large, segments are merged when they are many, the
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 
 from app.collection.collection import Collection
 from app.collection.fitting import learn_if_due
 from app.collection.sealing import merge, merge_due, seal, seal_due
-from app.errors import Damaged, SheafError, StorageFull
+from app.errors import Damaged, SheafError, StorageFull, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,11 @@ class Maintenance:
                 # A full disk may have room again, and a rebuild heals a damaged segment.
                 log.warning("collection %s: %s", self._collection.name, error)
                 self.error = error
+                self._stopping.wait(RETRY_S)
+                self._wake.set()
+            except (OSError, sqlite3.Error) as error:
+                log.warning("collection %s: %s", self._collection.name, error)
+                self.error = StoreError(f"the disk refuses what is made in the background: {error}")
                 self._stopping.wait(RETRY_S)
                 self._wake.set()
             except SheafError as error:

@@ -9,7 +9,6 @@ list bring their indexes.
 
 from __future__ import annotations
 
-import errno
 import re
 import shutil
 import sqlite3
@@ -25,7 +24,7 @@ from app.collection.backup import check_rows
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.database import SCHEMA, Database, get_meta, put_meta
-from app.collection.files import FULL, file_size, room, sync_folder, unreadable
+from app.collection.files import file_size, of_the_disk, room, sync_folder, unreadable
 from app.collection.first_stage import FirstStage
 from app.collection.layout import DATABASE, IMPORTS, MARK, SEGMENTS, WRITER_LOCK
 from app.collection.requests import SCHEMA as ADDED
@@ -39,9 +38,6 @@ from app.errors import BadArchive, Damaged, FormatTooNew, SheafError, StorageFul
 from app.faults import reach
 from app.types import Kind, Precision, Similarity
 
-_SYSTEM: Final = frozenset(
-    {errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EAGAIN}
-)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_]+)*", re.ASCII)
 """Names that the database gives of files: a part of a path, never one."""
 
@@ -149,20 +145,10 @@ def _verify(folder: Path, name: str, listing: Listing, catalogue: Catalogue, *, 
         raise BadArchive(f"the archive holds no whole collection: {error.message}") from error
     except (ValueError, TypeError, KeyError, AttributeError, LookupError, ArithmeticError, MemoryError, OSError,
             sqlite3.Error, zipfile.BadZipFile, RecursionError) as error:  # fmt: skip
-        if _of_the_disk(error):
+        if of_the_disk(error):
             raise
         raise BadArchive(f"the archive holds no whole collection ({type(error).__name__})") from error
     sync_folder(folder)
-
-
-def _of_the_disk(error: Exception) -> bool:
-    """Whether our disk or the system is at fault, rather than the archive."""
-    if isinstance(error, sqlite3.Error):
-        name = getattr(error, "sqlite_errorname", "")
-        return name.startswith(("SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_NOMEM", "SQLITE_READONLY")) or (
-            name.startswith("SQLITE_IOERR") and name not in ("SQLITE_IOERR_SHORT_READ", "SQLITE_IOERR_CORRUPTFS")
-        )
-    return isinstance(error, OSError) and (error.errno in FULL or error.errno in _SYSTEM)
 
 
 def _anew(database: Database, folder: Path, spec: CollectionSpec) -> Generation:

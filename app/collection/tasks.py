@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, TypeAlias
 from uuid import uuid4
 
 from app.collection.collection import Collection
+from app.collection.files import of_the_disk
 from app.collection.layout import IMPORTS
 from app.collection.rows import row_sum
 from app.errors import Damaged, EncoderUnavailable, NotFound, SheafError, StorageFull, Unavailable
@@ -159,7 +160,7 @@ class Tasks:
             needed = {self.file(task.id) for task in self.all() if task.state not in ENDED}
             for path in (self.collection.folder / IMPORTS).glob("*"):
                 if path not in needed:
-                    path.unlink()
+                    _remove(path)
         for beside in (False, True):
             name = f"{'copies' if beside else 'tasks'}-{self.collection.name}"
             self._threads.append(threading.Thread(target=self._run, args=(beside,), name=name, daemon=True))
@@ -243,23 +244,24 @@ class Tasks:
             raise Cancelled
 
     def _run(self, beside: bool) -> None:
+        identifier = ""
         while not self._stopping:
-            found = self._next(beside)
-            if found is None:
-                with self._changed:
-                    if not self._stopping:
-                        # A task submitted since then has notified nobody: so not for ever.
-                        self._changed.wait(1.0)
-                continue
-            running = Running(self, *found)
             try:
+                found = self._next(beside)
+                if found is None:
+                    with self._changed:
+                        if not self._stopping:
+                            # A task submitted since then has notified nobody: so not for ever.
+                            self._changed.wait(1.0)
+                    continue
+                identifier = found[1].id
                 self.collection.require_writer()
-                self._work(running)
+                self._work(Running(self, *found))
             except Stopping:
                 return
-            except SheafError as error:
-                log.warning("task %s of %s waits: %s", running.task.id, self.collection.name, error)
-                self._pause(running.task.id)
+            except (SheafError, OSError, sqlite3.Error) as error:
+                log.warning("task %s of %s waits: %s", identifier, self.collection.name, error)
+                self._pause(identifier)
 
     def _pause(self, identifier: str) -> None:
         with self._changed:
@@ -287,6 +289,8 @@ class Tasks:
         except Stopping:
             raise
         except Exception as error:
+            if of_the_disk(error):
+                raise
             # A fault of ours ends the task, not the thread that runs it.
             log.exception("task %s of %s failed", running.task.id, self.collection.name)
             running.fail_lines([TaskError(0, "internal", f"{type(error).__name__}; the log has the details")])
@@ -296,7 +300,7 @@ class Tasks:
 
     def _end(self, running: Running, state: State) -> None:
         running.update(state=state, phase="done", finished=_now(), eta_s=None)
-        running.file.unlink(missing_ok=True)
+        _remove(running.file)
         with self._changed:
             self._cancelled.discard(running.task.id)
 
@@ -314,6 +318,14 @@ class Tasks:
             numbers = connection.execute("SELECT number FROM tasks ORDER BY number").fetchall()
             every = [(number, _read(connection, number, self.collection.name)) for (number,) in numbers]
         return [(number, task) for number, task in every if task.state not in ENDED]
+
+
+def _remove(path: Path) -> None:
+    """What no task needs any more. What the disk does not let go is tried again at the next start."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", path, error)
 
 
 def all_of(collections: Iterable[Tasks]) -> list[Task]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 from made import DIM, OpenCatalogue
 
+from app.collection.collection import Collection
 from app.collection.database import Database
 from app.collection.layout import SEGMENTS
 from app.collection.sealing import merge_due, seal
@@ -353,6 +355,28 @@ def test_the_tail_is_sealed_and_segments_are_merged_in_the_background(open_catal
     assert len(now.segments) < 9
     assert sum(view.part.size for view in now.views) == 90
     assert catalogue.describe("a").error is None
+
+
+def test_the_background_goes_on_after_the_disk_erred(
+    open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[str] = []
+
+    def erring(collection: Collection, check: Any) -> bool:
+        if len(failed) < 3:
+            failed.append(catalogue.describe("a").error or "")
+            raise OSError(errno.EIO, "Input/output error")
+        return seal(collection, check)
+
+    monkeypatch.setattr("app.collection.maintenance.seal", erring)
+    monkeypatch.setattr("app.collection.maintenance.RETRY_S", 0.01)
+    catalogue = open_catalogue(tasks=True, seal_documents=10)
+    collection = catalogue.create("a", model="words", kind="multi_vector")
+    write_documents(collection, [Document(f"d{i}", f"text {i}") for i in range(10)])
+    until(lambda: collection.published.tail.part.size == 0)
+    assert failed[0] == ""
+    assert "Input/output error" in failed[1]
+    until(lambda: catalogue.describe("a").error is None)
 
 
 def test_what_is_deleted_is_reclaimed_without_another_write(open_catalogue: OpenCatalogue) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -183,7 +184,9 @@ def test_a_failed_task_says_why_and_the_next_one_runs(
     assert (ended.state, list(ended.errors), ended.errors_total) == ("failed", errors, len(errors))
 
 
-@pytest.mark.parametrize("error", [StorageFull("full"), EncoderUnavailable("it is down")])
+@pytest.mark.parametrize(
+    "error", [StorageFull("full"), EncoderUnavailable("it is down"), OSError(errno.EIO, "Input/output error")]
+)
 def test_a_task_waits_for_what_may_come_back_and_goes_on(
     open_tasks: Open, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -199,6 +202,20 @@ def test_a_task_waits_for_what_may_come_back_and_goes_on(
     tasks = open_tasks(work=work)
     ended = wait(tasks, tasks.submit("work", {}))
     assert (ended.state, ended.errors, attempts) == ("succeeded", (), [0, 1, 2, 3])
+
+
+def test_what_cannot_be_removed_stops_no_task(open_tasks: Open) -> None:
+    tasks = open_tasks(work=lambda collection, running: None)
+    identifier = "f" * 32
+    tasks.file(identifier).mkdir(parents=True)
+    assert wait(tasks, tasks.submit("work", {}, identifier)).state == "succeeded"
+    assert wait(tasks, tasks.submit("work", {})).state == "succeeded"
+    tasks.stop()
+    # Nor the next start, which tries again.
+    again = Tasks(tasks.collection, {"work": lambda collection, running: None})
+    again.start()
+    assert wait(again, again.submit("work", {})).state == "succeeded"
+    again.stop()
 
 
 def test_a_waiting_task_can_be_cancelled(open_tasks: Open) -> None:
