@@ -24,6 +24,7 @@ from app.collection.passages import normalise
 from app.collection.probing import exact_best, share_found, width_of
 from app.collection.restaging import Progress, restage
 from app.collection.sealing import SLICE
+from app.collection.settling import LEAST, TARGET, settle
 from app.collection.snapshot import SegmentView, Snapshot
 from app.collection.stages import Known, StageChoice
 from app.encodings.features import mean_of, windows
@@ -33,8 +34,6 @@ from app.encodings.ridge import RidgeParameters
 from app.errors import Conflict, Invalid
 from app.types import F32, I64, Document, TokenVectors
 
-WIDTH: Final = 200
-"""Candidates of a learned first stage; see ARCHITECTURE.md for the measurement behind it."""
 RANK: Final = 512
 """Its dimensions; the same."""
 DOCUMENTS: Final = 8_192
@@ -47,6 +46,8 @@ PROBES: Final = 48
 """Queries left out of the fit, that its report is measured with."""
 PROBED: Final = 1_024
 """Documents of the sample that the report is measured on."""
+SETTLED: Final = "candidates"
+"""Under which a report says how the width was found, where nobody gave one."""
 SHARED: Final = 0.5
 """The part of the token vectors' squared lengths that is their mean's, at which a description says so."""
 CHARACTERS: Final = 300
@@ -141,7 +142,7 @@ def learn_if_due(collection: Collection, check: Check = lambda: None) -> bool:
         learn(
             collection,
             recipe,
-            width=None if record is None else stage.width,
+            width=None if record is None or SETTLED in record.report else stage.width,
             sources=stage.sources if record is not None and "fde" in stage.sources else ("fde",),
             reason=reason,
             check=check,
@@ -160,8 +161,8 @@ def learn(
     check: Check = lambda: None,
     progress: Progress = lambda done, total: None,
 ) -> StageChoice:
-    """Fits a first stage on a sample of the segments and puts it in force. recipe, width: None takes the default.
-    sources: as in ``FirstStage``, the encoding among them.
+    """Fits a first stage on a sample of the segments and puts it in force. recipe: None takes the default. width: None
+    takes what the collection needs (``settling.py``). sources: as in ``FirstStage``, the encoding among them.
 
     queries: token vectors of given queries, beside which none are drawn. Raises Invalid (a collection without segments,
     a recipe that cannot be fitted), EncoderUnavailable, StorageFull, Damaged.
@@ -172,13 +173,28 @@ def learn(
     chosen = default_recipe(fitted["of"]) if recipe is None else recipe
     met: list[F32] = []
     encoding = chosen.fit(sample, collection.resources.background, check, met.append)
-    stage = FirstStage(sources, encoding, width or WIDTH)
     report = probed(collection, sample, probes, encoding, check)
+    if width is None:
+        width, report[SETTLED] = _needed(collection, sample, met, encoding, probes, check)
+    stage = FirstStage(sources, encoding, width)
     report["fit_s"] = round(time.monotonic() - started, 1)
     known = Known.sorted(sample.keys, met[0], segments) if met and sample.keys is not None else None
     choice = StageChoice(stage, reason, chosen.to_json(), fitted, report, known)
     restage(collection, choice, check=check, progress=progress)
     return choice
+
+
+def _needed(
+    collection: Collection, sample: Sample, met: list[F32], encoding: Encoding, probes: TokenVectors, check: Check
+) -> tuple[int, dict[str, Any]]:
+    """The width that the collection needs, and what it rests on."""
+    workers = collection.resources.background
+    sampled = met[0] if met else encoding.encode_documents(sample.documents)
+    with collection.snapshot() as snapshot:
+        found = settle(snapshot.published.segments, encoding, sampled, probes, workers, check)
+    if found is None:
+        return LEAST, {"width": LEAST}
+    return found.width, {**asdict(found), "target": TARGET}
 
 
 def draw_sample(
