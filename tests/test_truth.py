@@ -14,7 +14,7 @@ from app.errors import Conflict
 from app.ingest import delete_ids, write_documents
 from app.recall import measure_recall
 from app.search import Query, encode_queries, search_ready
-from app.truth import BATCH, best_in_float32
+from app.truth import BATCH, best_in_float32, vectors_in_float32
 from app.types import F32, Document
 
 DIM = 24
@@ -70,6 +70,30 @@ def test_a_dense_collection_has_one_vector_a_document(make_collection: MakeColle
     query = vectors(99)[:1]
     (found,) = best_in_float32(collection, encode_queries(collection, [Query(vectors=query)]), 7)
     assert found == best(given, query, 7)
+
+
+def test_documents_that_go_while_it_looks_are_left_out(
+    make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = make_collection(dim=DIM)
+    documents = [Document(f"d{i}", vectors=vectors(i)) for i in range(3)]
+    write_documents(collection, documents)
+    delete_ids(collection, ["d1"])
+    standing, left = vectors_in_float32(collection, documents)
+    assert ([document.id for document in standing], left.counts.tolist()) == (["d0", "d2"], [3, 3])
+    assert np.array_equal(left[1], unit_rows(vectors(2)))
+    seal(collection)
+    write_documents(collection, [Document("late", vectors=vectors(4))])
+    # As if it were sealed between the two reads.
+    monkeypatch.setattr(collection, "_raw_from_chunk", lambda seq: None)
+    late = Document("late")
+    assert [document.id for document in vectors_in_float32(collection, [*documents, late])[0]] == ["d0", "d2"]
+    delete_ids(collection, ["d0", "d2", "late"])
+    standing, left = vectors_in_float32(collection, documents)
+    assert (standing, len(left), left.dim) == ([], 0, DIM)
+    query = encode_queries(collection, [Query(vectors=vectors(9))])
+    monkeypatch.setattr(collection, "listing", lambda after, count: (documents, None))
+    assert best_in_float32(collection, query, 5) == [[]]
 
 
 def test_vectors_that_were_not_kept_are_missed(make_collection: MakeCollection) -> None:
