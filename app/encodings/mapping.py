@@ -44,13 +44,16 @@ def _add_products(rows: F32, matrix: F32, out: F32) -> None:
 class WholeMap:
     """rows (m, n) -> (m, r) float32: times a matrix (n, r), each column rounded to 65,535 steps of its own.
 
+    A column so small that its steps would not be normal float32 counts as 0.
+
     >>> WholeMap(np.array([[1, 2], [0.5, 4]], np.float32))(np.array([[1, 1]], np.float32)).round(3).tolist()
     [[1.5, 6.0]]
     """
 
     def __init__(self, matrix: F32) -> None:
         largest = np.abs(matrix).max(axis=0, initial=0)
-        self._steps = np.where(largest > 0, largest / np.float32(32_767), np.float32(1)).astype(np.float32)
+        steps = largest / np.float32(32_767)
+        self._steps = np.where(steps >= np.finfo(np.float32).tiny, steps, np.float32(1))
         self._whole = np.rint(matrix / self._steps).astype(np.int16)
 
     def __call__(self, rows: F32) -> F32:

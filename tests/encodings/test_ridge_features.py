@@ -62,6 +62,13 @@ def test_a_matrix_in_whole_numbers_is_off_by_half_a_step(height: int) -> None:
         assert whole(rows[row : row + 1]).tobytes() == found[row].tobytes()
 
 
+def test_columns_too_small_for_whole_numbers_count_as_zero() -> None:
+    matrix = np.array([[1e-40, 6e-41, 1e-44, 1e-30]] * 5, np.float32)
+    found = WholeMap(matrix)(np.ones((1, 5), np.float32))
+    assert found[0, :3].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(found[0, 3], 5e-30, rtol=1e-4)
+
+
 @pytest.mark.parametrize("rank", [5, 40])
 def test_leading_eigenvectors_of_a_large_matrix(rank: int) -> None:
     random = np.random.default_rng(0)
