@@ -180,6 +180,7 @@ def _try_all(collection: Collection, goal: Goal, asked: Asked, check: Check, tel
     rescoring = candidate_ms(collection, asked.queries[0])
     bytes_of = _Bytes(collection, trial, asked.size)
     tried: list[tuple[Tried, Option]] = []
+    by_codes = vector_index.codes_pay(_largest(collection))
     indexed: list[tuple[float, Option, Indexed]] = []
     names: list[str] = []
 
@@ -217,10 +218,8 @@ def _try_all(collection: Collection, goal: Goal, asked: Asked, check: Check, tel
         each = Indexed(option, trial, goal.target_recall, query_ms(option, trial), rescoring)
         flat = each.flat()
         keep(option, flat)
-        if flat.reaches:
+        if flat.reaches and by_codes:
             indexed.append((each.floor_ms(), option, each))
-    if not vector_index.codes_pay(_largest(collection)):
-        return tried
     for floor, option, each in sorted(indexed, key=lambda one: one[0]):
         if floor >= fastest():
             break  # nor can those after it be faster
