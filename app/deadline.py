@@ -57,12 +57,6 @@ def left() -> float | None:
     return None if found is None else found.left()
 
 
-def passed() -> bool:
-    """Whether what is set is over."""
-    found = current()
-    return found is not None and found.passed()
-
-
 def check(given: Deadline | None) -> None:
     """Raises TooSlow once it is over."""
     if given is not None and given.passed():
