@@ -244,7 +244,7 @@ class Tasks:
             raise Cancelled
 
     def _run(self, beside: bool) -> None:
-        identifier = ""
+        identifier, asked = "", False
         while not self._stopping:
             try:
                 found = self._next(beside)
@@ -255,17 +255,19 @@ class Tasks:
                             self._changed.wait(1.0)
                     continue
                 identifier = found[1].id
+                asked = identifier in self._cancelled
                 self.collection.require_writer()
                 self._work(Running(self, *found))
             except Stopping:
                 return
             except (SheafError, OSError, sqlite3.Error) as error:
                 log.warning("task %s of %s waits: %s", identifier, self.collection.name, error)
-                self._pause(identifier)
+                self._pause(identifier, asked)
 
-    def _pause(self, identifier: str) -> None:
+    def _pause(self, identifier: str, asked: bool) -> None:
+        """asked: whether it had been asked to stop already when it was tried: then its end is what has to wait."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or identifier in self._cancelled, RETRY_S)
+            self._changed.wait_for(lambda: self._stopping or (not asked and identifier in self._cancelled), RETRY_S)
 
     def _work(self, running: Running) -> None:
         try:

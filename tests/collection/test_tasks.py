@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -21,6 +23,7 @@ from app.errors import EncoderRefused, EncoderUnavailable, Invalid, NotFound, St
 from app.settings import Settings
 
 Open = Callable[..., Tasks]
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -218,13 +221,56 @@ def test_what_cannot_be_removed_stops_no_task(open_tasks: Open) -> None:
     again.stop()
 
 
-def test_a_waiting_task_can_be_cancelled(open_tasks: Open) -> None:
+def test_a_waiting_task_can_be_cancelled(open_tasks: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """And is not kept waiting for the end of its pause."""
+    monkeypatch.setattr(module, "RETRY_S", 1_000)
     tasks = open_tasks(work=raising(StorageFull("full")))
     task = tasks.submit("work", {})
     wait(tasks, task, "running")
     tasks.cancel(task.id)
     assert wait(tasks, task).state == "cancelled"
+
+
+def test_an_end_that_the_disk_does_not_take_is_tried_again_after_a_pause(
+    open_tasks: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, full = threading.Event(), threading.Event()
+    refused: list[None] = []
+    pauses: list[bool] = []
+
+    def work(collection: Collection, running: Running) -> None:
+        assert go.wait(60)
+        running.check()
+
+    tasks = open_tasks(work=work)
+    record = tasks.collection.record
+
+    def recorded(given: Callable[[sqlite3.Connection], T]) -> T:
+        if full.is_set():
+            refused.append(None)
+            raise StorageFull("full")
+        return record(given)
+
+    monkeypatch.setattr(tasks.collection, "record", recorded)
+    monkeypatch.setattr(module, "RETRY_S", 1_000)
+    pause = tasks._pause
+
+    def paused(identifier: str, asked: bool) -> None:
+        pauses.append(asked)
+        if asked:
+            full.clear()
+            monkeypatch.setattr(module, "RETRY_S", 0.01)
+        pause(identifier, asked)
+
+    monkeypatch.setattr(tasks, "_pause", paused)
+    task = tasks.submit("work", {})
+    wait(tasks, task, "running")
+    full.set()
+    tasks.cancel(task.id)
+    go.set()
+    assert wait(tasks, task).state == "cancelled"
+    # Once more at once, since it was asked while it ran; from then on it waits.
+    assert (pauses, len(refused)) == ([False, True], 2)
 
 
 def test_cancelling(open_tasks: Open) -> None:
