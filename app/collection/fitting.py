@@ -2,9 +2,9 @@
 
 The rule is simple. A multi-vector collection whose segments hold ``learn_documents`` gets one; it is fitted anew when
 more than half of the documents came after the fit, when fewer did but are found less well (``drift.py``), or when a
-rebuild took it away or changed the vectors. Queries to
-fit on are given ones, or titles and sentences of documents through the query encoder; where callers bring vectors, or
-the encoder is another now, runs of the documents' own vectors.
+rebuild took it away or changed the vectors. Queries to fit on are given ones, or titles and sentences of documents
+through the query encoder; where callers bring vectors, or the encoder is another now, runs of the documents' own
+vectors.
 """
 
 from __future__ import annotations
@@ -167,6 +167,21 @@ def learn(
     queries: token vectors of given queries, beside which none are drawn. Raises Invalid (a collection without segments,
     a recipe that cannot be fitted), EncoderUnavailable, StorageFull, Damaged.
     """
+    choice = _fit(collection, recipe, width, sources, reason, queries, check)
+    restage(collection, choice, check=check, progress=progress)
+    return choice
+
+
+def _fit(
+    collection: Collection,
+    recipe: Recipe | None,
+    width: int | None,
+    sources: tuple[Source, ...],
+    reason: str,
+    queries: TokenVectors | None,
+    check: Check,
+) -> StageChoice:
+    """Apart from what follows, which takes longer and has no use for gigabytes of a sample."""
     started = time.monotonic()
     segments = frozenset(view.part.record.name for view in collection.published.segments)
     sample, probes, fitted = draw_sample(collection, queries=queries, check=check)
@@ -176,12 +191,11 @@ def learn(
     report = probed(collection, sample, probes, encoding, check)
     if width is None:
         width, report[SETTLED] = _needed(collection, sample, met, encoding, probes, check)
-    stage = FirstStage(sources, encoding, width)
     report["fit_s"] = round(time.monotonic() - started, 1)
-    known = Known.sorted(sample.keys, met[0], segments) if met and sample.keys is not None else None
-    choice = StageChoice(stage, reason, chosen.to_json(), fitted, report, known)
-    restage(collection, choice, check=check, progress=progress)
-    return choice
+    # Taken by whole batches: of a part of the documents hardly one would be met.
+    whole = fitted["documents"] == fitted["of"]
+    known = Known.sorted(sample.keys, met[0], segments) if whole and met and sample.keys is not None else None
+    return StageChoice(FirstStage(sources, encoding, width), reason, chosen.to_json(), fitted, report, known)
 
 
 def _needed(

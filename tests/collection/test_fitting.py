@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from made import DIM, OpenCatalogue
 
 from app.bulk import fill as bulk_fill
+from app.collection import fitting
 from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.fitting import described, draw_sample, due, learn, learn_if_due, outside
@@ -18,6 +20,7 @@ from app.collection.restaging import restage
 from app.collection.sealing import seal
 from app.collection.stages import StageChoice
 from app.encodings.muvera import MuveraParameters
+from app.encodings.protocol import Sample
 from app.encodings.recipes import MuveraRecipe, RidgeRecipe
 from app.encodings.ridge import RidgeParameters
 from app.errors import Invalid
@@ -25,7 +28,7 @@ from app.ingest import delete_ids, write_documents
 from app.recall import measure_recall
 from app.search import Query, search
 from app.sources.ndjson import Ndjson
-from app.types import F32, Document
+from app.types import F32, Document, TokenVectors
 
 SMALL = RidgeRecipe(RidgeParameters(rank=24, samples=400, landmarks=200, probes=80))
 
@@ -70,6 +73,34 @@ def test_it_is_due_from_so_many_documents_in_segments(texts: Collection) -> None
     assert described(texts)["due"] == due(texts)
     delete_ids(texts, [f"d{i}" for i in range(51)])
     assert due(texts) is None
+
+
+def test_what_is_made_of_a_fit_holds_no_sample_and_no_part_of_the_documents(
+    texts: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample is gigabytes, and putting a stage in force takes longer than fitting it."""
+    seal(texts)
+    samples: list[Any] = []
+
+    def drawn(*given: Any, **options: Any) -> tuple[Sample, TokenVectors, dict[str, Any]]:
+        sample, probes, fitted = draw_sample(*given, **options)
+        samples.append(weakref.ref(sample.documents.values))
+        return sample, probes, fitted
+
+    def restaged(collection: Collection, choice: StageChoice, **options: Any) -> None:
+        samples[-1] = samples[-1]()
+        restage(collection, choice, **options)
+
+    monkeypatch.setattr(fitting, "draw_sample", drawn)
+    monkeypatch.setattr(fitting, "restage", restaged)
+    whole = learn(texts, SMALL)
+    monkeypatch.setattr(fitting, "VALUES", 60 * 12 * texts.spec.dim)
+    part = learn(texts, SMALL)
+    assert samples == [None, None]
+    assert whole.fitted["documents"] == 150 > part.fitted["documents"]
+    assert whole.known is not None
+    assert len(whole.known.seqs) == 150
+    assert part.known is None
 
 
 def test_never_where_the_operator_says_so(open_catalogue: OpenCatalogue) -> None:
