@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from uuid import uuid4
 
 import numpy as np
 
@@ -18,14 +16,13 @@ from app.collection.collection import Collection
 from app.collection.database import get_meta
 from app.collection.first_stage import FirstStage
 from app.collection.fitting import learn_if_due
-from app.collection.layout import SEGMENTS
-from app.collection.passages import Passages, decoded, encode, from_caller, from_encoder
+from app.collection.passages import Passages, from_caller, from_encoder
 from app.collection.rows import fetch_documents
-from app.collection.sealing import merge, recode, seal, seal_due
+from app.collection.sealing import merge, now_utc, recode, seal, seal_due, write
 from app.collection.segment import Segment
-from app.collection.segment_writing import Batch, Totals, write_segment
+from app.collection.segment_writing import Batch, Totals
 from app.collection.spec import fingerprint_from_json
-from app.collection.stages import StageRecord
+from app.collection.stages import StageRecord, recoded
 from app.collection.tasks import Running
 from app.encoders.protocol import Encoder
 from app.errors import Conflict
@@ -54,8 +51,7 @@ def run_rebuild(collection: Collection, running: Running) -> None:
                 if not collection.salvaged and seal_due(collection):
                     seal(collection, running.check)
         except BaseException:
-            for segment in added:
-                segment.delete()
+            collection.discard(added)
             raise
         running.update(phase="swapping")
         chosen = collection.published.generation.stage
@@ -64,7 +60,7 @@ def run_rebuild(collection: Collection, running: Running) -> None:
             old,
             sealed_to=end if collection.salvaged else 0,
             reason="rebuilt from the document store",
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=now_utc(),
             encoder=encoder,
             anew=True,
             stage=None if chosen is None else _stage(collection, chosen, encoder),
@@ -135,17 +131,13 @@ def _runs(
 
 
 def _from_stored(collection: Collection, seqs: Sequence[int]) -> Passages:
-    encoding = collection.stage.encoding
-    if collection.spec.keeps_raw:
-        return from_caller(collection.raw_vectors(seqs), collection.spec, encoding, collection.resources.background)
+    spec = collection.spec
+    if spec.keeps_raw:
+        raw = collection.raw_vectors(seqs)
+        return from_caller(raw, spec, collection.stage.encoding, collection.resources.background)
     # Encodings are made anew: those of a damaged collection may be unreadable, and of two first stages.
     stored = collection.stored_vectors(seqs, collection.published, encoded=False)
-    joined = Passages.join([stored[seq] for seq in seqs])
-    if encoding is None or joined.tokens is None:
-        return joined
-    spec = collection.spec
-    encoded = encode(encoding, decoded(joined.tokens, spec.code), None, spec)
-    return Passages(joined.pooled, joined.tokens, joined.norms, encoded, None)
+    return recoded(Passages.join([stored[seq] for seq in seqs]), collection.stage, spec)
 
 
 def _write(collection: Collection, seqs: I64, passages: Passages, metadata: list[Metadata]) -> Segment:
@@ -155,9 +147,7 @@ def _write(collection: Collection, seqs: I64, passages: Passages, metadata: list
         0 if passages.tokens is None else len(passages.tokens.values),
         0 if passages.raw is None else len(passages.raw.values),
     )
-    folder = collection.folder / SEGMENTS / uuid4().hex
     batches: Iterable[Batch] = [(seqs, metadata, passages)]
     if stage is not collection.stage:
         batches = recode(collection, stage, batches)
-    record = write_segment(folder, collection.spec, stage, totals, batches)
-    return Segment.open_all(folder, record)
+    return write(collection, stage, totals, batches)

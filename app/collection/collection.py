@@ -243,6 +243,13 @@ class Collection(Reader):
             self.stages.sweep(self._published.generation.stage)
             self.database.reclaim()
 
+    def discard(self, made: Sequence[Segment]) -> None:
+        """Removes new segments that no transaction names, after what they were made for has failed."""
+        named = {view.part.record for view in self._published.segments}
+        for segment in made:
+            if segment.record not in named and segment.folder.exists():
+                segment.delete()
+
     def _live_seqs(self) -> I64:
         with self.database.read() as connection:
             return np.array([seq for (seq,) in connection.execute("SELECT seq FROM live")], np.int64)
@@ -264,10 +271,7 @@ class Collection(Reader):
         try:
             yield
         except BaseException:
-            named = {view.part.record for view in self._published.segments}
-            for segment in added:
-                if segment.record not in named:
-                    segment.delete()
+            self.discard(added)
             raise
 
     @contextmanager

@@ -6,17 +6,14 @@ where the file system has no links), and beside them the new indexes and manifes
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from uuid import uuid4
 
 from app.collection.collection import Collection
-from app.collection.files import link_file, room, sync_folder
-from app.collection.first_stage import FirstStage
 from app.collection.layout import SEGMENTS
 from app.collection.sealing import Check, now_utc
 from app.collection.segment import Segment
-from app.collection.segment_writing import finish_segment
+from app.collection.segment_writing import write_restaged
 from app.collection.stages import Json, StageRecord
 
 
@@ -35,28 +32,9 @@ def reindex(
         try:
             for part in old:
                 check()
-                new.append(_beside(collection, part, stage))
+                folder = collection.folder / SEGMENTS / uuid4().hex
+                new.append(Segment.open_all(folder, write_restaged(folder, collection.spec, stage, part, None)))
             collection.swap(new, old, reason=reason, created=now_utc(), stage=(record, stage))
         except BaseException:
-            named = {view.part.record for view in collection.published.segments}
-            for part in new:
-                if part.record not in named and part.folder.exists():
-                    part.delete()
+            collection.discard(new)
             raise
-
-
-def _beside(collection: Collection, part: Segment, stage: FirstStage) -> Segment:
-    folder = collection.folder / SEGMENTS / uuid4().hex
-    files = {name: record for name, record in part.files.items() if not name.endswith(".index")}
-    with room():
-        try:
-            folder.mkdir()
-            for name in files:
-                link_file(part.folder / name, folder / name)
-            record = finish_segment(folder, collection.spec, stage, part.size, files)
-            sync_folder(folder)
-            sync_folder(folder.parent)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-    return Segment.open_all(folder, record)

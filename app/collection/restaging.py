@@ -75,10 +75,7 @@ def restage(
             stage = record, choice.stage
             collection.swap(new, old, reason=choice.reason, created=now_utc(), stage=stage)
         except BaseException:
-            named = {view.part.record for view in collection.published.segments}
-            for part in new:
-                if part.record not in named and part.folder.exists():
-                    part.delete()
+            collection.discard(new)
             collection.stages.sweep(collection.published.generation.stage)
             raise
 

@@ -1,4 +1,4 @@
-"""Making segments: from the tail, from other segments, and anew from the document store.
+"""Making segments: from the tail, and from other segments.
 
 Each works on a snapshot without holding the writer's lock, writes a complete segment, and swaps it in atomically;
 documents that die in the meantime are masked at the swap. A stop in the middle leaves a folder that nothing names.

@@ -62,19 +62,20 @@ def write_segment(
 
 
 def write_restaged(
-    folder: Path, spec: CollectionSpec, stage: FirstStage, segment: Segment, encoded: Iterable[F32]
+    folder: Path, spec: CollectionSpec, stage: FirstStage, segment: Segment, encoded: Iterable[F32] | None
 ) -> SegmentRecord:
     """As ``write_segment``: the same rows under another first stage. What does not depend on it is linked, not copied.
 
-    encoded: (rows, encoded_dim) of all rows in order, in batches; nothing where the stage has no encoding.
+    encoded: (rows, encoded_dim) of all rows in order, in batches; nothing where the stage has no encoding. None: as
+    they are in ``segment``, so that the indexes alone are new.
     """
     with _made_whole(folder):
         files: dict[str, FileRecord] = {}
         for name, record in segment.files.items():
-            if name != "encoded.npy" and not name.endswith(".index"):
+            if not name.endswith(".index") and (encoded is None or name != "encoded.npy"):
                 link_file(segment.folder / name, folder / name)
                 files[name] = record
-        if stage.encoding is not None:
+        if stage.encoding is not None and encoded is not None:
             shape = segment.size, stage.encoding.encoded_dim
             with closing(ArrayWriter(folder / "encoded.npy", spec.encoded_dtype, shape)) as writer:
                 for rows in encoded:
