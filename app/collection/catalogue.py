@@ -343,7 +343,7 @@ class Catalogue:
             opened = Opened(collection, tasks)
             if self._handlers:
                 if not self.resources.settings.log_queries:
-                    collection.queries.clear()
+                    _forget_queries(collection)
                 opened.maintenance = Maintenance(collection)
                 if not self._opening:
                     opened.begin()
@@ -373,6 +373,14 @@ class Catalogue:
     def _busy(self) -> str:
         url = "" if self._server.held else self._server.note()
         return f" (the server at {url})" if url else ""
+
+
+def _forget_queries(collection: Collection) -> None:
+    try:
+        collection.queries.clear()
+    except OSError as error:
+        # Neither this collection nor the others that are being opened need them.
+        log.warning("former queries of collection %s are not removed: %s", collection.name, error)
 
 
 def _unknown(name: str) -> NotFound:

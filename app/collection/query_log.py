@@ -9,6 +9,7 @@ its last lines. Its name begins with a dot, so that no snapshot takes it and no 
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import logging
 import os
@@ -17,10 +18,11 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
+from app.collection.files import file_size
 from app.types import F32
 
 NAME: Final = ".queries"
@@ -54,8 +56,7 @@ class QueryLog:
     @property
     def nbytes(self) -> int:
         """On disk."""
-        with self._lock:
-            return len(self._read())
+        return file_size(self._path)
 
     def record(self, queries: Iterable[Logged]) -> None:
         """Keeps them; never fails a search: where the disk takes nothing, the log says so and they are not kept."""
@@ -90,8 +91,7 @@ class QueryLog:
         if self._lines < 0:
             self._shorten()
         part = b"".join(lines)
-        with _private(self._path, os.O_APPEND) as out:
-            out.write(part)
+        _write(self._path, os.O_APPEND, part)
         self._lines += len(lines)
         self._bytes += len(part)
         if self._lines > self._kept + self._kept // 4 or self._bytes > MOST_BYTES:
@@ -107,8 +107,7 @@ class QueryLog:
         kept = b"".join(lines)
         if kept != content:
             part = self._path.with_name(f"{NAME}.part")
-            with _private(part, os.O_TRUNC) as out:
-                out.write(kept)
+            _write(part, os.O_TRUNC, kept)
             part.replace(self._path)
         self._lines, self._bytes = len(lines), len(kept)
 
@@ -119,9 +118,14 @@ class QueryLog:
             return b""
 
 
-def _private(path: Path, flags: int) -> Any:
-    """A file to write, whole writes, for its owner alone."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o600), "wb", buffering=0)
+def _write(path: Path, flags: int, content: bytes) -> None:
+    """In one write, into a file for its owner alone. Raises OSError, also where the disk takes a part of it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o600)
+    try:
+        if os.write(descriptor, content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    finally:
+        os.close(descriptor)
 
 
 def _line(query: Logged) -> bytes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from made import MakeCollection
+from made import MakeCollection, OpenCatalogue
 
 from app.collection import query_log
 from app.collection.query_log import Logged, QueryLog
@@ -97,6 +98,44 @@ def test_a_full_disk_fails_no_search(tmp_path: Path, caplog: pytest.LogCaptureFi
     (tmp_path / "gone").mkdir()
     ask(log, 3, 4)
     assert texts(log) == ["query 3\n\u2028"]
+
+
+def test_what_the_disk_takes_a_part_of_costs_neither_what_is_kept_nor_what_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, write, room = QueryLog(tmp_path, 4), os.write, [2**30]
+
+    def short(descriptor: int, content: bytes) -> int:
+        taken = write(descriptor, content[: room[0]])
+        room[0] -= taken
+        return taken
+
+    monkeypatch.setattr("app.collection.query_log.os.write", short)
+    ask(log, 0, 3)
+    room[0] = 20
+    ask(log, 3, 4)
+    room[0] = 2**30
+    ask(log, 4, 6)
+    assert texts(log) == [f"query {number}\n\u2028" for number in (1, 2, 4, 5)]
+    # The one that has the file replaced by its last lines: there is room for it, and not for these.
+    room[0] = log.nbytes // 5
+    ask(log, 6, 7)
+    assert texts(log) == [f"query {number}\n\u2028" for number in (2, 4, 5, 6)]
+
+
+def test_one_that_cannot_be_removed_keeps_no_collection_from_serving(
+    open_catalogue: OpenCatalogue, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_catalogue() as catalogue:
+        for name in ("a", "b"):
+            (catalogue.create(name, model=None, kind="dense", dim=2).folder / ".queries").mkdir()
+    with open_catalogue(tasks=True) as catalogue:
+        catalogue.serve("http://here")
+        assert catalogue.ready
+        assert [info.state for info in catalogue.describe_all()] == ["ready", "ready"]
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        f"former queries of collection {name} are not removed" for name in ("a", "b")
+    ]
 
 
 def test_measuring_and_tuning_ask_what_was_searched(make_collection: MakeCollection) -> None:
