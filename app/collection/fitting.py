@@ -204,8 +204,8 @@ def _needed(
     """The width that the collection needs, and what it rests on."""
     workers = collection.resources.background
     sampled = met[0] if met else encoding.encode_documents(sample.documents)
-    with collection.snapshot() as snapshot:
-        found = settle(snapshot.published.segments, encoding, sampled, probes, workers, check)
+    # Without a snapshot: it looks at every document for every query, and the database's log would grow meanwhile.
+    found = settle(collection.published.segments, encoding, sampled, probes, workers, check)
     if found is None:
         return LEAST, {"width": LEAST}
     return found.width, {**asdict(found), "target": TARGET}
