@@ -124,12 +124,12 @@ def number_at(row: Rows, i: int, bits: int) -> Any:
 
 
 @kernel
-def _exponent(x: F32) -> int:
-    """The binary exponent of the largest coordinate; 0 for a zero vector."""
+def _largest(x: F32) -> Any:
+    """The largest coordinate without its sign, as float64."""
     largest = np.float32(0)
     for i in range(x.shape[0]):
         largest = max(largest, abs(x[i]))
-    return 0 if largest == 0 else int(math.frexp(largest)[1])
+    return np.float64(largest)
 
 
 @kernel
@@ -162,7 +162,7 @@ def _encode(
         for lane in range(lanes):
             # By powers of two, so that nothing is lost and nothing too small or too large for the sums.
             row = vectors[first + lane]
-            exponents[lane] = _exponent(row)
+            exponents[lane] = math.frexp(_largest(row))[1]
             factor = math.ldexp(1.0, -exponents[lane])
             for i in range(dim):
                 tile[i, lane] = np.float32(np.float64(row[i]) * factor)
@@ -182,9 +182,7 @@ def _encode(
 @kernel
 def _encode8(x: F32, exponent: int, out: Rows) -> None:
     """x: one vector, turned where it is to be, divided by 2^exponent."""
-    largest = 0.0
-    for i in range(x.shape[0]):
-        largest = max(largest, abs(np.float64(x[i])))
+    largest = _largest(x)
     scale = np.float32(math.ldexp(largest / 127, exponent))
     _put_scale(out, scale)
     inverse = 0.0 if scale == 0 else 1 / math.ldexp(np.float64(scale), -exponent)
@@ -197,9 +195,7 @@ def _encode8(x: F32, exponent: int, out: Rows) -> None:
 def _encode_one(x: F32, exponent: int, bits: int, out: Rows) -> None:
     """As _encode8, in 4, 2 or 1 bits."""
     dim, best = x.shape[0], np.int32((1 << (bits - 1)) - 1)
-    largest = 0.0
-    for i in range(dim):
-        largest = max(largest, abs(np.float64(x[i])))
+    largest = _largest(x)
     if largest == 0:
         return
     inverse = np.float32(best + 1) if bits > 1 else np.float32(0)
@@ -236,22 +232,20 @@ def _encode_one(x: F32, exponent: int, bits: int, out: Rows) -> None:
 @kernel
 def _encode_along(x: F32, exponent: int, halves: F32, numbers: F32, out: Rows) -> None:
     """As _encode_one, by a trellis."""
-    dim = x.shape[0]
-    largest = 0.0
-    for i in range(dim):
-        largest = max(largest, abs(np.float64(x[i])))
+    dim, largest = x.shape[0], _largest(x)
     if largest == 0:
         return
     unit = _FIXED / largest
+    fixed = np.empty(dim, np.int64)
     square = np.int64(0)
     for i in range(dim):
-        fixed = np.int64(np.rint(np.float64(x[i]) * unit))
-        square += fixed * fixed
+        fixed[i] = np.int64(np.rint(np.float64(x[i]) * unit))
+        square += fixed[i] * fixed[i]
     spread = math.sqrt(np.float64(square) / dim)
     steps = -(-dim // COORDINATES)
     wanted = np.zeros((steps, COORDINATES), np.float32)
     for i in range(dim):
-        wanted[i // COORDINATES, i % COORDINATES] = np.float32(np.rint(np.float64(x[i]) * unit) / spread * UNIT)
+        wanted[i // COORDINATES, i % COORDINATES] = np.float32(np.float64(fixed[i]) / spread * UNIT)
     codes = np.empty(steps, np.uint8)
     search(wanted, halves, numbers, codes)
     for step in range(steps):
@@ -261,7 +255,7 @@ def _encode_along(x: F32, exponent: int, halves: F32, numbers: F32, out: Rows) -
         out[(at >> 3) + 1] |= np.uint8(shifted >> 8)
     product = np.int64(0)
     for i in range(dim):
-        product += np.int64(np.rint(np.float64(x[i]) * unit)) * number_of(out, i)
+        product += fixed[i] * number_of(out, i)
     _put_scale(out, math.ldexp(np.float64(square) / np.float64(product) / unit, exponent))
 
 
