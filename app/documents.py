@@ -86,17 +86,19 @@ def plain(fault: ErrorDetails) -> str:
     return ours.format(**fault.get("ctx", {})) if ours else fault["msg"].replace("Input should be", "expected")
 
 
-def invalid(error: ValidationError) -> Invalid | MalformedBody:
-    """What pydantic found, as an error of Sheaf: 400 where it is not JSON, else 422 with at most 100 faults."""
+def invalid(error: ValidationError, body: type[Strict]) -> Invalid | MalformedBody:
+    """What pydantic found in a body, as an error of Sheaf: 400 where it is not JSON, else 422 with at most 100 faults.
+    Beside an unknown field of the body itself it says which there are."""
     if error.error_count() > _ENUMERABLE:
         return Invalid.at("", f"{error.error_count():,} faults; too many to list")
     found = error.errors(include_url=False, include_input=False)
     if found[0]["type"] == "json_invalid":
         return MalformedBody("expected JSON: " + found[0]["msg"].removeprefix("Invalid JSON: "))
+    known = "; the fields are " + ", ".join(body.model_fields)
     problems = [
         Problem(
             pointer(fault["loc"]) + fault.get("ctx", {}).get("at", ""),
-            plain(fault),
+            plain(fault) + (known if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1 else ""),
         )
         for fault in found[:MAX_PROBLEMS]
     ]
@@ -360,7 +362,7 @@ def parse_document(content: bytes | str, kind: Kind | None = None, limits: Limit
     try:
         body = DocumentBody.model_validate_json(content, context=limits)
     except ValidationError as error:
-        fault = invalid(error)
+        fault = invalid(error, DocumentBody)
         if isinstance(fault, MalformedBody):
             # It is one line of many, whose number the caller tells.
             fault = MalformedBody(fault.message.replace(" at line 1 column ", " at column "))

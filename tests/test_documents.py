@@ -242,4 +242,4 @@ def test_a_lone_surrogate_from_python_is_refused_too() -> None:
 
     with pytest.raises(ValidationError) as raised:
         DocumentBody.model_validate({"id": "a\ud800", "text": "x"})
-    assert isinstance(invalid(raised.value), Invalid)
+    assert isinstance(invalid(raised.value, DocumentBody), Invalid)

@@ -114,4 +114,4 @@ def _parse(model: type[Body], content: bytearray, limits: Limits) -> Body:
     try:
         return model.model_validate_json(content, context=limits)
     except ValidationError as error:
-        raise invalid(error) from None
+        raise invalid(error, model) from None

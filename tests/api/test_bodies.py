@@ -227,6 +227,23 @@ def test_faults_of_other_bodies(
     assert client.post(f"{collection}/count", json={}).json() == {"count": 3}
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "fields"),
+    [
+        ("/search", {"text": "a"}, ["query", "vector", "vectors", "k", "filter"]),
+        ("/delete", {"id": "a"}, ["ids", "filter"]),
+        ("/documents", {"docs": []}, ["documents"]),
+    ],
+)
+def test_who_misnames_a_field_is_told_the_names(
+    client: httpx.Client, collection: str, path: str, body: Any, fields: list[str]
+) -> None:
+    answer = client.post(collection + path, json=body)
+    assert answer.status_code == 422
+    (told,) = [e["message"] for e in answer.json()["errors"] if e["pointer"] == f"/{next(iter(body))}"]
+    assert set(fields) <= set(re.findall(r"\w+", told.partition(";")[2]))
+
+
 def test_at_most_a_hundred_faults_are_listed(client: httpx.Client, collection: str) -> None:
     body = {"query": "a", **{f"x{i}": 1 for i in range(200)}}
     answer = client.post(f"{collection}/search", json=body)
