@@ -23,6 +23,7 @@ from app.collection.database import Database, get_meta
 from app.collection.files import BLOCK, FileRecord, load_array
 from app.collection.folders import unreadable
 from app.collection.layout import DATABASE, ENCODINGS, IMPORTS, MARK, SEGMENTS, SNAPSHOTS, TAIL
+from app.collection.requests import check_answers
 from app.collection.rows import parse_row, row_sum
 from app.collection.saved import read_description
 from app.collection.segment import MANIFEST, Segment, SegmentRecord
@@ -119,6 +120,7 @@ def _database(database: Database, name: str, read: Scrubbed) -> Iterator[Finding
                 read.rows += 1
                 if row_sum(*row[:-1]) != row[-1]:
                     raise database.damaged(f"an error of task {row[0]}")
+            read.rows += check_answers(connection, database)
     except SheafError as error:
         yield Finding(file, error.message, RESTORE)
     try:

@@ -84,7 +84,7 @@ class Requests:
 
     def _find(self, key: str) -> tuple[str, Answer] | None:
         with self._database.read() as connection:
-            if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'requests'").fetchone() is None:
+            if not _made(connection):
                 return None
             row = connection.execute("SELECT * FROM requests WHERE key = ?", (key,)).fetchone()
         if row is None or row[1] < time.time() - self._seconds:
@@ -93,3 +93,18 @@ class Requests:
             raise self._database.damaged("what a request was answered")
         found = json.loads(row[2])
         return found["digest"], Answer(found["content"], found["status"], found["headers"])
+
+
+def check_answers(connection: sqlite3.Connection, database: Database) -> int:
+    """Reads all that requests were answered; how many there are. Raises Damaged."""
+    rows = 0
+    for *row, crc in connection.execute("SELECT * FROM requests") if _made(connection) else ():
+        if row_sum(*row) != crc:
+            raise database.damaged("what a request was answered")
+        rows += 1
+    return rows
+
+
+def _made(connection: sqlite3.Connection) -> bool:
+    """The table is made with its first row."""
+    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'requests'").fetchone() is not None

@@ -9,6 +9,7 @@ import numpy as np
 from commands import Command
 from made import OpenCatalogue
 
+from app.collection.requests import Answer
 from app.collection.sealing import seal
 from app.ingest import write_documents
 from app.types import Document
@@ -66,6 +67,22 @@ def test_aliases_and_descriptions_of_snapshots_are_read_too(
             assert (told.returncode, found["file"]) == (1, str(path.relative_to(folder)))
             assert way_out in found["remedy"]
         path.write_bytes(content)
+
+
+def test_what_requests_were_answered_is_read_too(
+    command: Command, open_catalogue: OpenCatalogue, tmp_path: Path
+) -> None:
+    with open_catalogue(tmp_path / "indexes") as catalogue:
+        collection = catalogue.create("c", model=None, kind="dense", dim=2)
+        answer = Answer("{}", 200, {})
+        with collection.database.write() as txn:
+            collection.requests.note(txn, "key", "digest", answer)
+        assert command("scrub", "c").returncode == 0
+        with collection.database.write() as txn:
+            txn.execute("UPDATE requests SET body = replace(body, '200', '201')")
+        told = command("scrub", "c")
+        assert told.returncode == 1
+        assert "what a request was answered" in told.stdout
 
 
 def test_what_is_not_there_is_said(command: Command) -> None:
