@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -10,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +17,10 @@ from typing import Any
 import pytest
 from made import DIM, OpenCatalogue
 
-from app.collection.collection import Collection
 from app.collection.database import Database
-from app.collection.layout import SEGMENTS
-from app.collection.sealing import merge_due, seal
+from app.collection.sealing import seal
 from app.errors import Conflict, EncoderRefused, Invalid, NotFound, SheafError, Unavailable
-from app.filters import parse
-from app.ingest import delete_ids, delete_matching, write_documents
+from app.ingest import write_documents
 from app.search import Query, search
 from app.settings import DeterministicModel
 from app.types import Document
@@ -330,65 +325,6 @@ def test_a_collection_can_be_moved(open_catalogue: OpenCatalogue, tmp_path: Path
     for path in moved.folder.rglob("*"):
         if path.is_file():
             assert not re.search(re.escape(os.fsencode(tmp_path)), path.read_bytes())
-
-
-def until(done: Callable[[], bool]) -> None:
-    """Waits for the background; a minute is a limit against hanging, not a measure."""
-    for _ in range(6_000):
-        if done():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("the background did not get there")
-
-
-def test_the_tail_is_sealed_and_segments_are_merged_in_the_background(open_catalogue: OpenCatalogue) -> None:
-    catalogue = open_catalogue(tasks=True, seal_documents=10)
-    collection = catalogue.create("a", model="words", kind="multi_vector")
-    for start in range(0, 90, 10):
-        write_documents(collection, [Document(f"d{i}", f"text {i}") for i in range(start, start + 10)])
-        # Each run is sealed by itself, so that there is something to merge.
-        until(lambda: collection.published.tail.part.size == 0)
-
-    until(lambda: merge_due(collection) == [])
-    now = collection.published
-    assert now.tail.part.size == 0
-    assert len(now.segments) < 9
-    assert sum(view.part.size for view in now.views) == 90
-    assert catalogue.describe("a").error is None
-
-
-def test_the_background_goes_on_after_the_disk_erred(
-    open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failed: list[str] = []
-
-    def erring(collection: Collection, check: Any) -> bool:
-        if len(failed) < 3:
-            failed.append(catalogue.describe("a").error or "")
-            raise OSError(errno.EIO, "Input/output error")
-        return seal(collection, check)
-
-    monkeypatch.setattr("app.collection.maintenance.seal", erring)
-    monkeypatch.setattr("app.collection.maintenance.RETRY_S", 0.01)
-    catalogue = open_catalogue(tasks=True, seal_documents=10)
-    collection = catalogue.create("a", model="words", kind="multi_vector")
-    write_documents(collection, [Document(f"d{i}", f"text {i}") for i in range(10)])
-    until(lambda: collection.published.tail.part.size == 0)
-    assert failed[0] == ""
-    assert "Input/output error" in failed[1]
-    until(lambda: catalogue.describe("a").error is None)
-
-
-def test_what_is_deleted_is_reclaimed_without_another_write(open_catalogue: OpenCatalogue) -> None:
-    catalogue = open_catalogue(tasks=True, seal_documents=10)
-    collection = catalogue.create("a", model="words", kind="multi_vector")
-    write_documents(collection, [Document(f"d{i}", f"text {i}", metadata={"n": i}) for i in range(20)])
-    until(lambda: [view.part.size for view in collection.published.segments] == [20])
-    assert delete_matching(collection, parse({"n": {"lt": 12}})) == 12
-    until(lambda: [view.part.size for view in collection.published.segments] == [8])
-    assert delete_ids(collection, [f"d{i}" for i in range(20)]) == 8
-    until(lambda: collection.published.segments == ())
-    until(lambda: list((collection.folder / SEGMENTS).iterdir()) == [])
 
 
 def test_what_is_being_closed_keeps_no_task_of_others_from_being_seen(open_catalogue: OpenCatalogue) -> None:
