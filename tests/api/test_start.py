@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,10 @@ def test_callers_vectors_need_no_encoder_and_converted_models_no_torch(
 
 
 def test_what_is_loaded_at_start(
-    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    serve: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    eventually: Callable[[Callable[[], bool]], None],
 ) -> None:
     """The local encoders of collections that are there; what fails is told, and the server serves."""
     from app.encoders.registry import Encoders
@@ -91,8 +93,7 @@ def test_what_is_loaded_at_start(
     first.stop()
     asked.clear()
     second = serve(models=models)
-    while not second.app.state.warming.done():
-        time.sleep(0.01)
+    eventually(second.app.state.warming.done)
     assert asked == ["builtin", "gone"]
     assert [r.message for r in caplog.records if r.name == "app.warming"] == [
         "the encoder of collection d: the folder of 'gone' is gone"
