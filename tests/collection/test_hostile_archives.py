@@ -227,15 +227,28 @@ def test_databases_that_are_not_what_was_written(shelf: Catalogue, honest: Any, 
     refused(shelf, joined(listed(listing, changed), changed))
 
 
+SPEC = {
+    "name": "c", "model": None, "kind": "multi_vector", "dim": DIM, "similarity": "cosine", "keep_vectors": True,
+    "precision": "float16",
+}  # fmt: skip
+
+
+def test_the_record_that_is_made_wrong_below_is_right(shelf: Catalogue, honest: Any) -> None:
+    listing, files = honest
+    changed = {**files, DATABASE: edited(files[DATABASE], "meta", "spec", SPEC)}
+    restoring = Restoring(shelf, "right", replace=False, limit=10**9)
+    send(restoring, joined(listed(listing, changed), changed), 65_536)
+    assert standing(shelf.get("right")) == standing(shelf.get("c"))
+    shelf.delete("right")
+
+
 def wrong_metas() -> Iterator[tuple[str, Any]]:
-    spec = {"name": "c", "model": None, "kind": "multi_vector", "dim": DIM, "similarity": "cosine"}
-    more = {"keep_vectors": True, "precision": "float16"}
     for change in ({"kind": "x"}, {"dim": 0}, {"dim": 2**40}, {"dim": "4"}, {"precision": "object"}, {"model": 7}):
-        yield "spec", {**spec, **more, **change}
+        yield "spec", {**SPEC, **change}
     for pooling in (0, 33, 2.0, True, "2", None):
-        yield "spec", {**spec, **more, "token_pooling": pooling}
+        yield "spec", {**SPEC, "token_pooling": pooling}
     yield "spec", [1]
-    yield "spec", {**spec, **more, "extra": 1}
+    yield "spec", {**SPEC, "extra": 1}
     yield "spec", "not JSON"
     yield "spec", "[" * 100_000
     yield "first_stage", {}
