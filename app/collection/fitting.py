@@ -26,7 +26,7 @@ from app.collection.restaging import Progress, restage
 from app.collection.sealing import SLICE
 from app.collection.settling import LEAST, TARGET, settle
 from app.collection.snapshot import SegmentView, Snapshot
-from app.collection.stages import Known, StageChoice
+from app.collection.stages import Known, StageChoice, StageRecord
 from app.encodings.features import mean_of, windows
 from app.encodings.protocol import Encoding, Recipe, Sample
 from app.encodings.recipes import RidgeRecipe, recipe_from_json
@@ -35,7 +35,10 @@ from app.errors import Conflict, Invalid
 from app.types import F32, I64, Document, TokenVectors
 
 RANK: Final = 512
-"""Its dimensions; the same."""
+"""Dimensions of a learned first stage; see ARCHITECTURE.md for the measurement behind it."""
+MANY: Final = 500_000
+"""Documents from which it has ``RANK_OF_MANY``: most of a search is then to read all codes."""
+RANK_OF_MANY: Final = 256
 DOCUMENTS: Final = 8_192
 """Documents in a sample, at most."""
 VALUES: Final = 2**29
@@ -60,9 +63,12 @@ Check = Callable[[], None]
 
 
 def default_recipe(documents: int) -> RidgeRecipe:
-    """What suits a collection of so many documents: fewer samples for few, since they cost most of a fit."""
+    """What suits a collection of so many documents: fewer samples for few, since they cost most of a fit, and fewer
+    dimensions for very many.
+    """
     samples = 8_192 if documents >= 4_096 else 4_096
-    return RidgeRecipe(RidgeParameters(rank=RANK, samples=samples, landmarks=samples // 2))
+    rank = RANK if documents < MANY else RANK_OF_MANY
+    return RidgeRecipe(RidgeParameters(rank=rank, samples=samples, landmarks=samples // 2))
 
 
 def outside(collection: Collection) -> int:
@@ -138,16 +144,23 @@ def learn_if_due(collection: Collection, check: Check = lambda: None) -> bool:
             return False
         record = collection.published.generation.stage
         stage = collection.published.stage
-        recipe = None if record is None or record.recipe is None else recipe_from_json(record.recipe)
         learn(
             collection,
-            recipe,
+            _chosen(record),
             width=None if record is None or SETTLED in record.report else stage.width,
             sources=stage.sources if record is not None and "fde" in stage.sources else ("fde",),
             reason=reason,
             check=check,
         )
         return True
+
+
+def _chosen(record: StageRecord | None) -> Recipe | None:
+    """The recipe that somebody chose or tuned; None where it is the default for as many documents as there were."""
+    if record is None or record.recipe is None:
+        return None
+    default = default_recipe(int(record.fitted.get("of", 0)))
+    return None if record.recipe == default.to_json() else recipe_from_json(record.recipe)
 
 
 def learn(

@@ -21,7 +21,7 @@ from app.collection.sealing import seal
 from app.collection.stages import StageChoice
 from app.encodings.muvera import MuveraParameters
 from app.encodings.protocol import Sample
-from app.encodings.recipes import MuveraRecipe, RidgeRecipe
+from app.encodings.recipes import MuveraRecipe, RidgeRecipe, recipe_from_json
 from app.encodings.ridge import RidgeParameters
 from app.errors import Invalid
 from app.ingest import delete_ids, write_documents
@@ -163,6 +163,33 @@ def test_learned_it_finds_more_with_fewer_candidates_and_says_what_it_is(texts: 
     assert all(0 < tried["recall@10"] <= 1 for tried in found["report"]["tried"])
     assert "due" not in found
     assert texts.published.generation.reason == "learned"
+
+
+def test_the_default_is_chosen_anew_for_what_a_collection_has_become(
+    texts: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "MANY", 200)
+
+    def rank() -> int:
+        record = texts.published.generation.stage
+        assert record is not None
+        assert record.recipe is not None
+        recipe = recipe_from_json(record.recipe)
+        assert isinstance(recipe, RidgeRecipe)
+        return recipe.parameters.rank
+
+    seal(texts)
+    assert learn_if_due(texts)
+    assert rank() == fitting.RANK
+    write_documents(texts, words(150, 320))
+    seal(texts)
+    assert learn_if_due(texts)
+    assert rank() == fitting.RANK_OF_MANY < fitting.RANK
+    learn(texts, SMALL)
+    write_documents(texts, words(320, 700))
+    seal(texts)
+    assert learn_if_due(texts)
+    assert rank() == 24, "what somebody chose stays"
 
 
 def test_it_is_due_again_when_more_than_half_came_after_the_fit(texts: Collection) -> None:
