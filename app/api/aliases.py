@@ -15,7 +15,7 @@ from app.api.openapi import gives, takes
 from app.api.routing import decoded
 from app.api.service import Serving, run
 from app.collection.aliases import unknown
-from app.collection.spec import NAME
+from app.collection.layout import NAME
 from app.keys import ApiKey
 
 router = APIRouter(tags=["aliases"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from app.collection.spec import NAME
+from app.collection.layout import NAME
 from app.documents import Strict
 
 

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic_core import PydanticCustomError
 from starlette.routing import Route
 
-from app.collection.spec import NAME
+from app.collection.layout import NAME
 from app.documents import MAX_PROBLEMS, pointer, read_id
 from app.errors import Invalid, NotFound, Problem
 

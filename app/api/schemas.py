@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, FailFast, Field, PlainValidator, ValidationInfo, WithJsonSchema, model_validator
 
 from app import filters
-from app.collection.spec import NAME
+from app.collection.layout import NAME
 from app.documents import (
     DocumentBody,
     DocumentContent,

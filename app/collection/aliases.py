@@ -18,7 +18,7 @@ from typing import Final
 
 from app.collection import folders
 from app.collection.files import room, sync_folder, write_file
-from app.collection.spec import check_name
+from app.collection.layout import check_name
 from app.errors import Conflict, Damaged, NotFound, StorageFull
 from app.faults import reach
 

@@ -19,14 +19,14 @@ from app.collection.collection import Collection
 from app.collection.files import room
 from app.collection.first_stage import FirstStage
 from app.collection.info import CollectionInfo, info_of, quarantined_info
-from app.collection.layout import WRITER_LOCK
+from app.collection.layout import WRITER_LOCK, check_name
 from app.collection.lock import FileLock
 from app.collection.maintenance import Maintenance
 from app.collection.opened import Opened
 from app.collection.reading import Resources
 from app.collection.saved import SavedSnapshots
 from app.collection.snapshot import Generation
-from app.collection.spec import CollectionSpec, check_name, fingerprint_to_json
+from app.collection.spec import CollectionSpec, fingerprint_to_json
 from app.collection.tasks import ENDED, Handler, Task, Tasks, all_of, owner_of
 from app.encoders.registry import Encoders
 from app.errors import (

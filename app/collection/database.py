@@ -27,10 +27,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.collection.files import FULL, file_size, room
-from app.collection.layout import DATABASE
+from app.collection.layout import DATABASE, FORMAT
 from app.collection.mark import create_mark, read_mark, write_mark
 from app.collection.rows import live_sum, row_sum
-from app.collection.spec import FORMAT
 from app.errors import Damaged, FormatTooNew, StorageFull, Unavailable
 from app.faults import reach
 

@@ -17,9 +17,8 @@ from uuid import uuid4
 
 from app.collection.database import Database
 from app.collection.files import room, sync_folder
-from app.collection.layout import DATABASE, SEGMENTS, TAIL, WRITER_LOCK
+from app.collection.layout import DATABASE, NAME, SEGMENTS, TAIL, WRITER_LOCK
 from app.collection.lock import FileLock
-from app.collection.spec import NAME
 from app.errors import Conflict, Damaged, SheafError
 from app.faults import reach
 

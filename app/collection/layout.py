@@ -1,8 +1,18 @@
-"""The names in a collection's folder. indexes/README.md says what each holds."""
+"""The names on disk: of collections, and of what lies in the folder of each. indexes/README.md says what each holds."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
+
+from app.errors import Invalid
+
+FORMAT: Final = 3
+"""The number of the format on disk; a collection of a higher one is refused, lower ones are
+read and go on. indexes/README.md specifies it."""
+
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+"""Of a collection."""
 
 DATABASE: Final = "collection.sqlite"
 MARK: Final = "commits.mark"
@@ -13,3 +23,9 @@ IMPORTS: Final = "imports"
 ENCODINGS: Final = "encodings"
 SNAPSHOTS: Final = ".snapshots"
 """Beside the collections, where no collection's name can reach."""
+
+
+def check_name(name: str) -> None:
+    """Raises Invalid for an invalid name of a collection."""
+    if not NAME.fullmatch(name):
+        raise Invalid.at("/name", f"a collection's name matches {NAME.pattern}; got {name!r}")

@@ -20,8 +20,7 @@ from app.collection.archive import write_archive
 from app.collection.backup import Check, copy_moment
 from app.collection.collection import Collection
 from app.collection.files import file_size, room, sync_folder, write_file
-from app.collection.layout import SNAPSHOTS
-from app.collection.spec import NAME
+from app.collection.layout import NAME, SNAPSHOTS
 from app.errors import Damaged, NotFound, StorageFull
 from app.faults import reach
 

@@ -34,8 +34,8 @@ from app.collection.files import (
     unreadable,
 )
 from app.collection.first_stage import Source
+from app.collection.layout import FORMAT
 from app.collection.passages import Passages, decoded
-from app.collection.spec import FORMAT
 from app.errors import FormatTooNew
 from app.faults import reach
 from app.filters import Filter

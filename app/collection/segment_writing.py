@@ -30,9 +30,10 @@ from app.collection.files import (
     write_file,
 )
 from app.collection.first_stage import FirstStage, Source
+from app.collection.layout import FORMAT
 from app.collection.passages import Passages
 from app.collection.segment import FLAT, MANIFEST, Segment, SegmentRecord
-from app.collection.spec import FORMAT, CollectionSpec
+from app.collection.spec import CollectionSpec
 from app.faults import reach
 from app.types import F32, I64, Metadata
 

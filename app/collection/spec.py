@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from app.codes.choose import code_for
 from app.codes.protocol import Code
+from app.collection.layout import check_name
 from app.encoders.protocol import Fingerprint
 from app.errors import Invalid
 from app.types import MAX_DIM, MAX_TOKEN_POOLING, Kind, Precision, Similarity
-
-FORMAT: Final = 3
-"""The number of the format on disk; a collection of a higher one is refused, lower ones are
-read and go on. indexes/README.md specifies it."""
-
-NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-
-
-def check_name(name: str) -> None:
-    """Raises Invalid for what cannot be a collection's name."""
-    if not NAME.fullmatch(name):
-        raise Invalid.at("/name", f"a collection's name matches {NAME.pattern}; got {name!r}")
 
 
 @dataclass(frozen=True, slots=True)

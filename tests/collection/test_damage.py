@@ -20,9 +20,9 @@ from app.collection.collection import Collection
 from app.collection.database import get_meta, put_meta
 from app.collection.files import BLOCK
 from app.collection.first_stage import FirstStage
+from app.collection.layout import FORMAT
 from app.collection.restaging import restage
 from app.collection.sealing import seal
-from app.collection.spec import FORMAT
 from app.collection.stages import StageChoice
 from app.collection.tasks import ENDED, Running, TaskError, Tasks
 from app.encoders.registry import Encoders
