@@ -23,9 +23,9 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from starlette.datastructures import State
 
-from app.api.connections import patient, raise_open_files
+from app.api.edge.connections import patient, raise_open_files
+from app.api.observe.logs import log_to_stderr
 from app.errors import Invalid
-from app.logs import log_to_stderr
 from app.main import create_app, keyring
 from app.settings import Settings, refusals, unknown_variables
 

@@ -34,7 +34,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from app.errors import Invalid, MalformedBody, Problem
 from app.filters import FIELD, INT64, RESERVED
-from app.limits import DEFAULT, Limits, limits_of
+from app.settings import DEFAULT, Limits, limits_of
 from app.types import F32, MAX_DIM, Document, Kind, Metadata
 
 MAX_ID_BYTES: Final = 512

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from app.errors import Invalid
-from app.limits import DEFAULT, Limits
+from app.settings import DEFAULT, Limits
 from app.types import MetadataValue
 
 Scalar: TypeAlias = str | bool | int | float

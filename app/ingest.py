@@ -15,10 +15,10 @@ import numpy as np
 
 from app.collection.collection import Collection, Raced, Written
 from app.collection.passages import Passages, check_vectors, from_caller, from_encoder
-from app.collection.rows import find_live, truncated_among
-from app.collection.sealing import seal
 from app.errors import Invalid, NotFound, PreconditionFailed, StorageFull
 from app.filters import Filter
+from app.indexing.sealing import seal
+from app.store.rows import find_live, truncated_among
 from app.types import Document, MetadataValue
 
 R = TypeVar("R")

@@ -4,48 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Final
 
 import anyio.to_thread
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import (
-    aliases,
-    collections,
-    documents,
-    health,
-    imports,
-    measures,
-    metrics,
-    openapi,
-    problems,
-    searches,
-    snapshots,
-    tasks,
-)
-from app.api.access import Access
-from app.api.cors import Cors
-from app.api.frame import Frame
-from app.api.hosts import host_gate
-from app.api.pages import page_router
-from app.api.rates import Rates
-from app.api.routing import include
-from app.api.served import Observer
+from app.api.edge import openapi, problems
+from app.api.edge.access import Access
+from app.api.edge.cors import Cors
+from app.api.edge.frame import Frame
+from app.api.edge.hosts import host_gate
+from app.api.edge.rates import Rates
+from app.api.edge.routing import include
+from app.api.observe import metrics
+from app.api.observe.served import Observer
+from app.api.observe.traces import tracing
+from app.api.routes import aliases, collections, documents, health, imports, measures, searches, snapshots, tasks
+from app.api.routes.pages import page_router
 from app.api.service import Lanes, Service, State
-from app.api.traces import tracing
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
+from app.catalogue.snapshotting import run_snapshot
+from app.catalogue.warming import load_encoders
 from app.encoders.registry import Encoders
 from app.errors import SheafError
-from app.handlers import HANDLERS
 from app.keys import Keyring, read_keys
 from app.scoring.choose import prepare
 from app.settings import Settings
-from app.warming import load_encoders
+from app.tasks.importing import run_import
+from app.tasks.rebuild import run_rebuild
+from app.tasks.tasks import Handler
+from app.tuning.tune import run_tune
 
 log = logging.getLogger(__name__)
+
+HANDLERS: Final[Mapping[str, Handler]] = {
+    "import": run_import,
+    "rebuild": run_rebuild,
+    "tune": run_tune,
+    "snapshot": run_snapshot,
+}
+"""What runs each kind of task."""
 
 
 def create_app(settings: Settings) -> FastAPI:

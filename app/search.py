@@ -9,17 +9,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from app import deadline
-from app.candidates import Chosen, find_candidates
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage, Source
 from app.collection.passages import check_vectors, normalise, pool
-from app.collection.snapshot import Snapshot
+from app.collection.view import Snapshot
+from app.compute import deadline
+from app.compute.workers import Workers
 from app.errors import Invalid, TooSlow
 from app.filters import Filter
-from app.ranking import Ranked, rank, rank_in_time
+from app.query.candidates import Chosen, find_candidates
+from app.query.ranking import Ranked, rank, rank_in_time
 from app.types import F32, Hit, TokenVectors
-from app.workers import Workers
 
 DEFAULT_INCLUDE = frozenset({"text", "metadata"})
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from app.keys import ApiKey
-from app.limits import DEFAULT, Limits
 from app.types import MAX_K
 
 
@@ -66,6 +66,28 @@ class DeterministicModel(BaseModel):
 
 ModelSettings = Annotated[LocalModel | RemoteModel | DeterministicModel, Field(discriminator="type")]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of what one request may hold, where the schema of its body must know it.
+
+    Given to the schemas as their context; ``Settings`` says what each is."""
+
+    k: int = MAX_K
+    candidates: int = 100_000
+    vectors: int = 65_536
+    query_vectors: int = 4_096
+    filter_depth: int = 32
+    filter_conditions: int = 4_096
+
+
+DEFAULT: Final = Limits()
+
+
+def limits_of(context: object) -> Limits:
+    """The limits that a schema was given, else the defaults."""
+    return context if isinstance(context, Limits) else DEFAULT
 
 
 class Settings(BaseSettings):

@@ -29,6 +29,7 @@ from first_stage import Vectors, ndcg
 
 from app.codes.choose import code_for
 from app.collection.passages import normalise
+from app.compute.workers import Workers
 from app.encoders.registry import Encoders
 from app.errors import SheafError
 from app.scoring.choose import prepare, scorer
@@ -36,7 +37,6 @@ from app.scoring.protocol import Scorer
 from app.scoring.select import keep_for_top
 from app.sources.beir import Beir, beir_qrels, beir_queries
 from app.types import F32, I64, Document, Precision, TokenVectors
-from app.workers import Workers
 
 STEP = 65_536
 """Token vectors coded at a time."""
@@ -126,7 +126,7 @@ def on_all(made: Scorer, tokens: TokenVectors, rows: I64 | None, workers: Worker
 
 
 def rescore(made: Scorer, tokens: TokenVectors, rows: I64, norms: F32, workers: Workers) -> list[float]:
-    """As app.ranking does: fast scores, what can be among the best 10, their exact scores."""
+    """As app.query.ranking does: fast scores, what can be among the best 10, their exact scores."""
     scores = on_all(made, tokens, rows, workers)
     kept = rows[keep_for_top(scores, made.error_bound(norms[rows]), 10)]
     pieces = workers.map_slices(

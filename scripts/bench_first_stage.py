@@ -38,6 +38,7 @@ import numpy as np
 from first_stage import Vectors, collected, maxsim
 
 from app import vector_index
+from app.compute.workers import Workers
 from app.encoders.registry import Encoders
 from app.encodings.features import widened, windows
 from app.encodings.muvera import Muvera, MuveraParameters
@@ -46,7 +47,6 @@ from app.encodings.ridge import Ridge, RidgeParameters
 from app.errors import SheafError
 from app.sources.beir import Beir
 from app.types import F32, I64, Document, Mask, TokenVectors
-from app.workers import Workers
 
 WIDTHS = (50, 100, 200)
 DEFAULTS = RidgeParameters()

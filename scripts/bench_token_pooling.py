@@ -27,13 +27,13 @@ from long_pages import collected_pages
 
 from app.codes.choose import code_for
 from app.codes.protocol import Code
+from app.codes.token_pooling import pool_tokens
 from app.collection.passages import normalise
-from app.collection.token_pooling import pool_tokens
+from app.compute.workers import Workers
 from app.errors import SheafError
 from app.scoring.choose import scorer
 from app.sources.beir import beir_qrels
 from app.types import Precision, TokenVectors
-from app.workers import Workers
 
 POOLED: Final = 32
 """Documents whose pooling is timed."""

@@ -22,16 +22,16 @@ from progress import Progress
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from app.bulk import Summary, fill
-from app.bulk_http import Server
-from app.collection.catalogue import SERVER_LOCK, Catalogue
-from app.collection.lock import FileLock
+from app.catalogue.catalogue import SERVER_LOCK, Catalogue
 from app.encoders.registry import Encoders
 from app.errors import Conflict, NotFound, SheafError
+from app.load.bulk import Summary, fill
+from app.load.client import Server
 from app.settings import Settings, refusals
 from app.sources.choose import FORMATS, open_source
 from app.sources.protocol import Source
 from app.sources.table import TYPES, Columns
+from app.store.lock import FileLock
 from app.types import Kind, Precision
 
 

@@ -25,14 +25,14 @@ from progress import Progress
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, SheafError
+from app.measure.truth import best_in_float32
 from app.search import Query, encode_queries, search
 from app.settings import Settings, refusals
 from app.sources.beir import Beir, beir_qrels, beir_queries
-from app.truth import best_in_float32
 
 MEASURES: Final = (nDCG @ 10, R @ 100, RR @ 10, AP @ 100)
 DEPTH: Final = 100

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from progress import Progress
 
 from app.codes.trellis import CODES, COORDINATES, TABLE, UNIT, search, searched
-from app.native import kernel
+from app.compute.native import kernel
 from app.types import F32
 
 STEPS = 96

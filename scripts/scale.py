@@ -34,19 +34,19 @@ import scale_data
 from scale_data import CHUNK, QUERY_TOKENS, SHARES, TOKENS, Pool
 from scale_picture import draw
 
-from app.blas import keep_to_one_thread
-from app.bulk import fill
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
 from app.collection.passages import decoded
-from app.collection.restaging import restage
 from app.collection.stages import StageChoice
+from app.compute.blas import keep_to_one_thread
 from app.encoders.registry import Encoders
 from app.encodings.features import windows
 from app.encodings.ridge import Ridge, RidgeParameters
 from app.errors import RequestError
 from app.filters import Condition
+from app.indexing.restaging import restage
+from app.load.bulk import fill
 from app.search import Query, encode_queries, search_ready
 from app.settings import Settings
 from app.sources.protocol import Entry

@@ -17,9 +17,9 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from app.collection import folders
-from app.scrub import Finding, Scrubbed, scrub, scrub_aliases
+from app.catalogue.scrub import Finding, Scrubbed, scrub, scrub_aliases
 from app.settings import Settings
+from app.store import folders
 
 
 def parser() -> argparse.ArgumentParser:

@@ -24,13 +24,13 @@ import scale_data
 from scale import Made, refuse
 from scale_data import CHUNK, TOKENS, Pool
 
-from app.bulk import fill
-from app.collection.catalogue import Catalogue
-from app.collection.layout import SEGMENTS
+from app.catalogue.catalogue import Catalogue
 from app.encoders.registry import Encoders
+from app.load.bulk import fill
 from app.search import Query, search
 from app.settings import Settings
 from app.sources.protocol import Entry
+from app.store.layout import SEGMENTS
 from app.types import Document, Precision
 
 PRECISIONS: Final = ("1bit", "1.25bit", "2bit", "4bit", "8bit", "float16", "dense")

@@ -16,7 +16,7 @@ from pathlib import Path
 from progress import Progress
 from pydantic import ValidationError
 
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.encoders.registry import Encoders
 from app.errors import SheafError
 from app.search import Query

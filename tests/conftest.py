@@ -12,11 +12,11 @@ import hypothesis
 import pytest
 from made import DIM, MakeCollection, OpenCatalogue
 
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
+from app.compute.native import keep_in
 from app.encoders.registry import Encoders
-from app.handlers import HANDLERS
-from app.native import keep_in
+from app.main import HANDLERS
 from app.settings import DeterministicModel, Settings
 
 # `--hypothesis-profile=long` runs a test at length that asks for it (tests/test_safety_nets.py).

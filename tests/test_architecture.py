@@ -18,17 +18,20 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"app.__main__", "app.main"},
     {"app.api"},
-    {"app.handlers", "app.scrub", "app.warming"},
-    {"app.importing", "app.rebuild", "app.snapshotting", "app.bulk", "app.bulk_http", "app.recall", "app.tuning"},
-    {"app.truth"},
+    {"app.load", "app.measure", "app.tuning"},
+    {"app.catalogue"},
+    {"app.backup", "app.tasks"},
     {"app.ingest", "app.search"},
-    {"app.candidates", "app.ranking"},
-    {"app.collection", "app.sources"},
-    {"app.encoders", "app.encodings", "app.vector_index", "app.scoring", "app.codes", "app.documents"},
-    {"app.filters", "app.settings", "app.workers", "app.blas", "app.float16", "app.logs", "app.native"},
-    {"app.keys", "app.limits", "app.deadline"},
+    {"app.indexing", "app.query"},
+    {"app.collection"},
+    {"app.encoders", "app.encodings", "app.sources", "app.store", "app.vector_index"},
+    {"app.scoring"},
+    {"app.codes"},
+    {"app.documents", "app.filters"},
+    {"app.settings"},
+    {"app.compute", "app.keys"},
     {"app.types"},
-    {"app.errors", "app.faults"},
+    {"app.errors"},
     {"app"},
 ]
 
@@ -126,8 +129,8 @@ def test_importing_the_service_loads_no_model_library():
 
 
 def test_every_route_has_a_scope():
-    """app/api/access.py has the table; tests/api/test_access.py holds the server to it."""
-    from app.api.access import UNLISTED, rule_of
+    """app/api/edge/access.py has the table; tests/api/test_access.py holds the server to it."""
+    from app.api.edge.access import UNLISTED, rule_of
     from app.main import create_app
 
     routes = create_app(Settings(keys=(), keys_file=None)).state.routes

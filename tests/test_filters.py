@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.collection.columns import Columns, ColumnsBuilder
 from app.errors import Invalid
 from app.filters import FILTER_SCHEMA, INT64, parse
-from app.limits import DEFAULT
+from app.settings import DEFAULT
 
 LARGE = 2**53
 MAX_DEPTH, MAX_CONDITIONS = DEFAULT.filter_depth, DEFAULT.filter_conditions

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from made import DIM, MakeCollection, OneEncoder, OpenCatalogue
 
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.collection.sealing import merge, seal
 from app.encoders.deterministic import MAX_WORDS, DeterministicEncoder
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, NotFound
 from app.filters import parse
+from app.indexing.sealing import merge, seal
 from app.ingest import delete_ids, delete_matching, patch_metadata, write_documents
-from app.rebuild import run_rebuild
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings
+from app.tasks.rebuild import run_rebuild
 from app.types import F32, Document, Encoded, Kind
 
 
@@ -251,7 +251,7 @@ def test_callers_vectors_are_kept_bit_for_bit(
 
 def rebuild(collection: Collection) -> None:
     """The task's handler, without the task's thread."""
-    from app.collection.tasks import Running, Tasks
+    from app.tasks.tasks import Running, Tasks
 
     tasks = Tasks(collection, {})
     task = tasks.submit("rebuild", {})

@@ -10,13 +10,13 @@ import pytest
 from brute_force import ranking
 from made import MakeCollection
 
-from app.candidates import Chosen, find_candidates
 from app.collection.collection import Collection
-from app.collection.sealing import seal
-from app.deadline import Deadline, deadline
+from app.compute.deadline import Deadline, deadline
 from app.errors import TooSlow
+from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
-from app.ranking import FIRST
+from app.query.candidates import Chosen, find_candidates
+from app.query.ranking import FIRST
 from app.search import Coverage, Query, SearchResult, encode_queries, first_stage_query, search, search_batch
 from app.types import F32, Document
 

@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import MakeCollection, OpenCatalogue
 
-from app import ranking as ranks
-from app.collection.catalogue import Catalogue
-from app.collection.sealing import merge, seal
-from app.collection.tasks import Running, Tasks
+from app.catalogue.catalogue import Catalogue
 from app.encoders.registry import Encoders
 from app.errors import Invalid
+from app.indexing.sealing import merge, seal
 from app.ingest import delete_ids, write_documents
-from app.rebuild import run_rebuild
+from app.query import ranking as ranks
 from app.search import Query, search
 from app.settings import Settings
+from app.tasks.rebuild import run_rebuild
+from app.tasks.tasks import Running, Tasks
 from app.types import F32, I64, Document, Precision, Similarity
 
 PRECISIONS: list[Precision] = ["float32", "8bit", "4bit", "2bit", "1.25bit", "1bit"]

@@ -19,12 +19,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from app.collection.catalogue import Catalogue
-from app.collection.restoring import restore_file
-from app.collection.sealing import merge, seal
+from app.catalogue.catalogue import Catalogue
+from app.catalogue.restoring import restore_file
 from app.encoders.registry import Encoders
 from app.errors import Conflict, NotFound, PreconditionFailed
 from app.filters import parse
+from app.indexing.sealing import merge, seal
 from app.ingest import Condition, delete_ids, delete_matching, delete_one, patch_metadata, write_documents
 from app.search import Query, search
 from app.settings import Settings

@@ -14,10 +14,10 @@ from made import DIM, MakeCollection
 from small_codes import code_everything
 
 from app.collection.collection import Collection
-from app.collection.sealing import seal
 from app.encoders.deterministic import DeterministicEncoder
 from app.errors import Invalid
 from app.filters import Filter, parse
+from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.search import Query, search, search_batch
 from app.types import F32, Document, Encoded
@@ -350,6 +350,6 @@ def test_sources_are_searched_side_by_side_with_the_same_result(
         return slices(size, *args, **named)
 
     monkeypatch.setattr(collection.resources.workers, "map_slices", counted)
-    monkeypatch.setattr("app.candidates.SIDE_BY_SIDE", 0)
+    monkeypatch.setattr("app.query.candidates.SIDE_BY_SIDE", 0)
     assert pairs(collection, query) == alone
     assert 2 in used

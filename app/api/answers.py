@@ -20,9 +20,9 @@ from app.api.schemas import (
     SearchAnswer,
     TaskAnswer,
 )
-from app.collection.info import CollectionInfo
-from app.collection.tasks import Task
+from app.catalogue.info import CollectionInfo
 from app.search import SearchResult
+from app.tasks.tasks import Task
 from app.types import Document, Hit, Kind
 
 

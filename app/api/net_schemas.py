@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from app.collection.layout import NAME
 from app.documents import Strict
+from app.store.layout import NAME
 
 
 class RestoreSnapshot(Strict):

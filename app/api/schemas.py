@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, FailFast, Field, PlainValidator, ValidationInfo, WithJsonSchema, model_validator
 
 from app import filters
-from app.collection.layout import NAME
 from app.documents import (
     DocumentBody,
     DocumentContent,
@@ -24,7 +23,8 @@ from app.documents import (
     read_metadata,
 )
 from app.errors import Invalid
-from app.limits import DEFAULT, limits_of
+from app.settings import DEFAULT, limits_of
+from app.store.layout import NAME
 from app.types import MAX_DIM, MAX_K, MAX_TOKEN_POOLING, Kind, Metadata, MetadataValue, Precision, Similarity
 
 MAX_CANDIDATES = DEFAULT.candidates

@@ -13,7 +13,7 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.errors import Damaged, Overloaded, Unavailable
 from app.settings import Settings

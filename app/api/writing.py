@@ -17,13 +17,13 @@ from fastapi import Depends, Header, Query, Request
 from starlette.responses import Response
 
 from app.api.answers import reply
-from app.api.bodies import body_digest
-from app.api.routing import Name
+from app.api.edge.bodies import body_digest
+from app.api.edge.routing import Name
 from app.api.service import Service, Serving, run
 from app.collection.collection import Collection
-from app.collection.requests import Answer
 from app.errors import Invalid
 from app.ingest import Condition, index_now
+from app.store.requests import Answer
 
 Key: TypeAlias = Annotated[
     str | None,

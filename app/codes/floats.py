@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from app.float16 import widen
-from app.scoring.rounding import norms_up
+from app.compute.float16 import widen
+from app.compute.rounding import norms_up
 from app.types import F32
 
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from app.codes.rotation import LANES, block_size, rotate, rotate_back, rotated, signs
 from app.codes.trellis import BITS as TRELLIS
 from app.codes.trellis import COORDINATES, HALVES, NUMBERS, UNIT, number_of, search
-from app.native import kernel
+from app.compute.native import kernel
 from app.types import F32, I64
 
 STEPS: Final = 16

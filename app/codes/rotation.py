@@ -17,7 +17,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from app.native import instruction, kernel
+from app.compute.native import instruction, kernel
 from app.types import F32
 
 ROUNDS: Final = 4

@@ -22,7 +22,7 @@ from llvmlite import ir
 from numba import types
 from numpy.typing import NDArray
 
-from app.native import instruction, kernel
+from app.compute.native import instruction, kernel
 from app.types import F32
 
 COORDINATES: Final = 4

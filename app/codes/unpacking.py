@@ -17,7 +17,7 @@ from numba import types
 
 from app.codes.trellis import BITS as TRELLIS
 from app.codes.trellis import COORDINATES, WORDS
-from app.native import instruction, kernel
+from app.compute.native import instruction, kernel
 
 _I8 = ir.IntType(8)
 _NOTHING = ir.Constant(_I8.as_pointer(), None)

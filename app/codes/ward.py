@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from app.native import kernel
+from app.compute.native import kernel
 from app.types import F64, I64
 
 

@@ -15,11 +15,11 @@ from typing import Final
 
 import numpy as np
 
-from app.collection.database import Database
-from app.collection.files import damaged, room, sync_folder, unreadable, write_file
-from app.collection.layout import TAIL
 from app.collection.passages import Passages
-from app.collection.rows import row_sum
+from app.store.database import Database
+from app.store.files import damaged, room, sync_folder, unreadable, write_file
+from app.store.layout import TAIL
+from app.store.rows import row_sum
 from app.types import I64
 
 IN_DATABASE: Final = 2**20

@@ -13,19 +13,19 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from app.collection.database import put_meta, read_state, write_counters
 from app.collection.first_stage import FirstStage
 from app.collection.passages import Passages
 from app.collection.reading import Reader
-from app.collection.rows import find_live, insert_document, live_sum
 from app.collection.segment import Segment
-from app.collection.snapshot import Generation, Snapshot
 from app.collection.spec import fingerprint_to_json
 from app.collection.stages import StageRecord
+from app.collection.view import Generation, Snapshot
 from app.encoders.protocol import Encoder
 from app.errors import Conflict
-from app.faults import reach
 from app.filters import Filter
+from app.store.database import put_meta, read_state, write_counters
+from app.store.faults import reach
+from app.store.rows import find_live, insert_document, live_sum
 from app.types import I64, Document
 
 DELETED_AT_ONCE: Final = 500

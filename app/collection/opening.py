@@ -1,6 +1,6 @@
 """What the disk says a collection is: what is published as of a commit, and which files no commit names.
 
-Opening distrusts what it reads (app.collection.files, app.collection.database). What a former reading has open is used
+Opening distrusts what it reads (app.store.files, app.store.database). What a former reading has open is used
 again, so that following another process's writer costs what it wrote.
 """
 
@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from app.collection.chunks import ChunkStore
-from app.collection.database import Database, get_meta, read_state
 from app.collection.first_stage import FirstStage
-from app.collection.layout import SEGMENTS, TAIL
-from app.collection.memory import require_room
-from app.collection.rows import fetch_documents
 from app.collection.segment import Segment, SegmentRecord
-from app.collection.snapshot import Generation, Published, SegmentView, TailState
 from app.collection.spec import CollectionSpec
 from app.collection.stages import StageStore
 from app.collection.tail import Tail
+from app.collection.view import Generation, Published, SegmentView, TailState
+from app.store.database import Database, get_meta, read_state
+from app.store.layout import SEGMENTS, TAIL
+from app.store.memory import require_room
+from app.store.rows import fetch_documents
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,13 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from app.codes.protocol import Code
+from app.codes.token_pooling import pool_tokens
 from app.collection.spec import CollectionSpec
-from app.collection.token_pooling import pool_tokens
+from app.compute.rounding import norms_up
+from app.compute.workers import Workers
 from app.encodings.protocol import Encoding
 from app.errors import Invalid
-from app.scoring.rounding import norms_up
 from app.types import F32, I64, Encoded, Similarity, TokenVectors
-from app.workers import Workers
 
 MAX_LENGTH: Final = 1e15
 """The longest vector taken: any sum of products of such vectors stays finite in float32."""

@@ -18,28 +18,27 @@ from typing import Final
 import numpy as np
 
 from app.collection.chunks import ChunkStore
-from app.collection.database import Database, get_meta, read_state
-from app.collection.drift import Drift
-from app.collection.files import file_size
 from app.collection.first_stage import FirstStage
-from app.collection.layout import ENCODINGS, TAIL, WRITER_LOCK
-from app.collection.lock import FileLock
 from app.collection.opening import Opener
 from app.collection.passages import Passages
-from app.collection.query_log import QueryLog
-from app.collection.requests import Requests
-from app.collection.rows import fetch_documents, find_live, parse_row
 from app.collection.segment import Segment
-from app.collection.snapshot import Published, Snapshot
 from app.collection.spec import CollectionSpec, fingerprint_from_json
-from app.collection.stages import StageStore, recoded
+from app.collection.stages import Drift, StageStore, recoded
+from app.collection.view import Published, Snapshot
+from app.compute.workers import Workers
 from app.encoders.protocol import Encoder
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Damaged, FormatTooNew, Invalid, NotFound, Unavailable
 from app.filters import Filter
 from app.settings import Settings
+from app.store.database import Database, get_meta, read_state
+from app.store.files import file_size
+from app.store.layout import ENCODINGS, TAIL, WRITER_LOCK
+from app.store.lock import FileLock
+from app.store.query_log import QueryLog
+from app.store.requests import Requests
+from app.store.rows import fetch_documents, find_live, parse_row
 from app.types import F32, Document, Encoded, TokenVectors
-from app.workers import Workers
 
 SNAPSHOT_ATTEMPTS: Final = 200
 """How often a reader tries to meet a writer between two commits, waiting a little longer each time."""

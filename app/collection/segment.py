@@ -24,7 +24,12 @@ from app import vector_index
 from app.codes.choose import code_for
 from app.codes.protocol import Code
 from app.collection.columns import Columns
-from app.collection.files import (
+from app.collection.first_stage import Source
+from app.collection.passages import Passages, decoded
+from app.errors import FormatTooNew
+from app.filters import Filter
+from app.store.faults import reach
+from app.store.files import (
     FileRecord,
     MappedArray,
     damaged,
@@ -33,12 +38,7 @@ from app.collection.files import (
     read_verified,
     unreadable,
 )
-from app.collection.first_stage import Source
-from app.collection.layout import FORMAT
-from app.collection.passages import Passages, decoded
-from app.errors import FormatTooNew
-from app.faults import reach
-from app.filters import Filter
+from app.store.layout import FORMAT
 from app.types import F32, I64, Mask, Precision, TokenVectors
 from app.vector_index.protocol import Candidates, VectorIndex
 from app.vector_index.refined import Refined

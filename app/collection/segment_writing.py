@@ -19,7 +19,12 @@ import numpy as np
 
 from app import vector_index
 from app.collection.columns import ColumnsBuilder
-from app.collection.files import (
+from app.collection.first_stage import FirstStage, Source
+from app.collection.passages import Passages
+from app.collection.segment import FLAT, MANIFEST, Segment, SegmentRecord
+from app.collection.spec import CollectionSpec
+from app.store.faults import reach
+from app.store.files import (
     ArrayWriter,
     FileRecord,
     FileWriter,
@@ -29,12 +34,7 @@ from app.collection.files import (
     sync_folder,
     write_file,
 )
-from app.collection.first_stage import FirstStage, Source
-from app.collection.layout import FORMAT
-from app.collection.passages import Passages
-from app.collection.segment import FLAT, MANIFEST, Segment, SegmentRecord
-from app.collection.spec import CollectionSpec
-from app.faults import reach
+from app.store.layout import FORMAT
 from app.types import F32, I64, Metadata
 
 

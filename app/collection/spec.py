@@ -9,9 +9,9 @@ import numpy as np
 
 from app.codes.choose import code_for
 from app.codes.protocol import Code
-from app.collection.layout import check_name
 from app.encoders.protocol import Fingerprint
 from app.errors import Invalid
+from app.store.layout import check_name
 from app.types import MAX_DIM, MAX_TOKEN_POOLING, Kind, Precision, Similarity
 
 

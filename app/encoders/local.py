@@ -14,9 +14,9 @@ from pathlib import Path
 
 from app.encoders import model_folder
 from app.encoders.backbone import Backbone
-from app.encoders.converted import ConvertedEncoder, ConvertedModel
-from app.encoders.model_cache import ModelCache
-from app.encoders.openvino_runtime import NotConverted, openvino
+from app.encoders.openvino.encoder import ConvertedEncoder, ConvertedModel
+from app.encoders.openvino.model_cache import ModelCache
+from app.encoders.openvino.runtime import NotConverted, openvino
 from app.encoders.protocol import Encoder
 from app.encoders.sentence_transformer import SentenceTransformerEncoder
 from app.types import Kind
@@ -55,7 +55,7 @@ def open_folder(
 
 
 def _converted(folder: Path, cache: Path, threads: int, loaded: Callable[[], Backbone]) -> ConvertedModel:
-    from app.encoders import conversion
+    from app.encoders.openvino import conversion
 
     openvino()
     key, models = conversion.key(folder), ModelCache(cache)

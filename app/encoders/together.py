@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from app import deadline
+from app.compute import deadline
 from app.errors import EncoderUnavailable
 from app.types import Encoded
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codes.grid import GridCode
-from app.float16 import widen
+from app.compute.float16 import widen
 from app.scoring.maxsim_codes import CodeScorer
 from app.types import F32, I64, TokenVectors
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from app.native import kernel
+from app.compute.native import kernel
 from app.types import F32
 
 _ROWS = 8

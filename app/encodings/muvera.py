@@ -39,13 +39,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_tensors
 from scipy.sparse import csc_array
 
-from app.blas import keep_to_one_thread
+from app.compute.blas import keep_to_one_thread
+from app.compute.float16 import widen
+from app.compute.workers import Workers
 from app.encodings.arrays import read_arrays
 from app.encodings.sketch import CountSketch
 from app.errors import Invalid
-from app.float16 import widen
 from app.types import F32, I64, MAX_DIM, TokenVectors
-from app.workers import Workers
 
 MAX_ENCODED_DIM = 1 << 20
 """The largest encoding: 4 MiB as float32."""

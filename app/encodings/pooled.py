@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from app.compute.workers import Workers
 from app.encodings.protocol import Encoding, Sample
 from app.errors import Invalid
 from app.types import F32, MAX_DIM, TokenVectors
-from app.workers import Workers
 
 
 class Pooled:

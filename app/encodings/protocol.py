@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.compute.workers import Workers
 from app.types import F32, I64, TokenVectors
-from app.workers import Workers
 
 Check = Callable[[], None]
 Seen = Callable[[F32], None]

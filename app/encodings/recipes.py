@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from app.compute.workers import Workers
 from app.encodings.features import mean_of
 from app.encodings.muvera import Muvera, MuveraParameters
 from app.encodings.pooled import Pooled, WithPooled
 from app.encodings.protocol import Check, Encoding, Recipe, Sample, Seen
 from app.encodings.ridge import Ridge, RidgeParameters
 from app.errors import Invalid
-from app.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,8 @@ from typing import Any, Literal
 import numpy as np
 from safetensors.numpy import save as save_tensors
 
-from app.blas import keep_to_one_thread
+from app.compute.blas import keep_to_one_thread
+from app.compute.workers import Workers
 from app.encodings.arrays import read_arrays
 from app.encodings.features import Gaussian, MaxSims, directions, draw, mean_of, stream
 from app.encodings.leading import leading
@@ -52,7 +53,6 @@ from app.encodings.mapping import WholeMap, mapped
 from app.encodings.solving import Solver, Work
 from app.errors import Damaged, Invalid
 from app.types import F32, MAX_DIM, TokenVectors
-from app.workers import Workers
 
 MAX_SAMPLES = 16_384
 """Their Gram matrix is then 1 GiB as float32."""

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from app.compute.workers import Workers
 from app.types import F32
-from app.workers import Workers
 
 T = TypeVar("T")
 

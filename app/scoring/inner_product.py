@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.blas import keep_to_one_thread
+from app.compute.blas import keep_to_one_thread
+from app.compute.float16 import widen
+from app.compute.rounding import bound
 from app.errors import Invalid
-from app.float16 import widen
-from app.scoring.rounding import bound
 from app.types import F32, F64, I64
 
 _CHUNK_VALUES = 1 << 20

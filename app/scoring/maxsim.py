@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.blas import keep_to_one_thread
+from app.compute.blas import keep_to_one_thread
+from app.compute.float16 import widen
+from app.compute.rounding import bound, norms_up
 from app.errors import Invalid
-from app.float16 import widen
 from app.scoring.integers import float_maxima
-from app.scoring.rounding import bound, norms_up
 from app.types import F32, F64, I64, TokenVectors
 
 _CHUNK_VALUES = 1 << 20

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codes.grid import GridCode, readable
+from app.compute.rounding import SMALLEST32, U32, U64, gamma
 from app.errors import Invalid
 from app.scoring import integers
 from app.scoring.planes import planes_of
-from app.scoring.rounding import SMALLEST32, U32, U64, gamma
 from app.types import F32, F64, I64, TokenVectors
 
 

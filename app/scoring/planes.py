@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codes.grid import GridCode
-from app.native import has_vnni
+from app.compute.native import has_vnni
 from app.types import F32, F64, I64
 
 GROUPS = 4

@@ -15,7 +15,7 @@ import numpy as np
 
 from app import vector_index
 from app.collection.collection import Collection
-from app.ranking import rank
+from app.query.ranking import rank
 from app.search import Query
 from app.tuning.options import Option
 from app.tuning.trials import TrialSet

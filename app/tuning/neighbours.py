@@ -1,7 +1,7 @@
 """The exact best of some queries in a whole collection: the truth that a first stage is held to.
 
 Useful for: tuning, where many first stages are held to one truth. Not useful for: one measurement of a collection as it
-is (``app.recall``).
+is (``app.measure.recall``).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 
 from app.collection.collection import Collection
 from app.collection.part import View
-from app.collection.rows import find_live
-from app.collection.snapshot import Snapshot
+from app.collection.view import Snapshot
 from app.errors import Invalid
-from app.ranking import rank
-from app.recall import Drawn, draw_queries
+from app.measure.recall import Drawn, draw_queries
+from app.query.ranking import rank
 from app.search import Query, encode_queries
+from app.store.rows import find_live
 from app.tuning.trials import TrialSet
 from app.types import F32, I64, TokenVectors
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from app.collection.first_stage import FirstStage, Source, default_parameters
 from app.collection.spec import CollectionSpec
+from app.compute.workers import Workers
 from app.encodings.protocol import Encoding, Sample
 from app.encodings.recipes import MuveraRecipe, RidgeRecipe
 from app.encodings.ridge import Ridge, RidgeParameters
 from app.tuning.trials import TrialSet
 from app.types import F32
-from app.workers import Workers
 
 RANKS: Final = (1_024, 512, 256, 128)
 """Of a learned encoding. More than the most finds no more on any collection measured."""

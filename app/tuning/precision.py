@@ -2,7 +2,7 @@
 
 Vectors before they were coded are read where callers' are kept, else made anew from the texts, so only the best by
 codes get them: what float32 would rank among the top k must be among the ``DEEP`` times k best by codes to be seen.
-That flatters a code which shuffles more than that; ``app.truth`` measures without, over the whole collection.
+That flatters a code which shuffles more than that; ``app.measure.truth`` measures without, over the whole collection.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 from app.collection.collection import Collection
 from app.errors import Conflict, EncoderUnavailable
-from app.ranking import rank
+from app.measure.truth import BATCH, vectors_in_float32
+from app.query.ranking import rank
 from app.scoring import maxsim
-from app.truth import BATCH, vectors_in_float32
 from app.tuning.neighbours import Asked, Tell
 from app.types import Document
 

@@ -25,18 +25,18 @@ from typing import Any, Final
 import numpy as np
 
 from app import vector_index
-from app.candidates import find_candidates
 from app.collection.collection import Collection
 from app.collection.first_stage import WIDENING, Source
-from app.collection.fitting import draw_sample
-from app.collection.reindexing import reindex
-from app.collection.restaging import restage, rewidth
-from app.collection.sealing import Check, seal
 from app.collection.stages import StageChoice
-from app.collection.tasks import Running
 from app.encodings.protocol import Sample
 from app.errors import Invalid
+from app.indexing.fitting import draw_sample
+from app.indexing.reindexing import reindex
+from app.indexing.restaging import restage, rewidth
+from app.indexing.sealing import Check, seal
+from app.query.candidates import find_candidates
 from app.search import Query, first_stage_query, search_ready
+from app.tasks.tasks import Running
 from app.tuning.costs import TIMED, candidate_ms, query_ms
 from app.tuning.indexed import ENCODED_BYTES, FLAT, POOLED_BYTES, Found, Indexed
 from app.tuning.neighbours import Asked, Tell, ask, find_share, trial_set

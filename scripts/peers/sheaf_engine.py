@@ -7,9 +7,9 @@ documents. It sees no query before it is timed.
 import numpy as np
 from contender import contend
 
-from app.bulk import fill
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.encoders.registry import Encoders
+from app.load.bulk import fill
 from app.search import Query, search
 from app.settings import Settings
 from app.sources.protocol import Entry

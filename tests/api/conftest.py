@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 from limited import TIGHT, post
 
-from app.api.connections import patient
+from app.api.edge.connections import patient
 from app.main import create_app
 from app.settings import DeterministicModel, Settings
 

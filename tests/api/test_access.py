@@ -11,7 +11,7 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from app.api.access import ACCESS, OPEN, rule_of
+from app.api.edge.access import ACCESS, OPEN, rule_of
 from app.keys import ApiKey, hash_of, make_key
 from app.main import create_app
 from app.settings import DeterministicModel, Settings

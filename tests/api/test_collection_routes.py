@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.health import InfoAnswer, ReadyAnswer
+from app.api.routes.health import InfoAnswer, ReadyAnswer
 from app.api.schemas import CollectionAnswer, CollectionsAnswer
 
 

@@ -15,9 +15,9 @@ import uvicorn
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
-from app.api.bodies import pieces
-from app.api.connections import PatientProtocol
-from app.api.problems import Other
+from app.api.edge.bodies import pieces
+from app.api.edge.connections import PatientProtocol
+from app.api.edge.problems import Other
 from app.errors import TooLarge
 
 

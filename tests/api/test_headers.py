@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.pages import FOLDER
+from app.api.routes.pages import FOLDER
 from app.keys import ApiKey, hash_of
 from app.settings import DeterministicModel, Settings
 
@@ -44,7 +44,7 @@ def test_every_answer_is_confined(client: httpx.Client, method: str, path: str, 
 
 
 def test_an_unexpected_error_is_confined_too(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.collection.catalogue import Catalogue
+    from app.catalogue.catalogue import Catalogue
 
     def broken(self: Catalogue) -> None:
         raise ZeroDivisionError

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from starlette.types import Scope
 
-from app.api.hosts import host_gate
+from app.api.edge.hosts import host_gate
 from app.settings import Settings
 
 

@@ -159,7 +159,7 @@ def assert_refused(server: Any) -> None:
 def test_more_searches_than_may_wait_are_told_to_come_again(
     running: Callable[[Settings], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.api import searches
+    from app.api.routes import searches
 
     release = threading.Event()
     begun = threading.Semaphore(0)

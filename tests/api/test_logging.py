@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 
 SECRET = "zanzibar"
 """In every id, text, title, query, metadata value and path that is sent, and in no name that the log may tell."""

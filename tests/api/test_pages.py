@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.api.pages import FOLDER, page_router
+from app.api.routes.pages import FOLDER, page_router
 
 NAMES = sorted(path.name for path in FOLDER.iterdir())
 

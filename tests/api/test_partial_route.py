@@ -10,9 +10,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.api import searches
+from app.api.routes import searches
 from app.api.schemas import SearchAnswer
-from app.deadline import Deadline, deadline
+from app.compute.deadline import Deadline, deadline
 
 LOOKS = 60
 
@@ -50,7 +50,7 @@ def test_what_was_found_by_then(
     whole = client.post(f"{many}/search", json=body).json()
     assert (whole["partial"], whole["coverage"], whole["exact"]) == (False, {"scored": 403, "of": 403}, True)
     before, statuses, partial = counted(client), set(), 0
-    with caplog.at_level(logging.INFO, "app.api.frame"):
+    with caplog.at_level(logging.INFO, "app.api.edge.frame"):
         for looks[0] in range(LOOKS):
             answer = client.post(f"{many}/search", json=body)
             statuses.add(answer.status_code)

@@ -106,7 +106,7 @@ def test_a_request_id_is_taken_if_it_is_sane(client: httpx.Client) -> None:
 def test_the_unexpected_is_logged_and_not_told(
     client: httpx.Client, server: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.collection.catalogue import Catalogue
+    from app.catalogue.catalogue import Catalogue
 
     def broken(self: Catalogue) -> None:
         raise ZeroDivisionError("a secret of the inside")
@@ -131,7 +131,7 @@ def test_one_line_a_request_without_its_content(
     def lines() -> list[str]:
         return [one.getMessage() for one in caplog.records if one.getMessage().startswith("seen ")]
 
-    with caplog.at_level(logging.INFO, logger="app.api.frame"):
+    with caplog.at_level(logging.INFO, logger="app.api.edge.frame"):
         answer = client.get(f"{collection}/documents/a-secret-id", headers={"X-Request-Id": "seen"})
         eventually(lambda: bool(lines()))
     assert answer.status_code == 404

@@ -11,7 +11,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.service import Lanes, Service
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.encoders.registry import Encoders
 from app.errors import Damaged, NotFound
@@ -37,10 +37,10 @@ def test_before_the_start_it_lives_and_is_not_ready() -> None:
 
 def test_no_bytes_are_told_for_a_body_that_is_not_sent(caplog: pytest.LogCaptureFixture) -> None:
     app = create_app(Settings())
-    with caplog.at_level(logging.INFO, "app.api.frame"):
+    with caplog.at_level(logging.INFO, "app.api.edge.frame"):
         body = get(app, "/health/live").content
         get(app, "/health/live", "HEAD")
-    told = [record.__dict__["fields"] for record in caplog.records if record.name == "app.api.frame"]
+    told = [record.__dict__["fields"] for record in caplog.records if record.name == "app.api.edge.frame"]
     assert [(one["method"], one["bytes_out"]) for one in told] == [("GET", len(body)), ("HEAD", 0)]
 
 

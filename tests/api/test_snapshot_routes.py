@@ -204,7 +204,7 @@ def write(client: httpx.Client, version: int, count: int = 400) -> dict[str, str
 def test_who_goes_away_after_the_last_byte_loses_only_the_answer(
     serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, eventually: Callable[[Callable[[], bool]], None]
 ) -> None:
-    from app.collection.restoring import Restoring
+    from app.catalogue.restoring import Restoring
 
     server = serve()
     with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:

@@ -95,7 +95,7 @@ def test_what_is_loaded_at_start(
     second = serve(models=models)
     eventually(second.app.state.warming.done)
     assert asked == ["builtin", "gone"]
-    assert [r.message for r in caplog.records if r.name == "app.warming"] == [
+    assert [r.message for r in caplog.records if r.name == "app.catalogue.warming"] == [
         "the encoder of collection d: the folder of 'gone' is gone"
     ]
     assert httpx.get(f"{second.url}/health/ready", trust_env=False).status_code == 200

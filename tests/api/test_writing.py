@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.collection.requests import Requests
+from app.store.requests import Requests
 
 LINES = {"Content-Type": "application/x-ndjson"}
 

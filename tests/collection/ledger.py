@@ -10,12 +10,12 @@ import numpy as np
 from brute_force import score
 from writing_process import DIM, document, settings, vectors
 
-from app.collection import folders
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.passages import normalise
 from app.encoders.registry import Encoders
 from app.search import Query, search
+from app.store import folders
 from app.types import F32
 
 

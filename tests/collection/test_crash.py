@@ -14,11 +14,11 @@ from typing import Any
 from ledger import Ledger, check, make
 from writing_process import settings
 
-from app.collection.catalogue import Catalogue
-from app.collection.tasks import ENDED
+from app.catalogue.catalogue import Catalogue
 from app.encoders.registry import Encoders
-from app.handlers import HANDLERS
+from app.main import HANDLERS
 from app.search import Query, search
+from app.tasks.tasks import ENDED
 
 KILLS = 10
 SCRIPT = Path(__file__).with_name("writing_process.py")

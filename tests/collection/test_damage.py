@@ -15,26 +15,26 @@ import pytest
 from made import DIM, OpenCatalogue
 from small_codes import code_everything
 
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
+from app.catalogue.scrub import REBUILD, RESTORE, scrub, scrub_aliases
 from app.collection.collection import Collection
-from app.collection.database import get_meta, put_meta
-from app.collection.files import BLOCK
 from app.collection.first_stage import FirstStage
-from app.collection.layout import FORMAT
-from app.collection.restaging import restage
-from app.collection.sealing import seal
 from app.collection.stages import StageChoice
-from app.collection.tasks import ENDED, Running, TaskError, Tasks
 from app.encoders.registry import Encoders
 from app.encodings.protocol import Sample
 from app.encodings.recipes import RidgeRecipe
 from app.encodings.ridge import RidgeParameters
 from app.errors import Damaged, FormatTooNew, Unavailable
 from app.filters import parse
+from app.indexing.restaging import restage
+from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
-from app.scrub import REBUILD, RESTORE, scrub, scrub_aliases
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings
+from app.store.database import get_meta, put_meta
+from app.store.files import BLOCK
+from app.store.layout import FORMAT
+from app.tasks.tasks import ENDED, Running, TaskError, Tasks
 from app.types import Document, TokenVectors
 
 SETTINGS: dict[str, Any] = {"models": {"words": DeterministicModel(type="deterministic", dim=DIM)}, "threads": 1}

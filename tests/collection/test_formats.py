@@ -11,12 +11,12 @@ import pytest
 from made import OpenCatalogue
 
 from app.collection.collection import Collection
-from app.collection.sealing import merge, seal
-from app.collection.tasks import Running, Tasks
+from app.indexing.sealing import merge, seal
 from app.ingest import delete_ids, write_documents
-from app.rebuild import run_rebuild
 from app.search import Query, search
 from app.settings import DeterministicModel
+from app.tasks.rebuild import run_rebuild
+from app.tasks.tasks import Running, Tasks
 from app.types import Document
 
 FORMATS = Path(__file__).parent / "formats"

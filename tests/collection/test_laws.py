@@ -12,17 +12,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.collection.sealing import merge, seal
-from app.collection.tasks import Running, Tasks
 from app.encoders.registry import Encoders
 from app.errors import NotFound
 from app.filters import parse
+from app.indexing.sealing import merge, seal
 from app.ingest import delete_ids, delete_matching, patch_metadata, write_documents
-from app.rebuild import run_rebuild
 from app.search import Query, search
 from app.settings import Settings
+from app.tasks.rebuild import run_rebuild
+from app.tasks.tasks import Running, Tasks
 from app.types import F32, Document, Kind
 
 IDS = ["a", "b", "c", "d", "é", "e\u0301", "\uffee", "\U0001f600"]

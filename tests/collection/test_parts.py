@@ -13,17 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import MakeCollection
 
-from app.collection.files import FileRecord
 from app.collection.first_stage import FirstStage
 from app.collection.passages import Passages, check_vectors, from_caller, lengths, normalise, pool
-from app.collection.sealing import DEAD, TIER, plan, seal
 from app.collection.segment import Segment
 from app.collection.segment_writing import Totals, write_segment
 from app.collection.spec import CollectionSpec
 from app.collection.tail import Tail
 from app.errors import Invalid
 from app.filters import parse
+from app.indexing.sealing import DEAD, TIER, plan, seal
 from app.ingest import write_documents
+from app.store.files import FileRecord
 from app.types import F32, Document, Kind, Similarity, TokenVectors
 
 random = np.random.default_rng(4)

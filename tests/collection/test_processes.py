@@ -16,12 +16,12 @@ import pytest
 from made import OpenCatalogue
 from writing_process import DIM, document, settings, vectors
 
-from app.collection.sealing import seal
-from app.collection.tasks import Tasks
 from app.errors import Conflict
 from app.filters import parse
+from app.indexing.sealing import seal
 from app.ingest import delete_ids, delete_matching, patch_metadata, write_documents
 from app.search import Query, search
+from app.tasks.tasks import Tasks
 
 SCRIPT = Path(__file__).with_name("writing_process.py")
 ROOT = Path(__file__).parents[2]

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.collection.sealing import merge, seal
 from app.encoders.registry import Encoders
-from app.handlers import HANDLERS
-from app.importing import ImportUpload
+from app.indexing.sealing import merge, seal
 from app.ingest import delete_ids, write_documents
+from app.main import HANDLERS
 from app.settings import DeterministicModel, Settings
+from app.tasks.importing import ImportUpload
 from app.types import F32, Document
 
 DIM = 4

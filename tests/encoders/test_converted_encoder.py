@@ -21,11 +21,11 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from tiny_models import LIMIT, WIDTH, TinyModels
 
 import app
-from app.encoders import conversion, model_cache
 from app.encoders.backbone import Backbone, Task
 from app.encoders.builtin import verified_folder
-from app.encoders.converted import ConvertedEncoder
 from app.encoders.local import open_folder
+from app.encoders.openvino import conversion, model_cache
+from app.encoders.openvino.encoder import ConvertedEncoder
 from app.encoders.registry import Encoders
 from app.encoders.sentence_transformer import SentenceTransformerEncoder
 from app.types import F32, Encoded

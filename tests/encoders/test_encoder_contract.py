@@ -16,7 +16,7 @@ from embedding_server import EmbeddingServer
 from tiny_models import TinyModels
 
 import app
-from app.encoders.converted import ConvertedEncoder
+from app.encoders.openvino.encoder import ConvertedEncoder
 from app.encoders.protocol import Encoder
 from app.encoders.registry import Encoders
 from app.settings import DeterministicModel, LocalModel, ModelSettings, RemoteModel

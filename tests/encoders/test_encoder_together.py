@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from app.deadline import deadline
+from app.compute.deadline import deadline
 from app.encoders.deterministic import DeterministicEncoder
 from app.encoders.registry import Encoders
 from app.encoders.together import MOST, Together

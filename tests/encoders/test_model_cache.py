@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.encoders.model_cache import MANIFEST, ModelCache
+from app.encoders.openvino.model_cache import MANIFEST, ModelCache
 
 KEY = {"weights": "a", "version_openvino": "1"}
 

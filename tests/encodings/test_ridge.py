@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from topical_passages import exact, passages, recall
 
+from app.compute.workers import Workers
 from app.encodings.features import directions, draw, stream
 from app.encodings.ridge import LANDMARK_NOISE, Ridge, RidgeParameters
 from app.errors import Damaged, Invalid
 from app.types import F32, F64, TokenVectors
-from app.workers import Workers
 
 lawful = settings(max_examples=25, deadline=None, derandomize=True)
 SMALL = RidgeParameters(rank=16, samples=96, landmarks=48, probes=40)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from app.compute.workers import Workers
 from app.encodings.leading import leading
 from app.encodings.solving import Solver, Work
 from app.types import F32
-from app.workers import Workers
 
 
 def gram(size: int) -> F32:

@@ -14,22 +14,22 @@ from typing import Any
 
 from writing_process import document, say, settings
 
-from app import faults
+from app.catalogue.catalogue import Catalogue
+from app.catalogue.restoring import restore_file
+from app.catalogue.snapshotting import begin_snapshot
 from app.collection import chunks
-from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.collection.fitting import learn
-from app.collection.restaging import rewidth
-from app.collection.restoring import restore_file
-from app.collection.sealing import merge, seal
-from app.collection.tasks import Running
 from app.encoders.registry import Encoders
 from app.encodings.recipes import RidgeRecipe
 from app.encodings.ridge import RidgeParameters
-from app.handlers import HANDLERS
-from app.importing import ImportUpload
+from app.indexing.fitting import learn
+from app.indexing.restaging import rewidth
+from app.indexing.sealing import merge, seal
 from app.ingest import delete_ids, write_documents
-from app.snapshotting import begin_snapshot
+from app.main import HANDLERS
+from app.store import faults
+from app.tasks.importing import ImportUpload
+from app.tasks.tasks import Running
 
 MANY = range(200, 360)
 """Ids of a write whose vectors go into a file beside the database."""

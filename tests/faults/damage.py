@@ -28,11 +28,11 @@ from forks import in_child
 from report import Report
 from writing_process import say
 
-from app import native
-from app.collection.sealing import seal
-from app.collection.tasks import ENDED
+from app.catalogue.scrub import REBUILD, scrub, scrub_aliases
+from app.compute import native
+from app.indexing.sealing import seal
 from app.ingest import write_documents
-from app.scrub import REBUILD, scrub, scrub_aliases
+from app.tasks.tasks import ENDED
 from app.types import Precision
 
 HERE = Path(__file__).parent

@@ -15,29 +15,29 @@ from acting import IN_DATABASE, run_task
 from small_codes import code_everything
 from writing_process import say
 
-from app import native
 from app.api.service import Lanes, Service
+from app.backup.saved import SavedSnapshots
+from app.catalogue.catalogue import Catalogue
+from app.catalogue.restoring import restore_file
 from app.collection import chunks
-from app.collection.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
-from app.collection.restaging import restage
-from app.collection.restoring import restore_file
-from app.collection.saved import SavedSnapshots
-from app.collection.sealing import seal
 from app.collection.stages import StageChoice
-from app.collection.tasks import Tasks
-from app.encoders.model_cache import ModelCache
+from app.compute import native
+from app.encoders.openvino.model_cache import ModelCache
 from app.encoders.registry import Encoders
 from app.encodings.protocol import Sample
 from app.encodings.recipes import RidgeRecipe
 from app.encodings.ridge import RidgeParameters
 from app.errors import Damaged, SheafError, StoreError
-from app.handlers import HANDLERS
-from app.importing import ImportUpload
+from app.indexing.restaging import restage
+from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
+from app.main import HANDLERS
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings
+from app.tasks.importing import ImportUpload
+from app.tasks.tasks import Tasks
 from app.types import Document, TokenVectors
 
 DIM = 6

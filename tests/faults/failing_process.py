@@ -19,10 +19,10 @@ from report import Report
 from steps import act_once, hold
 from writing_process import document, say
 
-from app.collection import folders
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.errors import Damaged, SheafError, StorageFull
 from app.ingest import write_documents
+from app.store import folders
 
 LIBRARY = ctypes.CDLL(None)
 ERRORS = (errno.EIO, errno.ENOSPC)

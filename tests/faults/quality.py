@@ -9,11 +9,11 @@ from forks import in_child
 from report import Report
 from writing_process import say
 
-from app.collection.catalogue import Catalogue
-from app.collection.sealing import merge, seal
+from app.catalogue.catalogue import Catalogue
 from app.encoders.registry import Encoders
+from app.indexing.sealing import merge, seal
 from app.ingest import delete_ids, write_documents
-from app.recall import measure_recall
+from app.measure.recall import measure_recall
 from app.search import Query
 from app.settings import Settings
 from app.types import F32, Document

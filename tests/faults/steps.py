@@ -19,10 +19,10 @@ from ledger import Ledger, check, make
 from report import Report
 from writing_process import document, settings
 
-from app import native
-from app.collection.catalogue import Catalogue
-from app.collection.sealing import seal
+from app.catalogue.catalogue import Catalogue
+from app.compute import native
 from app.encoders.registry import Encoders
+from app.indexing.sealing import seal
 from app.ingest import write_documents
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.compute.rounding import norms_up
 from app.errors import Invalid
 from app.scoring import inner_product
-from app.scoring.rounding import norms_up
 
 lawful = settings(max_examples=60, deadline=None, derandomize=True)
 seeds = st.integers(0, 10_000)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from app.compute.rounding import largest_norms, norms_up
 from app.errors import Invalid
 from app.scoring import maxsim
-from app.scoring.rounding import largest_norms, norms_up
 from app.types import F32, TokenVectors
 
 lawful = settings(max_examples=60, deadline=None, derandomize=True)

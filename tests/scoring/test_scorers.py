@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from app.codes.choose import code_for
 from app.codes.grid import GridCode
 from app.codes.protocol import Code
+from app.compute.native import has_vnni
 from app.errors import Invalid
-from app.native import has_vnni
 from app.scoring.choose import scorer
 from app.scoring.maxsim_codes import CodeScorer
 from app.scoring.protocol import Scorer

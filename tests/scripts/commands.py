@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.collection.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 
 ROOT = Path(__file__).parents[2]
 MODELS = '{"words": {"type": "deterministic", "dim": 32}, "other": {"type": "deterministic", "dim": 16}}'

@@ -19,8 +19,8 @@ import httpx
 import pytest
 from commands import ROOT, Command, OpenCatalogue, eventually
 
-from app.collection.layout import DATABASE
 from app.search import Query, search
+from app.store.layout import DATABASE
 from app.types import Document
 
 COMMAND = [sys.executable, str(ROOT / "scripts" / "build_index.py")]

@@ -9,9 +9,9 @@ import numpy as np
 from commands import Command
 from made import OpenCatalogue
 
-from app.collection.requests import Answer
-from app.collection.sealing import seal
+from app.indexing.sealing import seal
 from app.ingest import write_documents
+from app.store.requests import Answer
 from app.types import Document
 
 

@@ -16,9 +16,9 @@ from small_codes import code_everything
 from app import vector_index
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
-from app.collection.reindexing import reindex
-from app.collection.sealing import seal
 from app.errors import Invalid
+from app.indexing.reindexing import reindex
+from app.indexing.sealing import seal
 from app.ingest import write_documents
 from app.search import Query, search
 from app.tuning import indexed

@@ -10,11 +10,11 @@ import pytest
 from made import OpenCatalogue
 
 from app.collection.collection import Collection
-from app.collection.tasks import Running, Tasks
 from app.errors import Invalid
-from app.handlers import HANDLERS
 from app.ingest import write_documents
+from app.main import HANDLERS
 from app.search import Query, search
+from app.tasks.tasks import Running, Tasks
 from app.tuning.options import Option
 from app.tuning.trials import WIDTHS
 from app.tuning.tune import Goal, Tried, best_of, to_params, tune

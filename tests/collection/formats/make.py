@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from app.collection.catalogue import Catalogue
-from app.collection.sealing import seal
+from app.catalogue.catalogue import Catalogue
 from app.encoders.registry import Encoders
+from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings

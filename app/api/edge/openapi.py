@@ -1,0 +1,184 @@
+"""OpenAPI: what FastAPI cannot know of bodies that are read by ``app.api.edge.bodies``, and the page at /docs.
+
+The page is Swagger UI, served from an installed package, so that it works without a network.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.responses import FileResponse, Response
+
+from app.api import measure_schemas, net_schemas, schemas
+from app.api.edge.access import rule_of
+from app.api.edge.bodies import JSON, NDJSON, TAR
+from app.api.edge.problems import MEDIA_TYPE
+from app.documents import Strict
+
+_REF: Final = "#/components/schemas/{model}"
+_REQUESTS: Final[tuple[type[Strict], ...]] = (
+    schemas.CreateCollection,
+    schemas.WriteDocuments,
+    schemas.PutDocument,
+    schemas.PatchDocument,
+    schemas.DocumentIds,
+    schemas.DeleteDocuments,
+    schemas.CountDocuments,
+    schemas.SearchRequest,
+    schemas.SearchBatch,
+    measure_schemas.RecallRequest,
+    measure_schemas.TuneRequest,
+    net_schemas.RestoreSnapshot,
+    net_schemas.SetAlias,
+)
+_PROBLEM: Final[dict[str, Any]] = {
+    "description": "Problem details (RFC 9457); `code` tells which.",
+    "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="ProblemAnswer")}}},
+}
+
+
+_SCHEMES: Final[dict[str, Any]] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key of the operator's, where the server has any."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same, in a header."},
+}
+
+
+def _security(route: APIRoute, method: str) -> list[dict[str, list[str]]]:
+    """A key with one of the route's scopes, in either header; or none, on a server that has no keys."""
+    scopes = rule_of(route, method).scopes
+    asked: list[dict[str, list[str]]] = [{scheme: [scope]} for scope in scopes for scheme in _SCHEMES]
+    return [*asked, {}]
+
+
+def takes(model: type[Strict], **examples: Any) -> dict[str, Any]:
+    """``openapi_extra`` of a route that takes a JSON body, with examples by name."""
+    content = {
+        "schema": {"$ref": _REF.format(model=model.__name__)},
+        "examples": {name: {"value": value} for name, value in examples.items()},
+    }
+    return {"requestBody": {"required": True, "content": {JSON[0]: content}}}
+
+
+def takes_lines(example: str) -> dict[str, Any]:
+    """``openapi_extra`` of a route that takes NDJSON."""
+    content = {
+        "schema": {"type": "string", "description": "One DocumentBody a line."},
+        "examples": {"lines": {"value": example}},
+    }
+    return {"requestBody": {"required": True, "content": {NDJSON[0]: content}}}
+
+
+def takes_archive() -> dict[str, Any]:
+    """``openapi_extra`` of a route that takes a snapshot's archive."""
+    content = {"schema": {"type": "string", "format": "binary", "description": "A snapshot, as it was downloaded."}}
+    return {"requestBody": {"required": True, "content": {TAR[0]: content}}}
+
+
+def gives_archive() -> dict[int | str, dict[str, Any]]:
+    """``responses`` of a route that answers with a snapshot's archive."""
+    content = {TAR[0]: {"schema": {"type": "string", "format": "binary"}}}
+    return {200: {"description": "The archive.", "content": content}, "default": _PROBLEM}
+
+
+def gives(model: type[BaseModel], status: int = 200, description: str = "Done.") -> dict[int | str, dict[str, Any]]:
+    """``responses`` of a route: its answer, and problem details for all else."""
+    return {status: {"model": model, "description": description}, "default": _PROBLEM}
+
+
+def gives_text(description: str) -> dict[int | str, dict[str, Any]]:
+    """The same of a route that answers plain text."""
+    content = {"text/plain": {"schema": {"type": "string"}}}
+    return {200: {"content": content, "description": description}, "default": _PROBLEM}
+
+
+def install(app: FastAPI) -> None:
+    """Completes the schema that ``app`` publishes at /openapi.json."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            models: list[type[BaseModel]] = [*_REQUESTS, schemas.ProblemAnswer]
+            _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+            # FastAPI drops every null, in examples too, where it means something.
+            for route in app.state.routes:
+                if route.include_in_schema and "requestBody" in (getattr(route, "openapi_extra", None) or {}):
+                    for method in route.methods:
+                        made["paths"][route.path_format][method.lower()].update(route.openapi_extra)
+            for route in app.state.routes:
+                for method in (route.methods or ()) if route.include_in_schema and isinstance(route, APIRoute) else ():
+                    made["paths"][route.path_format][method.lower()]["security"] = _security(route, method)
+            found = made["components"]["schemas"] | definitions["$defs"]
+            # A filter is a class of ours inside, which is nobody's schema.
+            named = _named({**made, "components": {}}, found)
+            made["components"]["schemas"] = {name: found[name] for name in sorted(named)}
+            made["components"]["securitySchemes"] = _SCHEMES
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's manual says
+
+
+def _named(value: Any, schemas: dict[str, Any]) -> set[str]:
+    """The schemas that ``value`` refers to, directly or through one another."""
+    names: set[str] = set()
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            name = str(item.get("$ref", "")).removeprefix(_REF.format(model=""))
+            if name in schemas and name not in names:
+                names.add(name)
+                pending.append(schemas[name])
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+    return names
+
+
+router = APIRouter(include_in_schema=False)
+_ASSETS: Final = {
+    "start.js": "text/javascript",
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon-32x32.png": "image/png",
+}
+# Swagger UI styles its elements one by one.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_PAGE: Final = Path(__file__).parent.parent / "web" / "docs"
+
+
+@router.get("/openapi.json")
+async def schema(request: Request) -> Response:
+    from fastapi.responses import JSONResponse
+
+    return JSONResponse(request.app.openapi())
+
+
+@router.get("/docs")
+async def docs() -> Response:
+    headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
+    return FileResponse(_PAGE / "index.html", media_type="text/html; charset=utf-8", headers=headers)
+
+
+def _asset(name: str, media_type: str) -> None:
+    @router.get(f"/docs/{name}")
+    async def asset() -> Response:
+        own = _PAGE / name
+        path = own if own.is_file() else resources.files("fastapi_swagger.resources") / name
+        return FileResponse(str(path), media_type=media_type, headers={"Cache-Control": "max-age=86400"})
+
+    asset.serves_file = True  # type: ignore[attr-defined]  # for app.api.edge.access
+
+
+for _file, _type in _ASSETS.items():
+    _asset(_file, _type)

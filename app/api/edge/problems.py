@@ -1,0 +1,109 @@
+"""Every error as problem details (RFC 9457): one shape, made in one place.
+
+``code`` is the stable name of the error, ``type`` the same as a URI, ``title`` the same in words; ``detail`` is for
+people and may change. ``errors`` lists faults in the request with JSON pointers (RFC 6901) into the body; a path or
+query parameter is pointed at by its name, as in ``/limit``. An unexpected exception is logged with its traceback and
+answered without any of it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from app.api.edge.frame import CONFINING, request_id
+from app.api.edge.routing import allowed_methods
+from app.documents import plain, pointer
+from app.errors import Invalid, NotFound, Problem, RequestError, SheafError, StoreError
+
+MEDIA_TYPE: Final = "application/problem+json"
+log = logging.getLogger(__name__)
+
+
+class Other(SheafError):
+    """What the HTTP layer itself refuses: a method, a slow body."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message, code=code)
+        self.status = status
+
+
+def problem(error: SheafError, id: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to an error that Sheaf raised."""
+    content: dict[str, Any] = {
+        "type": f"urn:sheaf:problem:{error.code}",
+        "title": error.code.replace("_", " ").capitalize(),
+        "status": error.status,
+        "detail": error.message,
+        "code": error.code,
+        "request_id": id,
+    }
+    if isinstance(error, Invalid):
+        content["errors"] = [{"pointer": p.pointer, "message": p.message} for p in error.problems]
+    # json, with its ASCII output, writes any string there is, a lone surrogate too.
+    return Response(json.dumps(content), error.status, {**error.headers, **(headers or {})}, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Makes ``app`` answer every error with problem details."""
+    app.add_exception_handler(SheafError, _on_sheaf_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_parameters)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+async def _on_sheaf_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SheafError)
+    if not isinstance(error, RequestError):
+        # What a remote encoder answered may repeat what it was sent.
+        said = error.message if isinstance(error, StoreError) or log.isEnabledFor(logging.DEBUG) else "see its answer"
+        log.error("%s %s: %s", request_id(request.scope), error.code, said)
+    # The rest of a body that was given up is not waited for.
+    headers = {"Connection": "close"} if error.status == HTTPStatus.REQUEST_TIMEOUT else None
+    return problem(error, request_id(request.scope), headers)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """What the router says: an unknown path, or a known one with another method."""
+    assert isinstance(error, HTTPException)
+    id = request_id(request.scope)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem(NotFound("no route has this path; /docs lists them"), id)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = ", ".join(allowed_methods(request))
+        said = Other(405, "method_not_allowed", f"expected {allowed}, got {request.method}")
+        return problem(said, id, {"Allow": allowed})
+    phrase = HTTPStatus(error.status_code).phrase
+    return problem(Other(error.status_code, phrase.lower().replace(" ", "_"), str(error.detail)), id)
+
+
+async def _on_parameters(request: Request, error: Exception) -> Response:
+    """Path and query parameters; bodies are read elsewhere."""
+    assert isinstance(error, RequestValidationError)
+    problems = [Problem(pointer(fault["loc"][1:]), plain(fault)) for fault in error.errors()]
+    message = f"{problems[0].pointer}: {problems[0].message}"
+    return problem(Invalid(message, problems), request_id(request.scope))
+
+
+async def _on_disconnect(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it; the access log does
+
+
+async def _on_unexpected(request: Request, error: Exception) -> Response:
+    id = request_id(request.scope)
+    log.error("%s failed unexpectedly", id, exc_info=error)
+    message = f"an unexpected error; the server's log tells more under request id {id}"
+    # Made outside the frame, which sets these elsewhere; and the server ends a connection that failed.
+    confining = {name.decode(): value.decode() for name, value in CONFINING}
+    headers = {**confining, "X-Request-Id": id, "Connection": "close"}
+    return problem(SheafError(message), id, headers)

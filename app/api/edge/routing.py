@@ -1,0 +1,91 @@
+"""The routes in one list, and the parameters in their paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from fastapi import APIRouter, Depends, FastAPI, Path, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from pydantic_core import PydanticCustomError
+from starlette.routing import Route
+
+from app.documents import MAX_PROBLEMS, pointer, read_id
+from app.errors import Invalid, NotFound, Problem
+from app.store.layout import NAME
+
+
+def include(app: FastAPI, routers: Iterable[APIRouter]) -> None:
+    """Adds the routes of each router, and keeps a flat list of them for ``allowed_methods``."""
+    routes: list[Route] = []
+    for router in routers:
+        # What is read by GET can be asked about by HEAD (RFC 9110, 9.1); the server leaves the body out.
+        heads = APIRouter(include_in_schema=False)
+        for route in router.routes:
+            if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
+                heads.add_api_route(route.path, route.endpoint, methods=["HEAD"])
+        known = [Depends(_known_parameters)] if router.include_in_schema else []
+        for one in (router, heads):
+            app.include_router(one, dependencies=known)
+            routes += [route for route in one.routes if isinstance(route, Route)]
+    app.state.routes = routes
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """The methods that some route has for this path, for ``Allow``."""
+    routes: list[Route] = request.app.state.routes
+    found = [route.methods or set() for route in routes if route.path_regex.match(request.scope["path"])]
+    return sorted(set().union(*found))
+
+
+async def _known_parameters(request: Request) -> None:
+    """Refuses a query parameter that the route does not have: a misspelt one would be ignored without a word. And one
+    that is not UTF-8: it would be taken for another text, with a mark for each byte that is none."""
+    route = request.scope["route"]
+    if isinstance(route, APIRoute):
+        known = _parameters(route.dependant)
+        problems = [Problem(pointer([name]), "unknown parameter") for name in request.query_params if name not in known]
+        if problems:
+            raise Invalid(f"{problems[0].pointer}: unknown parameter", problems[:MAX_PROBLEMS])
+        for pair in request.scope["query_string"].split(b"&"):
+            name, _, value = pair.partition(b"=")
+            decoded(value.decode("latin-1"), pointer([unquote_to_bytes(name).decode(errors="replace")]))
+
+
+def _parameters(asked: Dependant) -> set[str]:
+    """Of the query, those of dependencies too."""
+    own = {parameter.alias for parameter in asked.query_params}
+    return own.union(*(_parameters(one) for one in asked.dependencies))
+
+
+def decoded(value: str, at: str) -> str:
+    """A part of the path or of the query, percent-decoded once. Raises Invalid where that is not UTF-8."""
+    try:
+        return unquote_to_bytes(value.encode("latin-1")).decode()
+    except UnicodeDecodeError:
+        raise Invalid.at(at, "expected percent-encoded UTF-8") from None
+
+
+async def _name(name: Annotated[str, Path(description="The collection's name.", examples=["papers"])]) -> str:
+    # A name that cannot be is a collection that is not there; it never reaches the file system.
+    if not NAME.fullmatch(found := decoded(name, "/name")):
+        message = f"there is no collection {found[:100]!r}; a name matches {NAME.pattern}"
+        raise NotFound(message, code="collection_not_found")
+    return found
+
+
+async def _document_id(
+    id: Annotated[
+        str, Path(description="The document's id: all that follows, percent-decoded once.", examples=["zipfile"])
+    ],
+) -> str:
+    try:
+        return read_id(decoded(id, "/id"))
+    except PydanticCustomError as fault:
+        raise Invalid.at("/id", fault.message()) from None
+
+
+Name: TypeAlias = Annotated[str, Depends(_name)]
+DocumentId: TypeAlias = Annotated[str, Depends(_document_id)]

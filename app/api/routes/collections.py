@@ -1,0 +1,104 @@
+"""Collections: create, list, describe, delete, rebuild."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, TypeAlias
+
+from fastapi import APIRouter, Depends
+from starlette.responses import Response
+
+from app.api.answers import collection_answer, encoded, reply, task_answer
+from app.api.edge.access import Caller, require
+from app.api.edge.bodies import json_body
+from app.api.edge.openapi import gives, takes
+from app.api.edge.routing import Name
+from app.api.schemas import CollectionAnswer, CollectionsAnswer, CreateCollection, TaskAnswer
+from app.api.service import Serving, run
+
+router = APIRouter(tags=["collections"])
+Creation: TypeAlias = Annotated[CreateCollection, Depends(json_body(CreateCollection))]
+
+_EXAMPLES = {
+    "built-in encoder": {"name": "papers", "encoder": {"model": "builtin", "kind": "multi_vector"}},
+    "own vectors": {
+        "name": "images",
+        "encoder": {"model": None, "kind": "dense", "dim": 4},
+        "similarity": "inner_product",
+    },
+}
+
+
+@router.post(
+    "/v1/collections",
+    status_code=201,
+    responses=gives(CollectionAnswer, 201, "Created."),
+    openapi_extra=takes(CreateCollection, **_EXAMPLES),
+)
+async def create_collection(service: Serving, caller: Caller, body: Creation) -> Response:
+    """Create a collection. 409 where the name is taken."""
+    require(caller, body.name)
+
+    def work() -> bytes:
+        service.catalogue.create(
+            body.name,
+            model=body.encoder.model,
+            kind=body.encoder.kind,
+            dim=body.encoder.dim,
+            similarity=body.similarity,
+            keep_vectors=body.keep_vectors,
+            precision=body.precision,
+            token_pooling=body.token_pooling,
+        )
+        return encoded(collection_answer(service.catalogue.describe(body.name)))
+
+    content = await run(service.lanes.write, work)
+    return reply(content, 201, {"Location": f"/v1/collections/{body.name}"})
+
+
+@router.get("/v1/collections", responses=gives(CollectionsAnswer))
+async def list_collections(service: Serving, caller: Caller) -> Response:
+    """Every collection that the key reaches, by name, quarantined ones too: under its alias where the key reaches that
+    alone."""
+
+    def work() -> bytes:
+        aliases = service.catalogue.aliases.known
+        found = []
+        for info in service.catalogue.describe_all():
+            others = [alias for alias, name in aliases.items() if name == info.name and caller.reaches(alias)]
+            names = [info.name] if caller.reaches(info.name) else sorted(others)
+            found += [collection_answer(replace(info, name=name)) for name in names]
+        return encoded(CollectionsAnswer(collections=found))
+
+    return reply(await run(service.lanes.read, work))
+
+
+@router.get("/v1/collections/{name}", responses=gives(CollectionAnswer))
+async def describe_collection(service: Serving, name: Name) -> Response:
+    """One collection."""
+
+    def work() -> bytes:
+        return encoded(collection_answer(service.catalogue.describe(name)))
+
+    return reply(await run(service.lanes.read, work))
+
+
+@router.delete("/v1/collections/{name}", status_code=204, responses={**gives(TaskAnswer), 200: {}})
+async def delete_collection(service: Serving, name: Name) -> Response:
+    """Delete a collection with all its documents."""
+    await run(service.lanes.write, service.catalogue.delete, name)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/v1/collections/{name}/rebuild", status_code=202, responses=gives(TaskAnswer, 202, "Accepted; follow it.")
+)
+async def rebuild_collection(service: Serving, name: Name) -> Response:
+    """Make every index anew from the document store. Searches go on meanwhile."""
+
+    def work() -> tuple[bytes, str]:
+        task = service.catalogue.begin_rebuild(name)
+        return encoded(task_answer(task)), task.id
+
+    content, id = await run(service.lanes.write, work)
+    return reply(content, 202, {"Location": f"/v1/tasks/{id}"})

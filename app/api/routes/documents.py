@@ -1,0 +1,260 @@
+"""Documents of a collection: write, read, change, delete, count."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, TypeAlias, TypeVar
+
+from fastapi import APIRouter, Depends, Query
+from pydantic_core import from_json
+from starlette.responses import Response
+
+from app import ingest
+from app.api.answers import document_answer, encoded, reply
+from app.api.edge.bodies import json_body
+from app.api.edge.openapi import gives, takes
+from app.api.edge.routing import DocumentId, Name
+from app.api.schemas import (
+    MAX_PAGE,
+    CountAnswer,
+    CountDocuments,
+    DeleteAnswer,
+    DeleteDocuments,
+    DocumentAnswer,
+    DocumentIds,
+    DocumentsAnswer,
+    ListingAnswer,
+    PatchDocument,
+    PutDocument,
+    WriteAnswer,
+    WriteDocuments,
+)
+from app.api.service import Serving, run
+from app.api.writing import Keep, Matching, MatchingOrNew, Reply, Writing, etag
+from app.collection.collection import Collection
+from app.errors import Invalid, Problem
+from app.filters import Filter, parse
+from app.ingest import Condition
+from app.settings import Limits
+from app.types import Document
+
+router = APIRouter(tags=["documents"])
+T = TypeVar("T")
+Many: TypeAlias = Annotated[WriteDocuments, Depends(json_body(WriteDocuments))]
+Ids: TypeAlias = Annotated[DocumentIds, Depends(json_body(DocumentIds))]
+Putting: TypeAlias = Annotated[PutDocument, Depends(json_body(PutDocument))]
+Patching: TypeAlias = Annotated[PatchDocument, Depends(json_body(PatchDocument))]
+Deleting: TypeAlias = Annotated[DeleteDocuments, Depends(json_body(DeleteDocuments))]
+Counting: TypeAlias = Annotated[CountDocuments, Depends(json_body(CountDocuments))]
+
+_CONTENT = {
+    "title": "zipfile.ZipFile",
+    "text": "Class with methods to open, read, write, close and list ZIP files.",
+    "metadata": {"module": "zipfile", "kind": "class", "deprecated": False, "since": 1.6},
+}
+_FILTER = {"module": {"eq": "zipfile"}}
+
+
+@router.post(
+    "/v1/collections/{name}/documents",
+    responses=gives(WriteAnswer, description="Durable and searchable."),
+    openapi_extra=takes(WriteDocuments, documents={"documents": [{"id": "zipfile.ZipFile", **_CONTENT}]}),
+)
+async def write_documents(write: Writing, body: Many) -> Response:
+    """Insert documents, or replace those whose id is there. All are written, or none."""
+    settings = write.service.settings
+    if len(body.documents) > settings.max_documents:
+        limit = settings.max_documents
+        raise Invalid.at("/documents", f"a request has at most {limit:,} documents; import streams any number")
+    values = sum(one.values for one in body.documents)
+    if values > settings.max_values:
+        limit = settings.max_values
+        raise Invalid.at("/documents", f"the vectors of a request have at most {limit:,} numbers; got {values:,}")
+
+    def work(collection: Collection, keep: Keep | None) -> Reply:
+        kind = collection.spec.kind
+        documents = [one.document(one.id, kind, f"/documents/{i}") for i, one in enumerate(body.documents)]
+        return _written(ingest.write_documents(collection, documents, also=_kept(keep, _written)))
+
+    return await write.apply(work)
+
+
+@router.get("/v1/collections/{name}/documents", responses=gives(ListingAnswer))
+async def list_documents(
+    service: Serving,
+    name: Name,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
+    cursor: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
+    filter: Annotated[str | None, Query(description="A filter as JSON.", examples=['{"year": {"gte": 2020}}'])] = None,
+) -> Response:
+    """A page of documents, by the bytes of their ids."""
+    condition = None if filter is None else _parsed(filter, service.settings.limits)
+
+    def work(collection: Collection) -> bytes:
+        found, following = collection.listing(cursor, limit, condition)
+        return encoded(ListingAnswer(documents=[document_answer(one) for one in found], next=following))
+
+    return reply(await run(service.lanes.read, service.on, name, work))
+
+
+@router.post(
+    "/v1/collections/{name}/documents/get",
+    responses=gives(DocumentsAnswer),
+    openapi_extra=takes(DocumentIds, ids={"ids": ["zipfile.ZipFile", "tarfile.TarFile"]}),
+)
+async def get_documents(service: Serving, name: Name, body: Ids) -> Response:
+    """Documents by id; for ids with `..` in them too, which some clients cannot put into a path."""
+    if len(body.ids) > service.settings.max_documents:
+        raise Invalid.at("/ids", f"a request has at most {service.settings.max_documents:,} ids")
+
+    def work(collection: Collection) -> bytes:
+        found = collection.get_many(list(dict.fromkeys(body.ids)))
+        here = {document.id for document in found}
+        missing = [id for id in dict.fromkeys(body.ids) if id not in here]
+        return encoded(DocumentsAnswer(documents=[document_answer(one) for one in found], missing=missing))
+
+    return reply(await run(service.lanes.read, service.on, name, work))
+
+
+@router.post(
+    "/v1/collections/{name}/delete",
+    responses=gives(DeleteAnswer),
+    openapi_extra=takes(DeleteDocuments, ids={"ids": ["zipfile.ZipFile"]}, filter={"filter": _FILTER}),
+)
+async def delete_documents(write: Writing, body: Deleting) -> Response:
+    """Delete documents by id or by a filter. Absent or repeated ids are no error."""
+
+    def work(collection: Collection, keep: Keep | None) -> Reply:
+        also = _kept(keep, _deleted)
+        if body.filter is not None:
+            return _deleted(ingest.delete_matching(collection, body.filter, also))
+        return _deleted(ingest.delete_ids(collection, body.ids or [], also))
+
+    return await write.apply(work)
+
+
+@router.post(
+    "/v1/collections/{name}/count",
+    responses=gives(CountAnswer),
+    openapi_extra=takes(CountDocuments, filter={"filter": _FILTER}, all={}),
+)
+async def count_documents(service: Serving, name: Name, body: Counting) -> Response:
+    """How many documents match; without a filter, how many there are."""
+
+    def work(collection: Collection) -> bytes:
+        return encoded(CountAnswer(count=collection.count(body.filter)))
+
+    return reply(await run(service.lanes.read, service.on, name, work))
+
+
+@router.get("/v1/collections/{name}/documents/{id:path}", responses=gives(DocumentAnswer))
+async def get_document(service: Serving, name: Name, id: DocumentId) -> Response:
+    """One document, with its version, which is its entity tag too."""
+
+    def work(collection: Collection) -> Reply:
+        return _versioned(collection.get_version(id))
+
+    found: Reply = await run(service.lanes.read, service.on, name, work)
+    return found.response()
+
+
+@router.put(
+    "/v1/collections/{name}/documents/{id:path}",
+    responses={
+        **gives(WriteAnswer, description="Replaced; durable and searchable."),
+        201: {"model": WriteAnswer, "description": "New; durable and searchable."},
+    },
+    openapi_extra=takes(PutDocument, document=_CONTENT),
+)
+async def put_document(write: Writing, id: DocumentId, body: Putting, condition: MatchingOrNew) -> Response:
+    """Insert or replace one document; 412 where a version was asked for and another stands."""
+    if body.id is not None and body.id != id:
+        raise Invalid.at("/id", "expected the id of the path, or none")
+
+    if body.version is not None:
+        # As the document was read, so it may be sent back: then it is still what was read.
+        versions = frozenset([body.version])
+        given = Condition() if condition is None else condition
+        condition = replace(given, versions=versions if given.versions is None else versions & given.versions)
+
+    def work(collection: Collection, keep: Keep | None) -> Reply:
+        try:
+            document = body.document(id, collection.spec.kind)
+            return _put(ingest.write_documents(collection, [document], _kept(keep, _put), condition))
+        except Invalid as error:
+            raise _of_one(error) from None
+
+    return await write.apply(work)
+
+
+@router.patch(
+    "/v1/collections/{name}/documents/{id:path}",
+    responses=gives(DocumentAnswer, description="The document as it is now."),
+    openapi_extra=takes(PatchDocument, change={"metadata": {"deprecated": True, "since": None}}),
+)
+async def patch_document(write: Writing, id: DocumentId, body: Patching, condition: Matching) -> Response:
+    """Change metadata as a JSON merge patch (RFC 7396): null removes a key, what is not named stays."""
+
+    def work(collection: Collection, keep: Keep | None) -> Reply:
+        return _versioned(ingest.patch_metadata(collection, id, body.metadata, _kept(keep, _versioned), condition))
+
+    return await write.apply(work)
+
+
+@router.delete("/v1/collections/{name}/documents/{id:path}", responses=gives(DeleteAnswer))
+async def delete_document(write: Writing, id: DocumentId, condition: Matching) -> Response:
+    """Delete one document; 404 where it is not there, 412 where another version stands than was asked for."""
+
+    def work(collection: Collection, keep: Keep | None) -> Reply:
+        ingest.delete_one(collection, id, _kept(keep, _deleted), condition)
+        return _deleted(1)
+
+    return await write.apply(work)
+
+
+def _kept(keep: Keep | None, made: Callable[[T], Reply]) -> Callable[[sqlite3.Connection, T], None] | None:
+    """Keeps the reply that ``made`` makes of what a write came to."""
+    return None if keep is None else lambda txn, result: keep(txn, made(result))
+
+
+def _written(result: ingest.WriteResult) -> Reply:
+    return Reply(encoded(_write_answer(result)))
+
+
+def _put(result: ingest.WriteResult) -> Reply:
+    ((_, version),) = result.versions.items()
+    answer = _write_answer(result)
+    answer.version = version
+    return Reply(encoded(answer), 201 if result.created else 200, etag(version))
+
+
+def _write_answer(result: ingest.WriteResult) -> WriteAnswer:
+    return WriteAnswer(written=result.written, duplicates=list(result.duplicates), truncated=list(result.truncated))
+
+
+def _deleted(count: int) -> Reply:
+    return Reply(encoded(DeleteAnswer(deleted=count)))
+
+
+def _versioned(found: tuple[Document, int]) -> Reply:
+    document, version = found
+    answer = document_answer(document)
+    answer.version = version
+    return Reply(encoded(answer), 200, etag(version))
+
+
+def _of_one(error: Invalid) -> Invalid:
+    """A fault of the first of many documents, as a fault of the one that is the body."""
+    prefix = "/documents/0"
+    problems = [Problem(p.pointer.removeprefix(prefix), p.message) for p in error.problems]
+    return Invalid(error.message.removeprefix(prefix), problems)
+
+
+def _parsed(filter: str, limits: Limits) -> Filter:
+    try:
+        value = from_json(filter)
+    except ValueError as error:
+        raise Invalid.at("/filter", f"expected JSON: {error}") from None
+    return parse(value, limits=limits)

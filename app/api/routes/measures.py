@@ -1,0 +1,96 @@
+"""Measuring a collection against exact search, and tuning it by that."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, TypeAlias
+
+from fastapi import APIRouter, Depends
+from starlette.responses import Response
+
+from app import search as engine
+from app.api.answers import encoded, reply, task_answer
+from app.api.edge.bodies import json_body
+from app.api.edge.openapi import gives, takes
+from app.api.edge.routing import Name
+from app.api.measure_schemas import QueriesAnswer, RecallAnswer, RecallRequest, TuneRequest
+from app.api.routes.searches import fitting
+from app.api.schemas import Asked, DeleteAnswer, TaskAnswer
+from app.api.service import Serving, run
+from app.collection.collection import Collection
+from app.measure.recall import measure_recall
+from app.tuning.tune import Goal, to_params
+
+router = APIRouter(tags=["measuring"])
+Measure: TypeAlias = Annotated[RecallRequest, Depends(json_body(RecallRequest))]
+Tuning: TypeAlias = Annotated[TuneRequest, Depends(json_body(TuneRequest))]
+
+_GIVEN = {"query": "read a zip archive"}
+
+
+@router.post(
+    "/v1/collections/{name}/recall",
+    responses=gives(RecallAnswer),
+    openapi_extra=takes(RecallRequest, drawn={"k": 10, "queries": 5}, given={"k": 5, "queries": [_GIVEN]}),
+)
+async def recall(service: Serving, name: Name, body: Measure) -> Response:
+    """What share of the exact top k the approximate path finds, measured now."""
+
+    def work(collection: Collection) -> bytes:
+        asked = _to_measure(body.queries, collection)
+        measured = measure_recall(collection, asked, body.k, body.candidates, float32=body.float32)
+        service.recalls[name] = measured.k, measured.recall
+        return encoded(RecallAnswer(**asdict(measured)))
+
+    return reply(await run(service.lanes.measure, service.on, name, work))
+
+
+@router.post(
+    "/v1/collections/{name}/tune",
+    status_code=202,
+    responses=gives(TaskAnswer, 202, "Accepted; follow it."),
+    openapi_extra=takes(
+        TuneRequest, recall={"target_recall": 0.98}, small={"target_recall": 0.95, "max_bytes_per_document": 20_000}
+    ),
+)
+async def tune(service: Serving, name: Name, body: Tuning) -> Response:
+    """Choose the fastest first stage that reaches a recall, by measurement against exact search."""
+
+    def work(collection: Collection) -> tuple[bytes, str]:
+        goal = Goal(body.target_recall, body.k, body.max_bytes_per_document, body.max_memory_per_document)
+        collection.require_writer()
+        params = to_params(goal, _to_measure(body.queries, collection))
+        task = service.catalogue.tasks(name).submit("tune", params)
+        return encoded(task_answer(task)), task.id
+
+    content, id = await run(service.lanes.write, service.on, name, work)
+    return reply(content, 202, {"Location": f"/v1/tasks/{id}"})
+
+
+@router.get("/v1/collections/{name}/queries", responses=gives(QueriesAnswer))
+async def describe_queries(service: Serving, name: Name) -> Response:
+    """How many searched queries the collection keeps, to be measured and tuned with."""
+
+    def work(collection: Collection) -> bytes:
+        return encoded(QueriesAnswer(kept=len(collection.queries.all()), bytes=collection.queries.nbytes))
+
+    return reply(await run(service.lanes.read, service.on, name, work))
+
+
+@router.delete("/v1/collections/{name}/queries", responses=gives(DeleteAnswer))
+async def delete_queries(service: Serving, name: Name) -> Response:
+    """Forget the searched queries that the collection keeps."""
+
+    def work(collection: Collection) -> bytes:
+        return encoded(DeleteAnswer(deleted=collection.queries.clear()))
+
+    return reply(await run(service.lanes.write, service.on, name, work))
+
+
+def _to_measure(queries: int | list[Asked], collection: Collection) -> int | list[engine.Query]:
+    if isinstance(queries, int):
+        return queries
+    return [
+        engine.Query(text=one.query, vectors=fitting(one, collection.spec, f"/queries/{i}"))
+        for i, one in enumerate(queries)
+    ]

@@ -1,0 +1,45 @@
+"""The search page at /: the files of ``app/web/static``, each at its name, with headers that confine it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
+
+FOLDER: Final = Path(__file__).parent.parent / "web" / "static"
+_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    # Kept, but asked for again each time; unchanged files are answered 304.
+    "Cache-Control": "no-cache",
+}
+
+
+def page_router(folder: Path = FOLDER) -> APIRouter:
+    """One route a file that is there now, and ``/`` for index.html; so no path can lead out of the folder."""
+    router = APIRouter()
+    files = StaticFiles(directory=folder, check_dir=False)
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = file.relative_to(folder).as_posix()
+        paths = [f"/{name}", "/"] if name == "index.html" else [f"/{name}"]
+        router.routes += [Route(path, _serve(files, name)) for path in paths]
+    return router
+
+
+def _serve(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        response = await files.get_response(name, request.scope)
+        response.headers.update(_HEADERS)
+        return response
+
+    endpoint.serves_file = True  # type: ignore[attr-defined]  # for app.api.edge.access
+    return endpoint

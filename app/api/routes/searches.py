@@ -1,0 +1,130 @@
+"""Searching a collection."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, TypeAlias
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from app import search as engine
+from app.api.answers import encoded, reply, search_answer
+from app.api.edge.bodies import json_body
+from app.api.edge.openapi import gives, takes
+from app.api.edge.routing import Name
+from app.api.observe.served import note_searches
+from app.api.schemas import (
+    Asked,
+    BatchAnswer,
+    SearchAnswer,
+    SearchBatch,
+    SearchRequest,
+)
+from app.api.service import Service, Serving, run
+from app.collection.collection import Collection
+from app.collection.passages import check_vectors
+from app.collection.spec import CollectionSpec
+from app.compute.deadline import deadline
+from app.errors import Invalid
+from app.store.query_log import Logged
+from app.types import F32
+
+router = APIRouter(tags=["search"])
+Search: TypeAlias = Annotated[SearchRequest, Depends(json_body(SearchRequest))]
+Batch: TypeAlias = Annotated[SearchBatch, Depends(json_body(SearchBatch))]
+
+_TEXT = {"query": "read a zip archive"}
+_FILTERED = {
+    "query": "read a zip archive",
+    "k": 5,
+    "filter": {"and": [{"module": {"in": ["zipfile", "tarfile"]}}, {"deprecated": {"ne": True}}]},
+    "include": ["text"],
+}
+_EXACT = {"query": "send an email", "exact": True, "k": 3}
+
+
+def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.Query:
+    """The engine's query. ``at`` points at this search in the request body.
+
+    Raises Invalid for vectors that do not fit the collection.
+    """
+    return engine.Query(
+        text=body.query,
+        vectors=fitting(body, spec, at),
+        k=body.k,
+        filter=body.filter,
+        exact=body.exact,
+        candidates=body.candidates,
+        include=frozenset(body.include),
+        partial=body.partial,
+    )
+
+
+def fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
+    """The query's own vectors, if it has any."""
+    if spec.kind == "multi_vector" and body.vector is not None:
+        raise Invalid.at(f"{at}/vector", "the collection is multi_vector: it takes vectors, not vector")
+    if spec.kind == "dense" and body.vectors is not None:
+        raise Invalid.at(f"{at}/vectors", "the collection is dense: it takes vector, not vectors")
+    for field, vectors in (("vector", body.vector), ("vectors", body.vectors)):
+        if vectors is not None:
+            check_vectors(vectors, spec, f"{at}/{field}")
+    return body.vector if body.vectors is None else body.vectors
+
+
+def _keep(collection: Collection, queries: Sequence[engine.Query]) -> None:
+    """Where the operator wants queries to be kept."""
+    collection.queries.record(Logged(query.text, query.vectors) for query in queries)
+
+
+def _until(service: Service, searches: Sequence[SearchRequest]) -> float:
+    """When a request that came now is to be answered, of ``time.monotonic()``."""
+    asked = [one.timeout_ms for one in searches if one.timeout_ms is not None]
+    return time.monotonic() + min([service.settings.search_timeout_ms, *asked]) / 1_000
+
+
+@router.post(
+    "/v1/collections/{name}/search",
+    responses=gives(SearchAnswer),
+    openapi_extra=takes(SearchRequest, text=_TEXT, filtered=_FILTERED, exact=_EXACT),
+)
+async def search(request: Request, service: Serving, name: Name, body: Search) -> Response:
+    """The best documents for a query."""
+
+    until = _until(service, [body])
+
+    def work(collection: Collection) -> bytes:
+        query = to_query(body, collection.spec)
+        with deadline(until):
+            result = engine.search(collection, query)
+        _keep(collection, [query])
+        note_searches(request, [result])
+        return encoded(search_answer(result, collection.spec.kind))
+
+    return reply(await run(service.lanes.search, service.on, name, work))
+
+
+@router.post(
+    "/v1/collections/{name}/search/batch",
+    responses=gives(BatchAnswer),
+    openapi_extra=takes(SearchBatch, two={"searches": [_TEXT, _EXACT]}),
+)
+async def search_batch(request: Request, service: Serving, name: Name, body: Batch) -> Response:
+    """Several searches at once, encoded together."""
+    if len(body.searches) > service.settings.max_batch:
+        raise Invalid.at("/searches", f"a batch has at most {service.settings.max_batch:,} searches")
+
+    until = _until(service, body.searches)
+
+    def work(collection: Collection) -> bytes:
+        spec = collection.spec
+        queries = [to_query(one, spec, f"/searches/{i}") for i, one in enumerate(body.searches)]
+        with deadline(until):
+            results = engine.search_batch(collection, queries)
+        _keep(collection, queries)
+        note_searches(request, results)
+        return encoded(BatchAnswer(results=[search_answer(result, spec.kind) for result in results]))
+
+    return reply(await run(service.lanes.search, service.on, name, work))

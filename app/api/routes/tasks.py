@@ -1,0 +1,65 @@
+"""Tasks: work that goes on after its request was answered."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from starlette.responses import Response
+
+from app.api.answers import encoded, reply, task_answer
+from app.api.edge.access import Caller, reached
+from app.api.edge.openapi import gives
+from app.api.schemas import TaskAnswer, TasksAnswer
+from app.api.service import Service, Serving, run
+from app.errors import NotFound
+from app.keys import ApiKey
+from app.tasks.tasks import Task
+
+router = APIRouter(tags=["tasks"])
+
+
+@router.get("/v1/tasks", responses=gives(TasksAnswer))
+async def list_tasks(service: Serving, caller: Caller) -> Response:
+    """Every task of the collections that the key reaches, the newest first."""
+
+    def work() -> bytes:
+        mine = reached(caller, service.catalogue.aliases.known)
+        found = [task for task in service.catalogue.list_tasks() if mine(task.collection)]
+        return encoded(TasksAnswer(tasks=[task_answer(task) for task in found]))
+
+    return reply(await run(service.lanes.read, work))
+
+
+@router.get("/v1/tasks/{id}", responses=gives(TaskAnswer))
+async def get_task(
+    service: Serving,
+    caller: Caller,
+    id: Annotated[str, Path()],
+    errors_after: Annotated[int, Query(ge=-1, le=2**62, description="List errors of later lines only.")] = -1,
+) -> Response:
+    """One task: state, progress, errors by line."""
+
+    def work() -> bytes:
+        return encoded(task_answer(_reached(service, caller, id, errors_after)))
+
+    return reply(await run(service.lanes.read, work))
+
+
+@router.post("/v1/tasks/{id}/cancel", responses=gives(TaskAnswer))
+async def cancel_task(service: Serving, caller: Caller, id: Annotated[str, Path()]) -> Response:
+    """Ask a task to stop. What it has applied stays."""
+
+    def work() -> bytes:
+        _reached(service, caller, id)
+        return encoded(task_answer(service.catalogue.cancel_task(id)))
+
+    return reply(await run(service.lanes.write, work))
+
+
+def _reached(service: Service, caller: ApiKey, id: str, errors_after: int = -1) -> Task:
+    """Raises NotFound, also for a task of a collection that the key does not reach."""
+    task = service.catalogue.task(id, errors_after)
+    if not reached(caller, service.catalogue.aliases.known)(task.collection):
+        raise NotFound(f"there is no task {id!r}", code="task_not_found")
+    return task

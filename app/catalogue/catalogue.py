@@ -1,0 +1,387 @@
+"""The collections of one folder: found, opened, created, deleted; damaged ones kept apart while the others serve."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from app.backup.saved import SavedSnapshots
+from app.catalogue.aliases import Aliases
+from app.catalogue.info import CollectionInfo, info_of, quarantined_info
+from app.catalogue.opened import Opened
+from app.codes.choose import default_precision
+from app.collection.collection import Collection
+from app.collection.first_stage import FirstStage
+from app.collection.reading import Resources
+from app.collection.spec import CollectionSpec, fingerprint_to_json
+from app.collection.view import Generation
+from app.compute.native import keep_in
+from app.compute.workers import Workers
+from app.encoders.registry import Encoders
+from app.errors import (
+    Conflict,
+    Damaged,
+    FormatTooNew,
+    Invalid,
+    MemoryShort,
+    NotFound,
+    StoreError,
+    Unavailable,
+)
+from app.indexing.maintenance import Maintenance
+from app.settings import Settings
+from app.store import database, folders
+from app.store.files import room
+from app.store.layout import WRITER_LOCK, check_name
+from app.store.lock import FileLock
+from app.tasks.tasks import ENDED, Handler, Task, Tasks, all_of, owner_of
+from app.types import Kind, Precision, Similarity
+
+log = logging.getLogger(__name__)
+
+SERVER_LOCK: Final = ".server.lock"
+
+
+class Catalogue:
+    """Safe from any thread. A script opens what it names; a server calls ``serve``, which opens all."""
+
+    def __init__(
+        self,
+        folder: Path,
+        encoders: Encoders,
+        settings: Settings,
+        handlers: Mapping[str, Handler] | None = None,
+    ) -> None:
+        """handlers: what runs each kind of task, in a server; without them tasks are kept for a server to run."""
+        with room():
+            folder.mkdir(parents=True, exist_ok=True)
+        folders.put_back(folder)
+        self.folder, self.encoders, self.settings = folder, encoders, settings
+        self._handlers = dict(handlers or {})
+        self.resources = Resources(settings, encoders, Workers(settings.threads), Workers(settings.threads))
+        self.snapshots = SavedSnapshots(folder)
+        self._server = FileLock(folder / SERVER_LOCK)
+        self._lock = threading.RLock()
+        self.aliases = Aliases(folder, self._lock)
+        self._open: dict[str, Opened] = {}
+        self._quarantined: dict[str, StoreError] = {}
+        self._closed = self._opening = False
+        self.ready = False
+        self.progress = 0, 0
+        """Collections that are open, of those that ``open_all`` opens."""
+        keep_in(settings.compiled)
+
+    def __enter__(self) -> Catalogue:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def serve(self, url: str) -> None:
+        """``claim``, then ``open_all``."""
+        self.claim(url)
+        self.open_all()
+
+    def claim(self, url: str) -> None:
+        """Takes the folder for one server. Raises Conflict where another server has it."""
+        if not self._server.acquire(url):
+            raise Conflict(
+                f"the folder {self.folder} is served by another server, at {self._server.note()}: stop it, or set "
+                "SHEAF_INDEXES to another folder",
+                code="folder_busy",
+            )
+
+    def open_all(self) -> None:
+        """Removes what a stopped server left, and opens every collection; a damaged one is quarantined.
+
+        From then on the catalogue is ``ready``, and only then tasks go on, which would keep the others waiting. Ends
+        early where it is closed meanwhile.
+        """
+        self._opening = True
+        folders.sweep(self.folder)
+        self.snapshots.sweep()
+        self.aliases.prune()
+        names = self._names()
+        with suppress(Unavailable):
+            for number, name in enumerate(names):
+                self.progress = number, len(names)
+                try:
+                    self.get(name)
+                except StoreError as error:
+                    log.error("collection %s: %s", name, error)
+                    self._resume_rebuild(name)
+            self.progress = len(names), len(names)
+            with self._lock:
+                self.ready, self._opening = not self._closed, False
+                for opened in self._open.values():
+                    opened.begin()
+
+    def close(self) -> None:
+        """Interrupts tasks and background work, which go on at the next start, and frees every lock."""
+        with self._lock:
+            self.ready, self._closed = False, True
+            for opened in self._open.values():
+                opened.close()
+            self._open.clear()
+            self._server.release()
+        self.resources.workers.close()
+        self.resources.background.close()
+
+    def create(
+        self,
+        name: str,
+        *,
+        model: str | None,
+        kind: Kind,
+        dim: int | None = None,
+        similarity: Similarity = "cosine",
+        keep_vectors: bool = True,
+        precision: Precision | None = None,
+        token_pooling: int = 1,
+        stage: FirstStage | None = None,
+    ) -> Collection:
+        """A new, empty collection, durable when this returns.
+
+        dim: required without a model, else the model's. stage: its first stage, which must need no data.
+        Raises Conflict (the name is taken), Invalid, EncoderError.
+        """
+        # Said before a model is loaded, which takes seconds; the rename decides.
+        self.require_room_for(name, replace=False)
+        meta: dict[str, Any] = {}
+        if model is None:
+            if dim is None:
+                raise Invalid.at("/encoder/dim", "expected the dimensions of the vectors that you will bring")
+        else:
+            if kind not in self.encoders.kinds(model):
+                made = ", ".join(self.encoders.kinds(model))
+                raise Invalid.at("/encoder/kind", f"the model {model!r} makes {made} vectors")
+            encoder = self.encoders.get(model, kind)
+            if dim not in (None, encoder.dim):
+                raise Invalid.at("/encoder/dim", f"the model {model!r} has {encoder.dim} dimensions, got {dim}")
+            dim = encoder.dim
+            meta["fingerprint"] = fingerprint_to_json(encoder.fingerprint)
+        if kind == "dense" and precision not in (None, "float32"):
+            raise Invalid.at("/precision", f"{precision} is of token vectors; dense vectors are float32")
+        if precision is None:
+            precision = "float32" if kind == "dense" else default_precision(dim, similarity)
+        spec = CollectionSpec(name, model, kind, dim, similarity, keep_vectors, precision, token_pooling, False)
+        meta["spec"] = spec.to_json()
+        meta["first_stage"] = (stage or FirstStage.default(spec)).to_json()
+        meta["generation"] = Generation(0).to_json()
+        with self._lock:
+            self.aliases.require_none(name)
+            folders.create(self.folder, name, meta)
+            return self.get(name)
+
+    def get(self, name: str) -> Collection:
+        """Raises NotFound, or Damaged for one that is quarantined."""
+        return self._find(name).collection
+
+    def describe(self, name: str) -> CollectionInfo:
+        """Raises NotFound."""
+        name = self.aliases.resolve(name)
+        try:
+            opened = self._find(name)
+        except StoreError as error:
+            return quarantined_info(name, error)
+        collection, maintenance = opened.collection, opened.maintenance
+        read_only = collection.encoder_fault if collection.is_writer else f"another process writes it{self._busy()}"
+        return info_of(name, collection, read_only, None if maintenance is None else maintenance.error)
+
+    def describe_all(self) -> list[CollectionInfo]:
+        """By name, the quarantined ones too."""
+        found = []
+        for name in self._names():
+            # One that has been deleted since it was listed is not there.
+            with suppress(NotFound):
+                found.append(self.describe(name))
+        return found
+
+    def delete(self, name: str) -> None:
+        """Raises NotFound, Conflict. A quarantined collection can be deleted too."""
+        with self._lock:
+            self.aliases.require_none(name)
+            if name not in self._names():
+                raise _unknown(name)
+            with self._closed_for_good(name):
+                gone = folders.take_away(self.folder, name)
+            self.aliases.prune()
+            shutil.rmtree(gone)
+
+    @contextmanager
+    def _closed_for_good(self, name: str) -> Iterator[int]:
+        """Closes a collection, whose folder may be moved inside the block; the next sequence number that it had."""
+        opened, end = self._open.get(name), 0
+        lock = FileLock(self.folder / name / WRITER_LOCK)
+        if opened is not None:
+            opened.collection.require_writer()
+            opened.close()
+            end = opened.collection.published.next_seq
+            del self._open[name]
+        if not lock.acquire():
+            raise Conflict(f"another process writes collection {name}", code="collection_busy")
+        self._quarantined.pop(name, None)
+        try:
+            yield end
+        finally:
+            lock.release()
+
+    def require_room_for(self, name: str, *, replace: bool) -> None:
+        """Raises Conflict where a collection cannot be restored under this name, Invalid where none can have it."""
+        check_name(name)
+        self.aliases.require_none(name)
+        if name in self._names() and not replace:
+            raise folders.taken(name)
+
+    def install(self, name: str, staged: Path, *, replace: bool) -> bool:
+        """Gives a complete, verified collection beside the others its name. Whether it took another's place.
+
+        Durable when this returns. Raises Conflict; ``staged`` is as it was then.
+        """
+        with self._lock:
+            self.require_room_for(name, replace=replace)
+            if name not in self._names():
+                folders.put_in_place(self.folder, staged, name)
+                old = None
+            else:
+                with self._closed_for_good(name) as end:
+                    # Versions of documents are never used twice, though the collection goes back in time.
+                    database.advance(staged, name, end)
+                    old = folders.put_in_place(self.folder, staged, name)
+            self.get(name)
+        if old is not None:
+            shutil.rmtree(old)
+        return old is not None
+
+    def quarantined(self) -> dict[str, str]:
+        """Names and reasons."""
+        return {name: error.message for name, error in sorted(self._quarantined.items())}
+
+    def quarantine(self, collection: Collection, error: StoreError) -> None:
+        """Takes a collection out of service, after a read found damage.
+
+        Not the one that has been opened in its place since, to be rebuilt: a late reader must not stop the rebuild.
+        """
+        name = collection.name
+        with self._lock:
+            opened = self._open.get(name)
+            if opened is None or opened.collection is not collection or collection.salvaged:
+                return
+            del self._open[name]
+            self._quarantined[name] = error
+        log.error("collection %s is quarantined: %s", name, error)
+        opened.close()
+
+    def tasks(self, name: str) -> Tasks:
+        """The tasks of a collection. Raises NotFound, Damaged."""
+        return self._find(name).tasks
+
+    def list_tasks(self) -> list[Task]:
+        """Of every collection, the newest first; not of those that are just being closed, or cannot be read."""
+        return all_of(opened.tasks for opened in list(self._open.values()))
+
+    def task(self, identifier: str, errors_after: int = -1) -> Task:
+        """Raises NotFound."""
+        return self._owner(identifier).get(identifier, errors_after)
+
+    def cancel_task(self, identifier: str) -> Task:
+        """Raises NotFound."""
+        return self._owner(identifier).cancel(identifier)
+
+    def begin_rebuild(self, name: str) -> Task:
+        """Accepts a rebuild, also of a quarantined collection whose document store is whole."""
+        with self._lock:
+            name = self.aliases.resolve(name)
+            if name in self._quarantined:
+                self._start(name, salvage=True)
+        tasks = self.tasks(name)
+        tasks.collection.require_writer()
+        return tasks.submit("rebuild", {})
+
+    def _owner(self, identifier: str) -> Tasks:
+        return owner_of((opened.tasks for opened in list(self._open.values())), identifier)
+
+    def _find(self, name: str) -> Opened:
+        name = self.aliases.resolve(name)
+        opened = self._open.get(name)
+        if opened is not None:
+            return opened
+        with self._lock:
+            if name in self._open:
+                return self._open[name]
+            if name in self._quarantined:
+                raise self._quarantined[name]
+            if name not in self._names():
+                raise _unknown(name)
+            return self._start(name)
+
+    def _start(self, name: str, *, salvage: bool = False) -> Opened:
+        if self._closed:
+            raise Unavailable("the collections are being closed")
+        with ExitStack() as undo:
+            try:
+                with room():
+                    collection = Collection(self.folder / name, self.resources, self._busy, salvage=salvage)
+                undo.callback(collection.close)
+                tasks = Tasks(collection, self._handlers)
+                tasks.all()  # checks every row
+            except (Damaged, FormatTooNew, MemoryShort) as error:
+                self._quarantined[name] = error
+                raise
+            except (OSError, sqlite3.Error) as error:
+                _, self._quarantined[name] = folders.unreadable(self.folder / name, error)
+                raise self._quarantined[name] from error
+            opened = Opened(collection, tasks)
+            if self._handlers:
+                if not self.resources.settings.log_queries:
+                    _forget_queries(collection)
+                opened.maintenance = Maintenance(collection)
+                if not self._opening:
+                    opened.begin()
+            undo.pop_all()
+        self._quarantined.pop(name, None)
+        self._open[name] = opened
+        return opened
+
+    def _resume_rebuild(self, name: str) -> None:
+        """Goes on with the rebuild of a damaged collection that was accepted before the last stop, if there is one."""
+        error = self._quarantined.get(name)
+        if error is None:
+            return
+        try:
+            opened = self._start(name, salvage=True)
+        except StoreError:
+            self._quarantined[name] = error
+            return
+        if all(task.kind != "rebuild" or task.state in ENDED for task in opened.tasks.all()):
+            del self._open[name]
+            self._quarantined[name] = error
+            opened.close()
+
+    def _names(self) -> list[str]:
+        return folders.names(self.folder)
+
+    def _busy(self) -> str:
+        url = "" if self._server.held else self._server.note()
+        return f" (the server at {url})" if url else ""
+
+
+def _forget_queries(collection: Collection) -> None:
+    try:
+        collection.queries.clear()
+    except OSError as error:
+        # Neither this collection nor the others that are being opened need them.
+        log.warning("former queries of collection %s are not removed: %s", collection.name, error)
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"there is no collection {name!r}", code="collection_not_found")

@@ -1,0 +1,74 @@
+"""A collection as it is described to whoever asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from app.collection.collection import Collection
+from app.errors import SheafError, StoreError
+from app.indexing.fitting import described
+from app.types import Kind, Precision, Similarity
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """A collection as it stands. documents: what a search finds now; segments: of the generation; tail: documents not
+    yet in it. first_stage: of the segments, and why so. bytes: on disk. read_only: why it takes no writes or no text
+    from here. error: what is wrong with it."""
+
+    name: str
+    model: str | None
+    kind: Kind
+    dim: int
+    similarity: Similarity
+    precision: Precision
+    token_pooling: int
+    keep_vectors: bool
+    documents: int
+    passages: int
+    bytes: int
+    generation: int
+    segments: int
+    tail: int
+    first_stage: dict[str, Any]
+    read_only: str | None
+    state: Literal["ready", "quarantined"]
+    error: str | None
+
+
+def info_of(name: str, collection: Collection, read_only: str | None, failure: SheafError | None) -> CollectionInfo:
+    """Of an open collection. failure: of its background work, the last."""
+    spec, now = collection.spec, collection.published
+    wrong = None if failure is None else failure.message
+    if collection.salvaged:
+        wrong = "its indexes are damaged; a rebuild makes them anew"
+    return CollectionInfo(
+        name,
+        spec.model,
+        spec.kind,
+        spec.dim,
+        spec.similarity,
+        # Early ones were created with another, which nothing of theirs is kept in.
+        "float32" if spec.kind == "dense" else spec.precision,
+        spec.token_pooling,
+        spec.keep_vectors,
+        now.live,
+        now.live,
+        collection.nbytes,
+        now.generation.number,
+        len(now.segments),
+        int(now.tail.alive.sum()),
+        described(collection),
+        read_only,
+        "quarantined" if collection.salvaged else "ready",
+        wrong,
+    )
+
+
+def quarantined_info(name: str, error: StoreError) -> CollectionInfo:
+    """Of a collection that cannot be opened, all that is known."""
+    return CollectionInfo(
+        name, None, "multi_vector", 0, "cosine", "float16", 1, True, 0, 0, 0, 0, 0, 0, {}, error.message, "quarantined",
+        error.message,
+    )  # fmt: skip

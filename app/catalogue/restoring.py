@@ -1,0 +1,213 @@
+"""A collection out of an archive: unpacked beside the others, verified, and only then given its name.
+
+Whoever uploads an archive may have made it. So its database is looked at before it is used (no table but ours, no name
+that leads out of the folder), every checksum is held, its arrays are those of such a collection, its vector indexes are
+made anew (``uploaded.py``), and at last the folder is opened as any collection is. What does not hold is refused, and
+nothing of it stays. What this cannot know is whether documents and vectors are true. Snapshots of this server's own
+list bring their indexes.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+import zipfile
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, get_args
+from uuid import uuid4
+
+from app.backup.archive import PIECE, Listing, Unpacker
+from app.backup.moment import check_rows
+from app.backup.uploaded import check_counts, check_stage, check_tail, reindex
+from app.backup.uploaded_documents import check_documents
+from app.catalogue.catalogue import Catalogue
+from app.collection.collection import Collection
+from app.collection.first_stage import FirstStage
+from app.collection.segment import Segment
+from app.collection.spec import CollectionSpec
+from app.collection.stages import StageStore
+from app.collection.view import Generation
+from app.errors import BadArchive, Damaged, FormatTooNew, SheafError, StorageFull
+from app.store.database import SCHEMA, Database, get_meta, put_meta
+from app.store.faults import reach
+from app.store.files import file_size, of_the_disk, room, sync_folder, unreadable
+from app.store.layout import DATABASE, IMPORTS, MARK, SEGMENTS, WRITER_LOCK
+from app.store.requests import SCHEMA as ADDED
+from app.types import Kind, Precision, Similarity
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_]+)*", re.ASCII)
+"""Names that the database gives of files: a part of a path, never one."""
+
+
+class Restoring:
+    """An archive on its way to becoming a collection: ``write`` pieces, then ``commit`` or ``abort``."""
+
+    def __init__(self, catalogue: Catalogue, name: str, *, replace: bool, limit: int, own: bool = False) -> None:
+        """replace: whether it may take the place of a collection. limit: bytes of the archive's files. own: whether
+        this server made the archive, so that its indexes are used.
+
+        Raises Conflict where the name is taken, StorageFull.
+        """
+        catalogue.require_room_for(name, replace=replace)
+        self._catalogue, self._name, self._replace, self._own = catalogue, name, replace, own
+        self._folder = catalogue.folder / f".restoring-{name}-{uuid4().hex}"
+        with room():
+            self._folder.mkdir()
+        self._unpacker = Unpacker(self._folder, limit)
+
+    def write(self, piece: bytes) -> None:
+        """Raises BadArchive, StorageFull; ``abort`` is to be called then."""
+        self._unpacker.feed(piece)
+
+    def commit(self) -> bool:
+        """Verifies what has come and puts it in place, durably. Whether it replaced a collection.
+
+        Raises BadArchive, StorageFull, Conflict; ``abort`` is to be called then.
+        """
+        listing = self._unpacker.finish()
+        with room():
+            reach("archive.unpacked")
+            _verify(self._folder, self._name, listing, self._catalogue, own=self._own)
+        reach("archive.verified")
+        return self._catalogue.install(self._name, self._folder, replace=self._replace)
+
+    def abort(self) -> None:
+        """Leaves nothing; no error after ``commit``."""
+        self._unpacker.close()
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._folder)
+
+
+def restore_file(catalogue: Catalogue, name: str, archive: Path, *, replace: bool) -> bool:
+    """The same from a snapshot that this server took and kept. Raises Damaged where it is not what was written."""
+    restoring = Restoring(catalogue, name, replace=replace, limit=file_size(archive), own=True)
+    try:
+        with archive.open("rb") as file:
+            while piece := file.read(PIECE):
+                restoring.write(piece)
+        return restoring.commit()
+    except BadArchive as error:
+        if error.code != BadArchive.code:
+            raise
+        raise Damaged(
+            f"snapshot {archive.stem} of collection {archive.parent.name} is damaged: {error.message}. Delete it, and "
+            "take another."
+        ) from error
+    except OSError as error:
+        if error.filename != str(archive):
+            raise
+        raise unreadable(archive, error) from error
+    finally:
+        restoring.abort()
+
+
+def _verify(folder: Path, name: str, listing: Listing, catalogue: Catalogue, *, own: bool) -> None:
+    """Raises BadArchive unless the folder holds a whole collection, which then has this name and no tasks."""
+    paths = {entry.path for entry in listing.files}
+    if not {DATABASE, MARK} <= paths:
+        raise BadArchive(f"the archive lacks {DATABASE} or {MARK}")
+    for path in paths:
+        first = path.partition("/")[0]
+        if first in (WRITER_LOCK, IMPORTS) or first.startswith(f"{DATABASE}-"):
+            raise BadArchive(f"{path} is no part of a snapshot")
+    try:
+        _check_schema(folder / DATABASE)
+        database = Database(folder, name)
+        try:
+            database.check()
+            _check_names(database, folder)
+            check_counts(database)
+            check_rows(database, folder, name, lambda: None)
+            with database.read() as connection:
+                spec = CollectionSpec(**{**get_meta(connection, "spec", name), "name": name})
+            _check_spec(spec)
+            if not own:
+                check_documents(database)
+            made = {} if own else {"generation": _anew(database, folder, spec).to_json()}
+            with database.write() as txn:
+                put_meta(txn, {"spec": spec.to_json(), **made})
+                # Their bodies stayed behind, and a task has one id in a server.
+                txn.execute("DELETE FROM tasks")
+                txn.execute("DELETE FROM task_errors")
+        finally:
+            database.close()
+        opened = Collection(folder, catalogue.resources, lambda: "")
+        opened.close()
+        check_stage(opened.stage, opened.spec)
+    except (BadArchive, StorageFull):
+        raise
+    except FormatTooNew as error:
+        raise BadArchive(error.message, code="archive_too_new") from error
+    except SheafError as error:
+        raise BadArchive(f"the archive holds no whole collection: {error.message}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, LookupError, ArithmeticError, MemoryError, OSError,
+            sqlite3.Error, zipfile.BadZipFile, RecursionError) as error:  # fmt: skip
+        if of_the_disk(error):
+            raise
+        raise BadArchive(f"the archive holds no whole collection ({type(error).__name__})") from error
+    sync_folder(folder)
+
+
+def _anew(database: Database, folder: Path, spec: CollectionSpec) -> Generation:
+    """The generation once everything that native code will read has been held or made anew; see ``uploaded.py``."""
+    with database.read() as connection:
+        generation = Generation.from_json(get_meta(connection, "generation", spec.name))
+        first = FirstStage.from_json(get_meta(connection, "first_stage", spec.name))
+    stage = first if generation.stage is None else StageStore(folder, spec.name).load(generation.stage, first)
+    for one in (first, stage):
+        check_stage(one, spec)
+    check_tail(database, folder, spec, first)
+    with database.read() as connection:
+        parts = [
+            reindex(folder / SEGMENTS / record.name, record, spec, stage, connection) for record in generation.segments
+        ]
+    return replace(generation, segments=tuple(parts))
+
+
+def _check_schema(path: Path) -> None:
+    """The tables are exactly ours: nothing else is there to run, or to be read in another way."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(";".join([SCHEMA, *ADDED]))
+        ours = {name: row for name, *row in connection.execute("SELECT name, type, tbl_name, sql FROM sqlite_schema")}
+    with closing(sqlite3.connect(f"file:{path.absolute()}?mode=ro", uri=True)) as connection:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        for name, *row in connection.execute("SELECT name, type, tbl_name, sql FROM sqlite_schema").fetchall():
+            if ours.get(name) != row:
+                raise BadArchive(f"{DATABASE} has a {row[0]} {str(name)[:100]!r}, which no collection has")
+        if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise BadArchive(f"{DATABASE} is damaged")
+
+
+def _check_names(database: Database, folder: Path) -> None:
+    """No name that the database or a manifest has of a file leads out of the folder."""
+    with database.read() as connection:
+        generation = Generation.from_json(get_meta(connection, "generation", database.name))
+        tail = [str(name) for (name,) in connection.execute("SELECT file FROM tail WHERE file IS NOT NULL")]
+    named = [record.name for record in generation.segments] + tail
+    if generation.stage is not None and generation.stage.file is not None:
+        named.append(generation.stage.file)
+    for record in generation.segments:
+        if _PLAIN.fullmatch(record.name):
+            named += Segment(folder / SEGMENTS / record.name, record).files
+    for name in named:
+        if not _PLAIN.fullmatch(name):
+            raise BadArchive(f"the archive names {name[:100]!r}, which no collection has")
+
+
+def _check_spec(spec: CollectionSpec) -> None:
+    fits = (
+        (spec.model is None or isinstance(spec.model, str))
+        and spec.kind in get_args(Kind)
+        and spec.similarity in get_args(Similarity)
+        and spec.precision in get_args(Precision)
+        and type(spec.dim) is int
+        and type(spec.keep_vectors) is bool
+        and type(spec.token_pooling) is int
+        and type(spec.own_axes) is bool
+    )
+    if not fits:
+        raise BadArchive("the archive has a specification that no collection has")

@@ -1,0 +1,204 @@
+"""What one query sees: the parts, the deletions and the documents of one moment."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from app.collection.first_stage import FirstStage
+from app.collection.part import View
+from app.collection.segment import Segment, SegmentRecord
+from app.collection.stages import StageRecord
+from app.collection.tail import Tail, TailView
+from app.filters import Filter
+from app.store.rows import fetch_documents
+from app.types import I64, Document, Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The manifest: which segments a collection has, since when and why. Stored in the database as one JSON value."""
+
+    number: int
+    segments: tuple[SegmentRecord, ...] = ()
+    created: str = ""
+    reason: str = "created"
+    stage: StageRecord | None = None
+    """The first stage of the segments; None: the collection's own, which needs no data, as in the tail."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "segments": [{"name": s.name, "passages": s.passages, "crc32": s.crc} for s in self.segments],
+            "created": self.created,
+            "reason": self.reason,
+            "first_stage": None if self.stage is None else self.stage.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Generation:
+        segments = tuple(SegmentRecord(s["name"], s["passages"], s["crc32"]) for s in value["segments"])
+        stage = value.get("first_stage")  # what was written before there was a choice has none
+        chosen = None if stage is None else StageRecord.from_json(stage)
+        return cls(value["number"], segments, value["created"], value["reason"], chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentView(View):
+    """A segment as one snapshot sees it."""
+
+    part: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class TailState(View):
+    """The tail as one snapshot sees it."""
+
+    part: TailView
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a collection shows as of one commit. Immutable; a new one replaces it in one assignment."""
+
+    commit: int
+    next_seq: int
+    live: int
+    digest: int
+    generation: Generation
+    stage: FirstStage
+    """Of the segments."""
+    tail_stage: FirstStage
+    segments: tuple[SegmentView, ...]
+    tail: TailState
+    # The writer's growing arrays behind ``tail``; queries never touch them.
+    growing: Tail = field(repr=False)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """Parts that have a row that stands."""
+        views: tuple[View, ...] = (*self.segments, self.tail)
+        return tuple(view for view in views if view.alive.any())
+
+    def written(self, gone: I64, next_seq: int, live: int, digest: int) -> Published:
+        """After a write: with what was appended to ``growing``, without the versions ``gone``."""
+        part = self.growing.view()
+        alive = np.concatenate([_without(self.tail, gone), np.ones(part.size - self.tail.part.size, bool)])
+        return replace(
+            self,
+            commit=self.commit + 1,
+            next_seq=next_seq,
+            live=live,
+            digest=digest % 2**62,
+            segments=tuple(SegmentView(view.part, _without(view, gone)) for view in self.segments),
+            tail=TailState(part, alive),
+        )
+
+    def swapped(
+        self,
+        generation: Generation,
+        stage: FirstStage,
+        added: Sequence[Segment],
+        removed: Sequence[Segment],
+        sealed_to: int,
+        live: I64 | None,
+        growing: Tail,
+    ) -> tuple[Published, I64]:
+        """``added`` in the place of ``removed`` and of the tail below ``sealed_to``, and the dead versions that no part
+        has any more.
+
+        generation: without its segments. live: the versions that stand; None where they are those of what goes.
+        growing: an empty tail, for what remains of this one.
+        """
+        gone = [view for view in self.segments if view.part in removed]
+        stay = [view for view in self.segments if view.part not in removed]
+        tail, sealed = self.tail.part, self.tail.part.seqs < sealed_to
+        standing = [view.part.seqs[view.alive] for view in gone]
+        standing.append(tail.seqs[self.tail.alive & sealed])
+        alive = np.concatenate(standing) if live is None else live
+        new = [SegmentView(part, np.isin(part.seqs, alive)) for part in added]
+        held = np.concatenate([np.zeros(0, np.int64), *(view.part.seqs[~view.alive] for view in new)])
+        left = [view.part.seqs[~view.alive] for view in gone]
+        left.append(tail.seqs[~self.tail.alive & sealed])
+        rows = np.flatnonzero(~sealed)
+        if len(rows):
+            growing.append(tail.seqs[rows], tail.metadata(rows), tail.passages(rows), tail.raw_counts(rows))
+        published = replace(
+            self,
+            commit=self.commit + 1,
+            generation=replace(generation, segments=tuple(view.part.record for view in (*stay, *new))),
+            stage=stage,
+            segments=(*stay, *new),
+            tail=TailState(growing.view(), self.tail.alive[rows]),
+            growing=growing,
+        )
+        return published, np.setdiff1d(np.concatenate(left), held)
+
+    def locate(self, seqs: Sequence[int]) -> dict[int, tuple[View, int]]:
+        """Sequence number -> (view, row), for those that some part holds."""
+        found: dict[int, tuple[View, int]] = {}
+        wanted = np.asarray(seqs, np.int64)
+        for view in (*self.segments, self.tail):
+            rows, present = _rows(view.part.seqs, wanted)
+            found.update((int(seq), (view, int(row))) for seq, row in zip(wanted[present], rows, strict=True))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """``published``, and a read transaction in which every document row that it names can be read."""
+
+    name: str
+    published: Published
+    connection: sqlite3.Connection = field(repr=False)
+    views: tuple[View, ...]
+
+    def identify(self, seqs: Sequence[int]) -> dict[int, bytes]:
+        """Sequence numbers -> ids, without reading the texts."""
+        found: dict[int, bytes] = {}
+        for start in range(0, len(seqs), 500):
+            part = list(seqs[start : start + 500])
+            marks = ",".join("?" * len(part))
+            found.update(self.connection.execute(f"SELECT seq, id FROM documents WHERE seq IN ({marks})", part))
+        return found
+
+    @property
+    def generation(self) -> int:
+        return self.published.generation.number
+
+    @property
+    def stages(self) -> list[FirstStage]:
+        """For each view the first stage that finds candidates in it."""
+        now = self.published
+        return [now.tail_stage if view is now.tail else now.stage for view in self.views]
+
+    def allowed(self, condition: Filter | None) -> list[Mask]:
+        """For each view the rows that stand and match."""
+        if condition is None:
+            return [view.alive for view in self.views]
+        return [view.alive & view.part.select(condition) for view in self.views]
+
+    def documents(self, seqs: Sequence[int]) -> dict[int, Document]:
+        """The versions with these sequence numbers. Raises Damaged."""
+        return fetch_documents(self.connection, seqs, self.name)
+
+
+def _rows(seqs: I64, wanted: I64) -> tuple[I64, Mask]:
+    """Rows of those wanted that are in ascending seqs, and which were."""
+    places = np.searchsorted(seqs, wanted)
+    present = places < len(seqs)
+    present[present] = seqs[places[present]] == wanted[present]
+    return places[present].astype(np.int64), present
+
+
+def _without(view: View, seqs: I64) -> Mask:
+    rows, _ = _rows(view.part.seqs, seqs)
+    if not len(rows):
+        return view.alive
+    alive = view.alive.copy()
+    alive[rows] = False
+    return alive

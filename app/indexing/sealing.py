@@ -1,0 +1,195 @@
+"""Making segments: from the tail, and from other segments.
+
+Each works on a snapshot without holding the writer's lock, writes a complete segment, and swaps it in atomically;
+documents that die in the meantime are masked at the swap. A stop in the middle leaves a folder that nothing names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+from uuid import uuid4
+
+import numpy as np
+
+from app.collection.collection import Collection
+from app.collection.first_stage import FirstStage
+from app.collection.part import View
+from app.collection.passages import Passages
+from app.collection.segment import Segment
+from app.collection.segment_writing import Batch, Totals, write_segment
+from app.collection.stages import recoded
+from app.collection.view import SegmentView
+from app.store.layout import SEGMENTS
+from app.store.rows import fetch_documents
+from app.types import I64
+
+BATCH: Final = 512
+"""Rows copied at a time."""
+
+HELD: Final = 64
+"""Batches after which what was copied is let go: merging maps no more of the old segments than that."""
+
+TIER: Final = 4
+"""Segments of about one size that are merged into one; each document is rewritten once a tier."""
+
+DEAD: Final = 0.25
+"""The share of dead rows at which a segment is rewritten without them."""
+
+SLICE: Final = 16
+"""The fewest passages worth a thread of their own while they are encoded."""
+
+Check = Callable[[], None]
+"""Called between batches; raises to give the work up."""
+
+
+def seal_due(collection: Collection, run: int = 1) -> bool:
+    """Whether the tail has reached its bound. run: times the number of documents that the settings say."""
+    settings, now = collection.resources.settings, collection.published
+    return now.tail.part.size >= run * settings.seal_documents or now.growing.nbytes >= settings.seal_bytes
+
+
+def seal(collection: Collection, check: Check = lambda: None) -> bool:
+    """The whole tail into a segment and a new generation. Whether there was anything to do."""
+    with collection.structure:
+        collection.require_writer()
+        now = collection.published
+        size = now.tail.part.size
+        if size == 0:
+            return False
+        alive = now.tail.alive
+        added: list[Segment] = []
+        if alive.any():
+            rows, part = np.flatnonzero(alive), now.tail.part
+            totals = Totals(len(rows), int(part.token_counts(rows).sum()), int(part.raw_counts(rows).sum()))
+            batches = _tail_batches(collection, now.tail, check)
+            if now.stage is not now.tail_stage:
+                batches = recode(collection, now.stage, batches)
+            added.append(write(collection, now.stage, totals, batches))
+        collection.swap(
+            added, [], sealed_to=int(now.tail.part.seqs[-1]) + 1, reason="sealed the tail", created=now_utc()
+        )
+        return True
+
+
+def _tail_batches(collection: Collection, tail: View, check: Check) -> Iterator[Batch]:
+    # From the chunks as they lie on disk, checked, and with callers' own vectors, which the memory does not hold.
+    alive = set(tail.part.seqs[tail.alive].tolist())
+    last = int(tail.part.seqs[-1])
+    with collection.database.read() as connection:
+        for seqs, passages in collection.chunks.read(connection, 0):
+            if seqs[0] > last:
+                return
+            check()
+            rows = [row for row, seq in enumerate(seqs.tolist()) if seq in alive]
+            if rows:
+                documents = fetch_documents(connection, seqs[rows].tolist(), collection.name)
+                metadata = [documents[seq].metadata for seq in seqs[rows].tolist()]
+                yield seqs[rows], metadata, passages.take(rows)
+
+
+def plan(sizes: Sequence[tuple[int, int]], tier_size: int) -> list[int]:
+    """Which segments to merge next, as positions; none when all is well.
+
+    sizes: (rows, rows that stand) of each segment. A segment without a standing row, or with many dead ones, goes
+    alone; else the smallest tier that has ``TIER`` segments. A tier's sizes are within a factor of ``TIER``.
+
+    >>> plan([(4096, 4096)] * 4, 4096), plan([(4096, 4096)] * 3, 4096), plan([(100, 60), (100, 100)], 4096)
+    ([0, 1, 2, 3], [], [0])
+    """
+    for position, (rows, standing) in enumerate(sizes):
+        if rows - standing >= max(1, math.ceil(DEAD * rows)):
+            return [position]
+    tiers: dict[int, list[int]] = {}
+    for position, (_, standing) in enumerate(sizes):
+        tier = max(0, math.ceil(math.log(max(standing, 1) / tier_size, TIER) - 1e-9))
+        tiers.setdefault(tier, []).append(position)
+    for tier in sorted(tiers):
+        if len(tiers[tier]) >= TIER:
+            return tiers[tier]
+    return []
+
+
+def merge_due(collection: Collection) -> list[SegmentView]:
+    """The segments to merge next; asked after every write and deletion."""
+    segments = collection.published.segments
+    sizes = [(view.part.size, int(np.count_nonzero(view.alive))) for view in segments]
+    return [segments[i] for i in plan(sizes, collection.resources.settings.seal_documents)]
+
+
+def merge(collection: Collection, check: Check = lambda: None) -> bool:
+    """One merge, if one is due. Whether it was."""
+    with collection.structure:
+        collection.require_writer()
+        now, chosen = collection.published, merge_due(collection)
+        if not chosen:
+            return False
+        added = []
+        if any(view.alive.any() for view in chosen):
+            totals = totals_of(chosen)
+            added.append(write(collection, now.stage, totals, segment_batches(collection, chosen, check)))
+        collection.swap(
+            added, [view.part for view in chosen], reason=f"merged {len(chosen)} segments", created=now_utc()
+        )
+        return True
+
+
+def segment_batches(collection: Collection, views: Sequence[SegmentView], check: Check) -> Iterator[Batch]:
+    """The rows of some segments that stand, by sequence number."""
+    seqs = np.concatenate([view.part.seqs[view.alive] for view in views])
+    owners = np.concatenate([np.full(int(view.alive.sum()), i) for i, view in enumerate(views)])
+    rows = np.concatenate([np.flatnonzero(view.alive) for view in views])
+    order = np.argsort(seqs)
+    with collection.database.read() as connection:
+        for start in range(0, len(order), BATCH):
+            check()
+            batch = order[start : start + BATCH]
+            documents = fetch_documents(connection, seqs[batch].tolist(), collection.name)
+            metadata = [documents[seq].metadata for seq in seqs[batch].tolist()]
+            yield seqs[batch], metadata, _gather(views, owners[batch], rows[batch])
+            if start // BATCH % HELD == HELD - 1:
+                for view in views:
+                    view.part.let_go()
+
+
+def _gather(views: Sequence[SegmentView], owners: I64, rows: I64) -> Passages:
+    """Rows of several segments, in the order given."""
+    used = np.unique(owners)
+    parts = [views[i].part.passages(rows[owners == i]) for i in used]
+    places = np.concatenate([np.flatnonzero(owners == i) for i in used])
+    return Passages.join(parts).take(np.argsort(places).tolist())
+
+
+def totals_of(views: Sequence[SegmentView]) -> Totals:
+    """Of the rows that stand."""
+    rows = [np.flatnonzero(view.alive) for view in views]
+    return Totals(
+        sum(map(len, rows)),
+        sum(int(view.part.token_counts(r).sum()) for view, r in zip(views, rows, strict=True)),
+        sum(int(view.part.raw_counts(r).sum()) for view, r in zip(views, rows, strict=True)),
+    )
+
+
+def recode(collection: Collection, stage: FirstStage, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same batches, encoded for another first stage from their stored vectors, on all background workers."""
+    for seqs, metadata, passages in batches:
+        parts = collection.resources.background.map_slices(
+            len(passages),
+            lambda start, stop, given=passages: recoded(given.take(range(start, stop)), stage, collection.spec),  # type: ignore[misc]
+            smallest=SLICE,
+        )
+        yield seqs, metadata, Passages.join(parts)
+
+
+def write(collection: Collection, stage: FirstStage, totals: Totals, batches: Iterable[Batch]) -> Segment:
+    """A new segment, durable, that nothing names yet."""
+    folder = collection.folder / SEGMENTS / uuid4().hex
+    record = write_segment(folder, collection.spec, stage, totals, batches)
+    return Segment.open_all(folder, record)
+
+
+def now_utc() -> str:
+    """The time of a generation."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

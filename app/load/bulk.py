@@ -1,0 +1,138 @@
+"""Bulk build: everything of a source into a collection that this process writes.
+
+The flow: read -> leave out what stands already -> check -> write in batches, each durable -> seal the tail in long
+runs -> seal the rest -> merge once. Nothing is remembered beside the collection itself: interrupted at any moment, the
+same call finds the documents that stand, passes over them without encoding, and goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from app.collection.collection import Collection
+from app.errors import Invalid, RequestError
+from app.indexing.fitting import due, learn_if_due
+from app.indexing.sealing import merge, seal, seal_due
+from app.ingest import check_document, write_documents
+from app.sources.protocol import Source
+from app.types import Document
+
+BATCH_DOCUMENTS: Final = 128
+BATCH_VECTORS: Final = 2_048
+"""Documents of a batch that bring their vectors: nothing is encoded, so a commit is what a small one would cost."""
+BATCH_BYTES: Final = 32 * 2**20
+"""Of text and vectors: bounds what a batch of long documents holds in memory."""
+RUN: Final = 4
+"""Times ``seal_documents`` that a run has. Few search a tail while it is loaded, so it may grow longer before it is
+sealed; and runs are merged once, at the end, where tiers would be merged again and again."""
+SEGMENTS: Final = 64
+"""Segments at which they are merged before the end after all: each holds files open in memory."""
+
+OnError: TypeAlias = Literal["stop", "skip"]
+BadLine: TypeAlias = Callable[[int, RequestError], None]
+"""Called with each bad line that is passed over, and its error."""
+Progress: TypeAlias = Callable[["Summary"], None]
+"""Called after each batch, and once at the end; reads ``source.done`` beside it."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What became of the source. read: documents, bad lines included. written: new or changed. unchanged: stood
+    already. truncated: of the written ones, those whose text the encoder's limit cut. skipped: neither title nor text.
+    phase: what goes on after the last document was written; empty before.
+    """
+
+    read: int = 0
+    written: int = 0
+    unchanged: int = 0
+    truncated: int = 0
+    skipped: int = 0
+    bad: int = 0
+    phase: str = ""
+
+
+class Stopped(Invalid):
+    """A bad line ended the build, as asked. What came before it is written."""
+
+
+def fill(
+    collection: Collection, source: Source, *, on_error: OnError, bad_line: BadLine, progress: Progress
+) -> Summary:
+    """Upserts every document of the source, and leaves all of them indexed.
+
+    Raises Stopped at a bad line where ``on_error`` is `stop`, Conflict (collection_busy) where another process writes
+    the collection, MalformedBody for a source that cannot be read further, EncoderError, StoreError.
+    """
+    collection.require_writer()
+    summary = Summary()
+    batch: list[Document] = []
+    size = 0
+    most = BATCH_DOCUMENTS if collection.spec.model is not None else BATCH_VECTORS
+    for line, found in source.entries():
+        summary.read += 1
+        summary.skipped = source.skipped
+        error = found if isinstance(found, RequestError) else _refusal(collection, found)
+        if error is not None:
+            summary.bad += 1
+            if on_error == "stop":
+                _write(collection, batch, summary)
+                raise Stopped(f"{source.name}, line {line}: {error.message}. What came before it is written")
+            bad_line(line, error)
+        elif isinstance(found, Document):
+            batch.append(found)
+            size += _bytes(found)
+        if len(batch) == most or size >= BATCH_BYTES:
+            _write(collection, batch, summary)
+            batch, size = [], 0
+            progress(summary)
+    _write(collection, batch, summary)
+    summary.skipped = source.skipped
+    summary.phase = "indexing"
+    progress(summary)
+    seal(collection)
+    _merge(collection)
+    if due(collection) is not None:
+        summary.phase = "learning a first stage"
+        progress(summary)
+        learn_if_due(collection)
+    summary.phase = ""
+    progress(summary)
+    return summary
+
+
+def _refusal(collection: Collection, document: Document) -> Invalid | None:
+    try:
+        check_document(collection, document, "")
+    except Invalid as error:
+        return error
+    return None
+
+
+def _write(collection: Collection, batch: Sequence[Document], summary: Summary) -> None:
+    last = {document.id: document for document in batch}
+    standing = {document.id: document for document in collection.get_many(list(last))}
+    # A document with vectors is compared by write_documents, against those that are stored.
+    changed = [
+        d for d in last.values() if d.vectors is not None or d.id not in standing or not d.stands_as(standing[d.id])
+    ]
+    summary.unchanged += len(last) - len(changed)
+    if changed:
+        result = write_documents(collection, changed)
+        summary.written += len(changed)
+        summary.truncated += len(result.truncated)
+        if seal_due(collection, RUN):
+            seal(collection)
+            if len(collection.published.segments) >= SEGMENTS:
+                _merge(collection)
+
+
+def _merge(collection: Collection) -> None:
+    while merge(collection):
+        pass
+
+
+def _bytes(document: Document) -> int:
+    vectors = 0 if document.vectors is None else document.vectors.nbytes
+    return len(document.text) + len(document.title) + vectors

@@ -1,0 +1,168 @@
+"""Recall, measured: what share of the exact top k the approximate path also returns, and what each costs.
+
+Queries are given, or those that were searched, where they are kept (``app.store.query_log``), or drawn from the
+collection itself: the title of a document, or its first sentence; where callers bring vectors, some vectors of one
+passage. A query drawn from a document leaves that document out of both rankings, for finding oneself is no achievement.
+Drawn queries repeat for the same generation and the same log.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from app.collection.collection import Collection
+from app.collection.view import Snapshot
+from app.errors import Invalid
+from app.measure.truth import best_in_float32
+from app.search import Query, SearchResult, encode_queries, search_ready
+from app.types import Document
+
+SENTENCE: Final = re.compile(r"(?<=[.!?])\s+")
+DRAWN_CHARACTERS: Final = 300
+"""Of a drawn text; queries are short."""
+DRAWN_VECTORS: Final = 32
+"""Vectors of a query that is drawn from callers' vectors: as many as a long text query has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """drawn: whether no queries were given; logged: how many of them had been searched. recall: mean over queries,
+    against exact search over what is stored; worst: the lowest of one. recall_float32:
+    the same mean against exact search in float32 over vectors before they were coded, None where not asked for.
+    Times are medians in milliseconds, encoding left out.
+    """
+
+    k: int
+    queries: int
+    drawn: bool
+    logged: int
+    candidates: int
+    recall: float
+    worst: float
+    recall_float32: float | None
+    approximate_ms: float
+    exact_ms: float
+    generation: int
+
+
+def measure_recall(
+    collection: Collection,
+    queries: Sequence[Query] | int,
+    k: int = 10,
+    candidates: int | None = None,
+    *,
+    float32: bool = False,
+) -> Recall:
+    """Searches twice for each query, approximately and exactly.
+
+    queries: given ones, or how many to draw. float32: also hold it to vectors before they were coded, which reads or
+    encodes the whole collection. Raises Invalid for a collection without documents, and what ``search``
+    raises.
+    """
+    drawn = draw_queries(collection, queries) if isinstance(queries, int) else Drawn.given(queries)
+    owners, asked = drawn.owners, drawn.queries
+    # One more than k, of which the query's own document is left out.
+    ready = [
+        replace(query, k=k if owner is None else k + 1, candidates=candidates, include=frozenset())
+        for owner, query in zip(owners, encode_queries(collection, asked), strict=True)
+    ]
+    shares, approximate, exact = [], [], []
+    ids: list[set[str]] = []
+    generation = 0
+    for owner, query in zip(owners, ready, strict=True):
+        found = search_ready(collection, replace(query, exact=False))
+        truth = search_ready(collection, replace(query, exact=True))
+        ids.append(_best(found, owner, k))
+        shares.append(_share(ids[-1], _best(truth, owner, k)))
+        approximate.append(found.took_ms)
+        exact.append(truth.took_ms)
+        generation = truth.generation
+    before_coding = None
+    if float32:
+        best = best_in_float32(collection, ready, k + 1)
+        wanted = [_first(names, owner, k) for names, owner in zip(best, owners, strict=True)]
+        before_coding = statistics.fmean(map(_share, ids, wanted))
+    return Recall(
+        k,
+        len(ready),
+        isinstance(queries, int),
+        drawn.logged,
+        max(candidates or collection.published.stage.width, k),
+        statistics.fmean(shares),
+        min(shares),
+        before_coding,
+        statistics.median(approximate),
+        statistics.median(exact),
+        generation,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """owners: for each query the id of the document that it was drawn from, None for the others. logged: how many were
+    searched before, the first ones.
+    """
+
+    owners: list[str | None]
+    queries: list[Query]
+    logged: int = 0
+
+    @classmethod
+    def given(cls, queries: Sequence[Query]) -> Drawn:
+        return cls([None] * len(queries), list(queries))
+
+
+def draw_queries(collection: Collection, count: int) -> Drawn:
+    """At most ``count``: of those that were searched; where they are fewer, one of each of some documents as well."""
+    with collection.snapshot() as snapshot:
+        random = np.random.default_rng(snapshot.generation)
+        logged = _logged(collection)
+        logged = [logged[place] for place in random.permutation(len(logged))[:count].tolist()]
+        seqs = np.concatenate([np.zeros(0, np.int64), *(view.part.seqs[view.alive] for view in snapshot.views)])
+        if not len(seqs):
+            raise Invalid("the collection has no documents to draw queries from")
+        random = np.random.default_rng(snapshot.generation)
+        chosen = random.permutation(np.sort(seqs))[: count - len(logged)].tolist()
+        documents = snapshot.documents(chosen)
+        made = [_query(collection, snapshot, seq, documents[seq]) for seq in chosen]
+    owners: list[str | None] = [documents[seq].id for seq in chosen]
+    return Drawn([*[None] * len(logged), *owners], [*logged, *made], len(logged))
+
+
+def _logged(collection: Collection) -> list[Query]:
+    """The distinct queries that were searched and fit the collection."""
+    texts, matrices = {}, {}
+    for one in collection.queries.all():
+        if one.vectors is None and one.text is not None and collection.spec.model is not None:
+            texts[one.text] = Query(text=one.text)
+        elif one.vectors is not None and one.vectors.shape[1] == collection.spec.dim:
+            matrices[one.vectors.tobytes()] = Query(vectors=one.vectors)
+    return [*texts.values(), *matrices.values()]
+
+
+def _query(collection: Collection, snapshot: Snapshot, seq: int, document: Document) -> Query:
+    if collection.spec.model is not None:
+        text = document.title.strip() or SENTENCE.split(document.text.strip(), maxsplit=1)[0]
+        return Query(text=text[:DRAWN_CHARACTERS])
+    view, row = snapshot.published.locate([seq])[seq]
+    if collection.spec.kind == "dense":
+        return Query(vectors=view.part.pooled(row, row + 1).copy())
+    return Query(vectors=view.part.tokens(row, row + 1).values[:DRAWN_VECTORS])
+
+
+def _share(found: set[str], wanted: set[str]) -> float:
+    return len(wanted & found) / len(wanted) if wanted else 1.0
+
+
+def _best(result: SearchResult, owner: str | None, k: int) -> set[str]:
+    return _first([hit.id for hit in result.hits], owner, k)
+
+
+def _first(ids: Sequence[str], owner: str | None, k: int) -> set[str]:
+    return set([identifier for identifier in ids if identifier != owner][:k])

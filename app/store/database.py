@@ -1,0 +1,351 @@
+"""The document store and the commit point: one SQLite database a collection.
+
+Why SQLite: one commit makes documents, their vectors and the tables that name files durable together
+(``journal_mode=WAL, synchronous=FULL``: fsync before the answer), and readers keep a consistent view while a writer
+works. What SQLite does not do is notice a flipped bit; so
+
+- every row carries a CRC-32 that is checked whenever it is read, or is summed:
+- the ids that are live are counted and summed (a sum of CRC-32s, changed by every write), and checked at open; what is
+  dead is what the parts hold beside them;
+- every commit has a number, written after the commit to a file beside the database: a write-ahead log whose damaged
+  frames SQLite silently drops at recovery leaves a number that is too low, and the collection is refused.
+
+Document rows are append-only by sequence number: a new version is a new row, so a query that holds an older snapshot
+still finds the text it ranked. A row is purged once every published snapshot is past its death.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from app.errors import Damaged, FormatTooNew, StorageFull, Unavailable
+from app.store.faults import reach
+from app.store.files import FULL, file_size, room
+from app.store.layout import DATABASE, FORMAT
+from app.store.mark import create_mark, read_mark, write_mark
+from app.store.rows import live_sum, row_sum
+
+SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
+-- One row. commits: number of the last commit. purged: deaths up to this commit have lost their document rows.
+CREATE TABLE state (
+    one INTEGER PRIMARY KEY CHECK (one = 1), commits INTEGER NOT NULL, next_seq INTEGER NOT NULL,
+    live INTEGER NOT NULL, digest INTEGER NOT NULL, purged INTEGER NOT NULL, crc INTEGER NOT NULL);
+-- Versions of documents, append-only by sequence number.
+CREATE TABLE documents (
+    seq INTEGER PRIMARY KEY, id BLOB NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL, metadata TEXT NOT NULL,
+    truncated INTEGER NOT NULL, crc INTEGER NOT NULL);
+-- The version of each id that stands.
+CREATE TABLE live (id BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+-- Versions that a tail chunk or a segment still holds but that stand no more; died: the commit that replaced them.
+CREATE TABLE dead (seq INTEGER PRIMARY KEY, died INTEGER NOT NULL);
+-- Vectors that are not in a generation yet, one row a write: sequence numbers first to first + count - 1.
+CREATE TABLE tail (
+    first INTEGER PRIMARY KEY, count INTEGER NOT NULL, file TEXT, data BLOB, size INTEGER NOT NULL,
+    crc INTEGER NOT NULL);
+CREATE TABLE tasks (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, body TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE task_errors (
+    task INTEGER NOT NULL, line INTEGER NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL, crc INTEGER NOT NULL,
+    PRIMARY KEY (task, line)) WITHOUT ROWID;
+"""
+
+_MODULUS: Final = 2**62
+_BUSY_S: Final = 30
+"""How long a statement waits for another process's lock."""
+_VACUUMED: Final = 2**14
+"""Pages given back at a time, 64 MiB: writers wait meanwhile."""
+_DAMAGE: Final = (
+    "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_IOERR_READ",
+    "SQLITE_IOERR_SHORT_READ", "SQLITE_IOERR_CORRUPTFS", "SQLITE_IOERR_DATA",
+    # Our statements are right for the schema that was written, so another schema is damage ("no such table").
+    "SQLITE_ERROR",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The collection's counters as of one commit."""
+
+    commits: int
+    next_seq: int
+    live: int
+    digest: int
+    purged: int
+
+
+class Database:
+    """One collection's database. Writes are serialised by the caller; reads are safe from any thread."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.name = name
+        self._path = folder / DATABASE
+        self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._writer: sqlite3.Connection | None = None
+        self._closed = False
+
+    @classmethod
+    def create(cls, folder: Path, name: str, meta: dict[str, Any]) -> None:
+        """A new database with no document in it, durable when this returns but for the folder's own name."""
+        with room():
+            connection = sqlite3.connect(folder / DATABASE, isolation_level=None)
+            try:
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.executescript(SCHEMA)
+                connection.execute("BEGIN IMMEDIATE")
+                put_meta(connection, {"format": FORMAT, **meta})
+                connection.execute("INSERT INTO state VALUES (1, 0, 1, 0, 0, 0, 0)")
+                _sum_state(connection)
+                connection.execute("COMMIT")
+            finally:
+                connection.close()
+            create_mark(folder)
+
+    def check(self) -> None:
+        """Holds the records, the high-water mark, and the live ids' count and sum to what was written.
+
+        Raises FormatTooNew, Damaged.
+        """
+        mark = read_mark(self.folder, self.name)
+        with self.read() as connection:
+            found = get_meta(connection, "format", self.name)
+            if found > FORMAT:
+                raise FormatTooNew(
+                    f"collection {self.name} has format {found}, this Sheaf reads up to {FORMAT}: use a newer one"
+                )
+            for (key,) in connection.execute("SELECT key FROM meta").fetchall():
+                get_meta(connection, key, self.name)
+            state = read_state(connection)
+            if state.commits < mark:
+                raise self.damaged(
+                    f"the database ends at commit {state.commits:,}, but commit {mark:,} was acknowledged"
+                )
+            count, digest = 0, 0
+            for key, seq in connection.execute("SELECT id, seq FROM live"):
+                if not (isinstance(key, bytes) and isinstance(seq, int)):
+                    raise self.damaged("a live id or its sequence number has another type")
+                count += 1
+                digest += live_sum(key, seq)
+            if (count, digest % _MODULUS) != (state.live, state.digest):
+                raise self.damaged(f"expected {state.live:,} live documents, found {count:,}, or other ones")
+
+    def damaged(self, what: str) -> Damaged:
+        """The error for a database that is not what was written."""
+        return Damaged(f"{DATABASE} of collection {self.name} is damaged: {what}. Restore a backup of the collection.")
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A read transaction: everything read inside is of one commit. Raises Damaged, Unavailable after ``close``."""
+        connection = None
+        try:
+            self.require_open()
+            try:
+                connection = self._readers.get_nowait()
+            except queue.Empty:
+                with room():
+                    connection = self._connect()
+                connection.execute("PRAGMA query_only = ON")
+            with room():
+                connection.execute("BEGIN")
+                yield connection
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self._translate(error) from error
+        finally:
+            if connection is not None:
+                self._give_back(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction, durable when the block ends without an error, undone otherwise.
+
+        Raises StorageFull, Damaged, Unavailable after ``close``.
+        """
+        self.require_open()
+        try:
+            with room():
+                if self._writer is None:
+                    self._writer = self._connect()
+                connection = self._writer
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                    reach("transaction.begun")
+                    commits = read_state(connection).commits + 1
+                    yield connection
+                    connection.execute("UPDATE state SET commits = ?", (commits,))
+                    _sum_state(connection)
+                    reach("transaction.filled")
+                    try:
+                        connection.execute("COMMIT")
+                    except sqlite3.Error:
+                        _cover(connection)
+                        raise
+                    reach("transaction.committed")
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self._translate(error) from error
+        try:
+            write_mark(self.folder, commits)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise StorageFull(
+                f"the disk takes no more ({error.strerror}); the request was applied all the same; make room, repeat it"
+            ) from error
+
+    def reclaim(self) -> None:
+        """Gives the pages of purged rows back to the file system, and empties the write-ahead log if no one reads it.
+
+        Raises StorageFull, Damaged.
+        """
+        connection = self._writer
+        if connection is None:
+            return
+        try:
+            with room():
+                # A page a step, of which ``execute`` makes one.
+                connection.executescript(f"PRAGMA incremental_vacuum({_VACUUMED})")
+                reach("log.kept")
+                # Waiting for readers would keep writers waiting too; a later checkpoint does what this one leaves.
+                connection.execute("PRAGMA busy_timeout = 0")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                reach("log.emptied")
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self._translate(error) from error
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_S * 1000}")
+
+    @property
+    def nbytes(self) -> int:
+        """On disk, the write-ahead log included."""
+        return sum(file_size(self.folder / f"{DATABASE}{suffix}") for suffix in ("", "-wal", "-shm"))
+
+    def close(self) -> None:
+        """For good: closes every connection, those in use when their transaction ends."""
+        self._closed = True
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        while not self._readers.empty():
+            self._readers.get_nowait().close()
+
+    def require_open(self) -> None:
+        """Raises Unavailable after ``close``."""
+        if self._closed:
+            raise Unavailable(f"collection {self.name} is closed, or was deleted")
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"file:{self._path.absolute()}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=_BUSY_S,
+        )
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA cell_size_check = ON")
+            # What the schema says runs nothing but what is harmless; it may have come in an archive.
+            connection.execute("PRAGMA trusted_schema = OFF")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        self._readers.put(connection)
+        if self._closed:
+            self.close()
+
+    def _translate(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
+        # An error without a name comes from the module itself: text that is not UTF-8.
+        undecodable = isinstance(error, sqlite3.OperationalError) and not hasattr(error, "sqlite_errorname")
+        if (
+            isinstance(error, UnicodeDecodeError)
+            or undecodable
+            or getattr(error, "sqlite_errorname", "").startswith(_DAMAGE)
+        ):
+            return self.damaged(str(error))
+        return error
+
+
+def _cover(connection: sqlite3.Connection) -> None:
+    """Puts other frames of the log in the place of a commit that failed.
+
+    Where it failed at the very end, in its fsync, all of it lies there: after a kill it would stand, though until then
+    nobody saw it. On a disk that takes these frames neither, that remains possible.
+    """
+    with suppress(sqlite3.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        connection.execute("BEGIN IMMEDIATE")
+        # Nothing reads this number; what changes nothing would write no frame.
+        (number,) = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute(f"PRAGMA user_version = {(number + 1) % 2**31}")
+        connection.execute("COMMIT")
+
+
+def read_state(connection: sqlite3.Connection) -> State:
+    """The counters. Raises Damaged."""
+    row, crc = _state_row(connection), connection.execute("SELECT crc FROM state").fetchone()
+    if row is None or crc != (row_sum(*row),):
+        raise Damaged(f"{DATABASE} is damaged: its counters. Restore a backup of the collection.")
+    return State(*row)
+
+
+def _state_row(connection: sqlite3.Connection) -> tuple[int, ...] | None:
+    row: tuple[int, ...] | None = connection.execute(
+        "SELECT commits, next_seq, live, digest, purged FROM state"
+    ).fetchone()
+    return row
+
+
+def _sum_state(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE state SET crc = ?", (row_sum(*(_state_row(connection) or ())),))
+
+
+def write_counters(connection: sqlite3.Connection, next_seq: int, live: int, digest: int) -> None:
+    connection.execute("UPDATE state SET next_seq = ?, live = ?, digest = ?", (next_seq, live, digest % _MODULUS))
+
+
+def advance(folder: Path, name: str, next_seq: int) -> None:
+    """Sees to it that no sequence number below ``next_seq`` is given again; for a collection that nothing has open."""
+    database = Database(folder, name)
+    try:
+        with database.write() as txn:
+            state = read_state(txn)
+            write_counters(txn, max(state.next_seq, next_seq), state.live, state.digest)
+    finally:
+        database.close()
+
+
+def put_meta(connection: sqlite3.Connection, values: dict[str, Any]) -> None:
+    """JSON values by key, each with a checksum."""
+    for key, value in values.items():
+        text = json.dumps(value, ensure_ascii=False)
+        connection.execute(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, text, zlib.crc32(f"{key}={text}".encode()))
+        )
+
+
+def get_meta(connection: sqlite3.Connection, key: str, name: str) -> Any:
+    """One value. Raises Damaged when it is not there or not what was written."""
+    row = connection.execute("SELECT value, crc FROM meta WHERE key = ?", (key,)).fetchone()
+    if row is None or zlib.crc32(f"{key}={row[0]}".encode()) != row[1]:
+        raise Damaged(f"{DATABASE} of collection {name} is damaged: its {key} record. Restore a backup of it.")
+    return json.loads(row[0])

@@ -1,0 +1,90 @@
+"""Document rows and live ids: how they are written, summed, and read without trusting the disk."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from app.errors import Damaged
+from app.store.layout import DATABASE
+from app.types import Document, Metadata
+
+
+def row_sum(*values: int | str | bytes | None) -> int:
+    """The CRC-32 of a row: of its values, their types and lengths, so that nothing can pass from one to the next."""
+    crc = 0
+    for value in values:
+        content = value if isinstance(value, bytes) else str(value).encode()
+        crc = zlib.crc32(content, zlib.crc32(f"{type(value).__name__} {len(content)} ".encode(), crc))
+    return crc
+
+
+def live_sum(key: bytes, seq: int) -> int:
+    """What one live id adds to the digest."""
+    return zlib.crc32(key, zlib.crc32(struct.pack("<q", seq)))
+
+
+def insert_document(connection: sqlite3.Connection, seq: int, document: Document, truncated: bool) -> None:
+    """A new version. truncated: whether the encoder's limit cut its text."""
+    key = document.id.encode()
+    metadata = json.dumps(document.metadata, ensure_ascii=False, separators=(",", ":"))
+    values = (seq, key, document.title, document.text, metadata, int(truncated))
+    connection.execute(
+        "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (*values, row_sum(*values)),
+    )
+
+
+def fetch_documents(connection: sqlite3.Connection, seqs: Sequence[int], name: str) -> dict[int, Document]:
+    """The versions with these sequence numbers. Raises Damaged when one is missing or not what was written."""
+    found: dict[int, Document] = {}
+    for start in range(0, len(seqs), 500):
+        part = [int(seq) for seq in seqs[start : start + 500]]
+        marks = ",".join("?" * len(part))
+        rows = connection.execute(
+            f"SELECT * FROM documents WHERE seq IN ({marks})",
+            part,
+        )
+        for row in rows:
+            found[row[0]] = parse_row(row, name)
+    for seq in seqs:
+        if int(seq) not in found:
+            raise Damaged(
+                f"{DATABASE} of collection {name} is damaged: document row {seq} is missing; restore a backup"
+            )
+    return found
+
+
+def parse_row(row: tuple[Any, ...], name: str) -> Document:
+    """A row of the table ``documents`` -> Document. Raises Damaged."""
+    seq, key, title, text, metadata, _, crc = row
+    if row_sum(*row[:-1]) != crc:
+        raise Damaged(
+            f"{DATABASE} of collection {name} is damaged: the checksum of document row {seq} differs. Restore a backup."
+        )
+    parsed: Metadata = json.loads(metadata)
+    return Document(key.decode(), text, title, parsed)
+
+
+def truncated_among(connection: sqlite3.Connection, seqs: Iterable[int]) -> set[int]:
+    """Those versions whose text the encoder's limit cut."""
+    found = set()
+    for seq in seqs:
+        row = connection.execute("SELECT truncated FROM documents WHERE seq = ?", (seq,)).fetchone()
+        if row is not None and row[0]:
+            found.add(seq)
+    return found
+
+
+def find_live(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, int]:
+    """id -> sequence number of the version that stands, for those that have one."""
+    found: dict[str, int] = {}
+    for identifier in ids:
+        row = connection.execute("SELECT seq FROM live WHERE id = ?", (identifier.encode(),)).fetchone()
+        if row is not None:
+            found[identifier] = row[0]
+    return found

@@ -1,0 +1,190 @@
+"""Bulk import: an NDJSON body, on disk before it is accepted, applied by a durable task.
+
+The body is spooled, fsynced and named in the collection's folder before the 202; the task checks every line, applies
+them in batches whose transactions note how far it has come, and seals what is left, so that all of it is indexed.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Final, Literal
+from uuid import uuid4
+
+from app.collection.collection import Collection
+from app.documents import parse_document
+from app.errors import Damaged, Invalid, RequestError
+from app.indexing.sealing import seal
+from app.ingest import check_document, write_documents
+from app.store.faults import reach
+from app.store.files import room, sync_folder
+from app.tasks.tasks import Also, Failed, Running, Task, TaskError, Tasks
+from app.types import Document
+
+BATCH_LINES: Final = 256
+BATCH_BYTES: Final = 8 * 2**20
+LISTED_AT_ONCE: Final = 1_000
+LONGEST_LINE: Final = 64 * 2**20
+"""Bytes of one document; a longer line is refused without being held."""
+
+
+class ImportUpload:
+    """A body on its way to disk: ``write`` pieces, then ``commit`` or ``abort``."""
+
+    def __init__(self, collection: Collection, tasks: Tasks, on_error: Literal["stop", "skip"]) -> None:
+        """Raises Conflict where another process writes the collection, or its encoder is another."""
+        collection.require_writer()
+        if collection.spec.model is not None:
+            collection.encoder()
+        self._tasks, self._on_error = tasks, on_error
+        self._id = uuid4().hex
+        self._path = tasks.file(self._id)
+        with room():
+            self._path.parent.mkdir(exist_ok=True)
+            self._file: BinaryIO = self._path.open("xb")
+        self._crc = 0
+
+    def write(self, piece: bytes) -> None:
+        """Raises StorageFull."""
+        with room():
+            self._file.write(piece)
+        self._crc = zlib.crc32(piece, self._crc)
+
+    def commit(self, also: Also | None = None) -> Task:
+        """The accepted task: the whole body and the task are durable. also: as in ``Tasks.submit``.
+
+        Raises StorageFull.
+        """
+        with room(), self._file as file:
+            file.flush()
+            reach("body.written")
+            os.fsync(file.fileno())
+            reach("body.synced")
+            size = file.tell()
+        sync_folder(self._path.parent)
+        sync_folder(self._path.parent.parent)
+        params = {"on_error": self._on_error, "bytes": size, "crc32": self._crc, "position": 0}
+        return self._tasks.submit("import", params, self._id, also)
+
+    def abort(self) -> None:
+        """Leaves nothing."""
+        with suppress(OSError):
+            # On a full disk what is still to be written cannot be; it is not wanted either.
+            self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+def run_import(collection: Collection, running: Running) -> None:
+    """The task's handler: check, apply, index. Interrupted while it applies, it goes on from its last batch."""
+    if running.task.phase != "indexing":
+        _hold_to_sum(running)
+    if running.task.phase not in ("applying", "indexing"):
+        _check(collection, running, running.file)
+        running.update(phase="applying", done=0)
+    if running.task.phase == "applying":
+        _apply(collection, running, running.file)
+        running.update(phase="indexing")
+    seal(collection, running.check)
+
+
+def body_sum(path: Path) -> int | None:
+    """The CRC-32 of a file; None for one that is not there or cannot be read."""
+    crc = 0
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(2**20):
+                crc = zlib.crc32(piece, crc)
+    except OSError:
+        return None
+    return crc
+
+
+def _hold_to_sum(running: Running) -> None:
+    """Whether the body is what was accepted: it may have lain there while the server was down. Raises Failed."""
+    assert running.task.params is not None
+    expected = running.task.params.get("crc32")  # what an older Sheaf accepted has none
+    if expected is not None and body_sum(running.file) != expected:
+        what = f"{running.file.name} is damaged: it is not the body that was accepted; send the import again"
+        running.fail_lines([TaskError(0, Damaged.code, what)])
+        raise Failed
+
+
+def _check(collection: Collection, running: Running, path: Path) -> None:
+    """Reads every line before the first is applied: with on_error=stop a bad one leaves the collection as it was."""
+    assert running.task.params is not None
+    stop = running.task.params["on_error"] == "stop"
+    running.update(phase="checking", done=0)
+    errors: list[TaskError] = []
+    lines = 0
+    for number, line, _ in _lines(path, 0, 0):
+        lines = number
+        if number % BATCH_LINES == 0:
+            running.check()
+        try:
+            _parse(collection, line)
+        except RequestError as error:
+            if stop:
+                running.fail_lines([TaskError(number, error.code, f"{error.message}; nothing was applied")])
+                raise Failed from None
+            errors.append(TaskError(number, error.code, error.message))
+            if len(errors) == LISTED_AT_ONCE:
+                running.fail_lines(errors)
+                errors = []
+    if errors:
+        running.fail_lines(errors)
+    running.update(total=lines)
+
+
+def _apply(collection: Collection, running: Running, path: Path) -> None:
+    assert running.task.params is not None
+    params = dict(running.task.params)
+    batch: list[Document] = []
+    size, done, position = 0, running.task.done, params["position"]
+
+    def write() -> None:
+        noted = {**params, "position": position}
+        note = running.noting(params=noted, done=done)
+        write_documents(collection, batch, also=lambda txn, _: note(txn))
+
+    for number, line, end in _lines(path, position, done):
+        done, position = number, end
+        try:
+            batch.append(_parse(collection, line))
+        except RequestError:
+            # Listed by the check.
+            continue
+        size += len(line)
+        if len(batch) == BATCH_LINES or size >= BATCH_BYTES:
+            running.check()
+            write()
+            batch, size = [], 0
+    write()
+
+
+def _parse(collection: Collection, line: bytes) -> Document:
+    if len(line) > LONGEST_LINE:
+        raise Invalid(f"the line is longer than {LONGEST_LINE:,} bytes")
+    document = parse_document(line, collection.spec.kind, collection.resources.settings.limits)
+    check_document(collection, document, "")
+    return document
+
+
+def _lines(path: Path, position: int, number: int) -> Iterator[tuple[int, bytes, int]]:
+    """(line number from 1, line, position after it) for each line that is not blank, from a position."""
+    with path.open("rb") as file:
+        file.seek(position)
+        while line := file.readline(LONGEST_LINE + 1):
+            number += 1
+            position += len(line)
+            rest = line
+            while len(rest) > LONGEST_LINE and not rest.endswith(b"\n"):
+                rest = file.readline(LONGEST_LINE + 1)
+                position += len(rest)
+            if number == 1:
+                line = line.removeprefix(BOM_UTF8)
+            if line.strip():
+                yield number, line, position

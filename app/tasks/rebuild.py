@@ -1,0 +1,153 @@
+"""Every index of a collection made anew from its document store, while it goes on serving.
+
+Texts are encoded again with the encoder that is configured now; callers' vectors come from the file that keeps them
+as they were given (or from the stored ones where they are not kept). The way out of a damaged index, and of a changed
+encoder. Interrupted, it starts over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from app.collection.collection import Collection
+from app.collection.first_stage import FirstStage
+from app.collection.passages import Passages, from_caller, from_encoder
+from app.collection.segment import Segment
+from app.collection.segment_writing import Batch, Totals
+from app.collection.spec import fingerprint_from_json
+from app.collection.stages import StageRecord, recoded
+from app.encoders.protocol import Encoder
+from app.errors import Conflict
+from app.indexing.fitting import learn_if_due
+from app.indexing.sealing import merge, now_utc, recode, seal, seal_due, write
+from app.ingest import ENCODED_AT_ONCE
+from app.store.database import get_meta
+from app.store.rows import fetch_documents
+from app.tasks.tasks import Running
+from app.types import I64, Metadata
+
+
+def run_rebuild(collection: Collection, running: Running) -> None:
+    """The task's handler."""
+    encoder = _encoder(collection)
+    with collection.structure:
+        if not collection.salvaged:
+            seal(collection, running.check)
+        now = collection.published
+        old = [view.part for view in now.segments]
+        # What is written from here on stays in the tail, also what came since it was sealed: one look tells both.
+        end = now.next_seq if collection.salvaged or not now.tail.part.size else int(now.tail.part.seqs[0])
+        with collection.database.read() as connection:
+            live = connection.execute("SELECT seq FROM live WHERE seq < ? ORDER BY seq", (end,))
+            seqs = np.array([seq for (seq,) in live], np.int64)
+        running.update(phase="encoding", done=0, total=len(seqs))
+        added: list[Segment] = []
+        try:
+            for run, passages, metadata in _runs(collection, encoder, seqs, running):
+                added.append(_write(collection, run, passages, metadata))
+                if not collection.salvaged and seal_due(collection):
+                    seal(collection, running.check)
+        except BaseException:
+            collection.discard(added)
+            raise
+        running.update(phase="swapping")
+        chosen = collection.published.generation.stage
+        collection.swap(
+            added,
+            old,
+            sealed_to=end if collection.salvaged else 0,
+            reason="rebuilt from the document store",
+            created=now_utc(),
+            encoder=encoder,
+            anew=True,
+            stage=None if chosen is None else _stage(collection, chosen, encoder),
+        )
+        running.update(phase="merging")
+        while merge(collection, running.check):
+            pass
+    running.update(phase="learning")
+    learn_if_due(collection, running.check)
+
+
+def _stage(
+    collection: Collection, chosen: StageRecord, encoder: Encoder | None
+) -> tuple[StageRecord, FirstStage] | None:
+    """The first stage after the swap, where it is to be fitted anew: what was is damaged, or of another's vectors."""
+    if collection.salvaged:
+        return chosen.taken_away(), collection.stage
+    if encoder is not None:
+        with collection.database.read() as connection:
+            stored = fingerprint_from_json(get_meta(connection, "fingerprint", collection.name))
+        if stored.differences(encoder.fingerprint):
+            stale = replace(chosen, fitted={**chosen.fitted, "stale": True})
+            return stale, collection.published.stage
+    return None
+
+
+def _encoder(collection: Collection) -> Encoder | None:
+    spec = collection.spec
+    if spec.model is None:
+        return None
+    encoder = collection.resources.encoders.get(spec.model, spec.kind)
+    if encoder.dim != spec.dim:
+        raise Conflict(
+            f"the encoder {spec.model!r} now gives {encoder.dim} dimensions, collection {spec.name} has {spec.dim}: "
+            "make a new collection",
+            code="encoder_changed",
+        )
+    return encoder
+
+
+def _runs(
+    collection: Collection, encoder: Encoder | None, seqs: I64, running: Running
+) -> Iterator[tuple[I64, Passages, list[Metadata]]]:
+    """Runs of documents that fill a segment each, with their vectors made anew."""
+    settings = collection.resources.settings
+    parts: list[Passages] = []
+    metadata: list[Metadata] = []
+    first = 0
+    for start in range(0, len(seqs), ENCODED_AT_ONCE):
+        running.check()
+        batch = seqs[start : start + ENCODED_AT_ONCE].tolist()
+        with collection.database.read() as connection:
+            documents = fetch_documents(connection, batch, collection.name)
+        if encoder is None:
+            parts.append(_from_stored(collection, batch))
+        else:
+            encoded = encoder.encode_documents([documents[seq].passage for seq in batch])
+            parts.append(
+                from_encoder(encoded, collection.spec, collection.stage.encoding, collection.resources.background)
+            )
+        metadata += [documents[seq].metadata for seq in batch]
+        done = start + len(batch)
+        running.update(done=done)
+        full = sum(map(len, parts)) >= settings.seal_documents or sum(p.nbytes for p in parts) >= settings.seal_bytes
+        if full or done == len(seqs):
+            yield seqs[first:done], Passages.join(parts), metadata
+            parts, metadata, first = [], [], done
+
+
+def _from_stored(collection: Collection, seqs: Sequence[int]) -> Passages:
+    spec = collection.spec
+    if spec.keeps_raw:
+        raw = collection.raw_vectors(seqs)
+        return from_caller(raw, spec, collection.stage.encoding, collection.resources.background)
+    # Encodings are made anew: those of a damaged collection may be unreadable, and of two first stages.
+    stored = collection.stored_vectors(seqs, collection.published, encoded=False)
+    return recoded(Passages.join([stored[seq] for seq in seqs]), collection.stage, spec)
+
+
+def _write(collection: Collection, seqs: I64, passages: Passages, metadata: list[Metadata]) -> Segment:
+    stage = collection.stage if collection.salvaged else collection.published.stage
+    totals = Totals(
+        len(seqs),
+        0 if passages.tokens is None else len(passages.tokens.values),
+        0 if passages.raw is None else len(passages.raw.values),
+    )
+    batches: Iterable[Batch] = [(seqs, metadata, passages)]
+    if stage is not collection.stage:
+        batches = recode(collection, stage, batches)
+    return write(collection, stage, totals, batches)

@@ -1,0 +1,77 @@
+"""The background of a collection: what it seals, merges and reclaims without being asked."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from made import OpenCatalogue
+
+from app.collection.collection import Collection
+from app.filters import parse
+from app.indexing.sealing import merge_due, seal
+from app.ingest import delete_ids, delete_matching, write_documents
+from app.store.layout import SEGMENTS
+from app.types import Document
+
+
+def until(done: Callable[[], bool]) -> None:
+    """Waits for the background; a minute is a limit against hanging, not a measure."""
+    for _ in range(6_000):
+        if done():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("the background did not get there")
+
+
+def test_the_tail_is_sealed_and_segments_are_merged_in_the_background(open_catalogue: OpenCatalogue) -> None:
+    catalogue = open_catalogue(tasks=True, seal_documents=10)
+    collection = catalogue.create("a", model="words", kind="multi_vector")
+    for start in range(0, 90, 10):
+        write_documents(collection, [Document(f"d{i}", f"text {i}") for i in range(start, start + 10)])
+        # Each run is sealed by itself, so that there is something to merge.
+        until(lambda: collection.published.tail.part.size == 0)
+
+    until(lambda: merge_due(collection) == [])
+    now = collection.published
+    assert now.tail.part.size == 0
+    assert len(now.segments) < 9
+    assert sum(view.part.size for view in now.views) == 90
+    assert catalogue.describe("a").error is None
+
+
+def test_the_background_goes_on_after_the_disk_erred(
+    open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[str] = []
+
+    def erring(collection: Collection, check: Any) -> bool:
+        if len(failed) < 3:
+            failed.append(catalogue.describe("a").error or "")
+            raise OSError(errno.EIO, "Input/output error")
+        return seal(collection, check)
+
+    monkeypatch.setattr("app.indexing.maintenance.seal", erring)
+    monkeypatch.setattr("app.indexing.maintenance.RETRY_S", 0.01)
+    catalogue = open_catalogue(tasks=True, seal_documents=10)
+    collection = catalogue.create("a", model="words", kind="multi_vector")
+    write_documents(collection, [Document(f"d{i}", f"text {i}") for i in range(10)])
+    until(lambda: collection.published.tail.part.size == 0)
+    assert failed[0] == ""
+    assert "Input/output error" in failed[1]
+    until(lambda: catalogue.describe("a").error is None)
+
+
+def test_what_is_deleted_is_reclaimed_without_another_write(open_catalogue: OpenCatalogue) -> None:
+    catalogue = open_catalogue(tasks=True, seal_documents=10)
+    collection = catalogue.create("a", model="words", kind="multi_vector")
+    write_documents(collection, [Document(f"d{i}", f"text {i}", metadata={"n": i}) for i in range(20)])
+    until(lambda: [view.part.size for view in collection.published.segments] == [20])
+    assert delete_matching(collection, parse({"n": {"lt": 12}})) == 12
+    until(lambda: [view.part.size for view in collection.published.segments] == [8])
+    assert delete_ids(collection, [f"d{i}" for i in range(20)]) == 8
+    until(lambda: collection.published.segments == ())
+    until(lambda: list((collection.folder / SEGMENTS).iterdir()) == [])

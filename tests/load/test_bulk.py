@@ -1,0 +1,76 @@
+"""How a bulk build lays its documents down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import pytest
+from made import MakeCollection
+
+from app.collection.collection import Collection
+from app.load import bulk
+from app.search import Query, search
+from app.sources.protocol import Entry
+from app.types import Document
+
+
+class Listed:
+    """A source of documents with vectors of their own."""
+
+    name = "listed"
+    unit: Literal["bytes", "documents"] = "documents"
+    skipped = 0
+
+    def __init__(self, count: int) -> None:
+        random = np.random.default_rng(0)
+        self._documents = [
+            Document(f"d{i}", metadata={"n": i}, vectors=random.normal(size=(2, 8)).astype(np.float32))
+            for i in range(count)
+        ]
+        self.total, self.done = count, 0
+
+    def entries(self) -> Iterator[Entry]:
+        for document in self._documents:
+            self.done += 1
+            yield Entry(self.done, document)
+
+
+def refuse(line: int, error: object) -> None:
+    pytest.fail(f"{line}: {error}")
+
+
+def fill(collection: Collection, source: Listed) -> bulk.Summary:
+    return bulk.fill(collection, source, on_error="stop", bad_line=refuse, progress=lambda summary: None)
+
+
+def test_runs_are_long_and_merged_once(make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each document goes to disk three times, with its write, its run and the one merge, however many there are."""
+    monkeypatch.setattr(bulk, "BATCH_VECTORS", 40)
+    collection = make_collection(dim=8, seal_documents=10)
+    source = Listed(400)
+    assert fill(collection, source).written == 400
+    now = collection.published
+    assert [view.part.size for view in now.segments] == [400]
+    assert now.tail.part.size == 0
+    assert now.generation.number == 10 + 1
+    hits = search(collection, Query(vectors=np.ones((1, 8), np.float32), k=400, candidates=400)).hits
+    assert {hit.id for hit in hits} == {f"d{i}" for i in range(400)}
+    assert fill(collection, source).written == 400
+    assert collection.published.generation.number == now.generation.number  # nothing changed
+
+
+def test_segments_do_not_pile_up(make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "BATCH_VECTORS", 4)
+    monkeypatch.setattr(bulk, "SEGMENTS", 8)
+    collection = make_collection(dim=8, seal_documents=1)
+    most = 0
+
+    def watch(summary: bulk.Summary) -> None:
+        nonlocal most
+        most = max(most, len(collection.published.segments))
+
+    bulk.fill(collection, Listed(200), on_error="stop", bad_line=refuse, progress=watch)
+    assert 4 < most < 8
+    assert sum(view.part.size for view in collection.published.segments) == 200
