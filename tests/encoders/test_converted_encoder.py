@@ -7,7 +7,9 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,11 @@ import app
 from app.encoders.backbone import Backbone, Task
 from app.encoders.builtin import verified_folder
 from app.encoders.local import open_folder
-from app.encoders.openvino import conversion, model_cache
+from app.encoders.openvino import conversion, model_cache, runtime
 from app.encoders.openvino.encoder import ConvertedEncoder
 from app.encoders.registry import Encoders
 from app.encoders.sentence_transformer import SentenceTransformerEncoder
+from app.settings import LocalModel
 from app.types import F32, Encoded
 
 ROOT = Path(app.__file__).parents[1]
@@ -270,3 +273,30 @@ def test_other_weights_and_other_versions_have_other_keys(tiny: TinyModels) -> N
     assert one != other
     assert {"version_openvino", "version_transformers", "version_format"} <= set(one)
     assert one == conversion.key(tiny.copy(tiny.sentence(), "moved-to-convert"))
+
+
+def test_the_first_inference_of_a_network_is_alone_and_under_the_loaders_lock(
+    tiny: TinyModels, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several threads in the first inference of a process can lock OpenVINO for good; so calls are only watched, and
+    made one at a time."""
+    import openvino
+
+    infer, one_at_a_time = openvino.InferRequest.infer, threading.Lock()
+    seen: list[tuple[str, bool]] = []
+
+    def watched(request: Any, *args: Any, **named: Any) -> Any:
+        seen.append(("begins", runtime._LOADING.locked()))
+        with one_at_a_time:
+            found = infer(request, *args, **named)
+        seen.append(("ends", runtime._LOADING.locked()))
+        return found
+
+    monkeypatch.setattr(openvino.InferRequest, "infer", watched)
+    registry = Encoders({"tiny": LocalModel(type="sentence_transformer", path=str(tiny.sentence()))}, cache, 4)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: registry.get("tiny", "multi_vector").encode_documents(TEXTS), range(4)))
+    registry.close()
+    assert len(found) == 4
+    assert len(seen) > 10
+    assert seen[:2] == [("begins", True), ("ends", True)]

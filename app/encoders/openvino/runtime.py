@@ -3,6 +3,9 @@
 OpenVINO reports its import and every conversion to Google Analytics unless its telemetry package is absent or the user
 opted out. Sheaf sends nothing anywhere, so the package is hidden before the import; OpenVINO then takes its own stub.
 
+The first inference of a process, made by several threads at once, can lock OpenVINO 2026.4.1 against the interpreter's
+lock, for good. So every network makes its first under the loader's lock, before anybody has the network.
+
 One stream a thread: each core runs batches of its own. Two cores on one batch wait for each other at every layer,
 which costs 8 % of the time; a short query gains nothing from a second core.
 """
@@ -23,7 +26,7 @@ from app.types import F32, I64
 
 Precision: TypeAlias = Literal["bf16", "f32"]
 
-_IMPORT = threading.Lock()
+_LOADING = threading.Lock()
 
 
 class NotConverted(Exception):
@@ -32,7 +35,7 @@ class NotConverted(Exception):
 
 def openvino() -> Any:
     """The library. Raises NotConverted where it is not installed or does not load on this machine."""
-    with _IMPORT:
+    with _LOADING:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         try:
             import openvino
@@ -63,14 +66,18 @@ class Network:
             # Pinned threads would not give way to the searches that run beside them.
             "ENABLE_CPU_PINNING": False,
         }
-        try:
-            self._compiled = library.Core().compile_model(str(model), "CPU", settings)
-        except RuntimeError as error:
-            raise NotConverted(f"OpenVINO does not compile {model}: {error}") from error
         self._inputs = inputs
         # A request holds no more than its inputs and outputs. As many as run at once, so that OpenVINO's own queue
         # decides who is next: a query waits for one batch of documents, never for all of them.
         self._idle: deque[Any] = deque()
+        ones = np.ones((1, 8), np.int64)
+        try:
+            with _LOADING:
+                self._compiled = library.Core().compile_model(str(model), "CPU", settings)
+                with self.run(ones, ones, ones - 1):
+                    pass
+        except RuntimeError as error:
+            raise NotConverted(f"OpenVINO does not run {model}: {error}") from error
 
     @contextmanager
     def run(self, ids: I64, mask: I64, types: I64) -> Iterator[F32]:
