@@ -33,7 +33,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 log = logging.getLogger(__name__)
 
-_SOURCES: Final = ("codes", "encodings", "scoring")
+SOURCES: Final = ("codes", "compute", "encodings", "scoring")
+"""The folders of app/ that hold loops and parts of loops."""
 _kernels: list[Any] = []
 _kept: list[Path] = []
 
@@ -130,18 +131,22 @@ def keep_in(folder: Path) -> None:
 
 @cache
 def has_vnni() -> bool:
-    """Whether this CPU multiplies 64 pairs of bytes in one instruction (AVX-512 VNNI)."""
+    """Whether loops are compiled for a CPU that multiplies 64 pairs of bytes in one instruction (AVX-512 VNNI).
+
+    This CPU, unless numba's own NUMBA_CPU_FEATURES says what is compiled for.
+    """
     try:
-        features = llvmlite.binding.get_host_cpu_features()
+        host = llvmlite.binding.get_host_cpu_features().flatten()
     except RuntimeError:
-        return False
-    return all(features.get(name, False) for name in ("avx512f", "avx512bw", "avx512vnni"))
+        host = ""
+    features = set((host if config.CPU_FEATURES is None else config.CPU_FEATURES).split(","))
+    return {"+avx512f", "+avx512bw", "+avx512vnni"} <= features
 
 
 def _version() -> str:
     """numba looks at the file of the outer kernel alone, so what it keeps is named by the content of all of them."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for folder in _SOURCES:
-        for path in sorted((Path(__file__).parent / folder).glob("*.py")):
+    for folder in SOURCES:
+        for path in sorted((Path(__file__).parents[1] / folder).glob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]

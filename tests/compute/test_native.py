@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,14 @@ from app.compute.native import keep_in
 from app.codes.grid import GridCode
 keep_in(pathlib.Path(sys.argv[1]))
 print(GridCode("8bit", 2, own_axes=True).encode(np.ones((1, 2), np.float32)).tolist())
+"""
+CHANGING = """
+import sys
+from app.compute import native
+print(native.__file__, native._version())
+for path in sys.argv[1:]:
+    open(path, "a").write("# changed")
+    print(native._version())
 """
 
 
@@ -44,6 +54,28 @@ def test_a_second_process_takes_what_the_first_kept(tmp_path: Path) -> None:
     assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "compiled").iterdir())
     run(tmp_path / "compiled")
     assert kept(tmp_path) == first
+
+
+def test_what_is_kept_is_named_by_every_file_with_a_loop(tmp_path: Path) -> None:
+    """An inner loop that changed must not run as it was: numba itself looks at the outer one's file alone."""
+    shutil.copytree(ROOT / "app", tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    loops = [
+        path
+        for path in sorted((tmp_path / "app").rglob("*.py"))
+        if re.search(r"^@(kernel|instruction)\b", path.read_text(), re.MULTILINE)
+    ]
+    assert len(loops) > 5
+    done = subprocess.run(
+        [sys.executable, "-c", CHANGING, *map(str, loops)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    file, *versions = done.stdout.split()
+    assert Path(file) == tmp_path / "app/compute/native.py"
+    assert len(set(versions)) == 1 + len(loops)
 
 
 def test_a_folder_that_others_can_write_is_not_used(tmp_path: Path) -> None:
