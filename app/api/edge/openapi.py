@@ -154,7 +154,7 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_PAGE: Final = Path(__file__).parent.parent / "web" / "docs"
+_PAGE: Final = Path(__file__).parents[2] / "web" / "docs"
 
 
 @router.get("/openapi.json")
