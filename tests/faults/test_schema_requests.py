@@ -17,7 +17,7 @@ def test_every_answer_is_as_the_schema_says(tmp_path: Path) -> None:
 def test_what_is_wrong_is_noticed(tmp_path: Path) -> None:
     """The control: an answer that is not of its schema."""
     planted = """
-from app.api import health
+from app.api.routes import health
 health.InfoAnswer.model_dump_json = lambda answer, **options: '{"version": 1}'
 """
     only = ("--include-path", "/v1/info")
@@ -28,7 +28,7 @@ health.InfoAnswer.model_dump_json = lambda answer, **options: '{"version": 1}'
 
 
 def test_a_failure_of_the_server_is_noticed(tmp_path: Path) -> None:
-    planted = "from app.api import health\nhealth.InfoAnswer = None\n"
+    planted = "from app.api.routes import health\nhealth.InfoAnswer = None\n"
     server = SERVER.replace("sys.exit(main())", planted + "sys.exit(main())")
     status, said = hold(tmp_path, 2, 1, ("coverage",), 0, "--include-path", "/v1/info", server=server)
     assert status != 0
