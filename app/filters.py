@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -139,6 +139,23 @@ class Not:
 
 
 Filter: TypeAlias = Condition | And | Or | Not
+
+
+def conditions_of(condition: Filter) -> Iterator[Condition]:
+    """Its conditions, in the order in which they are written."""
+    match condition:
+        case Condition():
+            yield condition
+        case Not():
+            yield from conditions_of(condition.part)
+        case And() | Or():
+            for part in condition.parts:
+                yield from conditions_of(part)
+
+
+def fields_of(condition: Filter) -> set[str]:
+    """The metadata fields that it asks for."""
+    return {one.field for one in conditions_of(condition)}
 
 
 def parse(value: object, pointer: str = "/filter", limits: Limits = DEFAULT) -> Filter:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -10,9 +14,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.collection.columns import Columns, ColumnsBuilder
-from app.errors import Invalid
-from app.filters import FILTER_SCHEMA, INT64, parse
+from app.collection.columns import BLOCK, Columns, ColumnsBuilder
+from app.compute.deadline import Deadline, deadline
+from app.errors import Invalid, TooSlow
+from app.filters import FILTER_SCHEMA, INT64, fields_of, parse
 from app.settings import DEFAULT
 
 LARGE = 2**53
@@ -57,11 +62,13 @@ filters = st.recursive(
 @example([{"a": LARGE + 1}, {"a": float(LARGE)}], {"a": {"gt": float(LARGE)}})
 @example([{"a": True}, {"a": 1}, {"a": 1.0}, {"a": "1"}], {"a": {"eq": 1}})
 @example([{"a": []}, {"a": ["x"]}, {}], {"a": {"exists": True}})
+@example([{"a": ["x", "y"]}, {"a": []}, {"a": ["y"]}], {"a": {"eq": "y"}})
 def test_columns_select_what_matches(metadata: list[dict[str, Any]], value: dict[str, Any]) -> None:
     condition = parse(value)
     columns = Columns.build(metadata)
     expected = [condition.matches(row) for row in metadata]
     assert columns.select(condition).tolist() == expected
+    assert Columns.build(metadata, fields_of(condition)).select(condition).tolist() == expected
     again = Columns.from_bytes(columns.to_bytes())
     assert again.select(condition).tolist() == expected
     assert again.select(condition).dtype == np.bool_
@@ -186,3 +193,77 @@ def test_size_is_bounded() -> None:
 def test_the_schema_has_an_example_that_parses() -> None:
     for value in FILTER_SCHEMA["examples"]:
         parse(value)
+
+
+ROWS = 200_000
+
+
+@pytest.fixture(scope="module")
+def many() -> Columns:
+    """A number of each row, a string of every second, two strings in a list of every third."""
+    builder = ColumnsBuilder()
+    for row in range(ROWS):
+        metadata: dict[str, Any] = {"number": row % 5_000}
+        if row % 2 == 0:
+            metadata["word"] = f"w{row % 5_000}"
+        if row % 3 == 0:
+            metadata["tags"] = [f"t{row % 100}", f"t{row % 5_000}"]
+        builder.add([metadata])
+    return builder.finish()
+
+
+def each(field: str, values: list[Any]) -> dict[str, Any]:
+    return {"or": [{field: {"eq": value}} for value in values]}
+
+
+@contextmanager
+def looks() -> Iterator[list[int]]:
+    """How often the deadline is looked at in the block."""
+    seen: list[int] = []
+
+    def clock() -> float:
+        seen.append(1)
+        return 0.0
+
+    with deadline(Deadline(1.0, clock)):
+        seen.clear()
+        yield seen
+
+
+@pytest.mark.parametrize("field", ["number", "word", "tags"])
+def test_many_conditions_allocate_as_much_as_few(many: Columns, field: str) -> None:
+    values = list(range(4_000)) if field == "number" else [f"{field[0]}{i}" for i in range(4_000)]
+    condition = parse(each(field, values))
+    tracemalloc.start()
+    mask = many.select(condition)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0 < mask.sum() < ROWS
+    assert peak < 10 * ROWS
+
+
+@pytest.mark.parametrize(
+    ("field", "values"), [("number", range(4_000)), ("word", [f"w{i}" for i in range(4_000)]), ("tags", ["t1", "t2"])]
+)
+def test_in_reads_the_rows_once_for_any_number_of_values(many: Columns, field: str, values: Any) -> None:
+    listed = list(values)
+    with looks() as seen:
+        mask = many.select(parse({field: {"in": listed}}))
+    # One at the start, and one before each block of the rows that have the field.
+    assert len(seen) <= 1 + -(-ROWS // BLOCK)
+    assert np.array_equal(mask, many.select(parse(each(field, listed))))
+
+
+def test_a_filter_ends_in_the_middle_when_its_time_is_over(many: Columns) -> None:
+    """The time is over after a hundred looks at it, however many conditions are left."""
+    ticks = count()
+    with deadline(Deadline(100, lambda: float(next(ticks)))), pytest.raises(TooSlow):
+        many.select(parse(each("number", list(range(4_000)))))
+    assert next(ticks) == 102
+
+
+def test_every_block_of_rows_is_looked_at(many: Columns) -> None:
+    with looks() as seen:
+        mask = many.select(parse({"number": {"gte": 4_999}}))
+    assert len(seen) > ROWS // BLOCK > 2
+    assert mask.nonzero()[0].tolist() == list(range(4_999, ROWS, 5_000))

@@ -7,16 +7,18 @@ makes new arrays; so a snapshot that remembers a length reads on undisturbed whi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.codes.protocol import Code
+from app.collection.columns import Columns
 from app.collection.first_stage import Source
 from app.collection.passages import Passages, decoded
 from app.collection.spec import CollectionSpec
-from app.filters import Filter
+from app.filters import Filter, fields_of
 from app.types import F32, I64, Mask, Metadata, TokenVectors
 from app.vector_index.protocol import Candidates
 
@@ -114,13 +116,23 @@ class TailView:
         self.code, self.seqs, self.norms = code, seqs, norms
         self._metadata, self._pooled, self._tokens, self._encoded = metadata, pooled, tokens, encoded
         self._raw_counts = raw_counts
+        self._columns = Columns(len(seqs), {})
 
     @property
     def size(self) -> int:
         return len(self.seqs)
 
+    @cached_property
+    def fields(self) -> frozenset[str]:
+        """The metadata fields that its rows have."""
+        return frozenset().union(*self._metadata[: self.size])
+
     def select(self, condition: Filter) -> Mask:
-        return np.fromiter((condition.matches(self._metadata[row]) for row in range(self.size)), bool, count=self.size)
+        # A column is made when a filter first asks for its field, all that are new in one pass over the rows.
+        missing = [field for field in fields_of(condition) & self.fields if field not in self._columns.keys]
+        if missing:
+            self._columns.keys.update(Columns.build(self._metadata[: self.size], missing).keys)
+        return self._columns.select(condition)
 
     def nearest(self, source: Source, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
         vectors = self._encoded if source == "fde" else self._pooled

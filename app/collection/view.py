@@ -180,7 +180,8 @@ class Snapshot:
         """For each view the rows that stand and match."""
         if condition is None:
             return [view.alive for view in self.views]
-        return [view.alive & view.part.select(condition) for view in self.views]
+        masks = [view.part.select(condition) for view in self.views]
+        return [np.logical_and(mask, view.alive, out=mask) for mask, view in zip(masks, self.views, strict=True)]
 
     def documents(self, seqs: Sequence[int]) -> dict[int, Document]:
         """The versions with these sequence numbers. Raises Damaged."""

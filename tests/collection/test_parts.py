@@ -114,6 +114,32 @@ def test_every_part_says_the_same(tmp_path: Path, kind: Kind, similarity: Simila
         assert segment.raw_of(index) is None
 
 
+def test_a_filter_reads_each_row_of_the_tail_once() -> None:
+    """Whatever the number of conditions; asked again, it reads none."""
+
+    class Row(dict[str, Any]):
+        read = 0
+
+        def items(self) -> Any:
+            Row.read += 1
+            return super().items()
+
+    chosen = spec("dense")
+    tail = Tail(chosen, None)
+    vectors = from_caller(matrices(300, "dense"), chosen, None)
+    tail.append(np.arange(300), [Row(n=i, word=str(i % 7)) for i in range(300)], vectors)
+    view = tail.view()
+    numbers = [{"n": {"eq": i}} for i in range(0, 300, 2)]
+    assert view.select(parse({"or": [*numbers, {"absent": {"exists": True}}]})).tolist() == [True, False] * 150
+    assert view.select(parse({"n": {"in": list(range(0, 300, 2))}})).tolist() == [True, False] * 150
+    assert Row.read == 300
+    # Another field is one more pass, and rows that come later are none of this view's.
+    tail.append(np.arange(300, 600), [Row(word="3") for _ in range(300)], vectors)
+    assert view.select(parse({"word": {"eq": "3"}})).tolist() == [i % 7 == 3 for i in range(300)]
+    assert Row.read == 600
+    assert tail.view().select(parse({"n": {"exists": False}})).tolist() == [False] * 300 + [True] * 300
+
+
 def test_coding_normalises_and_rounds_once() -> None:
     vectors = [np.array([[3, 4, 0, 0], [0, 0, 1e-40, 0]], np.float32)]
     passages = from_caller(vectors, spec(), None)
