@@ -11,15 +11,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
-import numpy as np
-
 from app.collection.collection import Collection, Raced, Written
 from app.collection.passages import Passages, check_vectors, from_caller, from_encoder
+from app.collection.view import Published
 from app.errors import Invalid, NotFound, PreconditionFailed, StorageFull
 from app.filters import Filter
 from app.indexing.sealing import seal
 from app.store.rows import find_live, truncated_among
-from app.types import Document, MetadataValue
+from app.types import F32, Document, MetadataValue
 
 R = TypeVar("R")
 Patched: TypeAlias = tuple[Document, int]
@@ -33,11 +32,12 @@ CODED = 32
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """written: documents that stand as the request has them. created: of these, ids that were not there. duplicates:
-    ids that came more than once, of which the last won. truncated: ids whose text the encoder's limit cut. versions: of
-    every document, by id."""
+    """written: documents that stand as the request has them. changed: of these, those that did not before. created: ids
+    that were not there. duplicates: ids that came more than once, of which the last won. truncated: ids whose text the
+    encoder's limit cut. versions: of every document, by id."""
 
     written: int
+    changed: int
     created: int
     duplicates: list[str]
     truncated: list[str]
@@ -106,7 +106,7 @@ def _result(
 ) -> WriteResult:
     cut = [identifier for identifier in ids if identifier in plan.truncated]
     fresh = {document.id: written.first + i for i, document in enumerate(changed)}
-    return WriteResult(len(ids), written.created, duplicates, cut, {**plan.standing, **fresh})
+    return WriteResult(len(ids), len(changed), written.created, duplicates, cut, {**plan.standing, **fresh})
 
 
 def _then(
@@ -147,7 +147,6 @@ def patch_metadata(
     while True:
         with collection.snapshot() as snapshot:
             live = find_live(snapshot.connection, [identifier])
-            stored = collection.stored_vectors(list(live.values()), snapshot.published)
             if condition is not None:
                 condition.check(identifier, live.get(identifier))
             if identifier not in live:
@@ -155,6 +154,7 @@ def patch_metadata(
                     f"collection {collection.name} has no document {identifier!r}", code="document_not_found"
                 )
             seq = live[identifier]
+            stored = collection.stored_vectors([seq], snapshot.published)
             if seq not in stored:
                 continue
             document = snapshot.documents([seq])[seq]
@@ -237,20 +237,19 @@ class _Plan:
             if collection.spec.model is not None:
                 # An encoder that is not the one of the stored vectors is refused even where none would be made.
                 collection.encoder()
-            stored = collection.stored_vectors(list(same_text.values()), snapshot.published)
+            else:
+                given = {same_text[d.id]: d.vectors for d in documents if d.id in same_text and d.vectors is not None}
+                same = _given_again(collection, given, snapshot.published)
+                same_text = {identifier: seq for identifier, seq in same_text.items() if seq in same}
+            plan.changed = [d for d in documents if d.id not in same_text or not d.stands_as(old[same_text[d.id]])]
+            # Only of what will be written.
+            again = [same_text[document.id] for document in plan.changed if document.id in same_text]
+            stored = collection.stored_vectors(again, snapshot.published)
             cut = truncated_among(snapshot.connection, same_text.values())
-        for document in documents:
-            seq = same_text.get(document.id)
-            vectors = None if seq is None else stored.get(seq)
-            if seq is None or vectors is None or not _same_vectors(collection, document, vectors):
-                plan.changed.append(document)
-                continue
-            plan.standing[document.id] = seq
-            if seq in cut:
-                plan.truncated.add(document.id)
-            if not document.stands_as(old[seq]):
-                plan.changed.append(document)
-                plan.stored[document.id] = vectors
+        lost = set(again) - stored.keys()
+        plan.standing = {identifier: seq for identifier, seq in same_text.items() if seq not in lost}
+        plan.stored = {identifier: stored[seq] for identifier, seq in plan.standing.items() if seq in stored}
+        plan.truncated = {identifier for identifier, seq in plan.standing.items() if seq in cut}
         return plan
 
     def encode(self, collection: Collection) -> tuple[list[Document], list[Passages]]:
@@ -276,17 +275,26 @@ class _Plan:
         return [replace(document, vectors=None) for document in (*known, *fresh)], parts
 
 
-def _same_vectors(collection: Collection, document: Document, stored: Passages) -> bool:
-    """Whether a caller's vectors are those that are stored; an encoder's are, for the same text."""
-    if document.vectors is None:
-        return True
-    if stored.raw is not None:
-        # By their bits, as they are kept: -0.0 equals 0.0.
-        return (
-            document.vectors.shape == stored.raw.values.shape
-            and document.vectors.tobytes() == stored.raw.values.tobytes()
-        )
-    coded = from_caller([document.vectors], collection.spec, None)
-    if not np.array_equal(coded.pooled, stored.pooled):
-        return False
-    return coded.tokens is None or stored.tokens is None or np.array_equal(coded.tokens.values, stored.tokens.values)
+def _given_again(collection: Collection, given: Mapping[int, F32], published: Published) -> set[int]:
+    """Of these versions, those that stand with the vectors that a caller gives now, to the bit."""
+    same: set[int] = set()
+    seqs = list(given)
+    for start in range(0, len(seqs), ENCODED_AT_ONCE):
+        some = seqs[start : start + ENCODED_AT_ONCE]
+        if collection.spec.keeps_raw:
+            kept = collection.given_vectors(some, published)
+            # By their bits, as they are kept: -0.0 equals 0.0.
+            same.update(seq for seq, raw in kept.items() if _bits(raw) == _bits(given[seq]))
+        else:
+            coded = from_caller([given[seq] for seq in some], collection.spec, None)
+            stored = collection.stored_vectors(some, published, encoded=False)
+            same.update(
+                seq
+                for i, seq in enumerate(some)
+                if seq in stored and coded.take([i]).to_bytes() == stored[seq].to_bytes()
+            )
+    return same
+
+
+def _bits(vectors: F32) -> tuple[tuple[int, ...], bytes]:
+    return vectors.shape, vectors.tobytes()

@@ -196,6 +196,17 @@ def test_a_zero_vector_has_an_inner_product(make_collection: MakeCollection) -> 
     assert [(hit.id, hit.score) for hit in hits] == [("one", 2.0), ("zero", 0.0)]
 
 
+@pytest.mark.parametrize("kind", ["multi_vector", "dense"])
+def test_a_vector_of_any_length_is_its_direction_under_cosine(make_collection: MakeCollection, kind: str) -> None:
+    collection = make_collection(dim=2, kind=kind)
+    lengths = {"long": 3e38, "one": 1.0, "short": 1e-40}
+    write_documents(collection, [Document(name, vectors=own([size, size])) for name, size in lengths.items()])
+    for exact in (False, True):
+        hits = search(collection, Query(vectors=own([2e38, 2e38]), exact=exact)).hits
+        assert {hit.id for hit in hits} == lengths.keys()
+        assert [hit.score for hit in hits] == pytest.approx([1, 1, 1], abs=1e-3)
+
+
 RAW = [
     own([1e-40, 3.4e-39], [5e-10, -0.0]),
     own([0.1, 0.2]),
@@ -218,7 +229,7 @@ def test_callers_vectors_are_kept_bit_for_bit(
             ids = {d.id: seq for seq, d in snapshot.documents(seqs).items()}
         assert live.keys() == ids.keys() == vectors.keys()
         for identifier, seq in ids.items():
-            (kept,) = collection.raw_vectors([seq])
+            kept = collection.given_vectors([seq])[seq]
             assert kept.dtype == np.float32
             assert kept.tobytes() == vectors[identifier].tobytes()
             assert kept.shape == vectors[identifier].shape

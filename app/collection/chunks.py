@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from app.collection.passages import Passages
+from app.collection.passages import Passages, given_of
 from app.store.database import Database
 from app.store.files import damaged, room, sync_folder, unreadable, write_file
 from app.store.layout import TAIL
 from app.store.rows import row_sum
-from app.types import I64
+from app.types import F32, I64
 
 IN_DATABASE: Final = 2**20
 """The largest chunk, in bytes, that goes into the database: small writes then cost one fsync."""
@@ -35,6 +35,8 @@ class ChunkStore:
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder / TAIL
         self._name = name
+        self._checked: set[str] = set()
+        """Files that were held to their checksum, or written, by this process: as with a segment's blocks, once."""
 
     @contextmanager
     def staged(self, passages: Passages, first: int) -> Iterator[Row]:
@@ -48,6 +50,7 @@ class ChunkStore:
         with room():
             write_file(self._folder / name, content)
             sync_folder(self._folder)
+        self._checked.add(name)
         yield first, len(passages), name, None, len(content), crc
 
     def read(self, connection: sqlite3.Connection, start: int) -> Iterator[tuple[I64, Passages]]:
@@ -57,17 +60,38 @@ class ChunkStore:
             passages = self._parse(row)
             yield np.arange(row[0], row[0] + row[1], dtype=np.int64), passages
 
-    def holding(self, connection: sqlite3.Connection, seq: int) -> tuple[int, Passages] | None:
-        """The chunk that holds one version: its first sequence number, and its vectors. Raises Damaged."""
-        row = connection.execute("SELECT * FROM tail WHERE first <= ? ORDER BY first DESC LIMIT 1", (seq,)).fetchone()
-        if row is None or seq >= row[0] + row[1]:
-            return None
-        return row[0], self._parse(row)
+    def given(self, connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, F32]:
+        """Callers' vectors of these versions as they came, of those that a chunk holds. Raises Damaged.
+
+        A chunk is read once for all of them; of a file that was checked before, their rows alone.
+        """
+        found: dict[int, F32] = {}
+        left = sorted(seqs, reverse=True)
+        while left:
+            row = connection.execute(
+                "SELECT * FROM tail WHERE first <= ? ORDER BY first DESC LIMIT 1", (left[-1],)
+            ).fetchone()
+            if row is None or left[-1] >= row[0] + row[1]:
+                left.pop()
+                continue
+            first, count, file = row[:3]
+            some = [left.pop()]
+            while left and left[-1] < first + count:
+                some.append(left.pop())
+            rows = [seq - first for seq in some]
+            if file in self._checked:
+                found.update(zip(some, self._rows(self._folder / file, rows), strict=True))
+                continue
+            raw = self._parse(row).raw
+            if raw is not None:
+                found.update((seq, raw[place]) for seq, place in zip(some, rows, strict=True))
+        return found
 
     def forget(self, txn: sqlite3.Connection, stop: int) -> list[Path]:
         """Removes the rows below sequence number ``stop``; the files to remove once that is committed."""
         names = txn.execute("SELECT file FROM tail WHERE first < ? AND file IS NOT NULL", (stop,)).fetchall()
         txn.execute("DELETE FROM tail WHERE first < ?", (stop,))
+        self._checked.difference_update(name for (name,) in names)
         return [self._folder / name for (name,) in names]
 
     def sweep(self, database: Database) -> None:
@@ -76,6 +100,7 @@ class ChunkStore:
             named = {name for (name,) in connection.execute("SELECT file FROM tail WHERE file IS NOT NULL")}
         for path in self._folder.iterdir():
             if path.name not in named:
+                self._checked.discard(path.name)
                 path.unlink()
 
     def _parse(self, row: Row) -> Passages:
@@ -89,7 +114,18 @@ class ChunkStore:
             raise unreadable(path, error) from error
         if not isinstance(content, bytes) or len(content) != size or _checksum(first, count, file, content) != crc:
             raise damaged(path, f"expected {size} bytes with checksum {crc}, found others")
+        if file is not None:
+            self._checked.add(file)
         return Passages.from_bytes(content)
+
+    def _rows(self, path: Path, rows: Sequence[int]) -> list[F32]:
+        """Callers' vectors of the named rows of a file that was checked."""
+        try:
+            return given_of(path, rows)
+        except FileNotFoundError:
+            raise damaged(path, "the file is missing") from None
+        except OSError as error:
+            raise unreadable(path, error) from error
 
 
 def _checksum(first: int, count: int, file: str | None, content: bytes) -> int:

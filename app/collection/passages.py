@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -26,7 +28,8 @@ from app.errors import Invalid
 from app.types import F32, I64, Encoded, Similarity, TokenVectors
 
 MAX_LENGTH: Final = 1e15
-"""The longest vector taken: any sum of products of such vectors stays finite in float32."""
+"""The longest vector taken under inner_product: any sum of products of such vectors stays finite in float32. Cosine
+normalises first, so it needs no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,17 @@ class Passages:
         return cls(arrays["pooled"], ragged("tokens"), arrays["norms"], arrays.get("encoded"), ragged("raw"))
 
 
+def given_of(path: Path, rows: Sequence[int]) -> list[F32]:
+    """Callers' vectors of the named passages, from a file of ``to_bytes`` that was verified; no more of it is read."""
+    with safe_open(path, "np") as file:
+        values, offsets = file.get_slice("raw.values"), file.get_slice("raw.offsets")
+        found = []
+        for row in rows:
+            start, stop = offsets[row : row + 2].tolist()
+            found.append(values[start:stop])
+    return found
+
+
 def lengths(vectors: NDArray[Any]) -> NDArray[np.float64]:
     """Euclidean length of each row, (n,), in float64: squares of float32 can overflow float32."""
     squares: NDArray[np.float64] = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
@@ -136,7 +150,7 @@ def check_vectors(vectors: NDArray[Any], spec: CollectionSpec, pointer: str) -> 
     if not np.isfinite(vectors).all():
         raise Invalid.at(pointer, "expected finite numbers, got NaN or Infinity (or a number too large for float32)")
     size = lengths(vectors)
-    if size.max() > MAX_LENGTH:
+    if spec.similarity == "inner_product" and size.max() > MAX_LENGTH:
         raise Invalid.at(pointer, f"a vector is longer than {MAX_LENGTH:g}, the limit; got {size.max():g}")
     if spec.similarity == "cosine" and size.min() == 0:
         raise Invalid.at(pointer, f"vector {int(size.argmin())} is all zeros, which has no cosine with anything")

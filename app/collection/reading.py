@@ -20,6 +20,7 @@ import numpy as np
 from app.collection.chunks import ChunkStore
 from app.collection.first_stage import FirstStage
 from app.collection.opening import Opener
+from app.collection.part import View
 from app.collection.passages import Passages
 from app.collection.segment import Segment
 from app.collection.spec import CollectionSpec, fingerprint_from_json
@@ -38,7 +39,7 @@ from app.store.lock import FileLock
 from app.store.query_log import QueryLog
 from app.store.requests import Requests
 from app.store.rows import fetch_documents, find_live, parse_row
-from app.types import F32, Document, Encoded, TokenVectors
+from app.types import F32, I64, Document, Encoded, TokenVectors
 
 SNAPSHOT_ATTEMPTS: Final = 200
 """How often a reader tries to meet a writer between two commits, waiting a little longer each time."""
@@ -246,37 +247,64 @@ class Reader:
     def stored_vectors(self, seqs: Sequence[int], published: Published, *, encoded: bool = True) -> dict[int, Passages]:
         """What is stored of these versions, callers' own vectors included; those that moved on the way are left out.
 
-        encoded: with their encodings, as the tail has them.
+        encoded: with their encodings, as the tail has them. Each part, and each chunk of the tail, is read once.
         """
         found: dict[int, Passages] = {}
-        for seq, (view, row) in published.locate(seqs).items():
-            passages = view.part.passages(np.array([row]), encoded=encoded)
+        parts = _by_part(published, seqs)
+        in_tail = [seq for view, some, _ in parts if view is published.tail for seq in some]
+        given = self.given_vectors(in_tail, published)
+        for view, some, rows in parts:
+            passages = view.part.passages(rows, encoded=encoded)
             if encoded and published.stage is not published.tail_stage and isinstance(view.part, Segment):
                 # They will be written to the tail, whose first stage is another.
                 passages = recoded(passages, published.tail_stage, self.spec)
-            if self.spec.keeps_raw and passages.raw is None:
-                raw = self._raw_from_chunk(seq)
-                if raw is None:
-                    continue
-                passages = replace(passages, raw=raw)
-            found[seq] = passages
+            for i, seq in enumerate(some):
+                one = passages.take([i])
+                if seq in given:
+                    one = replace(one, raw=TokenVectors.join([given[seq]]))
+                if one.raw is not None or not self.spec.keeps_raw:
+                    found[seq] = one
         return found
 
-    def raw_vectors(self, seqs: Sequence[int]) -> list[F32]:
-        """Callers' vectors of these versions as they came, one matrix each; nothing else of them is read."""
-        found: dict[int, F32] = {}
-        for seq, (view, row) in self._published.locate(seqs).items():
-            raw = view.part.raw_of(np.array([row])) if isinstance(view.part, Segment) else self._raw_from_chunk(seq)
-            assert raw is not None
-            found[seq] = raw.values
-        return [found[seq] for seq in seqs]
+    def given_vectors(self, seqs: Sequence[int], published: Published | None = None) -> dict[int, F32]:
+        """Callers' vectors of these versions as they came, (n, dim) float32 each, to the bit: of those that some part
+        holds, in a collection that keeps them. Each part, and each chunk of the tail, is read once for all.
 
-    def _raw_from_chunk(self, seq: int) -> TokenVectors | None:
-        """None once the tail was sealed."""
-        with self.database.read() as connection:
-            found = self.chunks.holding(connection, seq)
-        if found is None:
-            return None
-        first, passages = found
-        assert passages.raw is not None
-        return passages.raw.slice(seq - first, seq - first + 1)
+        published: what the versions are of; the latest where it is left out. Raises Damaged.
+        """
+        if not self.spec.keeps_raw:
+            return {}
+        found: dict[int, F32] = {}
+        try:
+            found = self._given(seqs, published or self._published)
+        except Damaged:
+            if self.salvaged:
+                raise
+        missing = [seq for seq in seqs if seq not in found]
+        if missing:
+            # Sealed meanwhile: once the swap that is under way is done, their segment has them.
+            with self._lock, self.snapshot() as now:
+                found.update(self._given(missing, now.published))
+        return found
+
+    def _given(self, seqs: Sequence[int], published: Published) -> dict[int, F32]:
+        found: dict[int, F32] = {}
+        for view, some, rows in _by_part(published, seqs):
+            if isinstance(view.part, Segment):
+                raw = view.part.raw_of(rows)
+                assert raw is not None
+                found.update(zip(some, raw, strict=True))
+            else:
+                with self.database.read() as connection:
+                    found.update(self.chunks.given(connection, some))
+        return found
+
+
+def _by_part(published: Published, seqs: Sequence[int]) -> list[tuple[View, list[int], I64]]:
+    """Each part that holds some of the versions, with these and their rows."""
+    parts: dict[int, tuple[View, list[int], list[int]]] = {}
+    for seq, (view, row) in published.locate(seqs).items():
+        _, some, rows = parts.setdefault(id(view), (view, [], []))
+        some.append(seq)
+        rows.append(row)
+    return [(view, some, np.array(rows, np.int64)) for view, some, rows in parts.values()]

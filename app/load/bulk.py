@@ -1,8 +1,8 @@
 """Bulk build: everything of a source into a collection that this process writes.
 
-The flow: read -> leave out what stands already -> check -> write in batches, each durable -> seal the tail in long
-runs -> seal the rest -> merge once. Nothing is remembered beside the collection itself: interrupted at any moment, the
-same call finds the documents that stand, passes over them without encoding, and goes on.
+The flow: read -> check -> write in batches, each durable -> seal the tail in long runs -> seal the rest -> merge once.
+Nothing is remembered beside the collection itself: interrupted at any moment, the same call passes over the documents
+that stand already, as every write does, without encoding, and goes on.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Progress: TypeAlias = Callable[["Summary"], None]
 @dataclass(slots=True)
 class Summary:
     """What became of the source. read: documents, bad lines included. written: new or changed. unchanged: stood
-    already. truncated: of the written ones, those whose text the encoder's limit cut. skipped: neither title nor text.
+    already. truncated: documents whose text the encoder's limit cut. skipped: neither title nor text.
     phase: what goes on after the last document was written; empty before.
     """
 
@@ -111,21 +111,16 @@ def _refusal(collection: Collection, document: Document) -> Invalid | None:
 
 
 def _write(collection: Collection, batch: Sequence[Document], summary: Summary) -> None:
-    last = {document.id: document for document in batch}
-    standing = {document.id: document for document in collection.get_many(list(last))}
-    # A document with vectors is compared by write_documents, against those that are stored.
-    changed = [
-        d for d in last.values() if d.vectors is not None or d.id not in standing or not d.stands_as(standing[d.id])
-    ]
-    summary.unchanged += len(last) - len(changed)
-    if changed:
-        result = write_documents(collection, changed)
-        summary.written += len(changed)
-        summary.truncated += len(result.truncated)
-        if seal_due(collection, RUN):
-            seal(collection)
-            if len(collection.published.segments) >= SEGMENTS:
-                _merge(collection)
+    if not batch:
+        return
+    result = write_documents(collection, batch)
+    summary.written += result.changed
+    summary.unchanged += result.written - result.changed
+    summary.truncated += len(result.truncated)
+    if result.changed and seal_due(collection, RUN):
+        seal(collection)
+        if len(collection.published.segments) >= SEGMENTS:
+            _merge(collection)
 
 
 def _merge(collection: Collection) -> None:

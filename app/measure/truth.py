@@ -62,14 +62,11 @@ def vectors_in_float32(collection: Collection, documents: Sequence[Document]) ->
     if spec.model is None:
         with collection.snapshot() as snapshot:
             live = find_live(snapshot.connection, [document.id for document in documents])
-            stored = collection.stored_vectors(list(live.values()), snapshot.published, encoded=False)
-        standing = [document for document in documents if live.get(document.id) in stored]
+            given = collection.given_vectors(list(live.values()), snapshot.published)
+        standing = [document for document in documents if live.get(document.id) in given]
         # An empty matrix, so that the dimensions are known where no document is left.
         matrices = [np.zeros((0, spec.dim), np.float32)]
-        for document in standing:
-            raw = stored[live[document.id]].raw
-            assert raw is not None
-            matrices.append(normalise(raw.values, spec.similarity))
+        matrices += [normalise(given[live[document.id]], spec.similarity) for document in standing]
         return standing, TokenVectors(np.concatenate(matrices), np.cumsum([len(matrix) for matrix in matrices]))
     encoded = collection.encoder().encode_documents([document.passage for document in documents])
     tokens = encoded.tokens

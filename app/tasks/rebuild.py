@@ -133,8 +133,10 @@ def _runs(
 def _from_stored(collection: Collection, seqs: Sequence[int]) -> Passages:
     spec = collection.spec
     if spec.keeps_raw:
-        raw = collection.raw_vectors(seqs)
-        return from_caller(raw, spec, collection.stage.encoding, collection.resources.background)
+        given = collection.given_vectors(seqs)
+        return from_caller(
+            [given[seq] for seq in seqs], spec, collection.stage.encoding, collection.resources.background
+        )
     # Encodings are made anew: those of a damaged collection may be unreadable, and of two first stages.
     stored = collection.stored_vectors(seqs, collection.published, encoded=False)
     return recoded(Passages.join([stored[seq] for seq in seqs]), collection.stage, spec)

@@ -187,8 +187,8 @@ def test_a_pooling_collection_is_brute_force_over_pooled_vectors(
             assert [hit.id for hit in hits] == [identifier for identifier, _ in expected]
             assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], rel=1e-5, abs=1e-6)
         if keep:
-            raw = collection.raw_vectors([written.versions[document.id] for document in documents])
-            assert [matrix.tobytes() for matrix in raw] == [v.tobytes() for _, v in vectors_of(documents)]
+            raw = collection.given_vectors([written.versions[document.id] for document in documents])
+            assert [matrix.tobytes() for matrix in raw.values()] == [v.tobytes() for _, v in vectors_of(documents)]
 
     check()
     assert write_documents(collection, documents).versions == written.versions
@@ -234,8 +234,8 @@ def test_documents_written_while_the_tail_is_sealed_keep_all_their_vectors(
     assert collection.published.tail.part.size == 6
     seal(collection)
     assert collection.published.tail.part.size == 0
-    raw = collection.raw_vectors([late[document.id] for document in documents[6:]])
-    assert [matrix.tobytes() for matrix in raw] == [v.tobytes() for _, v in vectors_of(documents[6:])]
+    raw = collection.given_vectors([late[document.id] for document in documents[6:]])
+    assert [matrix.tobytes() for matrix in raw.values()] == [v.tobytes() for _, v in vectors_of(documents[6:])]
 
 
 def test_a_reopened_and_a_restored_collection_pool_as_before(open_catalogue: OpenCatalogue, tmp_path: Path) -> None:
@@ -265,5 +265,5 @@ def test_a_reopened_and_a_restored_collection_pool_as_before(open_catalogue: Ope
         assert scores(found) == wanted
         seal(found)
         assert scores(found) == wanted
-        raw = found.raw_vectors([written.versions[document.id] for document in documents])
-        assert [matrix.tobytes() for matrix in raw] == [v.tobytes() for _, v in vectors_of(documents)]
+        raw = found.given_vectors([written.versions[document.id] for document in documents])
+        assert [matrix.tobytes() for matrix in raw.values()] == [v.tobytes() for _, v in vectors_of(documents)]

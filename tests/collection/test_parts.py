@@ -176,13 +176,20 @@ def test_opposite_vectors_pool_to_nothing() -> None:
         (np.full((1, 4), np.nan), "finite"),
         (np.full((1, 4), np.inf), "finite"),
         (np.array([[1, 0, 0, 0], [0, 0, 0, 0]]), "vector 1 is all zeros"),
-        (np.full((1, 4), 1e15), "longer than"),
     ],
 )
 def test_vectors_that_cannot_be(vectors: Any, message: str) -> None:
     with pytest.raises(Invalid, match=message) as caught:
         check_vectors(vectors.astype(np.float32), spec(), "/vectors")
     assert caught.value.problems[0].pointer == "/vectors"
+
+
+def test_length_is_bounded_only_where_sums_could_overflow() -> None:
+    long = np.full((1, 4), 1e15, np.float32)
+    with pytest.raises(Invalid, match="longer than") as caught:
+        check_vectors(long, spec(similarity="inner_product"), "/vectors")
+    assert caught.value.problems[0].pointer == "/vectors"
+    check_vectors(long, spec(), "/vectors")
 
 
 sizes = st.lists(
@@ -221,10 +228,10 @@ def test_a_chunk_goes_to_a_file_when_it_is_large(make_collection: MakeCollection
     assert rows[1][3] is None
     (path,) = (collection.folder / "tail").iterdir()
     assert (path.name, path.stat().st_size) == ("2.safetensors", rows[1][4])
-    assert collection.raw_vectors([2])[0].tobytes() == large.tobytes()
+    assert collection.given_vectors([2])[2].tobytes() == large.tobytes()
     seal(collection)
     assert list((collection.folder / "tail").iterdir()) == []
-    assert collection.raw_vectors([2, 1])[0].tobytes() == large.tobytes()
+    assert collection.given_vectors([2, 1])[2].tobytes() == large.tobytes()
 
 
 def test_a_failed_segment_leaves_nothing(tmp_path: Path) -> None:

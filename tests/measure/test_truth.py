@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -84,10 +86,17 @@ def test_documents_that_go_while_it_looks_are_left_out(
     assert np.array_equal(left[1], unit_rows(vectors(2)))
     seal(collection)
     write_documents(collection, [Document("late", vectors=vectors(4))])
-    # As if it were sealed between the two reads.
-    monkeypatch.setattr(collection, "_raw_from_chunk", lambda seq: None)
+    given = collection.chunks.given
+
+    def sealed_meanwhile(connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, F32]:
+        monkeypatch.undo()
+        seal(collection)
+        with collection.database.read() as now:
+            return given(now, seqs)
+
+    monkeypatch.setattr(collection.chunks, "given", sealed_meanwhile)
     late = Document("late")
-    assert [document.id for document in vectors_in_float32(collection, [*documents, late])[0]] == ["d0", "d2"]
+    assert [d.id for d in vectors_in_float32(collection, [*documents, late])[0]] == ["d0", "d2", "late"]
     delete_ids(collection, ["d0", "d2", "late"])
     standing, left = vectors_in_float32(collection, documents)
     assert (standing, len(left), left.dim) == ([], 0, DIM)
