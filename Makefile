@@ -2,6 +2,7 @@
 #
 #   make run     serve on 127.0.0.1:8000, with Python's own documentation to search
 #   make test    everything that guards the code
+#   make quick   its tests that start no process and take no time: within a minute
 #   make faults  what breaks it on purpose, at length (RELIABILITY.md); FAULTS="kill power" chooses, all is an hour
 #   make machine snapshots, restores, aliases and all else in any order, against dictionaries; a quarter of an hour or more
 #   make audit   that what is installed is what is locked; needs no network
@@ -23,14 +24,17 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
-.PHONY: run test faults machine lint format audit lock install install-dev clean
+.PHONY: run test quick faults machine lint format audit lock install install-dev clean
 
 run: install
 	$(PY) scripts/build_index.py python-docs --collection python-docs --precision 8bit
 	exec $(PY) -m app
 
 test: lint
-	$(PY) -m pytest
+	$(PY) -m pytest --durations=5
+
+quick: install-dev
+	$(PY) -m pytest -m "not slow" --durations=5
 
 faults: install-dev
 	$(PY) tests/faults/run.py $(FAULTS) --json faults.json

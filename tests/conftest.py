@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +27,37 @@ COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 # Loops are compiled once for all tests, and for the processes that they start.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(COMPILED))
 keep_in(COMPILED)
+
+FOLDERS_OF_PROCESSES = {"faults", "scripts", "web"}
+SERVERS = {"start"}
+"""Fixtures that start programs."""
+_quick: list[str] = []
+"""The test that runs, where it is not marked as slow."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in FOLDERS_OF_PROCESSES or SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    if item.get_closest_marker("slow") is None:
+        _quick.append(item.nodeid)
+    try:
+        return (yield)
+    finally:
+        _quick.clear()
+
+
+def _no_process(event: str, _: object) -> None:
+    if _quick and event in ("subprocess.Popen", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn"):
+        pytest.fail(f"{_quick[0]} starts a process: mark it with pytest.mark.slow, so that `make quick` leaves it out")
+
+
+sys.addaudithook(_no_process)
 
 
 @pytest.fixture
