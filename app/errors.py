@@ -16,6 +16,7 @@
     │   └── TooOften                429 too_often: more requests a second than a key may send
     ├── StoreError                  what the disk says
     │   ├── Damaged                 503 collection_damaged: a checksum, a size or a format is not what was written
+    │   ├── SystemFault             503 system_fault: the system gives no file or no memory now; try again later
     │   ├── FormatTooNew            503 format_too_new
     │   ├── MemoryShort             503 memory_short: what is to be loaded does not fit
     │   └── StorageFull             507 storage_full
@@ -175,6 +176,15 @@ class Damaged(StoreError):
     """A checksum, a size or a count is not what was written. Names the file and the way out."""
 
     code = "collection_damaged"
+
+
+class SystemFault(StoreError):
+    """The system refuses a file for now: too many are open, no memory, a disk that erred, another's owner or mode. What
+    is kept is as it was. Names the file, the cause and the remedy.
+    """
+
+    code = "system_fault"
+    headers: Mapping[str, str] = {"Retry-After": "5"}
 
 
 class FormatTooNew(StoreError):

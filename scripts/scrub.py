@@ -20,6 +20,7 @@ from dataclasses import asdict
 from app.catalogue.scrub import Finding, Scrubbed, scrub, scrub_aliases
 from app.settings import Settings
 from app.store import folders
+from app.store.local_directory import LocalDirectory
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,7 +48,7 @@ def tell(findings: Iterable[Finding], name: str, *, as_json: bool) -> int:
 def main() -> int:
     args = parser().parse_args()
     root = Settings().indexes
-    there = folders.names(root) if root.is_dir() else []
+    there = folders.names(LocalDirectory(root)) if root.is_dir() else []
     unknown = sorted(set(args.name) - set(there))
     if unknown or not (args.name or args.all):
         what = f"no collection {', '.join(unknown)} in {root}" if unknown else "name a collection, or --all"

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import tarfile
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from app.errors import BadArchive, StorageFull
-from app.store.files import room, sync_folder
+from app.store.directory import Directory, NewFile
+from app.store.system import room
 
 ARCHIVE_FORMAT: Final = 1
 """The number of this form; the collection's own format is in its database."""
@@ -113,19 +113,21 @@ def _count(value: Any) -> int:
     return value
 
 
-def digest(path: Path, check: Callable[[], None], see: Callable[[bytes], None] = lambda piece: None) -> Entry:
+def digest(
+    folder: Directory, name: str, check: Callable[[], None], see: Callable[[bytes], None] = lambda piece: None
+) -> Entry:
     """Size and SHA-256 of a file, as an entry under its name. see: is given each piece of 1 MiB as well."""
     found, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
+    with folder.open(name) as file:
         while piece := file.read(PIECE):
             check()
             see(piece)
             found.update(piece)
             size += len(piece)
-    return Entry(path.name, size, found.hexdigest())
+    return Entry(name, size, found.hexdigest())
 
 
-def write_archive(out: BinaryIO, listing: Listing, folder: Path, check: Callable[[], None]) -> str:
+def write_archive(out: NewFile, listing: Listing, folder: Directory, check: Callable[[], None]) -> str:
     """Writes the archive of files below ``folder``; its SHA-256. Raises StorageFull, BadArchive (one changed).
 
     check: called for each piece; raises to give the work up.
@@ -143,7 +145,8 @@ def write_archive(out: BinaryIO, listing: Listing, folder: Path, check: Callable
         for entry in listing.files:
             put(_header(entry.path, entry.size))
             found, left = hashlib.sha256(), entry.size
-            with (folder / entry.path).open("rb") as file:
+            way, name = _way(folder, entry.path)
+            with way[-1].open(name) as file:
                 while left and (piece := file.read(min(PIECE, left))):
                     check()
                     found.update(piece)
@@ -154,6 +157,15 @@ def write_archive(out: BinaryIO, listing: Listing, folder: Path, check: Callable
             put(bytes(-entry.size % _BLOCK))
         put(bytes(2 * _BLOCK))
     return whole.hexdigest()
+
+
+def _way(folder: Directory, path: str) -> tuple[list[Directory], str]:
+    """The folders on the way to a file, that of the archive first, and its name in the last."""
+    *folders, name = path.split("/")
+    way = [folder]
+    for one in folders:
+        way.append(way[-1].folder(one))
+    return way, name
 
 
 def _header(name: str, size: int) -> bytes:
@@ -171,9 +183,10 @@ class Unpacker:
     be removed. Memory is one block and the list of files.
     """
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Directory, limit: int) -> None:
         """limit: bytes of all files together."""
         self._folder, self._limit = folder, limit
+        self._folders = {folder.path: folder}
         self._steps = self._run()
         self._wanted = next(self._steps)
         self._held = bytearray()
@@ -199,8 +212,8 @@ class Unpacker:
         if self._held or self.listing is None or self._missing():
             raise BadArchive("the archive ends too early")
         with room():
-            for folder, _, _ in os.walk(self._folder, topdown=False):
-                sync_folder(Path(folder))
+            for folder in reversed(self._folders.values()):
+                folder.sync()
         return self.listing
 
     def close(self) -> None:
@@ -221,23 +234,25 @@ class Unpacker:
         total = sum(entry.size for entry in listing.files)
         if total > self._limit:
             raise BadArchive(f"the archive holds {total:,} bytes, the limit of this server is {self._limit:,}")
-        free = _free(self._folder)
+        free = self._folder.free()
         if total > free:
             raise StorageFull(f"the archive holds {total:,} bytes, the disk has room for {free:,}; nothing was kept")
         for entry in listing.files:
             if _parsed((yield _BLOCK)) != (entry.path, entry.size):
                 raise BadArchive(f"expected {entry.path} of {entry.size:,} bytes next, as {LISTING} has it")
-            path = self._folder / entry.path
-            path.parent.mkdir(parents=True, exist_ok=True)
+            way, name = _way(self._folder, entry.path)
+            for folder in way:
+                if folder.path not in self._folders:
+                    folder.make()
+                    self._folders[folder.path] = folder
             found, left = hashlib.sha256(), entry.size
-            with path.open("xb") as file:
+            with closing(way[-1].create(name)) as file:
                 while left:
                     piece = yield min(left, PIECE)
                     found.update(piece)
                     file.write(piece)
                     left -= len(piece)
-                file.flush()
-                os.fsync(file.fileno())
+                file.finish()
             if found.hexdigest() != entry.sha256:
                 raise BadArchive(f"{entry.path} has another SHA-256 than {LISTING} says")
             if padding := -entry.size % _BLOCK:
@@ -247,11 +262,6 @@ class Unpacker:
         while True:
             if (yield _BLOCK).strip(b"\0"):
                 raise BadArchive(f"the archive holds more than {LISTING} names")
-
-
-def _free(folder: Path) -> int:
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
 
 
 def _parsed(block: bytes) -> tuple[str, int]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Final, TypeAlias, get_args
 
 import numpy as np
@@ -29,7 +28,8 @@ from app.collection.spec import CollectionSpec
 from app.compute.rounding import norms_up
 from app.errors import BadArchive
 from app.store.database import Database
-from app.store.files import MappedArray, load_array, sync_folder, write_file
+from app.store.directory import Directory
+from app.store.files import MappedArray, load_array, write_file
 from app.types import F32, I64
 
 INDEX: Final = ".index"
@@ -41,7 +41,7 @@ _LONGEST: Final = 2 * MAX_LENGTH
 
 
 def reindex(
-    folder: Path, record: SegmentRecord, spec: CollectionSpec, stage: FirstStage, connection: sqlite3.Connection
+    folder: Directory, record: SegmentRecord, spec: CollectionSpec, stage: FirstStage, connection: sqlite3.Connection
 ) -> SegmentRecord:
     """The segment in ``folder`` with columns, indexes and a manifest of our own making; what came for them is gone.
 
@@ -50,8 +50,9 @@ def reindex(
     """
     segment = Segment(folder, record)
     files = {name: written for name, written in segment.files.items() if not name.endswith(INDEX)}
-    for path in [*folder.glob(f"*{INDEX}"), folder / _COLUMNS]:
-        path.unlink()
+    for name in folder.list():
+        if name.endswith(INDEX) or name == _COLUMNS:
+            folder.remove(name)
     n, dim = record.passages, spec.dim
     if type(n) is not int or n < 0 or segment.size != n:
         raise _wrong(folder, "number of passages")
@@ -69,11 +70,11 @@ def reindex(
     if set(files) != {_COLUMNS, *(f"{name}.npy" for name in shapes)}:
         raise _wrong(folder, "set of files")
     at = f"segment {folder.name} of the archive"
-    arrays = {name: MappedArray(folder / f"{name}.npy", files[f"{name}.npy"]) for name in shapes}
+    arrays = {name: MappedArray(folder, f"{name}.npy", files[f"{name}.npy"]) for name in shapes}
     for name, (dtype, shape) in shapes.items():
         _hold(f"{name}.npy of {at}", arrays[name].all(), dtype, shape)
     small = {
-        name: load_array(folder / f"{name}.npy", files[f"{name}.npy"])
+        name: load_array(folder, f"{name}.npy", files[f"{name}.npy"])
         for name in shapes
         if name in ("seqs", "norms", "offsets", "raw_offsets")
     }
@@ -91,10 +92,10 @@ def reindex(
         _hold_finite(at, arrays["encoded"])
     for array in arrays.values():
         array.let_go()
-    files[_COLUMNS] = write_file(folder / _COLUMNS, columns_of(connection, small["seqs"], spec.name).to_bytes())
-    (folder / MANIFEST).unlink()
+    files[_COLUMNS] = write_file(folder, _COLUMNS, columns_of(connection, small["seqs"], spec.name).to_bytes())
+    folder.remove(MANIFEST)
     made = finish_segment(folder, spec, stage, n, files)
-    sync_folder(folder)
+    folder.sync()
     return made
 
 
@@ -121,7 +122,7 @@ def check_counts(database: Database) -> None:
             raise BadArchive("the archive has a tail that no collection has")
 
 
-def check_tail(database: Database, folder: Path, spec: CollectionSpec, stage: FirstStage) -> None:
+def check_tail(database: Database, folder: Directory, spec: CollectionSpec, stage: FirstStage) -> None:
     """Holds the vectors of the tail to the shapes that the collection gives them. stage: of the tail.
 
     Raises BadArchive, Damaged.
@@ -215,5 +216,5 @@ def _pieces(array: MappedArray) -> Iterator[NDArray[Any]]:
         yield array.rows(start, min(start + step, array.shape[0]))
 
 
-def _wrong(folder: Path, what: str) -> BadArchive:
+def _wrong(folder: Directory, what: str) -> BadArchive:
     return BadArchive(f"segment {folder.name} of the archive has a {what} that no collection has")

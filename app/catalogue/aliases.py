@@ -8,19 +8,19 @@ as Qdrant's and Elasticsearch's do, and a collection is never deleted through on
 from __future__ import annotations
 
 import json
-import os
 import threading
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
-from app.errors import Conflict, Damaged, NotFound, StorageFull
+from app.errors import Conflict, Damaged, NotFound, StorageFull, SystemFault
 from app.store import folders
+from app.store.directory import Directory
 from app.store.faults import reach
-from app.store.files import room, sync_folder, write_file
+from app.store.files import write_file
 from app.store.layout import check_name
+from app.store.system import room
 
 ALIASES: Final = ".aliases.json"
 FORMAT: Final = 1
@@ -29,20 +29,34 @@ FORMAT: Final = 1
 class Aliases:
     """Of the collections in one folder; safe from any thread."""
 
-    def __init__(self, root: Path, lock: threading.RLock) -> None:
+    def __init__(self, root: Directory, lock: threading.RLock) -> None:
         """lock: held by whoever makes or removes a collection, so that no name is taken twice."""
         self._root, self._lock = root, lock
-        self._damage: Damaged | None = None
+        self._fault: Damaged | SystemFault | None = None
         self._names: Mapping[str, str] = {}
-        try:
-            self._names = read_aliases(root)
-        except Damaged as error:
-            self._damage = error
+        self._read()
+
+    def _read(self) -> None:
+        with self._lock:
+            try:
+                self._names, self._fault = read_aliases(self._root), None
+            except (Damaged, SystemFault) as error:
+                self._fault = error
+
+    def _unknown(self) -> Damaged | SystemFault | None:
+        """Why nobody knows them, if so; a fault of the system may have passed by now."""
+        if isinstance(self._fault, SystemFault):
+            self._read()
+        return self._fault
 
     def resolve(self, name: str) -> str:
-        """The collection that is meant: the name itself where it is no alias. Raises Damaged where nobody knows."""
-        if self._damage is not None and name not in folders.names(self._root):
-            raise self._damage
+        """The collection that is meant: the name itself where it is no alias.
+
+        Raises Damaged, SystemFault where nobody knows.
+        """
+        fault = self._unknown()
+        if fault is not None and name not in folders.names(self._root):
+            raise fault
         return self._names.get(name, name)
 
     @property
@@ -51,9 +65,10 @@ class Aliases:
         return self._names
 
     def all(self) -> dict[str, str]:
-        """Alias -> collection, by name. Raises Damaged."""
-        if self._damage is not None:
-            raise self._damage
+        """Alias -> collection, by name. Raises Damaged, SystemFault."""
+        fault = self._unknown()
+        if fault is not None:
+            raise fault
         return dict(sorted(self._names.items()))
 
     def set(self, alias: str, collection: str) -> bool:
@@ -81,7 +96,9 @@ class Aliases:
             self._replace(now)
 
     def require_none(self, name: str) -> None:
-        """Raises Conflict where the name is an alias."""
+        """Raises Conflict where the name is an alias, SystemFault where that cannot be told now."""
+        if isinstance(fault := self._unknown(), SystemFault):
+            raise fault
         if name in self._names:
             raise Conflict(
                 f"the name {name!r} is an alias of collection {self._names[name]}: use that, or delete the alias",
@@ -99,17 +116,15 @@ class Aliases:
                     self._replace(kept)
 
     def _replace(self, names: Mapping[str, str]) -> None:
-        path = self._root / ALIASES
-        part = path.with_name(f"{ALIASES}.part")
+        part = f"{ALIASES}.part"
         text = json.dumps(dict(sorted(names.items())))
         with room():
-            part.unlink(missing_ok=True)
-            write_file(
-                part, json.dumps({"format": FORMAT, "aliases": text, "crc32": zlib.crc32(text.encode())}).encode()
-            )
-            os.replace(part, path)  # noqa: PTH105
+            self._root.remove(part)
+            value = {"format": FORMAT, "aliases": text, "crc32": zlib.crc32(text.encode())}
+            write_file(self._root, part, json.dumps(value).encode())
+            self._root.publish(part, ALIASES)
             reach("aliases.replaced")
-            sync_folder(self._root)
+            self._root.sync()
         self._names = dict(names)
 
 
@@ -117,10 +132,10 @@ def unknown(alias: str) -> NotFound:
     return NotFound(f"there is no alias {alias[:100]!r}", code="alias_not_found")
 
 
-def read_aliases(root: Path) -> dict[str, str]:
-    """Alias -> collection, as the file has it. Raises Damaged."""
+def read_aliases(root: Directory) -> dict[str, str]:
+    """Alias -> collection, as the file has it. Raises Damaged, SystemFault."""
     try:
-        value = json.loads((root / ALIASES).read_bytes())
+        value = json.loads(root.read(ALIASES))
         names: dict[str, str] = json.loads(value["aliases"])
         if value["format"] == FORMAT and value["crc32"] == zlib.crc32(value["aliases"].encode()):
             return names

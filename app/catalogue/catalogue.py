@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -33,14 +32,15 @@ from app.errors import (
     MemoryShort,
     NotFound,
     StoreError,
+    SystemFault,
     Unavailable,
 )
 from app.indexing.maintenance import Maintenance
 from app.settings import Settings
 from app.store import database, folders
-from app.store.files import room
-from app.store.layout import WRITER_LOCK, check_name
-from app.store.lock import FileLock
+from app.store.layout import DATABASE, WRITER_LOCK, check_name
+from app.store.local_directory import LocalDirectory
+from app.store.system import room, system_fault
 from app.tasks.tasks import ENDED, Handler, Task, Tasks, all_of, owner_of
 from app.types import Kind, Precision, Similarity
 
@@ -60,16 +60,17 @@ class Catalogue:
         handlers: Mapping[str, Handler] | None = None,
     ) -> None:
         """handlers: what runs each kind of task, in a server; without them tasks are kept for a server to run."""
+        self.files = LocalDirectory(folder)
         with room():
-            folder.mkdir(parents=True, exist_ok=True)
-        folders.put_back(folder)
+            self.files.make()
+        folders.put_back(self.files)
         self.folder, self.encoders, self.settings = folder, encoders, settings
         self._handlers = dict(handlers or {})
         self.resources = Resources(settings, encoders, Workers(settings.threads), Workers(settings.threads))
-        self.snapshots = SavedSnapshots(folder)
-        self._server = FileLock(folder / SERVER_LOCK)
+        self.snapshots = SavedSnapshots(self.files)
+        self._server = self.files.lock(SERVER_LOCK)
         self._lock = threading.RLock()
-        self.aliases = Aliases(folder, self._lock)
+        self.aliases = Aliases(self.files, self._lock)
         self._open: dict[str, Opened] = {}
         self._quarantined: dict[str, StoreError] = {}
         self._closed = self._opening = False
@@ -107,7 +108,7 @@ class Catalogue:
         early where it is closed meanwhile.
         """
         self._opening = True
-        folders.sweep(self.folder)
+        folders.sweep(self.files)
         self.snapshots.sweep()
         self.aliases.prune()
         names = self._names()
@@ -179,7 +180,7 @@ class Catalogue:
         meta["generation"] = Generation(0).to_json()
         with self._lock:
             self.aliases.require_none(name)
-            folders.create(self.folder, name, meta)
+            folders.create(self.files, name, meta)
             return self.get(name)
 
     def get(self, name: str) -> Collection:
@@ -213,15 +214,15 @@ class Catalogue:
             if name not in self._names():
                 raise _unknown(name)
             with self._closed_for_good(name):
-                gone = folders.take_away(self.folder, name)
+                gone = folders.take_away(self.files, name)
             self.aliases.prune()
-            shutil.rmtree(gone)
+            self.files.remove(gone)
 
     @contextmanager
     def _closed_for_good(self, name: str) -> Iterator[int]:
         """Closes a collection, whose folder may be moved inside the block; the next sequence number that it had."""
         opened, end = self._open.get(name), 0
-        lock = FileLock(self.folder / name / WRITER_LOCK)
+        lock = self.files.folder(name).lock(WRITER_LOCK)
         if opened is not None:
             opened.collection.require_writer()
             opened.close()
@@ -242,24 +243,24 @@ class Catalogue:
         if name in self._names() and not replace:
             raise folders.taken(name)
 
-    def install(self, name: str, staged: Path, *, replace: bool) -> bool:
+    def install(self, name: str, staged: str, *, replace: bool) -> bool:
         """Gives a complete, verified collection beside the others its name. Whether it took another's place.
 
-        Durable when this returns. Raises Conflict; ``staged`` is as it was then.
+        staged: the folder that it has. Durable when this returns. Raises Conflict; it is as it was then.
         """
         with self._lock:
             self.require_room_for(name, replace=replace)
             if name not in self._names():
-                folders.put_in_place(self.folder, staged, name)
+                folders.put_in_place(self.files, staged, name)
                 old = None
             else:
                 with self._closed_for_good(name) as end:
                     # Versions of documents are never used twice, though the collection goes back in time.
-                    database.advance(staged, name, end)
-                    old = folders.put_in_place(self.folder, staged, name)
+                    database.advance(self.folder / staged, name, end)
+                    old = folders.put_in_place(self.files, staged, name)
             self.get(name)
         if old is not None:
-            shutil.rmtree(old)
+            self.files.remove(old)
         return old is not None
 
     def quarantined(self) -> dict[str, str]:
@@ -301,7 +302,9 @@ class Catalogue:
         """Accepts a rebuild, also of a quarantined collection whose document store is whole."""
         with self._lock:
             name = self.aliases.resolve(name)
-            if name in self._quarantined:
+            try:
+                self._find(name)
+            except StoreError:
                 self._start(name, salvage=True)
         tasks = self.tasks(name)
         tasks.collection.require_writer()
@@ -318,11 +321,16 @@ class Catalogue:
         with self._lock:
             if name in self._open:
                 return self._open[name]
-            if name in self._quarantined:
-                raise self._quarantined[name]
+            if isinstance(error := self._quarantined.get(name), Damaged | FormatTooNew):
+                raise error
             if name not in self._names():
                 raise _unknown(name)
-            return self._start(name)
+            try:
+                return self._start(name)
+            except Damaged:
+                if self.ready:  # at the start the system did not let it be read
+                    self._resume_rebuild(name)
+                raise
 
     def _start(self, name: str, *, salvage: bool = False) -> Opened:
         if self._closed:
@@ -330,16 +338,17 @@ class Catalogue:
         with ExitStack() as undo:
             try:
                 with room():
-                    collection = Collection(self.folder / name, self.resources, self._busy, salvage=salvage)
+                    collection = Collection(self.files.folder(name), self.resources, self._busy, salvage=salvage)
                 undo.callback(collection.close)
                 tasks = Tasks(collection, self._handlers)
                 tasks.all()  # checks every row
-            except (Damaged, FormatTooNew, MemoryShort) as error:
+            except (Damaged, SystemFault, FormatTooNew, MemoryShort) as error:
                 self._quarantined[name] = error
                 raise
             except (OSError, sqlite3.Error) as error:
-                _, self._quarantined[name] = folders.unreadable(self.folder / name, error)
-                raise self._quarantined[name] from error
+                fault = system_fault(error, None if isinstance(error, OSError) else self.folder / name / DATABASE)
+                self._quarantined[name] = fault
+                raise fault from error
             opened = Opened(collection, tasks)
             if self._handlers:
                 if not self.resources.settings.log_queries:
@@ -355,7 +364,7 @@ class Catalogue:
     def _resume_rebuild(self, name: str) -> None:
         """Goes on with the rebuild of a damaged collection that was accepted before the last stop, if there is one."""
         error = self._quarantined.get(name)
-        if error is None:
+        if not isinstance(error, Damaged | MemoryShort):
             return
         try:
             opened = self._start(name, salvage=True)
@@ -368,7 +377,7 @@ class Catalogue:
             opened.close()
 
     def _names(self) -> list[str]:
-        return folders.names(self.folder)
+        return folders.names(self.files)
 
     def _busy(self) -> str:
         url = "" if self._server.held else self._server.note()
@@ -378,7 +387,7 @@ class Catalogue:
 def _forget_queries(collection: Collection) -> None:
     try:
         collection.queries.clear()
-    except OSError as error:
+    except (OSError, SystemFault) as error:
         # Neither this collection nor the others that are being opened need them.
         log.warning("former queries of collection %s are not removed: %s", collection.name, error)
 

@@ -10,11 +10,11 @@ list bring their indexes.
 from __future__ import annotations
 
 import re
-import shutil
 import sqlite3
 import zipfile
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
+from io import BufferedReader
 from pathlib import Path
 from typing import Final, get_args
 from uuid import uuid4
@@ -30,12 +30,15 @@ from app.collection.segment import Segment
 from app.collection.spec import CollectionSpec
 from app.collection.stages import StageStore
 from app.collection.view import Generation
-from app.errors import BadArchive, Damaged, FormatTooNew, SheafError, StorageFull
+from app.errors import BadArchive, Damaged, FormatTooNew, MemoryShort, SheafError, StorageFull, SystemFault
 from app.store.database import SCHEMA, Database, get_meta, put_meta
+from app.store.directory import Directory
 from app.store.faults import reach
-from app.store.files import file_size, of_the_disk, room, sync_folder, unreadable
+from app.store.files import expected
 from app.store.layout import DATABASE, IMPORTS, MARK, SEGMENTS, WRITER_LOCK
+from app.store.local_directory import LocalDirectory
 from app.store.requests import SCHEMA as ADDED
+from app.store.system import of_the_disk, room
 from app.types import Kind, Precision, Similarity
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_]+)*", re.ASCII)
@@ -53,9 +56,9 @@ class Restoring:
         """
         catalogue.require_room_for(name, replace=replace)
         self._catalogue, self._name, self._replace, self._own = catalogue, name, replace, own
-        self._folder = catalogue.folder / f".restoring-{name}-{uuid4().hex}"
+        self._folder = catalogue.files.folder(f".restoring-{name}-{uuid4().hex}")
         with room():
-            self._folder.mkdir()
+            self._folder.make()
         self._unpacker = Unpacker(self._folder, limit)
 
     def write(self, piece: bytes) -> None:
@@ -72,22 +75,33 @@ class Restoring:
             reach("archive.unpacked")
             _verify(self._folder, self._name, listing, self._catalogue, own=self._own)
         reach("archive.verified")
-        return self._catalogue.install(self._name, self._folder, replace=self._replace)
+        return self._catalogue.install(self._name, self._folder.name, replace=self._replace)
 
     def abort(self) -> None:
         """Leaves nothing; no error after ``commit``."""
         self._unpacker.close()
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self._folder)
+        self._catalogue.files.remove(self._folder.name)
 
 
 def restore_file(catalogue: Catalogue, name: str, archive: Path, *, replace: bool) -> bool:
-    """The same from a snapshot that this server took and kept. Raises Damaged where it is not what was written."""
-    restoring = Restoring(catalogue, name, replace=replace, limit=file_size(archive), own=True)
+    """The same from a snapshot that this server took and kept.
+
+    Raises Damaged where it is not what was written, SystemFault where it is not read now.
+    """
+    kept = LocalDirectory(archive.parent)
+    with expected(kept, archive.name):
+        file, limit = kept.open(archive.name), kept.size(archive.name)
+    with file:
+        return _restore_stream(catalogue, name, archive, file, limit, replace=replace)
+
+
+def _restore_stream(
+    catalogue: Catalogue, name: str, archive: Path, file: BufferedReader, limit: int, *, replace: bool
+) -> bool:
+    restoring = Restoring(catalogue, name, replace=replace, limit=limit, own=True)
     try:
-        with archive.open("rb") as file:
-            while piece := file.read(PIECE):
-                restoring.write(piece)
+        while piece := file.read(PIECE):
+            restoring.write(piece)
         return restoring.commit()
     except BadArchive as error:
         if error.code != BadArchive.code:
@@ -96,15 +110,11 @@ def restore_file(catalogue: Catalogue, name: str, archive: Path, *, replace: boo
             f"snapshot {archive.stem} of collection {archive.parent.name} is damaged: {error.message}. Delete it, and "
             "take another."
         ) from error
-    except OSError as error:
-        if error.filename != str(archive):
-            raise
-        raise unreadable(archive, error) from error
     finally:
         restoring.abort()
 
 
-def _verify(folder: Path, name: str, listing: Listing, catalogue: Catalogue, *, own: bool) -> None:
+def _verify(folder: Directory, name: str, listing: Listing, catalogue: Catalogue, *, own: bool) -> None:
     """Raises BadArchive unless the folder holds a whole collection, which then has this name and no tasks."""
     paths = {entry.path for entry in listing.files}
     if not {DATABASE, MARK} <= paths:
@@ -114,8 +124,8 @@ def _verify(folder: Path, name: str, listing: Listing, catalogue: Catalogue, *, 
         if first in (WRITER_LOCK, IMPORTS) or first.startswith(f"{DATABASE}-"):
             raise BadArchive(f"{path} is no part of a snapshot")
     try:
-        _check_schema(folder / DATABASE)
-        database = Database(folder, name)
+        _check_schema(folder.path / DATABASE)
+        database = Database(folder.path, name)
         try:
             database.check()
             _check_names(database, folder)
@@ -137,7 +147,7 @@ def _verify(folder: Path, name: str, listing: Listing, catalogue: Catalogue, *, 
         opened = Collection(folder, catalogue.resources, lambda: "")
         opened.close()
         check_stage(opened.stage, opened.spec)
-    except (BadArchive, StorageFull):
+    except (BadArchive, StorageFull, SystemFault, MemoryShort):
         raise
     except FormatTooNew as error:
         raise BadArchive(error.message, code="archive_too_new") from error
@@ -148,21 +158,22 @@ def _verify(folder: Path, name: str, listing: Listing, catalogue: Catalogue, *, 
         if of_the_disk(error):
             raise
         raise BadArchive(f"the archive holds no whole collection ({type(error).__name__})") from error
-    sync_folder(folder)
+    folder.sync()
 
 
-def _anew(database: Database, folder: Path, spec: CollectionSpec) -> Generation:
+def _anew(database: Database, folder: Directory, spec: CollectionSpec) -> Generation:
     """The generation once everything that native code will read has been held or made anew; see ``uploaded.py``."""
     with database.read() as connection:
         generation = Generation.from_json(get_meta(connection, "generation", spec.name))
         first = FirstStage.from_json(get_meta(connection, "first_stage", spec.name))
-    stage = first if generation.stage is None else StageStore(folder, spec.name).load(generation.stage, first)
+    stage = first if generation.stage is None else StageStore(folder).load(generation.stage, first)
     for one in (first, stage):
         check_stage(one, spec)
     check_tail(database, folder, spec, first)
     with database.read() as connection:
+        segments = folder.folder(SEGMENTS)
         parts = [
-            reindex(folder / SEGMENTS / record.name, record, spec, stage, connection) for record in generation.segments
+            reindex(segments.folder(record.name), record, spec, stage, connection) for record in generation.segments
         ]
     return replace(generation, segments=tuple(parts))
 
@@ -182,7 +193,7 @@ def _check_schema(path: Path) -> None:
             raise BadArchive(f"{DATABASE} is damaged")
 
 
-def _check_names(database: Database, folder: Path) -> None:
+def _check_names(database: Database, folder: Directory) -> None:
     """No name that the database or a manifest has of a file leads out of the folder."""
     with database.read() as connection:
         generation = Generation.from_json(get_meta(connection, "generation", database.name))
@@ -192,7 +203,7 @@ def _check_names(database: Database, folder: Path) -> None:
         named.append(generation.stage.file)
     for record in generation.segments:
         if _PLAIN.fullmatch(record.name):
-            named += Segment(folder / SEGMENTS / record.name, record).files
+            named += Segment(folder.folder(SEGMENTS).folder(record.name), record).files
     for name in named:
         if not _PLAIN.fullmatch(name):
             raise BadArchive(f"the archive names {name[:100]!r}, which no collection has")

@@ -17,19 +17,21 @@ from typing import Final
 
 import numpy as np
 
-from app.backup.saved import read_description
+from app.backup.saved import described, read_description
 from app.catalogue.aliases import ALIASES, read_aliases
 from app.collection.chunks import ChunkStore
 from app.collection.segment import MANIFEST, Segment, SegmentRecord
 from app.collection.spec import CollectionSpec
 from app.collection.view import Generation
-from app.errors import Damaged, SheafError, StoreError
+from app.errors import Damaged, SheafError, StoreError, SystemFault
 from app.store.database import Database, get_meta
+from app.store.directory import Directory
 from app.store.files import BLOCK, FileRecord, load_array
-from app.store.folders import unreadable
 from app.store.layout import DATABASE, ENCODINGS, IMPORTS, MARK, SEGMENTS, SNAPSHOTS, TAIL
+from app.store.local_directory import LocalDirectory
 from app.store.requests import check_answers
 from app.store.rows import parse_row, row_sum
+from app.store.system import system_fault
 from app.tasks.importing import body_sum
 from app.tasks.tasks import ENDED, every_task
 
@@ -37,6 +39,7 @@ REBUILD: Final = "POST /v1/collections/{name}/rebuild makes it anew from the doc
 RESTORE: Final = "restore a backup of the collection"
 SEND_AGAIN: Final = "cancel its task, and send the import again"
 DISCARD: Final = "delete the snapshot, and take another"
+MEND: Final = "mend what it names, and scrub again: it is no damage"
 SET_AGAIN: Final = "stop the server, remove the file, start, and set the aliases again"
 IRREPLACEABLE: Final = frozenset({"raw.npy", "raw_offsets.npy", "seqs.npy", MANIFEST})
 """Files of a segment by which callers' own vectors are found; nothing can make them anew."""
@@ -64,27 +67,30 @@ class Scrubbed:
 
 def scrub(root: Path, name: str, read: Scrubbed | None = None) -> Iterator[Finding]:
     """One collection, and the snapshots that are kept of it. read: counts what was read."""
-    read = Scrubbed() if read is None else read
+    read, files = Scrubbed() if read is None else read, LocalDirectory(root)
     database = Database(root / name, name)
     try:
-        yield from _collection(root, name, database, read)
+        yield from _collection(files, name, database, read)
+    except SystemFault as error:
+        yield Finding(name, error.message, MEND)
     except (OSError, sqlite3.Error) as error:
-        file, damage = unreadable(root / name, error)
-        yield Finding(file, damage.message, RESTORE)
+        yield Finding(name, system_fault(error).message, MEND)
     finally:
         database.close()
-    yield from _snapshots(root, name, read)
+    yield from _snapshots(files.folder(SNAPSHOTS).folder(name), read)
 
 
 def scrub_aliases(root: Path) -> Iterator[Finding]:
     """The one file that belongs to no collection."""
     try:
-        read_aliases(root)
+        read_aliases(LocalDirectory(root))
     except Damaged as error:
         yield Finding(ALIASES, error.message, SET_AGAIN)
+    except SystemFault as error:
+        yield Finding(ALIASES, error.message, MEND)
 
 
-def _collection(root: Path, name: str, database: Database, read: Scrubbed) -> Iterator[Finding]:
+def _collection(root: Directory, name: str, database: Database, read: Scrubbed) -> Iterator[Finding]:
     found = list(_database(database, name, read))
     read.bytes += database.nbytes
     yield from found
@@ -132,7 +138,7 @@ def _database(database: Database, name: str, read: Scrubbed) -> Iterator[Finding
         yield Finding(file, error.message, RESTORE)
 
 
-def _named(root: Path, name: str, database: Database) -> set[str]:
+def _named(root: Directory, name: str, database: Database) -> set[str]:
     """The files that the database names now, but for those of segments whose manifest cannot be read."""
     try:
         with database.read() as connection:
@@ -145,17 +151,18 @@ def _named(root: Path, name: str, database: Database) -> set[str]:
     found |= {f"{name}/{IMPORTS}/{task.id}.ndjson" for task in tasks if task.state not in ENDED}
     if generation.stage is not None:
         found.add(f"{name}/{ENCODINGS}/{generation.stage.file}")
+    segments = root.folder(name).folder(SEGMENTS)
     for record in generation.segments:
         folder = f"{name}/{SEGMENTS}/{record.name}"
         found.add(f"{folder}/{MANIFEST}")
         try:
-            found |= {f"{folder}/{file}" for file in Segment(root / folder, record).files}
+            found |= {f"{folder}/{file}" for file in Segment(segments.folder(record.name), record).files}
         except StoreError:
             continue
     return found
 
 
-def _files(root: Path, name: str, needed: frozenset[str], database: Database, read: Scrubbed) -> Iterator[Finding]:
+def _files(root: Directory, name: str, needed: frozenset[str], database: Database, read: Scrubbed) -> Iterator[Finding]:
     """needed: files of a segment that nothing can make anew; none where an encoder can."""
     try:
         with database.read() as connection:
@@ -163,45 +170,52 @@ def _files(root: Path, name: str, needed: frozenset[str], database: Database, re
             tasks = every_task(connection, name)
     except SheafError:
         return  # told of already
+    files = root.folder(name)
     for record in generation.segments:
-        yield from _segment(root, f"{name}/{SEGMENTS}/{record.name}", record, needed, read)
+        segment = files.folder(SEGMENTS).folder(record.name)
+        yield from _segment(segment, f"{name}/{SEGMENTS}/{record.name}", record, needed, read)
     if generation.stage is not None and generation.stage.record is not None:
-        file = f"{name}/{ENCODINGS}/{generation.stage.file}"
-        yield from _blocks(root, file, generation.stage.record, REBUILD, read)
-    chunks, start = ChunkStore(root / name, name), 0
+        file = str(generation.stage.file)
+        fitted = files.folder(ENCODINGS)
+        yield from _blocks(fitted, f"{name}/{ENCODINGS}", file, generation.stage.record, REBUILD, read)
+    chunks, start = ChunkStore(files, name), 0
     while start >= 0:
         start = yield from _chunks_from(name, bool(needed), database, chunks, start, read)
     for task in tasks:
         params = task.params or {}
         if task.kind == "import" and task.state not in ENDED and "crc32" in params:
-            path = root / name / IMPORTS / f"{task.id}.ndjson"
-            if body_sum(path) != params["crc32"]:
-                yield Finding(f"{name}/{IMPORTS}/{path.name}", "it is not the body that was accepted", SEND_AGAIN)
+            body = f"{task.id}.ndjson"
+            if body_sum(files.folder(IMPORTS), body) != params["crc32"]:
+                yield Finding(f"{name}/{IMPORTS}/{body}", "it is not the body that was accepted", SEND_AGAIN)
 
 
 def _segment(
-    root: Path, folder: str, record: SegmentRecord, needed: frozenset[str], read: Scrubbed
+    files: Directory, folder: str, record: SegmentRecord, needed: frozenset[str], read: Scrubbed
 ) -> Iterator[Finding]:
+    """files: of the segment. folder: from the folder of the collections."""
+
     def remedy(file: str) -> str:
         return RESTORE if file in needed else REBUILD
 
     try:
-        segment = Segment(root / folder, record)
+        segment = Segment(files, record)
     except StoreError as error:
         yield Finding(f"{folder}/{MANIFEST}", error.message, remedy(MANIFEST))
         return
     for file, written in segment.files.items():
-        yield from _blocks(root, f"{folder}/{file}", written, remedy(file), read)
+        yield from _blocks(files, folder, file, written, remedy(file), read)
 
 
-def _blocks(root: Path, file: str, written: FileRecord, remedy: str, read: Scrubbed) -> Iterator[Finding]:
-    """Every block of one file."""
-    path = root / file
+def _blocks(
+    files: Directory, folder: str, name: str, written: FileRecord, remedy: str, read: Scrubbed
+) -> Iterator[Finding]:
+    """Every block of one file. files, folder: as in ``_segment``."""
+    file = f"{folder}/{name}"
     try:
-        size = path.stat().st_size
+        size = files.size(name)
         if size != written.size:
             yield Finding(file, f"expected {written.size:,} bytes, found {size:,}", remedy)
-        with path.open("rb") as content:
+        with files.open(name) as content:
             for number, expected in enumerate(written.checksums):
                 block = content.read(BLOCK)
                 read.bytes += len(block)
@@ -209,6 +223,8 @@ def _blocks(root: Path, file: str, written: FileRecord, remedy: str, read: Scrub
                     yield Finding(file, "the checksum differs", remedy, number)
     except FileNotFoundError:
         yield Finding(file, "the file is missing", remedy)
+    except SystemFault as error:
+        yield Finding(file, error.message, MEND)
     except OSError as error:
         yield Finding(file, f"the disk cannot read it: {error.strerror}", remedy)
 
@@ -236,7 +252,7 @@ def _chunks_from(
         return int(first) + max(1, int(count)) if isinstance(first, int) and isinstance(count, int) else -1
 
 
-def _rows_held(root: Path, name: str, database: Database) -> Iterator[Finding]:
+def _rows_held(root: Directory, name: str, database: Database) -> Iterator[Finding]:
     """Whether segments and tail hold what the database says stands, less what is dead."""
     try:
         with database.read() as connection:
@@ -246,8 +262,8 @@ def _rows_held(root: Path, name: str, database: Database) -> Iterator[Finding]:
             chunks = connection.execute("SELECT first, count FROM tail").fetchall()
             held = [np.arange(first, first + count, dtype=np.int64) for first, count in chunks]
             for record in generation.segments:
-                segment = Segment(root / name / SEGMENTS / record.name, record)
-                held.append(load_array(segment.folder / "seqs.npy", segment.files["seqs.npy"]))
+                segment = Segment(root.folder(name).folder(SEGMENTS).folder(record.name), record)
+                held.append(load_array(segment.folder, "seqs.npy", segment.files["seqs.npy"]))
     except StoreError:
         return  # told of already, or replaced meanwhile
     found = np.setdiff1d(np.concatenate([np.zeros(0, np.int64), *held]), dead)
@@ -256,26 +272,30 @@ def _rows_held(root: Path, name: str, database: Database) -> Iterator[Finding]:
         yield Finding(f"{name}/{DATABASE}", what, RESTORE)
 
 
-def _snapshots(root: Path, name: str, read: Scrubbed) -> Iterator[Finding]:
-    for described in sorted((root / SNAPSHOTS / name).glob("*.json")):
-        file = f"{SNAPSHOTS}/{name}/{described.with_suffix('.tar').name}"
+def _snapshots(folder: Directory, read: Scrubbed) -> Iterator[Finding]:
+    """folder: with the snapshots of one collection."""
+    for identifier in described(folder):
+        at = f"{SNAPSHOTS}/{folder.name}/{identifier}"
         try:
-            expected = read_description(described).sha256
+            expected = read_description(folder, identifier).sha256
         except FileNotFoundError:
             continue  # deleted meanwhile
-        except Damaged as error:
-            yield Finding(f"{SNAPSHOTS}/{name}/{described.name}", error.message, DISCARD)
+        except (Damaged, SystemFault) as error:
+            yield Finding(f"{at}.json", error.message, MEND if isinstance(error, SystemFault) else DISCARD)
             continue
         try:
-            with (root / file).open("rb") as archive:
+            with folder.open(f"{identifier}.tar") as archive:
                 found = hashlib.file_digest(archive, "sha256").hexdigest()
                 read.bytes += archive.tell()
         except FileNotFoundError:
-            if described.exists():
-                yield Finding(file, "the archive is missing", DISCARD)
+            if folder.has(f"{identifier}.json"):
+                yield Finding(f"{at}.tar", "the archive is missing", DISCARD)
+            continue
+        except SystemFault as error:
+            yield Finding(f"{at}.tar", error.message, MEND)
             continue
         except OSError as error:
-            yield Finding(file, f"the disk cannot read it: {error.strerror}", DISCARD)
+            yield Finding(f"{at}.tar", f"the disk cannot read it: {error.strerror}", DISCARD)
             continue
         if found != expected:
-            yield Finding(file, "the archive is not what was written", DISCARD)
+            yield Finding(f"{at}.tar", "the archive is not what was written", DISCARD)

@@ -6,8 +6,6 @@ since a snapshot of some later moment is not what was asked for.
 
 from __future__ import annotations
 
-import shutil
-
 from app.backup.saved import SavedSnapshots
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
@@ -19,7 +17,7 @@ def begin_snapshot(catalogue: Catalogue, name: str) -> Task:
     """Accepts a snapshot. Raises NotFound, Damaged, Conflict (another process writes), StorageFull."""
     tasks = catalogue.tasks(name)
     tasks.collection.require_writer()
-    needed, free = tasks.collection.nbytes, shutil.disk_usage(catalogue.folder).free
+    needed, free = tasks.collection.nbytes, catalogue.files.free()
     if needed > free:
         raise StorageFull(f"a snapshot needs about {needed:,} bytes, the disk has room for {free:,}; nothing was kept")
     return tasks.submit("snapshot", {})
@@ -29,7 +27,7 @@ def run_snapshot(collection: Collection, running: Running) -> None:
     """The task's handler."""
     running.update(phase="copying", done=0)
     try:
-        saved = SavedSnapshots(collection.folder.parent).take(collection, running.task.id, running.check)
+        saved = SavedSnapshots(collection.files.parent).take(collection, running.task.id, running.check)
     except StorageFull as error:
         running.fail_lines([TaskError(0, error.code, error.message)])
         raise Failed from error

@@ -10,16 +10,17 @@ import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from app.collection.passages import Passages, given_of
 from app.store.database import Database
-from app.store.files import damaged, room, sync_folder, unreadable, write_file
+from app.store.directory import Directory
+from app.store.files import damaged, expected, write_file
 from app.store.layout import TAIL
 from app.store.rows import row_sum
+from app.store.system import room
 from app.types import F32, I64
 
 IN_DATABASE: Final = 2**20
@@ -32,8 +33,9 @@ Row = tuple[int, int, str | None, bytes | None, int, int]
 class ChunkStore:
     """The chunks of one collection."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder / TAIL
+    def __init__(self, files: Directory, name: str) -> None:
+        """files: of the collection."""
+        self._folder = files.folder(TAIL)
         self._name = name
         self._checked: set[str] = set()
         """Files that were held to their checksum, or written, by this process: as with a segment's blocks, once."""
@@ -48,8 +50,8 @@ class ChunkStore:
             yield first, len(passages), None, content, len(content), crc
             return
         with room():
-            write_file(self._folder / name, content)
-            sync_folder(self._folder)
+            write_file(self._folder, name, content)
+            self._folder.sync()
         self._checked.add(name)
         yield first, len(passages), name, None, len(content), crc
 
@@ -80,52 +82,49 @@ class ChunkStore:
                 some.append(left.pop())
             rows = [seq - first for seq in some]
             if file in self._checked:
-                found.update(zip(some, self._rows(self._folder / file, rows), strict=True))
+                found.update(zip(some, self._rows(file, rows), strict=True))
                 continue
             raw = self._parse(row).raw
             if raw is not None:
                 found.update((seq, raw[place]) for seq, place in zip(some, rows, strict=True))
         return found
 
-    def forget(self, txn: sqlite3.Connection, stop: int) -> list[Path]:
-        """Removes the rows below sequence number ``stop``; the files to remove once that is committed."""
+    def forget(self, txn: sqlite3.Connection, stop: int) -> list[str]:
+        """Removes the rows below sequence number ``stop``; the files to ``remove`` once that is committed."""
         names = txn.execute("SELECT file FROM tail WHERE first < ? AND file IS NOT NULL", (stop,)).fetchall()
         txn.execute("DELETE FROM tail WHERE first < ?", (stop,))
         self._checked.difference_update(name for (name,) in names)
-        return [self._folder / name for (name,) in names]
+        return [name for (name,) in names]
+
+    def remove(self, file: str) -> None:
+        """A file that no row names any more."""
+        self._folder.remove(file)
 
     def sweep(self, database: Database) -> None:
         """Removes files that no row names."""
         with database.read() as connection:
             named = {name for (name,) in connection.execute("SELECT file FROM tail WHERE file IS NOT NULL")}
-        for path in self._folder.iterdir():
-            if path.name not in named:
-                self._checked.discard(path.name)
-                path.unlink()
+        for name in self._folder.list():
+            if name not in named:
+                self._checked.discard(name)
+                self._folder.remove(name)
 
     def _parse(self, row: Row) -> Passages:
         first, count, file, data, size, crc = row
-        path = self._folder / str(file or f"chunk {first}")
-        try:
-            content = path.read_bytes() if data is None else data
-        except FileNotFoundError:
-            raise damaged(path, "the file is missing") from None
-        except OSError as error:
-            raise unreadable(path, error) from error
+        name = str(file or f"chunk {first}")
+        with expected(self._folder, name):
+            content = self._folder.read(name) if data is None else data
         if not isinstance(content, bytes) or len(content) != size or _checksum(first, count, file, content) != crc:
-            raise damaged(path, f"expected {size} bytes with checksum {crc}, found others")
+            raise damaged(self._folder, name, f"expected {size} bytes with checksum {crc}, found others")
         if file is not None:
             self._checked.add(file)
         return Passages.from_bytes(content)
 
-    def _rows(self, path: Path, rows: Sequence[int]) -> list[F32]:
+    def _rows(self, name: str, rows: Sequence[int]) -> list[F32]:
         """Callers' vectors of the named rows of a file that was checked."""
-        try:
-            return given_of(path, rows)
-        except FileNotFoundError:
-            raise damaged(path, "the file is missing") from None
-        except OSError as error:
-            raise unreadable(path, error) from error
+        with expected(self._folder, name):
+            content = self._folder.map(name)
+        return given_of(content, rows)
 
 
 def _checksum(first: int, count: int, file: str | None, content: bytes) -> int:

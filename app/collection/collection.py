@@ -235,7 +235,7 @@ class Collection(Reader):
             self.salvaged = False
             reach("swap.published")
         for file in files:
-            file.unlink(missing_ok=True)
+            self.chunks.remove(file)
             reach("chunk.removed")
         for part in removed:
             part.delete()
@@ -247,7 +247,7 @@ class Collection(Reader):
         """Removes new segments that no transaction names, after what they were made for has failed."""
         named = {view.part.record for view in self._published.segments}
         for segment in made:
-            if segment.record not in named and segment.folder.exists():
+            if segment.record not in named:
                 segment.delete()
 
     def _live_seqs(self) -> I64:

@@ -6,11 +6,9 @@ again, so that following another process's writer costs what it wrote.
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +20,7 @@ from app.collection.stages import StageStore
 from app.collection.tail import Tail
 from app.collection.view import Generation, Published, SegmentView, TailState
 from app.store.database import Database, get_meta, read_state
+from app.store.directory import Directory
 from app.store.layout import SEGMENTS, TAIL
 from app.store.memory import require_room
 from app.store.rows import fetch_documents
@@ -29,9 +28,9 @@ from app.store.rows import fetch_documents
 
 @dataclass(frozen=True, slots=True)
 class Opener:
-    """Of the collection in ``folder``, whose tail has the first stage ``tail_stage``."""
+    """Of the collection of ``files``, whose tail has the first stage ``tail_stage``."""
 
-    folder: Path
+    files: Directory
     name: str
     spec: CollectionSpec
     tail_stage: FirstStage
@@ -42,7 +41,7 @@ class Opener:
     def load(
         self,
         previous: Published | None,
-        open_segment: Callable[[Path, SegmentRecord], Segment] = Segment.open_all,
+        open_segment: Callable[[Directory, SegmentRecord], Segment] = Segment.open_all,
         *,
         learned: bool = True,
         checked: bool = False,
@@ -67,7 +66,7 @@ class Opener:
         self,
         connection: sqlite3.Connection,
         previous: Published | None,
-        open_segment: Callable[[Path, SegmentRecord], Segment] = Segment.open_all,
+        open_segment: Callable[[Directory, SegmentRecord], Segment] = Segment.open_all,
         *,
         learned: bool = True,
     ) -> Published:
@@ -80,9 +79,9 @@ class Opener:
         opened = {} if previous is None else {view.part.record: view.part for view in previous.segments}
         if previous is None:
             self._require_memory(connection, generation)
+        folder = self.files.folder(SEGMENTS)
         parts = [
-            opened.get(record) or open_segment(self.folder / SEGMENTS / record.name, record)
-            for record in generation.segments
+            opened.get(record) or open_segment(folder.folder(record.name), record) for record in generation.segments
         ]
         stage = self.tail_stage
         if previous is not None and previous.generation.stage == generation.stage:
@@ -114,8 +113,8 @@ class Opener:
 
     def _require_memory(self, connection: sqlite3.Connection, generation: Generation) -> None:
         """Raises MemoryShort where what is to be opened does not fit, Damaged for a manifest that cannot be read."""
-        folder = self.folder / SEGMENTS
-        needed = sum(Segment(folder / record.name, record).loaded for record in generation.segments)
+        folder = self.files.folder(SEGMENTS)
+        needed = sum(Segment(folder.folder(record.name), record).loaded for record in generation.segments)
         (tail,) = connection.execute("SELECT coalesce(sum(size), 0) FROM tail").fetchone()
         # The size of a damaged row may be anything; that is found where the row is read.
         require_room(self.name, needed + (tail if isinstance(tail, int) else 0))
@@ -142,12 +141,13 @@ class Opener:
     def sweep(self, published: Published) -> None:
         """Removes what a stopped writer left behind and no transaction names."""
         named = {record.name for record in published.generation.segments}
-        for folder in (self.folder / SEGMENTS, self.folder / TAIL):
+        segments = self.files.folder(SEGMENTS)
+        for folder in (segments, self.files.folder(TAIL)):
             # Copies of a collection may have lost its empty folders.
-            folder.mkdir(exist_ok=True)
-        for path in (self.folder / SEGMENTS).iterdir():
-            if path.name not in named:
-                shutil.rmtree(path)
+            folder.make()
+        for name in segments.list():
+            if name not in named:
+                segments.remove(name)
         self.stages.sweep(published.generation.stage)
         self.chunks.sweep(self.database)
 

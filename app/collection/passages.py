@@ -7,14 +7,13 @@ scores after sealing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -25,6 +24,7 @@ from app.compute.rounding import norms_up
 from app.compute.workers import Workers
 from app.encodings.protocol import Encoding
 from app.errors import Invalid
+from app.store.directory import Content
 from app.types import F32, I64, Encoded, Similarity, TokenVectors
 
 MAX_LENGTH: Final = 1e15
@@ -116,15 +116,21 @@ class Passages:
         return cls(arrays["pooled"], ragged("tokens"), arrays["norms"], arrays.get("encoded"), ragged("raw"))
 
 
-def given_of(path: Path, rows: Sequence[int]) -> list[F32]:
-    """Callers' vectors of the named passages, from a file of ``to_bytes`` that was verified; no more of it is read."""
-    with safe_open(path, "np") as file:
-        values, offsets = file.get_slice("raw.values"), file.get_slice("raw.offsets")
-        found = []
-        for row in rows:
-            start, stop = offsets[row : row + 2].tolist()
-            found.append(values[start:stop])
-    return found
+def given_of(content: Content, rows: Sequence[int]) -> list[F32]:
+    """Callers' vectors of the named passages, from mapped bytes of ``to_bytes`` that were verified; no more of it is
+    read.
+    """
+    # safetensors: the length of a header (u64), the header in JSON, then the arrays at the places that it names.
+    view = memoryview(content)
+    begin = 8 + int.from_bytes(view[:8], "little")
+    header = json.loads(bytes(view[8:begin]))
+
+    def array(name: str, dtype: type[np.generic]) -> NDArray[Any]:
+        start, stop = header[name]["data_offsets"]
+        return np.frombuffer(view[begin + start : begin + stop], dtype).reshape(header[name]["shape"])
+
+    values, offsets = array("raw.values", np.float32), array("raw.offsets", np.int64)
+    return [values[offsets[row] : offsets[row + 1]].copy() for row in rows]
 
 
 def lengths(vectors: NDArray[Any]) -> NDArray[np.float64]:

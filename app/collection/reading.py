@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -33,9 +32,9 @@ from app.errors import Conflict, Damaged, FormatTooNew, Invalid, NotFound, Unava
 from app.filters import Filter
 from app.settings import Settings
 from app.store.database import Database, get_meta, read_state
+from app.store.directory import Directory
 from app.store.files import file_size
 from app.store.layout import ENCODINGS, TAIL, WRITER_LOCK
-from app.store.lock import FileLock
 from app.store.query_log import QueryLog
 from app.store.requests import Requests
 from app.store.rows import fetch_documents, find_live, parse_row
@@ -59,13 +58,16 @@ class Resources:
 class Reader:
     """Open until ``close``; safe from any thread."""
 
-    def __init__(self, folder: Path, resources: Resources, busy: Callable[[], str], *, salvage: bool = False) -> None:
-        """Opens and checks the folder. busy: says who else may hold the writer's lock, for the error.
+    def __init__(
+        self, files: Directory, resources: Resources, busy: Callable[[], str], *, salvage: bool = False
+    ) -> None:
+        """Opens and checks the collection. busy: says who else may hold the writer's lock, for the error.
 
         salvage: opens the document store alone, with no index and so nothing to find, to be rebuilt.
-        Raises Damaged, FormatTooNew.
+        Raises Damaged, SystemFault, FormatTooNew.
         """
-        self.folder, self.name, self.resources = folder, folder.name, resources
+        self.files, self.name, self.resources = files, files.name, resources
+        self.folder = files.path
         self._busy = busy
         self._lock = threading.RLock()
         self.structure = threading.RLock()
@@ -74,9 +76,9 @@ class Reader:
         """Held while a first stage is learned because it is due."""
         self.drift: Drift | None = None
         """What was seen last of documents that came after the first stage was fitted; not kept over a restart."""
-        self._writer = FileLock(folder / WRITER_LOCK)
+        self._writer = files.lock(WRITER_LOCK)
         self._writer.acquire()
-        self.database = Database(folder, self.name)
+        self.database = Database(self.folder, self.name)
         self._encoder_checked = False
         self.encoder_fault: str | None = None
         """Why text is neither encoded nor searched: known once it was tried, for a model is loaded only then."""
@@ -88,12 +90,12 @@ class Reader:
             with self.database.read() as connection:
                 self.spec = CollectionSpec(**get_meta(connection, "spec", self.name))
                 self.stage = FirstStage.from_json(get_meta(connection, "first_stage", self.name))
-            self.chunks = ChunkStore(folder, self.name)
+            self.chunks = ChunkStore(files, self.name)
             settings = resources.settings
             self.requests = Requests(self.database, settings.idempotency_keys, settings.idempotency_hours)
-            self.stages = StageStore(folder, self.name)
-            self.queries = QueryLog(folder, settings.log_queries)
-            self._opener = Opener(folder, self.name, self.spec, self.stage, self.database, self.chunks, self.stages)
+            self.stages = StageStore(files)
+            self.queries = QueryLog(self.folder, settings.log_queries)
+            self._opener = Opener(files, self.name, self.spec, self.stage, self.database, self.chunks, self.stages)
             self._published = self._opener.salvage() if salvage else self._opener.load(None, checked=True)
             if self._writer.held and not salvage:
                 self._opener.sweep(self._published)
@@ -120,7 +122,8 @@ class Reader:
     @property
     def nbytes(self) -> int:
         """On disk."""
-        tail = sum(file_size(path) for name in (TAIL, ENCODINGS) for path in (self.folder / name).glob("*"))
+        folders = (self.files.folder(name) for name in (TAIL, ENCODINGS))
+        tail = sum(file_size(folder, name) for folder in folders for name in folder.list())
         return self.database.nbytes + tail + sum(view.part.nbytes for view in self._published.segments)
 
     def close(self) -> None:

@@ -8,13 +8,10 @@ rows go when the segment is merged. indexes/README.md specifies the files.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -28,15 +25,16 @@ from app.collection.first_stage import Source
 from app.collection.passages import Passages, decoded
 from app.errors import FormatTooNew
 from app.filters import Filter
+from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.files import (
     FileRecord,
     MappedArray,
     damaged,
+    expected,
     load_array,
     map_verified,
     read_verified,
-    unreadable,
 )
 from app.store.layout import FORMAT
 from app.types import F32, I64, Mask, Precision, TokenVectors
@@ -63,17 +61,13 @@ class SegmentRecord:
 class Segment:
     """A sealed part. ``open_all`` reads and checks small arrays, columns and indexes, and maps the vectors."""
 
-    def __init__(self, folder: Path, record: SegmentRecord) -> None:
-        """Reads the manifest alone; each file is opened at first use. Raises Damaged, FormatTooNew."""
+    def __init__(self, folder: Directory, record: SegmentRecord) -> None:
+        """Reads the manifest alone; each file is opened at first use. Raises Damaged, SystemFault, FormatTooNew."""
         self.folder, self.record = folder, record
-        try:
-            content = (folder / MANIFEST).read_bytes()
-        except FileNotFoundError:
-            raise damaged(folder / MANIFEST, "the file is missing") from None
-        except OSError as error:
-            raise unreadable(folder / MANIFEST, error) from error
+        with expected(folder, MANIFEST):
+            content = folder.read(MANIFEST)
         if zlib.crc32(content) != record.crc:
-            raise damaged(folder / MANIFEST, "its checksum differs")
+            raise damaged(folder, MANIFEST, "its checksum differs")
         manifest = json.loads(content)
         if manifest["format"] > FORMAT:
             raise FormatTooNew(
@@ -89,7 +83,7 @@ class Segment:
         self.size: int = manifest["passages"]
 
     @classmethod
-    def open_all(cls, folder: Path, record: SegmentRecord) -> Segment:
+    def open_all(cls, folder: Directory, record: SegmentRecord) -> Segment:
         """Ready to be searched: every file is there and has its size, and all but the vectors is checked."""
         segment = cls(folder, record)
         _ = segment.seqs, segment.norms, segment._columns, segment._pooled, segment._indexes
@@ -106,7 +100,7 @@ class Segment:
 
     @cached_property
     def _columns(self) -> Columns:
-        return Columns.from_bytes(read_verified(self.folder / "columns.npz", self._files["columns.npz"]))
+        return Columns.from_bytes(read_verified(self.folder, "columns.npz", self._files["columns.npz"]))
 
     @cached_property
     def _pooled(self) -> MappedArray:
@@ -142,7 +136,7 @@ class Segment:
                 found[source] = vector_index.scan(vectors.all())
                 continue
             name = f"{source}.index"
-            content = map_verified(self.folder / name, self._files[name])
+            content = map_verified(self.folder, name, self._files[name])
             index = vector_index.load(kind, content, size=self.size, dim=vectors.shape[1])
             found[source] = Refined(index, vectors.take)
         return found
@@ -236,12 +230,11 @@ class Segment:
                 array.let_go()
 
     def delete(self) -> None:
-        """Removes the folder's name first, so that a stop in the middle leaves nothing that looks like a segment."""
-        gone = self.folder.with_name(f"{self.folder.name}.gone")
+        """Removes the manifest first, so that a stop in the middle leaves nothing that looks like a segment."""
         reach("segment.replaced")
-        os.rename(self.folder, gone)  # noqa: PTH104
-        reach("segment.renamed")
-        shutil.rmtree(gone)
+        self.folder.remove(MANIFEST)
+        reach("segment.unnamed")
+        self.folder.parent.remove(self.folder.name)
         reach("segment.removed")
 
     def raw_of(self, rows: I64) -> TokenVectors | None:
@@ -252,7 +245,7 @@ class Segment:
         return TokenVectors(values, self._raw_offsets).take(rows)
 
     def _load(self, name: str) -> NDArray[Any]:
-        return load_array(self.folder / f"{name}.npy", self._files[f"{name}.npy"])
+        return load_array(self.folder, f"{name}.npy", self._files[f"{name}.npy"])
 
     def _map(self, name: str) -> MappedArray:
-        return MappedArray(self.folder / f"{name}.npy", self._files[f"{name}.npy"])
+        return MappedArray(self.folder, f"{name}.npy", self._files[f"{name}.npy"])

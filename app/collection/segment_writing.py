@@ -7,12 +7,10 @@ same rows have most files in common: these get a second name (files are never ch
 from __future__ import annotations
 
 import json
-import shutil
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -23,18 +21,11 @@ from app.collection.first_stage import FirstStage, Source
 from app.collection.passages import Passages
 from app.collection.segment import FLAT, MANIFEST, Segment, SegmentRecord
 from app.collection.spec import CollectionSpec
+from app.store.directory import Directory
 from app.store.faults import reach
-from app.store.files import (
-    ArrayWriter,
-    FileRecord,
-    FileWriter,
-    MappedArray,
-    link_file,
-    room,
-    sync_folder,
-    write_file,
-)
+from app.store.files import ArrayWriter, FileRecord, FileWriter, MappedArray, link_file, write_file
 from app.store.layout import FORMAT
+from app.store.system import room
 from app.types import F32, I64, Metadata
 
 
@@ -52,7 +43,7 @@ Batch = tuple[I64, list[Metadata], Passages]
 
 
 def write_segment(
-    folder: Path, spec: CollectionSpec, stage: FirstStage, totals: Totals, batches: Iterable[Batch]
+    folder: Directory, spec: CollectionSpec, stage: FirstStage, totals: Totals, batches: Iterable[Batch]
 ) -> SegmentRecord:
     """A new segment in ``folder``, which must not exist; durable when this returns. Memory is a batch and an index.
 
@@ -63,7 +54,7 @@ def write_segment(
 
 
 def write_restaged(
-    folder: Path, spec: CollectionSpec, stage: FirstStage, segment: Segment, encoded: Iterable[F32] | None
+    folder: Directory, spec: CollectionSpec, stage: FirstStage, segment: Segment, encoded: Iterable[F32] | None
 ) -> SegmentRecord:
     """As ``write_segment``: the same rows under another first stage. What does not depend on it is linked, not copied.
 
@@ -74,11 +65,11 @@ def write_restaged(
         files: dict[str, FileRecord] = {}
         for name, record in segment.files.items():
             if not name.endswith(".index") and (encoded is None or name != "encoded.npy"):
-                link_file(segment.folder / name, folder / name)
+                link_file(segment.folder, name, folder)
                 files[name] = record
         if stage.encoding is not None and encoded is not None:
             shape = segment.size, stage.encoding.encoded_dim
-            with closing(ArrayWriter(folder / "encoded.npy", spec.encoded_dtype, shape)) as writer:
+            with closing(ArrayWriter(folder, "encoded.npy", spec.encoded_dtype, shape)) as writer:
                 for rows in encoded:
                     writer.write(rows.astype(spec.encoded_dtype))
                 files["encoded.npy"] = writer.finish()
@@ -86,22 +77,23 @@ def write_restaged(
 
 
 @contextmanager
-def _made_whole(folder: Path) -> Iterator[None]:
+def _made_whole(folder: Directory) -> Iterator[None]:
     """A new folder that is durable after the block, or gone. Raises StorageFull."""
     with room():
         try:
-            folder.mkdir()
+            folder.make()
             reach("segment.begun")
             yield
-            sync_folder(folder)
-            sync_folder(folder.parent)
+            folder.sync()
+            folder.parent.sync()
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                folder.parent.remove(folder.name)
             raise
 
 
 def _write(
-    folder: Path, spec: CollectionSpec, stage: FirstStage, totals: Totals, batches: Iterable[Batch]
+    folder: Directory, spec: CollectionSpec, stage: FirstStage, totals: Totals, batches: Iterable[Batch]
 ) -> SegmentRecord:
     n, dim = totals.passages, spec.dim
     shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
@@ -120,7 +112,7 @@ def _write(
     files: dict[str, FileRecord] = {}
     columns = ColumnsBuilder()
     with ExitStack() as stack:
-        out = {name: ArrayWriter(folder / f"{name}.npy", *shape) for name, shape in shapes.items()}
+        out = {name: ArrayWriter(folder, f"{name}.npy", *shape) for name, shape in shapes.items()}
         for writer in out.values():
             stack.callback(writer.close)
         ends: dict[str, int] = {name: 0 for name in ("offsets", "raw_offsets") if name in out}
@@ -145,12 +137,12 @@ def _write(
                     ends[offsets] += int(ragged.offsets[-1])
         for name, writer in out.items():
             files[f"{name}.npy"] = writer.finish()
-    files["columns.npz"] = write_file(folder / "columns.npz", columns.finish().to_bytes())
+    files["columns.npz"] = write_file(folder, "columns.npz", columns.finish().to_bytes())
     return finish_segment(folder, spec, stage, n, files)
 
 
 def finish_segment(
-    folder: Path, spec: CollectionSpec, stage: FirstStage, passages: int, files: dict[str, FileRecord]
+    folder: Directory, spec: CollectionSpec, stage: FirstStage, passages: int, files: dict[str, FileRecord]
 ) -> SegmentRecord:
     """Adds to a folder of arrays and columns, which ``files`` describe, the indexes over the arrays and the manifest.
 
@@ -158,10 +150,10 @@ def finish_segment(
     """
     indexes: dict[str, str] = {}
     for source in stage.sources:
-        array = MappedArray(folder / f"{_VECTORS[source]}.npy", files[f"{_VECTORS[source]}.npy"])
+        array = MappedArray(folder, f"{_VECTORS[source]}.npy", files[f"{_VECTORS[source]}.npy"])
         indexes[source] = vector_index.choose(passages, array.shape[1], stage.index)
         if indexes[source] != FLAT:
-            files[f"{source}.index"] = _write_index(folder / f"{source}.index", indexes[source], array)
+            files[f"{source}.index"] = _write_index(folder, f"{source}.index", indexes[source], array)
     manifest = {
         "format": FORMAT,
         "passages": passages,
@@ -172,15 +164,15 @@ def finish_segment(
         "files": {name: record.to_json() for name, record in files.items()},
     }
     content = json.dumps(manifest, indent=1).encode()
-    write_file(folder / MANIFEST, content)
+    write_file(folder, MANIFEST, content)
     return SegmentRecord(folder.name, passages, zlib.crc32(content))
 
 
 _VECTORS: Final[dict[Source, str]] = {"fde": "encoded", "pooled": "pooled"}
 
 
-def _write_index(path: Path, kind: str, vectors: MappedArray) -> FileRecord:
-    out = FileWriter(path)
+def _write_index(folder: Directory, name: str, kind: str, vectors: MappedArray) -> FileRecord:
+    out = FileWriter(folder, name)
     try:
         vector_index.build(kind, vectors.all()).write(out.write)
         return out.finish()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -20,8 +19,10 @@ from app.collection.first_stage import FirstStage
 from app.collection.passages import Passages, decoded, encode
 from app.collection.spec import CollectionSpec
 from app.errors import Invalid
-from app.store.files import FileRecord, damaged, read_verified, room, sync_folder, write_file
+from app.store.directory import Directory
+from app.store.files import FileRecord, damaged, read_verified, write_file
 from app.store.layout import ENCODINGS
+from app.store.system import room
 from app.types import F32, I64
 
 Json = Mapping[str, Any]
@@ -139,8 +140,9 @@ class Drift:
 class StageStore:
     """The files of one collection's fitted encodings."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder, self._name = folder / ENCODINGS, name
+    def __init__(self, files: Directory) -> None:
+        """files: of the collection."""
+        self._folder = files.folder(ENCODINGS)
 
     def write(self, choice: StageChoice) -> StageRecord:
         """The record of a choice, whose file is durable when this returns. Raises StorageFull; nothing is left then."""
@@ -151,12 +153,12 @@ class StageStore:
             name = f"{uuid4().hex}.safetensors"
             try:
                 with room():
-                    self._folder.mkdir(exist_ok=True)
-                    sync_folder(self._folder.parent)
-                    named = name, write_file(self._folder / name, content)
-                    sync_folder(self._folder)
+                    self._folder.make()
+                    self._folder.parent.sync()
+                    named = name, write_file(self._folder, name, content)
+                    self._folder.sync()
             except BaseException:
-                (self._folder / name).unlink(missing_ok=True)
+                self._folder.remove(name)
                 raise
         return StageRecord(choice.stage.to_json(), choice.recipe, choice.fitted, choice.report, *named)
 
@@ -166,19 +168,18 @@ class StageStore:
             return otherwise
         if record.file is None or record.record is None:
             return FirstStage.from_json(record.description)
-        path = self._folder / record.file
-        content = read_verified(path, record.record)
+        content = read_verified(self._folder, record.file, record.record)
         try:
             return FirstStage.from_json(record.description, content)
         except Invalid as error:
-            raise damaged(path, error.message) from error
+            raise damaged(self._folder, record.file, error.message) from error
 
     def sweep(self, record: StageRecord | None) -> None:
         """Removes the files that the generation does not name."""
         kept = None if record is None else record.file
-        for path in self._folder.glob("*"):
-            if path.name != kept:
-                path.unlink(missing_ok=True)
+        for name in self._folder.list():
+            if name != kept:
+                self._folder.remove(name)
 
 
 def recoded(passages: Passages, stage: FirstStage, spec: CollectionSpec) -> Passages:

@@ -99,7 +99,7 @@ def _relinked(collection: Collection, choice: StageChoice, part: Segment, check:
     """The same rows: what does not depend on the first stage has a second name, and is not copied."""
     if choice.stage.encoding is None:
         tell(part.size)
-    folder = collection.folder / SEGMENTS / uuid4().hex
+    folder = collection.files.folder(SEGMENTS).folder(uuid4().hex)
     encoded = _encoded(collection, choice, part, check, tell)
     return Segment.open_all(folder, write_restaged(folder, collection.spec, choice.stage, part, encoded))
 

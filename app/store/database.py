@@ -28,10 +28,12 @@ from typing import Any, Final
 
 from app.errors import Damaged, FormatTooNew, StorageFull, Unavailable
 from app.store.faults import reach
-from app.store.files import FULL, file_size, room
+from app.store.files import file_size
 from app.store.layout import DATABASE, FORMAT
+from app.store.local_directory import LocalDirectory
 from app.store.mark import create_mark, read_mark, write_mark
 from app.store.rows import live_sum, row_sum
+from app.store.system import FULL, of_the_disk, room, system_fault
 
 SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
@@ -64,7 +66,7 @@ _BUSY_S: Final = 30
 _VACUUMED: Final = 2**14
 """Pages given back at a time, 64 MiB: writers wait meanwhile."""
 _DAMAGE: Final = (
-    "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_IOERR_READ",
+    "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT", "SQLITE_TOOBIG", "SQLITE_MISMATCH",
     "SQLITE_IOERR_SHORT_READ", "SQLITE_IOERR_CORRUPTFS", "SQLITE_IOERR_DATA",
     # Our statements are right for the schema that was written, so another schema is damage ("no such table").
     "SQLITE_ERROR",
@@ -231,7 +233,8 @@ class Database:
     @property
     def nbytes(self) -> int:
         """On disk, the write-ahead log included."""
-        return sum(file_size(self.folder / f"{DATABASE}{suffix}") for suffix in ("", "-wal", "-shm"))
+        folder = LocalDirectory(self.folder)
+        return sum(file_size(folder, f"{DATABASE}{suffix}") for suffix in ("", "-wal", "-shm"))
 
     def close(self) -> None:
         """For good: closes every connection, those in use when their transaction ends."""
@@ -281,6 +284,8 @@ class Database:
             or getattr(error, "sqlite_errorname", "").startswith(_DAMAGE)
         ):
             return self.damaged(str(error))
+        if of_the_disk(error):
+            return system_fault(error, self._path)
         return error
 
 

@@ -10,83 +10,29 @@ Arrays are ``.npy`` files: a standard, readable with NumPy alone, never with pic
 
 from __future__ import annotations
 
-import errno
 import io
 import mmap
-import os
-import shutil
-import sqlite3
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import Damaged, StorageFull
-from app.store.faults import reach
+from app.errors import Damaged, SystemFault
+from app.store.directory import Directory
 
 BLOCK: Final = 2**20
 """Bytes under one checksum."""
 
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS})
 
-
-_SYSTEM: Final = frozenset(
-    {errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EAGAIN}
-)
-_SQLITE: Final = ("SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_NOMEM", "SQLITE_READONLY", "SQLITE_IOERR")
-_CONTENT: Final = frozenset({"SQLITE_IOERR_SHORT_READ", "SQLITE_IOERR_CORRUPTFS"})
-
-
-def of_the_disk(error: Exception) -> bool:
-    """Whether the disk or the system is at fault, rather than what was read or our code: then it may work later."""
-    if isinstance(error, sqlite3.Error):
-        name = getattr(error, "sqlite_errorname", "")
-        return name.startswith(_SQLITE) and name not in _CONTENT
-    return isinstance(error, OSError) and (error.errno in FULL or error.errno in _SYSTEM)
-
-
-@contextmanager
-def room() -> Iterator[None]:
-    """Turns "no space left", from a file or from SQLite, into StorageFull."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise StorageFull(
-                f"the disk takes no more ({error.strerror}); nothing of this request was kept; make room and repeat it"
-            ) from error
-        raise
-    except sqlite3.OperationalError as error:
-        # Even to read, SQLite needs 32 KiB for the index of its log.
-        if getattr(error, "sqlite_errorname", "") in ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"):
-            raise StorageFull(
-                "the disk takes no more (database); nothing of this request was kept; make room and repeat it"
-            ) from error
-        raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames and new names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        reach("folder.changed")
-        os.fsync(descriptor)
-        reach("folder.synced")
-    finally:
-        os.close(descriptor)
-
-
-def file_size(path: Path) -> int:
+def file_size(folder: Directory, name: str) -> int:
     """In bytes; 0 for a file that is not there (any more), or cannot be looked at."""
     try:
-        return path.stat().st_size
-    except OSError:
+        return folder.size(name)
+    except (OSError, SystemFault):
         return 0
 
 
@@ -106,11 +52,10 @@ class FileRecord:
 
 
 class FileWriter:
-    """Writes a new file and its checksums; ``finish`` makes it durable but for its name (see ``sync_folder``)."""
+    """Writes a new file and its checksums; ``finish`` makes it durable but for its name (see ``Directory.sync``)."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("xb")
-        self._size = 0
+    def __init__(self, folder: Directory, name: str) -> None:
+        self._file = folder.create(name)
         self._checksums: list[int] = []
         self._current, self._filled = 0, 0
 
@@ -118,7 +63,6 @@ class FileWriter:
         """Appends a buffer: bytes, or a contiguous array."""
         view = memoryview(content).cast("B")
         self._file.write(view)
-        self._size += len(view)
         while len(view):
             piece, view = view[: BLOCK - self._filled], view[BLOCK - self._filled :]
             self._current, self._filled = zlib.crc32(piece, self._current), self._filled + len(piece)
@@ -127,16 +71,12 @@ class FileWriter:
                 self._current, self._filled = 0, 0
 
     def finish(self) -> FileRecord:
-        """Fsyncs, closes and describes the file."""
-        with self._file as file:
-            file.flush()
-            reach("file.written")
-            os.fsync(file.fileno())
-            reach("file.synced")
+        """Makes it durable, and describes it."""
+        size = self._file.finish()
         if self._filled:
             self._checksums.append(self._current)
             self._filled = 0
-        return FileRecord(self._size, tuple(self._checksums))
+        return FileRecord(size, tuple(self._checksums))
 
     def close(self) -> None:
         """Gives the file up; safe after ``finish``."""
@@ -146,14 +86,14 @@ class FileWriter:
 class ArrayWriter:
     """Writes one ``.npy`` file whose rows come in chunks and add up to ``shape``."""
 
-    def __init__(self, path: Path, dtype: Any, shape: tuple[int, ...]) -> None:
+    def __init__(self, folder: Directory, name: str, dtype: Any, shape: tuple[int, ...]) -> None:
         self.dtype, self.shape = np.dtype(dtype), shape
         self._rows = 0
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(
             header, {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
         )
-        self._file = FileWriter(path)
+        self._file = FileWriter(folder, name)
         self._file.write(header.getvalue())
 
     def write(self, chunk: NDArray[Any]) -> None:
@@ -173,9 +113,9 @@ class ArrayWriter:
         self._file.close()
 
 
-def write_file(path: Path, content: Any) -> FileRecord:
-    """Writes and fsyncs a new file from one buffer."""
-    writer = FileWriter(path)
+def write_file(folder: Directory, name: str, content: Any) -> FileRecord:
+    """Writes a new file from one buffer; durable but for its name."""
+    writer = FileWriter(folder, name)
     try:
         writer.write(content)
         return writer.finish()
@@ -183,80 +123,65 @@ def write_file(path: Path, content: Any) -> FileRecord:
         writer.close()
 
 
-def link_file(source: Path, target: Path) -> None:
-    """A second name for a file that is never changed; a copy where the file system has no links. Raises Damaged where
-    it is missing.
-    """
+def link_file(folder: Directory, name: str, target: Directory) -> None:
+    """The same name in another directory for a file that is never changed. Raises Damaged where it is missing."""
     try:
-        os.link(source, target)
+        folder.link(name, target)
     except FileNotFoundError:
-        raise damaged(source, "the file is missing") from None
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        shutil.copyfile(source, target)
-        with target.open("rb") as copied:
-            os.fsync(copied.fileno())
+        raise damaged(folder, name, "the file is missing") from None
 
 
-def damaged(path: Path, what: str) -> Damaged:
+def damaged(folder: Directory, name: str, what: str) -> Damaged:
     """The error for a file that is not what was written, with the way out."""
     return Damaged(
-        f"{path.name} of {path.parent.name} is damaged: {what}. The documents are kept apart from it: "
+        f"{name} of {folder.name} is damaged: {what}. The documents are kept apart from it: "
         "POST /v1/collections/{name}/rebuild makes every index anew from them, or restore a backup."
     )
 
 
-def unreadable(path: Path, error: OSError) -> Damaged:
-    """The same for a file that the system does not read."""
-    return damaged(path, f"it cannot be read ({error.strerror}); look at its owner, its mode and the disk")
-
-
-def read_verified(path: Path, record: FileRecord) -> bytes:
-    """The whole content, checked. Raises Damaged."""
+@contextmanager
+def expected(folder: Directory, name: str) -> Iterator[None]:
+    """For reading a file that was written: where it is not there, or is no file, that is damage."""
     try:
-        content = path.read_bytes()
+        yield
     except FileNotFoundError:
-        raise damaged(path, "the file is missing") from None
+        raise damaged(folder, name, "the file is missing") from None
     except OSError as error:
-        raise unreadable(path, error) from error
-    if len(content) != record.size:
-        raise damaged(path, f"expected {record.size:,} bytes, found {len(content):,}")
-    view = memoryview(content)
-    for number, expected in enumerate(record.checksums):
-        if zlib.crc32(view[number * BLOCK : (number + 1) * BLOCK]) != expected:
-            raise damaged(path, f"the checksum of block {number} differs")
+        raise damaged(folder, name, f"it cannot be read ({error.strerror})") from error
+
+
+def read_verified(folder: Directory, name: str, record: FileRecord) -> bytes:
+    """The whole content, checked. Raises Damaged, SystemFault."""
+    with expected(folder, name):
+        content = folder.read(name)
+    _hold_size(folder, name, record, len(content))
+    _hold_blocks(folder, name, record, memoryview(content))
     return content
 
 
-def map_verified(path: Path, record: FileRecord) -> NDArray[np.uint8]:
-    """The whole content mapped read-only, checked; for what is read once and copied. Raises Damaged."""
-    _hold_size(path, record)
-    try:
-        content: NDArray[np.uint8] = np.memmap(path, np.uint8, mode="r")
-    except OSError as error:
-        raise unreadable(path, error) from error
-    for number, expected in enumerate(record.checksums):
-        if zlib.crc32(memoryview(content.data)[number * BLOCK : (number + 1) * BLOCK]) != expected:
-            raise damaged(path, f"the checksum of block {number} differs")
-    return content
+def map_verified(folder: Directory, name: str, record: FileRecord) -> NDArray[np.uint8]:
+    """The whole content mapped read-only, checked; for what is read once and copied. Raises Damaged, SystemFault."""
+    with expected(folder, name):
+        content = folder.map(name)
+    _hold_size(folder, name, record, len(content))
+    _hold_blocks(folder, name, record, memoryview(content))
+    return np.frombuffer(content, np.uint8)
 
 
-def _hold_size(path: Path, record: FileRecord) -> None:
-    """Raises Damaged for a file that is not there, is of another size, or is not read."""
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise damaged(path, "the file is missing") from None
-    except OSError as error:
-        raise unreadable(path, error) from error
+def _hold_size(folder: Directory, name: str, record: FileRecord, size: int) -> None:
     if size != record.size:
-        raise damaged(path, f"expected {record.size:,} bytes, found {size:,}")
+        raise damaged(folder, name, f"expected {record.size:,} bytes, found {size:,}")
 
 
-def load_array(path: Path, record: FileRecord) -> NDArray[Any]:
-    """A whole ``.npy`` file in memory, checked. Raises Damaged."""
-    return _parse_npy(path, np.frombuffer(read_verified(path, record), np.uint8))
+def _hold_blocks(folder: Directory, name: str, record: FileRecord, content: memoryview) -> None:
+    for number, crc in enumerate(record.checksums):
+        if zlib.crc32(content[number * BLOCK : (number + 1) * BLOCK]) != crc:
+            raise damaged(folder, name, f"the checksum of block {number} differs")
+
+
+def load_array(folder: Directory, name: str, record: FileRecord) -> NDArray[Any]:
+    """A whole ``.npy`` file in memory, checked. Raises Damaged, SystemFault."""
+    return _parse_npy(folder, name, np.frombuffer(read_verified(folder, name, record), np.uint8))
 
 
 class MappedArray:
@@ -265,20 +190,17 @@ class MappedArray:
     The map outlives the file's name: a segment may be unlinked while a query still reads it.
     """
 
-    def __init__(self, path: Path, record: FileRecord) -> None:
-        self.path = path
-        self._record = record
-        _hold_size(path, record)
-        try:
-            with path.open("rb") as file:
-                self._pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
-        except OSError as error:
-            raise unreadable(path, error) from error
+    def __init__(self, folder: Directory, name: str, record: FileRecord) -> None:
+        """Raises Damaged, SystemFault."""
+        self._folder, self._name, self._record = folder, name, record
+        with expected(folder, name):
+            self._pages = folder.map(name)
+        _hold_size(folder, name, record, len(self._pages))
         self._bytes: NDArray[np.uint8] = np.frombuffer(self._pages, np.uint8)
         self._checked = np.zeros(len(record.checksums), bool)
         self._whole = False
         self._check(0, 1)
-        self._array = _parse_npy(path, self._bytes)
+        self._array = _parse_npy(folder, name, self._bytes)
         self._header = record.size - self._array.nbytes
         self._row_bytes = self._array.nbytes // max(len(self._array), 1)
 
@@ -321,25 +243,26 @@ class MappedArray:
     def let_go(self) -> None:
         """Gives the pages that were read back to the system's cache; they come again when they are read again. For one
         who reads a large array once, from end to end."""
-        self._pages.madvise(mmap.MADV_DONTNEED)
+        if isinstance(self._pages, mmap.mmap):
+            self._pages.madvise(mmap.MADV_DONTNEED)
 
     def _check(self, first: int, last: int) -> None:
         # Two threads may check one block at once: the same answer twice, and no lock on the way of every read.
         for number in np.flatnonzero(~self._checked[first:last]) + first:
             block = memoryview(self._bytes.data)[number * BLOCK : (number + 1) * BLOCK]
             if zlib.crc32(block) != self._record.checksums[number]:
-                raise damaged(self.path, f"the checksum of block {number} differs")
+                raise damaged(self._folder, self._name, f"the checksum of block {number} differs")
             self._checked[number] = True
 
 
-def _parse_npy(path: Path, content: NDArray[np.uint8]) -> NDArray[Any]:
+def _parse_npy(folder: Directory, name: str, content: NDArray[np.uint8]) -> NDArray[Any]:
     header = io.BytesIO(content[:4096].tobytes())
     try:
         np.lib.format.read_magic(header)
         shape, _, dtype = np.lib.format.read_array_header_1_0(header)
     except ValueError as error:
-        raise damaged(path, f"not an .npy file ({error})") from error
+        raise damaged(folder, name, f"not an .npy file ({error})") from error
     start, wanted = header.tell(), int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if dtype.hasobject or len(content) != start + wanted:
-        raise damaged(path, f"its header says {wanted:,} bytes of {dtype}, it holds {len(content) - start:,}")
+        raise damaged(folder, name, f"its header says {wanted:,} bytes of {dtype}, it holds {len(content) - start:,}")
     return content[start:].view(dtype).reshape(shape)

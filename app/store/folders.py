@@ -6,49 +6,31 @@ its way out. ``sweep`` ends what a stopped process began.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import sqlite3
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-from app.errors import Conflict, Damaged, SheafError
+from app.errors import Conflict, SheafError, SystemFault
 from app.store.database import Database
+from app.store.directory import Directory
 from app.store.faults import reach
-from app.store.files import room, sync_folder
 from app.store.layout import DATABASE, NAME, SEGMENTS, TAIL, WRITER_LOCK
-from app.store.lock import FileLock
+from app.store.system import room
 
 _REPLACED: Final = re.compile(r"\.replaced-(.+)-[0-9a-f]{32}")
 
 
-def names(root: Path) -> list[str]:
+def names(root: Directory) -> list[str]:
     """Folders that hold a collection, by name; those that cannot be looked into, too."""
-    return sorted(path.name for path in root.iterdir() if NAME.fullmatch(path.name) and _holds_collection(path))
+    return [name for name in root.list() if NAME.fullmatch(name) and _holds_collection(root.folder(name))]
 
 
-def _holds_collection(folder: Path) -> bool:
+def _holds_collection(folder: Directory) -> bool:
     try:
-        (folder / DATABASE).lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
+        return folder.has(DATABASE)
+    except SystemFault:
         return True
-    return True
-
-
-def unreadable(folder: Path, error: OSError | sqlite3.Error) -> tuple[str, Damaged]:
-    """The file of a collection that the system does not let us read (a bad disk, a wrong owner), and the error."""
-    place = Path(error.filename) if isinstance(error, OSError) and error.filename else folder / DATABASE
-    within = place.relative_to(folder.parent) if place.is_relative_to(folder.parent) else place.name
-    why = error.strerror if isinstance(error, OSError) else str(error)
-    return str(within), Damaged(
-        f"{within} is damaged: it cannot be read ({why}). Look at its owner, its mode and the disk and start again, or "
-        "restore a backup of the collection."
-    )
 
 
 def taken(name: str) -> Conflict:
@@ -56,93 +38,100 @@ def taken(name: str) -> Conflict:
     return Conflict(f"the name {name!r} is taken", code="collection_exists")
 
 
-def put_back(root: Path) -> None:
+def put_back(root: Directory) -> None:
     """What a stop between the two renames of ``put_in_place`` has left without a name has it again.
 
     For whoever opens the folder, so that nobody makes a new collection of the name.
     """
-    for path in root.glob(".replaced-*"):
-        found = _REPLACED.fullmatch(path.name)
-        if found is None or (root / found[1]).exists():
+    for aside in root.list():
+        found = _REPLACED.fullmatch(aside)
+        if found is None or root.has(found[1]):
             continue
         # Held by the process that is just between them.
-        lock = FileLock(path / WRITER_LOCK)
+        lock = root.folder(aside).lock(WRITER_LOCK)
         if lock.acquire():
             with suppress(OSError):
-                os.rename(path, root / found[1])  # noqa: PTH104
-                sync_folder(root)
+                root.publish(aside, found[1])
+                root.sync()
         lock.release()
 
 
-def sweep(root: Path) -> None:
+def sweep(root: Directory) -> None:
     """Removes what was interrupted; for the one server of the folder, before it opens a collection."""
     put_back(root)
-    for path in root.glob(".replaced-*"):
-        shutil.rmtree(path)
-    for path in [*root.glob(".creating-*"), *root.glob(".deleted-*"), *root.glob(".restoring-*")]:
-        # Held by a process that is just making the collection (which may rename it now), or free for good.
-        lock = FileLock(path / WRITER_LOCK)
-        with suppress(FileNotFoundError):
-            if lock.acquire():
-                shutil.rmtree(path)
-        lock.release()
+    for name in root.list():
+        if name.startswith(".replaced-"):
+            root.remove(name)
+        elif name.startswith((".creating-", ".deleted-", ".restoring-")):
+            # Held by a process that is just making the collection (which may rename it now), or free for good.
+            lock = root.folder(name).lock(WRITER_LOCK)
+            with suppress(FileNotFoundError):
+                if lock.acquire():
+                    root.remove(name)
+            lock.release()
 
 
-def create(root: Path, name: str, meta: dict[str, Any]) -> None:
+def create(root: Directory, name: str, meta: dict[str, Any]) -> None:
     """A new collection without documents, durable when this returns. Raises Conflict (the name is taken)."""
-    temporary = root / f".creating-{name}-{uuid4().hex}"
-    lock = FileLock(temporary / WRITER_LOCK)
+    temporary = root.folder(f".creating-{name}-{uuid4().hex}")
+    lock = temporary.lock(WRITER_LOCK)
     try:
         with room():
-            temporary.mkdir()
+            temporary.make()
             if not lock.acquire():
                 raise Conflict("a server that is just starting cleans the folder: try again", code="folder_busy")
-            for folder in (temporary / SEGMENTS, temporary / TAIL):
-                folder.mkdir()
-            Database.create(temporary, name, meta)
-            sync_folder(temporary)
+            for part in (SEGMENTS, TAIL):
+                temporary.folder(part).make()
+            Database.create(temporary.path, name, meta)
+            temporary.sync()
             reach("collection.made")
-            # rename(2) refuses a folder that is not empty: the one atomic test of whether the name is free.
-            os.rename(temporary, root / name)  # noqa: PTH104
-            sync_folder(root)
+            # A folder takes the place of none but an empty one: the one atomic test of whether the name is free.
+            root.publish(temporary.name, name)
+            root.sync()
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if (root / name).exists():
+        _give_up(root, temporary)
+        if root.has(name):
             raise taken(name) from error
         raise
     except SheafError:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _give_up(root, temporary)
         raise
     finally:
         # What opens it next takes the lock again.
         lock.release()
 
 
-def put_in_place(root: Path, staged: Path, name: str) -> Path | None:
-    """Gives a complete folder the name; the folder that had it before, to be removed. Durable when this returns.
+def _give_up(root: Directory, temporary: Directory) -> None:
+    with suppress(OSError):  # the next start removes what is left
+        root.remove(temporary.name)
+
+
+def put_in_place(root: Directory, staged: str, name: str) -> str | None:
+    """Gives a complete folder the name; that of the folder that had it before, to be removed. Durable when this
+    returns.
 
     The caller has closed the one that had it, and holds its writer's lock.
     """
     old = None
-    if (root / name).exists():
-        old = root / f".replaced-{name}-{uuid4().hex}"
-        os.rename(root / name, old)  # noqa: PTH104
+    if root.has(name):
+        old = f".replaced-{name}-{uuid4().hex}"
+        root.publish(name, old)
         reach("collection.set_aside")
     try:
-        os.rename(staged, root / name)  # noqa: PTH104
+        root.publish(staged, name)
         reach("collection.placed")
     except OSError:
         if old is not None:
-            os.rename(old, root / name)  # noqa: PTH104
+            root.publish(old, name)
         raise
-    sync_folder(root)
+    root.sync()
     return old
 
 
-def take_away(root: Path, name: str) -> Path:
+def take_away(root: Directory, name: str) -> str:
     """Takes the name from a folder, which is then to be removed. Durable when this returns."""
-    gone = root / f".deleted-{name}-{uuid4().hex}"
-    os.rename(root / name, gone)  # noqa: PTH104
+    gone = f".deleted-{name}-{uuid4().hex}"
+    root.publish(name, gone)
     reach("collection.renamed")
-    sync_folder(root)
+    root.sync()
     return gone

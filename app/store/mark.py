@@ -6,15 +6,14 @@ here after the commit and before the answer, so a database whose number is lower
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from pathlib import Path
 from typing import Final
 
 from app.errors import Damaged
-from app.store.faults import reach
 from app.store.layout import MARK
+from app.store.local_directory import LocalDirectory
 
 _SLOT: Final = struct.Struct("<8sQI")
 _MAGIC: Final = b"sheafmk1"
@@ -22,29 +21,26 @@ _MAGIC: Final = b"sheafmk1"
 
 def create_mark(folder: Path) -> None:
     """The mark of a collection without a commit, durable but for its name."""
-    with (folder / MARK).open("xb") as file:
-        file.write(_slot(0) + _slot(0))
-        file.flush()
-        os.fsync(file.fileno())
+    made = LocalDirectory(folder).create(MARK)
+    try:
+        made.write(_slot(0) + _slot(0))
+        made.finish()
+    finally:
+        made.close()
 
 
 def write_mark(folder: Path, commits: int) -> None:
     """Durable when it returns."""
     # Two slots in turn: a torn write of one leaves the other, which is one commit behind.
-    descriptor = os.open(folder / MARK, os.O_WRONLY)
-    try:
-        os.pwrite(descriptor, _slot(commits), (commits % 2) * 32)
-        reach("mark.written")
-        os.fdatasync(descriptor)
-        reach("mark.synced")
-    finally:
-        os.close(descriptor)
+    LocalDirectory(folder).overwrite(MARK, (commits % 2) * 32, _slot(commits))
 
 
 def read_mark(folder: Path, name: str) -> int:
-    """The number of the last commit that was acknowledged. Raises Damaged."""
-    path = folder / MARK
-    content = path.read_bytes() if path.exists() else b""
+    """The number of the last commit that was acknowledged. Raises Damaged, SystemFault."""
+    try:
+        content = LocalDirectory(folder).read(MARK)
+    except OSError:  # it is missing, or no file
+        content = b""
     found = []
     for start in (0, 32):
         slot = content[start : start + 32]

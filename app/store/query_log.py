@@ -9,10 +9,8 @@ its last lines. Its name begins with a dot, so that no snapshot takes it and no 
 from __future__ import annotations
 
 import base64
-import errno
 import json
 import logging
-import os
 import threading
 import zlib
 from collections.abc import Iterable
@@ -22,7 +20,9 @@ from typing import Final
 
 import numpy as np
 
+from app.errors import SystemFault
 from app.store.files import file_size
+from app.store.local_directory import LocalDirectory
 from app.types import F32
 
 NAME: Final = ".queries"
@@ -47,7 +47,7 @@ class QueryLog:
 
     def __init__(self, folder: Path, kept: int) -> None:
         """kept: how many queries ``record`` keeps, the last ones; 0 is none."""
-        self._path, self._kept = folder / NAME, kept
+        self._folder, self._kept = LocalDirectory(folder), kept
         self._lock = threading.Lock()
         self._lines = -1
         self._bytes = 0
@@ -56,7 +56,7 @@ class QueryLog:
     @property
     def nbytes(self) -> int:
         """On disk."""
-        return file_size(self._path)
+        return file_size(self._folder, NAME)
 
     def record(self, queries: Iterable[Logged]) -> None:
         """Keeps them; never fails a search: where the disk takes nothing, the log says so and they are not kept."""
@@ -67,9 +67,9 @@ class QueryLog:
             try:
                 self._append(lines)
                 self._failing = False
-            except OSError as error:
+            except (OSError, SystemFault) as error:
                 if not self._failing:
-                    log.warning("queries of collection %s are not kept: %s", self._path.parent.name, error)
+                    log.warning("queries of collection %s are not kept: %s", self._folder.name, error)
                 self._failing, self._lines = True, -1
 
     def all(self) -> list[Logged]:
@@ -83,7 +83,7 @@ class QueryLog:
         """Removes all of them; how many there were."""
         with self._lock:
             count = sum(_parse(line) is not None for line in self._read().splitlines())
-            self._path.unlink(missing_ok=True)
+            self._folder.remove(NAME)
             self._lines, self._bytes = 0, 0
         return min(count, self._kept) if self._kept else count
 
@@ -91,7 +91,7 @@ class QueryLog:
         if self._lines < 0:
             self._shorten()
         part = b"".join(lines)
-        _write(self._path, os.O_APPEND, part)
+        self._folder.append(NAME, part)
         self._lines += len(lines)
         self._bytes += len(part)
         if self._lines > self._kept + self._kept // 4 or self._bytes > MOST_BYTES:
@@ -106,26 +106,16 @@ class QueryLog:
         lines = lines[len(lines) - int(np.count_nonzero(ends <= most)) :]
         kept = b"".join(lines)
         if kept != content:
-            part = self._path.with_name(f"{NAME}.part")
-            _write(part, os.O_TRUNC, kept)
-            part.replace(self._path)
+            part = f"{NAME}.part"
+            self._folder.append(part, kept, anew=True)
+            self._folder.publish(part, NAME)
         self._lines, self._bytes = len(lines), len(kept)
 
     def _read(self) -> bytes:
         try:
-            return self._path.read_bytes()
+            return self._folder.read(NAME)
         except FileNotFoundError:
             return b""
-
-
-def _write(path: Path, flags: int, content: bytes) -> None:
-    """In one write, into a file for its owner alone. Raises OSError, also where the disk takes a part of it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o600)
-    try:
-        if os.write(descriptor, content) != len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-    finally:
-        os.close(descriptor)
 
 
 def _line(query: Logged) -> bytes:

@@ -6,13 +6,11 @@ them in batches whose transactions note how far it has come, and seals what is l
 
 from __future__ import annotations
 
-import os
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import Final, Literal
 from uuid import uuid4
 
 from app.collection.collection import Collection
@@ -20,8 +18,8 @@ from app.documents import parse_document
 from app.errors import Damaged, Invalid, RequestError
 from app.indexing.sealing import seal
 from app.ingest import check_document, write_documents
-from app.store.faults import reach
-from app.store.files import room, sync_folder
+from app.store.directory import Directory
+from app.store.system import room
 from app.tasks.tasks import Also, Failed, Running, Task, TaskError, Tasks
 from app.types import Document
 
@@ -42,10 +40,10 @@ class ImportUpload:
             collection.encoder()
         self._tasks, self._on_error = tasks, on_error
         self._id = uuid4().hex
-        self._path = tasks.file(self._id)
+        self._folder, self._name = tasks.folder, tasks.file(self._id)
         with room():
-            self._path.parent.mkdir(exist_ok=True)
-            self._file: BinaryIO = self._path.open("xb")
+            self._folder.make()
+            self._file = self._folder.create(self._name)
         self._crc = 0
 
     def write(self, piece: bytes) -> None:
@@ -59,14 +57,10 @@ class ImportUpload:
 
         Raises StorageFull.
         """
-        with room(), self._file as file:
-            file.flush()
-            reach("body.written")
-            os.fsync(file.fileno())
-            reach("body.synced")
-            size = file.tell()
-        sync_folder(self._path.parent)
-        sync_folder(self._path.parent.parent)
+        with room():
+            size = self._file.finish()
+            self._folder.sync()
+            self._folder.parent.sync()
         params = {"on_error": self._on_error, "bytes": size, "crc32": self._crc, "position": 0}
         return self._tasks.submit("import", params, self._id, also)
 
@@ -75,7 +69,7 @@ class ImportUpload:
         with suppress(OSError):
             # On a full disk what is still to be written cannot be; it is not wanted either.
             self._file.close()
-        self._path.unlink(missing_ok=True)
+        self._folder.remove(self._name)
 
 
 def run_import(collection: Collection, running: Running) -> None:
@@ -83,22 +77,22 @@ def run_import(collection: Collection, running: Running) -> None:
     if running.task.phase != "indexing":
         _hold_to_sum(running)
     if running.task.phase not in ("applying", "indexing"):
-        _check(collection, running, running.file)
+        _check(collection, running)
         running.update(phase="applying", done=0)
     if running.task.phase == "applying":
-        _apply(collection, running, running.file)
+        _apply(collection, running)
         running.update(phase="indexing")
     seal(collection, running.check)
 
 
-def body_sum(path: Path) -> int | None:
-    """The CRC-32 of a file; None for one that is not there or cannot be read."""
+def body_sum(folder: Directory, name: str) -> int | None:
+    """The CRC-32 of a file; None for one that is not there. Raises SystemFault, OSError for one that is not read."""
     crc = 0
     try:
-        with path.open("rb") as file:
+        with folder.open(name) as file:
             while piece := file.read(2**20):
                 crc = zlib.crc32(piece, crc)
-    except OSError:
+    except FileNotFoundError:
         return None
     return crc
 
@@ -107,20 +101,20 @@ def _hold_to_sum(running: Running) -> None:
     """Whether the body is what was accepted: it may have lain there while the server was down. Raises Failed."""
     assert running.task.params is not None
     expected = running.task.params.get("crc32")  # what an older Sheaf accepted has none
-    if expected is not None and body_sum(running.file) != expected:
-        what = f"{running.file.name} is damaged: it is not the body that was accepted; send the import again"
+    if expected is not None and body_sum(running.folder, running.file) != expected:
+        what = f"{running.file} is damaged: it is not the body that was accepted; send the import again"
         running.fail_lines([TaskError(0, Damaged.code, what)])
         raise Failed
 
 
-def _check(collection: Collection, running: Running, path: Path) -> None:
+def _check(collection: Collection, running: Running) -> None:
     """Reads every line before the first is applied: with on_error=stop a bad one leaves the collection as it was."""
     assert running.task.params is not None
     stop = running.task.params["on_error"] == "stop"
     running.update(phase="checking", done=0)
     errors: list[TaskError] = []
     lines = 0
-    for number, line, _ in _lines(path, 0, 0):
+    for number, line, _ in _lines(running, 0, 0):
         lines = number
         if number % BATCH_LINES == 0:
             running.check()
@@ -139,7 +133,7 @@ def _check(collection: Collection, running: Running, path: Path) -> None:
     running.update(total=lines)
 
 
-def _apply(collection: Collection, running: Running, path: Path) -> None:
+def _apply(collection: Collection, running: Running) -> None:
     assert running.task.params is not None
     params = dict(running.task.params)
     batch: list[Document] = []
@@ -150,7 +144,7 @@ def _apply(collection: Collection, running: Running, path: Path) -> None:
         note = running.noting(params=noted, done=done)
         write_documents(collection, batch, also=lambda txn, _: note(txn))
 
-    for number, line, end in _lines(path, position, done):
+    for number, line, end in _lines(running, position, done):
         done, position = number, end
         try:
             batch.append(_parse(collection, line))
@@ -173,9 +167,9 @@ def _parse(collection: Collection, line: bytes) -> Document:
     return document
 
 
-def _lines(path: Path, position: int, number: int) -> Iterator[tuple[int, bytes, int]]:
+def _lines(running: Running, position: int, number: int) -> Iterator[tuple[int, bytes, int]]:
     """(line number from 1, line, position after it) for each line that is not blank, from a position."""
-    with path.open("rb") as file:
+    with running.folder.open(running.file) as file:
         file.seek(position)
         while line := file.readline(LONGEST_LINE + 1):
             number += 1

@@ -16,15 +16,15 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 from uuid import uuid4
 
 from app.collection.collection import Collection
-from app.errors import Damaged, EncoderUnavailable, NotFound, SheafError, StorageFull, Unavailable
-from app.store.files import of_the_disk
+from app.errors import Damaged, EncoderUnavailable, NotFound, SheafError, StorageFull, SystemFault, Unavailable
+from app.store.directory import Directory
 from app.store.layout import IMPORTS
 from app.store.rows import row_sum
+from app.store.system import of_the_disk
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +94,12 @@ class Running:
         self._first = task.done
 
     @property
-    def file(self) -> Path:
-        """What was given with the task, until it has ended."""
+    def folder(self) -> Directory:
+        """Where what was given with the task lies, under the name ``file``, until it has ended."""
+        return self._tasks.folder
+
+    @property
+    def file(self) -> str:
         return self._tasks.file(self.task.id)
 
     def check(self) -> None:
@@ -158,9 +162,9 @@ class Tasks:
         """Runs what is queued, and what a stop interrupted; removes the files that no task needs any more."""
         if self.collection.is_writer:
             needed = {self.file(task.id) for task in self.all() if task.state not in ENDED}
-            for path in (self.collection.folder / IMPORTS).glob("*"):
-                if path not in needed:
-                    _remove(path)
+            for name in self.folder.list():
+                if name not in needed:
+                    _remove(self.folder, name)
         for beside in (False, True):
             name = f"{'copies' if beside else 'tasks'}-{self.collection.name}"
             self._threads.append(threading.Thread(target=self._run, args=(beside,), name=name, daemon=True))
@@ -199,9 +203,14 @@ class Tasks:
             self._changed.notify_all()
         return task
 
-    def file(self, identifier: str) -> Path:
-        """Where what was given with a task lies until it has ended."""
-        return self.collection.folder / IMPORTS / f"{identifier}.ndjson"
+    @property
+    def folder(self) -> Directory:
+        """Where what was given with tasks lies until they have ended."""
+        return self.collection.files.folder(IMPORTS)
+
+    def file(self, identifier: str) -> str:
+        """The name of what was given with a task."""
+        return f"{identifier}.ndjson"
 
     def all(self) -> list[Task]:
         """The newest first, without their errors. Raises Damaged."""
@@ -283,7 +292,7 @@ class Tasks:
         except Failed:
             self._end(running, "failed")
         except SheafError as error:
-            if isinstance(error, StorageFull | EncoderUnavailable) or error.code == "collection_busy":
+            if isinstance(error, StorageFull | SystemFault | EncoderUnavailable) or error.code == "collection_busy":
                 # What was accepted is done as soon as it can be.
                 raise
             running.fail_lines([TaskError(0, error.code, error.message)])
@@ -302,7 +311,7 @@ class Tasks:
 
     def _end(self, running: Running, state: State) -> None:
         running.update(state=state, phase="done", finished=_now(), eta_s=None)
-        _remove(running.file)
+        _remove(running.folder, running.file)
         with self._changed:
             self._cancelled.discard(running.task.id)
 
@@ -322,19 +331,19 @@ class Tasks:
         return [(number, task) for number, task in every if task.state not in ENDED]
 
 
-def _remove(path: Path) -> None:
+def _remove(folder: Directory, name: str) -> None:
     """What no task needs any more. What the disk does not let go is tried again at the next start."""
     try:
-        path.unlink(missing_ok=True)
+        folder.remove(name)
     except OSError as error:
-        log.warning("%s cannot be removed: %s", path, error)
+        log.warning("%s of %s cannot be removed: %s", name, folder.name, error)
 
 
 def all_of(collections: Iterable[Tasks]) -> list[Task]:
     """The newest first; not of collections that are just being closed, or cannot be read."""
     found: list[Task] = []
     for tasks in collections:
-        with suppress(Unavailable, Damaged):
+        with suppress(Unavailable, Damaged, SystemFault):
             found += tasks.all()
     return sorted(found, key=lambda task: task.created, reverse=True)
 
@@ -347,7 +356,7 @@ def owner_of(collections: Iterable[Tasks], identifier: str) -> Tasks:
             tasks.get(identifier)
         except NotFound:
             continue
-        except (Unavailable, Damaged) as error:
+        except (Unavailable, Damaged, SystemFault) as error:
             unread = error
             continue
         return tasks

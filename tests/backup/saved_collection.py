@@ -60,7 +60,7 @@ def fill(catalogue: Catalogue) -> Collection:
 
 
 def take(collection: Collection, number: int = 1, check: Callable[[], None] = lambda: None) -> Path:
-    snapshots = SavedSnapshots(collection.folder.parent)
+    snapshots = SavedSnapshots(collection.files.parent)
     snapshots.take(collection, name_of(number), check)
     return snapshots.get(collection.name, name_of(number))[1]
 

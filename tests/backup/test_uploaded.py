@@ -25,6 +25,7 @@ from app.errors import BadArchive, Damaged
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.search import Query, search
+from app.store.local_directory import LocalDirectory
 from app.store.requests import SCHEMA
 from app.types import F32, Document
 
@@ -70,7 +71,7 @@ def collection(catalogue: Catalogue) -> Collection:
 
 @pytest.fixture
 def archive(collection: Collection) -> Path:
-    snapshots = SavedSnapshots(collection.folder.parent)
+    snapshots = SavedSnapshots(collection.files.parent)
     snapshots.take(collection, "0" * 32, lambda: None)
     return snapshots.get("c", "0" * 32)[1]
 
@@ -160,7 +161,7 @@ def test_what_came_goes_on_as_any_collection(
     names = {path.name for path in folder.glob("segments/*/*")}
     assert names == {Path(path).name for path in contents(archive)[1] if path.startswith("segments/")}
     # Whole by its own sums: it can be saved, and opened again.
-    SavedSnapshots(catalogue.folder).take(restored, "1" * 32, lambda: None)
+    SavedSnapshots(catalogue.files).take(restored, "1" * 32, lambda: None)
     catalogue.close()
     again = open_catalogue().get("r")
     assert found(again) == before
@@ -274,7 +275,7 @@ def test_the_table_of_requests_may_be_there(catalogue: Catalogue, collection: Co
     with collection.database.write() as txn:
         for statement in SCHEMA:
             txn.execute(statement)
-    snapshots = SavedSnapshots(catalogue.folder)
+    snapshots = SavedSnapshots(catalogue.files)
     snapshots.take(collection, "2" * 32, lambda: None)
     upload(catalogue, snapshots.get("c", "2" * 32)[1].read_bytes())
 
@@ -285,7 +286,7 @@ def test_a_collection_of_the_first_format_can_come(open_catalogue: OpenCatalogue
     folder = tmp_path / "old" / name
     shutil.copytree(FORMATS / "1" / name, folder)
     old = open_catalogue(folder.parent).get(name)
-    snapshots = SavedSnapshots(folder.parent)
+    snapshots = SavedSnapshots(LocalDirectory(folder.parent))
     snapshots.take(old, "0" * 32, lambda: None)
     target = open_catalogue(tmp_path / "new")
     new = upload(target, snapshots.get(name, "0" * 32)[1].read_bytes())

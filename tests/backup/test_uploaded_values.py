@@ -54,7 +54,7 @@ def taken(catalogue: Catalogue, **options: Any) -> Path:
         if start == 0:
             seal(made)
     delete_ids(made, ["d1"])
-    snapshots = SavedSnapshots(catalogue.folder)
+    snapshots = SavedSnapshots(catalogue.files)
     snapshots.take(made, "0" * 32, lambda: None)
     return snapshots.get("c", "0" * 32)[1]
 

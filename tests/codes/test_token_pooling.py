@@ -24,6 +24,7 @@ from app.indexing.sealing import seal
 from app.ingest import write_documents
 from app.scoring import maxsim
 from app.search import Query, search
+from app.store.local_directory import LocalDirectory
 from app.tasks.rebuild import run_rebuild
 from app.tasks.tasks import Running, Tasks
 from app.types import F32, Document, Similarity, TokenVectors
@@ -251,8 +252,8 @@ def test_a_reopened_and_a_restored_collection_pool_as_before(open_catalogue: Ope
     write_documents(collection, documents[:4])
     seal(collection)
     write_documents(collection, documents[4:8])
-    SavedSnapshots(tmp_path).take(collection, "0" * 32, lambda: None)
-    archive = SavedSnapshots(tmp_path).get("c", "0" * 32)[1]
+    SavedSnapshots(LocalDirectory(tmp_path)).take(collection, "0" * 32, lambda: None)
+    archive = SavedSnapshots(LocalDirectory(tmp_path)).get("c", "0" * 32)[1]
     restore_file(catalogue, "copy", archive, replace=False)
     write_documents(collection, documents[8:])
     wanted = scores(collection)

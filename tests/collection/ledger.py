@@ -16,6 +16,7 @@ from app.collection.passages import normalise
 from app.encoders.registry import Encoders
 from app.search import Query, search
 from app.store import folders
+from app.store.local_directory import LocalDirectory
 from app.types import F32
 
 
@@ -58,7 +59,7 @@ def check(folder: Path, ledgers: dict[str, Ledger]) -> None:
     started = time.monotonic()
     chosen = settings(folder)
     with Catalogue(folder, Encoders(chosen.models), chosen) as catalogue:
-        names = folders.names(folder)
+        names = folders.names(LocalDirectory(folder))
         for name, ledger in ledgers.items():
             if not ledger.there:
                 # Not acknowledged: not there at all, or whole.

@@ -24,6 +24,7 @@ from app.filters import parse
 from app.indexing.sealing import DEAD, TIER, plan, seal
 from app.ingest import write_documents
 from app.store.files import FileRecord
+from app.store.local_directory import LocalDirectory
 from app.types import F32, Document, Kind, Similarity, TokenVectors
 
 random = np.random.default_rng(4)
@@ -75,8 +76,8 @@ def test_every_part_says_the_same(tmp_path: Path, kind: Kind, similarity: Simila
     early = tail.view()
     counts = [0 if p is None else len(p.values) for p in (passages.tokens, passages.raw)]
     batches = [(seqs[:9], metadata[:9], passages.take(range(9))), (seqs[9:], metadata[9:], passages.take(range(9, 20)))]
-    record = write_segment(tmp_path / "s", chosen, stage, Totals(20, *counts), batches)
-    segment = Segment.open_all(tmp_path / "s", record)
+    record = write_segment(LocalDirectory(tmp_path / "s"), chosen, stage, Totals(20, *counts), batches)
+    segment = Segment.open_all(LocalDirectory(tmp_path / "s"), record)
     # The view stays as it is, whatever is appended.
     tail.append(seqs + 100, metadata, passages)
     assert early.size == segment.size == 20
@@ -239,7 +240,9 @@ def test_a_failed_segment_leaves_nothing(tmp_path: Path) -> None:
     stage = FirstStage.default(chosen)
     passages = from_caller(matrices(3, "multi_vector"), chosen, stage.encoding)
     with pytest.raises(ValueError, match="expected 4 rows, got 3"):
-        write_segment(tmp_path / "s", chosen, stage, Totals(4, 6, 6), [(np.arange(3), [{}] * 3, passages)])
+        write_segment(
+            LocalDirectory(tmp_path / "s"), chosen, stage, Totals(4, 6, 6), [(np.arange(3), [{}] * 3, passages)]
+        )
     assert list(tmp_path.iterdir()) == []
 
 

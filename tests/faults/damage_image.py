@@ -89,7 +89,7 @@ def fill(folder: Path) -> None:
             if name == "learned":
                 _learn(collection)
             delete_ids(collection, ["d3", "d19"])
-            SavedSnapshots(folder).take(collection, f"{NAMES.index(name):032x}", lambda: None)
+            SavedSnapshots(catalogue.files).take(collection, f"{NAMES.index(name):032x}", lambda: None)
             if name == "words":
                 write(range(100, 260))  # into a file beside the database
             write(range(28, 36))

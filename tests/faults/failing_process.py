@@ -23,6 +23,7 @@ from app.catalogue.catalogue import Catalogue
 from app.errors import Damaged, SheafError, StorageFull
 from app.ingest import write_documents
 from app.store import folders
+from app.store.local_directory import LocalDirectory
 
 LIBRARY = ctypes.CDLL(None)
 ERRORS = (errno.EIO, errno.ENOSPC)
@@ -99,7 +100,7 @@ def _fail(place: Path, at: tuple[int, int], error: int, killed: bool) -> None:
             raise raised
         sys.stderr.write(f"raised: {type(raised).__name__}{chr(10)}")
         sys.stderr.flush()
-        for name in folders.names(place):
+        for name in folders.names(LocalDirectory(place)):
             try:
                 found = catalogue.get(name).listing(None, 1_000)[0]
             except Damaged:

@@ -20,25 +20,26 @@ from app.store.files import (
     load_array,
     map_verified,
     read_verified,
-    room,
     write_file,
 )
+from app.store.local_directory import LocalDirectory
 from app.store.lock import FileLock
+from app.store.system import room
 
 
 @pytest.mark.parametrize("position", [0, BLOCK - 1, BLOCK, 2 * BLOCK + 9])
 def test_a_map_is_given_out_only_when_all_of_it_is_checked(tmp_path: Path, position: int) -> None:
     content = bytearray(np.random.default_rng(1).bytes(2 * BLOCK + 10))
-    record = write_file(tmp_path / "file", content)
-    assert map_verified(tmp_path / "file", record).tobytes() == content
+    record = write_file(LocalDirectory(tmp_path), "file", content)
+    assert map_verified(LocalDirectory(tmp_path), "file", record).tobytes() == content
     for harm in (lambda: content.__setitem__(position, content[position] ^ 1), content.pop):
         harm()
         (tmp_path / "file").write_bytes(content)
         with pytest.raises(Damaged):
-            map_verified(tmp_path / "file", record)
+            map_verified(LocalDirectory(tmp_path), "file", record)
     (tmp_path / "file").unlink()
     with pytest.raises(Damaged, match="missing"):
-        map_verified(tmp_path / "file", record)
+        map_verified(LocalDirectory(tmp_path), "file", record)
 
 
 def test_pages_that_are_let_go_come_again(tmp_path: Path) -> None:
@@ -47,9 +48,9 @@ def test_pages_that_are_let_go_come_again(tmp_path: Path) -> None:
         return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssFile:"))
 
     array = np.random.default_rng(0).integers(0, 9, (64, BLOCK), np.uint8)
-    writer = ArrayWriter(tmp_path / "a.npy", np.uint8, array.shape)
+    writer = ArrayWriter(LocalDirectory(tmp_path), "a.npy", np.uint8, array.shape)
     writer.write(array)
-    mapped = MappedArray(tmp_path / "a.npy", writer.finish())
+    mapped = MappedArray(LocalDirectory(tmp_path), "a.npy", writer.finish())
     assert np.array_equal(mapped.all(), array)
     before = held()
     mapped.let_go()
@@ -62,11 +63,11 @@ def test_taken_rows_are_checked_alone(tmp_path: Path) -> None:
     array = np.arange(4 * BLOCK // 8 * 3, dtype=np.int64).reshape(-1, 3)
     np.save(tmp_path / "whole.npy", array)
     content = bytearray((tmp_path / "whole.npy").read_bytes())
-    record = write_file(tmp_path / "a.npy", content)
+    record = write_file(LocalDirectory(tmp_path), "a.npy", content)
     content[5 * BLOCK + 7] ^= 1
     (tmp_path / "a.npy").write_bytes(content)
     first, last = ((5 * BLOCK - 128) // 24, (6 * BLOCK - 128) // 24)
-    mapped = MappedArray(tmp_path / "a.npy", record)
+    mapped = MappedArray(LocalDirectory(tmp_path), "a.npy", record)
     around = np.array([len(array) - 1, last + 1, 0, first - 1, 0])
     assert np.array_equal(mapped.take(around), array[around])
     for row in (first, (first + last) // 2, last):
@@ -77,17 +78,17 @@ def test_taken_rows_are_checked_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
 def test_a_file_comes_back_as_it_was_written(tmp_path: Path, size: int) -> None:
     content = np.random.default_rng(size).bytes(size)
-    record = write_file(tmp_path / "file", content)
+    record = write_file(LocalDirectory(tmp_path), "file", content)
     assert record.size == size
     assert len(record.checksums) == -(-size // BLOCK)
-    assert read_verified(tmp_path / "file", FileRecord.from_json(record.to_json())) == content
+    assert read_verified(LocalDirectory(tmp_path), "file", FileRecord.from_json(record.to_json())) == content
 
 
 def test_checksums_do_not_depend_on_the_pieces(tmp_path: Path) -> None:
     array = np.arange(600_000, dtype=np.float32).reshape(-1, 3)
     records = []
     for number, step in enumerate((1_000, 77_777, len(array))):
-        writer = ArrayWriter(tmp_path / str(number), np.float32, array.shape)
+        writer = ArrayWriter(LocalDirectory(tmp_path), str(number), np.float32, array.shape)
         for start in range(0, len(array), step):
             writer.write(array[start : start + step])
         records.append(writer.finish())
@@ -98,7 +99,7 @@ def test_checksums_do_not_depend_on_the_pieces(tmp_path: Path) -> None:
 
 
 def test_an_array_is_what_was_announced(tmp_path: Path) -> None:
-    writer = ArrayWriter(tmp_path / "a", np.float32, (2, 3))
+    writer = ArrayWriter(LocalDirectory(tmp_path), "a", np.float32, (2, 3))
     for wrong in (np.zeros((1, 4), np.float32), np.zeros((1, 3), np.float64)):
         with pytest.raises(ValueError, match="expected rows"):
             writer.write(wrong)
@@ -109,14 +110,14 @@ def test_an_array_is_what_was_announced(tmp_path: Path) -> None:
 
 
 def test_a_file_is_never_written_over(tmp_path: Path) -> None:
-    write_file(tmp_path / "file", b"first")
+    write_file(LocalDirectory(tmp_path), "file", b"first")
     with pytest.raises(FileExistsError):
-        write_file(tmp_path / "file", b"second")
+        write_file(LocalDirectory(tmp_path), "file", b"second")
     assert (tmp_path / "file").read_bytes() == b"first"
 
 
 def stored(path: Path, array: Any) -> FileRecord:
-    writer = ArrayWriter(path, array.dtype, array.shape)
+    writer = ArrayWriter(LocalDirectory(path.parent), path.name, array.dtype, array.shape)
     writer.write(array)
     return writer.finish()
 
@@ -128,7 +129,7 @@ def test_ranges_check_what_they_read_alone(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[BLOCK + 5] ^= 1
     path.write_bytes(content)
-    mapped = MappedArray(path, record)
+    mapped = MappedArray(LocalDirectory(tmp_path), path.name, record)
     per_block = BLOCK // 32
     assert np.array_equal(mapped.rows(0, 100), array[:100])
     assert np.array_equal(mapped.rows(3 * per_block - 100, 3 * per_block), array[-100:])
@@ -142,31 +143,31 @@ def test_ranges_check_what_they_read_alone(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match="block 1"):
         mapped.all()
     with pytest.raises(Damaged, match="block 1"):
-        load_array(path, record)
+        load_array(LocalDirectory(tmp_path), path.name, record)
 
 
 def test_a_map_outlives_the_name(tmp_path: Path) -> None:
     array = np.arange(BLOCK, dtype=np.float32).reshape(-1, 2)
-    mapped = MappedArray(tmp_path / "a.npy", stored(tmp_path / "a.npy", array))
+    mapped = MappedArray(LocalDirectory(tmp_path), "a.npy", stored(tmp_path / "a.npy", array))
     (tmp_path / "a.npy").unlink()
     assert np.array_equal(mapped.all(), array)
 
 
 @pytest.mark.parametrize("content", [b"", b"no array at all", b"\x93NUMPY\x01\x00\x05\x00{}   "])
 def test_what_is_no_array_is_refused_though_its_checksum_is_right(tmp_path: Path, content: bytes) -> None:
-    record = write_file(tmp_path / "a.npy", content)
+    record = write_file(LocalDirectory(tmp_path), "a.npy", content)
     with pytest.raises(Damaged):
-        load_array(tmp_path / "a.npy", record)
+        load_array(LocalDirectory(tmp_path), "a.npy", record)
 
 
 def test_objects_are_never_read(tmp_path: Path) -> None:
     np.save(tmp_path / "o.npy", np.array([{"a": 1}], object), allow_pickle=True)
     content = (tmp_path / "o.npy").read_bytes()
-    record = write_file(tmp_path / "a.npy", content)
+    record = write_file(LocalDirectory(tmp_path), "a.npy", content)
     with pytest.raises(Damaged):
-        load_array(tmp_path / "a.npy", record)
+        load_array(LocalDirectory(tmp_path), "a.npy", record)
     with pytest.raises(Damaged):
-        MappedArray(tmp_path / "a.npy", record)
+        MappedArray(LocalDirectory(tmp_path), "a.npy", record)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])

@@ -110,7 +110,7 @@ def test_what_the_disk_takes_a_part_of_costs_neither_what_is_kept_nor_what_comes
         room[0] -= taken
         return taken
 
-    monkeypatch.setattr("app.store.query_log.os.write", short)
+    monkeypatch.setattr("app.store.local_directory.os.write", short)
     ask(log, 0, 3)
     room[0] = 20
     ask(log, 3, 4)

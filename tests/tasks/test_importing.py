@@ -270,7 +270,7 @@ def test_interrupted_while_it_indexes_it_only_indexes(open_catalogue: OpenCatalo
         write_documents(collection, [Document(f"d{i}", f"text {i}", metadata={"n": i}) for i in range(5)])
         running = Running(catalogue.tasks("c"), 1, catalogue.task(task.id))
         running.update(state="running", phase="indexing", done=5, total=5)
-        running.file.unlink()
+        running.folder.remove(running.file)
     with open_catalogue(tasks=True) as catalogue:
         catalogue.serve("http://here")
         ended = wait(catalogue, task)
@@ -330,7 +330,7 @@ def test_a_body_that_is_not_what_was_accepted_is_not_applied(
         upload = ImportUpload(collection, tasks, "stop")
         upload.write(b'{"id": "a", "text": "one"}\n')
         task = upload.commit()
-        path = tasks.file(task.id)
+        path = tasks.folder.path / tasks.file(task.id)
         path.write_bytes(path.read_bytes().replace(b"one", b"two"))
     with open_catalogue(tasks=True) as catalogue:
         catalogue.serve("http://here")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import threading
 import time
@@ -18,7 +19,6 @@ from app.collection.collection import Collection
 from app.encoders.registry import Encoders
 from app.errors import EncoderRefused, EncoderUnavailable, Invalid, NotFound, StorageFull
 from app.settings import Settings
-from app.store.layout import IMPORTS
 from app.tasks import tasks as module
 from app.tasks.tasks import ENDED, Failed, Handler, Running, Task, TaskError, Tasks
 
@@ -207,10 +207,18 @@ def test_a_task_waits_for_what_may_come_back_and_goes_on(
     assert (ended.state, ended.errors, attempts) == ("succeeded", (), [0, 1, 2, 3])
 
 
-def test_what_cannot_be_removed_stops_no_task(open_tasks: Open) -> None:
+def test_what_cannot_be_removed_stops_no_task(open_tasks: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = open_tasks(work=lambda collection, running: None)
-    identifier = "f" * 32
-    tasks.file(identifier).mkdir(parents=True)
+    identifier, unlink = "f" * 32, Path.unlink
+
+    def held(path: Path, missing_ok: bool = False) -> None:
+        if path.name == tasks.file(identifier):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", held)
+    tasks.folder.make()
+    tasks.folder.create(tasks.file(identifier)).close()
     assert wait(tasks, tasks.submit("work", {}, identifier)).state == "succeeded"
     assert wait(tasks, tasks.submit("work", {})).state == "succeeded"
     tasks.stop()
@@ -219,6 +227,7 @@ def test_what_cannot_be_removed_stops_no_task(open_tasks: Open) -> None:
     again.start()
     assert wait(again, again.submit("work", {})).state == "succeeded"
     again.stop()
+    assert tasks.folder.list() == [tasks.file(identifier)]
 
 
 def test_a_waiting_task_can_be_cancelled(open_tasks: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,20 +354,19 @@ def test_the_files_of_ended_tasks_are_removed(open_tasks: Open) -> None:
         assert go.wait(60)
 
     tasks = open_tasks(work=work)
-    folder = tasks.collection.folder / IMPORTS
-    folder.mkdir()
+    tasks.folder.make()
     first, second = tasks.submit("work", {}), tasks.submit("work", {})
     for task in (first, second):
-        tasks.file(task.id).write_text("body")
+        tasks.folder.create(tasks.file(task.id)).close()
     tasks.cancel(second.id)
-    assert list(folder.iterdir()) == [tasks.file(first.id)]
+    assert tasks.folder.list() == [tasks.file(first.id)]
     go.set()
     wait(tasks, first)
     for _ in range(3_000):
-        if not list(folder.iterdir()):
+        if not tasks.folder.list():
             break
         time.sleep(0.01)
-    assert list(folder.iterdir()) == []
+    assert tasks.folder.list() == []
 
 
 def test_old_tasks_are_forgotten(open_tasks: Open, monkeypatch: pytest.MonkeyPatch) -> None:

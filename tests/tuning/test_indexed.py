@@ -67,7 +67,7 @@ def kinds(collection: Collection) -> set[str]:
     return {
         kind
         for view in collection.published.segments
-        for kind in json.loads((view.part.folder / "manifest.json").read_bytes())["indexes"].values()
+        for kind in json.loads(view.part.folder.read("manifest.json"))["indexes"].values()
     }
 
 
@@ -197,11 +197,11 @@ def test_another_index_over_the_same_vectors(open_catalogue: OpenCatalogue, monk
     code_everything(monkeypatch, numbers=2**30)
     collection = filled(open_catalogue)
     before = [search(collection, replace(query, exact=True)).hits for query in queries()]
-    inodes = {(view.part.folder / "tokens.npy").stat().st_ino for view in collection.published.segments}
+    inodes = {(view.part.folder.path / "tokens.npy").stat().st_ino for view in collection.published.segments}
     folders = {view.part.folder for view in collection.published.segments}
     reindex(collection, "sq8", 3, {"why": "asked"}, reason="tried")
     assert kinds(collection) == {"sq8"}
-    assert {(view.part.folder / "tokens.npy").stat().st_ino for view in collection.published.segments} == inodes
+    assert {(view.part.folder.path / "tokens.npy").stat().st_ino for view in collection.published.segments} == inodes
     assert not any(folder.exists() for folder in folders)
     assert [search(collection, replace(query, exact=True)).hits for query in queries()] == before
     stage = collection.published.generation.stage

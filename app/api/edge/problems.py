@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -24,6 +25,7 @@ from app.api.edge.frame import CONFINING, request_id
 from app.api.edge.routing import allowed_methods
 from app.documents import plain, pointer
 from app.errors import Invalid, NotFound, Problem, RequestError, SheafError, StoreError
+from app.store.system import of_the_disk, system_fault
 
 MEDIA_TYPE: Final = "application/problem+json"
 log = logging.getLogger(__name__)
@@ -59,6 +61,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_parameters)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(OSError, _on_system_error)
+    app.add_exception_handler(sqlite3.Error, _on_system_error)
     app.add_exception_handler(Exception, _on_unexpected)
 
 
@@ -71,6 +75,13 @@ async def _on_sheaf_error(request: Request, error: Exception) -> Response:
     # The rest of a body that was given up is not waited for.
     headers = {"Connection": "close"} if error.status == HTTPStatus.REQUEST_TIMEOUT else None
     return problem(error, request_id(request.scope), headers)
+
+
+async def _on_system_error(request: Request, error: Exception) -> Response:
+    """What the system refused where nothing else could tell what it means."""
+    if isinstance(error, OSError | sqlite3.Error) and of_the_disk(error):
+        return await _on_sheaf_error(request, system_fault(error))
+    raise error
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
