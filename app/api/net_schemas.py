@@ -15,8 +15,8 @@ class RestoreSnapshot(Strict):
     collection: str | None = Field(default=None, pattern=f"^{NAME.pattern}$")
     """Whose snapshot; by default that of the collection of the path."""
     snapshot: str = Field(min_length=1, max_length=100)
-    replace: bool = False
-    """Whether it may take the place of a collection that has the name."""
+    replace: bool = Field(default=False, deprecated=True)
+    """The same as the query parameter `replace`."""
 
 
 class SnapshotAnswer(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Final, TypeAlias, TypedDict, TypeVar
 
@@ -87,14 +87,12 @@ class Lanes:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """models: the encoders that collections may name, with the kinds of each. recalls: (k, recall) of each collection
-    as it was last measured."""
+    """models: the encoders that collections may name, with the kinds of each."""
 
     settings: Settings
     catalogue: Catalogue
     models: Mapping[str, tuple[Kind, ...]]
     lanes: Lanes
-    recalls: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def on(self, name: str, work: Callable[[Collection], T]) -> T:
         """``work`` on a collection. Damage that it meets takes the collection out of service.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +48,15 @@ class Saved:
 
 
 class SavedSnapshots:
-    """Of the collections in one folder; safe from any thread."""
+    """Of the collections in one folder; safe from any thread. A name may be an alias wherever snapshots are read."""
 
-    def __init__(self, indexes: Directory) -> None:
-        self._root = indexes.folder(SNAPSHOTS)
+    def __init__(self, indexes: Directory, resolve: Callable[[str], str] = str) -> None:
+        """resolve: the collection that a name means."""
+        self._root, self._resolve = indexes.folder(SNAPSHOTS), resolve
 
     def of(self, name: str) -> list[Saved]:
         """Of one collection, which may be gone; the newest first."""
+        name = self._resolve(name)
         if not NAME.fullmatch(name):
             return []
         folder = self._root.folder(name)
@@ -65,9 +68,10 @@ class SavedSnapshots:
         found = self._find(name, identifier)
         if found.error is not None:
             raise Damaged(f"snapshot {identifier} of collection {name} is damaged: {found.error}")
-        return found, self._root.folder(name).path / f"{identifier}.tar"
+        return found, self._root.folder(found.collection).path / f"{identifier}.tar"
 
     def _find(self, name: str, identifier: str) -> Saved:
+        name = self._resolve(name)
         if NAME.fullmatch(name) and _ID.fullmatch(identifier):
             found = _read(self._root.folder(name), identifier)
             if found is not None:
@@ -76,8 +80,7 @@ class SavedSnapshots:
 
     def delete(self, name: str, identifier: str) -> None:
         """For good, a damaged one too. Raises NotFound."""
-        self._find(name, identifier)
-        folder = self._root.folder(name)
+        folder = self._root.folder(self._find(name, identifier).collection)
         with suppress(FileNotFoundError):
             folder.remove(f"{identifier}.json")
             reach("snapshot.forgotten")

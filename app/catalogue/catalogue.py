@@ -67,10 +67,10 @@ class Catalogue:
         self.folder, self.encoders, self.settings = folder, encoders, settings
         self._handlers = dict(handlers or {})
         self.resources = Resources(settings, encoders, Workers(settings.threads), Workers(settings.threads))
-        self.snapshots = SavedSnapshots(self.files)
         self._server = self.files.lock(SERVER_LOCK)
         self._lock = threading.RLock()
         self.aliases = Aliases(self.files, self._lock)
+        self.snapshots = SavedSnapshots(self.files, self.aliases.resolve)
         self._open: dict[str, Opened] = {}
         self._quarantined: dict[str, StoreError] = {}
         self._closed = self._opening = False

@@ -14,8 +14,8 @@ from app.types import Kind, Precision, Similarity
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """A collection as it stands. documents: what a search finds now; segments: of the generation; tail: documents not
-    yet in it. first_stage: of the segments, and why so. bytes: on disk. read_only: why it takes no writes or no text
-    from here. error: what is wrong with it."""
+    yet in it. first_stage: of the segments, and why so. recall: k and the recall that was last measured. bytes: on
+    disk. read_only: why it takes no writes or no text from here. error: what is wrong with it."""
 
     name: str
     model: str | None
@@ -35,6 +35,7 @@ class CollectionInfo:
     read_only: str | None
     state: Literal["ready", "quarantined"]
     error: str | None
+    recall: tuple[int, float] | None = None
 
 
 def info_of(name: str, collection: Collection, read_only: str | None, failure: SheafError | None) -> CollectionInfo:
@@ -63,6 +64,7 @@ def info_of(name: str, collection: Collection, read_only: str | None, failure: S
         read_only,
         "quarantined" if collection.salvaged else "ready",
         wrong,
+        collection.recall,
     )
 
 

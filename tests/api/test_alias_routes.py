@@ -48,7 +48,17 @@ def test_an_alias_works_wherever_a_name_does(
     for path in ("rebuild", "snapshots"):
         task = client.post(f"{address}/{path}")
         assert finished(task.headers["location"])["state"] == "succeeded"
-    assert client.get(f"{address}/snapshots").json() == client.get(f"{collection}/snapshots").json()
+    listed = client.get(f"{address}/snapshots").json()
+    assert listed == client.get(f"{collection}/snapshots").json()
+    (one,) = listed["snapshots"]
+    fetched = client.get(f"{address}/snapshots/{one['id']}")
+    assert (fetched.status_code, len(fetched.content)) == (200, one["size"])
+    restored = client.post(
+        f"{collection}/restore", params={"replace": True}, json={"collection": alias, "snapshot": one["id"]}
+    )
+    assert (restored.status_code, restored.json()["name"]) == (200, name)
+    assert client.delete(f"{address}/snapshots/{one['id']}").status_code == 204
+    assert client.get(f"{collection}/snapshots").json() == {"snapshots": []}
     # The list of collections names none twice.
     assert alias not in [one["name"] for one in client.get("/v1/collections").json()["collections"]]
 

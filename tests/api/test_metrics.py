@@ -85,6 +85,14 @@ def test_what_a_collection_holds_is_what_it_says_of_itself(client: httpx.Client,
     assert scrape(client)[key("sheaf_recall", collection=name, k="2")] == measured["recall"]
     assert client.delete(collection).status_code == 204
     assert not [one for one in scrape(client) if ("collection", name) in one[1]]
+    # Another collection of that name has not been measured yet.
+    assert client.post("/v1/collections", json={"name": name, "encoder": {"model": "words"}}).status_code == 201
+    assert key("sheaf_recall", collection=name, k="2") not in scrape(client)
+    assert client.put(f"/v1/aliases/{name}-live", json={"collection": name}).status_code == 201
+    assert client.put(f"{collection}/documents/cat", json={"text": "a cat", "title": "Cat"}).status_code == 201
+    assert client.put(f"{collection}/documents/dog", json={"text": "a dog", "title": "Dog"}).status_code == 201
+    measured = client.post(f"{collection}-live/recall", json={"k": 2, "queries": 2}).json()
+    assert scrape(client)[key("sheaf_recall", collection=name, k="2")] == measured["recall"]
 
 
 def test_lanes_tasks_and_the_process(client: httpx.Client, collection: str, finished: Callable[[str], Any]) -> None:

@@ -47,6 +47,18 @@ def test_typing_shows_ranked_hits_with_scores(server: Server, visit: Visits) -> 
     expect(dog.locator("dl")).to_have_text("legs4loudtrue")
 
 
+def test_an_alias_is_searched_under_its_own_name(server: Server, visit: Visits) -> None:
+    assert server.client.put("/v1/aliases/live", json={"collection": "animals"}).is_success
+    try:
+        page = visit(server).go(c="live", q="dog")
+        expect(status(page)).to_have_text("6 hits of 6, approximate")
+        box = page.get_by_role("combobox", name="Collection")
+        expect(box).to_have_value("live")
+        expect(box.get_by_role("option", name="live — 6 documents")).to_have_count(1)
+    finally:
+        assert server.client.delete("/v1/aliases/live").is_success
+
+
 def test_the_time_of_each_stage_is_shown(server: Server, visit: Visits) -> None:
     page = visit(server).go(c="animals", q="dog")
     expect(page.locator("#total")).to_have_text(re.compile(r"^total [\d.]+ m?s$"))

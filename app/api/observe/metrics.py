@@ -161,8 +161,8 @@ def _collections(service: Service) -> Iterator[Metric]:
             continue
         for name, family in families.items():
             family.add_metric([info.name], getattr(info, name))
-        if info.name in service.recalls:
-            k, found = service.recalls[info.name]
+        if info.recall is not None:
+            k, found = info.recall
             recall.add_metric([info.name, str(k)], found)
     yield from (*families.values(), recall, quarantined)
 

@@ -39,7 +39,7 @@ async def recall(service: Serving, name: Name, body: Measure) -> Response:
     def work(collection: Collection) -> bytes:
         asked = _to_measure(body.queries, collection)
         measured = measure_recall(collection, asked, body.k, body.candidates, float32=body.float32)
-        service.recalls[name] = measured.k, measured.recall
+        collection.recall = measured.k, measured.recall
         return encoded(RecallAnswer(**asdict(measured)))
 
     return reply(await run(service.lanes.measure, service.on, name, work))

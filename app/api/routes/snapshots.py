@@ -22,6 +22,9 @@ from app.catalogue.restoring import Restoring, restore_file
 from app.catalogue.snapshotting import begin_snapshot
 
 router = APIRouter(tags=["snapshots"])
+Replace: TypeAlias = Annotated[
+    bool, Query(description="Whether it may take the place of a collection that has the name.")
+]
 SnapshotId: TypeAlias = Annotated[str, Path(description="The snapshot's id, which is that of its task.")]
 Choice: TypeAlias = Annotated[RestoreSnapshot, Depends(json_body(RestoreSnapshot))]
 _PIECE = 2**20
@@ -49,7 +52,7 @@ async def list_snapshots(service: Serving, name: Name) -> Response:
     """The snapshots of a collection, the newest first; also of one that has been deleted."""
 
     def work() -> bytes:
-        found = service.catalogue.snapshots.of(service.catalogue.aliases.resolve(name))
+        found = service.catalogue.snapshots.of(name)
         if not found:
             # Of a collection that is quarantined too.
             service.catalogue.describe(name)
@@ -66,7 +69,7 @@ async def download_snapshot(service: Serving, name: Name, id: SnapshotId) -> Res
         "ETag": f'"{saved.sha256}"',
         "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(saved.sha256)).decode()}:",
     }
-    return FileResponse(path, headers=headers, media_type=TAR[0], filename=f"{name}-{id}.tar")
+    return FileResponse(path, headers=headers, media_type=TAR[0], filename=f"{saved.collection}-{id}.tar")
 
 
 @router.delete("/v1/collections/{name}/snapshots/{id}", status_code=204, responses={**gives(TaskAnswer), 200: {}})
@@ -88,14 +91,16 @@ async def delete_snapshot(service: Serving, name: Name, id: SnapshotId) -> Respo
         back={"snapshot": "5c0f0f6c0d6b4a0f8f3d1c2b3a495867", "replace": True},
     ),
 )
-async def restore_snapshot(service: Serving, caller: Caller, name: Name, body: Choice) -> Response:
+async def restore_snapshot(
+    service: Serving, caller: Caller, name: Name, body: Choice, replace: Replace = False
+) -> Response:
     """Make the collection from a snapshot of this server. It answers when all of it is verified and in place."""
     # A key that is limited to collections copies nothing out of others.
     require(caller, body.collection or name)
 
     def work() -> bool:
         _, archive = service.catalogue.snapshots.get(body.collection or name, body.snapshot)
-        return restore_file(service.catalogue, name, archive, replace=body.replace)
+        return restore_file(service.catalogue, name, archive, replace=replace or body.replace)
 
     return await _restored(service, name, await run(service.lanes.restore, work))
 
@@ -112,9 +117,7 @@ async def restore_upload(
     request: Request,
     service: Serving,
     name: Name,
-    replace: Annotated[
-        bool, Query(description="Whether it may take the place of a collection that has the name.")
-    ] = False,
+    replace: Replace = False,
 ) -> Response:
     """Make the collection from an archive that was downloaded from a server, checked as it comes in.
 

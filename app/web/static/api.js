@@ -10,8 +10,14 @@ export class Problem extends Error {
 
 export const aborted = (error) => error instanceof DOMException && error.name === "AbortError";
 
+// Collections, and each alias as one more of its collection.
 export async function listCollections() {
-  return (await call("v1/collections")).collections;
+  const [{ collections }, { aliases }] = await Promise.all([call("v1/collections"), call("v1/aliases").catch(() => ({ aliases: [] }))]);
+  const named = new Map(collections.map((one) => [one.name, one]));
+  for (const { alias, collection } of aliases) {
+    if (named.has(collection) && !named.has(alias)) named.set(alias, { ...named.get(collection), name: alias });
+  }
+  return [...named.values()];
 }
 
 // Gives the answer, with the time of the whole round trip in milliseconds as `round_trip_ms`.
