@@ -260,17 +260,25 @@ def _name(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-_BASE64_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "description": "Little-endian values, row after row.",
-    "properties": {
-        "base64": {"type": "string", "contentEncoding": "base64"},
-        "dtype": {"enum": ["float32", "float16"]},
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}},
-    },
-    "required": ["base64", "dtype", "shape"],
-    "additionalProperties": False,
-}
+_DIM: Final[dict[str, Any]] = {"type": "integer", "minimum": 1, "maximum": MAX_DIM}
+
+
+def _base64_schema(*shape: dict[str, Any]) -> dict[str, Any]:
+    """Of an array of so many axes."""
+    axes = {"type": "array", "prefixItems": list(shape), "minItems": len(shape), "maxItems": len(shape)}
+    return {
+        "type": "object",
+        "description": "Little-endian values, row after row.",
+        "properties": {
+            "base64": {"type": "string", "contentEncoding": "base64", "minLength": 4},
+            "dtype": {"enum": ["float32", "float16"]},
+            "shape": axes,
+        },
+        "required": ["base64", "dtype", "shape"],
+        "additionalProperties": False,
+    }
+
+
 _NUMBERS: Final[dict[str, Any]] = {
     "type": "array",
     "items": {"type": "number"},
@@ -294,19 +302,48 @@ _METADATA_SCHEMA: Final[dict[str, Any]] = {
 DocumentId = Annotated[
     str,
     AfterValidator(read_id),
-    WithJsonSchema({"type": "string", "minLength": 1, "description": "1 to 512 bytes of UTF-8, no controls."}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_ID_BYTES,
+            "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$",
+            "description": "1 to 512 bytes of UTF-8, no controls.",
+        }
+    ),
 ]
 MetadataField = Annotated[Metadata, PlainValidator(read_metadata), WithJsonSchema(_METADATA_SCHEMA)]
-VectorField = Annotated[F32 | None, PlainValidator(read_vector), WithJsonSchema({"anyOf": [_NUMBERS, _BASE64_SCHEMA]})]
+VectorField = Annotated[
+    F32 | None, PlainValidator(read_vector), WithJsonSchema({"anyOf": [_NUMBERS, _base64_schema(_DIM)]})
+]
 VectorsField = Annotated[
     F32 | None,
     PlainValidator(read_vectors),
-    WithJsonSchema({"anyOf": [{"type": "array", "items": _NUMBERS, "minItems": 1}, _BASE64_SCHEMA]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": _NUMBERS, "minItems": 1},
+                _base64_schema({"type": "integer", "minimum": 1}, _DIM),
+            ]
+        }
+    ),
 ]
+
+
+_SOMETHING: Final[dict[str, Any]] = {
+    "anyOf": [
+        *({"required": [name], "properties": {name: {"pattern": r"\S"}}} for name in ("text", "title")),
+        *({"required": [name]} for name in ("vector", "vectors")),
+    ],
+    "not": {"required": ["vector", "vectors"]},
+}
+"""What ``DocumentContent`` holds beside the types of its fields."""
 
 
 class DocumentContent(Strict):
     """A document without its id. ``text`` may be empty only where a title or vectors are given."""
+
+    model_config = ConfigDict(json_schema_extra=_SOMETHING)
 
     text: str = ""
     title: str = ""

@@ -8,7 +8,7 @@
     │   ├── KeyRefused              401 key_required, key_refused
     │   ├── NotAllowed              403 scope_missing, collection_not_allowed
     │   ├── NotFound                404 collection_not_found, document_not_found, task_not_found, not_found, ...
-    │   ├── Conflict                409 collection_exists, collection_busy, encoder_changed, no_encoder, folder_busy
+    │   ├── Conflict                409 collection_exists, collection_busy, collection_empty, encoder_changed, ...
     │   ├── PreconditionFailed      412 precondition_failed: If-Match, If-None-Match
     │   ├── TooLarge                413 body_too_large
     │   ├── UnsupportedMediaType    415 unsupported_media_type

@@ -154,8 +154,8 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         info = catalogue.describe(args.collection)
     found = {
         "collection": info.name,
-        "model": info.model,
-        "kind": info.kind,
+        "model": info.encoder.model,
+        "kind": info.encoder.kind,
         "similarity": info.similarity,
         "documents": info.documents,
         "skipped_documents": source.skipped,
@@ -165,7 +165,8 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         "candidates": args.candidates,
         **found,
     }
-    print(f"{info.documents:,} documents, {info.kind} vectors of {info.model}, {found['queries']:,} queries")
+    encoder = info.encoder
+    print(f"{info.documents:,} documents, {encoder.kind} vectors of {encoder.model}, {found['queries']:,} queries")
     print(table(found))
     if args.json is not None:
         args.json.write_text(json.dumps(found, indent=2) + "\n")

@@ -138,7 +138,7 @@ def test_every_route_has_a_scope():
     from app.api.edge.access import UNLISTED, rule_of
     from app.main import create_app
 
-    routes = create_app(Settings(keys=(), keys_file=None)).state.routes
+    routes = create_app(Settings(keys=(), keys_file=None)).routes
     assert [
         (method, route.path) for route in routes for method in route.methods if rule_of(route, method) is UNLISTED
     ] == []

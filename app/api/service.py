@@ -124,7 +124,8 @@ async def run(lane: Lane, work: Callable[..., T], *args: object, **named: object
         lane.inside -= 1
 
 
-async def _service(request: Request) -> Service:
+async def serving(request: Request) -> Service:
+    """Raises Unavailable until the collections are open."""
     service: Service | None = getattr(request.state, "service", None)
     if service is None:
         raise Unavailable("the server is starting or stopping")
@@ -134,4 +135,4 @@ async def _service(request: Request) -> Service:
     return service
 
 
-Serving: TypeAlias = Annotated[Service, Depends(_service)]
+Serving: TypeAlias = Annotated[Service, Depends(serving)]

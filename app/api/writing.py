@@ -39,9 +39,14 @@ Wait: TypeAlias = Annotated[
     Literal["durable", "indexed"],
     Query(description="`durable`: on disk and found by the next search. `indexed`: in a generation as well."),
 ]
-_IF_MATCH: Final = Header(alias="If-Match", max_length=10_000, description="Versions as entity tags, or `*`.")
-_IF_NONE_MATCH: Final = Header(alias="If-None-Match", pattern=r"^ *\* *$", description="`*`: only a new document.")
 _TAGS: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"(?:\s*,\s*(?:W/)?"[\x21\x23-\x7e]*")*', re.ASCII)
+_IF_MATCH: Final = Header(
+    alias="If-Match",
+    max_length=10_000,
+    description="Versions as entity tags, or `*`.",
+    json_schema_extra={"pattern": rf"^ *(?:\*|{_TAGS.pattern}) *$"},
+)
+_IF_NONE_MATCH: Final = Header(alias="If-None-Match", pattern=r"^ *\* *$", description="`*`: only a new document.")
 _VERSION: Final = re.compile(r'"(0|[1-9][0-9]{0,18})"', re.ASCII)
 
 

@@ -6,21 +6,29 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from app.collection.collection import Collection
+from app.collection.reading import Measured
 from app.errors import SheafError, StoreError
 from app.indexing.fitting import described
 from app.types import Kind, Precision, Similarity
 
 
 @dataclass(frozen=True, slots=True)
-class CollectionInfo:
-    """A collection as it stands. documents: what a search finds now; segments: of the generation; tail: documents not
-    yet in it. first_stage: of the segments, and why so. recall: k and the recall that was last measured. bytes: on
-    disk. read_only: why it takes no writes or no text from here. error: what is wrong with it."""
+class EncoderInfo:
+    """model: None where callers bring their vectors."""
 
-    name: str
     model: str | None
     kind: Kind
     dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """A collection as it stands. documents: what a search finds now; segments: of the generation; tail: documents not
+    yet in it. first_stage: of the segments, and why so. recall: as last measured. bytes: on
+    disk. read_only: why it takes no writes or no text from here. error: what is wrong with it."""
+
+    name: str
+    encoder: EncoderInfo
     similarity: Similarity
     precision: Precision
     token_pooling: int
@@ -35,7 +43,7 @@ class CollectionInfo:
     read_only: str | None
     state: Literal["ready", "quarantined"]
     error: str | None
-    recall: tuple[int, float] | None = None
+    recall: Measured | None = None
 
 
 def info_of(name: str, collection: Collection, read_only: str | None, failure: SheafError | None) -> CollectionInfo:
@@ -46,9 +54,7 @@ def info_of(name: str, collection: Collection, read_only: str | None, failure: S
         wrong = "its indexes are damaged; a rebuild makes them anew"
     return CollectionInfo(
         name,
-        spec.model,
-        spec.kind,
-        spec.dim,
+        EncoderInfo(spec.model, spec.kind, spec.dim),
         spec.similarity,
         # Early ones were created with another, which nothing of theirs is kept in.
         "float32" if spec.kind == "dense" else spec.precision,
@@ -71,6 +77,6 @@ def info_of(name: str, collection: Collection, read_only: str | None, failure: S
 def quarantined_info(name: str, error: StoreError) -> CollectionInfo:
     """Of a collection that cannot be opened, all that is known."""
     return CollectionInfo(
-        name, None, "multi_vector", 0, "cosine", "float16", 1, True, 0, 0, 0, 0, 0, 0, {}, error.message, "quarantined",
-        error.message,
+        name, EncoderInfo(None, "multi_vector", 0), "cosine", "float16", 1, True, 0, 0, 0, 0, 0, 0, {}, error.message,
+        "quarantined", error.message,
     )  # fmt: skip

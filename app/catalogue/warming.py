@@ -21,7 +21,7 @@ def load_encoders(catalogue: Catalogue) -> None:
     models = catalogue.settings.models
     asked: set[str] = set()
     for info in catalogue.describe_all():
-        if info.model != BUILTIN and not isinstance(models.get(info.model or ""), LocalModel):
+        if info.encoder.model != BUILTIN and not isinstance(models.get(info.encoder.model or ""), LocalModel):
             continue
         try:
             # Holds it to be the one that made the vectors, too.

@@ -55,6 +55,14 @@ class Resources:
     """For long work, such as learning a first stage, so that searches do not wait for its slices."""
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Recall@k of the approximate path, as it was last measured."""
+
+    k: int
+    recall: float
+
+
 class Reader:
     """Open until ``close``; safe from any thread."""
 
@@ -76,8 +84,8 @@ class Reader:
         """Held while a first stage is learned because it is due."""
         self.drift: Drift | None = None
         """What was seen last of documents that came after the first stage was fitted; not kept over a restart."""
-        self.recall: tuple[int, float] | None = None
-        """k and the recall@k of the approximate path as it was last measured; not kept over a restart."""
+        self.recall: Measured | None = None
+        """Not kept over a restart."""
         self._writer = files.lock(WRITER_LOCK)
         self._writer.acquire()
         self.database = Database(self.folder, self.name)

@@ -18,7 +18,7 @@ import numpy as np
 
 from app.collection.collection import Collection
 from app.collection.view import Snapshot
-from app.errors import Invalid
+from app.errors import Conflict
 from app.measure.truth import best_in_float32
 from app.search import Query, SearchResult, encode_queries, search_ready
 from app.types import Document
@@ -62,7 +62,7 @@ def measure_recall(
     """Searches twice for each query, approximately and exactly.
 
     queries: given ones, or how many to draw. float32: also hold it to vectors before they were coded, which reads or
-    encodes the whole collection. Raises Invalid for a collection without documents, and what ``search``
+    encodes the whole collection. Raises Conflict for a collection without documents, and what ``search``
     raises.
     """
     drawn = draw_queries(collection, queries) if isinstance(queries, int) else Drawn.given(queries)
@@ -126,7 +126,7 @@ def draw_queries(collection: Collection, count: int) -> Drawn:
         logged = [logged[place] for place in random.permutation(len(logged))[:count].tolist()]
         seqs = np.concatenate([np.zeros(0, np.int64), *(view.part.seqs[view.alive] for view in snapshot.views)])
         if not len(seqs):
-            raise Invalid("the collection has no documents to draw queries from")
+            raise Conflict("the collection has no documents to draw queries from", code="collection_empty")
         random = np.random.default_rng(snapshot.generation)
         chosen = random.permutation(np.sort(seqs))[: count - len(logged)].tolist()
         documents = snapshot.documents(chosen)

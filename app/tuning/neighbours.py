@@ -15,7 +15,7 @@ import numpy as np
 from app.collection.collection import Collection
 from app.collection.part import View
 from app.collection.view import Snapshot
-from app.errors import Invalid
+from app.errors import Conflict, Invalid
 from app.measure.recall import Drawn, draw_queries
 from app.query.ranking import rank
 from app.search import Query, encode_queries
@@ -49,7 +49,7 @@ class Asked:
 def ask(collection: Collection, queries: Sequence[Query] | int, k: int, check: Callable[[], None], tell: Tell) -> Asked:
     """Searches exactly for each query. queries: given ones, or how many to draw from the collection's documents.
 
-    Raises Invalid for a collection without documents, and what ``search`` raises.
+    Raises Conflict for a collection without documents, and what ``search`` raises.
     """
     drawn = draw_queries(collection, queries) if isinstance(queries, int) else Drawn.given(queries)
     ready = encode_queries(collection, drawn.queries)
@@ -75,7 +75,7 @@ def ask(collection: Collection, queries: Sequence[Query] | int, k: int, check: C
         best.append(np.array([ranked.seq for ranked in found if ranked.seq != owner][:k], np.int64))
         owners.append(owner)
     if not best or not size:
-        raise Invalid("the collection has no documents to be tuned for")
+        raise Conflict("the collection has no documents to be tuned for", code="collection_empty")
     return Asked(tuple(ready), tuple(best), np.array(owners, np.int64), size, drawn.logged)
 
 

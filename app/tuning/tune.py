@@ -100,7 +100,7 @@ def tune(
 ) -> dict[str, Any]:
     """Chooses, builds and measures. Gives the report, which the generation keeps too.
 
-    queries: given ones, or how many to draw. Raises Invalid for a collection without documents, and what searching and
+    queries: given ones, or how many to draw. Raises Conflict for a collection without documents, and what searching and
     ``restage`` raise.
     """
     seal(collection, check)

@@ -61,7 +61,7 @@ def ask(server: Any, method: str, path: str, key: str | None = None, **request: 
 def routes() -> list[tuple[str, str, str]]:
     """(method, template, a path that it has) of every route of the API."""
     found = []
-    for route in create_app(Settings()).state.routes:
+    for route in create_app(Settings()).routes:
         if isinstance(route, APIRoute):
             path = route.path_format.replace("{name}", "mine").replace("{id}", "absent")
             found += [(method, route.path_format, path) for method in sorted(route.methods)]
@@ -73,7 +73,7 @@ BY_HEAD = [path for method, _, path in routes() if method == "HEAD"]
 
 
 def test_every_route_has_a_rule_and_every_rule_a_route() -> None:
-    files = {route.path for route in create_app(Settings()).state.routes if getattr(route.endpoint, "serves_file", 0)}
+    files = {route.path for route in create_app(Settings()).routes if getattr(route.endpoint, "serves_file", 0)}
     assert {"/", "/app.js", "/docs/swagger-ui-bundle.js"} <= files
     found = {(method, template) for method, template, _ in routes() if template not in files}
     # HEAD has the rule of its GET, and no row.

@@ -85,6 +85,16 @@ def test_every_route_is_there_and_none_that_comes_later() -> None:
     assert not LATER & offered(SCHEMA)
 
 
+def test_operations_have_names_that_a_client_can_use() -> None:
+    """A verb and what it is done to, as one would name a function: neither the path nor the method is in it."""
+    names = [operation["operationId"] for methods in SCHEMA["paths"].values() for operation in methods.values()]
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)+", name), name
+        assert not {"v1", "name", "id", "post"} & set(name.split("_")), name
+        assert len(name) <= 24
+
+
 def test_every_reference_leads_somewhere() -> None:
     names = {reference.removeprefix("#/components/schemas/") for reference in references(SCHEMA)}
     assert names == set(SCHEMA["components"]["schemas"])

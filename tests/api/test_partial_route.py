@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.api.routes import searches
-from app.api.schemas import SearchAnswer
+from app.api.schemas.searches import SearchAnswer
 from app.compute.deadline import Deadline, deadline
 
 LOOKS = 60

@@ -6,14 +6,15 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import TypeAdapter
 
-from app.api.measure_schemas import RecallAnswer
+from app.measure.recall import Recall
 
 
 def test_drawn_queries_are_measured(client: httpx.Client, collection: str) -> None:
     answer = client.post(f"{collection}/recall", json={"k": 2, "queries": 3})
     assert answer.status_code == 200
-    read = RecallAnswer.model_validate_json(answer.content, strict=True, extra="forbid")
+    read = TypeAdapter(Recall).validate_json(answer.content, strict=True, extra="forbid")
     # Fewer documents than candidates: the approximate path scores them all.
     assert (read.k, read.queries, read.drawn, read.recall, read.worst) == (2, 3, True, 1.0, 1.0)
     assert read.approximate_ms > 0
@@ -22,7 +23,7 @@ def test_drawn_queries_are_measured(client: httpx.Client, collection: str) -> No
 
 def test_given_queries_are_measured(client: httpx.Client, collection: str) -> None:
     body = {"k": 1, "queries": [{"query": "cat"}, {"query": "dog"}], "candidates": 1}
-    read = RecallAnswer.model_validate_json(client.post(f"{collection}/recall", json=body).content)
+    read = TypeAdapter(Recall).validate_json(client.post(f"{collection}/recall", json=body).content)
     assert (read.queries, read.drawn, read.candidates) == (2, False, 1)
 
 

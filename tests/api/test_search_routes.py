@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.schemas import BatchAnswer, SearchAnswer
+from app.api.schemas.searches import BatchAnswer, SearchAnswer
 
 
 def test_an_answer_is_what_its_schema_says(client: httpx.Client, collection: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.schemas import TaskAnswer
+from app.api.schemas.tasks import TaskAnswer
 
 
 def test_a_tuning_is_a_task_with_a_result(client: httpx.Client, collection: str) -> None:

@@ -354,4 +354,4 @@ def test_models_are_named_by_the_operator(open_catalogue: OpenCatalogue) -> None
     assert collection.get("x").text == "text"
     with pytest.raises(Invalid, match="words"):
         search(collection, Query(text="text"))
-    assert json.loads(json.dumps(catalogue.describe("a").model)) == "words"
+    assert json.loads(json.dumps(catalogue.describe("a").encoder.model)) == "words"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made import DIM, MakeCollection
 
-from app.errors import Invalid
+from app.errors import Conflict
 from app.indexing.sealing import seal
 from app.ingest import write_documents
 from app.measure.recall import draw_queries, measure_recall
@@ -71,5 +71,5 @@ def test_queries_are_drawn_from_callers_vectors(make_collection: MakeCollection,
 
 
 def test_an_empty_collection_has_no_recall(make_collection: MakeCollection) -> None:
-    with pytest.raises(Invalid, match="no documents"):
+    with pytest.raises(Conflict, match="no documents"):
         measure_recall(make_collection(), 5)

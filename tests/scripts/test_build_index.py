@@ -55,7 +55,7 @@ def test_a_build_is_complete_searchable_and_repeats_without_change(
     assert "(100%)" in first.stderr
     with open_catalogue() as catalogue:
         info = catalogue.describe("c")
-        assert (info.documents, info.tail, info.kind, info.model) == (300, 0, "multi_vector", "words")
+        assert (info.documents, info.tail, info.encoder.kind, info.encoder.model) == (300, 0, "multi_vector", "words")
         (hit, *_) = search(catalogue.get("c"), Query(text="word123 word124")).hits
         assert (hit.id, hit.title, hit.metadata) == ("d123", "number 123", {"i": 123})
         generation = info.generation

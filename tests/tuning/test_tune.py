@@ -10,7 +10,7 @@ import pytest
 from made import OpenCatalogue
 
 from app.collection.collection import Collection
-from app.errors import Invalid
+from app.errors import Conflict, Invalid
 from app.ingest import write_documents
 from app.main import HANDLERS
 from app.search import Query, search
@@ -163,7 +163,7 @@ def test_stopped_it_leaves_the_former_generation(collection: Collection) -> None
 
 def test_nothing_can_be_tuned_without_documents(open_catalogue: OpenCatalogue) -> None:
     empty = open_catalogue().create("e", model=None, kind="multi_vector", dim=DIM)
-    with pytest.raises(Invalid, match="no documents"):
+    with pytest.raises(Conflict, match="no documents"):
         tune(empty, Goal(0.9), 3)
     with pytest.raises(Invalid, match="target_recall"):
         Goal(0.0)

@@ -143,11 +143,11 @@ class Access:
 
     def _route(self, scope: Scope) -> Route | None:
         """The route that will answer, as the router finds it: the first that has path and method."""
-        for route in self.service.state.routes:
+        for route in self.service.routes:
             match, child = route.matches(scope)
-            if match is Match.FULL:
+            if match is Match.FULL and isinstance(route, Route):
                 scope["path_params_raw"] = child["path_params"]
-                return route  # type: ignore[no-any-return]
+                return route
         return None
 
     def _key(self, scope: Scope, required: bool) -> ApiKey | None:

@@ -1,22 +1,21 @@
-"""Reading bodies: content type, size, time, and the strict schema; nothing is guessed.
-
-FastAPI's own reading takes any size, parses on the event loop and lets NaN through, so it is not used: a route takes
-``Annotated[Model, Depends(json_body(Model))]`` and says the same in its OpenAPI entry (``app.api.edge.openapi.takes``).
-"""
+"""Reading bodies: content type, size, time, and the strict schema; nothing is guessed."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Final
 
 import anyio
-from fastapi import Request
-from pydantic import ValidationError
+from fastapi import Body, Request
+from fastapi.routing import APIRoute
+from pydantic import ValidationError, WrapValidator
+from starlette.responses import Response
 
 from app.api.edge.problems import Other
-from app.api.service import Service, Serving, run
+from app.api.edge.routing import collection_name, refuse_unknown_parameters
+from app.api.service import Service, run, serving
 from app.documents import Strict, invalid
 from app.errors import TooLarge, UnsupportedMediaType
 from app.settings import Limits
@@ -29,8 +28,6 @@ SLOWEST: Final = 1_000
 _INLINE: Final = 524_288
 """Bytes up to which a body is parsed on the event loop: two milliseconds. Parsing holds the interpreter's lock, so in
 another thread it would keep the loop waiting as long."""
-
-Body = TypeVar("Body", bound=Strict)
 
 
 def require_type(request: Request, accepted: tuple[str, ...]) -> None:
@@ -78,30 +75,74 @@ async def pieces(request: Request, limit: int, patience_s: float) -> AsyncIterat
         yield piece
 
 
-def json_body(model: type[Body]) -> Callable[[Request, Service], AsyncIterator[Body]]:
-    """A dependency that reads the body as ``model``."""
+READ: Final = WrapValidator(lambda value, _: value)
+"""Of a body in a route's parameters: it was validated where it was read."""
 
-    async def read(request: Request, service: Serving) -> AsyncIterator[Body]:
-        require_type(request, JSON)
-        settings = service.settings
-        # Held until the answer: what was read lives as long, as the objects that were made of it.
-        with service.lanes.bodies.share() as take:
-            content = bytearray()
-            async for piece in pieces(request, settings.max_body_bytes, settings.body_timeout_s):
-                take(len(piece))
-                content += piece
-            if "idempotency-key" in request.headers:
-                request.state.body_digest = await run(service.lanes.parse, _digest, content)
-            if len(content) <= _INLINE:
-                yield _parse(model, content, settings.limits)
-            else:
-                yield await run(service.lanes.parse, _parse, model, content, settings.limits)
 
-    return read
+def examples(**named: Any) -> Any:
+    """Of a body, by name, for the description of the API."""
+    return Body(openapi_examples={name: {"value": value} for name, value in named.items()})
+
+
+class Route(APIRoute):
+    """FastAPI's route, which also refuses unknown parameters, and reads a JSON body by itself.
+
+    FastAPI's own reading takes any size, parses on the event loop and lets NaN through. So a parameter ``body:
+    Annotated[Model, READ, examples(...)]``, which FastAPI describes, is read here and handed to it as it is.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        # The function's name is what clients call it, without the path and the method that FastAPI would add.
+        super().__init__(path, endpoint, **{**options, "operation_id": endpoint.__name__})
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def read(request: Request) -> Response:
+            refuse_unknown_parameters(request, self.dependant)
+            if self.body_field is None:
+                return await handle(request)
+            service = await serving(request)
+            if "name" in request.path_params:
+                collection_name(request.path_params["name"])
+            require_type(request, JSON)
+            # Held until the answer: what was read lives as long, as the objects that were made of it.
+            with service.lanes.bodies.share() as take:
+                body = await _read(request, service, take, self.body_field.field_info.annotation)
+                return await handle(_Read(request, body))
+
+        return read
+
+
+class _Read(Request):
+    """A request whose JSON is what was made of it."""
+
+    def __init__(self, request: Request, made: Strict) -> None:
+        super().__init__(request.scope, request.receive)
+        self._made = made
+
+    async def body(self) -> bytes:
+        return b"-"
+
+    async def json(self) -> Strict:
+        return self._made
+
+
+async def _read(request: Request, service: Service, take: Callable[[int], None], model: Any) -> Strict:
+    settings, parse = service.settings, service.lanes.parse
+    content = bytearray()
+    async for piece in pieces(request, settings.max_body_bytes, settings.body_timeout_s):
+        take(len(piece))
+        content += piece
+    if "idempotency-key" in request.headers:
+        request.state.body_digest = await run(parse, _digest, content)
+    if len(content) <= _INLINE:
+        return _parse(model, content, settings.limits)
+    return await run(parse, _parse, model, content, settings.limits)
 
 
 def body_digest(request: Request) -> bytes:
-    """SHA-256 of the body that ``json_body`` has read, of a request with an Idempotency-Key; empty without a body."""
+    """SHA-256 of the JSON body that was read, of a request with an Idempotency-Key; empty without a body."""
     found: bytes = getattr(request.state, "body_digest", b"")
     return found
 
@@ -110,7 +151,7 @@ def _digest(content: bytearray) -> bytes:
     return hashlib.sha256(content).digest()
 
 
-def _parse(model: type[Body], content: bytearray, limits: Limits) -> Body:
+def _parse(model: type[Strict], content: bytearray, limits: Limits) -> Strict:
     try:
         return model.model_validate_json(content, context=limits)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""OpenAPI: what FastAPI cannot know of bodies that are read by ``app.api.edge.bodies``, and the page at /docs.
+"""OpenAPI: what FastAPI cannot know, such as streamed bodies, errors and keys, and the page at /docs.
 
 The page is Swagger UI, served from an installed package, so that it works without a network.
 """
@@ -11,33 +11,14 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.responses import FileResponse, Response
 
-from app.api import measure_schemas, net_schemas, schemas
 from app.api.edge.access import rule_of
-from app.api.edge.bodies import JSON, NDJSON, TAR
-from app.api.edge.problems import MEDIA_TYPE
-from app.documents import Strict
+from app.api.edge.bodies import JSON, NDJSON, TAR, Route
+from app.api.edge.problems import MEDIA_TYPE, ProblemAnswer
 
 _REF: Final = "#/components/schemas/{model}"
-_REQUESTS: Final[tuple[type[Strict], ...]] = (
-    schemas.CreateCollection,
-    schemas.WriteDocuments,
-    schemas.PutDocument,
-    schemas.PatchDocument,
-    schemas.DocumentIds,
-    schemas.DeleteDocuments,
-    schemas.CountDocuments,
-    schemas.SearchRequest,
-    schemas.SearchBatch,
-    measure_schemas.RecallRequest,
-    measure_schemas.TuneRequest,
-    net_schemas.RestoreSnapshot,
-    net_schemas.SetAlias,
-)
 _PROBLEM: Final[dict[str, Any]] = {
     "description": "Problem details (RFC 9457); `code` tells which.",
     "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="ProblemAnswer")}}},
@@ -50,20 +31,11 @@ _SCHEMES: Final[dict[str, Any]] = {
 }
 
 
-def _security(route: APIRoute, method: str) -> list[dict[str, list[str]]]:
+def _security(route: Route, method: str) -> list[dict[str, list[str]]]:
     """A key with one of the route's scopes, in either header; or none, on a server that has no keys."""
     scopes = rule_of(route, method).scopes
     asked: list[dict[str, list[str]]] = [{scheme: [scope]} for scope in scopes for scheme in _SCHEMES]
     return [*asked, {}]
-
-
-def takes(model: type[Strict], **examples: Any) -> dict[str, Any]:
-    """``openapi_extra`` of a route that takes a JSON body, with examples by name."""
-    content = {
-        "schema": {"$ref": _REF.format(model=model.__name__)},
-        "examples": {name: {"value": value} for name, value in examples.items()},
-    }
-    return {"requestBody": {"required": True, "content": {JSON[0]: content}}}
 
 
 def takes_lines(example: str) -> dict[str, Any]:
@@ -87,7 +59,7 @@ def gives_archive() -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "The archive.", "content": content}, "default": _PROBLEM}
 
 
-def gives(model: type[BaseModel], status: int = 200, description: str = "Done.") -> dict[int | str, dict[str, Any]]:
+def gives(model: type, status: int = 200, description: str = "Done.") -> dict[int | str, dict[str, Any]]:
     """``responses`` of a route: its answer, and problem details for all else."""
     return {status: {"model": model, "description": description}, "default": _PROBLEM}
 
@@ -104,42 +76,21 @@ def install(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            models: list[type[BaseModel]] = [*_REQUESTS, schemas.ProblemAnswer]
-            _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
-            # FastAPI drops every null, in examples too, where it means something.
-            for route in app.state.routes:
-                if route.include_in_schema and "requestBody" in (getattr(route, "openapi_extra", None) or {}):
-                    for method in route.methods:
-                        made["paths"][route.path_format][method.lower()].update(route.openapi_extra)
-            for route in app.state.routes:
-                for method in (route.methods or ()) if route.include_in_schema and isinstance(route, APIRoute) else ():
-                    made["paths"][route.path_format][method.lower()]["security"] = _security(route, method)
-            found = made["components"]["schemas"] | definitions["$defs"]
-            # A filter is a class of ours inside, which is nobody's schema.
-            named = _named({**made, "components": {}}, found)
-            made["components"]["schemas"] = {name: found[name] for name in sorted(named)}
+            _, errors = models_json_schema([(ProblemAnswer, "serialization")], ref_template=_REF)
+            made["components"]["schemas"] |= errors["$defs"]
             made["components"]["securitySchemes"] = _SCHEMES
+            for route in (one for one in app.routes if isinstance(one, Route) and one.include_in_schema):
+                for method in route.methods or ():
+                    operation = made["paths"][route.path_format][method.lower()]
+                    operation["security"] = _security(route, method)
+                    # FastAPI drops every null, in examples too, where it means something.
+                    if route.body_field is not None:
+                        shown = getattr(route.body_field.field_info, "openapi_examples", None)
+                        operation["requestBody"]["content"][JSON[0]]["examples"] = shown
             app.openapi_schema = made
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's manual says
-
-
-def _named(value: Any, schemas: dict[str, Any]) -> set[str]:
-    """The schemas that ``value`` refers to, directly or through one another."""
-    names: set[str] = set()
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            name = str(item.get("$ref", "")).removeprefix(_REF.format(model=""))
-            if name in schemas and name not in names:
-                names.add(name)
-                pending.append(schemas[name])
-            pending.extend(item.values())
-        elif isinstance(item, list):
-            pending.extend(item)
-    return names
 
 
 router = APIRouter(include_in_schema=False)

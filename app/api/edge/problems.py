@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -29,6 +30,26 @@ from app.store.system import of_the_disk, system_fault
 
 MEDIA_TYPE: Final = "application/problem+json"
 log = logging.getLogger(__name__)
+
+
+class Fault(BaseModel):
+    """One fault: where (JSON pointer into the body, or the name of a parameter) and what."""
+
+    pointer: str = Field(examples=["/documents/0/metadata/year"])
+    message: str
+
+
+class ProblemAnswer(BaseModel):
+    """Problem details (RFC 9457)."""
+
+    type: str = Field(examples=["urn:sheaf:problem:collection_not_found"])
+    title: str
+    status: int
+    detail: str
+    code: str = Field(examples=["collection_not_found"])
+    """The stable name of the error."""
+    request_id: str
+    errors: list[Fault] | None = None
 
 
 class Other(SheafError):

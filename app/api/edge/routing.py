@@ -18,40 +18,34 @@ from app.store.layout import NAME
 
 
 def include(app: FastAPI, routers: Iterable[APIRouter]) -> None:
-    """Adds the routes of each router, and keeps a flat list of them for ``allowed_methods``."""
-    routes: list[Route] = []
+    """Adds the routes of each router, as they are."""
     for router in routers:
+        app.router.routes += router.routes
         # What is read by GET can be asked about by HEAD (RFC 9110, 9.1); the server leaves the body out.
-        heads = APIRouter(include_in_schema=False)
-        for route in router.routes:
-            if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
-                heads.add_api_route(route.path, route.endpoint, methods=["HEAD"])
-        known = [Depends(_known_parameters)] if router.include_in_schema else []
-        for one in (router, heads):
-            app.include_router(one, dependencies=known)
-            routes += [route for route in one.routes if isinstance(route, Route)]
-    app.state.routes = routes
+        app.router.routes += [
+            type(route)(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
+            for route in router.routes
+            if isinstance(route, APIRoute) and "GET" in (route.methods or ())
+        ]
 
 
 def allowed_methods(request: Request) -> list[str]:
     """The methods that some route has for this path, for ``Allow``."""
-    routes: list[Route] = request.app.state.routes
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
     found = [route.methods or set() for route in routes if route.path_regex.match(request.scope["path"])]
     return sorted(set().union(*found))
 
 
-async def _known_parameters(request: Request) -> None:
+def refuse_unknown_parameters(request: Request, dependant: Dependant) -> None:
     """Refuses a query parameter that the route does not have: a misspelt one would be ignored without a word. And one
     that is not UTF-8: it would be taken for another text, with a mark for each byte that is none."""
-    route = request.scope["route"]
-    if isinstance(route, APIRoute):
-        known = _parameters(route.dependant)
-        problems = [Problem(pointer([name]), "unknown parameter") for name in request.query_params if name not in known]
-        if problems:
-            raise Invalid(f"{problems[0].pointer}: unknown parameter", problems[:MAX_PROBLEMS])
-        for pair in request.scope["query_string"].split(b"&"):
-            name, _, value = pair.partition(b"=")
-            decoded(value.decode("latin-1"), pointer([unquote_to_bytes(name).decode(errors="replace")]))
+    known = _parameters(dependant)
+    problems = [Problem(pointer([name]), "unknown parameter") for name in request.query_params if name not in known]
+    if problems:
+        raise Invalid(f"{problems[0].pointer}: unknown parameter", problems[:MAX_PROBLEMS])
+    for pair in request.scope["query_string"].split(b"&"):
+        name, _, value = pair.partition(b"=")
+        decoded(value.decode("latin-1"), pointer([unquote_to_bytes(name).decode(errors="replace")]))
 
 
 def _parameters(asked: Dependant) -> set[str]:
@@ -68,12 +62,16 @@ def decoded(value: str, at: str) -> str:
         raise Invalid.at(at, "expected percent-encoded UTF-8") from None
 
 
-async def _name(name: Annotated[str, Path(description="The collection's name.", examples=["papers"])]) -> str:
-    # A name that cannot be is a collection that is not there; it never reaches the file system.
+def collection_name(name: str) -> str:
+    """The name in a path. An invalid one is a collection that is not there; it never reaches the disk."""
     if not NAME.fullmatch(found := decoded(name, "/name")):
         message = f"there is no collection {found[:100]!r}; a name matches {NAME.pattern}"
         raise NotFound(message, code="collection_not_found")
     return found
+
+
+async def _name(name: Annotated[str, Path(description="The collection's name.", examples=["papers"])]) -> str:
+    return collection_name(name)
 
 
 async def _document_id(

@@ -17,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
+from app.api.edge.bodies import Route
 from app.api.edge.openapi import gives_text
 from app.api.observe.served import Served
 from app.api.service import Lane, Service, run
@@ -26,7 +27,7 @@ SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 """Upper bounds of the histograms' buckets."""
 TASK_STATES: Final = ("queued", "running", "succeeded", "failed", "cancelled")
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=Route)
 
 
 class Metrics:
@@ -162,8 +163,7 @@ def _collections(service: Service) -> Iterator[Metric]:
         for name, family in families.items():
             family.add_metric([info.name], getattr(info, name))
         if info.recall is not None:
-            k, found = info.recall
-            recall.add_metric([info.name, str(k)], found)
+            recall.add_metric([info.name, str(info.recall.k)], info.recall.recall)
     yield from (*families.values(), recall, quarantined)
 
 
@@ -182,7 +182,7 @@ def _tasks(service: Service) -> Iterator[Metric]:
 
 
 @router.get("/metrics", response_class=Response, responses=gives_text("Every figure, in Prometheus's text format."))
-async def metrics(request: Request) -> Response:
+async def read_metrics(request: Request) -> Response:
     """Figures for Prometheus, in its text format."""
     found: Metrics = request.app.state.metrics
     service = found.service

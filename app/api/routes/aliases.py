@@ -9,17 +9,16 @@ from starlette.responses import Response
 
 from app.api.answers import encoded, reply
 from app.api.edge.access import Caller, require
-from app.api.edge.bodies import json_body
-from app.api.edge.openapi import gives, takes
+from app.api.edge.bodies import READ, Route, examples
+from app.api.edge.openapi import gives
 from app.api.edge.routing import decoded
-from app.api.net_schemas import AliasAnswer, AliasesAnswer, SetAlias
+from app.api.schemas.backups import AliasAnswer, AliasesAnswer, SetAlias
 from app.api.service import Serving, run
 from app.catalogue.aliases import unknown
 from app.keys import ApiKey
 from app.store.layout import NAME
 
-router = APIRouter(tags=["aliases"])
-Setting: TypeAlias = Annotated[SetAlias, Depends(json_body(SetAlias))]
+router = APIRouter(tags=["aliases"], route_class=Route)
 
 
 async def _alias(alias: Annotated[str, Path(description="The alias.", examples=["live"])]) -> str:
@@ -62,9 +61,13 @@ async def get_alias(service: Serving, caller: Caller, alias: Alias) -> Response:
         **gives(AliasAnswer, description="It stands for this collection now, in one step."),
         201: {"model": AliasAnswer, "description": "New."},
     },
-    openapi_extra=takes(SetAlias, live={"collection": "papers-2"}),
 )
-async def set_alias(service: Serving, caller: Caller, alias: Alias, body: Setting) -> Response:
+async def set_alias(
+    service: Serving,
+    caller: Caller,
+    alias: Alias,
+    body: Annotated[SetAlias, READ, examples(live={"collection": "papers-2"})],
+) -> Response:
     """Make an alias, or point it at another collection. Requests that are under way end where they began."""
     for name in (alias, body.collection):
         require(caller, name)

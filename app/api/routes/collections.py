@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from starlette.responses import Response
 
-from app.api.answers import collection_answer, encoded, reply, task_answer
+from app.api.answers import encoded, reply
 from app.api.edge.access import Caller, require
-from app.api.edge.bodies import json_body
-from app.api.edge.openapi import gives, takes
+from app.api.edge.bodies import READ, Route, examples
+from app.api.edge.openapi import gives
 from app.api.edge.routing import Name
-from app.api.schemas import CollectionAnswer, CollectionsAnswer, CreateCollection, TaskAnswer
+from app.api.schemas.collections import CollectionsAnswer, CreateCollection
+from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
+from app.catalogue.info import CollectionInfo
 
-router = APIRouter(tags=["collections"])
-Creation: TypeAlias = Annotated[CreateCollection, Depends(json_body(CreateCollection))]
+router = APIRouter(tags=["collections"], route_class=Route)
 
 _EXAMPLES = {
     "built-in encoder": {"name": "papers", "encoder": {"model": "builtin", "kind": "multi_vector"}},
@@ -32,10 +33,11 @@ _EXAMPLES = {
 @router.post(
     "/v1/collections",
     status_code=201,
-    responses=gives(CollectionAnswer, 201, "Created."),
-    openapi_extra=takes(CreateCollection, **_EXAMPLES),
+    responses=gives(CollectionInfo, 201, "Created."),
 )
-async def create_collection(service: Serving, caller: Caller, body: Creation) -> Response:
+async def create_collection(
+    service: Serving, caller: Caller, body: Annotated[CreateCollection, READ, examples(**_EXAMPLES)]
+) -> Response:
     """Create a collection. 409 where the name is taken."""
     require(caller, body.name)
 
@@ -50,7 +52,7 @@ async def create_collection(service: Serving, caller: Caller, body: Creation) ->
             precision=body.precision,
             token_pooling=body.token_pooling,
         )
-        return encoded(collection_answer(service.catalogue.describe(body.name)))
+        return encoded(service.catalogue.describe(body.name))
 
     content = await run(service.lanes.write, work)
     return reply(content, 201, {"Location": f"/v1/collections/{body.name}"})
@@ -67,18 +69,18 @@ async def list_collections(service: Serving, caller: Caller) -> Response:
         for info in service.catalogue.describe_all():
             others = [alias for alias, name in aliases.items() if name == info.name and caller.reaches(alias)]
             names = [info.name] if caller.reaches(info.name) else sorted(others)
-            found += [collection_answer(replace(info, name=name)) for name in names]
+            found += [replace(info, name=name) for name in names]
         return encoded(CollectionsAnswer(collections=found))
 
     return reply(await run(service.lanes.read, work))
 
 
-@router.get("/v1/collections/{name}", responses=gives(CollectionAnswer))
+@router.get("/v1/collections/{name}", responses=gives(CollectionInfo))
 async def describe_collection(service: Serving, name: Name) -> Response:
     """One collection."""
 
     def work() -> bytes:
-        return encoded(collection_answer(service.catalogue.describe(name)))
+        return encoded(service.catalogue.describe(name))
 
     return reply(await run(service.lanes.read, work))
 
@@ -98,7 +100,7 @@ async def rebuild_collection(service: Serving, name: Name) -> Response:
 
     def work() -> tuple[bytes, str]:
         task = service.catalogue.begin_rebuild(name)
-        return encoded(task_answer(task)), task.id
+        return encoded(TaskAnswer.model_validate(task)), task.id
 
     content, id = await run(service.lanes.write, work)
     return reply(content, 202, {"Location": f"/v1/tasks/{id}"})

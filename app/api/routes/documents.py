@@ -5,18 +5,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic_core import from_json
 from starlette.responses import Response
 
 from app import ingest
 from app.api.answers import document_answer, encoded, reply
-from app.api.edge.bodies import json_body
-from app.api.edge.openapi import gives, takes
+from app.api.edge.bodies import READ, Route, examples
+from app.api.edge.openapi import gives
 from app.api.edge.routing import DocumentId, Name
-from app.api.schemas import (
+from app.api.schemas.documents import (
     MAX_PAGE,
     CountAnswer,
     CountDocuments,
@@ -40,14 +40,8 @@ from app.ingest import Condition
 from app.settings import Limits
 from app.types import Document
 
-router = APIRouter(tags=["documents"])
+router = APIRouter(tags=["documents"], route_class=Route)
 T = TypeVar("T")
-Many: TypeAlias = Annotated[WriteDocuments, Depends(json_body(WriteDocuments))]
-Ids: TypeAlias = Annotated[DocumentIds, Depends(json_body(DocumentIds))]
-Putting: TypeAlias = Annotated[PutDocument, Depends(json_body(PutDocument))]
-Patching: TypeAlias = Annotated[PatchDocument, Depends(json_body(PatchDocument))]
-Deleting: TypeAlias = Annotated[DeleteDocuments, Depends(json_body(DeleteDocuments))]
-Counting: TypeAlias = Annotated[CountDocuments, Depends(json_body(CountDocuments))]
 
 _CONTENT = {
     "title": "zipfile.ZipFile",
@@ -60,9 +54,11 @@ _FILTER = {"module": {"eq": "zipfile"}}
 @router.post(
     "/v1/collections/{name}/documents",
     responses=gives(WriteAnswer, description="Durable and searchable."),
-    openapi_extra=takes(WriteDocuments, documents={"documents": [{"id": "zipfile.ZipFile", **_CONTENT}]}),
 )
-async def write_documents(write: Writing, body: Many) -> Response:
+async def write_documents(
+    write: Writing,
+    body: Annotated[WriteDocuments, READ, examples(documents={"documents": [{"id": "zipfile.ZipFile", **_CONTENT}]})],
+) -> Response:
     """Insert documents, or replace those whose id is there. All are written, or none."""
     settings = write.service.settings
     if len(body.documents) > settings.max_documents:
@@ -102,9 +98,12 @@ async def list_documents(
 @router.post(
     "/v1/collections/{name}/documents/get",
     responses=gives(DocumentsAnswer),
-    openapi_extra=takes(DocumentIds, ids={"ids": ["zipfile.ZipFile", "tarfile.TarFile"]}),
 )
-async def get_documents(service: Serving, name: Name, body: Ids) -> Response:
+async def get_documents(
+    service: Serving,
+    name: Name,
+    body: Annotated[DocumentIds, READ, examples(ids={"ids": ["zipfile.ZipFile", "tarfile.TarFile"]})],
+) -> Response:
     """Documents by id; for ids with `..` in them too, which some clients cannot put into a path."""
     if len(body.ids) > service.settings.max_documents:
         raise Invalid.at("/ids", f"a request has at most {service.settings.max_documents:,} ids")
@@ -121,9 +120,11 @@ async def get_documents(service: Serving, name: Name, body: Ids) -> Response:
 @router.post(
     "/v1/collections/{name}/delete",
     responses=gives(DeleteAnswer),
-    openapi_extra=takes(DeleteDocuments, ids={"ids": ["zipfile.ZipFile"]}, filter={"filter": _FILTER}),
 )
-async def delete_documents(write: Writing, body: Deleting) -> Response:
+async def delete_documents(
+    write: Writing,
+    body: Annotated[DeleteDocuments, READ, examples(ids={"ids": ["zipfile.ZipFile"]}, filter={"filter": _FILTER})],
+) -> Response:
     """Delete documents by id or by a filter. Absent or repeated ids are no error."""
 
     def work(collection: Collection, keep: Keep | None) -> Reply:
@@ -138,9 +139,10 @@ async def delete_documents(write: Writing, body: Deleting) -> Response:
 @router.post(
     "/v1/collections/{name}/count",
     responses=gives(CountAnswer),
-    openapi_extra=takes(CountDocuments, filter={"filter": _FILTER}, all={}),
 )
-async def count_documents(service: Serving, name: Name, body: Counting) -> Response:
+async def count_documents(
+    service: Serving, name: Name, body: Annotated[CountDocuments, READ, examples(filter={"filter": _FILTER}, all={})]
+) -> Response:
     """How many documents match; without a filter, how many there are."""
 
     def work(collection: Collection) -> bytes:
@@ -166,9 +168,13 @@ async def get_document(service: Serving, name: Name, id: DocumentId) -> Response
         **gives(WriteAnswer, description="Replaced; durable and searchable."),
         201: {"model": WriteAnswer, "description": "New; durable and searchable."},
     },
-    openapi_extra=takes(PutDocument, document=_CONTENT),
 )
-async def put_document(write: Writing, id: DocumentId, body: Putting, condition: MatchingOrNew) -> Response:
+async def put_document(
+    write: Writing,
+    id: DocumentId,
+    body: Annotated[PutDocument, READ, examples(document=_CONTENT)],
+    condition: MatchingOrNew,
+) -> Response:
     """Insert or replace one document; 412 where a version was asked for and another stands."""
     if body.id is not None and body.id != id:
         raise Invalid.at("/id", "expected the id of the path, or none")
@@ -192,9 +198,13 @@ async def put_document(write: Writing, id: DocumentId, body: Putting, condition:
 @router.patch(
     "/v1/collections/{name}/documents/{id:path}",
     responses=gives(DocumentAnswer, description="The document as it is now."),
-    openapi_extra=takes(PatchDocument, change={"metadata": {"deprecated": True, "since": None}}),
 )
-async def patch_document(write: Writing, id: DocumentId, body: Patching, condition: Matching) -> Response:
+async def patch_document(
+    write: Writing,
+    id: DocumentId,
+    body: Annotated[PatchDocument, READ, examples(change={"metadata": {"deprecated": True, "since": None}})],
+    condition: Matching,
+) -> Response:
     """Change metadata as a JSON merge patch (RFC 7396): null removes a key, what is not named stays."""
 
     def work(collection: Collection, keep: Keep | None) -> Reply:

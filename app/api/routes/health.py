@@ -12,13 +12,14 @@ from starlette.responses import Response
 from app import __version__
 from app.api.answers import encoded, reply
 from app.api.edge.access import MaybeCaller, reached
+from app.api.edge.bodies import Route
 from app.api.edge.openapi import gives
-from app.api.schemas import MAX_PAGE
+from app.api.schemas.documents import MAX_PAGE
 from app.api.service import Serving, run
 from app.documents import MAX_ID_BYTES
 from app.types import MAX_DIM, Kind
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=Route)
 
 
 class LiveAnswer(BaseModel):
@@ -50,13 +51,13 @@ class InfoAnswer(BaseModel):
 
 
 @router.get("/health/live", responses=gives(LiveAnswer))
-async def live() -> Response:
+async def check_live() -> Response:
     """200 as long as the process answers at all."""
     return reply(encoded(LiveAnswer(status="live")))
 
 
 @router.get("/health/ready", responses=gives(ReadyAnswer))
-async def ready(service: Serving, caller: MaybeCaller) -> Response:
+async def check_ready(service: Serving, caller: MaybeCaller) -> Response:
     """200 where searches are answered, else 503, as while collections recover. Lists the quarantined to their keys."""
     if caller is None:
         return reply(encoded(ReadyAnswer(status="ready")))
@@ -67,7 +68,7 @@ async def ready(service: Serving, caller: MaybeCaller) -> Response:
 
 
 @router.get("/v1/info", responses=gives(InfoAnswer))
-async def info(service: Serving) -> Response:
+async def describe_server(service: Serving) -> Response:
     """The version, the encoders that collections may name, and the limits."""
     settings = service.settings
     limits = {

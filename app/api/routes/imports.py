@@ -8,18 +8,18 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from app.api.answers import encoded, task_answer
-from app.api.edge.bodies import NDJSON, pieces, require_type
+from app.api.answers import encoded
+from app.api.edge.bodies import NDJSON, Route, pieces, require_type
 from app.api.edge.openapi import gives, takes_lines
 from app.api.edge.routing import Name
-from app.api.schemas import TaskAnswer
+from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
 from app.api.writing import Key, Reply, once
 from app.collection.collection import Collection
 from app.tasks.importing import ImportUpload
 from app.tasks.tasks import Task
 
-router = APIRouter(tags=["documents"])
+router = APIRouter(tags=["documents"], route_class=Route)
 _PIECE = 2**20
 """Bytes gathered for one trip to a thread and the disk."""
 _EXAMPLE = (
@@ -90,4 +90,4 @@ async def import_documents(
 
 
 def _accepted(task: Task) -> Reply:
-    return Reply(encoded(task_answer(task)), 202, {"Location": f"/v1/tasks/{task.id}"})
+    return Reply(encoded(TaskAnswer.model_validate(task)), 202, {"Location": f"/v1/tasks/{task.id}"})

@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from app import search as engine
-from app.api.answers import encoded, reply, task_answer
-from app.api.edge.bodies import json_body
-from app.api.edge.openapi import gives, takes
+from app.api.answers import encoded, reply
+from app.api.edge.bodies import READ, Route, examples
+from app.api.edge.openapi import gives
 from app.api.edge.routing import Name
-from app.api.measure_schemas import QueriesAnswer, RecallAnswer, RecallRequest, TuneRequest
 from app.api.routes.searches import fitting
-from app.api.schemas import Asked, DeleteAnswer, TaskAnswer
+from app.api.schemas.documents import DeleteAnswer
+from app.api.schemas.measures import QueriesAnswer, RecallRequest, TuneRequest
+from app.api.schemas.searches import Asked
+from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
 from app.collection.collection import Collection
-from app.measure.recall import measure_recall
+from app.collection.reading import Measured
+from app.measure import recall as measuring
 from app.tuning.tune import Goal, to_params
 
-router = APIRouter(tags=["measuring"])
-Measure: TypeAlias = Annotated[RecallRequest, Depends(json_body(RecallRequest))]
-Tuning: TypeAlias = Annotated[TuneRequest, Depends(json_body(TuneRequest))]
+router = APIRouter(tags=["measuring"], route_class=Route)
 
 _GIVEN = {"query": "read a zip archive"}
 
 
-@router.post(
-    "/v1/collections/{name}/recall",
-    responses=gives(RecallAnswer),
-    openapi_extra=takes(RecallRequest, drawn={"k": 10, "queries": 5}, given={"k": 5, "queries": [_GIVEN]}),
-)
-async def recall(service: Serving, name: Name, body: Measure) -> Response:
+@router.post("/v1/collections/{name}/recall", responses=gives(measuring.Recall))
+async def measure_recall(
+    service: Serving,
+    name: Name,
+    body: Annotated[RecallRequest, READ, examples(drawn={"k": 10, "queries": 5}, given={"k": 5, "queries": [_GIVEN]})],
+) -> Response:
     """What share of the exact top k the approximate path finds, measured now."""
 
     def work(collection: Collection) -> bytes:
         asked = _to_measure(body.queries, collection)
-        measured = measure_recall(collection, asked, body.k, body.candidates, float32=body.float32)
-        collection.recall = measured.k, measured.recall
-        return encoded(RecallAnswer(**asdict(measured)))
+        measured = measuring.measure_recall(collection, asked, body.k, body.candidates, float32=body.float32)
+        collection.recall = Measured(measured.k, measured.recall)
+        return encoded(measured)
 
     return reply(await run(service.lanes.measure, service.on, name, work))
 
@@ -49,11 +49,16 @@ async def recall(service: Serving, name: Name, body: Measure) -> Response:
     "/v1/collections/{name}/tune",
     status_code=202,
     responses=gives(TaskAnswer, 202, "Accepted; follow it."),
-    openapi_extra=takes(
-        TuneRequest, recall={"target_recall": 0.98}, small={"target_recall": 0.95, "max_bytes_per_document": 20_000}
-    ),
 )
-async def tune(service: Serving, name: Name, body: Tuning) -> Response:
+async def tune_collection(
+    service: Serving,
+    name: Name,
+    body: Annotated[
+        TuneRequest,
+        READ,
+        examples(recall={"target_recall": 0.98}, small={"target_recall": 0.95, "max_bytes_per_document": 20_000}),
+    ],
+) -> Response:
     """Choose the fastest first stage that reaches a recall, by measurement against exact search."""
 
     def work(collection: Collection) -> tuple[bytes, str]:
@@ -61,7 +66,7 @@ async def tune(service: Serving, name: Name, body: Tuning) -> Response:
         collection.require_writer()
         params = to_params(goal, _to_measure(body.queries, collection))
         task = service.catalogue.tasks(name).submit("tune", params)
-        return encoded(task_answer(task)), task.id
+        return encoded(TaskAnswer.model_validate(task)), task.id
 
     content, id = await run(service.lanes.write, service.on, name, work)
     return reply(content, 202, {"Location": f"/v1/tasks/{id}"})

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app import search as engine
 from app.api.answers import encoded, reply, search_answer
-from app.api.edge.bodies import json_body
-from app.api.edge.openapi import gives, takes
+from app.api.edge.bodies import READ, Route, examples
+from app.api.edge.openapi import gives
 from app.api.edge.routing import Name
 from app.api.observe.served import note_searches
-from app.api.schemas import (
-    Asked,
-    BatchAnswer,
-    SearchAnswer,
-    SearchBatch,
-    SearchRequest,
-)
+from app.api.schemas.searches import Asked, BatchAnswer, SearchAnswer, SearchBatch, SearchRequest
 from app.api.service import Service, Serving, run
 from app.collection.collection import Collection
 from app.collection.passages import check_vectors
@@ -31,9 +25,7 @@ from app.errors import Invalid
 from app.store.query_log import Logged
 from app.types import F32
 
-router = APIRouter(tags=["search"])
-Search: TypeAlias = Annotated[SearchRequest, Depends(json_body(SearchRequest))]
-Batch: TypeAlias = Annotated[SearchBatch, Depends(json_body(SearchBatch))]
+router = APIRouter(tags=["search"], route_class=Route)
 
 _TEXT = {"query": "read a zip archive"}
 _FILTERED = {
@@ -85,12 +77,13 @@ def _until(service: Service, searches: Sequence[SearchRequest]) -> float:
     return time.monotonic() + min([service.settings.search_timeout_ms, *asked]) / 1_000
 
 
-@router.post(
-    "/v1/collections/{name}/search",
-    responses=gives(SearchAnswer),
-    openapi_extra=takes(SearchRequest, text=_TEXT, filtered=_FILTERED, exact=_EXACT),
-)
-async def search(request: Request, service: Serving, name: Name, body: Search) -> Response:
+@router.post("/v1/collections/{name}/search", responses=gives(SearchAnswer))
+async def search_documents(
+    request: Request,
+    service: Serving,
+    name: Name,
+    body: Annotated[SearchRequest, READ, examples(text=_TEXT, filtered=_FILTERED, exact=_EXACT)],
+) -> Response:
     """The best documents for a query."""
 
     until = _until(service, [body])
@@ -106,12 +99,13 @@ async def search(request: Request, service: Serving, name: Name, body: Search) -
     return reply(await run(service.lanes.search, service.on, name, work))
 
 
-@router.post(
-    "/v1/collections/{name}/search/batch",
-    responses=gives(BatchAnswer),
-    openapi_extra=takes(SearchBatch, two={"searches": [_TEXT, _EXACT]}),
-)
-async def search_batch(request: Request, service: Serving, name: Name, body: Batch) -> Response:
+@router.post("/v1/collections/{name}/search/batch", responses=gives(BatchAnswer))
+async def search_batch(
+    request: Request,
+    service: Serving,
+    name: Name,
+    body: Annotated[SearchBatch, READ, examples(two={"searches": [_TEXT, _EXACT]})],
+) -> Response:
     """Several searches at once, encoded together."""
     if len(body.searches) > service.settings.max_batch:
         raise Invalid.at("/searches", f"a batch has at most {service.settings.max_batch:,} searches")

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import asdict
 from typing import Annotated, TypeAlias
 
 import anyio
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import FileResponse, Response
 
-from app.api.answers import collection_answer, encoded, reply, task_answer
+from app.api.answers import encoded, reply
 from app.api.edge.access import Caller, require
-from app.api.edge.bodies import TAR, json_body, pieces, require_type
-from app.api.edge.openapi import gives, gives_archive, takes, takes_archive
+from app.api.edge.bodies import READ, TAR, Route, examples, pieces, require_type
+from app.api.edge.openapi import gives, gives_archive, takes_archive
 from app.api.edge.routing import Name
-from app.api.net_schemas import RestoreSnapshot, SnapshotAnswer, SnapshotsAnswer
-from app.api.schemas import CollectionAnswer, TaskAnswer
+from app.api.schemas.backups import RestoreSnapshot, SnapshotsAnswer
+from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Service, Serving, run
+from app.catalogue.info import CollectionInfo
 from app.catalogue.restoring import Restoring, restore_file
 from app.catalogue.snapshotting import begin_snapshot
 
-router = APIRouter(tags=["snapshots"])
+router = APIRouter(tags=["snapshots"], route_class=Route)
 Replace: TypeAlias = Annotated[
     bool, Query(description="Whether it may take the place of a collection that has the name.")
 ]
 SnapshotId: TypeAlias = Annotated[str, Path(description="The snapshot's id, which is that of its task.")]
-Choice: TypeAlias = Annotated[RestoreSnapshot, Depends(json_body(RestoreSnapshot))]
 _PIECE = 2**20
 """Bytes gathered for one trip to a thread and the disk."""
 
@@ -41,7 +40,7 @@ async def take_snapshot(service: Serving, name: Name) -> Response:
 
     def work() -> tuple[bytes, str]:
         task = begin_snapshot(service.catalogue, name)
-        return encoded(task_answer(task)), task.id
+        return encoded(TaskAnswer.model_validate(task)), task.id
 
     content, id = await run(service.lanes.write, work)
     return reply(content, 202, {"Location": f"/v1/tasks/{id}"})
@@ -56,7 +55,7 @@ async def list_snapshots(service: Serving, name: Name) -> Response:
         if not found:
             # Of a collection that is quarantined too.
             service.catalogue.describe(name)
-        return encoded(SnapshotsAnswer(snapshots=[SnapshotAnswer(**asdict(one)) for one in found]))
+        return encoded(SnapshotsAnswer(snapshots=found))
 
     return reply(await run(service.lanes.read, work))
 
@@ -82,17 +81,23 @@ async def delete_snapshot(service: Serving, name: Name, id: SnapshotId) -> Respo
 @router.post(
     "/v1/collections/{name}/restore",
     responses={
-        **gives(CollectionAnswer, description="Restored in the place of the collection that had the name."),
-        201: {"model": CollectionAnswer, "description": "Restored as a new collection."},
+        **gives(CollectionInfo, description="Restored in the place of the collection that had the name."),
+        201: {"model": CollectionInfo, "description": "Restored as a new collection."},
     },
-    openapi_extra=takes(
-        RestoreSnapshot,
-        anew={"collection": "papers", "snapshot": "5c0f0f6c0d6b4a0f8f3d1c2b3a495867"},
-        back={"snapshot": "5c0f0f6c0d6b4a0f8f3d1c2b3a495867", "replace": True},
-    ),
 )
 async def restore_snapshot(
-    service: Serving, caller: Caller, name: Name, body: Choice, replace: Replace = False
+    service: Serving,
+    caller: Caller,
+    name: Name,
+    body: Annotated[
+        RestoreSnapshot,
+        READ,
+        examples(
+            anew={"collection": "papers", "snapshot": "5c0f0f6c0d6b4a0f8f3d1c2b3a495867"},
+            back={"snapshot": "5c0f0f6c0d6b4a0f8f3d1c2b3a495867", "replace": True},
+        ),
+    ],
+    replace: Replace = False,
 ) -> Response:
     """Make the collection from a snapshot of this server. It answers when all of it is verified and in place."""
     # A key that is limited to collections copies nothing out of others.
@@ -108,12 +113,12 @@ async def restore_snapshot(
 @router.put(
     "/v1/collections/{name}/restore",
     responses={
-        **gives(CollectionAnswer, description="Restored in the place of the collection that had the name."),
-        201: {"model": CollectionAnswer, "description": "Restored as a new collection."},
+        **gives(CollectionInfo, description="Restored in the place of the collection that had the name."),
+        201: {"model": CollectionInfo, "description": "Restored as a new collection."},
     },
     openapi_extra=takes_archive(),
 )
-async def restore_upload(
+async def restore_archive(
     request: Request,
     service: Serving,
     name: Name,
@@ -153,7 +158,7 @@ async def restore_upload(
 
 async def _restored(service: Service, name: str, replaced: bool) -> Response:
     def work() -> bytes:
-        return encoded(collection_answer(service.catalogue.describe(name)))
+        return encoded(service.catalogue.describe(name))
 
     content = await run(service.lanes.read, work)
     return reply(content, 200 if replaced else 201, {"Location": f"/v1/collections/{name}"})

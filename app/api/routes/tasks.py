@@ -7,16 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from app.api.answers import encoded, reply, task_answer
+from app.api.answers import encoded, reply
 from app.api.edge.access import Caller, reached
+from app.api.edge.bodies import Route
 from app.api.edge.openapi import gives
-from app.api.schemas import TaskAnswer, TasksAnswer
+from app.api.schemas.tasks import TaskAnswer, TasksAnswer
 from app.api.service import Service, Serving, run
 from app.errors import NotFound
 from app.keys import ApiKey
 from app.tasks.tasks import Task
 
-router = APIRouter(tags=["tasks"])
+router = APIRouter(tags=["tasks"], route_class=Route)
 
 
 @router.get("/v1/tasks", responses=gives(TasksAnswer))
@@ -26,7 +27,7 @@ async def list_tasks(service: Serving, caller: Caller) -> Response:
     def work() -> bytes:
         mine = reached(caller, service.catalogue.aliases.known)
         found = [task for task in service.catalogue.list_tasks() if mine(task.collection)]
-        return encoded(TasksAnswer(tasks=[task_answer(task) for task in found]))
+        return encoded(TasksAnswer(tasks=[TaskAnswer.model_validate(task) for task in found]))
 
     return reply(await run(service.lanes.read, work))
 
@@ -41,7 +42,7 @@ async def get_task(
     """One task: state, progress, errors by line."""
 
     def work() -> bytes:
-        return encoded(task_answer(_reached(service, caller, id, errors_after)))
+        return encoded(TaskAnswer.model_validate(_reached(service, caller, id, errors_after)))
 
     return reply(await run(service.lanes.read, work))
 
@@ -52,7 +53,7 @@ async def cancel_task(service: Serving, caller: Caller, id: Annotated[str, Path(
 
     def work() -> bytes:
         _reached(service, caller, id)
-        return encoded(task_answer(service.catalogue.cancel_task(id)))
+        return encoded(TaskAnswer.model_validate(service.catalogue.cancel_task(id)))
 
     return reply(await run(service.lanes.write, work))
 

@@ -1,4 +1,4 @@
-"""What comes in and what goes out where a collection is measured or tuned; as in ``app.api.schemas``."""
+"""Measuring and tuning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from app.api.schemas import MAX_CANDIDATES, Asked
+from app.api.schemas.searches import MAX_CANDIDATES, Asked
 from app.documents import Strict
 from app.types import MAX_K
 
@@ -52,24 +52,3 @@ class QueriesAnswer(BaseModel):
 
     kept: int
     bytes: int
-
-
-class RecallAnswer(BaseModel):
-    """Recall@k of the approximate path against exact search. Times are medians in milliseconds, without encoding."""
-
-    k: int
-    queries: int
-    drawn: bool
-    """Whether the queries were drawn; one from a document leaves that document out."""
-    logged: int
-    """How many of them were searched before."""
-    candidates: int
-    recall: float
-    """The mean over queries."""
-    worst: float
-    """The lowest of one query."""
-    recall_float32: float | None
-    """The mean against exact search over vectors before they were coded, where `float32` was asked for."""
-    approximate_ms: float
-    exact_ms: float
-    generation: int

@@ -1,0 +1,62 @@
+"""Collections: made and described."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.catalogue.info import CollectionInfo
+from app.documents import Strict, fault
+from app.store.layout import NAME
+from app.types import MAX_DIM, MAX_TOKEN_POOLING, Kind, Precision, Similarity
+
+_WITH_DIM: dict[str, Any] = {
+    "if": {"properties": {"model": {"type": "null"}}, "required": ["model"]},
+    "then": {"required": ["dim"]},
+    "else": {"properties": {"dim": False}},
+}
+
+
+class EncoderChoice(Strict):
+    """What encodes the collection's texts."""
+
+    model_config = ConfigDict(json_schema_extra=_WITH_DIM)
+    nullable: ClassVar[frozenset[str]] = frozenset({"model"})
+
+    model: str | None = "builtin"
+    """`builtin`, a model that the operator configured (`GET /v1/info` lists them), or null: callers bring vectors."""
+    kind: Kind = "multi_vector"
+    """`multi_vector`: one vector a token, scored by MaxSim. `dense`: one vector a document."""
+    dim: int | None = Field(default=None, ge=1, le=MAX_DIM)
+    """Dimensions of the callers' vectors; given where model is null, and only there."""
+
+    @model_validator(mode="after")
+    def _dim_where_needed(self) -> EncoderChoice:
+        if self.model is None and self.dim is None:
+            raise fault("/dim", "required where model is null")
+        if self.model is not None and self.dim is not None:
+            raise fault("/dim", "the model decides it; leave it out")
+        return self
+
+
+class CreateCollection(Strict):
+    """A new collection. All of it is decided now and does not change."""
+
+    name: str = Field(pattern=f"^{NAME.pattern}$")
+    encoder: EncoderChoice = EncoderChoice()
+    similarity: Similarity = "cosine"
+    """`cosine` normalises every vector; a zero vector is refused then."""
+    keep_vectors: bool = True
+    """Whether callers' own vectors are also kept as they came."""
+    precision: Precision | None = None
+    """How stored token vectors are kept: numbers, or codes of so many bits a dimension. Scores are exact for what is
+    stored. Dense vectors are float32. float16 is for cosine alone. By default float32 for inner_product; for cosine the
+    most bits that take no more than 64 bytes a vector: 8 to 64 dimensions, 4 to 128, 2 to 256; then 1.25."""
+    token_pooling: int = Field(default=1, ge=1, le=MAX_TOKEN_POOLING)
+    """Keep a fraction of the token vectors: a document of t is stored as t / token_pooling means of like ones (but 8 at
+    least, if it has them). 1 keeps all. For long documents, such as pages as images; costs some quality."""
+
+
+class CollectionsAnswer(BaseModel):
+    collections: list[CollectionInfo]

@@ -1,0 +1,144 @@
+"""Documents: written, read, changed, deleted, counted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    GetPydanticSchema,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import core_schema
+
+from app import filters
+from app.documents import DocumentBody, DocumentContent, DocumentId, Strict, fault, read_key, read_metadata
+from app.errors import Invalid
+from app.settings import limits_of
+from app.types import Metadata, MetadataValue
+
+MAX_PAGE = 1_000
+
+
+def _filter(value: object, info: ValidationInfo) -> filters.Filter:
+    try:
+        return filters.parse(value, "", limits_of(info.context))
+    except Invalid as error:
+        raise fault(error.problems[0].pointer, error.problems[0].message) from None
+
+
+def _changes(value: object) -> dict[str, MetadataValue | None]:
+    if not isinstance(value, dict):
+        raise fault("", "expected an object")
+    removed = [key for key, item in value.items() if item is None]
+    for key in removed:
+        read_key(key)
+    return {**read_metadata({k: v for k, v in value.items() if v is not None}), **dict.fromkeys(removed)}
+
+
+# Made without looking into the classes of a filter, which are nobody's schema.
+_FILTER = GetPydanticSchema(lambda _source, _handler: core_schema.with_info_plain_validator_function(_filter))
+FilterField = Annotated[filters.Filter | None, _FILTER, WithJsonSchema(filters.FILTER_SCHEMA)]
+ChangesField = Annotated[
+    dict[str, MetadataValue | None],
+    PlainValidator(_changes),
+    WithJsonSchema({"type": "object", "description": "A JSON merge patch (RFC 7396): null removes a key."}),
+]
+MetadataAnswer = Annotated[Metadata, WithJsonSchema({"type": "object"})]
+
+
+class WriteDocuments(Strict):
+    """Documents to insert, or to replace where the id is there. All are written, or none."""
+
+    documents: Annotated[list[DocumentBody], FailFast()] = Field(min_length=1)
+
+
+class PutDocument(DocumentContent):
+    """A document under the id of the path."""
+
+    id: DocumentId | None = None
+    """May be left out; otherwise it equals the id of the path."""
+    version: int | None = Field(default=None, ge=0, le=2**62)
+    """May be left out; given, as the document was read, it is a condition like If-Match."""
+
+
+class WriteAnswer(BaseModel):
+    """Durable and searchable."""
+
+    written: int
+    duplicates: list[str]
+    """Ids that came more than once in the request; the last one won."""
+    truncated: list[str]
+    """Ids whose text was longer than the model reads."""
+    version: int | None = None
+    """Of the one document of a PUT."""
+
+
+class PatchDocument(Strict):
+    """A change of a document's metadata; its text and vectors stay."""
+
+    metadata: ChangesField
+
+
+class DocumentIds(Strict):
+    """Documents by id."""
+
+    ids: Annotated[list[DocumentId], FailFast()]
+
+
+class DocumentAnswer(BaseModel):
+    id: str
+    title: str
+    text: str
+    metadata: MetadataAnswer
+    version: int | None = None
+    """Where one document is asked for: grows with each write to the collection, and is the entity tag."""
+
+
+class DocumentsAnswer(BaseModel):
+    """The documents that are there, in the order asked for, and the ids that are not."""
+
+    documents: list[DocumentAnswer]
+    missing: list[str]
+
+
+class ListingAnswer(BaseModel):
+    """A page of documents by id (by its bytes). `next` is the cursor of the next page, null at the end."""
+
+    documents: list[DocumentAnswer]
+    next: str | None
+
+
+class DeleteDocuments(Strict):
+    """Documents to delete: by ids or by a filter. Absent or repeated ids are no error."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["ids"]}, {"required": ["filter"]}]})
+
+    ids: list[DocumentId] | None = Field(default=None, fail_fast=True)
+    filter: FilterField = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> DeleteDocuments:
+        if (self.ids is None) == (self.filter is None):
+            raise fault("", "expected exactly one of ids and filter")
+        return self
+
+
+class DeleteAnswer(BaseModel):
+    deleted: int
+
+
+class CountDocuments(Strict):
+    """What to count; without a filter, everything."""
+
+    filter: FilterField = None
+
+
+class CountAnswer(BaseModel):
+    count: int

@@ -1,0 +1,44 @@
+"""Tasks."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class LineFault(BaseModel):
+    """A line of an import that was not applied."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    line: int
+    code: str
+    message: str
+
+
+class TaskAnswer(BaseModel):
+    """Work that goes on after its request was answered; it survives a restart."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    collection: str
+    kind: str
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    phase: str
+    done: int
+    total: int | None
+    rate: float
+    """Of `done`, a second."""
+    eta_s: float | None
+    errors: list[LineFault]
+    errors_total: int
+    created: str
+    finished: str | None
+    result: dict[str, Any] | None
+    """What came out, where there is more to tell: of a tuning, what was tried, measured and chosen."""
+
+
+class TasksAnswer(BaseModel):
+    tasks: list[TaskAnswer]
