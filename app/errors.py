@@ -188,7 +188,7 @@ class SystemFault(StoreError):
 
 
 class FormatTooNew(StoreError):
-    """Written by a newer Sheaf."""
+    """Written by another version of Sheaf, in a format that this one does not read."""
 
     code = "format_too_new"
 

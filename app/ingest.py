@@ -11,14 +11,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
+import numpy as np
+
 from app.collection.collection import Collection, Raced, Written
+from app.collection.layers import ENCODED, vector_field
 from app.collection.passages import Passages, check_vectors, from_caller, from_encoder
+from app.collection.spec import CollectionSpec
 from app.collection.view import Published
+from app.compute.workers import Workers
+from app.encodings.protocol import Encoding
 from app.errors import Invalid, NotFound, PreconditionFailed, StorageFull
 from app.filters import Filter
 from app.indexing.sealing import seal
 from app.store.rows import find_live, truncated_among
-from app.types import F32, Document, MetadataValue
+from app.types import F32, Document, MetadataValue, Owners
 
 R = TypeVar("R")
 Patched: TypeAlias = tuple[Document, int]
@@ -119,13 +125,14 @@ def _then(
 def check_document(collection: Collection, document: Document, pointer: str) -> None:
     """Whether the collection can hold the document. Raises Invalid, Conflict (read-only: see Collection.encoder)."""
     spec = collection.spec
-    field = "vector" if spec.kind == "dense" else "vectors"
+    field = vector_field(spec)
     if spec.model is None:
         if document.vectors is None:
             raise Invalid.at(f"{pointer}/{field}", f"expected {field}, for the collection has no encoder")
-        check_vectors(document.vectors, spec, f"{pointer}/{field}")
-        if spec.kind == "dense" and len(document.vectors) != 1:
-            raise Invalid.at(f"{pointer}/vector", f"expected one vector, got {len(document.vectors)}")
+        if document.splits and (min(document.splits) < 1 or sum(document.splits) != len(document.vectors)):
+            raise Invalid.at(f"{pointer}/{field}", f"expected {sum(document.splits)} vectors, one or more a passage")
+        for matrix in document.matrices:
+            check_vectors(matrix, spec, pointer)
     elif document.vectors is not None:
         raise Invalid.at(f"{pointer}/{field}", f"the collection's encoder {spec.model!r} makes the vectors")
     elif not document.passage:
@@ -238,7 +245,7 @@ class _Plan:
                 # An encoder that is not the one of the stored vectors is refused even where none would be made.
                 collection.encoder()
             else:
-                given = {same_text[d.id]: d.vectors for d in documents if d.id in same_text and d.vectors is not None}
+                given = {same_text[document.id]: document for document in documents if document.id in same_text}
                 same = _given_again(collection, given, snapshot.published)
                 same_text = {identifier: seq for identifier, seq in same_text.items() if seq in same}
             plan.changed = [d for d in documents if d.id not in same_text or not d.stands_as(old[same_text[d.id]])]
@@ -261,40 +268,48 @@ class _Plan:
         for start in range(0, len(fresh), ENCODED_AT_ONCE):
             some = fresh[start : start + ENCODED_AT_ONCE]
             if spec.model is None:
-                given = [d.vectors for d in some if d.vectors is not None]
                 parts += workers.map_slices(
-                    len(given),
-                    lambda a, b, given=given: from_caller(given[a:b], spec, encoding, workers),  # type: ignore[misc]
+                    len(some),
+                    lambda a, b, some=some: _from_callers(some[a:b], spec, encoding, workers),  # type: ignore[misc]
                     # Pooling shares the documents itself, and slices must not wait for slices.
-                    smallest=CODED if spec.token_pooling == 1 else len(given),
+                    smallest=CODED if spec.token_pooling == 1 else len(some),
                 )
                 continue
             encoded = collection.encoder().encode_documents([document.passage for document in some])
             self.truncated.update(d.id for d, cut in zip(some, encoded.truncated.tolist(), strict=True) if cut)
             parts.append(from_encoder(encoded, spec, encoding, workers))
-        return [replace(document, vectors=None) for document in (*known, *fresh)], parts
+        return [replace(document, vectors=None, splits=()) for document in (*known, *fresh)], parts
 
 
-def _given_again(collection: Collection, given: Mapping[int, F32], published: Published) -> set[int]:
+def _from_callers(
+    documents: Sequence[Document], spec: CollectionSpec, encoding: Encoding | None, workers: Workers | None = None
+) -> Passages:
+    """Documents' own vectors, coded for the collection."""
+    matrices = [document.matrices for document in documents]
+    owners = Owners.of_counts(np.array([len(own) for own in matrices], np.int64))
+    return from_caller([matrix for own in matrices for matrix in own], spec, encoding, workers, owners)
+
+
+def _given_again(collection: Collection, given: Mapping[int, Document], published: Published) -> set[int]:
     """Of these versions, those that stand with the vectors that a caller gives now, to the bit."""
     same: set[int] = set()
     seqs = list(given)
     for start in range(0, len(seqs), ENCODED_AT_ONCE):
         some = seqs[start : start + ENCODED_AT_ONCE]
         if collection.spec.keeps_raw:
-            kept = collection.given_vectors(some, published)
+            kept = collection.given_passages(some, published)
             # By their bits, as they are kept: -0.0 equals 0.0.
-            same.update(seq for seq, raw in kept.items() if _bits(raw) == _bits(given[seq]))
+            same.update(seq for seq, raw in kept.items() if _bits(list(raw)) == _bits(given[seq].matrices))
         else:
-            coded = from_caller([given[seq] for seq in some], collection.spec, None)
-            stored = collection.stored_vectors(some, published, encoded=False)
+            coded = _from_callers([given[seq] for seq in some], collection.spec, None)
+            stored = collection.stored_vectors(some, published, staged=False)
             same.update(
                 seq
                 for i, seq in enumerate(some)
-                if seq in stored and coded.take([i]).to_bytes() == stored[seq].to_bytes()
+                if seq in stored and coded.take([i]).to_bytes() == stored[seq].with_layer(ENCODED, None).to_bytes()
             )
     return same
 
 
-def _bits(vectors: F32) -> tuple[tuple[int, ...], bytes]:
-    return vectors.shape, vectors.tobytes()
+def _bits(matrices: Sequence[F32]) -> list[tuple[tuple[int, ...], bytes]]:
+    return [(matrix.shape, matrix.tobytes()) for matrix in matrices]

@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from app.collection.collection import Collection
-from app.collection.first_stage import FirstStage, Source
-from app.collection.passages import check_vectors, normalise, pool
+from app.collection.part import scored_vectors
+from app.collection.passages import check_vectors, pool
 from app.collection.view import Snapshot
 from app.compute import deadline
-from app.compute.workers import Workers
 from app.errors import Invalid, TooSlow
 from app.filters import Filter
 from app.query.candidates import Chosen, find_candidates
+from app.query.encoded import EncodedQuery
 from app.query.ranking import Ranked, rank, rank_in_time
-from app.types import F32, Hit, TokenVectors
+from app.query.scores import scores_of
+from app.types import F32, Encoded, Hit, TokenVectors
 
 DEFAULT_INCLUDE = frozenset({"text", "metadata"})
 
@@ -29,8 +30,8 @@ class Query:
     """What is asked. Exactly one of text and vectors ((q, dim) float32; one row in a dense collection).
 
     candidates: passages that are rescored, at least k; None means the collection's own width. include: of text,
-    metadata, vectors. pooled: the query's pooled vector where an encoder made it; else the mean of its vectors.
-    partial: whether what was scored when the time was over is an answer; else, and where nothing was, it is TooSlow.
+    metadata, vectors. partial: whether what was scored when the time was over is an answer; else, and where nothing
+    was, it is TooSlow.
     """
 
     text: str | None = None
@@ -40,7 +41,6 @@ class Query:
     exact: bool = False
     candidates: int | None = None
     include: frozenset[str] = DEFAULT_INCLUDE
-    pooled: F32 | None = None
     partial: bool = False
 
 
@@ -101,12 +101,12 @@ def search_batch(collection: Collection, queries: Sequence[Query]) -> list[Searc
     """
     clock = _Clock()
     with clock.stage("encode"):
-        ready = encode_queries(collection, queries)
+        encoded = encode_queries(collection, queries)
     encode_ms = clock.stages["encode_ms"]
     results: list[SearchResult] = []
-    for query in ready:
+    for query, vectors in zip(queries, encoded, strict=True):
         try:
-            results.append(search_ready(collection, query, encode_ms))
+            results.append(search_encoded(collection, query, vectors, encode_ms))
         except TooSlow:
             if not (query.partial and any(result.hits for result in results)):
                 raise
@@ -115,38 +115,31 @@ def search_batch(collection: Collection, queries: Sequence[Query]) -> list[Searc
     return results
 
 
-def search_ready(collection: Collection, query: Query, encode_ms: float = 0.0) -> SearchResult:
-    """A query whose vectors ``encode_queries`` has made. encode_ms: the time that it took, which is added.
+def search_encoded(collection: Collection, query: Query, encoded: EncodedQuery, encode_ms: float = 0.0) -> SearchResult:
+    """A query with its vectors, of ``encode_queries``. encode_ms: the time that it took, which is added.
 
     ``took_ms`` holds the wait for a core, too, where as many searches run as there are.
     """
     clock = _Clock(stages={"encode_ms": encode_ms})
-    spec = collection.spec
-    assert query.vectors is not None
-    with collection.resources.workers.turn(), collection.snapshot() as snapshot:
+    workers = collection.resources.workers
+    with workers.turn(), collection.snapshot() as snapshot:
         views = snapshot.views
         with clock.stage("filter"):
-            allowed = snapshot.allowed(query.filter)
+            allowed = [
+                view.part.owners.spread(mask) for view, mask in zip(views, snapshot.allowed(query.filter), strict=True)
+            ]
         with clock.stage("candidates"):
             if query.exact:
                 chosen = [Chosen.all(mask) for mask in allowed]
             else:
-                chosen = find_candidates(
-                    views,
-                    allowed,
-                    snapshot.stages,
-                    lambda stage: max(query.candidates or stage.width, query.k),
-                    lambda stage: first_stage_query(stage, query, collection.resources.workers),
-                    collection.resources.workers,
-                )
-        given = query.vectors, spec.kind, query.k, collection.resources.workers, snapshot.identify
-        coverage: Coverage | None = None
+                chosen = find_candidates(views, allowed, snapshot.stages, encoded, query.k, query.candidates, workers)
+        scores, coverage = scores_of(collection.spec, encoded), None
         with clock.stage("rescore"):
             if query.partial:
-                ranked, scored = rank_in_time(views, chosen, *given)
+                ranked, scored = rank_in_time(views, chosen, scores, query.k, workers, snapshot.identify)
                 coverage = Coverage(scored, sum(len(one.rows) for one in chosen))
             else:
-                ranked = rank(views, [one.rows for one in chosen], *given)
+                ranked = rank(views, [one.rows for one in chosen], scores, query.k, workers, snapshot.identify)
         # What was scored is answered, whatever time it is.
         with deadline.deadline(None) if query.partial else nullcontext(), clock.stage("fetch"):
             hits = _hits(collection, snapshot, ranked, query.include)
@@ -154,46 +147,32 @@ def search_ready(collection: Collection, query: Query, encode_ms: float = 0.0) -
     return SearchResult(hits, encode_ms + clock.took_ms(), clock.stages, exact, snapshot.generation, coverage)
 
 
-def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Query]:
-    """The queries with their vectors, as they are scored. Texts are encoded in one batch."""
+def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery]:
+    """The queries' vectors, as they are scored. Texts are encoded in one batch."""
     spec = collection.spec
     for query in queries:
         if (query.text is None) == (query.vectors is None):
             raise Invalid.at("", "expected exactly one of query, vector and vectors")
         if query.vectors is not None:
-            pointer = "/vector" if spec.kind == "dense" else "/vectors"
-            check_vectors(query.vectors, spec, pointer)
-            if spec.kind == "dense" and len(query.vectors) != 1:
-                raise Invalid.at(pointer, "expected one vector, for the collection is dense")
+            check_vectors(query.vectors, spec, "")
     texts = [query.text for query in queries if query.text is not None]
-    encoded = collection.encode_queries(texts) if texts else None
-    ready: list[Query] = []
-    place = 0
+    made = iter(_from_encoder(collection.encode_queries(texts)) if texts else [])
+    ready = []
     for query in queries:
-        vectors, pooled = query.vectors, query.pooled
-        if vectors is None:
-            assert encoded is not None
-            pooled = encoded.pooled[place : place + 1]
-            vectors = pooled if encoded.tokens is None else encoded.tokens[place]
-            place += 1
-        vectors = normalise(np.ascontiguousarray(vectors, np.float32), spec.similarity)
-        if pooled is None:
-            pooled = pool(TokenVectors.join([vectors]), spec.similarity)
-        ready.append(replace(query, vectors=vectors, pooled=normalise(pooled, spec.similarity)))
+        if query.vectors is None:
+            vectors, pooled = next(made)
+            ready.append(EncodedQuery(spec.measure.query(vectors), spec.measure.query(pooled)))
+        else:
+            vectors = spec.measure.query(np.ascontiguousarray(query.vectors, np.float32))
+            ready.append(EncodedQuery(vectors, pool(TokenVectors.join([vectors]), spec.measure)))
     return ready
 
 
-def first_stage_query(stage: FirstStage, query: Query, workers: Workers | None = None) -> dict[Source, F32]:
-    assert query.vectors is not None
-    assert query.pooled is not None
-    found: dict[Source, F32] = {}
-    for source in stage.sources:
-        if source == "fde":
-            assert stage.encoding is not None
-            found[source] = stage.encoding.encode_queries(TokenVectors.join([query.vectors]), query.pooled, workers)[0]
-        else:
-            found[source] = query.pooled[0]
-    return found
+def _from_encoder(encoded: Encoded) -> Iterator[tuple[F32, F32]]:
+    """The vectors of each text, and its pooled vector, (1, dim)."""
+    for place in range(len(encoded.pooled)):
+        pooled = encoded.pooled[place : place + 1]
+        yield pooled if encoded.tokens is None else encoded.tokens[place], pooled
 
 
 def _hits(collection: Collection, snapshot: Snapshot, ranked: Sequence[Ranked], include: frozenset[str]) -> list[Hit]:
@@ -201,18 +180,14 @@ def _hits(collection: Collection, snapshot: Snapshot, ranked: Sequence[Ranked], 
     hits = []
     for item in ranked:
         document, part = documents[item.seq], snapshot.views[item.view].part
-        vectors: F32 | None = None
-        if "vectors" in include:
-            dense = collection.spec.kind == "dense"
-            vectors = part.pooled(item.row, item.row + 1) if dense else part.tokens(item.row, item.row + 1).values
         hits.append(
             Hit(
                 document.id,
-                item.score,
+                collection.spec.measure.score(item.score),
                 document.title,
                 document.text if "text" in include else None,
                 document.metadata if "metadata" in include else None,
-                vectors,
+                scored_vectors(part, item.row) if "vectors" in include else None,
             )
         )
     return hits

@@ -22,7 +22,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 MetadataValue: TypeAlias = str | bool | int | float | list[str]
 Metadata: TypeAlias = dict[str, MetadataValue]
 Kind: TypeAlias = Literal["multi_vector", "dense"]
-Similarity: TypeAlias = Literal["cosine", "inner_product"]
+SimilarityName: TypeAlias = Literal["cosine", "inner_product"]
 Precision: TypeAlias = Literal["float32", "float16", "8bit", "4bit", "2bit", "1.25bit", "1bit"]
 
 MAX_DIM = 16_384
@@ -32,13 +32,24 @@ MAX_TOKEN_POOLING = 32
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a caller gives and gets back. ``vectors`` are the caller's own: (n, dim) float32, as given."""
+    """What a caller gives and gets back. ``vectors`` are the caller's own: (n, dim) float32, as given.
+
+    splits: how many of them each passage has, in order; none: all are of one passage.
+    """
 
     id: str
     text: str = ""
     title: str = ""
     metadata: Metadata = field(default_factory=dict)
     vectors: F32 | None = None
+    splits: tuple[int, ...] = ()
+
+    @property
+    def matrices(self) -> list[F32]:
+        """The caller's vectors of each passage."""
+        if self.vectors is None:
+            return []
+        return np.split(self.vectors, np.cumsum(self.splits)[:-1]) if self.splits else [self.vectors]
 
     @property
     def passage(self) -> str:
@@ -111,6 +122,75 @@ class TokenVectors:
         np.cumsum(counts, out=offsets[1:])
         index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
         return TokenVectors(self.values[index], offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """Which document each row belongs to. A row is a passage; a document owns a range of rows, one or more.
+
+    documents: how many. starts: (documents + 1,) int64, the first row of each, and how many rows there are; None
+    where each owns one, which then costs nothing.
+
+    >>> owners = Owners.of_counts(np.array([2, 1]))
+    >>> owners.rows, owners.of(np.array([0, 1, 2])).tolist(), owners.spread(np.array([True, False])).tolist()
+    (3, [0, 0, 1], [True, True, False])
+    """
+
+    documents: int
+    starts: I64 | None = None
+
+    @classmethod
+    def of_counts(cls, counts: NDArray[np.int64]) -> Owners:
+        """counts: (documents,), the rows of each."""
+        if (counts == 1).all():
+            return cls(len(counts))
+        starts = np.zeros(len(counts) + 1, np.int64)
+        np.cumsum(counts, out=starts[1:])
+        return cls(len(counts), starts)
+
+    @property
+    def rows(self) -> int:
+        return self.documents if self.starts is None else int(self.starts[-1])
+
+    @property
+    def counts(self) -> I64:
+        """(documents,): the rows of each."""
+        return np.ones(self.documents, np.int64) if self.starts is None else np.diff(self.starts)
+
+    def of(self, rows: I64) -> I64:
+        """The document of each row."""
+        if self.starts is None:
+            return rows
+        found: I64 = np.asarray(np.searchsorted(self.starts, rows, side="right") - 1, np.int64)
+        return found
+
+    def spread(self, mask: Mask) -> Mask:
+        """(documents,) -> (rows,): what is said of a document, of each of its rows."""
+        return mask if self.starts is None else np.repeat(mask, self.counts)
+
+    def span(self, start: int, stop: int) -> tuple[int, int]:
+        """The rows of documents start to stop: from, to."""
+        return (start, stop) if self.starts is None else (int(self.starts[start]), int(self.starts[stop]))
+
+    def rows_of(self, documents: I64) -> I64:
+        """The rows of these documents, in their order."""
+        if self.starts is None:
+            return documents
+        begins, counts = self.starts[documents], self.counts[documents]
+        ends = np.cumsum(counts)
+        found: I64 = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(begins - (ends - counts), counts)
+        return found
+
+    def take(self, documents: I64) -> Owners:
+        """Of these documents alone, in their order."""
+        return Owners(len(documents)) if self.starts is None else Owners.of_counts(self.counts[documents])
+
+    @staticmethod
+    def join(parts: Sequence[Owners]) -> Owners:
+        """One after the other."""
+        if all(part.starts is None for part in parts):
+            return Owners(sum(part.documents for part in parts))
+        return Owners.of_counts(np.concatenate([part.counts for part in parts]))
 
 
 @dataclass(frozen=True, slots=True)

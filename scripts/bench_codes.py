@@ -28,13 +28,13 @@ from bench_first_stage import Projection
 from first_stage import Vectors, ndcg
 
 from app.codes.choose import code_for
-from app.collection.passages import normalise
 from app.compute.workers import Workers
 from app.encoders.registry import Encoders
 from app.errors import SheafError
 from app.scoring.choose import prepare, scorer
 from app.scoring.protocol import Scorer
 from app.scoring.select import keep_for_top
+from app.scoring.similarity import Cosine
 from app.sources.beir import Beir, beir_qrels, beir_queries
 from app.types import F32, I64, Document, Precision, TokenVectors
 
@@ -152,11 +152,11 @@ def collected(folder: Path, file: Path | None) -> Vectors:
         assert asked.tokens is not None
         arrays = {
             "pooled": texts.pooled,
-            "values": normalise(texts.tokens.values, "cosine"),
+            "values": Cosine().document(texts.tokens.values),
             "offsets": texts.tokens.offsets,
             "ids": np.array([document.id for document in documents]),
             "q_pooled": asked.pooled,
-            "q_values": normalise(asked.tokens.values, "cosine"),
+            "q_values": Cosine().document(asked.tokens.values),
             "q_offsets": asked.tokens.offsets,
             "q_ids": np.array(list(queries)),
         }

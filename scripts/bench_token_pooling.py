@@ -28,10 +28,10 @@ from long_pages import collected_pages
 from app.codes.choose import code_for
 from app.codes.protocol import Code
 from app.codes.token_pooling import pool_tokens
-from app.collection.passages import normalise
 from app.compute.workers import Workers
 from app.errors import SheafError
 from app.scoring.choose import scorer
+from app.scoring.similarity import Cosine
 from app.sources.beir import beir_qrels
 from app.types import Precision, TokenVectors
 
@@ -91,7 +91,7 @@ def measure(
         pool_tokens(some, factor, workers)
         alone, shared = middle - start, time.perf_counter() - middle
         means = pool_tokens(tokens, factor, workers)
-        coded = TokenVectors(code.encode(normalise(means.values.astype(np.float32), "cosine")), means.offsets)
+        coded = TokenVectors(code.encode(Cosine().document(means.values.astype(np.float32))), means.offsets)
         scores = maxsim(vectors.query_tokens, TokenVectors(code.decode(coded.values), means.offsets))
         found = np.argsort(-scores, axis=1, kind="stable")[:, :10]
         recall = np.mean([np.isin(t, f).mean() for t, f in zip(top, found, strict=True)])

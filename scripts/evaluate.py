@@ -30,7 +30,8 @@ from app.collection.collection import Collection
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, SheafError
 from app.measure.truth import best_in_float32
-from app.search import Query, encode_queries, search
+from app.query.encoded import EncodedQuery
+from app.search import Query, encode_queries, search, search_encoded
 from app.settings import Settings, refusals
 from app.sources.beir import Beir, beir_qrels, beir_queries
 
@@ -73,7 +74,7 @@ def evaluate(
     runs: dict[str, dict[str, dict[str, float]]] = {"approximate": {}, "exact": {}}
     took: dict[str, list[float]] = {"encode": [], "approximate": [], "exact": []}
     shared: list[float] = []
-    asked: list[Query] = []
+    asked: list[EncodedQuery] = []
     first_ten: list[set[str]] = []
     for identifier in list(qrels)[:WARM_UP]:
         search(collection, Query(text=queries[identifier], k=DEPTH))
@@ -85,10 +86,8 @@ def evaluate(
             asked.append(ready)
             top: dict[str, list[str]] = {}
             for path in runs:
-                query = Query(
-                    vectors=ready.vectors, pooled=ready.pooled, k=DEPTH, exact=path == "exact", candidates=candidates
-                )
-                result = search(collection, query)
+                query = Query(k=DEPTH, exact=path == "exact", candidates=candidates)
+                result = search_encoded(collection, query, ready)
                 took[path].append(result.took_ms)
                 top[path] = [hit.id for hit in result.hits]
                 runs[path][identifier] = {hit.id: -rank for rank, hit in enumerate(result.hits)}

@@ -36,9 +36,8 @@ from scale_picture import draw
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.collection.first_stage import FirstStage
-from app.collection.passages import decoded
-from app.collection.stages import StageChoice
+from app.collection.first_stage import FirstStage, StageChoice
+from app.collection.part import tokens
 from app.compute.blas import keep_to_one_thread
 from app.encoders.registry import Encoders
 from app.encodings.features import windows
@@ -47,7 +46,7 @@ from app.errors import RequestError
 from app.filters import Condition
 from app.indexing.restaging import restage
 from app.load.bulk import fill
-from app.search import Query, encode_queries, search_ready
+from app.search import Query, encode_queries, search_encoded
 from app.settings import Settings
 from app.sources.protocol import Entry
 from app.types import F32, I64, TokenVectors
@@ -252,8 +251,7 @@ def build(args: argparse.Namespace, pool: Pool, size: int) -> dict[str, Any]:
 
 def learn(collection: Collection, width: int) -> None:
     """Fits a ridge encoding on what is there, for all segments to come."""
-    stored = [view.part.passages(np.arange(view.part.size)).tokens for view in collection.published.segments]
-    decoded_parts = [decoded(tokens, collection.spec.code) for tokens in stored if tokens is not None]
+    decoded_parts = [tokens(view.part, 0, view.part.size) for view in collection.published.segments]
     sample = TokenVectors.join([matrix.astype(np.float32) for part in decoded_parts for matrix in part])
     ridge = Ridge.fit(sample, windows(sample, RIDGE.probes, width=QUERY_TOKENS), RIDGE)
     restage(collection, StageChoice(FirstStage(("fde", "pooled"), ridge, width), "learned for a measurement"))
@@ -278,11 +276,8 @@ def ask(args: argparse.Namespace, pool: Pool, size: int) -> dict[str, Any]:
                 condition = None if kept == SHARES else Condition("part", "lt", kept)
                 times, shares, candidates = [], [], []
                 for number in (*range(-min(WARM, len(ready)), 0), *range(len(ready))):
-                    query = Query(
-                        vectors=ready[number].vectors, pooled=ready[number].pooled, k=TOP, filter=condition,
-                        candidates=width, include=frozenset(),
-                    )  # fmt: skip
-                    result = search_ready(collection, query)
+                    query = Query(k=TOP, filter=condition, candidates=width, include=frozenset())
+                    result = search_encoded(collection, query, ready[number])
                     if number >= 0:
                         wanted = {f"{row:08}" for row in top[number] if row >= 0}
                         found = {hit.id for hit in result.hits}

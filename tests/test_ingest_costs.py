@@ -131,9 +131,9 @@ def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     for part in (Segment, TailView):
         read = part.passages
 
-        def counted(self: Any, rows: Any, *, encoded: bool = True, read: Any = read) -> Passages:
+        def counted(self: Any, rows: Any, *, staged: bool = True, read: Any = read) -> Passages:
             counts.append(len(rows))
-            found: Passages = read(self, rows, encoded=encoded)
+            found: Passages = read(self, rows, staged=staged)
             return found
 
         monkeypatch.setattr(part, "passages", counted)

@@ -17,7 +17,7 @@ from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.query.candidates import Chosen, find_candidates
 from app.query.ranking import FIRST
-from app.search import Coverage, Query, SearchResult, encode_queries, first_stage_query, search, search_batch
+from app.search import Coverage, Query, SearchResult, encode_queries, search, search_batch
 from app.types import F32, Document
 
 DIM = 3
@@ -55,19 +55,15 @@ def filled(make: MakeCollection, kind: str) -> tuple[Collection, dict[str, F32]]
 
 def first_of(collection: Collection, query: Query, scored: int) -> set[str]:
     """The ids of the best ``scored`` candidates, found without any deadline."""
-    (query,) = encode_queries(collection, [query])
+    (encoded,) = encode_queries(collection, [query])
     with collection.snapshot() as snapshot:
         allowed = snapshot.allowed(None)
         if query.exact:
             chosen = [Chosen.all(mask) for mask in allowed]
         else:
+            workers = collection.resources.workers
             chosen = find_candidates(
-                snapshot.views,
-                allowed,
-                snapshot.stages,
-                lambda stage: query.candidates or stage.width,
-                lambda stage: first_stage_query(stage, query),
-                collection.resources.workers,
+                snapshot.views, allowed, snapshot.stages, encoded, query.k, query.candidates, workers
             )
         seqs = [
             (place, number, int(view.part.seqs[row]))

@@ -24,7 +24,7 @@ from app.search import Query, search
 from app.settings import Settings
 from app.tasks.rebuild import run_rebuild
 from app.tasks.tasks import Running, Tasks
-from app.types import F32, I64, Document, Precision, Similarity
+from app.types import F32, I64, Document, Precision, SimilarityName
 
 PRECISIONS: list[Precision] = ["float32", "8bit", "4bit", "2bit", "1.25bit", "1bit"]
 lawful = settings(max_examples=20, deadline=None, derandomize=True)
@@ -46,7 +46,7 @@ def vectors_of(documents: list[Document]) -> list[tuple[str, F32]]:
 @pytest.mark.parametrize("similarity", ["cosine", "inner_product"])
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_collection_is_brute_force(
-    make_collection: MakeCollection, precision: Precision, similarity: Similarity, keep: bool
+    make_collection: MakeCollection, precision: Precision, similarity: SimilarityName, keep: bool
 ) -> None:
     """In the tail, sealed, merged, rebuilt and after a deletion; the same score everywhere, exact or not."""
     collection = make_collection(

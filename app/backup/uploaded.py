@@ -11,7 +11,7 @@ safetensors and JSON parse the rest without trusting it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, get_args
 
 import numpy as np
@@ -21,16 +21,17 @@ from app.backup.uploaded_documents import columns_of
 from app.codes.grid import GridCode
 from app.collection.chunks import ChunkStore
 from app.collection.first_stage import FirstStage, Source
-from app.collection.passages import MAX_LENGTH
-from app.collection.segment import MANIFEST, Segment, SegmentRecord
+from app.collection.layers import TOKENS, Layer, layers, scored
+from app.collection.segment import MANIFEST, OFFSETS, OWNERS, SEQS, Segment, SegmentRecord
 from app.collection.segment_writing import finish_segment
 from app.collection.spec import CollectionSpec
 from app.compute.rounding import norms_up
 from app.errors import BadArchive
+from app.scoring.similarity import MAX_LENGTH
 from app.store.database import Database
 from app.store.directory import Directory
 from app.store.files import MappedArray, load_array, write_file
-from app.types import F32, I64
+from app.types import F32, I64, TokenVectors
 
 INDEX: Final = ".index"
 _COLUMNS: Final = "columns.npz"
@@ -53,48 +54,42 @@ def reindex(
     for name in folder.list():
         if name.endswith(INDEX) or name == _COLUMNS:
             folder.remove(name)
-    n, dim = record.passages, spec.dim
-    if type(n) is not int or n < 0 or segment.size != n:
+    n, documents = record.passages, segment.documents
+    if any(type(number) is not int or number < 0 for number in (n, documents)) or segment.size != n or documents > n:
         raise _wrong(folder, "number of passages")
-    shapes: dict[str, tuple[Any, tuple[int | None, ...]]] = {
-        "seqs": (np.int64, (n,)),
-        "pooled": (np.float32, (n, dim)),
-        "norms": (np.float32, (n,)),
-    }
-    if spec.kind == "multi_vector":
-        shapes |= {"offsets": (np.int64, (n + 1,)), "tokens": (spec.code.dtype, (None, spec.code.width))}
-    if stage.encoding is not None:
-        shapes["encoded"] = (spec.encoded_dtype, (n, stage.encoding.encoded_dim))
-    if spec.keeps_raw:
-        shapes |= {"raw_offsets": (np.int64, (n + 1,)), "raw": (np.float32, (None, dim))}
-    if set(files) != {_COLUMNS, *(f"{name}.npy" for name in shapes)}:
-        raise _wrong(folder, "set of files")
     at = f"segment {folder.name} of the archive"
-    arrays = {name: MappedArray(folder, f"{name}.npy", files[f"{name}.npy"]) for name in shapes}
-    for name, (dtype, shape) in shapes.items():
-        _hold(f"{name}.npy of {at}", arrays[name].all(), dtype, shape)
-    small = {
-        name: load_array(folder, f"{name}.npy", files[f"{name}.npy"])
-        for name in shapes
-        if name in ("seqs", "norms", "offsets", "raw_offsets")
-    }
-    if n and (small["seqs"][0] < 0 or not (small["seqs"][1:] > small["seqs"][:-1]).all()):
-        raise _wrong(folder, "order of rows")
-    for values, offsets in (("tokens", "offsets"), ("raw", "raw_offsets")):
-        if values in shapes:
-            _hold_offsets(at, small[offsets], arrays[values].shape[0])
-    _hold_vectors(at, arrays["pooled"].rows, n, None, small["norms"] if spec.kind == "dense" else None, spec)
-    if "tokens" in shapes:
-        _hold_vectors(at, arrays["tokens"].rows, n, small["offsets"], small["norms"], spec)
-    if "raw" in shapes:
-        _hold_vectors(at, arrays["raw"].rows, n, small["raw_offsets"], None, spec)
-    if "encoded" in shapes:
-        _hold_finite(at, arrays["encoded"])
+    owned = documents < n
+    declared = layers(spec, stage.encoded_dim)
+    names = [SEQS, *([OWNERS] if owned else [])]
+    names += [name for layer in declared for name in (layer.name, *([layer.name + OFFSETS] if layer.ragged else []))]
+    if set(files) != {_COLUMNS, *(f"{name}.npy" for name in names)}:
+        raise _wrong(folder, "set of files")
+    arrays = {name: MappedArray(folder, f"{name}.npy", files[f"{name}.npy"]) for name in names}
+
+    def small(name: str, count: int) -> I64:
+        _hold(f"{name}.npy of {at}", arrays[name].all(), np.int64, (count,))
+        return load_array(folder, f"{name}.npy", files[f"{name}.npy"])
+
+    seqs = small(SEQS, documents)
+    if documents and (seqs[0] < 0 or not (seqs[1:] > seqs[:-1]).all()):
+        raise _wrong(folder, "order of documents")
+    if owned:
+        _hold_offsets(at, small(OWNERS, documents + 1), n)
+    read: dict[str, tuple[_Rows, I64 | None]] = {}
+    for layer in declared:
+        array, offsets = arrays[layer.name], None
+        if layer.ragged:
+            offsets = small(layer.name + OFFSETS, n + 1)
+            _hold_offsets(at, offsets, array.shape[0])
+        values = None if layer.ragged else n
+        _hold(f"{layer.name}.npy of {at}", array.all(), layer.stored, layer.shape(values))
+        read[layer.name] = array.rows, offsets
+    _hold_values(at, declared, read, n, spec)
     for array in arrays.values():
         array.let_go()
-    files[_COLUMNS] = write_file(folder, _COLUMNS, columns_of(connection, small["seqs"], spec.name).to_bytes())
+    files[_COLUMNS] = write_file(folder, _COLUMNS, columns_of(connection, seqs, spec.name).to_bytes())
     folder.remove(MANIFEST)
-    made = finish_segment(folder, spec, stage, n, files)
+    made = finish_segment(folder, spec, stage, documents, n, files)
     folder.sync()
     return made
 
@@ -106,7 +101,7 @@ def check_stage(stage: FirstStage, spec: CollectionSpec) -> None:
         not set(sources) <= set(get_args(Source))
         or len(set(sources)) != len(sources)
         or ("fde" in sources) != (encoding is not None)
-        or (encoding is not None and (spec.kind == "dense" or encoding.dim != spec.dim))
+        or (encoding is not None and (scored(spec) != TOKENS or encoding.dim != spec.stored_dim))
         or any(type(number) is not int or number < 1 for number in (stage.width, stage.widening))
     ):
         raise BadArchive("the archive has a first stage that no collection has")
@@ -123,33 +118,49 @@ def check_counts(database: Database) -> None:
 
 
 def check_tail(database: Database, folder: Directory, spec: CollectionSpec, stage: FirstStage) -> None:
-    """Holds the vectors of the tail to the shapes that the collection gives them. stage: of the tail.
+    """Holds the vectors of the tail to the layers that the collection has. stage: of the tail.
 
     Raises BadArchive, Damaged.
     """
+    declared = layers(spec, stage.encoded_dim)
     with database.read() as connection:
         for seqs, passages in ChunkStore(folder, spec.name).read(connection, 0):
-            n, at = len(seqs), f"chunk {seqs[0]} of the tail"
-            _hold(at, passages.pooled, np.float32, (n, spec.dim))
-            _hold(at, passages.norms, np.float32, (n,))
-            present = passages.tokens is not None, passages.encoded is not None
-            if present != (spec.kind == "multi_vector", stage.encoding is not None):
+            at = f"chunk {seqs[0]} of the tail"
+            if set(passages.arrays) != {layer.name for layer in declared}:
                 raise BadArchive(f"{at} has other vectors than its collection")
-            dense = passages.norms if spec.kind == "dense" else None
-            _hold_vectors(at, _slices(passages.pooled), n, None, dense, spec)
-            if passages.encoded is not None and stage.encoding is not None:
-                _hold(at, passages.encoded, np.float32, (n, stage.encoding.encoded_dim))
-                if not np.isfinite(passages.encoded).all():
-                    raise BadArchive(f"{at} has vectors that are not finite")
-            for ragged, dtype, width, norms in (
-                (passages.tokens, spec.code.dtype, spec.code.width, passages.norms),
-                (passages.raw, np.dtype(np.float32), spec.dim, None),
-            ):
-                if ragged is not None:
-                    _hold(at, ragged.values, dtype, (None, width))
-                    _hold(at, ragged.offsets, np.int64, (n + 1,))
-                    _hold_offsets(at, ragged.offsets, len(ragged.values))
-                    _hold_vectors(at, _slices(ragged.values), n, ragged.offsets, norms, spec)
+            if (starts := passages.owners.starts) is not None:
+                _hold(at, starts, np.int64, (len(seqs) + 1,))
+                _hold_offsets(at, starts, int(starts[-1]))
+            n = passages.owners.rows
+            read: dict[str, tuple[_Rows, I64 | None]] = {}
+            for layer in declared:
+                found = passages.arrays[layer.name]
+                values, offsets = (found.values, found.offsets) if isinstance(found, TokenVectors) else (found, None)
+                if (offsets is not None) != layer.ragged:
+                    raise BadArchive(f"{at} has other vectors than its collection")
+                if offsets is not None:
+                    _hold(at, offsets, np.int64, (n + 1,))
+                    _hold_offsets(at, offsets, len(values))
+                _hold(at, values, layer.held, layer.shape(None if layer.ragged else n))
+                read[layer.name] = _slices(values), offsets
+            _hold_values(at, declared, read, n, spec)
+
+
+def _hold_values(
+    what: str,
+    declared: Sequence[Layer],
+    read: Mapping[str, tuple[_Rows, I64 | None]],
+    n: int,
+    spec: CollectionSpec,
+) -> None:
+    """Holds the numbers of n passages to what each layer's ``check`` says of them. read: rows and offsets of each."""
+    norms = next(read[layer.name][0](0, n) for layer in declared if layer.check == "norms")
+    for layer in declared:
+        rows, offsets = read[layer.name]
+        if layer.check == "vectors":
+            _hold_vectors(what, rows, n, offsets, norms if layer.name == scored(spec) else None, spec)
+        elif layer.check == "finite":
+            _hold_finite(what, rows, n if offsets is None else int(offsets[-1]), layer.width or 1)
 
 
 def _hold(what: str, array: NDArray[Any], dtype: Any, shape: tuple[int | None, ...]) -> None:
@@ -181,7 +192,7 @@ def _hold_vectors(what: str, rows: _Rows, n: int, offsets: I64 | None, norms: F3
     offsets = np.arange(n + 1) if offsets is None else offsets
     first = 0
     while first < n:
-        stop = int(np.searchsorted(offsets, offsets[first] + max(1, _PIECE // spec.dim), side="right")) - 1
+        stop = int(np.searchsorted(offsets, offsets[first] + max(1, _PIECE // spec.stored_dim), side="right")) - 1
         stop = max(stop, first + 1)
         found = _lengths(rows(int(offsets[first]), int(offsets[stop])), spec)
         if not (found <= _LONGEST).all():
@@ -205,15 +216,11 @@ def _lengths(rows: NDArray[Any], spec: CollectionSpec) -> F32:
     return np.where(code.scales(rows) >= 0, code.norms(rows), np.float32(np.nan))
 
 
-def _hold_finite(what: str, array: MappedArray) -> None:
-    if not all(np.isfinite(piece).all() for piece in _pieces(array)):
+def _hold_finite(what: str, rows: _Rows, n: int, width: int) -> None:
+    """n: values of ``width`` numbers."""
+    step = max(1, _PIECE // width)
+    if not all(np.isfinite(rows(start, min(start + step, n))).all() for start in range(0, n, step)):
         raise BadArchive(f"{what} has vectors that are not finite")
-
-
-def _pieces(array: MappedArray) -> Iterator[NDArray[Any]]:
-    step = max(1, _PIECE // max(1, array.shape[1]))
-    for start in range(0, array.shape[0], step):
-        yield array.rows(start, min(start + step, array.shape[0]))
 
 
 def _wrong(folder: Directory, what: str) -> BadArchive:

@@ -19,7 +19,7 @@ from app.codes.choose import default_precision
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
 from app.collection.reading import Resources
-from app.collection.spec import CollectionSpec, fingerprint_to_json
+from app.collection.spec import CollectionSpec, EncoderSpec, VectorSpec, fingerprint_to_json
 from app.collection.view import Generation
 from app.compute.native import keep_in
 from app.compute.workers import Workers
@@ -42,7 +42,7 @@ from app.store.layout import DATABASE, WRITER_LOCK, check_name
 from app.store.local_directory import LocalDirectory
 from app.store.system import room, system_fault
 from app.tasks.tasks import ENDED, Handler, Task, Tasks, all_of, owner_of
-from app.types import Kind, Precision, Similarity
+from app.types import Kind, Precision, SimilarityName
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class Catalogue:
         model: str | None,
         kind: Kind,
         dim: int | None = None,
-        similarity: Similarity = "cosine",
+        similarity: SimilarityName = "cosine",
         keep_vectors: bool = True,
         precision: Precision | None = None,
         token_pooling: int = 1,
@@ -174,7 +174,12 @@ class Catalogue:
             raise Invalid.at("/precision", f"{precision} is of token vectors; dense vectors are float32")
         if precision is None:
             precision = "float32" if kind == "dense" else default_precision(dim, similarity)
-        spec = CollectionSpec(name, model, kind, dim, similarity, keep_vectors, precision, token_pooling, False)
+        spec = CollectionSpec(
+            name=name,
+            encoder=EncoderSpec(model=model, kind=kind, dim=dim),
+            similarity=similarity,
+            vectors=VectorSpec(precision=precision, token_pooling=token_pooling, keep=keep_vectors),
+        )
         meta["spec"] = spec.to_json()
         meta["first_stage"] = (stage or FirstStage.default(spec)).to_json()
         meta["generation"] = Generation(0).to_json()

@@ -9,7 +9,7 @@ from app.collection.collection import Collection
 from app.collection.reading import Measured
 from app.errors import SheafError, StoreError
 from app.indexing.fitting import described
-from app.types import Kind, Precision, Similarity
+from app.types import Kind, Precision, SimilarityName
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class CollectionInfo:
 
     name: str
     encoder: EncoderInfo
-    similarity: Similarity
+    similarity: SimilarityName
     precision: Precision
     token_pooling: int
     keep_vectors: bool
@@ -56,12 +56,11 @@ def info_of(name: str, collection: Collection, read_only: str | None, failure: S
         name,
         EncoderInfo(spec.model, spec.kind, spec.dim),
         spec.similarity,
-        # Early ones were created with another, which nothing of theirs is kept in.
-        "float32" if spec.kind == "dense" else spec.precision,
+        spec.precision,
         spec.token_pooling,
         spec.keep_vectors,
         now.live,
-        now.live,
+        now.passages,
         collection.nbytes,
         now.generation.number,
         len(now.segments),

@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 from uuid import uuid4
 
 from app.backup.archive import PIECE, Listing, Unpacker
@@ -25,10 +25,9 @@ from app.backup.uploaded import check_counts, check_stage, check_tail, reindex
 from app.backup.uploaded_documents import check_documents
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.collection.first_stage import FirstStage
+from app.collection.first_stage import FirstStage, StageStore
 from app.collection.segment import Segment
 from app.collection.spec import CollectionSpec
-from app.collection.stages import StageStore
 from app.collection.view import Generation
 from app.errors import BadArchive, Damaged, FormatTooNew, MemoryShort, SheafError, StorageFull, SystemFault
 from app.store.database import SCHEMA, Database, get_meta, put_meta
@@ -39,7 +38,6 @@ from app.store.layout import DATABASE, IMPORTS, MARK, SEGMENTS, WRITER_LOCK
 from app.store.local_directory import LocalDirectory
 from app.store.requests import SCHEMA as ADDED
 from app.store.system import of_the_disk, room
-from app.types import Kind, Precision, Similarity
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_]+)*", re.ASCII)
 """Names that the database gives of files: a part of a path, never one."""
@@ -132,8 +130,7 @@ def _verify(folder: Directory, name: str, listing: Listing, catalogue: Catalogue
             check_counts(database)
             check_rows(database, folder, name, lambda: None)
             with database.read() as connection:
-                spec = CollectionSpec(**{**get_meta(connection, "spec", name), "name": name})
-            _check_spec(spec)
+                spec = CollectionSpec.from_json({**get_meta(connection, "spec", name), "name": name})
             if not own:
                 check_documents(database)
             made = {} if own else {"generation": _anew(database, folder, spec).to_json()}
@@ -207,18 +204,3 @@ def _check_names(database: Database, folder: Directory) -> None:
     for name in named:
         if not _PLAIN.fullmatch(name):
             raise BadArchive(f"the archive names {name[:100]!r}, which no collection has")
-
-
-def _check_spec(spec: CollectionSpec) -> None:
-    fits = (
-        (spec.model is None or isinstance(spec.model, str))
-        and spec.kind in get_args(Kind)
-        and spec.similarity in get_args(Similarity)
-        and spec.precision in get_args(Precision)
-        and type(spec.dim) is int
-        and type(spec.keep_vectors) is bool
-        and type(spec.token_pooling) is int
-        and type(spec.own_axes) is bool
-    )
-    if not fits:
-        raise BadArchive("the archive has a specification that no collection has")

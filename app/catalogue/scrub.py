@@ -41,9 +41,11 @@ SEND_AGAIN: Final = "cancel its task, and send the import again"
 DISCARD: Final = "delete the snapshot, and take another"
 MEND: Final = "mend what it names, and scrub again: it is no damage"
 SET_AGAIN: Final = "stop the server, remove the file, start, and set the aliases again"
-IRREPLACEABLE: Final = frozenset({"raw.npy", "raw_offsets.npy", "seqs.npy", MANIFEST})
+IRREPLACEABLE: Final = frozenset({"raw.npy", "raw.offsets.npy", "seqs.npy", "owners.npy", MANIFEST})
 """Files of a segment by which callers' own vectors are found; nothing can make them anew."""
-ALONE: Final = frozenset({"pooled.npy", "offsets.npy", "tokens.npy", "norms.npy", "seqs.npy", MANIFEST})
+ALONE: Final = frozenset(
+    {"pooled.npy", "tokens.offsets.npy", "tokens.npy", "norms.npy", "seqs.npy", "owners.npy", MANIFEST}
+)
 """The same where callers' own vectors are not kept as they came: then what is stored of them is all there is."""
 
 
@@ -96,7 +98,7 @@ def _collection(root: Directory, name: str, database: Database, read: Scrubbed) 
     yield from found
     try:
         with database.read() as connection:
-            spec = CollectionSpec(**get_meta(connection, "spec", name))
+            spec = CollectionSpec.from_json(get_meta(connection, "spec", name))
     except (StoreError, TypeError, ValueError):
         return
     needed = frozenset[str]() if spec.model is not None else IRREPLACEABLE if spec.keeps_raw else ALONE

@@ -8,25 +8,24 @@ from typing import Final
 from app.codes.floats import FloatCode
 from app.codes.grid import GridCode
 from app.codes.protocol import Code
-from app.types import Precision, Similarity
+from app.types import Precision, SimilarityName
 
 CODE_BYTES: Final = 64
 """What the codes of a vector take by default, where they can; see ARCHITECTURE.md for the measurement behind it."""
 
 
 @lru_cache(maxsize=64)
-def code_for(precision: Precision, dim: int, *, own_axes: bool = False) -> Code:
-    """own_axes: as format 2 had 8 bits.
-
+def code_for(precision: Precision, dim: int) -> Code:
+    """
     >>> code_for("1bit", 384).bytes_per_vector, code_for("float16", 384).bytes_per_vector
     (52, 768)
     """
     if precision == "float16" or precision == "float32":
         return FloatCode(precision, dim)
-    return GridCode(precision, dim, own_axes=own_axes and precision == "8bit")
+    return GridCode(precision, dim)
 
 
-def default_precision(dim: int, similarity: Similarity) -> Precision:
+def default_precision(dim: int, similarity: SimilarityName) -> Precision:
     """8, 4 or 2 bits, the most whose codes take no more than ``CODE_BYTES`` and a scale, else 1.25; float16 where it
     takes no more than they do.
 

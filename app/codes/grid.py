@@ -1,6 +1,6 @@
 """Vectors as whole numbers of few bits, with a float32 scale each: what is stored is scale * numbers.
 
-All but the codes of format 2 with 8 bits are on rotated axes (app.codes.rotation), where coordinates are alike.
+All are on rotated axes (app.codes.rotation), where coordinates are alike.
 
 *8 bits*: numbers from -127 to 127, scale = largest coordinate / 127.
 
@@ -54,9 +54,7 @@ class GridCode:
     ((1, 6), [[3.0, -1.4900000095367432]])
     """
 
-    def __init__(self, precision: GridPrecision, dim: int, *, own_axes: bool = False) -> None:
-        """own_axes: not rotated, as 8 bits were in format 2."""
-        self._turned = not own_axes
+    def __init__(self, precision: GridPrecision, dim: int) -> None:
         self.precision: GridPrecision = precision
         self.dim = dim
         trellis = precision == "1.25bit"
@@ -76,17 +74,17 @@ class GridCode:
     def encode(self, vectors: F32) -> Rows:
         vectors = np.ascontiguousarray(vectors, np.float32)
         out = np.zeros((len(vectors), self.width), np.uint8)
-        turning = signs(self.dim), self._block, self._norm, self._turned
+        turning = signs(self.dim), self._block, self._norm
         _encode(vectors, *turning, self.bits, HALVES, NUMBERS, out)
         return out
 
     def decode(self, rows: NDArray[Any]) -> F32:
         out = np.empty((len(rows), self.dim), np.float32)
-        _decode(readable(rows), signs(self.dim), self._block, self._norm, self._turned, self.bits, out)
+        _decode(readable(rows), signs(self.dim), self._block, self._norm, self.bits, out)
         return out
 
     def turn(self, vectors: F32) -> F32:
-        return rotated(vectors) if self._turned else vectors
+        return rotated(vectors)
 
     def norms(self, rows: NDArray[Any]) -> F32:
         sizes = np.empty(len(rows), np.int64)
@@ -147,7 +145,6 @@ def _encode(
     flips: F32,
     block: int,
     norm: np.float32,
-    turned: bool,
     bits: int,
     halves: F32,
     numbers: F32,
@@ -166,8 +163,7 @@ def _encode(
             factor = math.ldexp(1.0, -exponents[lane])
             for i in range(dim):
                 tile[i, lane] = np.float32(np.float64(row[i]) * factor)
-        if turned:
-            rotate(tile, flips, block, norm)
+        rotate(tile, flips, block, norm)
         for lane in range(lanes):
             for i in range(dim):
                 x[i] = tile[i, lane]
@@ -260,7 +256,7 @@ def _encode_along(x: F32, exponent: int, halves: F32, numbers: F32, out: Rows) -
 
 
 @kernel
-def _decode(rows: Rows, flips: F32, block: int, norm: np.float32, turned: bool, bits: int, out: F32) -> None:
+def _decode(rows: Rows, flips: F32, block: int, norm: np.float32, bits: int, out: F32) -> None:
     place = np.empty(4, np.uint8)
     scale = place.view(np.float32)
     tile = np.zeros((out.shape[1], LANES), np.float32)
@@ -269,8 +265,7 @@ def _decode(rows: Rows, flips: F32, block: int, norm: np.float32, turned: bool, 
         for lane in range(lanes):
             for i in range(out.shape[1]):
                 tile[i, lane] = number_at(rows[first + lane], i, bits)
-        if turned:
-            rotate_back(tile, flips, block, norm)
+        rotate_back(tile, flips, block, norm)
         for lane in range(lanes):
             n = first + lane
             for i in range(4):

@@ -14,14 +14,15 @@ from typing import Final
 
 import numpy as np
 
-from app.collection.passages import Passages, given_of
+from app.collection.layers import RAW
+from app.collection.passages import Passages, read_ragged
 from app.store.database import Database
 from app.store.directory import Directory
 from app.store.files import damaged, expected, write_file
 from app.store.layout import TAIL
 from app.store.rows import row_sum
 from app.store.system import room
-from app.types import F32, I64
+from app.types import I64, TokenVectors
 
 IN_DATABASE: Final = 2**20
 """The largest chunk, in bytes, that goes into the database: small writes then cost one fsync."""
@@ -62,12 +63,13 @@ class ChunkStore:
             passages = self._parse(row)
             yield np.arange(row[0], row[0] + row[1], dtype=np.int64), passages
 
-    def given(self, connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, F32]:
-        """Callers' vectors of these versions as they came, of those that a chunk holds. Raises Damaged.
+    def given(self, connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, TokenVectors]:
+        """Callers' vectors of these versions as they came, a matrix a passage, of those that a chunk holds. Raises
+        Damaged.
 
         A chunk is read once for all of them; of a file that was checked before, their rows alone.
         """
-        found: dict[int, F32] = {}
+        found: dict[int, TokenVectors] = {}
         left = sorted(seqs, reverse=True)
         while left:
             row = connection.execute(
@@ -80,13 +82,13 @@ class ChunkStore:
             some = [left.pop()]
             while left and left[-1] < first + count:
                 some.append(left.pop())
-            rows = [seq - first for seq in some]
+            places = [seq - first for seq in some]
             if file in self._checked:
-                found.update(zip(some, self._rows(file, rows), strict=True))
+                found.update(zip(some, self._given(file, places), strict=True))
                 continue
-            raw = self._parse(row).raw
-            if raw is not None:
-                found.update((seq, raw[place]) for seq, place in zip(some, rows, strict=True))
+            passages = self._parse(row)
+            if RAW in passages:
+                found.update((seq, passages.of(RAW, place)) for seq, place in zip(some, places, strict=True))
         return found
 
     def forget(self, txn: sqlite3.Connection, stop: int) -> list[str]:
@@ -118,13 +120,13 @@ class ChunkStore:
             raise damaged(self._folder, name, f"expected {size} bytes with checksum {crc}, found others")
         if file is not None:
             self._checked.add(file)
-        return Passages.from_bytes(content)
+        return Passages.from_bytes(content, count)
 
-    def _rows(self, name: str, rows: Sequence[int]) -> list[F32]:
-        """Callers' vectors of the named rows of a file that was checked."""
+    def _given(self, name: str, documents: Sequence[int]) -> list[TokenVectors]:
+        """Callers' vectors of the named documents of a file that was checked."""
         with expected(self._folder, name):
             content = self._folder.map(name)
-        return given_of(content, rows)
+        return read_ragged(content, RAW, documents)
 
 
 def _checksum(first: int, count: int, file: str | None, content: bytes) -> int:

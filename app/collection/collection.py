@@ -13,12 +13,11 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from app.collection.first_stage import FirstStage
+from app.collection.first_stage import FirstStage, StageRecord
 from app.collection.passages import Passages
 from app.collection.reading import Reader
 from app.collection.segment import Segment
 from app.collection.spec import fingerprint_to_json
-from app.collection.stages import StageRecord
 from app.collection.view import Generation, Snapshot
 from app.encoders.protocol import Encoder
 from app.errors import Conflict

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.collection.chunks import ChunkStore
-from app.collection.first_stage import FirstStage
+from app.collection.first_stage import FirstStage, StageStore
+from app.collection.layers import layers
 from app.collection.segment import Segment, SegmentRecord
 from app.collection.spec import CollectionSpec
-from app.collection.stages import StageStore
 from app.collection.tail import Tail
 from app.collection.view import Generation, Published, SegmentView, TailState
 from app.store.database import Database, get_meta, read_state
@@ -153,4 +153,4 @@ class Opener:
 
     def empty_tail(self) -> Tail:
         """Nothing, to be appended to."""
-        return Tail(self.spec, None if self.tail_stage.encoding is None else self.tail_stage.encoding.encoded_dim)
+        return Tail(layers(self.spec, self.tail_stage.encoded_dim), self.spec.code)

@@ -3,28 +3,117 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from app.codes.protocol import Code
-from app.collection.first_stage import Source
-from app.collection.passages import Passages
+from app.collection.layers import POOLED, TOKENS
+from app.collection.passages import Passages, Values, decoded
 from app.filters import Filter
-from app.types import F32, I64, Mask, Metadata, TokenVectors
+from app.types import F32, I64, Mask, Metadata, Owners, TokenVectors
 from app.vector_index.protocol import Candidates
 
 
+class Rows(Protocol):
+    """An array that is read by rows, in memory or mapped. Reading raises Damaged."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows start to stop, a view."""
+        ...
+
+    def take(self, rows: I64) -> NDArray[Any]:
+        """The named rows, a copy."""
+        ...
+
+    def ranges(self, starts: I64, stops: I64) -> NDArray[Any]:
+        """The whole array, of which only the rows in the given ranges may be read."""
+        ...
+
+
+class InMemory:
+    """``Rows`` of an array in memory."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        return self._array[start:stop]
+
+    def take(self, rows: I64) -> NDArray[Any]:
+        return self._array[rows]
+
+    def ranges(self, starts: I64, stops: I64) -> NDArray[Any]:
+        return self._array
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """A layer with one value a row."""
+
+    values: Rows
+
+    def range(self, start: int, stop: int) -> NDArray[Any]:
+        """Of a range of rows, a view."""
+        return self.values.rows(start, stop)
+
+    def take(self, rows: I64) -> NDArray[Any]:
+        """Of the named rows, a copy."""
+        return self.values.take(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """A layer with a run of values a row. offsets: (rows + 1,)."""
+
+    values: Rows
+    offsets: I64
+
+    def range(self, start: int, stop: int) -> TokenVectors:
+        """Of a range of rows, a view."""
+        first, last = int(self.offsets[start]), int(self.offsets[stop])
+        return TokenVectors(self.values.rows(first, last), self.offsets[start : stop + 1] - first)
+
+    def take(self, rows: I64) -> TokenVectors:
+        """Of the named rows, a copy."""
+        return self.of(rows).take(rows)
+
+    def of(self, rows: I64) -> TokenVectors:
+        """Of every row, of which only the named ones may be read."""
+        return TokenVectors(self.values.ranges(self.offsets[rows], self.offsets[rows + 1]), self.offsets)
+
+    @property
+    def counts(self) -> I64:
+        """Values of each row."""
+        return np.diff(self.offsets)
+
+
 class Part(Protocol):
-    """Rows 0 to size - 1, one a passage, ascending by sequence number; rows never change their meaning.
+    """Documents, ascending by sequence number, and rows 0 to size - 1, one a passage, in ranges that documents own
+    (``owners``). Neither ever changes its meaning.
 
     Reading raises Damaged when the disk does not give what was written.
     """
 
     @property
-    def size(self) -> int: ...
+    def owners(self) -> Owners: ...
+
+    @property
+    def size(self) -> int:
+        """Rows."""
+        ...
 
     @property
     def seqs(self) -> I64:
-        """(size,) ascending."""
+        """(documents,) ascending."""
         ...
 
     @property
@@ -32,57 +121,67 @@ class Part(Protocol):
         """(size,) the length of the longest vector that exact scoring reads, or a little more."""
         ...
 
-    def select(self, condition: Filter) -> Mask:
-        """(size,) bool: the rows whose metadata match."""
-        ...
-
-    def nearest(self, source: Source, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
-        """The min(k, allowed) allowed rows of largest inner product with one query vector (dim,), best first.
-
-        wide: how many rows codes find, where a part has codes, of which the vectors then pick the k.
-        """
-        ...
-
-    def pooled(self, start: int, stop: int) -> F32:
-        """(stop - start, dim): dense vectors of a range of rows."""
-        ...
-
-    def pooled_of(self, rows: I64) -> F32:
-        """(len(rows), dim): dense vectors of the named rows, a copy."""
-        ...
-
     @property
     def code(self) -> Code:
-        """How token vectors are kept, in a multi-vector collection."""
+        """How token vectors are kept, where there are any."""
         ...
 
-    def tokens(self, start: int, stop: int) -> TokenVectors:
-        """Token vectors of a range of rows, float32, decoded: a copy."""
+    def has(self, layer: str) -> bool: ...
+
+    def flat(self, layer: str) -> Flat: ...
+
+    def ragged(self, layer: str) -> Ragged: ...
+
+    def select(self, condition: Filter) -> Mask:
+        """(documents,) bool: those whose metadata match."""
         ...
 
-    def codes(self, start: int, stop: int) -> TokenVectors:
-        """Token vectors of a range of rows as stored, a view: for scoring."""
-        ...
+    def nearest(self, layer: str, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
+        """The min(k, allowed) allowed rows of largest inner product with one query vector (dim,), best first.
 
-    def codes_of(self, rows: I64) -> TokenVectors:
-        """Token vectors of every row as stored, of which only the named rows may be read."""
-        ...
-
-    def metadata(self, rows: I64) -> list[Metadata] | None:
-        """Metadata of rows where the part has them; None where only the document store has."""
-        ...
-
-    def passages(self, rows: I64, *, encoded: bool = True) -> Passages:
-        """Everything stored of the named rows, callers' vectors included, a copy: for re-use and for merging.
-
-        encoded: whether what the first stage made of them is read too.
+        allowed: (size,). wide: how many rows codes find, where a part has codes, of which the vectors then pick the k.
         """
         ...
+
+    def metadata(self, documents: I64) -> list[Metadata] | None:
+        """Metadata of documents where the part has them; None where only the document store has."""
+        ...
+
+    def passages(self, documents: I64, *, staged: bool = True) -> Passages:
+        """Everything that the part has of the named documents, a copy: for re-use and for merging.
+
+        staged: whether what the first stage made of them is read too.
+        """
+        ...
+
+
+def tokens(part: Part, start: int, stop: int) -> TokenVectors:
+    """Token vectors of a range of rows, float32, decoded: a copy."""
+    return decoded(part.ragged(TOKENS).range(start, stop), part.code)
+
+
+def scored_vectors(part: Part, row: int) -> F32:
+    """(n, dim) float32: the vectors of a row that exact scores are of."""
+    found: F32 = tokens(part, row, row + 1).values if part.has(TOKENS) else part.flat(POOLED).range(row, row + 1)
+    return found
+
+
+def gathered(part: Part, documents: I64, flat: list[str], ragged: list[str]) -> Passages:
+    """The named layers of the named documents."""
+    rows = part.owners.rows_of(documents)
+    arrays: dict[str, Values] = {name: part.flat(name).take(rows) for name in flat}
+    arrays |= {name: part.ragged(name).take(rows) for name in ragged}
+    return Passages(part.owners.take(documents), arrays)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A part as one snapshot sees it. alive: (size,) bool, rows that stand; never changed once published."""
+    """A part as one snapshot sees it. alive: (documents,) bool, those that stand; never changed once published."""
 
     part: Part
     alive: Mask
+
+
+def standing(view: View, documents: Mask) -> I64:
+    """The rows of these documents of a view, ascending."""
+    return np.flatnonzero(view.part.owners.spread(documents)).astype(np.int64)

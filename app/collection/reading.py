@@ -11,19 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from app.collection.chunks import ChunkStore
-from app.collection.first_stage import FirstStage
+from app.collection.first_stage import Drift, FirstStage, StageStore, recoded
+from app.collection.layers import RAW
 from app.collection.opening import Opener
 from app.collection.part import View
 from app.collection.passages import Passages
 from app.collection.segment import Segment
 from app.collection.spec import CollectionSpec, fingerprint_from_json
-from app.collection.stages import Drift, StageStore, recoded
 from app.collection.view import Published, Snapshot
 from app.compute.workers import Workers
 from app.encoders.protocol import Encoder
@@ -98,7 +98,7 @@ class Reader:
         try:
             self.database.check()
             with self.database.read() as connection:
-                self.spec = CollectionSpec(**get_meta(connection, "spec", self.name))
+                self.spec = CollectionSpec.from_json(get_meta(connection, "spec", self.name))
                 self.stage = FirstStage.from_json(get_meta(connection, "first_stage", self.name))
             self.chunks = ChunkStore(files, self.name)
             settings = resources.settings
@@ -257,37 +257,41 @@ class Reader:
         assert self.spec.model is not None
         return self.resources.encoders.encode_queries(self.spec.model, self.spec.kind, texts)
 
-    def stored_vectors(self, seqs: Sequence[int], published: Published, *, encoded: bool = True) -> dict[int, Passages]:
+    def stored_vectors(self, seqs: Sequence[int], published: Published, *, staged: bool = True) -> dict[int, Passages]:
         """What is stored of these versions, callers' own vectors included; those that moved on the way are left out.
 
-        encoded: with their encodings, as the tail has them. Each part, and each chunk of the tail, is read once.
+        staged: with their encodings, as the tail has them. Each part, and each chunk of the tail, is read once.
         """
         found: dict[int, Passages] = {}
         parts = _by_part(published, seqs)
         in_tail = [seq for view, some, _ in parts if view is published.tail for seq in some]
-        given = self.given_vectors(in_tail, published)
-        for view, some, rows in parts:
-            passages = view.part.passages(rows, encoded=encoded)
-            if encoded and published.stage is not published.tail_stage and isinstance(view.part, Segment):
+        given = self.given_passages(in_tail, published)
+        for view, some, places in parts:
+            passages = view.part.passages(places, staged=staged)
+            if staged and published.stage is not published.tail_stage and isinstance(view.part, Segment):
                 # They will be written to the tail, whose first stage is another.
                 passages = recoded(passages, published.tail_stage, self.spec)
             for i, seq in enumerate(some):
                 one = passages.take([i])
                 if seq in given:
-                    one = replace(one, raw=TokenVectors.join([given[seq]]))
-                if one.raw is not None or not self.spec.keeps_raw:
+                    one = one.with_layer(RAW, given[seq])
+                if RAW in one or not self.spec.keeps_raw:
                     found[seq] = one
         return found
 
     def given_vectors(self, seqs: Sequence[int], published: Published | None = None) -> dict[int, F32]:
-        """Callers' vectors of these versions as they came, (n, dim) float32 each, to the bit: of those that some part
-        holds, in a collection that keeps them. Each part, and each chunk of the tail, is read once for all.
+        """Callers' vectors of these versions as they came, (n, dim) float32 each, those of all passages together."""
+        return {seq: given.values for seq, given in self.given_passages(seqs, published).items()}
+
+    def given_passages(self, seqs: Sequence[int], published: Published | None = None) -> dict[int, TokenVectors]:
+        """The same, to the bit, a matrix a passage: of those that some part holds, in a collection that keeps them.
+        Each part, and each chunk of the tail, is read once for all.
 
         published: what the versions are of; the latest where it is left out. Raises Damaged.
         """
         if not self.spec.keeps_raw:
             return {}
-        found: dict[int, F32] = {}
+        found: dict[int, TokenVectors] = {}
         try:
             found = self._given(seqs, published or self._published)
         except Damaged:
@@ -300,13 +304,13 @@ class Reader:
                 found.update(self._given(missing, now.published))
         return found
 
-    def _given(self, seqs: Sequence[int], published: Published) -> dict[int, F32]:
-        found: dict[int, F32] = {}
-        for view, some, rows in _by_part(published, seqs):
+    def _given(self, seqs: Sequence[int], published: Published) -> dict[int, TokenVectors]:
+        found: dict[int, TokenVectors] = {}
+        for view, some, places in _by_part(published, seqs):
             if isinstance(view.part, Segment):
-                raw = view.part.raw_of(rows)
-                assert raw is not None
-                found.update(zip(some, raw, strict=True))
+                owners, raw = view.part.owners, view.part.ragged(RAW).take(view.part.owners.rows_of(places))
+                passages = Passages(owners.take(places), {RAW: raw})
+                found.update((seq, passages.of(RAW, i)) for i, seq in enumerate(some))
             else:
                 with self.database.read() as connection:
                     found.update(self.chunks.given(connection, some))
@@ -314,10 +318,10 @@ class Reader:
 
 
 def _by_part(published: Published, seqs: Sequence[int]) -> list[tuple[View, list[int], I64]]:
-    """Each part that holds some of the versions, with these and their rows."""
+    """Each part that holds some of the versions, with these and their places there."""
     parts: dict[int, tuple[View, list[int], list[int]]] = {}
-    for seq, (view, row) in published.locate(seqs).items():
-        _, some, rows = parts.setdefault(id(view), (view, [], []))
+    for seq, (view, place) in published.locate(seqs).items():
+        _, some, places = parts.setdefault(id(view), (view, [], []))
         some.append(seq)
-        rows.append(row)
-    return [(view, some, np.array(rows, np.int64)) for view, some, rows in parts.values()]
+        places.append(place)
+    return [(view, some, np.array(places, np.int64)) for view, some, places in parts.values()]

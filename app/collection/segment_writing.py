@@ -8,34 +8,57 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from app import vector_index
 from app.collection.columns import ColumnsBuilder
-from app.collection.first_stage import FirstStage, Source
+from app.collection.first_stage import FirstStage
+from app.collection.layers import ENCODED, layers
 from app.collection.passages import Passages
-from app.collection.segment import FLAT, MANIFEST, Segment, SegmentRecord
+from app.collection.segment import FLAT, MANIFEST, OFFSETS, OWNERS, SEQS, Segment, SegmentRecord
 from app.collection.spec import CollectionSpec
 from app.store.directory import Directory
 from app.store.faults import reach
-from app.store.files import ArrayWriter, FileRecord, FileWriter, MappedArray, link_file, write_file
+from app.store.files import (
+    ArrayWriter,
+    FileRecord,
+    FileWriter,
+    MappedArray,
+    link_file,
+    write_file,
+)
 from app.store.layout import FORMAT
 from app.store.system import room
-from app.types import F32, I64, Metadata
+from app.types import F32, I64, Metadata, Owners
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a segment will hold, known before the first row is written. tokens and raw: vectors in all."""
+    """What a segment will hold, known before the first row is written. values: of each ragged layer, in all."""
 
-    passages: int
-    tokens: int
-    raw: int
+    documents: int
+    rows: int
+    values: Mapping[str, int]
+
+    @classmethod
+    def of(cls, owners: Owners, counts: Mapping[str, I64]) -> Totals:
+        """counts: of each ragged layer the values of each row."""
+        return cls(owners.documents, owners.rows, {name: int(count.sum()) for name, count in counts.items()})
+
+    @classmethod
+    def sum(cls, totals: Iterable[Totals]) -> Totals:
+        """Of one after the other."""
+        documents, rows, values = 0, 0, Counter[str]()
+        for one in totals:
+            documents, rows = documents + one.documents, rows + one.rows
+            values.update(one.values)
+        return cls(documents, rows, values)
 
 
 Batch = tuple[I64, list[Metadata], Passages]
@@ -62,18 +85,23 @@ def write_restaged(
     they are in ``segment``, so that the indexes alone are new.
     """
     with _made_whole(folder):
+        anew = segment.staged_files if encoded is not None else {name for name in segment.files if _is_index(name)}
         files: dict[str, FileRecord] = {}
         for name, record in segment.files.items():
-            if not name.endswith(".index") and (encoded is None or name != "encoded.npy"):
+            if name not in anew:
                 link_file(segment.folder, name, folder)
                 files[name] = record
         if stage.encoding is not None and encoded is not None:
             shape = segment.size, stage.encoding.encoded_dim
-            with closing(ArrayWriter(folder, "encoded.npy", spec.encoded_dtype, shape)) as writer:
+            with closing(ArrayWriter(folder, f"{ENCODED}.npy", spec.encoded_dtype, shape)) as writer:
                 for rows in encoded:
                     writer.write(rows.astype(spec.encoded_dtype))
-                files["encoded.npy"] = writer.finish()
-        return finish_segment(folder, spec, stage, segment.size, files)
+                files[f"{ENCODED}.npy"] = writer.finish()
+        return finish_segment(folder, spec, stage, segment.documents, segment.size, files)
+
+
+def _is_index(name: str) -> bool:
+    return name.endswith(".index")
 
 
 @contextmanager
@@ -95,80 +123,76 @@ def _made_whole(folder: Directory) -> Iterator[None]:
 def _write(
     folder: Directory, spec: CollectionSpec, stage: FirstStage, totals: Totals, batches: Iterable[Batch]
 ) -> SegmentRecord:
-    n, dim = totals.passages, spec.dim
-    shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
-        "seqs": (np.int64, (n,)),
-        "pooled": (np.float32, (n, dim)),
-        "norms": (np.float32, (n,)),
-    }
-    if spec.kind == "multi_vector":
-        shapes["offsets"] = (np.int64, (n + 1,))
-        shapes["tokens"] = (spec.code.dtype, (totals.tokens, spec.code.width))
-    if stage.encoding is not None:
-        shapes["encoded"] = (spec.encoded_dtype, (n, stage.encoding.encoded_dim))
-    if spec.keeps_raw:
-        shapes["raw_offsets"] = (np.int64, (n + 1,))
-        shapes["raw"] = (np.float32, (totals.raw, dim))
-    files: dict[str, FileRecord] = {}
+    declared = layers(spec, stage.encoded_dim)
     columns = ColumnsBuilder()
     with ExitStack() as stack:
-        out = {name: ArrayWriter(folder, f"{name}.npy", *shape) for name, shape in shapes.items()}
-        for writer in out.values():
-            stack.callback(writer.close)
-        ends: dict[str, int] = {name: 0 for name in ("offsets", "raw_offsets") if name in out}
+        out: dict[str, ArrayWriter] = {}
+
+        def begin(name: str, dtype: Any, *shape: int) -> None:
+            out[name] = ArrayWriter(folder, f"{name}.npy", dtype, shape)
+            stack.callback(out[name].close)
+
+        begin(SEQS, np.int64, totals.documents)
+        ends: dict[str, int] = {}
+        if totals.rows > totals.documents:
+            begin(OWNERS, np.int64, totals.documents + 1)
+            ends[OWNERS] = 0
+        for layer in declared:
+            width = () if layer.width is None else (layer.width,)
+            begin(layer.name, layer.stored, totals.values[layer.name] if layer.ragged else totals.rows, *width)
+            if layer.ragged:
+                begin(layer.name + OFFSETS, np.int64, totals.rows + 1)
+                ends[layer.name + OFFSETS] = 0
         for name in ends:
             out[name].write(np.zeros(1, np.int64))
-        for seqs, rows, passages in batches:
-            columns.add(rows)
-            out["seqs"].write(seqs)
-            out["pooled"].write(passages.pooled)
-            out["norms"].write(passages.norms)
-            if stage.encoding is not None:
-                assert passages.encoded is not None
-                out["encoded"].write(passages.encoded.astype(spec.encoded_dtype))
-            for values, offsets, ragged in (
-                ("tokens", "offsets", passages.tokens),
-                ("raw", "raw_offsets", passages.raw),
-            ):
-                if values in out:
-                    assert ragged is not None
-                    out[values].write(ragged.values)
-                    out[offsets].write(ragged.offsets[1:] + ends[offsets])
-                    ends[offsets] += int(ragged.offsets[-1])
-        for name, writer in out.items():
-            files[f"{name}.npy"] = writer.finish()
+
+        def count(name: str, counts: I64) -> None:
+            out[name].write(np.cumsum(counts) + ends[name])
+            ends[name] += int(counts.sum())
+
+        for seqs, metadata, passages in batches:
+            columns.add(metadata)
+            out[SEQS].write(seqs)
+            if OWNERS in out:
+                count(OWNERS, passages.owners.counts)
+            for layer in declared:
+                if layer.ragged:
+                    ragged = passages.ragged(layer.name)
+                    out[layer.name].write(ragged.values)
+                    count(layer.name + OFFSETS, ragged.counts)
+                else:
+                    out[layer.name].write(passages.flat(layer.name).astype(layer.stored, copy=False))
+        files = {f"{name}.npy": writer.finish() for name, writer in out.items()}
     files["columns.npz"] = write_file(folder, "columns.npz", columns.finish().to_bytes())
-    return finish_segment(folder, spec, stage, n, files)
+    return finish_segment(folder, spec, stage, totals.documents, totals.rows, files)
 
 
 def finish_segment(
-    folder: Directory, spec: CollectionSpec, stage: FirstStage, passages: int, files: dict[str, FileRecord]
+    folder: Directory, spec: CollectionSpec, stage: FirstStage, documents: int, rows: int, files: dict[str, FileRecord]
 ) -> SegmentRecord:
     """Adds to a folder of arrays and columns, which ``files`` describe, the indexes over the arrays and the manifest.
 
     Neither may be there yet. Raises Invalid for vectors that are not finite.
     """
     indexes: dict[str, str] = {}
-    for source in stage.sources:
-        array = MappedArray(folder, f"{_VECTORS[source]}.npy", files[f"{_VECTORS[source]}.npy"])
-        indexes[source] = vector_index.choose(passages, array.shape[1], stage.index)
-        if indexes[source] != FLAT:
-            files[f"{source}.index"] = _write_index(folder, f"{source}.index", indexes[source], array)
+    for layer in stage.layers:
+        array = MappedArray(folder, f"{layer}.npy", files[f"{layer}.npy"])
+        indexes[layer] = vector_index.choose(rows, array.shape[1], stage.index)
+        if indexes[layer] != FLAT:
+            files[f"{layer}.index"] = _write_index(folder, f"{layer}.index", indexes[layer], array)
     manifest = {
         "format": FORMAT,
-        "passages": passages,
+        "documents": documents,
+        "passages": rows,
         "precision": spec.precision,
-        "own_axes": spec.own_axes,
+        "layers": [layer.to_json() for layer in layers(spec, stage.encoded_dim)],
         "first_stage": stage.to_json(),
         "indexes": indexes,
         "files": {name: record.to_json() for name, record in files.items()},
     }
     content = json.dumps(manifest, indent=1).encode()
     write_file(folder, MANIFEST, content)
-    return SegmentRecord(folder.name, passages, zlib.crc32(content))
-
-
-_VECTORS: Final[dict[Source, str]] = {"fde": "encoded", "pooled": "pooled"}
+    return SegmentRecord(folder.name, rows, zlib.crc32(content))
 
 
 def _write_index(folder: Directory, name: str, kind: str, vectors: MappedArray) -> FileRecord:

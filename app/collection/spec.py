@@ -2,66 +2,130 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, get_args
 
 import numpy as np
 
 from app.codes.choose import code_for
 from app.codes.protocol import Code
 from app.encoders.protocol import Fingerprint
-from app.errors import Invalid
+from app.errors import FormatTooNew, Invalid
+from app.scoring.similarity import SIMILARITIES, Similarity
 from app.store.layout import check_name
-from app.types import MAX_DIM, MAX_TOKEN_POOLING, Kind, Precision, Similarity
+from app.types import MAX_DIM, MAX_TOKEN_POOLING, Kind, Precision, SimilarityName
 
 
-@dataclass(frozen=True, slots=True)
-class CollectionSpec:
-    """One collection's fixed properties.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSpec:
+    """model: the encoder's name among the operator's, or None where callers bring their vectors. kind: what it makes of
+    a passage. dim: numbers of a vector, as it comes."""
 
-    model: the encoder's name among the operator's, or None where callers bring their vectors. similarity: cosine
-    normalises every vector, of documents and queries. keep_vectors: whether callers' own vectors are also kept as they
-    came, in float32, in a file that no query reads. precision: of the stored token vectors that queries read
-    (app.codes); float16 holds no vectors of unbounded length (inner_product). Dense vectors are float32. token_pooling:
-    a document of t token vectors is stored as t / token_pooling means of like ones (token_pooling.py); 1: as they are.
-    own_axes: 8-bit codes are not of rotated axes; so it is in collections of format 2, which do not say.
-    """
-
-    name: str
     model: str | None
     kind: Kind
     dim: int
-    similarity: Similarity = "cosine"
-    keep_vectors: bool = True
+
+    def __post_init__(self) -> None:
+        if self.model is not None and not isinstance(self.model, str):
+            raise Invalid.at("/encoder/model", f"expected a name or null, got {self.model!r}")
+        if self.kind not in get_args(Kind):
+            raise Invalid.at("/encoder/kind", f"expected {_names(Kind)}, got {self.kind!r}")
+        if type(self.dim) is not int or not 1 <= self.dim <= MAX_DIM:
+            raise Invalid.at("/encoder/dim", f"expected 1 to {MAX_DIM:,} dimensions, got {self.dim:,}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorSpec:
+    """How vectors are kept.
+
+    precision: of the stored token vectors that queries read (app.codes); float16 holds no vectors of unbounded length
+    (inner_product). Dense vectors are float32. token_pooling: a passage of t token vectors is stored as t /
+    token_pooling means of like ones (app.codes.token_pooling); 1: as they are. keep: whether callers' own vectors are
+    also kept as they came, in float32, in a file that no query reads.
+    """
+
     precision: Precision = "float16"
     token_pooling: int = 1
-    own_axes: bool = True
+    keep: bool = True
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise Invalid.at("/precision", f"expected {_names(Precision)}, got {self.precision!r}")
+        if type(self.token_pooling) is not int or not 1 <= self.token_pooling <= MAX_TOKEN_POOLING:
+            raise Invalid.at("/token_pooling", f"expected 1 to {MAX_TOKEN_POOLING}, got {self.token_pooling}")
+        if type(self.keep) is not bool:
+            raise Invalid.at("/keep_vectors", f"expected true or false, got {self.keep!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionSpec:
+    """One collection's fixed properties. similarity: its name in ``SIMILARITIES``. Raises Invalid for what no
+    collection is."""
+
+    name: str
+    encoder: EncoderSpec
+    similarity: SimilarityName = "cosine"
+    vectors: VectorSpec = field(default_factory=VectorSpec)
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if not 1 <= self.dim <= MAX_DIM:
-            raise Invalid.at("/encoder/dim", f"expected 1 to {MAX_DIM:,} dimensions, got {self.dim:,}")
-        if self.kind == "dense" and self.precision not in ("float16", "float32"):
-            raise Invalid.at("/precision", f"{self.precision} is a code of token vectors; dense vectors are float32")
-        if self.precision == "float16" and self.similarity == "inner_product":
+        if self.similarity not in SIMILARITIES:
+            raise Invalid.at("/similarity", f"expected {', '.join(SIMILARITIES)}, got {self.similarity!r}")
+        precision = self.precision
+        if self.kind == "dense" and precision != "float32":
+            raise Invalid.at("/precision", f"{precision} is a code of token vectors; dense vectors are float32")
+        if precision == "float16" and not self.measure.unit:
             raise Invalid.at(
-                "/precision", "float16 holds only vectors of length 1 (cosine); inner_product needs another"
+                "/precision", f"float16 holds only vectors of length 1 (cosine); {self.similarity} needs another"
             )
-
-        if not 1 <= self.token_pooling <= MAX_TOKEN_POOLING:
-            raise Invalid.at("/token_pooling", f"expected 1 to {MAX_TOKEN_POOLING}, got {self.token_pooling}")
         if self.kind == "dense" and self.token_pooling != 1:
             raise Invalid.at("/token_pooling", "pools token vectors; a dense collection has none")
 
     @property
+    def model(self) -> str | None:
+        return self.encoder.model
+
+    @property
+    def kind(self) -> Kind:
+        return self.encoder.kind
+
+    @property
+    def dim(self) -> int:
+        """Numbers of a vector, as it comes."""
+        return self.encoder.dim
+
+    @property
+    def stored_dim(self) -> int:
+        """Numbers of a vector as it is stored and asked with, before it is coded."""
+        return self.measure.stored_dim(self.dim)
+
+    @property
+    def measure(self) -> Similarity:
+        """What the similarity makes of vectors."""
+        return SIMILARITIES[self.similarity]
+
+    @property
+    def precision(self) -> Precision:
+        return self.vectors.precision
+
+    @property
+    def token_pooling(self) -> int:
+        return self.vectors.token_pooling
+
+    @property
+    def keep_vectors(self) -> bool:
+        return self.vectors.keep
+
+    @property
     def code(self) -> Code:
         """How token vectors are kept."""
-        return code_for(self.precision, self.dim, own_axes=self.own_axes)
+        return code_for(self.precision, self.stored_dim)
 
     @property
     def encoded_dtype(self) -> np.dtype[Any]:
         """Of stored fixed-dimensional encodings: half precision where vectors have length 1, unless all is float32."""
-        exact = self.precision == "float32" or self.similarity == "inner_product"
+        exact = self.precision == "float32" or not self.measure.unit
         return np.dtype(np.float32 if exact else np.float16)
 
     @property
@@ -71,6 +135,29 @@ class CollectionSpec:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: object) -> CollectionSpec:
+        """What ``to_json`` gave. Raises FormatTooNew for what this Sheaf does not know."""
+        try:
+            nested = {**_fields(value), "encoder": EncoderSpec(**_fields(value, "encoder"))}
+            return cls(**{**nested, "vectors": VectorSpec(**_fields(value, "vectors"))})
+        except (TypeError, KeyError, Invalid) as error:
+            why = error.message if isinstance(error, Invalid) else str(error)
+            raise FormatTooNew(f"a specification that this Sheaf does not know, of another version: {why}") from error
+
+
+def _fields(value: object, name: str | None = None) -> dict[str, Any]:
+    """The members of an object, or of its member ``name``."""
+    if isinstance(value, Mapping):
+        found = value if name is None else value[name]
+        if isinstance(found, Mapping):
+            return dict(found)
+    raise TypeError(f"expected an object{'' if name is None else f' {name}'}")
+
+
+def _names(of: Any) -> str:
+    return ", ".join(get_args(of))
 
 
 def fingerprint_to_json(fingerprint: Fingerprint) -> dict[str, Any]:

@@ -6,7 +6,7 @@ makes new arrays; so a snapshot that remembers a length reads on undisturbed whi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from app.codes.protocol import Code
 from app.collection.columns import Columns
-from app.collection.first_stage import Source
-from app.collection.passages import Passages, decoded
-from app.collection.spec import CollectionSpec
+from app.collection.layers import NORMS, Layer
+from app.collection.part import Flat, InMemory, Ragged, gathered
+from app.collection.passages import Passages
 from app.filters import Filter, fields_of
-from app.types import F32, I64, Mask, Metadata, TokenVectors
+from app.types import F32, I64, Mask, Metadata, Owners
 from app.vector_index.protocol import Candidates
 
 
@@ -30,14 +30,18 @@ class _Growing:
         self._array: NDArray[Any] = np.empty((16, *shape), dtype)
         self.length = 0
 
-    def append(self, rows: NDArray[Any]) -> None:
-        needed = self.length + len(rows)
+    def reserve(self, more: int) -> None:
+        """Makes room, so that appending so many rows cannot fail."""
+        needed = self.length + more
         if needed > len(self._array):
             grown = np.empty((max(needed, 2 * len(self._array)), *self._array.shape[1:]), self._array.dtype)
             grown[: self.length] = self._array[: self.length]
             self._array = grown
-        self._array[self.length : needed] = rows
-        self.length = needed
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """``reserve`` has made room for them."""
+        self._array[self.length : self.length + len(rows)] = rows
+        self.length += len(rows)
 
     def view(self, length: int) -> NDArray[Any]:
         return self._array[:length]
@@ -46,137 +50,139 @@ class _Growing:
 class Tail:
     """The arrays. One writer at a time; readers take a ``TailView``."""
 
-    def __init__(self, spec: CollectionSpec, encoded_dim: int | None) -> None:
-        self._spec = spec
+    def __init__(self, layers: Sequence[Layer], code: Code) -> None:
+        """layers: of the collection; of those that are cold only the counts are held."""
+        self._layers, self._code = layers, code
         self._seqs = _Growing(np.int64)
         self._metadata: list[Metadata] = []
-        self._pooled = _Growing(np.float32, spec.dim)
-        self._norms = _Growing(np.float32)
-        self._tokens = _Growing(spec.code.dtype, spec.code.width) if spec.kind == "multi_vector" else None
-        self._offsets = _Growing(np.int64)
-        self._offsets.append(np.zeros(1, np.int64))
-        self._encoded = None if encoded_dim is None else _Growing(np.float32, encoded_dim)
-        self._raw_counts = _Growing(np.int64)
+        self._starts = _offsets()
+        self._values = {
+            layer.name: _Growing(layer.held, *(() if layer.width is None else (layer.width,)))
+            for layer in layers
+            if layer.hot
+        }
+        self._offsets = {layer.name: _offsets() for layer in layers if layer.ragged}
         self.nbytes = 0
 
     def __len__(self) -> int:
+        """Documents."""
         return self._seqs.length
 
     def append(
-        self, seqs: I64, metadata: Sequence[Metadata], passages: Passages, raw_counts: I64 | None = None
+        self,
+        seqs: I64,
+        metadata: Sequence[Metadata],
+        passages: Passages,
+        counts: Mapping[str, I64] | None = None,
     ) -> None:
-        """Rows for new versions; sequence numbers ascend over all appends. raw_counts: where the passages are without
-        callers' vectors that are kept elsewhere."""
-        self._pooled.append(passages.pooled)
-        self._norms.append(passages.norms)
-        if self._tokens is not None:
-            assert passages.tokens is not None
-            self._offsets.append(passages.tokens.offsets[1:] + self._tokens.length)
-            self._tokens.append(passages.tokens.values)
-        if self._encoded is not None:
-            assert passages.encoded is not None
-            self._encoded.append(passages.encoded)
-        self._raw_counts.append(passages.raw_counts if raw_counts is None else raw_counts)
+        """New versions; sequence numbers ascend over all appends. All of them, or where memory ends, none.
+
+        counts: of each ragged layer the values of each row, where the passages are without the cold ones.
+        """
+        if counts is None:
+            counts = passages.counts
+        new: list[tuple[_Growing, NDArray[Any]]] = [(self._starts, _continued(self._starts, passages.owners.counts))]
+        new += [(self._offsets[name], _continued(self._offsets[name], count)) for name, count in counts.items()]
+        for layer in self._layers:
+            if layer.hot:
+                values = passages.ragged(layer.name).values if layer.ragged else passages.flat(layer.name)
+                new.append((self._values[layer.name], values))
+        new.append((self._seqs, seqs))
+        for growing, rows in new:
+            growing.reserve(len(rows))
+        for growing, rows in new:
+            growing.append(rows)
         self._metadata.extend(metadata)
-        self.nbytes += passages.nbytes
-        self._seqs.append(seqs)
+        self.nbytes += sum(rows.nbytes for _, rows in new)
 
     def view(self) -> TailView:
-        """The rows there are now."""
-        n = len(self)
-        offsets = self._offsets.view(n + 1) if self._tokens is not None else None
-        return TailView(
-            self._spec.code,
-            self._seqs.view(n),
-            self._metadata,
-            self._pooled.view(n),
-            self._norms.view(n),
-            None
-            if self._tokens is None or offsets is None
-            else TokenVectors(self._tokens.view(int(offsets[-1])), offsets),
-            None if self._encoded is None else self._encoded.view(n),
-            self._raw_counts.view(n),
-        )
+        """What there is now."""
+        starts = self._starts.view(len(self) + 1)
+        owners = Owners(len(self), None if int(starts[-1]) == len(self) else starts)
+        offsets = {name: growing.view(owners.rows + 1) for name, growing in self._offsets.items()}
+        values = {
+            name: growing.view(int(offsets[name][-1]) if name in offsets else owners.rows)
+            for name, growing in self._values.items()
+        }
+        return TailView(self._code, self._seqs.view(len(self)), owners, self._metadata, values, offsets)
+
+
+def _offsets() -> _Growing:
+    found = _Growing(np.int64)
+    found.append(np.zeros(1, np.int64))
+    return found
+
+
+def _continued(offsets: _Growing, counts: I64) -> I64:
+    """What comes after the offsets for so many values more."""
+    found: I64 = np.cumsum(counts) + offsets.view(offsets.length)[-1]
+    return found
 
 
 class TailView:
-    """The first rows of a tail, as a part. Its first stage scores every row: data-free, and small by design."""
+    """The first documents of a tail, as a part. Its first stage scores every row: data-free, and small by design."""
 
     def __init__(
         self,
         code: Code,
         seqs: I64,
+        owners: Owners,
         metadata: list[Metadata],
-        pooled: F32,
-        norms: F32,
-        tokens: TokenVectors | None,
-        encoded: F32 | None,
-        raw_counts: I64,
+        values: Mapping[str, NDArray[Any]],
+        offsets: Mapping[str, I64],
     ) -> None:
-        self.code, self.seqs, self.norms = code, seqs, norms
-        self._metadata, self._pooled, self._tokens, self._encoded = metadata, pooled, tokens, encoded
-        self._raw_counts = raw_counts
-        self._columns = Columns(len(seqs), {})
+        """values: of each hot layer. offsets: of each ragged one, the cold ones too."""
+        self.code, self.seqs, self.owners = code, seqs, owners
+        self._metadata, self._values, self._offsets = metadata, values, offsets
+        self._columns = Columns(owners.documents, {})
 
     @property
     def size(self) -> int:
-        return len(self.seqs)
+        return self.owners.rows
+
+    @property
+    def norms(self) -> F32:
+        return self._values[NORMS]
 
     @cached_property
     def fields(self) -> frozenset[str]:
-        """The metadata fields that its rows have."""
-        return frozenset().union(*self._metadata[: self.size])
+        """The metadata fields that its documents have."""
+        return frozenset().union(*self._metadata[: self.owners.documents])
+
+    def has(self, layer: str) -> bool:
+        return layer in self._values
+
+    def flat(self, layer: str) -> Flat:
+        return Flat(InMemory(self._values[layer]))
+
+    def ragged(self, layer: str) -> Ragged:
+        return Ragged(InMemory(self._values[layer]), self._offsets[layer])
 
     def select(self, condition: Filter) -> Mask:
-        # A column is made when a filter first asks for its field, all that are new in one pass over the rows.
+        # A column is made when a filter first asks for its field, all that are new in one pass over the documents.
         missing = [field for field in fields_of(condition) & self.fields if field not in self._columns.keys]
         if missing:
-            self._columns.keys.update(Columns.build(self._metadata[: self.size], missing).keys)
+            self._columns.keys.update(Columns.build(self._metadata[: self.owners.documents], missing).keys)
         return self._columns.select(condition)
 
-    def nearest(self, source: Source, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
-        vectors = self._encoded if source == "fde" else self._pooled
-        assert vectors is not None
+    def nearest(self, layer: str, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
+        vectors = self._values[layer]
         rows = np.flatnonzero(allowed)
         scores = vectors[rows] @ query if len(rows) < self.size else vectors @ query
         # Stable, so that equal scores come by row, as the protocol of vector indexes has it.
         best = np.argsort(-scores, kind="stable")[:k]
         return Candidates(rows[best], scores[best])
 
-    def pooled(self, start: int, stop: int) -> F32:
-        return self._pooled[start:stop]
+    def counts(self, documents: I64) -> dict[str, I64]:
+        """Of each ragged layer, the cold ones too, the values of each row of some documents."""
+        rows = self.owners.rows_of(documents)
+        return {name: np.diff(offsets)[rows] for name, offsets in self._offsets.items()}
 
-    def pooled_of(self, rows: I64) -> F32:
-        return self._pooled[rows]
+    def metadata(self, documents: I64) -> list[Metadata]:
+        return [self._metadata[place] for place in documents]
 
-    def tokens(self, start: int, stop: int) -> TokenVectors:
-        return decoded(self.codes(start, stop), self.code)
-
-    def codes(self, start: int, stop: int) -> TokenVectors:
-        assert self._tokens is not None
-        return self._tokens.slice(start, stop)
-
-    def codes_of(self, rows: I64) -> TokenVectors:
-        assert self._tokens is not None
-        return self._tokens
-
-    def token_counts(self, rows: I64) -> I64:
-        """Token vectors of each row."""
-        return np.zeros(len(rows), np.int64) if self._tokens is None else self._tokens.counts[rows]
-
-    def raw_counts(self, rows: I64) -> I64:
-        """Callers' vectors that are kept of each row, in the database until they are sealed."""
-        return self._raw_counts[rows]
-
-    def metadata(self, rows: I64) -> list[Metadata]:
-        return [self._metadata[row] for row in rows]
-
-    def passages(self, rows: I64, *, encoded: bool = True) -> Passages:
-        """Without callers' vectors, which stay in the database until they are sealed."""
-        return Passages(
-            self._pooled[rows],
-            None if self._tokens is None else self._tokens.take(rows),
-            self.norms[rows],
-            self._encoded[rows] if encoded and self._encoded is not None else None,
-            None,
-        )
+    def passages(self, documents: I64, *, staged: bool = True) -> Passages:
+        """Without the cold layers, which stay in the database until they are sealed. What a first stage made is read
+        whether asked for or not: it lies in memory."""
+        ragged = [name for name in self._values if name in self._offsets]
+        return gathered(self, documents, [name for name in self._values if name not in self._offsets], ragged)

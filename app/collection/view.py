@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from app.collection.first_stage import FirstStage
+from app.collection.first_stage import FirstStage, StageRecord
 from app.collection.part import View
 from app.collection.segment import Segment, SegmentRecord
-from app.collection.stages import StageRecord
 from app.collection.tail import Tail, TailView
 from app.filters import Filter
 from app.store.rows import fetch_documents
@@ -80,14 +79,20 @@ class Published:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """Parts that have a row that stands."""
+        """Parts that have a document that stands."""
         views: tuple[View, ...] = (*self.segments, self.tail)
         return tuple(view for view in views if view.alive.any())
+
+    @property
+    def passages(self) -> int:
+        """Rows of documents that stand."""
+        parts: tuple[View, ...] = (*self.segments, self.tail)
+        return sum(int(np.count_nonzero(view.part.owners.spread(view.alive))) for view in parts)
 
     def written(self, gone: I64, next_seq: int, live: int, digest: int) -> Published:
         """After a write: with what was appended to ``growing``, without the versions ``gone``."""
         part = self.growing.view()
-        alive = np.concatenate([_without(self.tail, gone), np.ones(part.size - self.tail.part.size, bool)])
+        alive = np.concatenate([_without(self.tail, gone), np.ones(len(part.seqs) - len(self.tail.part.seqs), bool)])
         return replace(
             self,
             commit=self.commit + 1,
@@ -124,27 +129,32 @@ class Published:
         held = np.concatenate([np.zeros(0, np.int64), *(view.part.seqs[~view.alive] for view in new)])
         left = [view.part.seqs[~view.alive] for view in gone]
         left.append(tail.seqs[~self.tail.alive & sealed])
-        rows = np.flatnonzero(~sealed)
-        if len(rows):
-            growing.append(tail.seqs[rows], tail.metadata(rows), tail.passages(rows), tail.raw_counts(rows))
+        left_over = np.flatnonzero(~sealed)
+        if len(left_over):
+            growing.append(
+                tail.seqs[left_over],
+                tail.metadata(left_over),
+                tail.passages(left_over),
+                tail.counts(left_over),
+            )
         published = replace(
             self,
             commit=self.commit + 1,
             generation=replace(generation, segments=tuple(view.part.record for view in (*stay, *new))),
             stage=stage,
             segments=(*stay, *new),
-            tail=TailState(growing.view(), self.tail.alive[rows]),
+            tail=TailState(growing.view(), self.tail.alive[left_over]),
             growing=growing,
         )
         return published, np.setdiff1d(np.concatenate(left), held)
 
     def locate(self, seqs: Sequence[int]) -> dict[int, tuple[View, int]]:
-        """Sequence number -> (view, row), for those that some part holds."""
+        """Sequence number -> (view, document of its part), for those that some part holds."""
         found: dict[int, tuple[View, int]] = {}
         wanted = np.asarray(seqs, np.int64)
         for view in (*self.segments, self.tail):
-            rows, present = _rows(view.part.seqs, wanted)
-            found.update((int(seq), (view, int(row))) for seq, row in zip(wanted[present], rows, strict=True))
+            places, present = _places(view.part.seqs, wanted)
+            found.update((int(seq), (view, int(place))) for seq, place in zip(wanted[present], places, strict=True))
         return found
 
 
@@ -177,7 +187,7 @@ class Snapshot:
         return [now.tail_stage if view is now.tail else now.stage for view in self.views]
 
     def allowed(self, condition: Filter | None) -> list[Mask]:
-        """For each view the rows that stand and match."""
+        """For each view the documents that stand and match."""
         if condition is None:
             return [view.alive for view in self.views]
         masks = [view.part.select(condition) for view in self.views]
@@ -188,8 +198,8 @@ class Snapshot:
         return fetch_documents(self.connection, seqs, self.name)
 
 
-def _rows(seqs: I64, wanted: I64) -> tuple[I64, Mask]:
-    """Rows of those wanted that are in ascending seqs, and which were."""
+def _places(seqs: I64, wanted: I64) -> tuple[I64, Mask]:
+    """Places of those wanted that are in ascending seqs, and which were."""
     places = np.searchsorted(seqs, wanted)
     present = places < len(seqs)
     present[present] = seqs[places[present]] == wanted[present]
@@ -197,9 +207,9 @@ def _rows(seqs: I64, wanted: I64) -> tuple[I64, Mask]:
 
 
 def _without(view: View, seqs: I64) -> Mask:
-    rows, _ = _rows(view.part.seqs, seqs)
-    if not len(rows):
+    places, _ = _places(view.part.seqs, seqs)
+    if not len(places):
         return view.alive
     alive = view.alive.copy()
-    alive[rows] = False
+    alive[places] = False
     return alive

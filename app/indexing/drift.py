@@ -13,7 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from app.collection.stages import Drift
+from app.collection.first_stage import Drift
+from app.collection.part import scored_vectors, standing
 from app.collection.view import Published, SegmentView, Snapshot
 from app.encodings.features import mean_of, windows
 from app.indexing.sampling import exact_best, share_found
@@ -57,7 +58,7 @@ def measure_drift(snapshot: Snapshot, check: Callable[[], None] = lambda: None) 
     found = []
     for later in (False, True):
         check()
-        rows = [np.flatnonzero(view.alive & ((view.part.seqs >= fit) == later)) for view in now.segments]
+        rows = [standing(view, view.alive & ((view.part.seqs >= fit) == later)) for view in now.segments]
         owners = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
         if len(owners) < LEAST // 2:
             return None
@@ -70,4 +71,4 @@ def measure_drift(snapshot: Snapshot, check: Callable[[], None] = lambda: None) 
 
 
 def _tokens(rows: list[tuple[SegmentView, int]]) -> TokenVectors:
-    return TokenVectors.join([view.part.tokens(row, row + 1).values for view, row in rows])
+    return TokenVectors.join([scored_vectors(view.part, row) for view, row in rows])

@@ -18,9 +18,9 @@ from typing import Any, Final
 import numpy as np
 
 from app.collection.collection import Collection
-from app.collection.first_stage import FirstStage, Source
-from app.collection.passages import normalise
-from app.collection.stages import Drift, Known, StageChoice, StageRecord
+from app.collection.first_stage import Drift, FirstStage, Known, Source, StageChoice, StageRecord
+from app.collection.layers import POOLED, TOKENS, scored
+from app.collection.part import scored_vectors, standing
 from app.collection.view import SegmentView, Snapshot
 from app.encodings.features import mean_of, windows
 from app.encodings.protocol import Encoding, Recipe, Sample
@@ -83,7 +83,7 @@ def due(collection: Collection) -> str | None:
     """Why a first stage is to be fitted now; None where none is."""
     now, least = collection.published, collection.resources.settings.learn_documents
     record = now.generation.stage
-    if collection.spec.kind == "dense" or collection.salvaged or not least:
+    if scored(collection.spec) != TOKENS or collection.salvaged or not least:
         return None
     sealed = sum(int(view.alive.sum()) for view in now.segments)
     if record is None:
@@ -242,18 +242,22 @@ def draw_sample(
     random = np.random.RandomState(seed)
     with collection.snapshot() as snapshot:
         views = snapshot.published.segments
-        owners = np.concatenate([np.zeros(0, np.int64), *(np.full(int(v.alive.sum()), i) for i, v in enumerate(views))])
-        rows = np.concatenate([np.zeros(0, np.int64), *(np.flatnonzero(view.alive) for view in views)])
+        there = [standing(view, view.alive) for view in views]
+        owners = np.repeat(np.arange(len(views)), [len(rows) for rows in there])
+        rows = np.concatenate([np.zeros(0, np.int64), *there])
         if not len(rows):
             raise Invalid("the collection has no indexed documents to learn from")
-        counts = np.concatenate([view.part.token_counts(np.flatnonzero(view.alive)) for view in views])
+        counts = np.concatenate([v.part.ragged(TOKENS).counts[mine] for v, mine in zip(views, there, strict=True)])
         order: I64 = random.permutation(len(rows))[:documents]
-        values = np.cumsum(counts[order] * collection.spec.dim)
+        values = np.cumsum(counts[order] * collection.spec.stored_dim)
         order = order[: max(1, int(np.searchsorted(values, VALUES, side="right")))]
         taken = [(views[owners[place]], int(rows[place])) for place in order.tolist()]
         check()
         found = _tokens(collection, taken, counts[order])
-        pooled = [view.part.pooled(row, row + 1) for view, row in taken]
+        pooled = [view.part.flat(POOLED).range(row, row + 1) for view, row in taken]
+        keys = np.concatenate([v.part.seqs[v.part.owners.of(mine)] for v, mine in zip(views, there, strict=True)])[
+            order
+        ].astype(np.int64)
         fitted: dict[str, Any] = {
             "documents": len(taken),
             "of": len(rows),
@@ -264,7 +268,7 @@ def draw_sample(
         source, asked, dense = "given", queries, None
         if asked is None:
             source, asked, dense = "windows", windows(found, wanted, seed), None
-            texts = _texts(snapshot, [int(view.part.seqs[row]) for view, row in taken[:wanted]], random)
+            texts = _texts(snapshot, keys[:wanted].tolist(), random)
             drawn = _encoded(collection, texts, check)
             if drawn is not None:
                 source, (asked, dense) = "texts", drawn
@@ -274,7 +278,7 @@ def draw_sample(
         asked.slice(0, min(cut, count)),
         np.concatenate(pooled),
         None if dense is None else dense[: min(cut, count)],
-        np.array([view.part.seqs[row] for view, row in taken], np.int64),
+        keys,
     )
     fitted |= {"queries": len(sample.queries), "query_source": source}
     return sample, asked.slice(cut, min(cut + PROBES, len(asked))), fitted
@@ -283,11 +287,11 @@ def draw_sample(
 def _tokens(collection: Collection, taken: Sequence[tuple[SegmentView, int]], counts: I64) -> TokenVectors:
     """Token vectors of rows with so many each, float32, decoded on all background workers."""
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    values = np.empty((int(offsets[-1]), collection.spec.dim), np.float32)
+    values = np.empty((int(offsets[-1]), collection.spec.stored_dim), np.float32)
 
     def decode(start: int, stop: int) -> None:
         for i, (view, row) in enumerate(taken[start:stop], start):
-            values[offsets[i] : offsets[i + 1]] = view.part.tokens(row, row + 1).values
+            values[offsets[i] : offsets[i + 1]] = scored_vectors(view.part, row)
 
     collection.resources.background.map_slices(len(taken), decode, smallest=SLICE)
     return TokenVectors(values, offsets)
@@ -349,6 +353,6 @@ def _encoded(collection: Collection, texts: Sequence[str], check: Check) -> tupl
         check()
         encoded = encoder.encode_queries(texts[start : start + 256])
         assert encoded.tokens is not None
-        tokens += [normalise(matrix, collection.spec.similarity) for matrix in encoded.tokens]
-        pooled.append(normalise(encoded.pooled, collection.spec.similarity))
+        tokens += [collection.spec.measure.query(matrix) for matrix in encoded.tokens]
+        pooled.append(collection.spec.measure.query(encoded.pooled))
     return TokenVectors.join(tokens), np.concatenate(pooled)

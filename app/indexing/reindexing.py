@@ -10,9 +10,9 @@ from dataclasses import replace
 from uuid import uuid4
 
 from app.collection.collection import Collection
+from app.collection.first_stage import Json, StageRecord
 from app.collection.segment import Segment
 from app.collection.segment_writing import write_restaged
-from app.collection.stages import Json, StageRecord
 from app.indexing.sealing import Check, now_utc
 from app.store.layout import SEGMENTS
 

@@ -9,11 +9,12 @@ from uuid import uuid4
 import numpy as np
 
 from app.collection.collection import Collection
-from app.collection.first_stage import FirstStage
+from app.collection.first_stage import FirstStage, Json, StageChoice, StageRecord
+from app.collection.layers import POOLED
+from app.collection.part import tokens
 from app.collection.passages import encode
 from app.collection.segment import Segment
 from app.collection.segment_writing import Batch, write_restaged
-from app.collection.stages import Json, StageChoice, StageRecord
 from app.collection.view import SegmentView
 from app.indexing.sealing import (
     BATCH,
@@ -111,18 +112,19 @@ def _encoded(collection: Collection, choice: StageChoice, part: Segment, check: 
         known = None
     for first in range(0, part.size if encoding is not None else 0, BATCH):
         check()
-        seqs = part.seqs[first : first + BATCH]
-        found = None if known is None else known.of(seqs)
+        last = min(first + BATCH, part.size)
+        # What the fit has met it knows by document; it stands for rows where each document owns one.
+        found = None if known is None or part.owners.starts is not None else known.of(part.seqs[first:last])
         if found is None:
 
             def some(start: int, stop: int, first: int = first) -> F32:
                 rows = first + start, first + stop
                 assert encoding is not None
-                return encode(encoding, part.tokens(*rows), part.pooled(*rows), spec)
+                return encode(encoding, tokens(part, *rows), part.flat(POOLED).range(*rows), spec)
 
-            found = np.concatenate(collection.resources.background.map_slices(len(seqs), some, smallest=SLICE))
+            found = np.concatenate(collection.resources.background.map_slices(last - first, some, smallest=SLICE))
         yield found
-        tell(first + len(seqs))
+        tell(last)
         if first // BATCH % HELD == HELD - 1:
             part.let_go()
 

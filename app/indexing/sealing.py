@@ -15,13 +15,12 @@ from uuid import uuid4
 import numpy as np
 
 from app.collection.collection import Collection
-from app.collection.first_stage import FirstStage
+from app.collection.first_stage import FirstStage, recoded
 from app.collection.part import View
 from app.collection.passages import Passages
 from app.collection.segment import Segment
 from app.collection.segment_writing import Batch, Totals, write_segment
-from app.collection.stages import recoded
-from app.collection.view import SegmentView
+from app.collection.view import SegmentView, TailState
 from app.store.layout import SEGMENTS
 from app.store.rows import fetch_documents
 from app.types import I64
@@ -48,7 +47,7 @@ Check = Callable[[], None]
 def seal_due(collection: Collection, run: int = 1) -> bool:
     """Whether the tail has reached its bound. run: times the number of documents that the settings say."""
     settings, now = collection.resources.settings, collection.published
-    return now.tail.part.size >= run * settings.seal_documents or now.growing.nbytes >= settings.seal_bytes
+    return len(now.tail.part.seqs) >= run * settings.seal_documents or now.growing.nbytes >= settings.seal_bytes
 
 
 def seal(collection: Collection, check: Check = lambda: None) -> bool:
@@ -56,14 +55,12 @@ def seal(collection: Collection, check: Check = lambda: None) -> bool:
     with collection.structure:
         collection.require_writer()
         now = collection.published
-        size = now.tail.part.size
-        if size == 0:
+        if not len(now.tail.part.seqs):
             return False
         alive = now.tail.alive
         added: list[Segment] = []
         if alive.any():
-            rows, part = np.flatnonzero(alive), now.tail.part
-            totals = Totals(len(rows), int(part.token_counts(rows).sum()), int(part.raw_counts(rows).sum()))
+            totals = totals_of([now.tail])
             batches = _tail_batches(collection, now.tail, check)
             if now.stage is not now.tail_stage:
                 batches = recode(collection, now.stage, batches)
@@ -83,17 +80,17 @@ def _tail_batches(collection: Collection, tail: View, check: Check) -> Iterator[
             if seqs[0] > last:
                 return
             check()
-            rows = [row for row, seq in enumerate(seqs.tolist()) if seq in alive]
-            if rows:
-                documents = fetch_documents(connection, seqs[rows].tolist(), collection.name)
-                metadata = [documents[seq].metadata for seq in seqs[rows].tolist()]
-                yield seqs[rows], metadata, passages.take(rows)
+            standing = [place for place, seq in enumerate(seqs.tolist()) if seq in alive]
+            if standing:
+                documents = fetch_documents(connection, seqs[standing].tolist(), collection.name)
+                metadata = [documents[seq].metadata for seq in seqs[standing].tolist()]
+                yield seqs[standing], metadata, passages.take(standing)
 
 
 def plan(sizes: Sequence[tuple[int, int]], tier_size: int) -> list[int]:
     """Which segments to merge next, as positions; none when all is well.
 
-    sizes: (rows, rows that stand) of each segment. A segment without a standing row, or with many dead ones, goes
+    sizes: (documents, documents that stand) of each segment. One without any that stand, or with many dead, goes
     alone; else the smallest tier that has ``TIER`` segments. A tier's sizes are within a factor of ``TIER``.
 
     >>> plan([(4096, 4096)] * 4, 4096), plan([(4096, 4096)] * 3, 4096), plan([(100, 60), (100, 100)], 4096)
@@ -115,7 +112,7 @@ def plan(sizes: Sequence[tuple[int, int]], tier_size: int) -> list[int]:
 def merge_due(collection: Collection) -> list[SegmentView]:
     """The segments to merge next; asked after every write and deletion."""
     segments = collection.published.segments
-    sizes = [(view.part.size, int(np.count_nonzero(view.alive))) for view in segments]
+    sizes = [(len(view.alive), int(np.count_nonzero(view.alive))) for view in segments]
     return [segments[i] for i in plan(sizes, collection.resources.settings.seal_documents)]
 
 
@@ -137,10 +134,10 @@ def merge(collection: Collection, check: Check = lambda: None) -> bool:
 
 
 def segment_batches(collection: Collection, views: Sequence[SegmentView], check: Check) -> Iterator[Batch]:
-    """The rows of some segments that stand, by sequence number."""
+    """The documents of some segments that stand, by sequence number."""
     seqs = np.concatenate([view.part.seqs[view.alive] for view in views])
     owners = np.concatenate([np.full(int(view.alive.sum()), i) for i, view in enumerate(views)])
-    rows = np.concatenate([np.flatnonzero(view.alive) for view in views])
+    places = np.concatenate([np.flatnonzero(view.alive) for view in views])
     order = np.argsort(seqs)
     with collection.database.read() as connection:
         for start in range(0, len(order), BATCH):
@@ -148,28 +145,24 @@ def segment_batches(collection: Collection, views: Sequence[SegmentView], check:
             batch = order[start : start + BATCH]
             documents = fetch_documents(connection, seqs[batch].tolist(), collection.name)
             metadata = [documents[seq].metadata for seq in seqs[batch].tolist()]
-            yield seqs[batch], metadata, _gather(views, owners[batch], rows[batch])
+            yield seqs[batch], metadata, _gather(views, owners[batch], places[batch])
             if start // BATCH % HELD == HELD - 1:
                 for view in views:
                     view.part.let_go()
 
 
-def _gather(views: Sequence[SegmentView], owners: I64, rows: I64) -> Passages:
-    """Rows of several segments, in the order given."""
+def _gather(views: Sequence[SegmentView], owners: I64, places: I64) -> Passages:
+    """Documents of several segments, in the order given."""
     used = np.unique(owners)
-    parts = [views[i].part.passages(rows[owners == i]) for i in used]
-    places = np.concatenate([np.flatnonzero(owners == i) for i in used])
-    return Passages.join(parts).take(np.argsort(places).tolist())
+    parts = [views[i].part.passages(places[owners == i]) for i in used]
+    order = np.concatenate([np.flatnonzero(owners == i) for i in used])
+    return Passages.join(parts).take(np.argsort(order))
 
 
-def totals_of(views: Sequence[SegmentView]) -> Totals:
-    """Of the rows that stand."""
-    rows = [np.flatnonzero(view.alive) for view in views]
-    return Totals(
-        sum(map(len, rows)),
-        sum(int(view.part.token_counts(r).sum()) for view, r in zip(views, rows, strict=True)),
-        sum(int(view.part.raw_counts(r).sum()) for view, r in zip(views, rows, strict=True)),
-    )
+def totals_of(views: Sequence[SegmentView | TailState]) -> Totals:
+    """Of the documents that stand."""
+    standing = [(view.part, np.flatnonzero(view.alive)) for view in views]
+    return Totals.sum(Totals.of(part.owners.take(places), part.counts(places)) for part, places in standing)
 
 
 def recode(collection: Collection, stage: FirstStage, batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -14,11 +14,12 @@ from typing import Final
 
 import numpy as np
 
+from app.collection.part import scored_vectors
 from app.collection.view import SegmentView
 from app.compute.workers import Workers
 from app.encodings.protocol import Encoding
-from app.scoring.choose import scorer
-from app.scoring.protocol import Scorer
+from app.query.ranking import rank_all
+from app.query.scores import MaxSim
 from app.types import F32, F64, TokenVectors
 
 TARGET: Final = 0.97
@@ -30,8 +31,6 @@ MOST: Final = 4_000
 """The widest: tens of milliseconds. ``tune`` looks for something better than to widen further."""
 STEP: Final = 50
 """Widths are multiples of this."""
-SLICE: Final = 256
-"""The fewest rows worth a thread of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,37 +54,20 @@ def settle(
 
     sampled: (n, encoded_dim), encodings of documents drawn evenly from the views. Raises Damaged.
     """
-    alive = sum(int(view.alive.sum()) for view in views)
+    alive = sum(int(np.count_nonzero(view.alive)) for view in views)
     if not len(probes) or alive <= LEAST:
         return None
     ranks = np.empty((len(probes), min(BEST, alive - 1)))
     near = encoding.encode_queries(probes)
     for i, query in enumerate(probes):
         check()
-        best = _best(views, query.astype(np.float32), ranks.shape[1] + 1, workers)[1:]
-        tokens = TokenVectors.join([view.part.tokens(row, row + 1).values for view, row in best])
+        scores = MaxSim(query.astype(np.float32))
+        best = rank_all(views, scores, ranks.shape[1] + 1, workers)[1:]
+        tokens = TokenVectors.join([scored_vectors(views[one.view].part, one.row) for one in best])
         ranks[i] = _share_above(sampled @ near[i], encoding.encode_documents(tokens) @ near[i]) * alive
     needed = float(np.quantile(ranks, TARGET, method="inverted_cdf")) + 1
     width = int(min(max(np.ceil(needed / STEP) * STEP, LEAST), MOST))
     return Settled(width, round(float((ranks < width).mean()), 4), len(probes))
-
-
-def _best(views: Sequence[SegmentView], query: F32, k: int, workers: Workers) -> list[tuple[SegmentView, int]]:
-    """The k passages of largest MaxSim, best first: by the fast scores alone, for which order matters little here."""
-    found: list[tuple[float, SegmentView, int]] = []
-    for view in views:
-        scores = np.where(view.alive, _scores(view, scorer(query, view.part.code), workers), -np.inf)
-        first = np.argsort(-scores, kind="stable")[:k]
-        found += [(float(scores[row]), view, int(row)) for row in first if view.alive[row]]
-    found.sort(key=lambda one: -one[0])
-    return [(view, row) for _, view, row in found[:k]]
-
-
-def _scores(view: SegmentView, made: Scorer, workers: Workers) -> F32:
-    def work(start: int, stop: int) -> F32:
-        return made.scores(view.part.codes(start, stop))
-
-    return np.concatenate(workers.map_slices(view.part.size, work, smallest=SLICE))
 
 
 def _share_above(sampled: F32, scores: F32) -> F64:

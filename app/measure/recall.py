@@ -17,10 +17,11 @@ from typing import Final
 import numpy as np
 
 from app.collection.collection import Collection
+from app.collection.part import scored_vectors
 from app.collection.view import Snapshot
 from app.errors import Conflict
 from app.measure.truth import best_in_float32
-from app.search import Query, SearchResult, encode_queries, search_ready
+from app.search import Query, SearchResult, encode_queries, search_encoded
 from app.types import Document
 
 SENTENCE: Final = re.compile(r"(?<=[.!?])\s+")
@@ -68,16 +69,17 @@ def measure_recall(
     drawn = draw_queries(collection, queries) if isinstance(queries, int) else Drawn.given(queries)
     owners, asked = drawn.owners, drawn.queries
     # One more than k, of which the query's own document is left out.
+    encoded = encode_queries(collection, asked)
     ready = [
         replace(query, k=k if owner is None else k + 1, candidates=candidates, include=frozenset())
-        for owner, query in zip(owners, encode_queries(collection, asked), strict=True)
+        for owner, query in zip(owners, asked, strict=True)
     ]
     shares, approximate, exact = [], [], []
     ids: list[set[str]] = []
     generation = 0
-    for owner, query in zip(owners, ready, strict=True):
-        found = search_ready(collection, replace(query, exact=False))
-        truth = search_ready(collection, replace(query, exact=True))
+    for owner, query, vectors in zip(owners, ready, encoded, strict=True):
+        found = search_encoded(collection, replace(query, exact=False), vectors)
+        truth = search_encoded(collection, replace(query, exact=True), vectors)
         ids.append(_best(found, owner, k))
         shares.append(_share(ids[-1], _best(truth, owner, k)))
         approximate.append(found.took_ms)
@@ -85,7 +87,7 @@ def measure_recall(
         generation = truth.generation
     before_coding = None
     if float32:
-        best = best_in_float32(collection, ready, k + 1)
+        best = best_in_float32(collection, encoded, k + 1)
         wanted = [_first(names, owner, k) for names, owner in zip(best, owners, strict=True)]
         before_coding = statistics.fmean(map(_share, ids, wanted))
     return Recall(
@@ -150,10 +152,9 @@ def _query(collection: Collection, snapshot: Snapshot, seq: int, document: Docum
     if collection.spec.model is not None:
         text = document.title.strip() or SENTENCE.split(document.text.strip(), maxsplit=1)[0]
         return Query(text=text[:DRAWN_CHARACTERS])
-    view, row = snapshot.published.locate([seq])[seq]
-    if collection.spec.kind == "dense":
-        return Query(vectors=view.part.pooled(row, row + 1).copy())
-    return Query(vectors=view.part.tokens(row, row + 1).values[:DRAWN_VECTORS])
+    view, place = snapshot.published.locate([seq])[seq]
+    row, _ = view.part.owners.span(place, place + 1)
+    return Query(vectors=scored_vectors(view.part, row)[:DRAWN_VECTORS].copy())
 
 
 def _share(found: set[str], wanted: set[str]) -> float:

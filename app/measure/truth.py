@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 
 from app.collection.collection import Collection
-from app.collection.passages import normalise
+from app.collection.layers import POOLED, scored
 from app.errors import Conflict
+from app.query.encoded import EncodedQuery
 from app.scoring import maxsim
-from app.search import Query
 from app.store.rows import find_live
 from app.types import F32, Document, TokenVectors
 
@@ -25,7 +25,7 @@ BATCH: Final = 256
 
 
 def best_in_float32(
-    collection: Collection, queries: Sequence[Query], k: int, check: Callable[[], None] = lambda: None
+    collection: Collection, queries: Sequence[EncodedQuery], k: int, check: Callable[[], None] = lambda: None
 ) -> list[list[str]]:
     """For each query the ids of its best k, best first, equal scores by the id's bytes; scores in float32.
 
@@ -36,7 +36,6 @@ def best_in_float32(
     for documents, vectors in _batches(collection, check):
         ids += [document.id for document in documents]
         for query, found in zip(queries, scores, strict=True):
-            assert query.vectors is not None
             found.append(maxsim.fast_scores(query.vectors, vectors))
     best = []
     keys = [identifier.encode() for identifier in ids]
@@ -66,13 +65,13 @@ def vectors_in_float32(collection: Collection, documents: Sequence[Document]) ->
         standing = [document for document in documents if live.get(document.id) in given]
         # An empty matrix, so that the dimensions are known where no document is left.
         matrices = [np.zeros((0, spec.dim), np.float32)]
-        matrices += [normalise(given[live[document.id]], spec.similarity) for document in standing]
+        matrices += [spec.measure.document(given[live[document.id]]) for document in standing]
         return standing, TokenVectors(np.concatenate(matrices), np.cumsum([len(matrix) for matrix in matrices]))
     encoded = collection.encoder().encode_documents([document.passage for document in documents])
     tokens = encoded.tokens
-    if tokens is None or spec.kind == "dense":
+    if tokens is None or scored(spec) == POOLED:
         tokens = TokenVectors(encoded.pooled, np.arange(len(documents) + 1))
-    return list(documents), TokenVectors(normalise(tokens.values, spec.similarity), tokens.offsets)
+    return list(documents), TokenVectors(spec.measure.document(tokens.values), tokens.offsets)
 
 
 def _batches(collection: Collection, check: Callable[[], None]) -> Iterator[tuple[list[Document], TokenVectors]]:

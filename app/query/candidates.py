@@ -1,28 +1,30 @@
 """Candidates: which passages of a snapshot are worth an exact score.
 
-Each source of a first stage (FDEs, pooled vectors) ranks all its parts by its own scores; scores of different sources
-are never compared: the sources' lists are taken in turn until there are enough. Nor are those of different stages (the
+Each retriever of a first stage (FDEs, pooled vectors) ranks all its parts by its own scores; those of different ones
+are never compared: their lists are taken in turn until there are enough. Nor are those of different stages (the
 segments' may be learned, the tail's needs no data): each has a width of its own, and rescoring merges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from app.collection.first_stage import FirstStage, Source
+from app.collection.first_stage import FirstStage
 from app.collection.part import View
 from app.compute.workers import Workers
+from app.query.encoded import EncodedQuery
+from app.query.retrievers import Retriever, retrievers
 from app.types import F32, I64, Mask
 
 OWNER: Final = 2**40
 """More than a part has rows, so that a view and a row make one number."""
 
 SIDE_BY_SIDE: Final = 50_000
-"""Rows from which the sources are searched by a thread each: about a millisecond of each."""
+"""Rows from which the retrievers are asked by a thread each: about a millisecond of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,51 +46,72 @@ def find_candidates(
     views: Sequence[View],
     allowed: Sequence[Mask],
     stages: Sequence[FirstStage],
-    width: Callable[[FirstStage], int],
-    encode: Callable[[FirstStage], dict[Source, F32]],
+    query: EncodedQuery,
+    least: int,
+    width: int | None,
     workers: Workers,
 ) -> list[Chosen]:
     """For each view the rows to rescore: of the views of one stage exactly min(width, allowed rows) in all.
 
-    allowed, stages: for each view. encode: the query's vector for each source of a stage, asked at most once a stage.
-    Where no more rows are allowed than a stage's width they all are candidates, so a selective filter never gives a
-    short page.
+    allowed: for each view the rows (size,). stages: for each view. width: None takes each stage's own; never less than
+    ``least``. Where no more rows are allowed than the width they all are candidates, so a selective filter never gives
+    a short page.
     """
     found: dict[int, Chosen] = {}
     for stage in {id(stage): stage for stage in stages}.values():
         mine = [i for i, other in enumerate(stages) if other is stage]
         masks = [allowed[i] for i in mine]
-        wanted = width(stage)
-        if sum(np.count_nonzero(mask) for mask in masks) <= wanted:
-            chosen = [Chosen.all(mask) for mask in masks]
-        else:
-            chosen = _nearest([views[i] for i in mine], masks, stage, encode(stage), wanted, workers)
-        found.update(zip(mine, chosen, strict=True))
+        wanted = max(width or stage.width, least)
+        found.update(
+            zip(mine, _wide_enough([views[i] for i in mine], masks, stage, query, wanted, least, workers), strict=True)
+        )
     return [found[i] for i in range(len(views))]
+
+
+def _wide_enough(
+    views: Sequence[View],
+    allowed: Sequence[Mask],
+    stage: FirstStage,
+    query: EncodedQuery,
+    width: int,
+    least: int,
+    workers: Workers,
+) -> list[Chosen]:
+    """``width`` rows, or as many more as it takes until ``least`` documents own some: one may own many of the best."""
+    there = sum(np.count_nonzero(mask) for mask in allowed)
+    while width < there:
+        chosen = _nearest(views, allowed, stage, query, width, workers)
+        if _documents(views, chosen) >= least:
+            return chosen
+        width *= 2
+    return [Chosen.all(mask) for mask in allowed]
+
+
+def _documents(views: Sequence[View], chosen: Sequence[Chosen]) -> int:
+    """How many documents own the chosen rows."""
+    return sum(len(np.unique(view.part.owners.of(one.rows))) for view, one in zip(views, chosen, strict=True))
 
 
 def _nearest(
     views: Sequence[View],
     allowed: Sequence[Mask],
     stage: FirstStage,
-    queries: dict[Source, F32],
+    query: EncodedQuery,
     width: int,
     workers: Workers,
 ) -> list[Chosen]:
     """Exactly ``width`` rows, of more that are allowed."""
 
+    by = retrievers(stage)
+    asked = [retriever.encode(query, workers) for retriever in by]
+
     def rankings(start: int, stop: int) -> list[I64]:
-        return [
-            _ranking(views, allowed, source, queries[source], width, stage.widening * width)
-            for source in stage.sources[start:stop]
-        ]
+        return [_ranking(views, allowed, by[i], asked[i], width, stage.widening * width) for i in range(start, stop)]
 
     # Side by side where it takes longer than to hand work over.
-    alone = len(stage.sources) if sum(len(mask) for mask in allowed) < SIDE_BY_SIDE else 1
-    ranked = [
-        ranking for piece in workers.map_slices(len(stage.sources), rankings, smallest=alone) for ranking in piece
-    ]
-    # Source by source in turn: the first of each, the second of each, ...
+    alone = len(by) if sum(len(mask) for mask in allowed) < SIDE_BY_SIDE else 1
+    ranked = [ranking for piece in workers.map_slices(len(by), rankings, smallest=alone) for ranking in piece]
+    # Retriever by retriever in turn: the first of each, the second of each, ...
     taken = np.stack(ranked, axis=1).ravel()
     _, first = np.unique(taken, return_index=True)
     chosen = taken[np.sort(first)[:width]]
@@ -101,10 +124,10 @@ def _nearest(
     return found
 
 
-def _ranking(views: Sequence[View], allowed: Sequence[Mask], source: Source, query: F32, width: int, wide: int) -> I64:
+def _ranking(views: Sequence[View], allowed: Sequence[Mask], by: Retriever, query: F32, width: int, wide: int) -> I64:
     """(width,): view * OWNER + row of the best rows over all views, best first."""
     found = [
-        (i, view.part.nearest(source, query, width, mask, wide))
+        (i, by.nearest(view.part, query, width, mask, wide))
         for i, (view, mask) in enumerate(zip(views, allowed, strict=True))
         if mask.any()
     ]

@@ -1,4 +1,4 @@
-"""Which passages can still be in the top k, when each score is known up to a bound."""
+"""Which rows can still decide the top k, when each score is known up to a bound."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ from app.errors import Invalid
 from app.types import F32, F64, I64
 
 
-def keep_for_top(scores: F32 | F64, bounds: F64, k: int) -> I64:
-    """Rows that could be among the k best, ties included, given that each true score is within its bound; ascending.
+def keep_for_top(scores: F32 | F64, bounds: F64, k: int, firsts: I64 | None = None) -> I64:
+    """Rows that could be the best row of one of the k best documents, ties included, given that each true score is
+    within its bound; ascending.
 
-    scores, bounds: (n,). A row is kept when its highest possible score, s + e, reaches the k-th largest of the lowest
-    possible ones, s - e: k rows are certain to reach that. A score that is NaN could be anything, so it is kept.
+    scores, bounds: (n,). firsts: the place of the first row of each document, from 0; None where each has one. A row is
+    kept when its highest possible score, s + e, reaches the k-th largest of what documents are certain to reach, the
+    largest s - e of their rows. A score that is NaN could be anything, so it is kept.
 
     >>> keep_for_top(np.array([5, 3.9, 4, 1], np.float32), np.full(4, 0.1), 2).tolist()
+    [0, 1, 2]
+    >>> keep_for_top(np.array([5, 4, 3, 1], np.float32), np.full(4, 0.1), 2, np.array([0, 2, 3])).tolist()
     [0, 1, 2]
     """
     if k < 1:
         raise Invalid(f"k: expected at least 1, got {k}")
-    if k >= len(scores):
+    documents = len(scores) if firsts is None else len(firsts)
+    if k >= documents:
         return np.arange(len(scores), dtype=np.int64)
     wide = scores.astype(np.float64)
     with np.errstate(invalid="ignore"):
@@ -28,5 +33,7 @@ def keep_for_top(scores: F32 | F64, bounds: F64, k: int) -> I64:
         highest: F64 = wide + bounds
     lowest[np.isnan(lowest)] = -np.inf
     highest[np.isnan(highest)] = np.inf
-    certain = np.partition(lowest, len(lowest) - k)[len(lowest) - k]
+    if firsts is not None:
+        lowest = np.maximum.reduceat(lowest, firsts)
+    certain = np.partition(lowest, documents - k)[documents - k]
     return np.flatnonzero(highest >= certain).astype(np.int64)

@@ -122,9 +122,10 @@ class Database:
         mark = read_mark(self.folder, self.name)
         with self.read() as connection:
             found = get_meta(connection, "format", self.name)
-            if found > FORMAT:
+            if found != FORMAT:
                 raise FormatTooNew(
-                    f"collection {self.name} has format {found}, this Sheaf reads up to {FORMAT}: use a newer one"
+                    f"collection {self.name} has format {found}, this Sheaf reads {FORMAT}: use the version that wrote "
+                    "it, or build the collection anew"
                 )
             for (key,) in connection.execute("SELECT key FROM meta").fetchall():
                 get_meta(connection, key, self.name)

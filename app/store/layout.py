@@ -7,9 +7,8 @@ from typing import Final
 
 from app.errors import Invalid
 
-FORMAT: Final = 3
-"""The number of the format on disk; a collection of a higher one is refused, lower ones are
-read and go on. indexes/README.md specifies it."""
+FORMAT: Final = 4
+"""The number of the format on disk; a collection of another one is refused. indexes/README.md specifies it."""
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 """Of a collection."""

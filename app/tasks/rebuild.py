@@ -13,12 +13,11 @@ from dataclasses import replace
 import numpy as np
 
 from app.collection.collection import Collection
-from app.collection.first_stage import FirstStage
+from app.collection.first_stage import FirstStage, StageRecord, recoded
 from app.collection.passages import Passages, from_caller, from_encoder
 from app.collection.segment import Segment
 from app.collection.segment_writing import Batch, Totals
 from app.collection.spec import fingerprint_from_json
-from app.collection.stages import StageRecord, recoded
 from app.encoders.protocol import Encoder
 from app.errors import Conflict
 from app.indexing.fitting import learn_if_due
@@ -27,7 +26,7 @@ from app.ingest import ENCODED_AT_ONCE
 from app.store.database import get_meta
 from app.store.rows import fetch_documents
 from app.tasks.tasks import Running
-from app.types import I64, Metadata
+from app.types import I64, Metadata, Owners
 
 
 def run_rebuild(collection: Collection, running: Running) -> None:
@@ -133,22 +132,18 @@ def _runs(
 def _from_stored(collection: Collection, seqs: Sequence[int]) -> Passages:
     spec = collection.spec
     if spec.keeps_raw:
-        given = collection.given_vectors(seqs)
-        return from_caller(
-            [given[seq] for seq in seqs], spec, collection.stage.encoding, collection.resources.background
-        )
+        given = collection.given_passages(seqs)
+        owners = Owners.of_counts(np.array([len(given[seq]) for seq in seqs], np.int64))
+        every = [matrix for seq in seqs for matrix in given[seq]]
+        return from_caller(every, spec, collection.stage.encoding, collection.resources.background, owners)
     # Encodings are made anew: those of a damaged collection may be unreadable, and of two first stages.
-    stored = collection.stored_vectors(seqs, collection.published, encoded=False)
+    stored = collection.stored_vectors(seqs, collection.published, staged=False)
     return recoded(Passages.join([stored[seq] for seq in seqs]), collection.stage, spec)
 
 
 def _write(collection: Collection, seqs: I64, passages: Passages, metadata: list[Metadata]) -> Segment:
     stage = collection.stage if collection.salvaged else collection.published.stage
-    totals = Totals(
-        len(seqs),
-        0 if passages.tokens is None else len(passages.tokens.values),
-        0 if passages.raw is None else len(passages.raw.values),
-    )
+    totals = Totals.of(passages.owners, passages.counts)
     batches: Iterable[Batch] = [(seqs, metadata, passages)]
     if stage is not collection.stage:
         batches = recode(collection, stage, batches)

@@ -15,8 +15,9 @@ import numpy as np
 
 from app import vector_index
 from app.collection.collection import Collection
+from app.query.encoded import EncodedQuery
 from app.query.ranking import rank
-from app.search import Query
+from app.query.scores import scores_of
 from app.tuning.options import Option
 from app.tuning.trials import TrialSet
 from app.types import F32
@@ -54,10 +55,9 @@ def scan_ms(index: VectorIndex, queries: F32, depth: int, size: int) -> float:
     return median_ms(lambda i: index.search(queries[i % len(queries)][None], deep)) * max(1.0, size / index.size)
 
 
-def candidate_ms(collection: Collection, query: Query) -> float:
+def candidate_ms(collection: Collection, query: EncodedQuery) -> float:
     """What one more candidate costs to be rescored."""
-    vectors = query.vectors
-    assert vectors is not None
+    scores, workers = scores_of(collection.spec, query), collection.resources.workers
     random = np.random.default_rng(0)
     took = {}
     with collection.snapshot() as snapshot:
@@ -67,14 +67,6 @@ def candidate_ms(collection: Collection, query: Query) -> float:
                 np.sort(random.choice(view.part.size, min(count, view.part.size), replace=False)) for _ in range(TIMED)
             ]
             took[count] = median_ms(
-                lambda i: rank(
-                    [view],
-                    [drawn[i]],  # noqa: B023 - called here
-                    vectors,
-                    collection.spec.kind,
-                    10,
-                    collection.resources.workers,
-                    snapshot.identify,
-                )
+                lambda i: rank([view], [drawn[i]], scores, 10, workers, snapshot.identify)  # noqa: B023 - called here
             )
     return max(0.0, took[MANY] - took[FEW]) / (MANY - FEW)

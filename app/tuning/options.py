@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from app.collection.first_stage import FirstStage, Source, default_parameters
+from app.collection.layers import POOLED, scored
 from app.collection.spec import CollectionSpec
 from app.compute.workers import Workers
 from app.encodings.protocol import Encoding, Sample
@@ -63,7 +64,7 @@ def options(
     pooled = (trial.pooled, trial.query_pooled)
     tell("pooled")
     yield Option("pooled", replace(stage, sources=("pooled",), encoding=None), None, {"pooled": pooled})
-    if spec.kind == "dense":
+    if scored(spec) == POOLED:
         return
     assert sample is not None
     parameters = default_parameters(spec)

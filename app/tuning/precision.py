@@ -11,12 +11,11 @@ import statistics
 from collections.abc import Callable
 from typing import Any, Final
 
-import numpy as np
-
 from app.collection.collection import Collection
 from app.errors import Conflict, EncoderUnavailable
 from app.measure.truth import BATCH, vectors_in_float32
-from app.query.ranking import rank
+from app.query.ranking import rank_all
+from app.query.scores import scores_of
 from app.scoring import maxsim
 from app.tuning.neighbours import Asked, Tell
 from app.types import Document
@@ -43,11 +42,9 @@ def cost_of_codes(
     try:
         for done, (query, owner) in enumerate(zip(queries, asked.owners.tolist(), strict=False)):
             tell("holding codes to float32", done, len(queries))
-            assert query.vectors is not None
             with collection.snapshot() as snapshot:
-                rows = [np.flatnonzero(view.alive).astype(np.int64) for view in snapshot.views]
                 workers, deep = collection.resources.workers, DEEP * k + (owner >= 0)
-                ranked = rank(snapshot.views, rows, query.vectors, spec.kind, deep, workers, snapshot.identify)
+                ranked = rank_all(snapshot.views, scores_of(spec, query), deep, workers, snapshot.identify)
                 seqs = [one.seq for one in ranked if one.seq != owner]
                 documents = snapshot.documents(seqs)
             order: list[Document] = [documents[seq] for seq in seqs]

@@ -26,8 +26,7 @@ import numpy as np
 
 from app import vector_index
 from app.collection.collection import Collection
-from app.collection.first_stage import WIDENING, Source
-from app.collection.stages import StageChoice
+from app.collection.first_stage import WIDENING, Source, StageChoice
 from app.encodings.protocol import Sample
 from app.errors import Invalid
 from app.indexing.fitting import draw_sample
@@ -35,7 +34,7 @@ from app.indexing.reindexing import reindex
 from app.indexing.restaging import restage, rewidth
 from app.indexing.sealing import Check, seal
 from app.query.candidates import find_candidates
-from app.search import Query, first_stage_query, search_ready
+from app.search import Query, search_encoded
 from app.tasks.tasks import Running
 from app.tuning.costs import TIMED, candidate_ms, query_ms
 from app.tuning.indexed import ENCODED_BYTES, FLAT, POOLED_BYTES, Found, Indexed
@@ -278,7 +277,7 @@ def _settle(
 
 def _dims(collection: Collection, source: Source) -> int:
     encoding = collection.published.stage.encoding
-    return collection.spec.dim if source == "pooled" or encoding is None else encoding.encoded_dim
+    return collection.spec.stored_dim if source == "pooled" or encoding is None else encoding.encoded_dim
 
 
 def _measured(collection: Collection, goal: Goal, asked: Asked, check: Check, tell: Tell) -> dict[str, Any]:
@@ -291,7 +290,7 @@ def _measured(collection: Collection, goal: Goal, asked: Asked, check: Check, te
         if recall >= goal.target_recall or width >= asked.size:
             break
     took = [
-        search_ready(collection, replace(query, k=goal.k, candidates=width, include=frozenset())).took_ms
+        search_encoded(collection, Query(k=goal.k, candidates=width, include=frozenset()), query).took_ms
         for query in asked.queries[: 2 * TIMED]
     ]
     reached = recall >= goal.target_recall
@@ -301,15 +300,9 @@ def _measured(collection: Collection, goal: Goal, asked: Asked, check: Check, te
 def _recall_of(collection: Collection, asked: Asked, width: int) -> list[float]:
     shares = []
     with collection.snapshot() as snapshot:
-        allowed = snapshot.allowed(None)
+        allowed = [view.part.owners.spread(view.alive) for view in snapshot.views]
+        workers = collection.resources.workers
         for query, best in zip(asked.queries, asked.best, strict=True):
-            chosen = find_candidates(
-                snapshot.views,
-                allowed,
-                snapshot.stages,
-                lambda stage: width,
-                lambda stage: first_stage_query(stage, query),  # noqa: B023 - called here
-                collection.resources.workers,
-            )
+            chosen = find_candidates(snapshot.views, allowed, snapshot.stages, query, 1, width, workers)
             shares.append(find_share(snapshot, [one.rows for one in chosen], best))
     return shares

@@ -19,8 +19,7 @@ from app.catalogue.catalogue import Catalogue
 from app.catalogue.restoring import Restoring, restore_file
 from app.collection import chunks
 from app.collection.collection import Collection
-from app.collection.first_stage import FirstStage
-from app.collection.stages import StageChoice
+from app.collection.first_stage import FirstStage, StageChoice
 from app.encodings.protocol import Sample
 from app.encodings.recipes import RidgeRecipe
 from app.encodings.ridge import RidgeParameters

@@ -12,12 +12,13 @@ import pytest
 from made import DIM, MakeCollection
 
 from app.collection.collection import Collection
-from app.collection.passages import normalise
+from app.collection.part import scored_vectors
 from app.collection.view import Snapshot
 from app.encoders.deterministic import DeterministicEncoder
 from app.filters import parse
 from app.indexing.sealing import merge, seal
 from app.ingest import delete_ids, patch_metadata, write_documents
+from app.scoring.similarity import Cosine
 from app.search import Query, search
 from app.store.layout import DATABASE
 from app.types import Document
@@ -32,7 +33,7 @@ def contents(snapshot: Snapshot) -> dict[str, Any]:
         for row in rows.tolist():
             document = documents[int(view.part.seqs[row])]
             assert document.id not in found
-            dense, tokens = view.part.pooled(row, row + 1), view.part.tokens(row, row + 1).values
+            dense, tokens = view.part.flat("pooled").range(row, row + 1), scored_vectors(view.part, row)
             found[document.id] = (document.text, document.metadata, dense.tobytes(), tokens.tobytes())
     return found
 
@@ -137,7 +138,7 @@ def test_readers_never_see_a_mixture(make_collection: MakeCollection) -> None:
             tokens = encoder.encode_documents([hit.text or ""]).tokens
             assert tokens is not None
             code = collection.spec.code
-            assert np.array_equal(hit.vectors, code.decode(code.encode(normalise(tokens[0], "cosine"))))
+            assert np.array_equal(hit.vectors, code.decode(code.encode(Cosine().document(tokens[0]))))
 
     def read_once() -> None:
         assert len(collection.get_many(IDS)) == len(IDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,10 @@ from app.errors import BadArchive, Damaged
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.search import Query, search
-from app.store.local_directory import LocalDirectory
 from app.store.requests import SCHEMA
-from app.types import F32, Document
+from app.types import F32, Document, Owners, TokenVectors
 
 DIM = 4
-FORMATS = Path(__file__).parents[1] / "collection/formats"
 
 
 def vectors(number: int) -> F32:
@@ -192,8 +189,9 @@ def not_a_number(array: np.ndarray) -> np.ndarray:
         shaped("encoded.npy", not_a_number), shaped("norms.npy", lambda a: a[:1]),
         shaped("seqs.npy", lambda a: a.astype(np.int32)), shaped("seqs.npy", lambda a: a[:-1]),
         shaped("tokens.npy", lambda a: a[:, :1]), shaped("tokens.npy", lambda a: a.astype(np.float64)),
-        shaped("offsets.npy", later), shaped("offsets.npy", lambda a: a * 2), shaped("offsets.npy", lambda a: -a),
-        shaped("offsets.npy", lambda a: a[::-1]), shaped("raw_offsets.npy", later), shaped("raw.npy", lambda a: a[:1]),
+        shaped("tokens.offsets.npy", later), shaped("tokens.offsets.npy", lambda a: a * 2),
+        shaped("tokens.offsets.npy", lambda a: -a), shaped("tokens.offsets.npy", lambda a: a[::-1]),
+        shaped("raw.offsets.npy", later), shaped("raw.npy", lambda a: a[:1]),
         shaped("seqs.npy", lambda a: a[::-1]), shaped("seqs.npy", lambda a: a - 1),
         lambda file, content: b"" if file == "pooled.npy" else content,
     ],
@@ -211,31 +209,28 @@ def test_the_unharmed_arrays_are_taken(catalogue: Catalogue, archive: Path, tmp_
     upload(catalogue, resummed(archive, tmp_path / "changed", lambda file, content: content))
 
 
-@pytest.mark.parametrize("harm", ["nothing", "offsets", "width", "pooled", "encoded", "count"])
+@pytest.mark.parametrize("harm", ["nothing", "offsets", "width", "pooled", "encoded", "flat", "owners", "count"])
 def test_a_tail_of_other_shapes_is_refused(catalogue: Catalogue, archive: Path, tmp_path: Path, harm: str) -> None:
     def change(txn: Any) -> None:
         (first, count, data), *_ = txn.execute("SELECT first, count, data FROM tail").fetchall()
-        passages = Passages.from_bytes(data)
-        assert passages.tokens is not None
-        values, offsets, pooled, encoded = (
-            passages.tokens.values,
-            passages.tokens.offsets,
-            passages.pooled,
-            passages.encoded,
-        )
+        passages = Passages.from_bytes(data, count)
+        tokens = passages.ragged("tokens")
         match harm:
             case "offsets":
-                offsets = later(offsets)
+                passages = passages.with_layer("tokens", TokenVectors(tokens.values, later(tokens.offsets)))
             case "width":
-                values = values[:, :1]
+                passages = passages.with_layer("tokens", TokenVectors(tokens.values[:, :1], tokens.offsets))
             case "pooled":
-                pooled = pooled[:, :1]
+                passages = passages.with_layer("pooled", passages.flat("pooled")[:, :1])
             case "encoded":
-                encoded = None
+                passages = passages.with_layer("encoded", None)
+            case "flat":
+                passages = passages.with_layer("tokens", tokens.values)
+            case "owners":
+                passages = Passages(Owners(count, np.arange(count + 1) * 2), passages.arrays)
             case "count":
                 count = 10**12
-        tokens = type(passages.tokens)(values, offsets)
-        content = Passages(pooled, tokens, passages.norms, encoded, passages.raw).to_bytes()
+        content = passages.to_bytes()
         txn.execute(
             "UPDATE tail SET count = ?, data = ?, size = ?, crc = ? WHERE first = ?",
             (count, content, len(content), _checksum(first, count, None, content), first),
@@ -278,20 +273,3 @@ def test_the_table_of_requests_may_be_there(catalogue: Catalogue, collection: Co
     snapshots = SavedSnapshots(catalogue.files)
     snapshots.take(collection, "2" * 32, lambda: None)
     upload(catalogue, snapshots.get("c", "2" * 32)[1].read_bytes())
-
-
-@pytest.mark.parametrize("name", ["vectors", "dense"])
-def test_a_collection_of_the_first_format_can_come(open_catalogue: OpenCatalogue, tmp_path: Path, name: str) -> None:
-    """It is given indexes and manifests of this one."""
-    folder = tmp_path / "old" / name
-    shutil.copytree(FORMATS / "1" / name, folder)
-    old = open_catalogue(folder.parent).get(name)
-    snapshots = SavedSnapshots(LocalDirectory(folder.parent))
-    snapshots.take(old, "0" * 32, lambda: None)
-    target = open_catalogue(tmp_path / "new")
-    new = upload(target, snapshots.get(name, "0" * 32)[1].read_bytes())
-    query = np.ones((1, old.spec.dim), np.float32)
-    for exact in (True, False):
-        asked = Query(vectors=query, k=9, exact=exact)
-        hits, expected = search(new, asked).hits, search(old, asked).hits
-        assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in expected]

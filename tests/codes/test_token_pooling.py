@@ -27,7 +27,7 @@ from app.search import Query, search
 from app.store.local_directory import LocalDirectory
 from app.tasks.rebuild import run_rebuild
 from app.tasks.tasks import Running, Tasks
-from app.types import F32, Document, Similarity, TokenVectors
+from app.types import F32, Document, SimilarityName, TokenVectors
 
 lawful = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -117,7 +117,7 @@ def test_a_write_is_pooled_by_two_threads_at_once(
 
     monkeypatch.setattr(token_pooling, "_means", meeting)
     write_documents(collection, [Document(f"d{i}", vectors=drawn(i, 20)) for i in range(2)])
-    assert collection.published.tail.part.token_counts(np.arange(2)).tolist() == [10, 10]
+    assert collection.published.tail.part.counts(np.arange(2))["tokens"].tolist() == [10, 10]
 
 
 def test_runs_are_clustered_one_by_one() -> None:
@@ -158,7 +158,7 @@ def vectors_of(documents: list[Document]) -> list[tuple[str, F32]]:
     return [(document.id, document.vectors) for document in documents if document.vectors is not None]
 
 
-def documents_of(similarity: Similarity) -> list[Document]:
+def documents_of(similarity: SimilarityName) -> list[Document]:
     random = np.random.default_rng(7)
     return [Document(f"d{i}", vectors=random.standard_normal((5 + 3 * i, 8)).astype(np.float32)) for i in range(12)]
 
@@ -166,7 +166,7 @@ def documents_of(similarity: Similarity) -> list[Document]:
 @pytest.mark.parametrize("similarity", ["cosine", "inner_product"])
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_pooling_collection_is_brute_force_over_pooled_vectors(
-    make_collection: MakeCollection, similarity: Similarity, keep: bool
+    make_collection: MakeCollection, similarity: SimilarityName, keep: bool
 ) -> None:
     """In the tail, sealed and rebuilt; written again, nothing is; callers' vectors stay as they came."""
     options = {"similarity": similarity, "precision": "float32", "keep_vectors": keep}
@@ -209,7 +209,7 @@ def test_an_encoders_vectors_are_pooled_too(open_catalogue: OpenCatalogue, tmp_p
         write_documents(collection, [Document("a", text=text)])
         seal(collection)
         (segment,) = [view.part for view in collection.published.segments]
-        counts[factor] = int(segment.codes(0, 1).counts[0])
+        counts[factor] = int(segment.ragged("tokens").counts[0])
         catalogue.close()
         assert open_catalogue(tmp_path / str(factor)).get("c").spec.token_pooling == factor
     assert counts[4] == -(-counts[1] // 4)

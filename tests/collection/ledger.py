@@ -12,8 +12,8 @@ from writing_process import DIM, document, settings, vectors
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.collection.passages import normalise
 from app.encoders.registry import Encoders
+from app.scoring.similarity import Cosine
 from app.search import Query, search
 from app.store import folders
 from app.store.local_directory import LocalDirectory
@@ -98,7 +98,7 @@ def hold(collection: Collection, ledger: Ledger) -> None:
                 tokens = encoder.encode_documents([hit.text or ""]).tokens
                 assert tokens is not None
                 code = collection.spec.code
-                assert np.array_equal(hit.vectors, code.decode(code.encode(normalise(tokens[0], "cosine"))))
+                assert np.array_equal(hit.vectors, code.decode(code.encode(Cosine().document(tokens[0]))))
     named = {record.name for record in collection.published.generation.segments}
     assert {path.name for path in (collection.folder / "segments").iterdir()} == named
     with collection.database.read() as connection:

@@ -18,8 +18,8 @@ from small_codes import code_everything
 from app.catalogue.catalogue import Catalogue
 from app.catalogue.scrub import REBUILD, RESTORE, scrub, scrub_aliases
 from app.collection.collection import Collection
-from app.collection.first_stage import FirstStage
-from app.collection.stages import StageChoice
+from app.collection.first_stage import FirstStage, StageChoice
+from app.collection.part import tokens
 from app.encoders.registry import Encoders
 from app.encodings.protocol import Sample
 from app.encodings.recipes import RidgeRecipe
@@ -65,7 +65,10 @@ def contents(collection: Collection) -> dict[str, Any]:
         seqs = [int(seq) for view in snapshot.views for seq in view.part.seqs[view.alive]]
         stored = collection.stored_vectors(seqs, snapshot.published)
         by_id = {d.id: stored[seq] for seq, d in snapshot.documents(seqs).items()}
-    found["vectors"] = {i: [p.pooled.tobytes(), p.raw and p.raw.values.tobytes()] for i, p in sorted(by_id.items())}
+    found["vectors"] = {
+        i: [p.flat("pooled").tobytes(), p.ragged("raw").values.tobytes() if "raw" in p else None]
+        for i, p in sorted(by_id.items())
+    }
     tasks = Tasks(collection, {})
     found["tasks"] = [tasks.get(task.id) for task in tasks.all() if task.kind == "import"]
     return found
@@ -155,8 +158,8 @@ def segment_files(folder: Path) -> list[str]:
 
 def test_every_kind_of_file_is_checked(healthy: Path, expected: dict[str, Any], tmp_path: Path) -> None:
     files = {
-        "manifest.json", "seqs.npy", "pooled.npy", "norms.npy", "offsets.npy", "tokens.npy", "encoded.npy",
-        "raw_offsets.npy", "raw.npy", "columns.npz", "fde.index", "pooled.index",
+        "manifest.json", "seqs.npy", "pooled.npy", "norms.npy", "tokens.offsets.npy", "tokens.npy", "encoded.npy",
+        "raw.offsets.npy", "raw.npy", "columns.npz", "encoded.index", "pooled.index",
     }  # fmt: skip
     assert set(segment_files(healthy / "own")) == files
     paths = sorted((healthy / "own" / "segments").iterdir())[0].iterdir()
@@ -189,9 +192,9 @@ def test_a_block_is_checked_before_its_first_use(open_catalogue: OpenCatalogue, 
     collection = open_catalogue().get("c")
     with collection.snapshot() as snapshot:
         # The blocks that are whole serve.
-        assert len(snapshot.views[0].part.tokens(0, 1)) == 1
+        assert len(tokens(snapshot.views[0].part, 0, 1)) == 1
         with pytest.raises(Damaged, match=r"tokens\.npy.*block 3"):
-            snapshot.views[0].part.tokens(3, 4)
+            tokens(snapshot.views[0].part, 3, 4)
     query = np.ones((1, 64), np.float32)
     for exact in (True, False):
         with pytest.raises(Damaged, match=r"tokens\.npy"):
@@ -394,9 +397,9 @@ def test_what_the_system_does_not_read_keeps_no_other_from_serving(
 
 
 # A caller's own vectors are found by these; nothing can make them anew.
-IRREPLACEABLE = {"raw.npy", "raw_offsets.npy", "seqs.npy", "manifest.json"}
+IRREPLACEABLE = {"raw.npy", "raw.offsets.npy", "seqs.npy", "manifest.json"}
 # The same where they are kept only as they are stored.
-STORED = {"pooled.npy", "offsets.npy", "tokens.npy", "norms.npy", "seqs.npy", "manifest.json"}
+STORED = {"pooled.npy", "tokens.offsets.npy", "tokens.npy", "norms.npy", "seqs.npy", "manifest.json"}
 
 
 @pytest.mark.parametrize("name", ["words", "own"])
@@ -461,7 +464,7 @@ def test_vectors_that_are_kept_only_as_they_are_stored_outlive_what_was_made_of_
         restage(collection, StageChoice(stage, "learned", recipe.to_json(), {"documents": 30}))
         whole = contents(collection)["exact=True"]
     files = segment_files(tmp_path / "whole" / "own")
-    assert {"encoded.npy", "fde.index", "pooled.index", "columns.npz"} | STORED == set(files)
+    assert {"encoded.npy", "encoded.index", "pooled.index", "columns.npz"} | STORED == set(files)
     for file in files:
         folder = tmp_path / file
         shutil.copytree(tmp_path / "whole", folder)

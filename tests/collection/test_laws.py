@@ -40,9 +40,16 @@ def rows(most: int) -> st.SearchStrategy[F32]:
     return st.lists(st.lists(numbers, min_size=2, max_size=2), min_size=1, max_size=most).map(matrix)
 
 
-def documents(most: int) -> st.SearchStrategy[Document]:
+def passages(identifier: str, text: str, values: Any, matrices: list[F32]) -> Document:
+    splits = tuple(map(len, matrices)) if len(matrices) > 1 else ()
+    return Document(identifier, text, "", values, np.concatenate(matrices), splits)
+
+
+def documents(most: int, own: int) -> st.SearchStrategy[Document]:
+    """Of 1 to ``own`` passages with 1 to ``most`` vectors each."""
     texts = st.sampled_from(["", "red", "blue"])
-    return st.builds(Document, st.sampled_from(IDS), texts, st.just(""), metadata, rows(most))
+    matrices = st.lists(rows(most), min_size=1, max_size=own)
+    return st.builds(passages, st.sampled_from(IDS), texts, metadata, matrices)
 
 
 conditions = st.sampled_from(
@@ -58,12 +65,18 @@ conditions = st.sampled_from(
 ).map(parse)
 
 
+def score_of(query: F32, vectors: F32) -> float:
+    """Whole numbers, so exact in any order."""
+    return float((query @ vectors.T).max(axis=1).sum())
+
+
 class CollectionLaws(RuleBasedStateMachine):
     """Callers' vectors of whole numbers, so that ties abound."""
 
     kind: Kind = "multi_vector"
     keep_vectors = True
     most = 2
+    own = 1
 
     @initialize()
     def open(self) -> None:
@@ -89,7 +102,7 @@ class CollectionLaws(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def upsert(self, data: st.DataObject) -> None:
-        batch = data.draw(st.lists(documents(self.most), min_size=1, max_size=5))
+        batch = data.draw(st.lists(documents(self.most, self.own), min_size=1, max_size=5))
         last = {document.id: document for document in batch}
         result = write_documents(self.collection, batch)
         assert result.written == len(last)
@@ -129,7 +142,7 @@ class CollectionLaws(RuleBasedStateMachine):
         old = self.stands[identifier]
         merged = {k: v for k, v in {**old.metadata, "n": value}.items() if v is not None}
         patch_metadata(self.collection, identifier, {"n": value})
-        self.stands[identifier] = Document(old.id, old.text, old.title, merged, old.vectors)
+        self.stands[identifier] = Document(old.id, old.text, old.title, merged, old.vectors, old.splits)
 
     @rule()
     def seal(self) -> None:
@@ -141,7 +154,7 @@ class CollectionLaws(RuleBasedStateMachine):
     def merge(self) -> None:
         while merge(self.collection):
             pass
-        sizes = [(view.part.size, int(view.alive.sum())) for view in self.collection.published.segments]
+        sizes = [(len(view.alive), int(view.alive.sum())) for view in self.collection.published.segments]
         assert all(standing > 0.75 * size for size, standing in sizes)
 
     @rule()
@@ -183,16 +196,20 @@ class CollectionLaws(RuleBasedStateMachine):
     @invariant()
     def searches_are_brute_force(self) -> None:
         query = np.array([[1, -1], [0, 1]][: 1 if self.kind == "dense" else 2], np.float32)
-        pairs = [(d.id, d.vectors) for d in self.stands.values() if d.vectors is not None]
+        pairs = [(document.id, matrix) for document in self.stands.values() for matrix in document.matrices]
+        # A document is where its best passage is.
+        best = dict(reversed(ranking(pairs, query, len(pairs), self.collection.spec))) if pairs else {}
+        order = sorted(best.items(), key=lambda found: (-found[1], found[0].encode()))
         for k in (3, 20):
-            expected = ranking(pairs, query, k, self.collection.spec)
+            expected = order[:k]
             for exact in (True, False):
                 hits = search(self.collection, Query(vectors=query, k=k, exact=exact)).hits
                 assert [(hit.id, hit.score) for hit in hits] == expected
         for hit in search(self.collection, Query(vectors=query, k=20, include=frozenset({"text", "vectors"}))).hits:
             document = self.stands[hit.id]
             assert hit.text == document.text
-            assert np.array_equal(hit.vectors, document.vectors)
+            assert any(np.array_equal(hit.vectors, matrix) for matrix in document.matrices)
+            assert score_of(query, hit.vectors) == hit.score
 
     @invariant()
     def vectors_are_kept(self) -> None:
@@ -202,13 +219,12 @@ class CollectionLaws(RuleBasedStateMachine):
         assert ids.keys() == self.stands.keys()
         stored = self.collection.stored_vectors(list(ids.values()), self.collection.published)
         for identifier, seq in ids.items():
-            raw, own = stored[seq].raw, self.stands[identifier].vectors
-            assert own is not None
+            document = self.stands[identifier]
+            assert stored[seq].owners.rows == len(document.matrices)
+            assert ("raw" in stored[seq]) == self.keep_vectors
             if self.keep_vectors:
-                assert raw is not None
-                assert (raw.values.shape, raw.values.tobytes()) == (own.shape, own.tobytes())
-            else:
-                assert raw is None
+                kept = list(stored[seq].ragged("raw"))
+                assert [matrix.tobytes() for matrix in kept] == [matrix.tobytes() for matrix in document.matrices]
 
 
 class DenseLaws(CollectionLaws):
@@ -219,7 +235,23 @@ class DenseLaws(CollectionLaws):
     most = 1
 
 
+class PassageLaws(CollectionLaws):
+    """Documents of 1 to 5 passages."""
+
+    own = 5
+
+
+class DensePassageLaws(DenseLaws):
+    """The same, of one vector each."""
+
+    own = 5
+
+
+PassageLaws.TestCase.settings = settings(max_examples=10, stateful_step_count=14, derandomize=True, deadline=None)
+DensePassageLaws.TestCase.settings = settings(max_examples=6, stateful_step_count=14, derandomize=True, deadline=None)
 CollectionLaws.TestCase.settings = settings(max_examples=12, stateful_step_count=14, derandomize=True, deadline=None)
 DenseLaws.TestCase.settings = settings(max_examples=8, stateful_step_count=14, derandomize=True, deadline=None)
 TestCollectionLaws = CollectionLaws.TestCase
 TestDenseLaws = DenseLaws.TestCase
+TestPassageLaws = PassageLaws.TestCase
+TestDensePassageLaws = DensePassageLaws.TestCase

@@ -14,25 +14,32 @@ from hypothesis import strategies as st
 from made import MakeCollection
 
 from app.collection.first_stage import FirstStage
-from app.collection.passages import Passages, check_vectors, from_caller, lengths, normalise, pool
+from app.collection.layers import layers
+from app.collection.passages import Passages, check_vectors, from_caller, pool
 from app.collection.segment import Segment
 from app.collection.segment_writing import Totals, write_segment
-from app.collection.spec import CollectionSpec
+from app.collection.spec import CollectionSpec, EncoderSpec, VectorSpec
 from app.collection.tail import Tail
 from app.errors import Invalid
 from app.filters import parse
 from app.indexing.sealing import DEAD, TIER, plan, seal
 from app.ingest import write_documents
+from app.scoring.similarity import Cosine, InnerProduct, lengths
 from app.store.files import FileRecord
 from app.store.local_directory import LocalDirectory
-from app.types import F32, Document, Kind, Similarity, TokenVectors
+from app.types import F32, Document, Kind, Owners, SimilarityName, TokenVectors
 
 random = np.random.default_rng(4)
 
 
-def spec(kind: Kind = "multi_vector", similarity: Similarity = "cosine", **options: Any) -> CollectionSpec:
+def spec(kind: Kind = "multi_vector", similarity: SimilarityName = "cosine", **options: Any) -> CollectionSpec:
     precision = "float16" if similarity == "cosine" else "float32"
-    return CollectionSpec("c", None, kind, 4, similarity, precision=precision, **options)
+    return CollectionSpec(
+        name="c",
+        encoder=EncoderSpec(model=None, kind=kind, dim=4),
+        similarity=similarity,
+        vectors=VectorSpec(precision="float32" if kind == "dense" else precision, **options),
+    )
 
 
 def matrices(count: int, kind: Kind) -> list[F32]:
@@ -40,79 +47,93 @@ def matrices(count: int, kind: Kind) -> list[F32]:
 
 
 def same(a: Passages, b: Passages) -> bool:
-    def values(p: Passages) -> list[Any]:
-        ragged = [x for t in (p.tokens, p.raw) for x in ((None, None) if t is None else (t.values, t.offsets))]
-        return [p.pooled, p.norms, p.encoded, *ragged]
+    def values(p: Passages) -> dict[str, Any]:
+        found: dict[str, Any] = {"owners": p.owners.counts}
+        for name, array in p.arrays.items():
+            if isinstance(array, TokenVectors):
+                found |= {f"{name} values": array.values, f"{name} offsets": array.offsets}
+            else:
+                found[name] = array
+        return found
 
-    return all(
-        (x is None and y is None) or (x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes())
-        for x, y in zip(values(a), values(b), strict=True)
+    one, other = values(a), values(b)
+    return one.keys() == other.keys() and all(
+        x.dtype == other[name].dtype and x.shape == other[name].shape and x.tobytes() == other[name].tobytes()
+        for name, x in one.items()
     )
 
 
 @pytest.mark.parametrize("kind", ["multi_vector", "dense"])
 @pytest.mark.parametrize("similarity", ["cosine", "inner_product"])
 @pytest.mark.parametrize("keep", [True, False])
-def test_every_part_says_the_same(tmp_path: Path, kind: Kind, similarity: Similarity, keep: bool) -> None:
-    chosen = spec(kind, similarity, keep_vectors=keep)
+@pytest.mark.parametrize("most", [1, 5])
+def test_every_part_says_the_same(
+    tmp_path: Path, kind: Kind, similarity: SimilarityName, keep: bool, most: int
+) -> None:
+    """Of documents that own 1 to ``most`` passages."""
+    chosen = spec(kind, similarity, keep=keep)
     stage = FirstStage.default(chosen)
-    given_vectors = matrices(20, kind)
-    passages = from_caller(given_vectors, chosen, stage.encoding)
-    assert (passages.raw is not None) == keep
-    assert (passages.tokens is not None) == (passages.encoded is not None) == (kind == "multi_vector")
-    assert same(Passages.from_bytes(passages.to_bytes()), passages)
-    rows = [3, 19, 0, 7]
-    pieces = [passages.take([row]) for row in rows]
-    assert same(Passages.join(pieces), passages.take(rows))
+    owners = Owners.of_counts(random.integers(1, most + 1, 20))
+    given_vectors = matrices(owners.rows, kind)
+    passages = from_caller(given_vectors, chosen, stage.encoding, owners=owners)
+    assert set(passages.arrays) == {layer.name for layer in layers(chosen, stage.encoded_dim)}
+    assert ("raw" in passages) == keep
+    assert ("tokens" in passages) == ("encoded" in passages) == (kind == "multi_vector")
+    assert same(Passages.from_bytes(passages.to_bytes(), 20), passages)
+    documents = np.array([3, 19, 0, 7])
+    pieces = [passages.take([document]) for document in documents]
+    assert same(Passages.join(pieces), passages.take(documents))
     # Coded one by one or together: the same bits, so a score never jumps.
-    assert same(Passages.join([from_caller([v], chosen, stage.encoding) for v in given_vectors]), passages)
+    alone = Passages.join([from_caller([v], chosen, stage.encoding) for v in given_vectors])
+    assert same(Passages(owners, alone.arrays), passages)
 
     seqs = np.arange(5, 45, 2, dtype=np.int64)
     metadata: list[Any] = [{"n": i} for i in range(20)]
-    tail = Tail(chosen, None if stage.encoding is None else stage.encoding.encoded_dim)
+    tail = Tail(layers(chosen, stage.encoded_dim), chosen.code)
     for start in range(0, 20, 6):
         stop = min(start + 6, 20)
         tail.append(seqs[start:stop], metadata[start:stop], passages.take(range(start, stop)))
     early = tail.view()
-    counts = [0 if p is None else len(p.values) for p in (passages.tokens, passages.raw)]
     batches = [(seqs[:9], metadata[:9], passages.take(range(9))), (seqs[9:], metadata[9:], passages.take(range(9, 20)))]
-    record = write_segment(LocalDirectory(tmp_path / "s"), chosen, stage, Totals(20, *counts), batches)
+    record = write_segment(LocalDirectory(tmp_path / "s"), chosen, stage, Totals.of(owners, passages.counts), batches)
     segment = Segment.open_all(LocalDirectory(tmp_path / "s"), record)
     # The view stays as it is, whatever is appended.
     tail.append(seqs + 100, metadata, passages)
-    assert early.size == segment.size == 20
+    assert early.size == segment.size == owners.rows
     condition = parse({"n": {"gte": 15}})
-    index = np.array(rows)
-    everything = np.arange(20)
-    allowed = np.ones(20, bool)
+    rows = owners.rows_of(documents)
+    allowed = np.ones(owners.rows, bool)
     allowed[::2] = False
     for part in (early, segment):
         assert np.array_equal(part.seqs, seqs)
+        assert np.array_equal(part.owners.counts, owners.counts)
         assert part.select(condition).tolist() == [False] * 15 + [True] * 5
-        assert np.array_equal(part.pooled_of(index), passages.pooled[index])
-        assert np.array_equal(part.pooled(2, 9), passages.pooled[2:9])
-        stored = part.passages(everything)
-        assert same(Passages(stored.pooled, stored.tokens, stored.norms, stored.encoded, passages.raw), passages)
-        if passages.tokens is not None:
-            assert np.array_equal(part.codes(2, 9).values, passages.tokens.slice(2, 9).values)
-            assert np.array_equal(part.codes_of(index).take(index).values, passages.tokens.take(index).values)
-        for source in stage.sources:
-            vectors = passages.encoded if source == "fde" else passages.pooled
-            assert vectors is not None
-            found = part.nearest(source, vectors[7], 4, allowed, 8)
+        assert {name: count.tolist() for name, count in part.counts(np.arange(20)).items()} == {
+            name: count.tolist() for name, count in passages.counts.items()
+        }
+        pooled = passages.flat("pooled")
+        assert np.array_equal(part.flat("pooled").take(rows), pooled[rows])
+        assert np.array_equal(part.flat("pooled").range(2, 9), pooled[2:9])
+        # Callers' own vectors stay on disk until the tail is sealed.
+        stored = part.passages(np.arange(20))
+        assert same(stored, passages if part is segment else passages.with_layer("raw", None))
+        assert same(part.passages(documents), stored.take(documents))
+        if "tokens" in passages:
+            tokens = passages.ragged("tokens")
+            assert np.array_equal(part.ragged("tokens").range(2, 9).values, tokens.slice(2, 9).values)
+            assert np.array_equal(part.ragged("tokens").take(rows).values, tokens.take(rows).values)
+        for layer in stage.layers:
+            vectors = passages.flat(layer)
+            found = part.nearest(layer, vectors[7], 4, allowed, 8)
             truth = np.where(allowed, vectors @ vectors[7], -np.inf)
             assert found.rows[:2].tolist() == np.argsort(-truth)[:2].tolist()
             assert found.scores == pytest.approx(truth[found.rows], rel=0.01, abs=0.01)
             assert len(found.rows) == 4
             assert allowed[found.rows].all()
+    assert segment.has("raw") == keep
     if keep:
-        assert segment.passages(index).raw is not None
         for row in rows:
-            raw = segment.raw_of(np.array([row]))
-            assert raw is not None
-            assert raw.values.tobytes() == given_vectors[row].tobytes()
-    else:
-        assert segment.raw_of(index) is None
+            assert segment.ragged("raw").range(row, row + 1).values.tobytes() == given_vectors[row].tobytes()
 
 
 def test_a_filter_reads_each_row_of_the_tail_once() -> None:
@@ -126,7 +147,7 @@ def test_a_filter_reads_each_row_of_the_tail_once() -> None:
             return super().items()
 
     chosen = spec("dense")
-    tail = Tail(chosen, None)
+    tail = Tail(layers(chosen, None), chosen.code)
     vectors = from_caller(matrices(300, "dense"), chosen, None)
     tail.append(np.arange(300), [Row(n=i, word=str(i % 7)) for i in range(300)], vectors)
     view = tail.view()
@@ -144,28 +165,27 @@ def test_a_filter_reads_each_row_of_the_tail_once() -> None:
 def test_coding_normalises_and_rounds_once() -> None:
     vectors = [np.array([[3, 4, 0, 0], [0, 0, 1e-40, 0]], np.float32)]
     passages = from_caller(vectors, spec(), None)
-    assert passages.tokens is not None
-    assert passages.tokens.values.dtype == np.float16
-    assert passages.tokens.values.tolist() == np.array([[0.6, 0.8, 0, 0], [0, 0, 1, 0]], np.float16).tolist()
-    assert passages.norms[0] >= np.linalg.norm(passages.tokens.values.astype(np.float64), axis=1).max()
+    tokens = passages.ragged("tokens").values
+    assert tokens.dtype == np.float16
+    assert tokens.tolist() == np.array([[0.6, 0.8, 0, 0], [0, 0, 1, 0]], np.float16).tolist()
+    assert passages.flat("norms")[0] >= np.linalg.norm(tokens.astype(np.float64), axis=1).max()
     plain = from_caller(vectors, spec(similarity="inner_product"), None)
-    assert plain.tokens is not None
-    assert plain.tokens.values.tobytes() == vectors[0].tobytes()
-    assert np.array_equal(plain.pooled, (vectors[0].astype(np.float64).mean(axis=0)).astype(np.float32)[None])
+    assert plain.ragged("tokens").values.tobytes() == vectors[0].tobytes()
+    assert np.array_equal(plain.flat("pooled"), (vectors[0].astype(np.float64).mean(axis=0)).astype(np.float32)[None])
 
 
 def test_lengths_and_units() -> None:
     large = np.array([[3e30, 4e30], [3e-30, 4e-30], [0, 0]], np.float32)
     assert lengths(large).tolist() == pytest.approx([5e30, 5e-30, 0])
-    assert np.array_equal(normalise(large[:2], "cosine"), unit_rows(large[:2]))
-    assert normalise(large, "cosine")[2].tolist() == [0, 0]
-    assert normalise(large, "inner_product") is large
+    assert np.array_equal(Cosine().document(large[:2]), unit_rows(large[:2]))
+    assert Cosine().document(large)[2].tolist() == [0, 0]
+    assert InnerProduct().document(large) is large
 
 
 def test_opposite_vectors_pool_to_nothing() -> None:
     tokens = TokenVectors.join([np.array([[1, 0], [-1, 0]], np.float32), np.array([[0, 2]], np.float32)])
-    assert pool(tokens, "cosine").tolist() == [[0, 0], [0, 1]]
-    assert pool(tokens, "inner_product").tolist() == [[0, 0], [0, 2]]
+    assert pool(tokens, Cosine()).tolist() == [[0, 0], [0, 1]]
+    assert pool(tokens, InnerProduct()).tolist() == [[0, 0], [0, 2]]
 
 
 @pytest.mark.parametrize(
@@ -181,16 +201,16 @@ def test_opposite_vectors_pool_to_nothing() -> None:
 )
 def test_vectors_that_cannot_be(vectors: Any, message: str) -> None:
     with pytest.raises(Invalid, match=message) as caught:
-        check_vectors(vectors.astype(np.float32), spec(), "/vectors")
+        check_vectors(vectors.astype(np.float32), spec(), "")
     assert caught.value.problems[0].pointer == "/vectors"
 
 
 def test_length_is_bounded_only_where_sums_could_overflow() -> None:
     long = np.full((1, 4), 1e15, np.float32)
     with pytest.raises(Invalid, match="longer than") as caught:
-        check_vectors(long, spec(similarity="inner_product"), "/vectors")
+        check_vectors(long, spec(similarity="inner_product"), "")
     assert caught.value.problems[0].pointer == "/vectors"
-    check_vectors(long, spec(), "/vectors")
+    check_vectors(long, spec(), "")
 
 
 sizes = st.lists(
@@ -241,7 +261,11 @@ def test_a_failed_segment_leaves_nothing(tmp_path: Path) -> None:
     passages = from_caller(matrices(3, "multi_vector"), chosen, stage.encoding)
     with pytest.raises(ValueError, match="expected 4 rows, got 3"):
         write_segment(
-            LocalDirectory(tmp_path / "s"), chosen, stage, Totals(4, 6, 6), [(np.arange(3), [{}] * 3, passages)]
+            LocalDirectory(tmp_path / "s"),
+            chosen,
+            stage,
+            Totals(4, 4, {"tokens": 6, "raw": 6}),
+            [(np.arange(3), [{}] * 3, passages)],
         )
     assert list(tmp_path.iterdir()) == []
 

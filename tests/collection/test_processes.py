@@ -141,8 +141,7 @@ def test_a_reader_follows_refuses_and_takes_over(
     if own:
         stored = collection.stored_vectors([collection.published.next_seq - 1], collection.published)
         (kept,) = stored.values()
-        assert kept.raw is not None
-        assert np.array_equal(kept.raw.values, vectors("mine", 5))
+        assert np.array_equal(kept.ragged("raw").values, vectors("mine", 5))
 
 
 def test_a_reader_keeps_up_with_a_busy_writer(

@@ -23,7 +23,7 @@ import sys, pathlib, numpy as np
 from app.compute.native import keep_in
 from app.codes.grid import GridCode
 keep_in(pathlib.Path(sys.argv[1]))
-print(GridCode("8bit", 2, own_axes=True).encode(np.ones((1, 2), np.float32)).tolist())
+print(GridCode("8bit", 2).encode(np.ones((1, 2), np.float32)).tolist())
 """
 CHANGING = """
 import sys

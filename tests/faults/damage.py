@@ -47,8 +47,11 @@ PROCESSES = 40
 KINDS = {
     *(f"*/{name}" for name in ("collection.sqlite", "collection.sqlite-wal", "collection.sqlite-shm", "commits.mark")),
     *("*/writer.lock", "*/tail/*.safetensors", "*/encodings/*.safetensors", "*/imports/*.ndjson", ".aliases.json"),
-    *(f"*/segments/*/{name}.npy" for name in ("seqs", "pooled", "norms", "offsets", "tokens", "encoded")),
-    *(f"*/segments/*/{name}" for name in ("raw.npy", "raw_offsets.npy", "columns.npz", "fde.index", "pooled.index")),
+    *(f"*/segments/*/{name}.npy" for name in ("seqs", "pooled", "norms", "tokens.offsets", "tokens", "encoded")),
+    *(
+        f"*/segments/*/{name}"
+        for name in ("raw.npy", "raw.offsets.npy", "columns.npz", "encoded.index", "pooled.index")
+    ),
     *("*/segments/*/manifest.json", ".snapshots/*.json", ".snapshots/*.tar", ".compiled/*.nbi", ".compiled/*.nbc"),
     *(".models/*/manifest.json", ".models/*/weights", ".models/lock"),
 }

@@ -21,8 +21,7 @@ from app.catalogue.catalogue import Catalogue
 from app.catalogue.restoring import restore_file
 from app.collection import chunks
 from app.collection.collection import Collection
-from app.collection.first_stage import FirstStage
-from app.collection.stages import StageChoice
+from app.collection.first_stage import FirstStage, StageChoice
 from app.compute import native
 from app.encoders.openvino.model_cache import ModelCache
 from app.encoders.registry import Encoders
@@ -137,7 +136,7 @@ def contents(collection: Collection) -> dict[str, Any]:
         seqs = [int(seq) for view in snapshot.views for seq in view.part.seqs[view.alive]]
         stored = collection.stored_vectors(seqs, snapshot.published)
         by_id = {d.id: stored[seq] for seq, d in snapshot.documents(seqs).items()}
-    found["raw"] = {i: None if p.raw is None else p.raw.values.tolist() for i, p in sorted(by_id.items())}
+    found["raw"] = {i: p.ragged("raw").values.tolist() if "raw" in p else None for i, p in sorted(by_id.items())}
     tasks = Tasks(collection, {})
     found["tasks"] = [repr(tasks.get(task.id)) for task in tasks.all()]
     return json.loads(json.dumps(found))  # type: ignore[no-any-return]

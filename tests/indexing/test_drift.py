@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from made import OpenCatalogue
 
-from app.collection import stages
+from app.collection import first_stage as stages
 from app.collection.collection import Collection
-from app.collection.stages import Drift
+from app.collection.first_stage import Drift
 from app.encodings.recipes import RidgeRecipe
 from app.encodings.ridge import RidgeParameters
 from app.indexing import drift

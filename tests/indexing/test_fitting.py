@@ -13,7 +13,7 @@ from made import DIM, OpenCatalogue
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.collection.stages import StageChoice
+from app.collection.first_stage import StageChoice
 from app.encodings.muvera import MuveraParameters
 from app.encodings.protocol import Sample
 from app.encodings.recipes import MuveraRecipe, RidgeRecipe, recipe_from_json

@@ -14,8 +14,8 @@ from brute_force import ranking
 from made import OpenCatalogue
 
 from app.collection.collection import Collection
-from app.collection.first_stage import FirstStage
-from app.collection.stages import Known, StageChoice
+from app.collection.first_stage import FirstStage, Known, StageChoice
+from app.collection.part import tokens
 from app.encodings.muvera import MuveraParameters
 from app.encodings.protocol import Sample
 from app.encodings.recipes import MuveraRecipe, RidgeRecipe
@@ -102,9 +102,9 @@ def test_every_segment_is_made_anew_and_found_by_the_new_stage(collection: Colle
     encoding = now.stage.encoding
     assert encoding is not None
     for view in now.segments:
-        expected = encoding.encode_documents(view.part.tokens(0, view.part.size)).astype(np.float16)
+        expected = encoding.encode_documents(tokens(view.part, 0, view.part.size)).astype(np.float16)
         rows = np.arange(view.part.size)
-        stored = view.part.passages(rows).encoded
+        stored = view.part.passages(rows).flat("encoded")
         assert stored is not None
         assert np.array_equal(stored, expected.astype(np.float32))
     assert all_found(collection, exact=True) == exact
@@ -114,21 +114,24 @@ def test_every_segment_is_made_anew_and_found_by_the_new_stage(collection: Colle
 
 def arrays(collection: Collection) -> list[dict[str, Any]]:
     return [
-        {name: np.load(view.part.folder / name) for name in ("encoded.npy", "tokens.npy", "pooled.npy", "seqs.npy")}
+        {
+            name: np.load(view.part.folder.path / name)
+            for name in ("encoded.npy", "tokens.npy", "pooled.npy", "seqs.npy")
+        }
         for view in collection.published.segments
     ]
 
 
 def test_what_no_stage_decides_is_linked_where_all_rows_stand(collection: Collection) -> None:
     delete_ids(collection, ["d45"])
-    places = [(view.part.folder / "tokens.npy").stat().st_ino for view in collection.published.segments]
+    places = [(view.part.folder.path / "tokens.npy").stat().st_ino for view in collection.published.segments]
     choice = learned()
     restage(collection, choice)
-    after = [(view.part.folder / "tokens.npy").stat().st_ino for view in collection.published.segments]
+    after = [(view.part.folder.path / "tokens.npy").stat().st_ino for view in collection.published.segments]
     assert [old == new for old, new in zip(places, after, strict=True)] == [True, False, True]
     assert choice.stage.encoding is not None
     for view, stored in zip(collection.published.segments, arrays(collection), strict=True):
-        expected = choice.stage.encoding.encode_documents(view.part.tokens(0, view.part.size))
+        expected = choice.stage.encoding.encode_documents(tokens(view.part, 0, view.part.size))
         assert stored["encoded.npy"].tobytes() == expected.astype(stored["encoded.npy"].dtype).tobytes()
 
 
@@ -206,8 +209,8 @@ def test_later_seals_and_merges_keep_to_it(collection: Collection) -> None:
     assert encoding is not None
     (view,) = now.segments
     assert view.part.size == 160
-    stored = view.part.passages(np.arange(160)).encoded
-    expected = encoding.encode_documents(view.part.tokens(0, 160)).astype(np.float16)
+    stored = view.part.passages(np.arange(160)).flat("encoded")
+    expected = encoding.encode_documents(tokens(view.part, 0, 160)).astype(np.float16)
     assert stored is not None
     assert np.array_equal(stored, expected.astype(np.float32))
 
@@ -218,8 +221,8 @@ def test_a_document_whose_vectors_stay_goes_back_to_the_tail_encoded_for_it(coll
     tail = collection.published.tail.part
     encoding = collection.stage.encoding
     assert encoding is not None
-    stored = tail.passages(np.arange(tail.size)).encoded
-    expected = encoding.encode_documents(tail.tokens(0, tail.size)).astype(np.float16).astype(np.float32)
+    stored = tail.passages(np.arange(tail.size)).flat("encoded")
+    expected = encoding.encode_documents(tokens(tail, 0, tail.size)).astype(np.float16).astype(np.float32)
     assert stored is not None
     assert np.array_equal(stored, expected)
 
@@ -346,7 +349,7 @@ def test_what_is_sealed_in_the_meantime_is_made_anew_too(open_catalogue: OpenCat
     restage(collection, learned(), progress=write_more)
     now = collection.published
     assert sum(view.part.size for view in now.segments) == 65
-    assert {len(view.part.passages(np.array([0])).encoded[0]) for view in now.segments} == {
+    assert {len(view.part.passages(np.array([0])).flat("encoded")[0]) for view in now.segments} == {
         now.stage.encoding.encoded_dim
     }  # type: ignore
     assert len(found(collection, k=65)) == 65

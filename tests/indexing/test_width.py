@@ -8,6 +8,7 @@ from brute_force import unit_rows
 from made import OpenCatalogue
 
 from app.collection.collection import Collection
+from app.collection.part import tokens
 from app.encodings.recipes import RidgeRecipe
 from app.encodings.ridge import RidgeParameters
 from app.indexing import width as settling
@@ -48,7 +49,7 @@ def settled(collection: Collection, part: int = 1) -> tuple[Settled, list[int]]:
     with collection.snapshot() as snapshot:
         views = snapshot.published.segments
         found = settle(views, encoding, sampled, probes, collection.resources.background)
-        rows = [view.part.tokens(row, row + 1).values for view in views for row in np.flatnonzero(view.alive)]
+        rows = [tokens(view.part, row, row + 1).values for view in views for row in np.flatnonzero(view.alive)]
     assert found is not None
     encoded = encoding.encode_documents(TokenVectors.join(rows))
     ranks: list[int] = []

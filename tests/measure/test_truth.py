@@ -16,7 +16,7 @@ from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.measure.recall import measure_recall
 from app.measure.truth import BATCH, best_in_float32, vectors_in_float32
-from app.search import Query, encode_queries, search_ready
+from app.search import Query, encode_queries, search
 from app.types import F32, Document
 
 DIM = 24
@@ -43,11 +43,11 @@ def test_callers_vectors_are_those_that_were_given(make_collection: MakeCollecti
     write_documents(collection, documents[200:])
     delete_ids(collection, ["d3", "d250"])
     del given["d3"], given["d250"]
-    queries = encode_queries(collection, [Query(vectors=vectors(1_000 + i)) for i in range(8)])
-    found = best_in_float32(collection, queries, 10)
+    queries = [Query(vectors=vectors(1_000 + i)) for i in range(8)]
+    found = best_in_float32(collection, encode_queries(collection, queries), 10)
     truth = [best(given, vectors(1_000 + i), 10) for i in range(8)]
     assert found == truth
-    coded = [[hit.id for hit in search_ready(collection, replace(query, exact=True)).hits] for query in queries]
+    coded = [[hit.id for hit in search(collection, replace(query, exact=True)).hits] for query in queries]
     assert coded != truth, "codes of one bit that lose nothing would test nothing"
     measured = measure_recall(collection, queries, 10, 300, float32=True)
     shares = [len(set(a) & set(b)) / 10 for a, b in zip(coded, truth, strict=True)]
@@ -58,9 +58,9 @@ def test_callers_vectors_are_those_that_were_given(make_collection: MakeCollecti
 def test_texts_are_encoded_anew(make_collection: MakeCollection) -> None:
     collection = make_collection(precision="float32")
     write_documents(collection, [Document(f"d{i}", f"w{i} w{i % 5} w{i % 3}") for i in range(60)])
-    queries = encode_queries(collection, [Query(text=f"w{i} w2") for i in range(5)])
-    exact = [[hit.id for hit in search_ready(collection, replace(query, exact=True)).hits] for query in queries]
-    assert best_in_float32(collection, queries, 10) == exact
+    queries = [Query(text=f"w{i} w2") for i in range(5)]
+    exact = [[hit.id for hit in search(collection, replace(query, exact=True)).hits] for query in queries]
+    assert best_in_float32(collection, encode_queries(collection, queries), 10) == exact
     assert measure_recall(collection, 5).recall_float32 is None
     assert measure_recall(collection, 5, float32=True).recall_float32 == 1.0
 

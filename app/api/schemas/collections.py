@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.catalogue.info import CollectionInfo
 from app.documents import Strict, fault
 from app.store.layout import NAME
-from app.types import MAX_DIM, MAX_TOKEN_POOLING, Kind, Precision, Similarity
+from app.types import MAX_DIM, MAX_TOKEN_POOLING, Kind, Precision, SimilarityName
 
 _WITH_DIM: dict[str, Any] = {
     "if": {"properties": {"model": {"type": "null"}}, "required": ["model"]},
@@ -45,7 +45,7 @@ class CreateCollection(Strict):
 
     name: str = Field(pattern=f"^{NAME.pattern}$")
     encoder: EncoderChoice = EncoderChoice()
-    similarity: Similarity = "cosine"
+    similarity: SimilarityName = "cosine"
     """`cosine` normalises every vector; a zero vector is refused then."""
     keep_vectors: bool = True
     """Whether callers' own vectors are also kept as they came."""

@@ -1,0 +1,94 @@
+"""The layers of a collection: every array that it keeps of its passages, declared once.
+
+What holds, writes, reads, checks or copies vectors (the tail, its chunks, segments, merges, snapshots, archives) loops
+over this table and knows no layer by name; what gives a layer its meaning (an index, a score) knows that one alone. A
+new layer is an entry here, and whatever makes and uses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+
+from app.collection.spec import CollectionSpec
+
+POOLED: Final = "pooled"
+"""One dense vector a passage; in a dense collection the vector itself."""
+TOKENS: Final = "tokens"
+"""Token vectors as codes (app.codes)."""
+NORMS: Final = "norms"
+"""At least the length of the longest vector of a passage that exact scoring reads."""
+ENCODED: Final = "encoded"
+"""What the first stage made of the token vectors."""
+RAW: Final = "raw"
+"""Callers' vectors as they came."""
+
+Check: TypeAlias = Literal["vectors", "norms", "finite"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One array. Of n rows it has n values, or, ragged, a run of one or more values each, beside n + 1 offsets.
+
+    width: numbers of a value; None is one number and no axis. stored: their type in a segment. held: their type in
+    memory and in the tail's chunks, where each is one that ``stored`` holds. hot: whether queries read it; what is cold
+    lies on disk alone. whole: whether a segment reads it when it is opened, else it is mapped. staged: whether another
+    first stage makes it anew. check: what a stranger's numbers are held to, beside shape and type: `vectors` are finite
+    and not too long, `norms` are true of the scored layer, `finite` are just that.
+    """
+
+    name: str
+    width: int | None
+    stored: np.dtype[Any]
+    held: np.dtype[Any]
+    check: Check
+    ragged: bool = False
+    hot: bool = True
+    whole: bool = False
+    staged: bool = False
+
+    def shape(self, values: int | None) -> tuple[int | None, ...]:
+        """Of so many values."""
+        return (values,) if self.width is None else (values, self.width)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a reader of its file must know."""
+        return {
+            "name": self.name,
+            "held": self.held.str,
+            "ragged": self.ragged,
+            "whole": self.whole,
+            "staged": self.staged,
+        }
+
+
+def layers(spec: CollectionSpec, encoded_dim: int | None) -> tuple[Layer, ...]:
+    """The layers of a collection whose first stage makes encodings of ``encoded_dim`` numbers, None for none.
+
+    Here is asked what kind of collection it is: whoever has the layers need not.
+    """
+    float32 = np.dtype(np.float32)
+    found = [
+        Layer(POOLED, spec.stored_dim, float32, float32, "vectors"),
+        Layer(NORMS, None, float32, float32, "norms", whole=True),
+    ]
+    if scored(spec) == TOKENS:
+        code = spec.code
+        found.append(Layer(TOKENS, code.width, code.dtype, code.dtype, "vectors", ragged=True))
+    if encoded_dim is not None:
+        found.append(Layer(ENCODED, encoded_dim, spec.encoded_dtype, float32, "finite", staged=True))
+    if spec.keeps_raw:
+        found.append(Layer(RAW, spec.dim, float32, float32, "finite", ragged=True, hot=False))
+    return tuple(found)
+
+
+def vector_field(spec: CollectionSpec) -> str:
+    """The member in which a document or a query brings its vectors."""
+    return "vector" if spec.kind == "dense" else "vectors"
+
+
+def scored(spec: CollectionSpec) -> str:
+    """The layer of exact scores."""
+    return POOLED if spec.kind == "dense" else TOKENS

@@ -1,0 +1,156 @@
+"""Exact scores of rows: a fast pass within a bound, the reference that decides, and the reasons of one row.
+
+A collection has one scored layer: its token vectors by MaxSim, or else its dense vectors by their inner product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from app.codes.protocol import Code
+from app.collection.layers import POOLED, TOKENS, scored
+from app.collection.part import Part, scored_vectors
+from app.collection.spec import CollectionSpec
+from app.compute.workers import Workers
+from app.query.encoded import EncodedQuery
+from app.scoring import inner_product
+from app.scoring.choose import has_rough, scorer
+from app.scoring.protocol import Scorer
+from app.types import F32, F64, I64
+
+SLICE = 16
+"""The fewest rows worth a thread of their own."""
+FEW = 4
+"""The same for references."""
+
+
+class Column(NamedTuple):
+    """values: (n,) float32, by a fast pass. bounds: (n,), how far each is from its reference at most."""
+
+    values: F32
+    bounds: F64
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one query vector adds to a score: its inner product with the best vector of the row. query, row: places."""
+
+    query: int
+    row: int
+    product: float
+
+
+class Scores(Protocol):
+    """One way to score rows, for one query; used from any thread. Raises Damaged."""
+
+    @property
+    def name(self) -> str: ...
+
+    def has_rough(self, part: Part) -> bool:
+        """Whether there is a pass of half the work and a bound a hundred times as wide."""
+        ...
+
+    def fast(self, part: Part, rows: I64, workers: Workers, *, rough: bool = False) -> Column:
+        """Of the rows, ascending, on all workers."""
+        ...
+
+    def references(self, part: Part, rows: I64, workers: Workers) -> list[float]:
+        """THE scores of the rows."""
+        ...
+
+    def explain(self, part: Part, row: int) -> list[Share]:
+        """What each query vector adds to the reference of a row; they add up to it within rounding."""
+        ...
+
+
+def scores_of(spec: CollectionSpec, query: EncodedQuery) -> Scores:
+    """The exact scores of a collection for a query."""
+    return MaxSim(query.vectors) if scored(spec) == TOKENS else Dense(query.vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """Inner products with the dense vectors. query: (1, dim)."""
+
+    query: F32
+    name: str = "dense"
+
+    def has_rough(self, part: Part) -> bool:
+        return False
+
+    def fast(self, part: Part, rows: I64, workers: Workers, *, rough: bool = False) -> Column:
+        layer, whole = part.flat(POOLED), len(rows) == part.size
+
+        def work(start: int, stop: int) -> F32:
+            return inner_product.fast_scores(
+                self.query[0], layer.range(start, stop) if whole else layer.take(rows[start:stop])
+            )
+
+        values = _joined(workers.map_slices(len(rows), work, smallest=SLICE))
+        return Column(values, inner_product.error_bound(self.query[0], part.norms[rows]))
+
+    def references(self, part: Part, rows: I64, workers: Workers) -> list[float]:
+        def work(start: int, stop: int) -> list[float]:
+            vectors = part.flat(POOLED).take(rows[start:stop])
+            return [inner_product.reference(self.query[0], vector) for vector in vectors]
+
+        return [score for piece in workers.map_slices(len(rows), work, smallest=FEW) for score in piece]
+
+    def explain(self, part: Part, row: int) -> list[Share]:
+        return _shares(self.query, scored_vectors(part, row))
+
+
+@dataclass(frozen=True, slots=True)
+class MaxSim:
+    """MaxSim over the token vectors as they are stored. query: (q, dim)."""
+
+    query: F32
+    name: str = "maxsim"
+    _made: dict[tuple[Code, bool], Scorer] = field(default_factory=dict, repr=False)
+
+    def has_rough(self, part: Part) -> bool:
+        return has_rough(part.code)
+
+    def fast(self, part: Part, rows: I64, workers: Workers, *, rough: bool = False) -> Column:
+        layer, whole, by = part.ragged(TOKENS), len(rows) == part.size, self._scorer(part.code, rough=rough)
+
+        def work(start: int, stop: int) -> F32:
+            if whole:
+                return by.scores(layer.range(start, stop))
+            piece = rows[start:stop]
+            return by.scores(layer.of(piece), piece)
+
+        values = _joined(workers.map_slices(len(rows), work, smallest=SLICE))
+        return Column(values, by.error_bound(part.norms[rows]))
+
+    def references(self, part: Part, rows: I64, workers: Workers) -> list[float]:
+        layer, by = part.ragged(TOKENS), self._scorer(part.code)
+
+        def work(start: int, stop: int) -> list[float]:
+            piece = rows[start:stop]
+            return by.references(layer.of(piece), piece, part.norms[piece])
+
+        return [score for piece in workers.map_slices(len(rows), work, smallest=FEW) for score in piece]
+
+    def explain(self, part: Part, row: int) -> list[Share]:
+        return _shares(self.query, scored_vectors(part, row))
+
+    def _scorer(self, code: Code, *, rough: bool = False) -> Scorer:
+        made = self._made.get((code, rough))
+        if made is None:
+            made = self._made[code, rough] = scorer(self.query, code, rough=rough)
+        return made
+
+
+def _joined(pieces: Sequence[F32]) -> F32:
+    return np.concatenate([np.zeros(0, np.float32), *pieces])
+
+
+def _shares(query: F32, vectors: F32) -> list[Share]:
+    products = query.astype(np.float64) @ vectors.astype(np.float64).T
+    best = products.argmax(axis=1)
+    return [Share(i, int(row), float(products[i, row])) for i, row in enumerate(best.tolist())]
