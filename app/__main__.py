@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from starlette.datastructures import State
 
-from app.api.edge.connections import patient, raise_open_files
+from app.api.edge.connections import give_up_unread, patient, raise_open_files
 from app.api.observe.logs import log_to_stderr
 from app.errors import Invalid
 from app.main import create_app, keyring
@@ -97,6 +97,7 @@ def _bind(settings: Settings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
+        give_up_unread(listener)
     except OSError:
         listener.close()
         raise

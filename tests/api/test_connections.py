@@ -16,13 +16,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from app.api.edge.bodies import pieces
-from app.api.edge.connections import PatientProtocol
+from app.api.edge.connections import UNREAD_S, give_up_unread, patient
 from app.api.edge.problems import Other
 from app.errors import TooLarge
-
-
-class Hasty(PatientProtocol):
-    head_s = 0.2
+from app.settings import Settings
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -32,7 +29,9 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    config = uvicorn.Config(hello, port=0, http=Hasty, ws="none", lifespan="off", log_config=None)
+    config = uvicorn.Config(
+        hello, port=0, http=patient(Settings(head_timeout_s=0.2)), ws="none", lifespan="off", log_config=None
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -59,6 +58,15 @@ def test_a_head_that_does_not_end_is_given_up(port: int, sent: bytes) -> None:
 def test_a_connection_is_kept_between_requests(port: int) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
         assert [client.get("/").text for _ in range(3)] == ["hi"] * 3
+
+
+def test_an_answer_that_is_not_taken_is_given_up_by_the_kernel() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        give_up_unread(listener)
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNREAD_S * 1_000
 
 
 def read(messages: list[Message | None], limit: int = 100, length: str | None = None) -> list[bytes]:

@@ -54,10 +54,6 @@ def dripping(port: int, head: bytes, drip: bytes, every_s: float = 0.2) -> tuple
         (head("/v1/collections/text/search"), b"a", b"408"),
         (head("/v1/collections/text/search", length="Transfer-Encoding: chunked"), b"1\r\na\r\n", b"408"),
         (head("/v1/collections/text/import", "application/x-ndjson"), b"a", b"408"),
-        # What is answered without the body: its rest is not waited for either.
-        (head("/v1/collections/absent/search", "text/plain"), b"a", b"415"),
-        (head("/v1/nothing"), b"a", b"404"),
-        (head("/v1/collections/text/search", length="Content-Length: 900000"), b"a", b"413"),
     ],
 )
 def test_what_comes_drop_by_drop_is_given_up(tight: Any, sent: bytes, drip: bytes, status: bytes) -> None:
