@@ -12,6 +12,7 @@
     │   ├── PreconditionFailed      412 precondition_failed: If-Match, If-None-Match
     │   ├── TooLarge                413 body_too_large
     │   ├── UnsupportedMediaType    415 unsupported_media_type
+    │   ├── AnswerTooLarge          422 answer_too_large: what is asked for is more than one answer may hold
     │   ├── Invalid                 422 invalid: a value that cannot be; carries pointers into the body
     │   └── TooOften                429 too_often: more requests a second than a key may send
     ├── StoreError                  what the disk says
@@ -136,6 +137,13 @@ class UnsupportedMediaType(RequestError):
 
     status = 415
     code = "unsupported_media_type"
+
+
+class AnswerTooLarge(RequestError):
+    """The documents and vectors that are asked for are more than one answer may hold."""
+
+    status = 422
+    code = "answer_too_large"
 
 
 class Invalid(RequestError, ValueError):

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.collection.collection import Collection
-from app.collection.part import scored_vectors
 from app.collection.passages import check_vectors, pool
 from app.collection.view import Snapshot
 from app.compute import deadline
@@ -20,9 +19,7 @@ from app.query.candidates import Chosen, find_candidates
 from app.query.encoded import EncodedQuery
 from app.query.ranking import Ranked, rank, rank_in_time
 from app.query.scores import scores_of
-from app.types import F32, Encoded, Hit, TokenVectors
-
-DEFAULT_INCLUDE = frozenset({"text", "metadata"})
+from app.types import DEFAULT_INCLUDE, F32, Encoded, Hit, Room, TokenVectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,8 @@ class _Clock:
 
 
 def search(collection: Collection, query: Query) -> SearchResult:
-    """One query. Raises Invalid (vectors that do not fit), Conflict (no encoder, or another), Damaged, TooSlow."""
+    """One query. Raises Invalid (vectors that do not fit), Conflict (no encoder, or another), Damaged, TooSlow,
+    AnswerTooLarge."""
     return search_batch(collection, [query])[0]
 
 
@@ -104,9 +102,10 @@ def search_batch(collection: Collection, queries: Sequence[Query]) -> list[Searc
         encoded = encode_queries(collection, queries)
     encode_ms = clock.stages["encode_ms"]
     results: list[SearchResult] = []
+    room = collection.room()
     for query, vectors in zip(queries, encoded, strict=True):
         try:
-            results.append(search_encoded(collection, query, vectors, encode_ms))
+            results.append(search_encoded(collection, query, vectors, encode_ms, room))
         except TooSlow:
             if not (query.partial and any(result.hits for result in results)):
                 raise
@@ -115,8 +114,11 @@ def search_batch(collection: Collection, queries: Sequence[Query]) -> list[Searc
     return results
 
 
-def search_encoded(collection: Collection, query: Query, encoded: EncodedQuery, encode_ms: float = 0.0) -> SearchResult:
-    """A query with its vectors, of ``encode_queries``. encode_ms: the time that it took, which is added.
+def search_encoded(
+    collection: Collection, query: Query, encoded: EncodedQuery, encode_ms: float = 0.0, room: Room | None = None
+) -> SearchResult:
+    """A query with its vectors, of ``encode_queries``. encode_ms: the time that it took, which is added. room: of an
+    answer to several.
 
     ``took_ms`` holds the wait for a core, too, where as many searches run as there are.
     """
@@ -142,7 +144,7 @@ def search_encoded(collection: Collection, query: Query, encoded: EncodedQuery, 
                 ranked = rank(views, [one.rows for one in chosen], scores, query.k, workers, snapshot.identify)
         # What was scored is answered, whatever time it is.
         with deadline.deadline(None) if query.partial else nullcontext(), clock.stage("fetch"):
-            hits = _hits(collection, snapshot, ranked, query.include)
+            hits = _hits(collection, snapshot, ranked, query.include, room or collection.room())
     exact = query.exact and not (coverage and coverage.partial)
     return SearchResult(hits, encode_ms + clock.took_ms(), clock.stages, exact, snapshot.generation, coverage)
 
@@ -175,19 +177,21 @@ def _from_encoder(encoded: Encoded) -> Iterator[tuple[F32, F32]]:
         yield pooled if encoded.tokens is None else encoded.tokens[place], pooled
 
 
-def _hits(collection: Collection, snapshot: Snapshot, ranked: Sequence[Ranked], include: frozenset[str]) -> list[Hit]:
-    documents = snapshot.documents([item.seq for item in ranked])
-    hits = []
-    for item in ranked:
-        document, part = documents[item.seq], snapshot.views[item.view].part
-        hits.append(
-            Hit(
-                document.id,
-                collection.spec.measure.score(item.score),
-                document.title,
-                document.text if "text" in include else None,
-                document.metadata if "metadata" in include else None,
-                scored_vectors(part, item.row) if "vectors" in include else None,
-            )
+def _hits(
+    collection: Collection, snapshot: Snapshot, ranked: Sequence[Ranked], include: frozenset[str], room: Room
+) -> list[Hit]:
+    seqs = [item.seq for item in ranked]
+    documents = collection.documents(snapshot.connection, snapshot.published, seqs, include, room)
+    if len(documents) < len(seqs):
+        raise room.full()
+    return [
+        Hit(
+            document.id,
+            collection.spec.measure.score(item.score),
+            document.title,
+            document.text if "text" in include else None,
+            document.metadata if "metadata" in include else None,
+            document.vectors,
         )
-    return hits
+        for item, document in zip(ranked, documents, strict=True)
+    ]

@@ -141,8 +141,12 @@ class Settings(BaseSettings):
     """Levels of a filter."""
     max_filter_conditions: Annotated[int, Field(ge=1)] = DEFAULT.filter_conditions
     """Conditions of a filter; a listed value counts as one."""
-    max_buffered_bytes: Annotated[int, Field(ge=1_024)] = 512 * 2**20
-    """Bytes of JSON bodies in memory, of all requests together; beyond, they are answered 503."""
+    max_answer_bytes: Annotated[int, Field(ge=1_024)] = 64 * 2**20
+    """The largest answer with documents or vectors: a listing stops there, with its cursor; all else is answered 422.
+    A single document is always answered."""
+    max_buffered_bytes: Annotated[int, Field(ge=1_024)] = 2**30
+    """Bytes of JSON bodies, of what parsing makes of them and of answers, of all requests together; beyond, they are
+    answered 503."""
     max_queue: Annotated[int, Field(ge=0)] = 64
     """Requests of one kind that may wait for a thread, and imports that may upload; beyond, they are answered 503."""
     max_connections: Annotated[int, Field(ge=1)] = 2_000

@@ -7,12 +7,14 @@ Ragged data is flat values plus offsets, everywhere: token vectors of n passages
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from app.errors import AnswerTooLarge
 
 F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
@@ -28,6 +30,10 @@ Precision: TypeAlias = Literal["float32", "float16", "8bit", "4bit", "2bit", "1.
 MAX_DIM = 16_384
 MAX_K = 1_000
 MAX_TOKEN_POOLING = 32
+NUMBER_BYTES = 20
+"""Of a float32 as JSON, or nearly."""
+DEFAULT_INCLUDE = frozenset({"text", "metadata"})
+"""What an answer has of a document beside its id and title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,20 @@ class Document:
         if self.vectors is None:
             return []
         return np.split(self.vectors, np.cumsum(self.splits)[:-1]) if self.splits else [self.vectors]
+
+    def only(self, include: Collection[str]) -> Document:
+        """Without the text or the metadata where they are not included."""
+        return Document(
+            self.id,
+            self.text if "text" in include else "",
+            self.title,
+            self.metadata if "metadata" in include else {},
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Of its title, its text and its metadata in UTF-8."""
+        return sum(len(part.encode()) for part in (self.title, self.text, json.dumps(self.metadata)))
 
     @property
     def passage(self) -> str:
@@ -205,6 +225,25 @@ class Encoded:
     pooled: F32
     tokens: TokenVectors | None
     truncated: Mask
+
+
+class Room:
+    """Bytes of documents and vectors that one answer may hold yet. The first document always fits."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+
+    def take(self, document: Document, numbers: int) -> bool:
+        """Whether there was room for what is included of a document, and for so many numbers of its vectors."""
+        first = self._left == self._most
+        self._left -= document.nbytes + NUMBER_BYTES * numbers
+        return first or self._left >= 0
+
+    def full(self) -> AnswerTooLarge:
+        return AnswerTooLarge(
+            f"the answer would hold more than {self._most:,} bytes, the limit of this server: ask for fewer documents "
+            "at a time, or leave text and vectors out of include"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from app.api.schemas.documents import DocumentAnswer
+from app.api.schemas.documents import Base64Answer, DocumentAnswer, VectorsFormat
 from app.api.schemas.searches import HitAnswer, SearchAnswer
+from app.api.service import Budget, Service
 from app.search import SearchResult
-from app.types import Document, Hit, Kind
+from app.types import F32, Document, Hit, Kind
+
+Form: TypeAlias = tuple[Kind, VectorsFormat]
+"""How vectors are written: of which kind of collection, and in which format."""
 
 
 def encoded(answer: Any) -> bytes:
@@ -30,26 +37,50 @@ def reply(content: bytes, status: int = 200, headers: Mapping[str, str] | None =
     return Response(content, status, headers, "application/json")
 
 
-def document_answer(document: Document) -> DocumentAnswer:
-    return DocumentAnswer(id=document.id, title=document.title, text=document.text, metadata=document.metadata)
+def held(service: Service, content: bytes) -> Response:
+    """A reply that may be long: it counts as memory until it is sent. Raises Overloaded."""
+    return _Held(service.lanes.memory, content)
 
 
-def hit_answer(hit: Hit, kind: Kind) -> HitAnswer:
-    """Only what the search was asked to include; a dense collection's vector is one list of numbers."""
-    answer = HitAnswer(id=hit.id, score=hit.score)
-    for name in ("title", "text", "metadata"):
-        if (value := getattr(hit, name)) is not None:
-            setattr(answer, name, value)
-    if hit.vectors is not None and kind == "dense":
-        answer.vector = hit.vectors[0].tolist()
-    elif hit.vectors is not None:
-        answer.vectors = hit.vectors.tolist()
-    return answer
+class _Held(Response):
+    media_type = "application/json"
+
+    def __init__(self, memory: Budget, content: bytes) -> None:
+        super().__init__(content)
+        self._taken = ExitStack()
+        self._taken.enter_context(memory.share())(len(content))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._taken:
+            await super().__call__(scope, receive, send)
 
 
-def search_answer(result: SearchResult, kind: Kind) -> SearchAnswer:
+def document_answer(document: Document, include: Collection[str], form: Form) -> DocumentAnswer:
+    """What was to be included; form: of its vectors."""
+    given = {name: getattr(document, name) for name in ("text", "metadata") if name in include}
+    return DocumentAnswer(id=document.id, title=document.title, **given, **_vectors(document.vectors, form))
+
+
+def hit_answer(hit: Hit, form: Form) -> HitAnswer:
+    given = {name: value for name in ("title", "text", "metadata") if (value := getattr(hit, name)) is not None}
+    return HitAnswer(id=hit.id, score=hit.score, **given, **_vectors(hit.vectors, form))
+
+
+def _vectors(vectors: F32 | None, form: Form) -> dict[str, Any]:
+    """As callers give them: a dense collection's is one vector."""
+    if vectors is None:
+        return {}
+    kind, written = form
+    name, array = ("vector", vectors[0]) if kind == "dense" else ("vectors", vectors)
+    if written == "numbers":
+        return {name: array.tolist()}
+    text = base64.b64encode(array.astype("<f4").tobytes()).decode()
+    return {name: Base64Answer(base64=text, dtype="float32", shape=list(array.shape))}
+
+
+def search_answer(result: SearchResult, form: Form) -> SearchAnswer:
     answer = SearchAnswer(
-        hits=[hit_answer(hit, kind) for hit in result.hits],
+        hits=[hit_answer(hit, form) for hit in result.hits],
         took_ms=result.took_ms,
         stages=result.stages,
         exact=result.exact,

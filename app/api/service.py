@@ -39,7 +39,7 @@ class Budget:
     """So much of something at a time. Used on the event loop alone."""
 
     def __init__(self, most: int, what: str) -> None:
-        self._left, self._what = most, what
+        self.most, self._left, self._what = most, most, what
 
     @contextmanager
     def share(self) -> Iterator[Callable[[int], None]]:
@@ -82,7 +82,7 @@ class Lanes:
         self.index = Lane(CapacityLimiter(4), None)
         self.measure = Lane(CapacityLimiter(1), queue)
         self.uploads = Budget(max(queue, 1), "imports are being uploaded")
-        self.bodies = Budget(settings.max_buffered_bytes, "bytes of bodies are being read")
+        self.memory = Budget(settings.max_buffered_bytes, "bytes of bodies and answers are in memory")
 
 
 @dataclass(frozen=True, slots=True)

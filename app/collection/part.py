@@ -143,6 +143,10 @@ class Part(Protocol):
         """
         ...
 
+    def counts(self, documents: I64) -> dict[str, I64]:
+        """Of each ragged layer the values of each row of the named documents, the cold ones too."""
+        ...
+
     def metadata(self, documents: I64) -> list[Metadata] | None:
         """Metadata of documents where the part has them; None where only the document store has."""
         ...

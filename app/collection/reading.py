@@ -9,18 +9,18 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from app.collection.chunks import ChunkStore
 from app.collection.first_stage import Drift, FirstStage, StageStore, recoded
-from app.collection.layers import RAW
+from app.collection.layers import RAW, TOKENS
 from app.collection.opening import Opener
-from app.collection.part import View
+from app.collection.part import View, scored_vectors
 from app.collection.passages import Passages
 from app.collection.segment import Segment
 from app.collection.spec import CollectionSpec, fingerprint_from_json
@@ -37,8 +37,8 @@ from app.store.files import file_size
 from app.store.layout import ENCODINGS, TAIL, WRITER_LOCK
 from app.store.query_log import QueryLog
 from app.store.requests import Requests
-from app.store.rows import fetch_documents, find_live, parse_row
-from app.types import F32, I64, Document, Encoded, TokenVectors
+from app.store.rows import documents_in_order, find_live, parse_row
+from app.types import DEFAULT_INCLUDE, F32, I64, Document, Encoded, Room, TokenVectors
 
 SNAPSHOT_ATTEMPTS: Final = 200
 """How often a reader tries to meet a writer between two commits, waiting a little longer each time."""
@@ -185,46 +185,112 @@ class Reader:
         """The document. Raises NotFound."""
         return self.get_version(identifier)[0]
 
-    def get_version(self, identifier: str) -> tuple[Document, int]:
+    def get_version(self, identifier: str, include: Set[str] = DEFAULT_INCLUDE) -> tuple[Document, int]:
         """The document and its version, which is its sequence number. Raises NotFound."""
-        with self.database.read() as connection:
-            live = find_live(connection, [identifier])
-            rows = fetch_documents(connection, list(live.values()), self.name)
-        if not live:
+        with self._reading(include) as (connection, published):
+            seqs = list(find_live(connection, [identifier]).values())
+            found = self.documents(connection, published, seqs, include, self.room())
+        if not found:
             raise NotFound(f"collection {self.name} has no document {identifier!r}", code="document_not_found")
-        return rows[live[identifier]], live[identifier]
+        return found[0], seqs[0]
 
-    def get_many(self, identifiers: Sequence[str]) -> list[Document]:
-        """Those that are there, in the order asked for."""
-        with self.database.read() as connection:
+    def get_many(self, identifiers: Sequence[str], include: Set[str] = DEFAULT_INCLUDE) -> list[Document]:
+        """Those that are there, in the order asked for. Raises AnswerTooLarge."""
+        with self._reading(include) as (connection, published):
             live = find_live(connection, identifiers)
-            rows = fetch_documents(connection, list(live.values()), self.name)
-        return [rows[live[identifier]] for identifier in identifiers if identifier in live]
+            seqs = [live[identifier] for identifier in identifiers if identifier in live]
+            room = self.room()
+            found = self.documents(connection, published, seqs, include, room)
+        if len(found) < len(seqs):
+            raise room.full()
+        return found
 
     def listing(
-        self, after: str | None, limit: int, condition: Filter | None = None
+        self,
+        after: str | None,
+        limit: int,
+        condition: Filter | None = None,
+        include: Set[str] = DEFAULT_INCLUDE,
     ) -> tuple[list[Document], str | None]:
-        """Documents whose id's bytes come after ``after``, by id, and the id to go on from (None at the end)."""
-        found: list[Document] = []
-        with self.database.read() as connection:
+        """Documents whose id's bytes come after ``after``, by id, and the id to go on from (None at the end): fewer
+        where one answer has no room for more."""
+        listed: list[int] = []
+        with self._reading(include) as (connection, published):
             rows = connection.execute(
                 "SELECT d.* FROM live l LEFT JOIN documents d ON d.seq = l.seq WHERE l.id > ? ORDER BY l.id",
                 (b"" if after is None else after.encode(),),
             )
             for row in rows:
-                document = parse_row(row, self.name)
-                if condition is None or condition.matches(document.metadata):
-                    if len(found) == limit:
-                        return found, found[-1].id
-                    found.append(document)
-        return found, None
+                if condition is None or condition.matches(parse_row(row, self.name).metadata):
+                    listed.append(row[0])
+                    if len(listed) > limit:
+                        break
+            found = self.documents(connection, published, listed[:limit], include, self.room())
+        return found, found[-1].id if len(found) < len(listed) else None
 
     def count(self, condition: Filter | None = None) -> int:
         """Documents that match."""
         with self.snapshot() as snapshot:
             return int(sum(mask.sum() for mask in snapshot.allowed(condition)))
 
+    def room(self) -> Room:
+        """Of one answer."""
+        return Room(self.resources.settings.max_answer_bytes)
+
+    def documents(
+        self,
+        connection: sqlite3.Connection,
+        published: Published,
+        seqs: Sequence[int],
+        include: Set[str],
+        room: Room,
+    ) -> list[Document]:
+        """These versions in their order, with what is included, up to the first for which there is no room."""
+        numbers = self._numbers(seqs, published) if "vectors" in include else {}
+        found: list[Document] = []
+        for seq, document in zip(seqs, documents_in_order(connection, seqs, self.name), strict=False):
+            kept = document.only(include)
+            if not room.take(kept, numbers.get(seq, 0)):
+                break
+            found.append(kept)
+        if numbers:
+            vectors = self.vectors_of(seqs[: len(found)], published)
+            found = [replace(one, vectors=vectors[seq]) for seq, one in zip(seqs, found, strict=False)]
+        return found
+
+    @contextmanager
+    def _reading(self, include: Set[str]) -> Iterator[tuple[sqlite3.Connection, Published]]:
+        """A read transaction, and what is published; both of one moment where vectors are to be read."""
+        with ExitStack() as stack:
+            if "vectors" in include:
+                # While no write is between its commit and its publishing.
+                with self._lock:
+                    snapshot = self._snapshot(stack)
+                yield snapshot.connection, snapshot.published
+            else:
+                yield stack.enter_context(self.database.read()), self._published
+
     # Vectors
+
+    def vectors_of(self, seqs: Sequence[int], published: Published) -> dict[int, F32]:
+        """The vectors of these versions, (n, dim) float32 each, those of all passages together: callers' as they came
+        where they are kept, else as they are scored."""
+        found = self.given_vectors(seqs, published)
+        for view, some, places in _by_part(published, [seq for seq in seqs if seq not in found]):
+            for i, seq in enumerate(some):
+                rows = view.part.owners.rows_of(places[i : i + 1])
+                found[seq] = np.concatenate([scored_vectors(view.part, row) for row in rows.tolist()])
+        return found
+
+    def _numbers(self, seqs: Sequence[int], published: Published) -> dict[int, int]:
+        """How many ``vectors_of`` gives of each version."""
+        found: dict[int, int] = {}
+        for view, some, places in _by_part(published, seqs):
+            rows = np.cumsum(np.concatenate([[0], view.part.owners.take(places).counts]))
+            counts = view.part.counts(places).get(RAW if self.spec.keeps_raw else TOKENS, np.ones(rows[-1], np.int64))
+            sums = np.diff(np.cumsum(np.concatenate([[0], counts]))[rows])
+            found.update(zip(some, (sums * self.spec.dim).tolist(), strict=True))
+        return found
 
     def encoder(self) -> Encoder:
         """The encoder that made the vectors. Raises Conflict where there is none, or the configured one is another."""

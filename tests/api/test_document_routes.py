@@ -159,7 +159,7 @@ def test_own_vectors(client: httpx.Client, create: Callable[..., str]) -> None:
     ]
     assert client.put(f"{many}/documents/m", json={"vectors": [[1, 0], [0, 2]]}).status_code == 201
     answer = client.post(f"{many}/search", json={"vectors": [[1, 0]], "include": ["vectors"]}).json()
-    assert answer["hits"][0]["vectors"] == [[1.0, 0.0], [0.0, 1.0]]
+    assert answer["hits"][0]["vectors"] == [[1.0, 0.0], [0.0, 2.0]]
 
     def pointers(address: str, body: Any, where: str = "search") -> list[str]:
         refused = client.post(f"{address}/{where}", json=body)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from collections.abc import Collection as Collected
 from dataclasses import replace
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from fastapi import APIRouter, Query
 from pydantic_core import from_json
 from starlette.responses import Response
 
 from app import ingest
-from app.api.answers import document_answer, encoded, reply
+from app.api.answers import Form, document_answer, encoded, held, reply
 from app.api.edge.bodies import READ, Route, examples
 from app.api.edge.openapi import gives
 from app.api.edge.routing import DocumentId, Name
@@ -28,6 +29,7 @@ from app.api.schemas.documents import (
     ListingAnswer,
     PatchDocument,
     PutDocument,
+    VectorsFormat,
     WriteAnswer,
     WriteDocuments,
 )
@@ -38,10 +40,15 @@ from app.errors import Invalid, Problem
 from app.filters import Filter, parse
 from app.ingest import Condition
 from app.settings import Limits
-from app.types import Document
+from app.types import DEFAULT_INCLUDE, Document
 
 router = APIRouter(tags=["documents"], route_class=Route)
 T = TypeVar("T")
+Include: TypeAlias = Annotated[
+    tuple[Literal["text", "metadata", "vectors"], ...],
+    Query(description="What each document has beside its id and title; the parameter may be repeated."),
+]
+InFormat: TypeAlias = Annotated[VectorsFormat, Query(description="Vectors as lists of numbers, or as base64.")]
 
 _CONTENT = {
     "title": "zipfile.ZipFile",
@@ -84,15 +91,19 @@ async def list_documents(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
     cursor: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
     filter: Annotated[str | None, Query(description="A filter as JSON.", examples=['{"year": {"gte": 2020}}'])] = None,
+    include: Include = ("text", "metadata"),
+    vectors_format: InFormat = "numbers",
 ) -> Response:
-    """A page of documents, by the bytes of their ids."""
+    """A page of documents, by the bytes of their ids; it may have fewer than `limit` where they are large."""
     condition = None if filter is None else _parsed(filter, service.settings.limits)
 
     def work(collection: Collection) -> bytes:
-        found, following = collection.listing(cursor, limit, condition)
-        return encoded(ListingAnswer(documents=[document_answer(one) for one in found], next=following))
+        found, following = collection.listing(cursor, limit, condition, frozenset(include))
+        form = collection.spec.kind, vectors_format
+        documents = [document_answer(one, include, form) for one in found]
+        return encoded(ListingAnswer(documents=documents, next=following))
 
-    return reply(await run(service.lanes.read, service.on, name, work))
+    return held(service, await run(service.lanes.read, service.on, name, work))
 
 
 @router.post(
@@ -109,12 +120,15 @@ async def get_documents(
         raise Invalid.at("/ids", f"a request has at most {service.settings.max_documents:,} ids")
 
     def work(collection: Collection) -> bytes:
-        found = collection.get_many(list(dict.fromkeys(body.ids)))
+        include = frozenset(body.include)
+        found = collection.get_many(list(dict.fromkeys(body.ids)), include)
         here = {document.id for document in found}
         missing = [id for id in dict.fromkeys(body.ids) if id not in here]
-        return encoded(DocumentsAnswer(documents=[document_answer(one) for one in found], missing=missing))
+        form = collection.spec.kind, body.vectors_format
+        documents = [document_answer(one, include, form) for one in found]
+        return encoded(DocumentsAnswer(documents=documents, missing=missing))
 
-    return reply(await run(service.lanes.read, service.on, name, work))
+    return held(service, await run(service.lanes.read, service.on, name, work))
 
 
 @router.post(
@@ -152,11 +166,18 @@ async def count_documents(
 
 
 @router.get("/v1/collections/{name}/documents/{id:path}", responses=gives(DocumentAnswer))
-async def get_document(service: Serving, name: Name, id: DocumentId) -> Response:
+async def get_document(
+    service: Serving,
+    name: Name,
+    id: DocumentId,
+    include: Include = ("text", "metadata"),
+    vectors_format: InFormat = "numbers",
+) -> Response:
     """One document, with its version, which is its entity tag too."""
 
     def work(collection: Collection) -> Reply:
-        return _versioned(collection.get_version(id))
+        form = collection.spec.kind, vectors_format
+        return _versioned(collection.get_version(id, frozenset(include)), include, form)
 
     found: Reply = await run(service.lanes.read, service.on, name, work)
     return found.response()
@@ -248,9 +269,11 @@ def _deleted(count: int) -> Reply:
     return Reply(encoded(DeleteAnswer(deleted=count)))
 
 
-def _versioned(found: tuple[Document, int]) -> Reply:
+def _versioned(
+    found: tuple[Document, int], include: Collected[str] = DEFAULT_INCLUDE, form: Form = ("dense", "numbers")
+) -> Reply:
     document, version = found
-    answer = document_answer(document)
+    answer = document_answer(document, include, form)
     answer.version = version
     return Reply(encoded(answer), 200, etag(version))
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app import search as engine
-from app.api.answers import encoded, reply, search_answer
+from app.api.answers import encoded, held, search_answer
 from app.api.edge.bodies import READ, Route, examples
 from app.api.edge.openapi import gives
 from app.api.edge.routing import Name
@@ -94,9 +94,9 @@ async def search_documents(
             result = engine.search(collection, query)
         _keep(collection, [query])
         note_searches(request, [result])
-        return encoded(search_answer(result, collection.spec.kind))
+        return encoded(search_answer(result, (collection.spec.kind, body.vectors_format)))
 
-    return reply(await run(service.lanes.search, service.on, name, work))
+    return held(service, await run(service.lanes.search, service.on, name, work))
 
 
 @router.post("/v1/collections/{name}/search/batch", responses=gives(BatchAnswer))
@@ -119,6 +119,10 @@ async def search_batch(
             results = engine.search_batch(collection, queries)
         _keep(collection, queries)
         note_searches(request, results)
-        return encoded(BatchAnswer(results=[search_answer(result, spec.kind) for result in results]))
+        answers = [
+            search_answer(result, (spec.kind, one.vectors_format))
+            for one, result in zip(body.searches, results, strict=True)
+        ]
+        return encoded(BatchAnswer(results=answers))
 
-    return reply(await run(service.lanes.search, service.on, name, work))
+    return held(service, await run(service.lanes.search, service.on, name, work))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -50,6 +50,8 @@ ChangesField = Annotated[
     PlainValidator(_changes),
     WithJsonSchema({"type": "object", "description": "A JSON merge patch (RFC 7396): null removes a key."}),
 ]
+IncludeField = Annotated[list[Literal["text", "metadata", "vectors"]], FailFast(), Field(max_length=16)]
+VectorsFormat = Literal["numbers", "base64"]
 MetadataAnswer = Annotated[Metadata, WithJsonSchema({"type": "object"})]
 
 
@@ -90,13 +92,32 @@ class DocumentIds(Strict):
     """Documents by id."""
 
     ids: Annotated[list[DocumentId], FailFast()]
+    include: IncludeField = Field(["text", "metadata"])
+    vectors_format: VectorsFormat = "numbers"
+
+
+class Base64Answer(BaseModel):
+    """Little-endian values, row after row; it may be sent back as it is."""
+
+    base64: str
+    dtype: Literal["float32"] = "float32"
+    shape: list[int]
+
+
+VectorAnswer = list[float] | Base64Answer
+VectorsAnswer = list[list[float]] | Base64Answer
 
 
 class DocumentAnswer(BaseModel):
+    """A document, with what was to be included: its vectors as they were given, to the bit, where the collection keeps
+    them, else as they are stored; `vector` in a dense collection, `vectors` in a multi-vector one."""
+
     id: str
     title: str
-    text: str
-    metadata: MetadataAnswer
+    text: str | None = None
+    metadata: MetadataAnswer | None = None
+    vector: VectorAnswer | None = None
+    vectors: VectorsAnswer | None = None
     version: int | None = None
     """Where one document is asked for: grows with each write to the collection, and is the entity tag."""
 

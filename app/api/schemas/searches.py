@@ -6,7 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationInfo, model_validator
 
-from app.api.schemas.documents import FilterField, MetadataAnswer
+from app.api.schemas.documents import (
+    FilterField,
+    IncludeField,
+    MetadataAnswer,
+    VectorAnswer,
+    VectorsAnswer,
+    VectorsFormat,
+)
 from app.documents import Strict, VectorField, VectorsField, fault
 from app.search import Coverage
 from app.settings import DEFAULT, limits_of
@@ -54,10 +61,10 @@ class SearchRequest(Asked):
     """Score every document instead of candidates only: the truth, at its price."""
     candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
     """Passages that the first stage hands to exact scoring; by default the collection's own width."""
-    include: Annotated[list[Literal["text", "metadata", "vectors"]], FailFast()] = Field(
-        ["text", "metadata"], max_length=16
-    )
-    """What each hit carries beside id and score."""
+    include: IncludeField = Field(["text", "metadata"])
+    """What each hit carries beside id, score and title."""
+    vectors_format: VectorsFormat = "numbers"
+    """How: lists of numbers, or base64 as in a document that is written."""
     timeout_ms: int | None = Field(default=None, ge=1, le=MAX_TIMEOUT_MS)
     """The longest time of the request, which then ends in 504 (but see `partial`); the server has a limit of its own.
     Of several searches in one request the shortest time holds for all."""
@@ -75,13 +82,15 @@ class SearchRequest(Asked):
 
 
 class HitAnswer(BaseModel):
+    """A document that was found, with what was to be included, as in a DocumentAnswer."""
+
     id: str
     score: float
     title: str | None = None
     text: str | None = None
     metadata: MetadataAnswer | None = None
-    vector: list[float] | None = None
-    vectors: list[list[float]] | None = None
+    vector: VectorAnswer | None = None
+    vectors: VectorsAnswer | None = None
 
 
 class SearchAnswer(BaseModel):
