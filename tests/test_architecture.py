@@ -34,6 +34,7 @@ LAYERS = [
     {"app.documents", "app.filters"},
     {"app.settings"},
     {"app.compute", "app.keys"},
+    {"app.reference"},
     {"app.types"},
     {"app.errors"},
     {"app"},
