@@ -25,7 +25,8 @@
     │   ├── EncoderRefused          503 encoder_refused: the model is not what it claims, or would mislead
     │   └── EncoderUnavailable      503 encoder_unavailable: try again later
     ├── TooSlow                     504 search_timeout: a search took longer than it may
-    └── Unavailable                 503 unavailable: starting, stopping
+    └── Unavailable                 503 unavailable: it changes, is closed, or is damaged until it is rebuilt
+        ├── NotReady                503 unavailable: starting, stopping
         └── Overloaded              503 overloaded: too much waits already
 
 Each has an HTTP status and a stable ``code``; the message names what was expected, what came, and what to do.
@@ -235,11 +236,15 @@ class EncoderUnavailable(EncoderError):
 
 
 class Unavailable(SheafError):
-    """The service is starting or stopping."""
+    """Not now."""
 
     status = 503
     code = "unavailable"
     headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
+class NotReady(Unavailable):
+    """The service is starting or stopping, as it should: no fault, so the log has no error for it."""
 
 
 class Overloaded(Unavailable):

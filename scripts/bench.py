@@ -33,6 +33,7 @@ from bench_first_stage import Projection, projected
 from first_stage import Vectors, collected
 from ir_measures import nDCG
 
+from app.compute.quota import cores
 from app.sources.beir import beir_qrels
 from app.types import I64
 
@@ -72,7 +73,7 @@ def main() -> None:
     count = min(args.queries or len(vectors.query_ids), len(vectors.query_ids))
     print(
         f"{args.folder.name}: {len(vectors.ids)} documents, {count} queries, "
-        f"{len(vectors.tokens.values)} token vectors of {vectors.tokens.dim} dims; {os.cpu_count()} cores"
+        f"{len(vectors.tokens.values)} token vectors of {vectors.tokens.dim} dims; {cores()} cores"
     )
     results: dict[str, Any] = {}
     print(f"{'contender':34} {'build s':>8} {'bytes':>8} {'recall':>7} {'nDCG@10':>8} {'median ms':>10} {'p95 ms':>8}")

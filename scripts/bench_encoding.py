@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ import numpy as np
 from ir_measures import nDCG
 from progress import Progress
 
+from app.compute.quota import cores
 from app.encoders.builtin import verified_folder
 from app.encoders.protocol import Encoder
 from app.encoders.registry import BUILTIN, Encoders
@@ -150,7 +150,7 @@ def run(args: argparse.Namespace, cache: Path) -> None:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    torch.set_num_threads(args.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(args.threads or cores())
     peer = SentenceTransformer(str(verified_folder()), device="cpu", local_files_only=True)
     corpus = corpus_of(args.folder)
     chosen = np.random.default_rng(0).permutation(len(corpus))[: args.documents]

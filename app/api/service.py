@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from fastapi import Depends, Request
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.errors import Damaged, Overloaded, Unavailable
+from app.compute.quota import cores
+from app.errors import Damaged, NotReady, Overloaded
 from app.settings import Settings
 from app.types import Kind
 
@@ -71,7 +71,7 @@ class Lanes:
 
     def __init__(self, settings: Settings) -> None:
         queue = settings.max_queue
-        most = (settings.threads or os.cpu_count() or 1) + queue
+        most = (settings.threads or cores()) + queue
         self.search = Lane(CapacityLimiter(min(most, SEARCHING)), max(0, most - SEARCHING))
         self.read = Lane(CapacityLimiter(4), queue)
         self.write = Lane(CapacityLimiter(4), queue)
@@ -128,10 +128,10 @@ async def serving(request: Request) -> Service:
     """Raises Unavailable until the collections are open."""
     service: Service | None = getattr(request.state, "service", None)
     if service is None:
-        raise Unavailable("the server is starting or stopping")
+        raise NotReady("the server is starting or stopping")
     if not service.catalogue.ready:
         done, all = service.catalogue.progress
-        raise Unavailable(f"the collections are being opened or closed; {done} of {all} are open")
+        raise NotReady(f"the collections are being opened or closed; {done} of {all} are open")
     return service
 
 

@@ -11,7 +11,6 @@ than they must, at the interpreter's lock. What comes then waits for its turn, f
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from typing import Final, TypeVar
 
 from app.compute import deadline
 from app.compute.blas import keep_to_one_thread
+from app.compute.quota import cores, tell_libraries
 
 T = TypeVar("T")
 PATIENT: Final = 2_048
@@ -32,8 +32,9 @@ class Workers:
 
     def __init__(self, threads: int = 0) -> None:
         """threads: 0 means one a core that this process may use."""
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or cores()
         keep_to_one_thread()
+        tell_libraries()
         self._pool = ThreadPoolExecutor(self.threads, "sheaf-worker")
         self._lock = threading.Lock()
         self._turns = 0

@@ -7,11 +7,11 @@ cannot be converted, and why, is said once in the log; nothing else changes, the
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
+from app.compute.quota import cores
 from app.encoders import model_folder
 from app.encoders.backbone import Backbone
 from app.encoders.openvino.encoder import ConvertedEncoder, ConvertedModel
@@ -45,7 +45,7 @@ def open_folder(
 
     if cache is not None and device == "cpu":
         try:
-            converted = _converted(folder, cache, threads or len(os.sched_getaffinity(0)), loaded)
+            converted = _converted(folder, cache, threads or cores(), loaded)
         except (NotConverted, PackageNotFoundError, OSError) as error:
             log.warning("%s runs in torch, several times slower than OpenVINO: %s", folder, error)
         else:

@@ -6,13 +6,13 @@ starts fast; each family's module is imported when one of its models is opened.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeAlias
 
+from app.compute.quota import cores
 from app.encoders import device
 from app.encoders.counted import Count, CountedEncoder
 from app.encoders.protocol import Encoder
@@ -102,7 +102,7 @@ class Encoders:
             if (name, kind) not in self._open:
                 made = self._makers[name](kind)
                 encoder = made if self._count is None else CountedEncoder(name, made, self._count)
-                at_once = self._threads or len(os.sched_getaffinity(0))
+                at_once = self._threads or cores()
                 self._together[name, kind] = Together(encoder.encode_queries, at_once)
                 self._open[name, kind] = encoder
             return self._open[name, kind]

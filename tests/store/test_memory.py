@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from made import OpenCatalogue
@@ -31,7 +30,7 @@ def test_a_collection_that_does_not_fit_is_not_opened(
         with large.database.read() as connection:
             needed += connection.execute("SELECT sum(size) FROM tail").fetchone()[0]
         assert 0 < segment.part.loaded < segment.part.nbytes
-    monkeypatch.setattr(memory, "available", lambda: needed - 1)
+    monkeypatch.setattr(memory, "available_memory", lambda: needed - 1)
     with open_catalogue() as catalogue:
         catalogue.serve("http://here")
         with pytest.raises(MemoryShort) as refused:
@@ -41,19 +40,6 @@ def test_a_collection_that_does_not_fit_is_not_opened(
         assert figures[:2] == [needed, needed - 1]
         assert catalogue.quarantined().keys() == {"large"}
         assert catalogue.describe("small").documents == 1
-    monkeypatch.setattr(memory, "available", lambda: needed)
+    monkeypatch.setattr(memory, "available_memory", lambda: needed)
     with open_catalogue() as catalogue:
         assert catalogue.describe("large").documents == 401
-
-
-def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    machine = memory.available()
-    assert machine is None or machine > 2**20
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("700\n")
-    (tmp_path / "memory.stat").write_text("anon 500\nfile 150\n")
-    assert memory.available() == 450
-    (tmp_path / "memory.max").write_text("max\n")
-    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "none")
-    assert memory.available() is None
