@@ -97,6 +97,8 @@ class Server:
         if response.is_success:
             return answer
         message = f"the server at {self.url} says {response.status_code}: {answer.get('detail', response.text)}"
+        if response.status_code == 401:
+            message += ". SHEAF_API_KEY holds the key that commands send"
         kind = NotFound if response.status_code == 404 else RequestError
         raise kind(message, code=answer.get("code"))
 

@@ -67,7 +67,7 @@ def test_nothing_that_was_sent_reaches_the_log(start: Callable[..., Any], form: 
 
 
 def test_while_collections_are_opened_it_lives_and_is_not_ready(
-    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = serve()
     with httpx.Client(base_url=first.url, trust_env=False) as client:
@@ -91,6 +91,8 @@ def test_while_collections_are_opened_it_lives_and_is_not_ready(
             assert answer.headers["retry-after"] == "1"
             assert "0 of 1" in answer.json()["detail"]
         assert "sheaf_ready 0.0" in client.get("/metrics").text
+        # It is asked for every few seconds, and starts as it should.
+        assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
         opened.set()
         second.opened()
         assert client.get("/health/ready").json() == {"status": "ready", "quarantined": []}

@@ -45,6 +45,19 @@ def test_requests_are_counted_by_route_method_and_status(client: httpx.Client, c
     assert after[out] > before.get(out, 0)
 
 
+def test_the_page_and_its_files_are_counted_under_their_own_names(
+    client: httpx.Client, eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    before = scrape(client)
+    for path in ("/", "/app.js", "/style.css", "/docs", "/no-such-page"):
+        client.get(path)
+    asked = (("/", "200"), ("/app.js", "200"), ("/style.css", "200"), ("/docs", "200"), ("-", "404"))
+    found = [key("sheaf_requests_total", method="GET", route=route, status=status) for route, status in asked]
+    # A file is counted once it is closed, which may be after its last byte was read.
+    eventually(lambda: all(scrape(client).get(one, 0) - before.get(one, 0) == 1 for one in found))
+    assert key("sheaf_requests_total", method="GET", route="-", status="200") not in scrape(client)
+
+
 def test_no_label_holds_what_a_caller_sent(client: httpx.Client, collection: str) -> None:
     client.get(f"{collection}/documents/a-secret-id")
     client.get("/a-secret-path")
@@ -135,5 +148,7 @@ def test_the_dashboard_and_the_page_name_only_what_is_scraped(client: httpx.Clie
     # Every alarm is explained, and every figure of ours is told of.
     for rule in rules:
         assert f"`{rule['alert']}`" in page
+    told = re.findall(r"`(sheaf_[a-z_]+)`", page)
+    assert [name for name in told if name not in names and f"{name}_bucket" not in names] == []
     ours = {re.sub(r"_(total|bucket|count|sum|created)$", "", name) for name in names if name.startswith("sheaf_")}
     assert [name for name in sorted(ours) if name not in page] == []

@@ -25,7 +25,7 @@ from starlette.responses import Response
 from app.api.edge.frame import CONFINING, request_id
 from app.api.edge.routing import allowed_methods
 from app.documents import plain, pointer
-from app.errors import Invalid, NotFound, Problem, RequestError, SheafError, StoreError
+from app.errors import Invalid, NotFound, NotReady, Problem, RequestError, SheafError, StoreError
 from app.store.system import of_the_disk, system_fault
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -89,7 +89,7 @@ def install(app: FastAPI) -> None:
 
 async def _on_sheaf_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, SheafError)
-    if not isinstance(error, RequestError):
+    if not isinstance(error, RequestError | NotReady):
         # What a remote encoder answered may repeat what it was sent.
         said = error.message if isinstance(error, StoreError) or log.isEnabledFor(logging.DEBUG) else "see its answer"
         log.error("%s %s: %s", request_id(request.scope), error.code, said)
