@@ -8,6 +8,7 @@ running requests end, for at most 30 seconds, and exit with 0. Wrong settings ex
 from __future__ import annotations
 
 import asyncio
+import atexit
 import ipaddress
 import logging
 import os
@@ -24,7 +25,9 @@ from pydantic_settings import SettingsError
 from starlette.datastructures import State
 
 from app.api.edge.connections import give_up_unread, patient, raise_open_files
+from app.api.edge.hosts import url_of
 from app.api.observe.logs import log_to_stderr
+from app.compute.watchdog import Watchdog, write_stacks_when_asked
 from app.errors import Invalid
 from app.main import create_app, keyring
 from app.settings import Settings, refusals, unknown_variables
@@ -44,6 +47,7 @@ def main() -> int:
         sys.stderr.write("".join(f"{line}\n" for line in refusals(error)))
         return 2
     log_to_stderr(settings.log_level, settings.log_format)
+    write_stacks_when_asked()
     for name in unknown_variables():
         log.warning("%s: no setting has this name", name)
     try:
@@ -81,7 +85,7 @@ def main() -> int:
     files = raise_open_files(settings)
     if files < settings.max_connections:
         log.warning("the system allows %d open files, fewer than SHEAF_MAX_CONNECTIONS", files)
-    server = _Server(config, app.state)
+    server = _Server(config, app.state, settings.watchdog_s)
     with listener:
         try:
             server.run(sockets=[listener])
@@ -95,6 +99,9 @@ def _bind(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        # So that :: is all addresses, 127.0.0.1 too, whatever the system's default is.
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     try:
         listener.bind((settings.host, settings.port))
         give_up_unread(listener)
@@ -107,15 +114,29 @@ def _bind(settings: Settings) -> socket.socket:
 class _Server(uvicorn.Server):
     """uvicorn's server, which says its address once it is ready, and ends with 0 after a signal."""
 
-    def __init__(self, config: uvicorn.Config, state: State) -> None:
+    def __init__(self, config: uvicorn.Config, state: State, limit_s: float) -> None:
+        """limit_s: how long the event loop may stand still; 0 for good."""
         super().__init__(config)
-        self._state = state
+        self._state, self._limit_s = state, limit_s
         self.failed = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         assert sockets is not None
+        self._watching = asyncio.ensure_future(self._watch())
         self._said = asyncio.ensure_future(self._say_when_ready(sockets[0]))
+
+    async def _watch(self) -> None:
+        if self._limit_s:
+            watchdog = await asyncio.to_thread(Watchdog, self._limit_s)
+            atexit.register(watchdog.close)
+            self._moving = asyncio.ensure_future(self._say_that_it_moves(watchdog))
+
+    async def _say_that_it_moves(self, watchdog: Watchdog) -> None:
+        """To the end of the loop. What comes then, up to the end of the interpreter, has the limit once more."""
+        while True:
+            watchdog.beat()
+            await asyncio.sleep(self._limit_s / 8)
 
     async def _say_when_ready(self, listener: socket.socket) -> None:
         try:
@@ -124,10 +145,11 @@ class _Server(uvicorn.Server):
             log.critical("cannot open the collections", exc_info=True)
             self.failed = self.should_exit = True
             return
+        await self._watching
         if self.should_exit:
             return
         host, port = listener.getsockname()[:2]
-        sys.stdout.write(f"Sheaf is ready at http://{f'[{host}]' if ':' in host else host}:{port}\n")
+        sys.stdout.write(f"Sheaf is ready at {url_of(host, port)}\n")
         sys.stdout.flush()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

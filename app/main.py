@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,7 +18,7 @@ from app.api.edge import openapi, problems
 from app.api.edge.access import Access
 from app.api.edge.cors import Cors
 from app.api.edge.frame import Frame
-from app.api.edge.hosts import host_gate
+from app.api.edge.hosts import host_gate, url_of
 from app.api.edge.rates import Rates
 from app.api.edge.routing import include
 from app.api.observe import metrics
@@ -112,12 +113,13 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
     try:
         encoders = Encoders(settings.models, settings.converted, settings.threads, app.state.metrics.encoded)
         catalogue = Catalogue(settings.indexes, encoders, settings, HANDLERS)
-        await anyio.to_thread.run_sync(catalogue.claim, _url(settings))
+        await anyio.to_thread.run_sync(catalogue.claim, url_of(settings.host, settings.port))
     except SheafError as error:
-        log.critical("cannot start: %s", error.message)
+        log.critical("cannot start: %s%s", error.message, _way_out(settings, error.__cause__))
         raise
     except OSError as error:
-        log.critical("cannot start: SHEAF_INDEXES: %s: %s", error.filename or settings.indexes, error.strerror)
+        place = error.filename or settings.indexes
+        log.critical("cannot start: SHEAF_INDEXES: %s: %s%s", place, error.strerror, _way_out(settings, error))
         raise
     except BaseException:
         log.critical("cannot start", exc_info=True)
@@ -156,7 +158,12 @@ async def _warm(opening: asyncio.Future[None], catalogue: Catalogue) -> None:
             log.exception("could not load the encoders; the first search will")
 
 
-def _url(settings: Settings) -> str:
-    """Where the server is found, for whoever meets its locks."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{settings.port}"
+def _way_out(settings: Settings, error: BaseException | None) -> str:
+    """Where the folder is another user's, as a folder of the host that is mounted into a container often is."""
+    if not isinstance(error, PermissionError):
+        return ""
+    owner = f"{os.geteuid()}:{os.getegid()}"
+    return (
+        f". The server runs as user {os.geteuid()}, group {os.getegid()}, and must own SHEAF_INDEXES: chown -R {owner} "
+        f"{settings.indexes.absolute()} (where that is mounted into a container: the folder on the host)"
+    )

@@ -6,14 +6,16 @@ frozen and passed in, never a global.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from app.keys import ApiKey
 from app.types import MAX_K
@@ -68,6 +70,26 @@ ModelSettings = Annotated[LocalModel | RemoteModel | DeterministicModel, Field(d
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
 
 
+def _listed(given: object) -> object:
+    """A list of words as the environment says it: JSON, or with commas between.
+
+    >>> _listed('["a.example", "b"]'), _listed("a.example, b")
+    (['a.example', 'b'], ['a.example', 'b'])
+    """
+    if not isinstance(given, str):
+        return given
+    if given.lstrip().startswith(("[", "{")):
+        try:
+            return json.loads(given)
+        except ValueError:
+            raise PydanticCustomError("listed", "expected JSON, or words with commas between") from None
+    return [word.strip() for word in given.split(",") if word.strip()]
+
+
+Host = Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]+|[0-9A-Fa-f:.]+)$")]
+Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9.\[\]:-]+$")]
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much of what one request may hold, where the schema of its body must know it.
@@ -91,9 +113,13 @@ def limits_of(context: object) -> Limits:
 
 
 class Settings(BaseSettings):
-    """What the operator decides. README.md lists every one; a test holds the list to this class."""
+    """What the operator decides. README.md lists every one; a test holds the list to this class.
 
-    model_config = SettingsConfigDict(env_prefix="SHEAF_", frozen=True, extra="forbid")
+    A variable that is empty is one that is not set: files of settings list them all, and compose passes on what is not
+    set as empty.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SHEAF_", env_ignore_empty=True, frozen=True, extra="forbid")
 
     host: str = "127.0.0.1"
     """The address to listen on."""
@@ -101,10 +127,11 @@ class Settings(BaseSettings):
     """The port to listen on; 0 takes a free one."""
     indexes: Path = Path("indexes")
     """The folder of the collections. One server a folder."""
-    hosts: list[str] = []
-    """Host names, beside loopback's, that a Host header may carry (JSON list): guards against DNS rebinding."""
-    cors_origins: tuple[Annotated[str, Field(pattern=r"^https?://[a-z0-9.\[\]:-]+$")], ...] = ()
-    """Origins whose pages may ask this server and read its answers (JSON list of such as `https://app.example`)."""
+    hosts: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(_listed)] = ()
+    """Host names without a port, beside loopback's, that a Host header may carry (with commas between, or a JSON list):
+    guards against DNS rebinding."""
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_listed)] = ()
+    """Origins whose pages may ask this server and read its answers, such as `https://app.example` (written alike)."""
     keys: tuple[ApiKey, ...] = ()
     """API keys (JSON list of entries that `python -m app.keys` makes); with one, every request needs one."""
     keys_file: Path | None = None
@@ -162,7 +189,10 @@ class Settings(BaseSettings):
     idempotency_hours: Annotated[float, Field(gt=0)] = 24.0
     """How long it remembers them."""
     threads: Annotated[int, Field(ge=0, le=1_024)] = 0
-    """Threads that search and encode; 0 means one a core."""
+    """Threads that search and encode; 0 means one a core of this process: as many as a container's quota gives it."""
+    watchdog_s: Annotated[float, Field(ge=0)] = 60.0
+    """A server whose event loop stands still for so long writes all stacks and ends; 0 never. Whatever restarts it is
+    the operator's: docs/operations.md."""
     seal_documents: Annotated[int, Field(ge=1)] = 4_096
     """Documents in the tail of a collection at which it is sealed into an index."""
     seal_bytes: Annotated[int, Field(ge=1_024)] = 512 * 2**20

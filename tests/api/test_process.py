@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +19,9 @@ import pytest
 
 from app.__main__ import main
 from app.keys import hash_of
+from app.settings import Settings
 
+ROOT = Path(__file__).parents[2]
 WRITE = {"documents": [{"id": "a", "text": "a cat"}]}
 
 
@@ -71,6 +76,8 @@ def test_it_writes_nothing_outside_its_folder(start: Callable[..., Any]) -> None
         ("SHEAF_PORT", "65536"),
         ("SHEAF_HOSTS", "not json"),
         ("SHEAF_HOSTS", '{"a": 1}'),
+        ("SHEAF_HOSTS", '["a"'),
+        ("SHEAF_HOSTS", "b, https://a.example"),
         ("SHEAF_MODELS", '{"m": {"type": "magic"}}'),
         ("SHEAF_MODELS", '{"UPPER": {"type": "deterministic"}}'),
         ("SHEAF_MODELS", '{"m": {"type": "remote", "url": "http://x", "model": "m", "dim": 0, "api_key": "hidden"}}'),
@@ -267,3 +274,62 @@ def test_a_damaged_collection_is_listed_while_the_others_serve(start: Callable[.
     assert (refused.status_code, refused.json()["code"]) == (503, "collection_damaged")
     assert httpx.get(f"{url}/v1/collections/c", trust_env=False).json()["state"] == "quarantined"
     assert httpx.post(f"{url}/v1/collections/other/search", json={"query": "x"}, trust_env=False).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_the_note_of_a_server_on_all_addresses_leads_to_it(start: Callable[..., Any], host: str) -> None:
+    server = start(SHEAF_HOST=host, SHEAF_PORT="0", SHEAF_ALLOW_ANONYMOUS="true")
+    url = server.ready()
+    assert url.startswith("http://127.0.0.1:")
+    assert (server.folder / ".server.lock").read_text() == url
+    assert httpx.get(f"{url}/v1/collections", trust_env=False).status_code == 200
+
+
+def test_empty_settings_are_settings_that_are_not_set(start: Callable[..., Any]) -> None:
+    server = start(**{f"SHEAF_{name.upper()}": "" for name in Settings.model_fields if name not in ("port", "indexes")})
+    url = server.ready()
+    assert url.startswith("http://127.0.0.1:")
+    assert httpx.get(f"{url}/v1/info", trust_env=False).json()["limits"]["k"] == Settings.model_fields["max_k"].default
+
+
+def test_words_of_a_list_may_have_commas_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHEAF_HOSTS", "search.example, 192.168.1.5,")
+    monkeypatch.setenv("SHEAF_CORS_ORIGINS", "https://a.example,https://b.example:81")
+    settings = Settings()
+    assert settings.hosts == ("search.example", "192.168.1.5")
+    assert settings.cors_origins == ("https://a.example", "https://b.example:81")
+    monkeypatch.setenv("SHEAF_HOSTS", '["search.example"]')
+    assert Settings().hosts == ("search.example",)
+
+
+AS_ANOTHER_USER = """
+import os, sys
+import uvicorn.lifespan.on, uvicorn.loops.uvloop
+from app.__main__ import main
+os.umask(0o077)
+os.makedirs(os.environ["SHEAF_INDEXES"])
+if os.geteuid() == 0:
+    os.setgid(10001)
+    os.setuid(10001)
+else:
+    os.chmod(os.environ["SHEAF_INDEXES"], 0)
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_folder_of_another_user_is_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
+    folder = tmp_path / "mounted"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SHEAF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", AS_ANOTHER_USER],
+        env={**kept, "SHEAF_INDEXES": str(folder), "SHEAF_PORT": "0", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    owner = "10001:10001" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
+    assert done.returncode == 3, done.stderr
+    assert "SHEAF_INDEXES" in done.stderr
+    assert f"chown -R {owner} {folder}" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from contextlib import suppress
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -47,6 +48,18 @@ def host_gate(settings: Settings) -> Gate:
         return problem(HostRefused(message), request_id(scope))
 
     return gate
+
+
+def url_of(host: str, port: int) -> str:
+    """Where a server that listens on ``host`` is asked from this machine: by a name that its gate lets through.
+
+    >>> url_of("0.0.0.0", 8000), url_of("::1", 80)
+    ('http://127.0.0.1:8000', 'http://[::1]:80')
+    """
+    with suppress(ValueError):
+        if ipaddress.ip_address(host).is_unspecified:
+            host = "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _allowed(header: str, known: frozenset[str]) -> bool:
