@@ -34,7 +34,6 @@ LAYERS = [
     {"app.documents", "app.filters"},
     {"app.settings"},
     {"app.compute", "app.keys"},
-    {"app.reference"},
     {"app.types"},
     {"app.errors"},
     {"app"},
@@ -114,20 +113,6 @@ def test_a_library_has_one_home(package: str, home: str):
     assert all(user.startswith(home) for user in users)
 
 
-def test_a_collections_kind_is_asked_where_its_layers_are_declared():
-    """And where it is chosen or spoken of: by encoders, at creation, in what comes and goes as JSON."""
-    asks = re.compile(r'(?<!task\.)\bkind (==|!=) "(dense|multi_vector)"')
-    speak = {
-        "app.collection.layers",
-        "app.collection.spec",
-        "app.catalogue.catalogue",
-        "app.documents",
-        "app.reference",
-    }
-    found = {module for module, path in modules().items() if asks.search(path.read_text())} - speak
-    assert {module for module in found if not module.startswith(("app.api", "app.encoders", "app.load"))} == set()
-
-
 def test_the_http_layer_knows_no_arrays():
     for module, path in modules().items():
         if module.startswith("app.api"):
@@ -162,8 +147,10 @@ def test_every_route_has_a_scope():
 def test_every_setting_is_documented():
     readme = (ROOT / "README.md").read_text()
     source = (ROOT / "app/settings.py").read_text()
+    example = (ROOT / "docker.env.example").read_text()
     for name in Settings.model_fields:
         assert f"`SHEAF_{name.upper()}`" in readme, f"SHEAF_{name.upper()} is missing in README.md"
+        assert f"\n#SHEAF_{name.upper()}=" in example, f"SHEAF_{name.upper()} is missing in docker.env.example"
         assert re.search(rf"^    {name}: .*\n    \"\"\"", source, re.MULTILINE), f"{name} has no docstring"
 
 

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 import app
+from app.keys import read_keys
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -244,8 +245,9 @@ def test_the_image_starts_the_server_and_its_health_check_tells_up_from_down(tmp
 
 
 def test_compose_keeps_the_collections() -> None:
-    (volume,) = COMPOSE["volumes"]
+    volume, models = COMPOSE["volumes"]
     assert volume.endswith(f":{image_environment()['SHEAF_INDEXES']}")
+    assert models.endswith(":/models:ro")
     assert image_environment()["HF_HOME"].startswith(tuple(COMPOSE["tmpfs"])), "all else is read-only"
 
 
@@ -259,5 +261,35 @@ def test_compose_does_without_keys_only_because_it_is_published_on_loopback() ->
     assert "SHEAF_ALLOW_ANONYMOUS" not in image_environment()
 
 
-def test_the_settings_that_compose_passes_on_are_settings() -> None:
+def test_compose_passes_on_every_setting_from_a_file_that_the_example_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert COMPOSE["env_file"] == [{"path": "docker.env", "required": False}]
+    # What the image lies on, whatever the file says.
+    given = {name: str(value) for name, value in COMPOSE["environment"].items() if name in image_environment()}
+    assert given == {name: value for name, value in image_environment().items() if name.startswith("SHEAF_")}
     assert set(COMPOSE["environment"]) <= NAMES
+    lines = re.findall(r"^#(SHEAF_\w+)=(.*)$", (ROOT / "docker.env.example").read_text(), re.MULTILINE)
+    assert sorted(name for name, _ in lines) == sorted(NAMES)
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    default = Settings()
+    for name, value in lines:
+        monkeypatch.setenv(name, value)
+    assert Settings() == default
+
+
+def test_keys_come_to_the_container_as_a_secret_of_which_the_first_has_none() -> None:
+    everything = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    assert COMPOSE["environment"]["SHEAF_KEYS_FILE"] == f"/run/secrets/{COMPOSE['secrets'][0]}"
+    file = re.fullmatch(r"\$\{SHEAF_KEYS_JSON:-(.+)\}", everything["secrets"]["keys"]["file"])
+    assert file is not None
+    assert read_keys(ROOT / file[1]) == []
+
+
+def test_a_changed_text_installs_nothing_again() -> None:
+    """What comes before the installation in its stage of the image."""
+    at = next(number for number, (_, line) in enumerate(docker()) if "make install" in line)
+    copied = {word for name, arguments in docker()[:at] if name == "COPY" for word in shlex.split(arguments)[:-1]}
+    assert copied == {"pyproject.toml", "requirements.lock", "Makefile"}
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (install,) = (arguments for name, arguments in docker() if name == "RUN" and "make install" in arguments)
+    assert all(file in install for file in ("app/__init__.py", build["readme"], *build["license-files"]))
