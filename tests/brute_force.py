@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import plain_maxsim
 
 from app.collection.spec import CollectionSpec
+from app.reference import maxsim
 from app.scoring import inner_product
 from app.types import F32
 
@@ -24,7 +24,7 @@ def score(query: F32, vectors: F32, spec: CollectionSpec) -> float:
         query, vectors = unit_rows(query), unit_rows(vectors)
     if spec.kind == "dense":
         return inner_product.reference(query[0], vectors[0])
-    return plain_maxsim.reference(query, spec.code.encode(vectors), spec.code)
+    return maxsim(query, spec.code.encode(vectors), spec.code.precision)
 
 
 def ranking(documents: Iterable[tuple[str, F32]], query: F32, k: int, spec: CollectionSpec) -> list[tuple[str, float]]:

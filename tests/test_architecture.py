@@ -34,6 +34,7 @@ LAYERS = [
     {"app.documents", "app.filters"},
     {"app.settings"},
     {"app.compute", "app.keys"},
+    {"app.reference"},
     {"app.types"},
     {"app.errors"},
     {"app"},
@@ -111,6 +112,20 @@ def test_a_library_has_one_home(package: str, home: str):
                 users.append(module)
     assert users, f"nothing imports {package} any more: change this test"
     assert all(user.startswith(home) for user in users)
+
+
+def test_a_collections_kind_is_asked_where_its_layers_are_declared():
+    """And where it is chosen or spoken of: by encoders, at creation, in what comes and goes as JSON."""
+    asks = re.compile(r'(?<!task\.)\bkind (==|!=) "(dense|multi_vector)"')
+    speak = {
+        "app.collection.layers",
+        "app.collection.spec",
+        "app.catalogue.catalogue",
+        "app.documents",
+        "app.reference",
+    }
+    found = {module for module, path in modules().items() if asks.search(path.read_text())} - speak
+    assert {module for module in found if not module.startswith(("app.api", "app.encoders", "app.load"))} == set()
 
 
 def test_the_http_layer_knows_no_arrays():

@@ -30,7 +30,7 @@ from app.collection.segment import Segment
 from app.collection.spec import CollectionSpec
 from app.collection.view import Generation
 from app.errors import BadArchive, Damaged, FormatTooNew, MemoryShort, SheafError, StorageFull, SystemFault
-from app.store.database import SCHEMA, Database, get_meta, put_meta
+from app.store.database import SCHEMA, Database, get_record, put_meta
 from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.files import expected
@@ -130,7 +130,9 @@ def _verify(folder: Directory, name: str, listing: Listing, catalogue: Catalogue
             check_counts(database)
             check_rows(database, folder, name, lambda: None)
             with database.read() as connection:
-                spec = CollectionSpec.from_json({**get_meta(connection, "spec", name), "name": name})
+                spec = get_record(
+                    connection, "spec", name, lambda value: CollectionSpec.from_json({**value, "name": name})
+                )
             if not own:
                 check_documents(database)
             made = {} if own else {"generation": _anew(database, folder, spec).to_json()}
@@ -161,8 +163,8 @@ def _verify(folder: Directory, name: str, listing: Listing, catalogue: Catalogue
 def _anew(database: Database, folder: Directory, spec: CollectionSpec) -> Generation:
     """The generation once everything that native code will read has been held or made anew; see ``uploaded.py``."""
     with database.read() as connection:
-        generation = Generation.from_json(get_meta(connection, "generation", spec.name))
-        first = FirstStage.from_json(get_meta(connection, "first_stage", spec.name))
+        generation = get_record(connection, "generation", spec.name, Generation.from_json)
+        first = get_record(connection, "first_stage", spec.name, FirstStage.from_json)
     stage = first if generation.stage is None else StageStore(folder).load(generation.stage, first)
     for one in (first, stage):
         check_stage(one, spec)
@@ -193,7 +195,7 @@ def _check_schema(path: Path) -> None:
 def _check_names(database: Database, folder: Directory) -> None:
     """No name that the database or a manifest has of a file leads out of the folder."""
     with database.read() as connection:
-        generation = Generation.from_json(get_meta(connection, "generation", database.name))
+        generation = get_record(connection, "generation", database.name, Generation.from_json)
         tail = [str(name) for (name,) in connection.execute("SELECT file FROM tail WHERE file IS NOT NULL")]
     named = [record.name for record in generation.segments] + tail
     if generation.stage is not None and generation.stage.file is not None:

@@ -24,7 +24,7 @@ from app.collection.segment import MANIFEST, Segment, SegmentRecord
 from app.collection.spec import CollectionSpec
 from app.collection.view import Generation
 from app.errors import Damaged, SheafError, StoreError, SystemFault
-from app.store.database import Database, get_meta
+from app.store.database import Database, get_record
 from app.store.directory import Directory
 from app.store.files import BLOCK, FileRecord, load_array
 from app.store.layout import DATABASE, ENCODINGS, IMPORTS, MARK, SEGMENTS, SNAPSHOTS, TAIL
@@ -98,7 +98,7 @@ def _collection(root: Directory, name: str, database: Database, read: Scrubbed) 
     yield from found
     try:
         with database.read() as connection:
-            spec = CollectionSpec.from_json(get_meta(connection, "spec", name))
+            spec = get_record(connection, "spec", name, CollectionSpec.from_json)
     except (StoreError, TypeError, ValueError):
         return
     needed = frozenset[str]() if spec.model is not None else IRREPLACEABLE if spec.keeps_raw else ALONE
@@ -144,7 +144,7 @@ def _named(root: Directory, name: str, database: Database) -> set[str]:
     """The files that the database names now, but for those of segments whose manifest cannot be read."""
     try:
         with database.read() as connection:
-            generation = Generation.from_json(get_meta(connection, "generation", name))
+            generation = get_record(connection, "generation", name, Generation.from_json)
             chunks = [file for (file,) in connection.execute("SELECT file FROM tail")]
             tasks = every_task(connection, name)
     except SheafError:
@@ -168,7 +168,7 @@ def _files(root: Directory, name: str, needed: frozenset[str], database: Databas
     """needed: files of a segment that nothing can make anew; none where an encoder can."""
     try:
         with database.read() as connection:
-            generation = Generation.from_json(get_meta(connection, "generation", name))
+            generation = get_record(connection, "generation", name, Generation.from_json)
             tasks = every_task(connection, name)
     except SheafError:
         return  # told of already
@@ -258,7 +258,7 @@ def _rows_held(root: Directory, name: str, database: Database) -> Iterator[Findi
     """Whether segments and tail hold what the database says stands, less what is dead."""
     try:
         with database.read() as connection:
-            generation = Generation.from_json(get_meta(connection, "generation", name))
+            generation = get_record(connection, "generation", name, Generation.from_json)
             live = np.array(connection.execute("SELECT seq FROM live").fetchall(), np.int64).ravel()
             dead = np.array(connection.execute("SELECT seq FROM dead").fetchall(), np.int64).ravel()
             chunks = connection.execute("SELECT first, count FROM tail").fetchall()

@@ -19,7 +19,7 @@ from app.collection.segment import Segment, SegmentRecord
 from app.collection.spec import CollectionSpec
 from app.collection.tail import Tail
 from app.collection.view import Generation, Published, SegmentView, TailState
-from app.store.database import Database, get_meta, read_state
+from app.store.database import Database, get_record, read_state
 from app.store.directory import Directory
 from app.store.layout import SEGMENTS, TAIL
 from app.store.memory import require_room
@@ -74,7 +74,7 @@ class Opener:
         which a collection without its indexes has no use for.
         """
         state = read_state(connection)
-        generation = Generation.from_json(get_meta(connection, "generation", self.name))
+        generation = get_record(connection, "generation", self.name, Generation.from_json)
         dead = np.array([seq for (seq,) in connection.execute("SELECT seq FROM dead ORDER BY seq")], np.int64)
         opened = {} if previous is None else {view.part.record: view.part for view in previous.segments}
         if previous is None:
@@ -125,7 +125,7 @@ class Opener:
             return self.load(None, Segment, learned=False)
         with self.database.read() as connection:
             state = read_state(connection)
-            generation = Generation.from_json(get_meta(connection, "generation", self.name))
+            generation = get_record(connection, "generation", self.name, Generation.from_json)
         growing = self.empty_tail()
         counters = (state.commits, state.next_seq, state.live, state.digest)
         return Published(

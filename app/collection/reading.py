@@ -28,10 +28,10 @@ from app.collection.view import Published, Snapshot
 from app.compute.workers import Workers
 from app.encoders.protocol import Encoder
 from app.encoders.registry import Encoders
-from app.errors import Conflict, Damaged, FormatTooNew, Invalid, NotFound, Unavailable
+from app.errors import Conflict, Damaged, NotFound, Unavailable
 from app.filters import Filter
 from app.settings import Settings
-from app.store.database import Database, get_meta, read_state
+from app.store.database import Database, get_record, read_state
 from app.store.directory import Directory
 from app.store.files import file_size
 from app.store.layout import ENCODINGS, TAIL, WRITER_LOCK
@@ -98,8 +98,8 @@ class Reader:
         try:
             self.database.check()
             with self.database.read() as connection:
-                self.spec = CollectionSpec.from_json(get_meta(connection, "spec", self.name))
-                self.stage = FirstStage.from_json(get_meta(connection, "first_stage", self.name))
+                self.spec = get_record(connection, "spec", self.name, CollectionSpec.from_json)
+                self.stage = get_record(connection, "first_stage", self.name, FirstStage.from_json)
             self.chunks = ChunkStore(files, self.name)
             settings = resources.settings
             self.requests = Requests(self.database, settings.idempotency_keys, settings.idempotency_hours)
@@ -109,12 +109,6 @@ class Reader:
             self._published = self._opener.salvage() if salvage else self._opener.load(None, checked=True)
             if self._writer.held and not salvage:
                 self._opener.sweep(self._published)
-        except Invalid as error:
-            self.close()
-            # Every record is as it was written, so what cannot be read in it is another version's.
-            raise FormatTooNew(
-                f"collection {self.name} was written by another version of Sheaf, use that one: {error.message}"
-            ) from error
         except BaseException:
             self.close()
             raise
@@ -302,7 +296,7 @@ class Reader:
         encoder = self.resources.encoders.get(self.spec.model, self.spec.kind)
         if not self._encoder_checked:
             with self.database.read() as connection:
-                stored = fingerprint_from_json(get_meta(connection, "fingerprint", self.name))
+                stored = get_record(connection, "fingerprint", self.name, fingerprint_from_json)
             differences = stored.differences(encoder.fingerprint)
             anew = f"encode every document anew with POST /v1/collections/{self.name}/rebuild"
             if encoder.dim != self.spec.dim:

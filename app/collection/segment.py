@@ -36,7 +36,7 @@ from app.store.files import (
     map_verified,
     read_verified,
 )
-from app.store.layout import FORMAT
+from app.store.layout import FORMAT, of_this_version
 from app.types import F32, I64, Mask, Owners, Precision, TokenVectors
 from app.vector_index.protocol import Candidates, VectorIndex
 from app.vector_index.refined import Refined
@@ -73,6 +73,10 @@ class Segment:
         manifest = json.loads(content)
         if manifest["format"] != FORMAT:
             raise FormatTooNew(f"segment {folder.name} has format {manifest['format']}, this Sheaf reads {FORMAT}")
+        with of_this_version(f"segment {folder.name}"):
+            self._parse(manifest)
+
+    def _parse(self, manifest: dict[str, Any]) -> None:
         self._files = {name: FileRecord.from_json(value) for name, value in manifest["files"].items()}
         self._layers: dict[str, dict[str, Any]] = {layer["name"]: layer for layer in manifest["layers"]}
         self._indexes: dict[str, str] = manifest["indexes"]

@@ -11,9 +11,9 @@ import numpy as np
 from app.codes.choose import code_for
 from app.codes.protocol import Code
 from app.encoders.protocol import Fingerprint
-from app.errors import FormatTooNew, Invalid
+from app.errors import Invalid
 from app.scoring.similarity import SIMILARITIES, Similarity
-from app.store.layout import check_name
+from app.store.layout import check_name, of_this_version
 from app.types import MAX_DIM, MAX_TOKEN_POOLING, Kind, Precision, SimilarityName
 
 
@@ -139,12 +139,9 @@ class CollectionSpec:
     @classmethod
     def from_json(cls, value: object) -> CollectionSpec:
         """What ``to_json`` gave. Raises FormatTooNew for what this Sheaf does not know."""
-        try:
+        with of_this_version("the specification"):
             nested = {**_fields(value), "encoder": EncoderSpec(**_fields(value, "encoder"))}
             return cls(**{**nested, "vectors": VectorSpec(**_fields(value, "vectors"))})
-        except (TypeError, KeyError, Invalid) as error:
-            why = error.message if isinstance(error, Invalid) else str(error)
-            raise FormatTooNew(f"a specification that this Sheaf does not know, of another version: {why}") from error
 
 
 def _fields(value: object, name: str | None = None) -> dict[str, Any]:

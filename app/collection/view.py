@@ -40,8 +40,10 @@ class Generation:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Generation:
+        if unknown := value.keys() - cls(0).to_json().keys():
+            raise KeyError(*sorted(unknown))
         segments = tuple(SegmentRecord(s["name"], s["passages"], s["crc32"]) for s in value["segments"])
-        stage = value.get("first_stage")  # what was written before there was a choice has none
+        stage = value["first_stage"]
         chosen = None if stage is None else StageRecord.from_json(stage)
         return cls(value["number"], segments, value["created"], value["reason"], chosen)
 

@@ -20,16 +20,16 @@ import json
 import queue
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from app.errors import Damaged, FormatTooNew, StorageFull, Unavailable
 from app.store.faults import reach
 from app.store.files import file_size
-from app.store.layout import DATABASE, FORMAT
+from app.store.layout import DATABASE, FORMAT, of_this_version
 from app.store.local_directory import LocalDirectory
 from app.store.mark import create_mark, read_mark, write_mark
 from app.store.rows import live_sum, row_sum
@@ -59,6 +59,8 @@ CREATE TABLE task_errors (
     task INTEGER NOT NULL, line INTEGER NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL, crc INTEGER NOT NULL,
     PRIMARY KEY (task, line)) WITHOUT ROWID;
 """
+
+T = TypeVar("T")
 
 _MODULUS: Final = 2**62
 _BUSY_S: Final = 30
@@ -355,3 +357,10 @@ def get_meta(connection: sqlite3.Connection, key: str, name: str) -> Any:
     if row is None or zlib.crc32(f"{key}={row[0]}".encode()) != row[1]:
         raise Damaged(f"{DATABASE} of collection {name} is damaged: its {key} record. Restore a backup of it.")
     return json.loads(row[0])
+
+
+def get_record(connection: sqlite3.Connection, key: str, name: str, parse: Callable[[Any], T]) -> T:
+    """The same, parsed. Raises FormatTooNew for what this version does not know, too."""
+    value = get_meta(connection, key, name)
+    with of_this_version(f"the {key} record of collection {name}"):
+        return parse(value)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from app.errors import Invalid
+from app.errors import FormatTooNew, Invalid
 
 FORMAT: Final = 4
 """The number of the format on disk; a collection of another one is refused. indexes/README.md specifies it."""
@@ -22,6 +24,19 @@ IMPORTS: Final = "imports"
 ENCODINGS: Final = "encodings"
 SNAPSHOTS: Final = ".snapshots"
 """Beside the collections, where no collection's name can reach."""
+
+
+@contextmanager
+def of_this_version(what: str) -> Iterator[None]:
+    """For reading a record whose checksum is right: one that is not understood was written by another version.
+
+    Raises FormatTooNew.
+    """
+    try:
+        yield
+    except (Invalid, KeyError, TypeError, ValueError, AttributeError) as error:
+        why = error.message if isinstance(error, Invalid) else f"{type(error).__name__}: {error}"
+        raise FormatTooNew(f"{what} was written by another version of Sheaf, use that one ({why})") from error
 
 
 def check_name(name: str) -> None:

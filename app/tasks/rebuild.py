@@ -23,7 +23,7 @@ from app.errors import Conflict
 from app.indexing.fitting import learn_if_due
 from app.indexing.sealing import merge, now_utc, recode, seal, seal_due, write
 from app.ingest import ENCODED_AT_ONCE
-from app.store.database import get_meta
+from app.store.database import get_record
 from app.store.rows import fetch_documents
 from app.tasks.tasks import Running
 from app.types import I64, Metadata, Owners
@@ -79,7 +79,7 @@ def _stage(
         return chosen.taken_away(), collection.stage
     if encoder is not None:
         with collection.database.read() as connection:
-            stored = fingerprint_from_json(get_meta(connection, "fingerprint", collection.name))
+            stored = get_record(connection, "fingerprint", collection.name, fingerprint_from_json)
         if stored.differences(encoder.fingerprint):
             stale = replace(chosen, fitted={**chosen.fitted, "stale": True})
             return stale, collection.published.stage

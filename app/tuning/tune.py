@@ -27,6 +27,7 @@ import numpy as np
 from app import vector_index
 from app.collection.collection import Collection
 from app.collection.first_stage import WIDENING, Source, StageChoice
+from app.collection.layers import POOLED, TOKENS, scored
 from app.encodings.protocol import Sample
 from app.errors import Invalid
 from app.indexing.fitting import draw_sample
@@ -113,7 +114,7 @@ def tune(
         "tried": [],
     }
     report["codes"] = cost_of_codes(collection, asked, goal.k, check, tell)
-    if collection.spec.kind == "multi_vector" or vector_index.codes_pay(_largest(collection)):
+    if scored(collection.spec) == TOKENS or vector_index.codes_pay(_largest(collection)):
         tried = _try_all(collection, goal, asked, check, tell)
         report["tried"] = [asdict(one) for one, _ in tried]
         chosen, option = best_of(tried)
@@ -170,7 +171,7 @@ def best_of(tried: Sequence[tuple[Tried, Option]]) -> tuple[Tried, Option]:
 
 
 def _try_all(collection: Collection, goal: Goal, asked: Asked, check: Check, tell: Tell) -> list[tuple[Tried, Option]]:
-    dense = collection.spec.kind == "dense"
+    dense = scored(collection.spec) == POOLED
     trial = trial_set(collection, asked, collection.published.generation.number)
     sample: Sample | None = None
     fitted: dict[str, Any] = {}

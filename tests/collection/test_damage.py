@@ -334,21 +334,37 @@ def test_a_database_of_an_older_day_is_refused(copied: Path, tmp_path: Path) -> 
         catalogue.get("words")
 
 
-def test_a_newer_format_is_refused(copied: Path) -> None:
+@pytest.mark.parametrize("number", [FORMAT - 1, FORMAT + 1])
+def test_another_format_is_refused(copied: Path, number: int) -> None:
     with opened(copied) as catalogue, catalogue.get("words").database.write() as txn:
-        put_meta(txn, {"format": FORMAT + 1})
+        put_meta(txn, {"format": number})
     with opened(copied) as catalogue:
-        with pytest.raises(FormatTooNew, match=f"format {FORMAT + 1}"):
+        with pytest.raises(FormatTooNew, match=f"format {number}"):
             catalogue.get("words")
         assert catalogue.quarantined().keys() == {"words"}
         with pytest.raises(FormatTooNew):
             catalogue.begin_rebuild("words")
 
 
-def test_what_only_another_version_can_read_is_refused_while_the_others_serve(copied: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "changed"),
+    [
+        ("first_stage", lambda stage: {**stage, "encoding": {**stage["encoding"], "to come": 1}}),
+        ("first_stage", lambda stage: {key: value for key, value in stage.items() if key != "sources"}),
+        ("spec", lambda spec: {**spec, "to come": 1}),
+        ("spec", lambda spec: {**spec, "vectors": {**spec["vectors"], "to come": 1}}),
+        ("spec", lambda spec: {**spec, "similarity": "to come"}),
+        ("spec", lambda spec: {**spec, "encoder": None}),
+        ("spec", lambda spec: []),
+        ("generation", lambda generation: {**generation, "to come": 1}),
+        ("generation", lambda generation: {"number": 1}),
+    ],
+)
+def test_what_another_version_wrote_is_refused_while_the_others_serve(
+    copied: Path, key: str, changed: Callable[[Any], Any]
+) -> None:
     with opened(copied) as catalogue, catalogue.get("words").database.write() as txn:
-        stage = get_meta(txn, "first_stage", "words")
-        put_meta(txn, {"first_stage": {**stage, "encoding": {**stage["encoding"], "to come": 1}}})
+        put_meta(txn, {key: changed(get_meta(txn, key, "words"))})
     with opened(copied) as catalogue:
         catalogue.serve("http://here")
         assert catalogue.ready

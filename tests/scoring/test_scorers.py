@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import plain_maxsim
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from app.codes.grid import GridCode
 from app.codes.protocol import Code
 from app.compute.native import has_vnni
 from app.errors import Invalid
+from app.reference import maxsim
 from app.scoring.choose import scorer
 from app.scoring.maxsim_codes import CodeScorer
 from app.scoring.protocol import Scorer
@@ -39,7 +39,7 @@ def passage_norms(code: Code, tokens: TokenVectors) -> F32:
 
 def assert_right(made: Scorer, query: F32, tokens: TokenVectors, code: Code) -> None:
     norms, rows = passage_norms(code, tokens), np.arange(len(tokens))
-    truth = [plain_maxsim.reference(query, passage, code) for passage in tokens]
+    truth = [maxsim(query, passage, code.precision) for passage in tokens]
     assert made.references(tokens, rows, norms) == truth
     scores = made.scores(tokens)
     assert scores.dtype == np.float32
