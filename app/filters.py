@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -28,6 +28,8 @@ from app.settings import DEFAULT, Limits
 from app.types import MetadataValue
 
 Scalar: TypeAlias = str | bool | int | float
+Shape: TypeAlias = Literal["number", "string", "boolean", "list"]
+"""What a metadata value is. A list holds strings."""
 Operator: TypeAlias = Literal["eq", "ne", "in", "gt", "gte", "lt", "lte", "exists"]
 
 FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -41,6 +43,16 @@ _RANGES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "lte": operator.le,
 }
 _OPERATORS: Final = ("eq", "ne", "in", *_RANGES, "exists")
+
+_PLURAL: Final[dict[Shape, str]] = {
+    "number": "numbers",
+    "string": "strings",
+    "boolean": "true or false",
+    "list": "lists of strings",
+}
+MOST_WARNINGS: Final = 20
+NAMED: Final = 10
+"""Fields that a warning names."""
 
 FILTER_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -151,6 +163,60 @@ def conditions_of(condition: Filter) -> Iterator[Condition]:
         case And() | Or():
             for part in condition.parts:
                 yield from conditions_of(part)
+
+
+def warnings_of(
+    condition: Filter, shapes: Callable[[str], Set[Shape]], fields: Callable[[], Iterable[str]]
+) -> list[str]:
+    """Where it asks for what no document has, which is more often a slip than a question.
+
+    shapes: what the values of a metadata field are, nothing where no document has it. fields: those that some has.
+
+    >>> there = {"year": {"number"}, "tags": {"list"}}
+    >>> def warned(value: object) -> list[str]:
+    ...     return warnings_of(parse(value), lambda field: there.get(field, set()), lambda: there)
+    >>> warned({"yaer": {"gt": 1}})
+    ["the filter asks for 'yaer', a metadata field that no document has; there are 'tags', 'year'"]
+    >>> warned({"year": {"gt": "1999"}})
+    ["the filter compares 'year' with a string, and never matches: its values are numbers"]
+    """
+    found: dict[str, None] = {}
+    for one in conditions_of(condition):
+        there = shapes(one.field)
+        if not there:
+            found[_unknown(one.field, sorted(fields()))] = None
+        elif one.operator != "exists":
+            found.update(dict.fromkeys(_mismatches(one, there)))
+        if len(found) >= MOST_WARNINGS:
+            break
+    return list(found)
+
+
+def _unknown(field: str, fields: Sequence[str]) -> str:
+    said = f"the filter asks for {field!r}, a metadata field that no document has"
+    if field in ("id", "title", "text"):
+        said += f" (a filter does not read a document's own {field})"
+    if not fields:
+        return f"{said}; none has any metadata"
+    more = f" and {len(fields) - NAMED:,} more" if len(fields) > NAMED else ""
+    return f"{said}; there are {', '.join(map(repr, fields[:NAMED]))}{more}"
+
+
+def _mismatches(one: Condition, there: Set[Shape]) -> Iterator[str]:
+    ranged = one.operator in _RANGES
+    for shape in dict.fromkeys(map(_shape, one.value if isinstance(one.value, tuple) else (one.value,))):
+        if shape in there or (shape == "string" and "list" in there and not ranged):
+            continue
+        verb = "always matches" if one.operator == "ne" else "never matches"
+        values = " and ".join(_PLURAL[name] for name in _PLURAL if name in there)
+        order = ", which have no order" if ranged and there == {"list"} else ""
+        yield f"the filter compares {one.field!r} with a {shape}, and {verb}: its values are {values}{order}"
+
+
+def _shape(value: Scalar) -> Shape:
+    if isinstance(value, bool):
+        return "boolean"
+    return "string" if isinstance(value, str) else "number"
 
 
 def fields_of(condition: Filter) -> set[str]:

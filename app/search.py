@@ -57,7 +57,8 @@ class Coverage:
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """hits: best first. stages: milliseconds by name, `encode_ms` and so on; took_ms is the whole. exact: whether every
-    document was scored. coverage: where the query allows that it is partial."""
+    document was scored. coverage: where the query allows that it is partial. warnings: where the filter asks for what
+    no document has."""
 
     hits: list[Hit]
     took_ms: float
@@ -65,6 +66,7 @@ class SearchResult:
     exact: bool
     generation: int
     coverage: Coverage | None = None
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -130,6 +132,7 @@ def search_encoded(
             allowed = [
                 view.part.owners.spread(mask) for view, mask in zip(views, snapshot.allowed(query.filter), strict=True)
             ]
+            warnings = snapshot.warnings(query.filter)
         with clock.stage("candidates"):
             if query.exact:
                 chosen = [Chosen.all(mask) for mask in allowed]
@@ -146,7 +149,8 @@ def search_encoded(
         with deadline.deadline(None) if query.partial else nullcontext(), clock.stage("fetch"):
             hits = _hits(collection, snapshot, ranked, query.include, room or collection.room())
     exact = query.exact and not (coverage and coverage.partial)
-    return SearchResult(hits, encode_ms + clock.took_ms(), clock.stages, exact, snapshot.generation, coverage)
+    took_ms = encode_ms + clock.took_ms()
+    return SearchResult(hits, took_ms, clock.stages, exact, snapshot.generation, coverage, warnings)
 
 
 def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery]:

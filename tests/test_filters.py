@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from app.collection.columns import BLOCK, Columns, ColumnsBuilder
 from app.compute.deadline import Deadline, deadline
 from app.errors import Invalid, TooSlow
-from app.filters import FILTER_SCHEMA, INT64, fields_of, parse
+from app.filters import FILTER_SCHEMA, INT64, Shape, fields_of, parse, warnings_of
 from app.settings import DEFAULT
 
 LARGE = 2**53
@@ -267,3 +267,47 @@ def test_every_block_of_rows_is_looked_at(many: Columns) -> None:
         mask = many.select(parse({"number": {"gte": 4_999}}))
     assert len(seen) > ROWS // BLOCK > 2
     assert mask.nonzero()[0].tolist() == list(range(4_999, ROWS, 5_000))
+
+
+THERE: dict[str, set[Shape]] = {"year": {"number"}, "tags": {"list"}, "mixed": {"string", "list"}, "flag": {"boolean"}}
+
+
+@pytest.mark.parametrize(
+    ("value", "warned"),
+    [
+        ({"year": {"gt": 1}}, []),
+        ({"year": {"exists": False}}, []),
+        ({"tags": {"eq": "a"}}, []),
+        ({"mixed": {"gt": "a"}}, []),
+        ({"flag": {"in": [True]}}, []),
+        ({"yaer": {"gt": 1}}, ["'yaer'", "no document has", "there are 'flag', 'mixed', 'tags', 'year'"]),
+        ({"yaer": {"exists": False}}, ["'yaer'", "no document has"]),
+        ({"id": {"eq": "a"}}, ["'id'", "no document has", "a document's own id"]),
+        ({"year": {"gte": "2020"}}, ["'year'", "a string", "never matches", "numbers"]),
+        ({"year": {"in": [1, True]}}, ["'year'", "a boolean", "never matches"]),
+        ({"year": {"ne": "2020"}}, ["'year'", "a string", "always matches"]),
+        ({"tags": {"gt": "a"}}, ["'tags'", "lists of strings, which have no order"]),
+        ({"mixed": {"eq": 1}}, ["'mixed'", "a number", "strings and lists of strings"]),
+        ({"not": {"or": [{"year": {"eq": 1}}, {"flag": {"eq": 1}}]}}, ["'flag'", "a number", "true or false"]),
+    ],
+)
+def test_a_filter_that_asks_for_what_no_document_has_is_said(value: dict[str, Any], warned: list[str]) -> None:
+    said = warnings_of(parse(value), lambda field: THERE.get(field, set()), lambda: THERE)
+    assert len(said) == (1 if warned else 0)
+    assert all(part in said[0] for part in warned)
+
+
+def test_warnings_are_few_and_each_is_said_once() -> None:
+    condition = parse({"and": [{f"f{i % 200}": {"eq": i}} for i in range(2_000)]})
+    said = warnings_of(condition, lambda field: set(), lambda: [f"x{i:04}" for i in range(1_000)])
+    assert len(said) == len(set(said)) == 20
+    assert said[0].endswith("'x0009' and 990 more")
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(rows)
+def test_columns_know_what_their_values_are(metadata: list[dict[str, Any]]) -> None:
+    names: dict[type, Shape] = {bool: "boolean", str: "string", int: "number", float: "number", list: "list"}
+    columns = Columns.build(metadata)
+    for key in KEYS:
+        assert columns.shapes(key) == {names[type(row[key])] for row in metadata if key in row}

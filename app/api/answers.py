@@ -6,13 +6,13 @@ import base64
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.schemas.documents import Base64Answer, DocumentAnswer, VectorsFormat
+from app.api.schemas.documents import Base64Answer, DocumentAnswer, VectorsFormat, Warned
 from app.api.schemas.searches import HitAnswer, SearchAnswer
 from app.api.service import Budget, Service
 from app.search import SearchResult
@@ -20,6 +20,8 @@ from app.types import F32, Document, Hit, Kind
 
 Form: TypeAlias = tuple[Kind, VectorsFormat]
 """How vectors are written: of which kind of collection, and in which format."""
+
+W = TypeVar("W", bound=Warned)
 
 
 def encoded(answer: Any) -> bytes:
@@ -88,4 +90,11 @@ def search_answer(result: SearchResult, form: Form) -> SearchAnswer:
     )
     if result.coverage is not None:
         answer.partial, answer.coverage = result.coverage.partial, result.coverage
+    return warned(answer, result.warnings)
+
+
+def warned(answer: W, warnings: list[str]) -> W:
+    """With the warnings, if there are any."""
+    if warnings:
+        answer.warnings = warnings
     return answer

@@ -64,7 +64,7 @@ def info_of(name: str, collection: Collection, read_only: str | None, failure: S
         collection.nbytes,
         now.generation.number,
         len(now.segments),
-        int(now.tail.alive.sum()),
+        now.tail.live,
         described(collection),
         read_only,
         "quarantined" if collection.salvaged else "ready",

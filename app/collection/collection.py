@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,9 +26,6 @@ from app.store.database import put_meta, read_state, write_counters
 from app.store.faults import reach
 from app.store.rows import find_live, insert_document, live_sum
 from app.types import I64, Document
-
-DELETED_AT_ONCE: Final = 500
-"""Documents whose texts are held while those that match a filter are deleted."""
 
 T = TypeVar("T")
 
@@ -159,16 +156,19 @@ class Collection(Reader):
         self, condition: Filter, *, also: Callable[[sqlite3.Connection, int], None] | None = None
     ) -> int:
         """How many matched and are gone, durably."""
+        self.require_writer()
+        # What takes time is done before other writes have to wait: then only what they have changed is left to do.
+        ids = self._matching(condition, {})
         with self._lock:
-            self.require_writer()
-            with self.snapshot() as snapshot:
-                masks = snapshot.allowed(condition)
-                seqs = [int(s) for v, mask in zip(snapshot.views, masks, strict=True) for s in v.part.seqs[mask]]
-                found: dict[str, int] = {}
-                for start in range(0, len(seqs), DELETED_AT_ONCE):
-                    some = snapshot.documents(seqs[start : start + DELETED_AT_ONCE])
-                    found.update({document.id: seq for seq, document in some.items()})
-            return self._delete(found, also)
+            ids = self._matching(condition, ids)
+            return self._delete({identifier.decode(): seq for seq, identifier in ids.items()}, also)
+
+    def _matching(self, condition: Filter, known: Mapping[int, bytes]) -> dict[int, bytes]:
+        """Sequence number -> id of the documents that match. known: those that need not be read."""
+        with self.snapshot() as snapshot:
+            seqs = snapshot.matching(condition).tolist()
+            named = snapshot.identify([seq for seq in seqs if seq not in known])
+        return {seq: known[seq] if seq in known else named[seq] for seq in seqs}
 
     def _delete(self, live: Mapping[str, int], also: Callable[[sqlite3.Connection, int], None] | None) -> int:
         if not live and also is None:
@@ -176,7 +176,9 @@ class Collection(Reader):
         now = self._published
         digest = now.digest - sum(live_sum(identifier.encode(), seq) for identifier, seq in live.items())
         with self._transaction() as txn:
-            txn.executemany("DELETE FROM live WHERE id = ?", [(identifier.encode(),) for identifier in live])
+            pairs = [(identifier.encode(), seq) for identifier, seq in live.items()]
+            if live and txn.executemany("DELETE FROM live WHERE id = ? AND seq = ?", pairs).rowcount != len(live):
+                raise self.database.damaged("a document that is to be deleted has another id in its row")
             txn.executemany("INSERT INTO dead VALUES (?, ?)", [(seq, now.commit + 1) for seq in live.values()])
             write_counters(txn, now.next_seq, now.live - len(live), digest)
             if also is not None:

@@ -17,17 +17,20 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.compute import deadline
-from app.filters import And, Condition, Filter, Not, Or, Scalar, is_number
+from app.filters import And, Condition, Filter, Not, Or, Scalar, Shape, is_number
 from app.types import Mask, Metadata, MetadataValue
 
 I32 = NDArray[np.int32]
 
+_FIRST_NUMBER: Final = 2
+"""The code after those of false and true."""
 BLOCK: Final = 1 << 16
 """Rows between two looks at the deadline; what is made of so many stays in a near cache."""
 
@@ -44,7 +47,7 @@ class _Dictionary:
         if isinstance(value, bool):
             return (int(value), int(value) + 1) if bounds == "eq" else (0, 0)
         values: list[Any] = self.numbers if is_number(value) else self.strings
-        base = 2 if is_number(value) else 2 + len(self.numbers)
+        base = _FIRST_NUMBER + (0 if is_number(value) else len(self.numbers))
         left, right = bisect_left(values, value), bisect_right(values, value)
         start, stop = {
             "eq": (left, right),
@@ -56,7 +59,7 @@ class _Dictionary:
         return base + start, base + stop
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Column:
     """One key. rows and codes: the rows that have a scalar, and its code. items, item_rows: one entry for each string
     of each list. listed: the rows that have a list, an empty one too."""
@@ -88,6 +91,17 @@ class _Column:
                 assert not isinstance(condition.value, tuple)
                 _mark(mask, self._rows_of(size), self.codes, [self.scalars.codes(condition.value, bounds)])
         return mask
+
+    @cached_property
+    def shapes(self) -> frozenset[Shape]:
+        """What its values are."""
+        there: dict[Shape, bool] = {
+            "number": bool(self.scalars.numbers),
+            "string": bool(self.scalars.strings),
+            "boolean": bool((self.codes < _FIRST_NUMBER).any()),
+            "list": len(self.listed) > 0,
+        }
+        return frozenset(shape for shape, found in there.items() if found)
 
     def _rows_of(self, size: int) -> I32 | None:
         """The rows of the codes; None where they are all rows."""
@@ -169,6 +183,11 @@ class Columns:
                 for part in condition.parts:
                     combine(mask, self.select(part), out=mask)
                 return mask
+
+    def shapes(self, field: str) -> frozenset[Shape]:
+        """What the values of a field are; nothing where no row has one."""
+        column = self.keys.get(field)
+        return frozenset() if column is None else column.shapes
 
     def to_bytes(self) -> bytes:
         """One uncompressed ``.npz``: the dictionaries as JSON, the codes as arrays."""

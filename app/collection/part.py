@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from app.codes.protocol import Code
 from app.collection.layers import POOLED, TOKENS
 from app.collection.passages import Passages, Values, decoded
-from app.filters import Filter
+from app.filters import Filter, Shape
 from app.types import F32, I64, Mask, Metadata, Owners, TokenVectors
 from app.vector_index.protocol import Candidates
 
@@ -136,6 +137,15 @@ class Part(Protocol):
         """(documents,) bool: those whose metadata match."""
         ...
 
+    @property
+    def fields(self) -> Set[str]:
+        """The metadata fields that some document has."""
+        ...
+
+    def shapes(self, field: str) -> Set[Shape]:
+        """What the values of a metadata field are; nothing where no document has one."""
+        ...
+
     def nearest(self, layer: str, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
         """The min(k, allowed) allowed rows of largest inner product with one query vector (dim,), best first.
 
@@ -180,10 +190,15 @@ def gathered(part: Part, documents: I64, flat: list[str], ragged: list[str]) -> 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A part as one snapshot sees it. alive: (documents,) bool, those that stand; never changed once published."""
+    """A part as one snapshot sees it. alive: (documents,) bool, those that stand; never changed once published. live:
+    how many these are, counted once."""
 
     part: Part
     alive: Mask
+    live: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "live", int(np.count_nonzero(self.alive)))
 
 
 def standing(view: View, documents: Mask) -> I64:

@@ -37,7 +37,7 @@ from app.store.files import file_size
 from app.store.layout import ENCODINGS, TAIL, WRITER_LOCK
 from app.store.query_log import QueryLog
 from app.store.requests import Requests
-from app.store.rows import documents_in_order, find_live, parse_row
+from app.store.rows import documents_in_order, find_live
 from app.types import DEFAULT_INCLUDE, F32, I64, Document, Encoded, Room, TokenVectors
 
 SNAPSHOT_ATTEMPTS: Final = 200
@@ -208,24 +208,32 @@ class Reader:
     ) -> tuple[list[Document], str | None]:
         """Documents whose id's bytes come after ``after``, by id, and the id to go on from (None at the end): fewer
         where one answer has no room for more."""
-        listed: list[int] = []
-        with self._reading(include) as (connection, published):
-            rows = connection.execute(
-                "SELECT d.* FROM live l LEFT JOIN documents d ON d.seq = l.seq WHERE l.id > ? ORDER BY l.id",
-                (b"" if after is None else after.encode(),),
-            )
-            for row in rows:
-                if condition is None or condition.matches(parse_row(row, self.name).metadata):
-                    listed.append(row[0])
-                    if len(listed) > limit:
-                        break
+        start = b"" if after is None else after.encode()
+        with ExitStack() as stack:
+            if condition is None:
+                connection, published = stack.enter_context(self._reading(include))
+                query = "SELECT seq FROM live WHERE id > ? ORDER BY id LIMIT ?"
+                listed = [seq for (seq,) in connection.execute(query, (start, limit + 1))]
+            else:
+                snapshot = self._snapshot(stack)
+                connection, published = snapshot.connection, snapshot.published
+                listed = snapshot.listed(start, limit + 1, condition)
             found = self.documents(connection, published, listed[:limit], include, self.room())
         return found, found[-1].id if len(found) < len(listed) else None
 
     def count(self, condition: Filter | None = None) -> int:
         """Documents that match."""
         with self.snapshot() as snapshot:
-            return int(sum(mask.sum() for mask in snapshot.allowed(condition)))
+            if condition is None:
+                return sum(view.live for view in snapshot.views)
+            return sum(int(np.count_nonzero(mask)) for mask in snapshot.allowed(condition))
+
+    def warnings(self, condition: Filter | None) -> list[str]:
+        """Where a filter asks for what no document has."""
+        if condition is None:
+            return []
+        with self.snapshot() as snapshot:
+            return snapshot.warnings(condition)
 
     def room(self) -> Room:
         """Of one answer."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -24,7 +24,7 @@ from app.collection.layers import NORMS, POOLED, TOKENS
 from app.collection.part import Flat, InMemory, Ragged, Rows, gathered
 from app.collection.passages import Passages
 from app.errors import FormatTooNew
-from app.filters import Filter
+from app.filters import Filter, Shape
 from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.files import (
@@ -171,6 +171,13 @@ class Segment:
 
     def select(self, condition: Filter) -> Mask:
         return self._columns.select(condition)
+
+    @property
+    def fields(self) -> Set[str]:
+        return self._columns.keys.keys()
+
+    def shapes(self, field: str) -> Set[Shape]:
+        return self._columns.shapes(field)
 
     def nearest(self, layer: str, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
         # FAISS's own threads wait for each other under concurrent searches: 28 ms instead of .4 on a busy machine.

@@ -6,7 +6,7 @@ makes new arrays; so a snapshot that remembers a length reads on undisturbed whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ from app.collection.columns import Columns
 from app.collection.layers import NORMS, Layer
 from app.collection.part import Flat, InMemory, Ragged, gathered
 from app.collection.passages import Passages
-from app.filters import Filter, fields_of
+from app.filters import Filter, Shape, fields_of
 from app.types import F32, I64, Mask, Metadata, Owners
 from app.vector_index.protocol import Candidates
 
@@ -145,8 +145,7 @@ class TailView:
         return self._values[NORMS]
 
     @cached_property
-    def fields(self) -> frozenset[str]:
-        """The metadata fields that its documents have."""
+    def fields(self) -> Set[str]:
         return frozenset().union(*self._metadata[: self.owners.documents])
 
     def has(self, layer: str) -> bool:
@@ -159,11 +158,18 @@ class TailView:
         return Ragged(InMemory(self._values[layer]), self._offsets[layer])
 
     def select(self, condition: Filter) -> Mask:
-        # A column is made when a filter first asks for its field, all that are new in one pass over the documents.
-        missing = [field for field in fields_of(condition) & self.fields if field not in self._columns.keys]
+        return self._having(fields_of(condition)).select(condition)
+
+    def shapes(self, field: str) -> Set[Shape]:
+        return self._having({field}).shapes(field)
+
+    def _having(self, fields: Set[str]) -> Columns:
+        """The columns, of these fields at least. One is made when it is first asked for, all that are new in one pass
+        over the documents."""
+        missing = [field for field in fields & self.fields if field not in self._columns.keys]
         if missing:
             self._columns.keys.update(Columns.build(self._metadata[: self.owners.documents], missing).keys)
-        return self._columns.select(condition)
+        return self._columns
 
     def nearest(self, layer: str, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
         vectors = self._values[layer]

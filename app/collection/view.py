@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -13,9 +13,15 @@ from app.collection.first_stage import FirstStage, StageRecord
 from app.collection.part import View
 from app.collection.segment import Segment, SegmentRecord
 from app.collection.tail import Tail, TailView
-from app.filters import Filter
-from app.store.rows import fetch_documents
+from app.filters import Filter, Shape, warnings_of
+from app.store.database import read_state
+from app.store.rows import fetch_documents, require_rows
 from app.types import I64, Document, Mask
+
+V = TypeVar("V", bound=View)
+
+IDENTIFIED: Final = 1_024
+"""Ids that are read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class Published:
     def views(self) -> tuple[View, ...]:
         """Parts that have a document that stands."""
         views: tuple[View, ...] = (*self.segments, self.tail)
-        return tuple(view for view in views if view.alive.any())
+        return tuple(view for view in views if view.live)
 
     @property
     def passages(self) -> int:
@@ -94,15 +100,15 @@ class Published:
     def written(self, gone: I64, next_seq: int, live: int, digest: int) -> Published:
         """After a write: with what was appended to ``growing``, without the versions ``gone``."""
         part = self.growing.view()
-        alive = np.concatenate([_without(self.tail, gone), np.ones(len(part.seqs) - len(self.tail.part.seqs), bool)])
+        added = np.ones(len(part.seqs) - len(self.tail.part.seqs), bool)
         return replace(
             self,
             commit=self.commit + 1,
             next_seq=next_seq,
             live=live,
             digest=digest % 2**62,
-            segments=tuple(SegmentView(view.part, _without(view, gone)) for view in self.segments),
-            tail=TailState(part, alive),
+            segments=tuple(_without(view, gone) for view in self.segments),
+            tail=TailState(part, np.concatenate([_without(self.tail, gone).alive, added])),
         )
 
     def swapped(
@@ -170,12 +176,16 @@ class Snapshot:
     views: tuple[View, ...]
 
     def identify(self, seqs: Sequence[int]) -> dict[int, bytes]:
-        """Sequence numbers -> ids, without reading the texts."""
+        """Sequence numbers -> ids, without reading the texts, and so without their checksums.
+
+        Raises Damaged where a row is missing.
+        """
         found: dict[int, bytes] = {}
         for start in range(0, len(seqs), 500):
             part = list(seqs[start : start + 500])
             marks = ",".join("?" * len(part))
             found.update(self.connection.execute(f"SELECT seq, id FROM documents WHERE seq IN ({marks})", part))
+        require_rows(found, seqs, self.name)
         return found
 
     @property
@@ -195,6 +205,48 @@ class Snapshot:
         masks = [view.part.select(condition) for view in self.views]
         return [np.logical_and(mask, view.alive, out=mask) for mask, view in zip(masks, self.views, strict=True)]
 
+    def warnings(self, condition: Filter | None) -> list[str]:
+        """Where a filter asks for what no document has; versions that were deleted lately count as documents."""
+        if condition is None or not self.views:
+            return []
+        parts = [view.part for view in self.views]
+
+        def shapes(field: str) -> Set[Shape]:
+            return frozenset().union(*(part.shapes(field) for part in parts))
+
+        return warnings_of(condition, shapes, lambda: frozenset().union(*(part.fields for part in parts)))
+
+    def matching(self, condition: Filter | None) -> I64:
+        """Ascending sequence numbers of the documents that match."""
+        chosen = [v.part.seqs[mask] for v, mask in zip(self.views, self.allowed(condition), strict=True)]
+        return np.sort(np.concatenate([np.zeros(0, np.int64), *chosen]))
+
+    def listed(self, after: bytes, limit: int, condition: Filter) -> list[int]:
+        """The sequence numbers of the first ``limit`` documents, by the ids' bytes, that match and whose id comes after
+        ``after``. No text is read."""
+        seqs = self.matching(condition)
+        if len(seqs) ** 2 <= limit * self.published.live:
+            # Few are sooner identified than come across.
+            named = self.identify(seqs.tolist())
+            later = sorted((identifier, seq) for seq, identifier in named.items() if identifier > after)
+            return [seq for _, seq in later[:limit]]
+        found: list[int] = []
+        rows = self._standing(after)
+        while len(found) < limit and (some := rows.fetchmany(IDENTIFIED)):
+            standing = np.array([seq for _, seq in some], np.int64)
+            found += standing[_places(seqs, standing)[1]].tolist()
+        return found[:limit]
+
+    def _standing(self, after: bytes) -> sqlite3.Cursor:
+        """(id, sequence number) of what stood when it was published, by id. The connection may be a commit ahead."""
+        now = self.published
+        standing = "SELECT id, seq FROM live WHERE id > :after"
+        if read_state(self.connection).commits != now.commit:
+            standing += """ AND seq < :next UNION ALL SELECT id, seq FROM dead JOIN documents USING (seq)
+                WHERE died > :commit AND seq < :next AND id > :after"""
+        given = {"after": after, "next": now.next_seq, "commit": now.commit}
+        return self.connection.execute(f"{standing} ORDER BY id", given)
+
     def documents(self, seqs: Sequence[int]) -> dict[int, Document]:
         """The versions with these sequence numbers. Raises Damaged."""
         return fetch_documents(self.connection, seqs, self.name)
@@ -208,10 +260,11 @@ def _places(seqs: I64, wanted: I64) -> tuple[I64, Mask]:
     return places[present].astype(np.int64), present
 
 
-def _without(view: View, seqs: I64) -> Mask:
+def _without(view: V, seqs: I64) -> V:
+    """The same view where the part has none of them, so that a write costs what it touches."""
     places, _ = _places(view.part.seqs, seqs)
     if not len(places):
-        return view.alive
+        return view
     alive = view.alive.copy()
     alive[places] = False
-    return alive
+    return replace(view, alive=alive)

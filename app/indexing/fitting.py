@@ -85,7 +85,7 @@ def due(collection: Collection) -> str | None:
     record = now.generation.stage
     if scored(collection.spec) != TOKENS or collection.salvaged or not least:
         return None
-    sealed = sum(int(view.alive.sum()) for view in now.segments)
+    sealed = sum(view.live for view in now.segments)
     if record is None:
         return f"learned from {sealed:,} documents" if sealed >= least else None
     if record.recipe is None or not recipe_from_json(record.recipe).learns or not sealed:

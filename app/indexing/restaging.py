@@ -67,7 +67,7 @@ def restage(
 
                 if view.alive.all() and view.part.code == collection.spec.code:
                     new.append(_relinked(collection, choice, view.part, check, tell))
-                elif view.alive.any():
+                elif view.live:
                     new.append(_rewritten(collection, choice.stage, view, check, tell))
                 old.append(view.part)
                 if seal_due(collection):

@@ -57,9 +57,8 @@ def seal(collection: Collection, check: Check = lambda: None) -> bool:
         now = collection.published
         if not len(now.tail.part.seqs):
             return False
-        alive = now.tail.alive
         added: list[Segment] = []
-        if alive.any():
+        if now.tail.live:
             totals = totals_of([now.tail])
             batches = _tail_batches(collection, now.tail, check)
             if now.stage is not now.tail_stage:
@@ -112,7 +111,7 @@ def plan(sizes: Sequence[tuple[int, int]], tier_size: int) -> list[int]:
 def merge_due(collection: Collection) -> list[SegmentView]:
     """The segments to merge next; asked after every write and deletion."""
     segments = collection.published.segments
-    sizes = [(len(view.alive), int(np.count_nonzero(view.alive))) for view in segments]
+    sizes = [(view.part.owners.documents, view.live) for view in segments]
     return [segments[i] for i in plan(sizes, collection.resources.settings.seal_documents)]
 
 
@@ -124,7 +123,7 @@ def merge(collection: Collection, check: Check = lambda: None) -> bool:
         if not chosen:
             return False
         added = []
-        if any(view.alive.any() for view in chosen):
+        if any(view.live for view in chosen):
             totals = totals_of(chosen)
             added.append(write(collection, now.stage, totals, segment_batches(collection, chosen, check)))
         collection.swap(
@@ -136,7 +135,7 @@ def merge(collection: Collection, check: Check = lambda: None) -> bool:
 def segment_batches(collection: Collection, views: Sequence[SegmentView], check: Check) -> Iterator[Batch]:
     """The documents of some segments that stand, by sequence number."""
     seqs = np.concatenate([view.part.seqs[view.alive] for view in views])
-    owners = np.concatenate([np.full(int(view.alive.sum()), i) for i, view in enumerate(views)])
+    owners = np.concatenate([np.full(view.live, i) for i, view in enumerate(views)])
     places = np.concatenate([np.flatnonzero(view.alive) for view in views])
     order = np.argsort(seqs)
     with collection.database.read() as connection:

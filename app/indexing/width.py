@@ -54,7 +54,7 @@ def settle(
 
     sampled: (n, encoded_dim), encodings of documents drawn evenly from the views. Raises Damaged.
     """
-    alive = sum(int(np.count_nonzero(view.alive)) for view in views)
+    alive = sum(view.live for view in views)
     if not len(probes) or alive <= LEAST:
         return None
     ranks = np.empty((len(probes), min(BEST, alive - 1)))

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from app.errors import Damaged
@@ -51,10 +51,15 @@ def fetch_documents(connection: sqlite3.Connection, seqs: Sequence[int], name: s
         )
         for row in rows:
             found[row[0]] = parse_row(row, name)
+    require_rows(found, seqs, name)
+    return found
+
+
+def require_rows(found: Mapping[int, Any], seqs: Sequence[int], name: str) -> None:
+    """Raises Damaged unless every document row was found."""
     for seq in seqs:
         if int(seq) not in found:
             raise missing(seq, name)
-    return found
 
 
 def documents_in_order(connection: sqlite3.Connection, seqs: Sequence[int], name: str) -> Iterator[Document]:

@@ -178,6 +178,30 @@ def test_own_vectors(client: httpx.Client, create: Callable[..., str]) -> None:
     assert (refused.status_code, refused.json()["code"]) == (409, "no_encoder")
 
 
+def test_a_filter_that_asks_for_what_is_not_there_is_answered_with_a_warning(
+    client: httpx.Client, collection: str
+) -> None:
+    def said(filter: dict[str, Any]) -> list[Any]:
+        answers = [
+            client.post(f"{collection}/search", json={"query": "cat", "filter": filter}),
+            client.post(f"{collection}/count", json={"filter": filter}),
+            client.get(f"{collection}/documents", params={"filter": json.dumps(filter)}),
+            client.post(f"{collection}/delete", json={"filter": filter}),
+        ]
+        assert [answer.status_code for answer in answers] == [200] * 4
+        return [answer.json().get("warnings") for answer in answers]
+
+    for unknown in ("lges", "id"):
+        ((warning,), *others) = said({unknown: {"eq": "cat"}})
+        assert others == [[warning]] * 3
+        assert unknown in warning
+        assert "'legs'" in warning
+    ((warning,), *others) = said({"legs": {"gt": "3"}})
+    assert others == [[warning]] * 3
+    assert "numbers" in warning
+    assert said({"legs": {"gt": 1_000}}) == [None] * 4
+
+
 def lines(count: int) -> bytes:
     return b"".join(b'{"id": "%d", "text": "number %d"}\n' % (i, i) for i in range(count))
 

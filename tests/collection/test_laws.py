@@ -194,6 +194,11 @@ class CollectionLaws(RuleBasedStateMachine):
         assert after == (ids[1] if len(ids) > 2 else None)
 
     @invariant()
+    def live_documents_are_counted(self) -> None:
+        now = self.collection.published
+        assert all(view.live == view.alive.sum() for view in (*now.segments, now.tail))
+
+    @invariant()
     def searches_are_brute_force(self) -> None:
         query = np.array([[1, -1], [0, 1]][: 1 if self.kind == "dense" else 2], np.float32)
         pairs = [(document.id, matrix) for document in self.stands.values() for matrix in document.matrices]

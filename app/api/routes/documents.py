@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from collections.abc import Collection as Collected
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from fastapi import APIRouter, Query
@@ -13,7 +14,7 @@ from pydantic_core import from_json
 from starlette.responses import Response
 
 from app import ingest
-from app.api.answers import Form, document_answer, encoded, held, reply
+from app.api.answers import Form, document_answer, encoded, held, reply, warned
 from app.api.edge.bodies import READ, Route, examples
 from app.api.edge.openapi import gives
 from app.api.edge.routing import DocumentId, Name
@@ -101,7 +102,8 @@ async def list_documents(
         found, following = collection.listing(cursor, limit, condition, frozenset(include))
         form = collection.spec.kind, vectors_format
         documents = [document_answer(one, include, form) for one in found]
-        return encoded(ListingAnswer(documents=documents, next=following))
+        answer = ListingAnswer(documents=documents, next=following)
+        return encoded(warned(answer, collection.warnings(condition)))
 
     return held(service, await run(service.lanes.read, service.on, name, work))
 
@@ -142,10 +144,11 @@ async def delete_documents(
     """Delete documents by id or by a filter. Absent or repeated ids are no error."""
 
     def work(collection: Collection, keep: Keep | None) -> Reply:
-        also = _kept(keep, _deleted)
+        deleted = partial(_deleted, warnings=collection.warnings(body.filter))
+        also = _kept(keep, deleted)
         if body.filter is not None:
-            return _deleted(ingest.delete_matching(collection, body.filter, also))
-        return _deleted(ingest.delete_ids(collection, body.ids or [], also))
+            return deleted(ingest.delete_matching(collection, body.filter, also))
+        return deleted(ingest.delete_ids(collection, body.ids or [], also))
 
     return await write.apply(work)
 
@@ -160,7 +163,7 @@ async def count_documents(
     """How many documents match; without a filter, how many there are."""
 
     def work(collection: Collection) -> bytes:
-        return encoded(CountAnswer(count=collection.count(body.filter)))
+        return encoded(warned(CountAnswer(count=collection.count(body.filter)), collection.warnings(body.filter)))
 
     return reply(await run(service.lanes.read, service.on, name, work))
 
@@ -265,8 +268,8 @@ def _write_answer(result: ingest.WriteResult) -> WriteAnswer:
     return WriteAnswer(written=result.written, duplicates=list(result.duplicates), truncated=list(result.truncated))
 
 
-def _deleted(count: int) -> Reply:
-    return Reply(encoded(DeleteAnswer(deleted=count)))
+def _deleted(count: int, warnings: list[str] | None = None) -> Reply:
+    return Reply(encoded(warned(DeleteAnswer(deleted=count), warnings or [])))
 
 
 def _versioned(

@@ -129,7 +129,14 @@ class DocumentsAnswer(BaseModel):
     missing: list[str]
 
 
-class ListingAnswer(BaseModel):
+class Warned(BaseModel):
+    """An answer to what may have a filter."""
+
+    warnings: list[str] | None = None
+    """Where the filter asks for what no document has: an unknown field, or a value of another type than its values."""
+
+
+class ListingAnswer(Warned):
     """A page of documents by id (by its bytes). `next` is the cursor of the next page, null at the end."""
 
     documents: list[DocumentAnswer]
@@ -151,7 +158,7 @@ class DeleteDocuments(Strict):
         return self
 
 
-class DeleteAnswer(BaseModel):
+class DeleteAnswer(Warned):
     deleted: int
 
 
@@ -161,5 +168,5 @@ class CountDocuments(Strict):
     filter: FilterField = None
 
 
-class CountAnswer(BaseModel):
+class CountAnswer(Warned):
     count: int

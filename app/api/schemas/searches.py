@@ -13,6 +13,7 @@ from app.api.schemas.documents import (
     VectorAnswer,
     VectorsAnswer,
     VectorsFormat,
+    Warned,
 )
 from app.documents import Strict, VectorField, VectorsField, fault
 from app.search import Coverage
@@ -93,7 +94,7 @@ class HitAnswer(BaseModel):
     vectors: VectorsAnswer | None = None
 
 
-class SearchAnswer(BaseModel):
+class SearchAnswer(Warned):
     """Hits, best first; times in milliseconds."""
 
     hits: list[HitAnswer]
