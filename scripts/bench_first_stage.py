@@ -10,8 +10,8 @@ rank; lesser ranks are its first coordinates. It is fitted on all documents, nev
 --held-out on a random half, and recall is shown for relevant documents inside and outside of that half.
 
 --queries: what the fit takes for queries: `texts`, titles and sentences of the documents through the query
-encoder; or `windows`, runs of 24 token vectors of documents, which need no encoder. sq8, sq4, pq2 and pq1 are the
-vector indexes that segments have, of 8, 4, 2 and 1 bits a number, by themselves. Fits and documents: CPU time of all
+encoder; or `windows`, runs of 24 token vectors of documents, which need no encoder. pq2 and pq1 are the
+vector indexes that segments have, of 2 and 1 bits a number, by themselves. Fits and documents: CPU time of all
 threads; queries: the median, each alone. The first ridge encoding of a run compiles its loops, which takes seconds.
 
 SciFact, 128 dims, --probes 4096, recall@100 at ranks 128, 256, 512, 1,024: all documents fitted .952 .974 .986 .991; a
@@ -53,7 +53,7 @@ DEFAULTS = RidgeParameters()
 MUVERA = MuveraParameters(20, 5, 16, fill=False)
 TEXTS = 6_000
 """Titles and sentences encoded as queries: about as many, at least one a document."""
-CODES = {"sq8": 8, "sq4": 4, "pq2": 2, "pq1": 1}
+CODES = {"pq2": 2, "pq1": 1}
 """Kinds of vector index (app/vector_index/coded.py), and their bits a number."""
 
 

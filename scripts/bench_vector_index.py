@@ -6,8 +6,9 @@
 Without files the vectors are a Gaussian mixture: as many centres as the square root of the size, drawn on by a power
 law (few large clusters, many small ones), and noise of twice their length; both have a standard deviation of
 (1 + j)^-1/2 in direction j, so that few directions hold most of the variance; vectors have length 1. Queries are drawn
-like vectors. `ivf_f16` then finds what it finds among means of twelve consecutive token vectors of the built-in model
-(30,000 of SciFact's, 384 dims: recall@100 at breadth 1/4, 1/2, 1, 2 is .89 .95 .99 1.00 there, .87 .96 .99 1.00 here).
+like vectors. An inverted file then finds what it finds among means of twelve consecutive token vectors of the built-in
+model (30,000 of SciFact's, 384 dims: recall@100 at breadth 1/4, 1/2, 1, 2 is .89 .95 .99 1.00 there, .87 .96 .99 1.00
+here).
 
 Medians over single queries, the kinds by turns, so that a busy machine slows all alike.
 """

@@ -27,8 +27,8 @@ from app.types import F32, F64
 from app.vector_index.protocol import VectorIndex
 
 FLAT: Final = "flat"
-KINDS: Final = ("pq1", "pq2", "rabitq", "sq4", "sq8")
-"""Codes that are tried, the one that is read fastest first; f16 is the vector itself once more."""
+KINDS: Final = ("pq1", "pq2")
+"""Codes that are tried, the one that is read fastest first."""
 WIDENINGS: Final = (WIDENING // 2, WIDENING, 2 * WIDENING)
 LAID: Final = 2**15
 """Rows of an index that is timed, if the collection has as many: the sample's, repeated."""

@@ -31,8 +31,7 @@ __all__ = [
     "set_threads",
 ]
 
-CODES = ("f16", "sq8", "sq4", "pq1", "pq2", "rabitq")
-NAMES = (*CODES, *(f"ivf_{code}" for code in CODES))
+NAMES = ("pq1", "pq2", "ivf_pq1", "ivf_pq2")
 """The kinds of index that have a file, as manifests store them; ``coded.py`` says what each is. `flat` has none."""
 KINDS = ("flat", *NAMES)
 

@@ -14,10 +14,11 @@ under a filter that keeps a tenth, and bytes a vector.
     ivf_sq8      .917   2.0   9.2    271    .911   1.3   1.9    139
     ivf_pq1      .913   2.0  25.0     50    .899   1.5   6.2     29
 
-Scalar codes save memory and no time: faiss widens them one vector at a time. Product quantisation is summed from
-registers, a hundred thousand vectors in a millisecond, and with variance shared among its groups it loses next to
-nothing. Lists lose much: a learned encoding weighs directions for queries, not for distances, so neighbours of a
-query lie in many lists. So all codes are read as long as that takes less than about 30 ms, and lists come after it.
+Scalar codes (`sq8`, `sq4`) saved memory and no time: faiss widens them one vector at a time. Product quantisation is
+summed from registers, a hundred thousand vectors in a millisecond, and with variance shared among its groups it loses
+next to nothing. So scalar codes and RaBitQ (arXiv 2405.12497) are kinds no more. Lists lose much: a learned encoding
+weighs directions for queries, not for distances, so neighbours of a query lie in many lists. So all codes are read as
+long as that takes less than about 30 ms, and lists come after it.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def choose(size: int, dim: int, tuned: str | None = None) -> str:
 
     >>> [choose(size, 256) for size in (5_183, 100_000, 2_000_000, 10_000_000)]
     ['flat', 'pq2', 'pq1', 'ivf_pq1']
-    >>> [choose(size, 256, "sq4") for size in (5_183, 100_000)]
-    ['flat', 'sq4']
+    >>> [choose(size, 256, "pq1") for size in (5_183, 100_000)]
+    ['flat', 'pq1']
     """
     if tuned is not None:
         return tuned if codes_pay(size) else "flat"

@@ -1,25 +1,21 @@
 """Approximate search: vectors as small codes, in one list or in lists around centroids.
 
-A name is a code (`sq8`), or a code behind an inverted file (`ivf_sq8`). Alone, every code is read; behind an inverted
+A name is a code (`pq2`), or a code behind an inverted file (`ivf_pq2`). Alone, every code is read; behind an inverted
 file a query reads the most promising lists, and more of them until enough allowed rows are found, in the end all.
 
-    f16      2 bytes a number: the vector itself; only the choice of lists is approximate
-    sq8 sq4  a byte, or half of one, a number: equal steps between each number's smallest and largest in a sample
-    pq1 pq2  half a byte for every four, or every two, numbers: 1 or 2 bits a number (product quantisation), summed from
-             tables in registers ("fast scan")
-    rabitq   a bit a number after a rotation, and 8 bytes (RaBitQ, arXiv 2405.12497); needs no training
+`pq1` and `pq2` take half a byte for every four, or every two, numbers: 1 or 2 bits a number (product quantisation),
+summed from tables in registers ("fast scan"). Other codes lost to them (``choose.py``).
 
-Alone, all are faiss's inverted file with one list: its flat fast-scan indexes refuse selectors. Only RaBitQ codes the
-difference from the centroid, as its estimate asks for; the others code the vector itself, so that a score is the same
-whatever list a vector is in.
+Alone, a code is faiss's inverted file with one list: its flat fast-scan indexes refuse selectors. The vector itself is
+coded, not its difference from the centroid, so a score is the same whatever list a vector is in.
 
-Product quantisation shares half a byte among numbers; where their variances differ (those of a learned encoding fall
-steeply), each group gets one of every part of the order of variance, so that the half byte goes to the number that
-varies most. Of 100,000 made passages (scripts/scale_data.py), 256 numbers each, half a byte for four neighbours keeps
-.65 of the best 400 in a list of 1,600, shared so .98.
+Half a byte is shared among numbers; where their variances differ (those of a learned encoding fall steeply), each group
+gets one of every part of the order of variance, so that the half byte goes to the number that varies most. Of 100,000
+made passages (scripts/scale_data.py), 256 numbers each, half a byte for four neighbours keeps .65 of the best 400 in a
+list of 1,600, shared so .98.
 
-A filter skips codes: scalar codes then cost the allowed rows alone, fast-scan kinds score 32 rows at a time whoever
-asked. Scores are of the codes; whoever wants exact ones reads the vectors (``refined.py``).
+A filter skips codes 32 rows at a time. Scores are of the codes; exact ones are made from the vectors
+(``refined.py``).
 
 A vector belongs to the centroid of largest inner product, as a query reads them; k-means normalises the centroids
 (spherical), without which the long ones would draw everything.
@@ -35,13 +31,12 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import Damaged, Invalid
+from app.errors import Damaged
 from app.types import F32, I64, Mask
 from app.vector_index import content as layout
 from app.vector_index.protocol import Candidates
 from app.vector_index.ranking import Selector, checked, exponent_of, ranked
 
-CODES: Final = ("f16", "sq8", "sq4", "pq1", "pq2", "rabitq")
 NUMBERS: Final = {"pq1": 4, "pq2": 2}
 """Numbers that share half a byte."""
 SEED = 1_234
@@ -62,7 +57,7 @@ PROBES = 192
 query stays in about as many of them (recall@100 of means of token vectors at 128: .996 of 10,000, .982 of 100,000)."""
 CHUNK_BYTES = 64 * 2**20
 _BLOCK = 32
-"""Rows that fast-scan kinds score at a time."""
+"""Rows that are scored at a time."""
 
 
 class Coded:
@@ -72,11 +67,14 @@ class Coded:
         self.name, self.exponent = name, exponent
         self.dim, self.size = int(index.d), int(index.ntotal)
         self._index = index
-        self._ivf = _ivf(index)
+        self._ivf = faiss.downcast_index(index.index)
 
     @classmethod
     def build(cls, name: str, vectors: NDArray[Any]) -> Coded:
         """See ``app.vector_index.build``."""
+        # Two threads that train wait for each other actively: beside searches 140 s and 40 s of processor time, where
+        # one takes 8 to 20 s, 3.4 of processor time (22,000 x 384).
+        faiss.omp_set_num_threads(1)
         size, dim = vectors.shape
         most = max(1, SAMPLE_BYTES // (4 * dim))
         lists = 1
@@ -97,7 +95,7 @@ class Coded:
         data = np.frombuffer(content, np.uint8)[header.start :]
         # Kept, since it owns the inverted file inside it, which Python holds by a bare pointer.
         empty = _empty(header.name, header.dim, 1)
-        expected = _ivf(empty)
+        expected = faiss.downcast_index(empty.index)
         if header.size and header.length < header.size * expected.code_size:
             raise Damaged(f"{header.length} bytes cannot hold {header.size} codes; rebuild the index")
         try:
@@ -105,10 +103,11 @@ class Coded:
             index = faiss.read_index(faiss.BufferedIOReader(source, 2**20))
         except RuntimeError as error:
             raise Damaged(f"faiss cannot read the vector index: {error}") from error
-        found = _ivf(index)
+        if not isinstance(index, faiss.IndexPreTransform) or index.chain.size() != 1:
+            raise Damaged("the vector index is not what its header says; rebuild it from the documents")
+        found = faiss.downcast_index(index.index)
         if (
             type(found) is not type(expected)
-            or _parts(index) != _parts(empty)
             or index.metric_type != faiss.METRIC_INNER_PRODUCT
             or (index.d, index.ntotal, found.quantizer.d) != (header.dim, header.size, header.dim)
             or found.code_size != expected.code_size
@@ -147,14 +146,9 @@ class Coded:
         return ranked(search, queries, k=k, available=selector.count, exponent=self.exponent)
 
     def _search(self, queries: F32, depth: int, selector: Selector, reach: int) -> tuple[F32, I64]:
-        parameters = faiss.SearchParametersIVF(sel=selector.faiss, nprobe=reach, quantizer_params=_SINGLY)
-        if self._ivf is self._index:
-            scores, rows = self._index.search(queries, depth, params=parameters)
-            return scores, rows
-        # One by one: a rotation of several queries rounds differently.
-        parameters = faiss.SearchParametersPreTransform(index_params=parameters)
-        found = [self._index.search(query[None], depth, params=parameters) for query in queries]
-        return np.concatenate([scores for scores, _ in found]), np.concatenate([rows for _, rows in found])
+        lists = faiss.SearchParametersIVF(sel=selector.faiss, nprobe=reach, quantizer_params=_SINGLY)
+        scores, rows = self._index.search(queries, depth, params=faiss.SearchParametersPreTransform(index_params=lists))
+        return scores, rows
 
     def write(self, write: Callable[[bytes], Any]) -> None:
         """See ``VectorIndex.write``."""
@@ -186,50 +180,23 @@ _SINGLY = faiss.SearchParameters(sel=_EVERY)
 """Centroids are scored one by one, not in blocks; see ``Selector``."""
 
 
-def _ivf(index: Any) -> Any:
-    """The inverted file itself, where a transform comes before it."""
-    return faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
-
-
-def _parts(index: Any) -> tuple[int, int]:
-    ivf = _ivf(index)
-    return (0 if ivf is index else index.chain.size(), ivf.sq.qtype if hasattr(ivf, "sq") else 0)
-
-
 def _empty(name: str, dim: int, lists: int, sample: F32 | None = None) -> Any:
     """An index without a row. sample: whose variances decide which numbers share a code; by default neighbours do."""
-    code = name.removeprefix("ivf_")
-    if code not in CODES:
-        raise Invalid(f"unknown kind of vector index {name!r}")
-    metric, quantizer = faiss.METRIC_INNER_PRODUCT, faiss.IndexFlatIP(dim)
-    before: Any = None
-    if code in NUMBERS:
-        shared = math.gcd(dim, NUMBERS[code])
-        index = faiss.IndexIVFPQFastScan(quantizer, dim, lists, dim // shared, 4, metric, _BLOCK)
-        index.by_residual = False
-        index.pq.cp.seed, index.pq.cp.min_points_per_centroid = SEED, 1
-        order = np.arange(dim) if sample is None else np.argsort(-sample.var(axis=0), kind="stable")
-        before = faiss.RemapDimensionsTransform(dim, dim, False)
-        faiss.copy_array_to_vector(order.reshape(shared, -1).T.ravel().astype(np.int32), before.map)
-    elif code == "rabitq":
-        index = faiss.IndexIVFRaBitQFastScan(quantizer, dim, lists, metric, _BLOCK)
-        before = faiss.RandomRotationMatrix(dim, dim)
-        before.init(SEED)
-    else:
-        types = faiss.ScalarQuantizer
-        kind = {"f16": types.QT_fp16, "sq8": types.QT_8bit, "sq4": types.QT_4bit}[code]
-        index = faiss.IndexIVFScalarQuantizer(quantizer, dim, lists, kind, metric, False)
-    quantizer.this.disown()
-    index.own_fields = True
+    shared = math.gcd(dim, NUMBERS[name.removeprefix("ivf_")])
+    quantizer = faiss.IndexFlatIP(dim)
+    index = faiss.IndexIVFPQFastScan(quantizer, dim, lists, dim // shared, 4, faiss.METRIC_INNER_PRODUCT, _BLOCK)
+    index.by_residual = False
+    index.pq.cp.seed, index.pq.cp.min_points_per_centroid = SEED, 1
     # The one list of a code alone has the mean for its centroid, as it is.
     index.cp.seed, index.cp.niter, index.cp.spherical = SEED, ITERATIONS, lists > 1
     index.cp.max_points_per_centroid, index.cp.min_points_per_centroid = SAMPLE_PER_LIST, 1
-    if before is None:
-        return index
-    whole = faiss.IndexPreTransform(before, index)
-    for part in (before, index):
+    order = np.arange(dim) if sample is None else np.argsort(-sample.var(axis=0), kind="stable")
+    ordered = faiss.RemapDimensionsTransform(dim, dim, False)
+    faiss.copy_array_to_vector(order.reshape(shared, -1).T.ravel().astype(np.int32), ordered.map)
+    whole = faiss.IndexPreTransform(ordered, index)
+    for part in (quantizer, ordered, index):
         part.this.disown()
-    whole.own_fields = True
+    index.own_fields = whole.own_fields = True
     return whole
 
 

@@ -23,7 +23,7 @@ class VectorIndex(Protocol):
 
     @property
     def name(self) -> str:
-        """As stored in a manifest, e.g. `ivf_sq8`."""
+        """As stored in a manifest, e.g. `ivf_pq2`."""
         ...
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import faiss
 import numpy as np
@@ -14,6 +14,10 @@ from app.vector_index.protocol import Candidates
 
 Search: TypeAlias = Callable[[F32, int], tuple[F32, I64]]
 """(queries, depth) -> scores and rows, (q, depth) each, best first, row -1 where nothing was found."""
+
+
+SPARE: Final = 8
+"""One row in so many is asked for beyond those that are wanted."""
 
 
 class Selector:
@@ -56,8 +60,9 @@ def exponent_of(vectors: F32) -> int | None:
 def ranked(search: Search, queries: F32, *, k: int, available: int, exponent: int) -> Candidates:
     """min(k, available) rows a query, best first and equal scores by row, padded to (q, k).
 
-    faiss keeps whichever of several equal scores it meets first, which depends on threads. So one row more than
-    wanted is asked for, and more as long as the last wanted score goes on beyond what came.
+    faiss keeps whichever of several equal scores it meets first, which depends on threads. So some rows more than
+    wanted are asked for, and more as long as the last wanted score goes on beyond what came. Codes have few different
+    scores, so one row more would nearly always be too few, and all codes be read twice.
 
     Queries are scaled by a power of two, so that no sum overflows, and scores are scaled back, by the vectors'
     ``exponent`` too; both are exact.
@@ -70,7 +75,7 @@ def ranked(search: Search, queries: F32, *, k: int, available: int, exponent: in
         return Candidates(rows, scores)
     scale = np.frexp(np.abs(queries).max(axis=1, initial=0.0))[1]
     scaled = np.ldexp(queries, -scale[:, None])
-    left, depth = np.arange(n), min(wanted + 1, available)
+    left, depth = np.arange(n), min(wanted + max(1, wanted // SPARE), available)
     while len(left):
         found_scores, found_rows = search(scaled[left], depth)
         found_scores = np.where(found_rows < 0, np.float32(-np.inf), found_scores)

@@ -199,8 +199,8 @@ def test_another_index_over_the_same_vectors(open_catalogue: OpenCatalogue, monk
     before = [search(collection, replace(query, exact=True)).hits for query in queries()]
     inodes = {(view.part.folder.path / "tokens.npy").stat().st_ino for view in collection.published.segments}
     folders = {view.part.folder for view in collection.published.segments}
-    reindex(collection, "sq8", 3, {"why": "asked"}, reason="tried")
-    assert kinds(collection) == {"sq8"}
+    reindex(collection, "pq1", 3, {"why": "asked"}, reason="tried")
+    assert kinds(collection) == {"pq1"}
     assert {(view.part.folder.path / "tokens.npy").stat().st_ino for view in collection.published.segments} == inodes
     assert not any(folder.exists() for folder in folders)
     assert [search(collection, replace(query, exact=True)).hits for query in queries()] == before

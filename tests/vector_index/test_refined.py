@@ -14,7 +14,7 @@ from app.types import I64
 from app.vector_index import refined
 from app.vector_index.refined import Refined
 
-NAMES = pytest.mark.parametrize("name", ["sq4", "pq1", "rabitq", "ivf_sq8", "ivf_rabitq"])
+NAMES = pytest.mark.parametrize("name", vector_index.NAMES)
 
 
 class Array:
@@ -79,6 +79,6 @@ def test_under_a_filter_the_page_is_full(name: str, count: int, large: Sample, m
 
 def test_equal_vectors_come_by_row() -> None:
     vectors = np.tile(np.eye(16, dtype=np.float32), (40, 1))
-    cascade = Refined(vector_index.build("sq8", vectors), Array(vectors).take)
+    cascade = Refined(vector_index.build("pq2", vectors), Array(vectors).take)
     query = np.arange(16, dtype=np.float32)
     assert cascade.search(query, 5, allowed=None, wide=100).rows.tolist() == [15, 31, 47, 63, 79]
