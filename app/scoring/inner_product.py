@@ -16,7 +16,7 @@ from app.compute.blas import keep_to_one_thread
 from app.compute.float16 import widen
 from app.compute.rounding import bound
 from app.errors import Invalid
-from app.types import F32, F64, I64
+from app.types import F32, F64
 
 _CHUNK_VALUES = 1 << 20
 """Values scored at a time: 4 MiB of float32; see app.scoring.maxsim for why not less."""
@@ -40,26 +40,23 @@ def reference(query: F32, vector: NDArray[Any]) -> float:
 def fast_scores(query: F32, vectors: NDArray[Any]) -> F32:
     """Scores of many vectors, in float32: (dim,) and (n, dim) float16 or float32, memory-mapped or not -> (n,) float32.
 
+    Vectors of float32 are read where they lie; halves are widened a chunk at a time.
+
     >>> fast_scores(np.array([1, 2], np.float32), np.array([[3, 0.5], [0, 1]], np.float16)).tolist()
     [4.0, 2.0]
     """
-    return fast_scores_rows(query, vectors, None)
-
-
-def fast_scores_rows(query: F32, vectors: NDArray[Any], rows: I64 | None) -> F32:
-    """Scores of the given rows alone (all where None), in their order, without copying them all first."""
     if vectors.ndim != 2 or query.shape != vectors.shape[1:]:
         raise Invalid(f"expected a query of shape ({vectors.shape[-1]},), got {query.shape}")
     keep_to_one_thread()
-    count = len(vectors) if rows is None else len(rows)
+    scores = np.empty(len(vectors), np.float32)
     step = max(1, _CHUNK_VALUES // max(1, vectors.shape[1]))
-    buffer = np.empty((min(step, count), vectors.shape[1]), np.float32)
-    scores = np.empty(count, np.float32)
+    wide = np.empty((min(step, len(vectors)) if vectors.dtype == np.float16 else 0, vectors.shape[1]), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, count, step):
-            stop = min(start + step, count)
-            part = vectors[start:stop] if rows is None else vectors[rows[start:stop]]
-            np.matmul(widen(part, buffer[: stop - start]), query, out=scores[start:stop])
+        for start in range(0, len(vectors), step):
+            part = vectors[start : start + step]
+            if part.dtype == np.float16:
+                part = widen(part, wide[: len(part)])
+            np.matmul(part, query, out=scores[start : start + step])
     return scores
 
 

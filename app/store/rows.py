@@ -16,11 +16,11 @@ from app.types import Document, Metadata
 
 def row_sum(*values: int | str | bytes | None) -> int:
     """The CRC-32 of a row: of its values, their types and lengths, so that nothing can pass from one to the next."""
-    crc = 0
+    parts: list[bytes] = []
     for value in values:
         content = value if isinstance(value, bytes) else str(value).encode()
-        crc = zlib.crc32(content, zlib.crc32(f"{type(value).__name__} {len(content)} ".encode(), crc))
-    return crc
+        parts += (f"{type(value).__name__} {len(content)} ".encode(), content)
+    return zlib.crc32(b"".join(parts))
 
 
 def live_sum(key: bytes, seq: int) -> int:
