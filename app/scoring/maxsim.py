@@ -147,7 +147,8 @@ def _maxima(query: F32, values: NDArray[Any], starts: I64, stops: I64) -> F32:
     # Zero columns up to a multiple of four: OpenBLAS multiplies by 16 columns in half the time of 15.
     columns = np.zeros((dim, -(-len(query) // 4) * 4), np.float32)
     columns[:, : len(query)] = query.T
-    gathered, rows = np.empty((step, dim), values.dtype), np.empty((step, dim), np.float32)
+    gathered = np.empty((step, dim), values.dtype)
+    wide = np.empty((step, dim), np.float32) if values.dtype == np.float16 else None
     similarities = np.empty((step, columns.shape[1]), np.float32)
     maxima = np.full((len(starts), columns.shape[1]), -np.inf, np.float32)
     for begin in range(0, total, step):
@@ -162,6 +163,8 @@ def _maxima(query: F32, values: NDArray[Any], starts: I64, stops: I64) -> F32:
         else:
             index = np.arange(size) + np.repeat(places - cuts, np.diff(cuts, append=size))
             chunk = np.take(values, index, axis=0, out=gathered[:size], mode="clip")
-        np.matmul(widen(chunk, rows[:size]), columns, out=similarities[:size])
+        if wide is not None:
+            chunk = widen(chunk, wide[:size])
+        np.matmul(chunk, columns, out=similarities[:size])
         np.maximum(maxima[passages], np.maximum.reduceat(similarities[:size], cuts), out=maxima[passages])
     return maxima[:, : len(query)]

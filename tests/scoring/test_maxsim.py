@@ -155,6 +155,19 @@ def test_a_long_passage_takes_no_more_memory_than_a_chunk() -> None:
     assert peaks[1] < 1.1 * peaks[0]
 
 
+def test_vectors_of_float32_are_not_copied() -> None:
+    """Halves are, to float32."""
+    peaks = {}
+    for dtype in (np.float16, np.float32):
+        query, tokens = draw(0, [300] * 200, 64, dtype)
+        maxsim.fast_scores(query, tokens)
+        tracemalloc.start()
+        maxsim.fast_scores(query, tokens)
+        peaks[dtype] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[np.float32] < peaks[np.float16]
+
+
 def test_more_passages_than_are_kept_at_a_time() -> None:
     query, tokens = draw(0, [1, 2] * 1_500, 4, queries=200)
     expected = np.concatenate([maxsim.fast_scores(query, tokens.slice(i, i + 1)) for i in range(3_000)])
