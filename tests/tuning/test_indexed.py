@@ -202,7 +202,7 @@ def test_another_index_over_the_same_vectors(open_catalogue: OpenCatalogue, monk
     reindex(collection, "pq1", 3, {"why": "asked"}, reason="tried")
     assert kinds(collection) == {"pq1"}
     assert {(view.part.folder.path / "tokens.npy").stat().st_ino for view in collection.published.segments} == inodes
-    assert not any(folder.exists() for folder in folders)
+    assert not any(folder.path.exists() for folder in folders)
     assert [search(collection, replace(query, exact=True)).hits for query in queries()] == before
     stage = collection.published.generation.stage
     assert stage is not None

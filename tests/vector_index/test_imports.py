@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import app
 
 
+@pytest.mark.slow
 def test_importing_the_package_does_not_import_faiss() -> None:
     code = "import sys, app.vector_index; sys.exit('faiss' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
