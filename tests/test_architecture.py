@@ -177,6 +177,7 @@ def test_every_setting_is_documented():
         "CHANGELOG.md",
         "indexes/README.md",
         "docs/operations.md",
+        "docs/decisions.md",
         "RELIABILITY.md",
         "docs/security.md",
     ],
@@ -188,6 +189,13 @@ def test_every_path_that_a_page_names_is_there(page: str):
     for path in [*links, *named]:
         base = ROOT / page if path in links else ROOT / "x"
         assert (base.parent / path).exists(), f"{page} names {path}"
+
+
+def test_the_map_is_short_and_names_every_folder():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    assert len(text.split()) <= 2_500
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in modules().values()}
+    assert {folder for folder in folders if f"]({folder})" not in text} == set()
 
 
 def test_files_and_folders_stay_small_enough_to_read():

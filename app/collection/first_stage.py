@@ -34,15 +34,15 @@ LAYER_OF: Final[Mapping[Source, str]] = {"fde": ENCODED, "pooled": POOLED}
 """Where the vectors of each source lie."""
 
 WIDTH: Final = 400
-"""Candidates of a search that names no width; see ARCHITECTURE.md for the measurement behind it."""
+"""Candidates of a search that names no width; see docs/decisions.md for the measurement behind it."""
 
 WIDENING: Final = 4
-"""Rows that codes find for each candidate, in a segment that is searched by codes; see ARCHITECTURE.md."""
+"""Rows that codes find for each candidate, in a segment that is searched by codes; see docs/decisions.md."""
 
 PARAMETERS: Final = MuveraParameters(
     repetitions=20, hyperplanes=3, projection=32, fill=False, final_projection=2_048, seed=0
 )
-"""The default encoding; see ARCHITECTURE.md for the measurement behind it."""
+"""The default encoding; see docs/decisions.md for the measurement behind it."""
 
 
 @dataclass(frozen=True, slots=True)

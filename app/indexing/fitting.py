@@ -35,7 +35,7 @@ from app.indexing.width import LEAST, TARGET, settle
 from app.types import F32, I64, Document, TokenVectors
 
 RANK: Final = 512
-"""Dimensions of a learned first stage; see ARCHITECTURE.md for the measurement behind it."""
+"""Dimensions of a learned first stage; see docs/decisions.md for the measurement behind it."""
 MANY: Final = 500_000
 """Documents from which it has ``RANK_OF_MANY``: most of a search is then to read all codes."""
 RANK_OF_MANY: Final = 256
