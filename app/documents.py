@@ -270,7 +270,12 @@ def _base64_schema(*shape: dict[str, Any]) -> dict[str, Any]:
         "type": "object",
         "description": "Little-endian values, row after row.",
         "properties": {
-            "base64": {"type": "string", "contentEncoding": "base64", "minLength": 4},
+            "base64": {
+                "type": "string",
+                "contentEncoding": "base64",
+                "minLength": 4,
+                "pattern": "^[A-Za-z0-9+/]*={0,2}$",
+            },
             "dtype": {"enum": ["float32", "float16"]},
             "shape": axes,
         },

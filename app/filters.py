@@ -54,10 +54,25 @@ MOST_WARNINGS: Final = 20
 NAMED: Final = 10
 """Fields that a warning names."""
 
+_ONE_KEY: Final[dict[str, Any]] = {"type": "object", "minProperties": 1, "maxProperties": 1}
+_SCALAR: Final[dict[str, Any]] = {"type": ["string", "number", "boolean"]}
 FILTER_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "minProperties": 1,
-    "maxProperties": 1,
+    **_ONE_KEY,
+    "properties": {
+        **{name: {"type": "array", "minItems": 1, "items": _ONE_KEY} for name in ("and", "or")},
+        "not": _ONE_KEY,
+    },
+    "propertyNames": {"pattern": f"^{FIELD.pattern}$"},
+    "additionalProperties": {
+        **_ONE_KEY,
+        "properties": {
+            **dict.fromkeys(("eq", "ne"), _SCALAR),
+            "in": {"type": "array", "items": _SCALAR},
+            **{name: {"type": ["string", "number"]} for name in _RANGES},
+            "exists": {"type": "boolean"},
+        },
+        "additionalProperties": False,
+    },
     "description": 'One condition `{"field": {"op": value}}` with op one of eq, ne, in, gt, gte, lt, lte, exists; '
     'or `{"and": [...]}`, `{"or": [...]}`, `{"not": {...}}`. A missing field matches only `exists: false`.',
     "examples": [{"and": [{"year": {"gte": 2020}}, {"kind": {"in": ["function", "class"]}}]}],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema_rs
 import pytest
 
 from app import __version__
@@ -119,6 +120,66 @@ def test_every_answer_and_every_body_has_a_schema() -> None:
                 ((media, content),) = operation["requestBody"]["content"].items()
                 assert content["schema"], (method, path)
                 assert content.get("examples") or media == TAR, (method, path)
+
+
+ONE = {"base64": "AACAPw==", "dtype": "float32", "shape": [1]}
+HELD: list[tuple[str, str, Any, bool]] = [
+    # (path in a collection of one dimension, model, body, whether it fits)
+    ("search", "SearchRequest", {"vector": [1]}, True),
+    ("search", "SearchRequest", {"vector": ONE}, True),
+    ("search", "SearchRequest", {}, False),
+    ("search", "SearchRequest", {"vector": [1], "query": "a"}, False),
+    ("search", "SearchRequest", {"vector": [1], "vectors": [[1]]}, False),
+    ("search", "SearchRequest", {"query": " "}, False),
+    ("search", "SearchRequest", {"vector": {**ONE, "shape": []}}, False),
+    ("search", "SearchRequest", {"vector": {**ONE, "shape": [1, 1]}}, False),
+    ("search", "SearchRequest", {"vectors": {**ONE, "shape": [1]}}, False),
+    ("search", "SearchRequest", {"vector": {**ONE, "base64": "*ACAPw=="}}, False),
+    ("documents", "WriteDocuments", {"documents": [{"id": "a", "vector": [1]}]}, True),
+    ("documents", "WriteDocuments", {"documents": [{"id": "a", "title": "t", "vector": [1]}]}, True),
+    ("documents", "WriteDocuments", {"documents": [{"id": "a"}]}, False),
+    ("documents", "WriteDocuments", {"documents": [{"id": "a", "text": " ", "title": ""}]}, False),
+    ("documents", "WriteDocuments", {"documents": [{"id": "a", "vector": [1], "vectors": [[1]]}]}, False),
+    ("documents", "WriteDocuments", {"documents": [{"id": "a\n", "vector": [1]}]}, False),
+    ("delete", "DeleteDocuments", {"ids": ["b"]}, True),
+    ("delete", "DeleteDocuments", {}, False),
+    ("delete", "DeleteDocuments", {"ids": ["b"], "filter": {"a": {"eq": 1}}}, False),
+    ("count", "CountDocuments", {"filter": {"and": [{"not": {"a": {"in": [1, "x"]}}}]}}, True),
+    ("count", "CountDocuments", {"filter": {"": {"eq": 1}}}, False),
+    ("count", "CountDocuments", {"filter": {"a": {"gt": True}}}, False),
+    ("count", "CountDocuments", {"filter": {"or": []}}, False),
+]
+
+
+@pytest.mark.parametrize(("path", "model", "body", "fits"), HELD, ids=[f"{one[0]} {one[2]}" for one in HELD])
+def test_the_schema_is_as_tight_as_the_service(
+    client: httpx.Client, create: Callable[..., str], path: str, model: str, body: Any, fits: bool
+) -> None:
+    schema = {"$ref": f"#/components/schemas/{model}", "components": SCHEMA["components"]}
+    assert jsonschema_rs.validator_for(schema).is_valid(body) is fits
+    address = create(encoder={"model": None, "kind": "dense", "dim": 1})
+    assert (client.post(f"{address}/{path}", json=body).status_code == 200) is fits
+
+
+@pytest.mark.parametrize(("model", "dim", "fits"), [(None, 3, True), (None, None, False), ("words", 3, False)])
+def test_dimensions_are_of_callers_vectors(model: str | None, dim: int | None, fits: bool) -> None:
+    schema = {"$ref": "#/components/schemas/EncoderChoice", "components": SCHEMA["components"]}
+    body = {"model": model, **({} if dim is None else {"dim": dim})}
+    assert jsonschema_rs.validator_for(schema).is_valid(body) is fits
+
+
+@pytest.mark.parametrize("given", ['"1"', "*", 'W/"1", "2"', ' "1" ', "1", '"1', '"a" "b"', "null", '"1",'])
+def test_entity_tags_are_held_to_their_pattern(client: httpx.Client, collection: str, given: str) -> None:
+    operation = SCHEMA["paths"]["/v1/collections/{name}/documents/{id}"]["delete"]
+    (schema,) = [one["schema"] for one in operation["parameters"] if one["name"] == "If-Match"]
+    answer = client.delete(f"{collection}/documents/absent", headers={"If-Match": given})
+    assert (answer.status_code != 422) is bool(re.search(schema["pattern"], given))
+    assert schema["type"] == "string"
+
+
+def test_nothing_is_measured_in_an_empty_collection(client: httpx.Client, create: Callable[..., str]) -> None:
+    answer = client.post(f"{create()}/recall", json={})
+    assert (answer.status_code, answer.json()["code"]) == (409, "collection_empty")
 
 
 @pytest.fixture(scope="module")

@@ -83,6 +83,11 @@ def install(app: FastAPI) -> None:
                 for method in route.methods or ():
                     operation = made["paths"][route.path_format][method.lower()]
                     operation["security"] = _security(route, method)
+                    for parameter in operation.get("parameters", []):
+                        # It is given or left out, never null.
+                        schema = parameter["schema"]
+                        for kind in schema.pop("anyOf", []):
+                            schema |= {} if kind == {"type": "null"} else kind
                     # FastAPI drops every null, in examples too, where it means something.
                     if route.body_field is not None:
                         shown = getattr(route.body_field.field_info, "openapi_examples", None)
