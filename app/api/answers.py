@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.schemas.documents import Base64Answer, DocumentAnswer, VectorsFormat, Warned
 from app.api.schemas.searches import HitAnswer, SearchAnswer
+from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Budget, Service
 from app.search import SearchResult
 from app.types import F32, Document, Hit, Kind
@@ -37,6 +38,12 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 def reply(content: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(content, status, headers, "application/json")
+
+
+def accepted(task: object) -> Response:
+    """202, with the task to follow."""
+    answer = TaskAnswer.model_validate(task)
+    return reply(encoded(answer), 202, {"Location": f"/v1/tasks/{answer.id}"})
 
 
 def held(service: Service, content: bytes) -> Response:

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from app.api.answers import encoded, reply
+from app.api.answers import accepted, encoded, reply
 from app.api.edge.access import Caller, require
 from app.api.edge.bodies import READ, Route, examples
 from app.api.edge.openapi import gives
@@ -78,11 +78,7 @@ async def list_collections(service: Serving, caller: Caller) -> Response:
 @router.get("/v1/collections/{name}", responses=gives(CollectionInfo))
 async def describe_collection(service: Serving, name: Name) -> Response:
     """One collection."""
-
-    def work() -> bytes:
-        return encoded(service.catalogue.describe(name))
-
-    return reply(await run(service.lanes.read, work))
+    return reply(encoded(await run(service.lanes.read, service.catalogue.describe, name)))
 
 
 @router.delete("/v1/collections/{name}", status_code=204, responses={**gives(TaskAnswer), 200: {}})
@@ -97,10 +93,4 @@ async def delete_collection(service: Serving, name: Name) -> Response:
 )
 async def rebuild_collection(service: Serving, name: Name) -> Response:
     """Make every index anew from the document store. Searches go on meanwhile."""
-
-    def work() -> tuple[bytes, str]:
-        task = service.catalogue.begin_rebuild(name)
-        return encoded(TaskAnswer.model_validate(task)), task.id
-
-    content, id = await run(service.lanes.write, work)
-    return reply(content, 202, {"Location": f"/v1/tasks/{id}"})
+    return accepted(await run(service.lanes.write, service.catalogue.begin_rebuild, name))

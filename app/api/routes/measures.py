@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from app import search as engine
-from app.api.answers import encoded, reply
+from app.api.answers import accepted, encoded, reply
 from app.api.edge.bodies import READ, Route, examples
 from app.api.edge.openapi import gives
 from app.api.edge.routing import Name
@@ -21,6 +21,7 @@ from app.api.service import Serving, run
 from app.collection.collection import Collection
 from app.collection.reading import Measured
 from app.measure import recall as measuring
+from app.tasks.tasks import Task
 from app.tuning.tune import Goal, to_params
 
 router = APIRouter(tags=["measuring"], route_class=Route)
@@ -61,15 +62,13 @@ async def tune_collection(
 ) -> Response:
     """Choose the fastest first stage that reaches a recall, by measurement against exact search."""
 
-    def work(collection: Collection) -> tuple[bytes, str]:
+    def work(collection: Collection) -> Task:
         goal = Goal(body.target_recall, body.k, body.max_bytes_per_document, body.max_memory_per_document)
         collection.require_writer()
         params = to_params(goal, _to_measure(body.queries, collection))
-        task = service.catalogue.tasks(name).submit("tune", params)
-        return encoded(TaskAnswer.model_validate(task)), task.id
+        return service.catalogue.tasks(name).submit("tune", params)
 
-    content, id = await run(service.lanes.write, service.on, name, work)
-    return reply(content, 202, {"Location": f"/v1/tasks/{id}"})
+    return accepted(await run(service.lanes.write, service.on, name, work))
 
 
 @router.get("/v1/collections/{name}/queries", responses=gives(QueriesAnswer))

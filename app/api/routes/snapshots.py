@@ -9,7 +9,7 @@ import anyio
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import FileResponse, Response
 
-from app.api.answers import encoded, reply
+from app.api.answers import accepted, encoded, reply
 from app.api.edge.access import Caller, require
 from app.api.edge.bodies import READ, TAR, Route, examples, pieces, require_type
 from app.api.edge.openapi import gives, gives_archive, takes_archive
@@ -37,13 +37,7 @@ _PIECE = 2**20
 )
 async def take_snapshot(service: Serving, name: Name) -> Response:
     """Copy the collection as it is at one moment, while it is searched and written to."""
-
-    def work() -> tuple[bytes, str]:
-        task = begin_snapshot(service.catalogue, name)
-        return encoded(TaskAnswer.model_validate(task)), task.id
-
-    content, id = await run(service.lanes.write, work)
-    return reply(content, 202, {"Location": f"/v1/tasks/{id}"})
+    return accepted(await run(service.lanes.write, begin_snapshot, service.catalogue, name))
 
 
 @router.get("/v1/collections/{name}/snapshots", responses=gives(SnapshotsAnswer))
@@ -157,8 +151,5 @@ async def restore_archive(
 
 
 async def _restored(service: Service, name: str, replaced: bool) -> Response:
-    def work() -> bytes:
-        return encoded(service.catalogue.describe(name))
-
-    content = await run(service.lanes.read, work)
-    return reply(content, 200 if replaced else 201, {"Location": f"/v1/collections/{name}"})
+    made = await run(service.lanes.read, service.catalogue.describe, name)
+    return reply(encoded(made), 200 if replaced else 201, {"Location": f"/v1/collections/{name}"})
