@@ -195,7 +195,13 @@ def _hits(
             document.title,
             document.text if "text" in include else None,
             document.metadata if "metadata" in include else None,
-            document.vectors,
+            document.matrices[_passage(snapshot, item)] if "vectors" in include else None,
         )
         for item, document in zip(ranked, documents, strict=True)
     ]
+
+
+def _passage(snapshot: Snapshot, found: Ranked) -> int:
+    """Which of the document's passages was found."""
+    owners = snapshot.views[found.view].part.owners
+    return found.row - int(owners.rows_of(owners.of(np.array([found.row])))[0])

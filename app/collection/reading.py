@@ -257,7 +257,10 @@ class Reader:
             found.append(kept)
         if numbers:
             vectors = self.vectors_of(seqs[: len(found)], published)
-            found = [replace(one, vectors=vectors[seq]) for seq, one in zip(seqs, found, strict=False)]
+            found = [
+                replace(one, vectors=vectors[seq].values, splits=tuple(vectors[seq].counts.tolist()))
+                for seq, one in zip(seqs, found, strict=False)
+            ]
         return found
 
     @contextmanager
@@ -274,14 +277,14 @@ class Reader:
 
     # Vectors
 
-    def vectors_of(self, seqs: Sequence[int], published: Published) -> dict[int, F32]:
-        """The vectors of these versions, (n, dim) float32 each, those of all passages together: callers' as they came
-        where they are kept, else as they are scored."""
-        found = self.given_vectors(seqs, published)
+    def vectors_of(self, seqs: Sequence[int], published: Published) -> dict[int, TokenVectors]:
+        """The vectors of these versions, float32, a matrix a passage: callers' as they came where they are kept, else
+        as they are scored."""
+        found = self.given_passages(seqs, published)
         for view, some, places in _by_part(published, [seq for seq in seqs if seq not in found]):
             for i, seq in enumerate(some):
                 rows = view.part.owners.rows_of(places[i : i + 1])
-                found[seq] = np.concatenate([scored_vectors(view.part, row) for row in rows.tolist()])
+                found[seq] = TokenVectors.join([scored_vectors(view.part, row) for row in rows.tolist()])
         return found
 
     def _numbers(self, seqs: Sequence[int], published: Published) -> dict[int, int]:

@@ -168,7 +168,7 @@ def test_dimensions_are_of_callers_vectors(model: str | None, dim: int | None, f
     assert jsonschema_rs.validator_for(schema).is_valid(body) is fits
 
 
-@pytest.mark.parametrize("given", ['"1"', "*", 'W/"1", "2"', ' "1" ', "1", '"1', '"a" "b"', "null", '"1",'])
+@pytest.mark.parametrize("given", ['"1"', "*", 'W/"1", "2"', "1", '"1', '"a" "b"', "null", '"1",'])
 def test_entity_tags_are_held_to_their_pattern(client: httpx.Client, collection: str, given: str) -> None:
     operation = SCHEMA["paths"]["/v1/collections/{name}/documents/{id}"]["delete"]
     (schema,) = [one["schema"] for one in operation["parameters"] if one["name"] == "If-Match"]

@@ -60,10 +60,10 @@ def fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
         raise Invalid.at(f"{at}/vector", "the collection is multi_vector: it takes vectors, not vector")
     if spec.kind == "dense" and body.vectors is not None:
         raise Invalid.at(f"{at}/vectors", "the collection is dense: it takes vector, not vectors")
-    for field, vectors in (("vector", body.vector), ("vectors", body.vectors)):
-        if vectors is not None:
-            check_vectors(vectors, spec, f"{at}/{field}")
-    return body.vector if body.vectors is None else body.vectors
+    vectors = body.vector if body.vectors is None else body.vectors
+    if vectors is not None:
+        check_vectors(vectors, spec, at)
+    return vectors
 
 
 def _keep(collection: Collection, queries: Sequence[engine.Query]) -> None:
