@@ -37,6 +37,7 @@ from app.filters import FIELD, INT64, RESERVED
 from app.settings import DEFAULT, Limits, limits_of
 from app.types import F32, MAX_DIM, Document, Kind, Metadata
 
+ONE_A_LINE: Final = "expected one JSON object a line (NDJSON)"
 MAX_ID_BYTES: Final = 512
 MAX_PROBLEMS: Final = 100
 """Faults listed in one answer."""
@@ -404,9 +405,15 @@ def parse_document(content: bytes | str, kind: Kind | None = None, limits: Limit
     try:
         body = DocumentBody.model_validate_json(content, context=limits)
     except ValidationError as error:
-        fault = invalid(error, DocumentBody)
-        if isinstance(fault, MalformedBody):
-            # It is one line of many, whose number the caller tells.
-            fault = MalformedBody(fault.message.replace(" at line 1 column ", " at column "))
-        raise fault from None
+        raise _of_a_line(invalid(error, DocumentBody), content) from None
     return body.document(body.id, kind)
+
+
+def _of_a_line(fault: Invalid | MalformedBody, content: bytes | str) -> Invalid | MalformedBody:
+    """What is wrong with one line of many, whose number the caller tells."""
+    if isinstance(fault, MalformedBody):
+        where = fault.message.replace(" at line 1 column ", " at column ")
+        return MalformedBody(where.replace("expected JSON", "expected JSON, one object a line (NDJSON)", 1))
+    if content.lstrip()[:1] in ("[", b"["):
+        return Invalid(f"{ONE_A_LINE}, got an array")
+    return fault

@@ -14,6 +14,7 @@
     │   ├── UnsupportedMediaType    415 unsupported_media_type
     │   ├── AnswerTooLarge          422 answer_too_large: what is asked for is more than one answer may hold
     │   ├── Invalid                 422 invalid: a value that cannot be; carries pointers into the body
+    │   │   └── TextRefused         422 text_refused: texts that the encoder takes from nobody
     │   └── TooOften                429 too_often: more requests a second than a key may send
     ├── StoreError                  what the disk says
     │   ├── Damaged                 503 collection_damaged: a checksum, a size or a format is not what was written
@@ -161,6 +162,22 @@ class Invalid(RequestError, ValueError):
     def at(cls, pointer: str, message: str) -> Invalid:
         """One fault at one place."""
         return cls(f"{pointer or 'the body'}: {message}", [Problem(pointer, message)])
+
+
+class TextRefused(Invalid):
+    """The encoder makes no vectors of these texts, and would of the others. texts: the place of each in what it was
+    given, and why."""
+
+    code = "text_refused"
+
+    def __init__(self, texts: Mapping[int, str], pointer: str = "/{}") -> None:
+        """pointer: to the text at place ``{}`` in the body."""
+        problems = [Problem(pointer.format(place), why) for place, why in texts.items()]
+        first = f"{problems[0].pointer}: {problems[0].message}"
+        super().__init__(
+            first if len(texts) == 1 else f"{len(texts):,} texts are refused; the first: {first}", problems
+        )
+        self.texts = dict(texts)
 
 
 class TooOften(RequestError):

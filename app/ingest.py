@@ -15,12 +15,12 @@ import numpy as np
 
 from app.collection.collection import Collection, Raced, Written
 from app.collection.layers import ENCODED, vector_field
-from app.collection.passages import Passages, check_vectors, from_caller, from_encoder
+from app.collection.passages import Passages, check_vectors, from_caller, from_encoder, require_direction
 from app.collection.spec import CollectionSpec
 from app.collection.view import Published
 from app.compute.workers import Workers
 from app.encodings.protocol import Encoding
-from app.errors import Invalid, NotFound, PreconditionFailed, StorageFull
+from app.errors import Invalid, NotFound, PreconditionFailed, StorageFull, TextRefused
 from app.filters import Filter
 from app.indexing.sealing import seal
 from app.store.rows import find_live, truncated_among
@@ -32,6 +32,8 @@ Patched: TypeAlias = tuple[Document, int]
 
 ENCODED_AT_ONCE = 256
 """Documents whose vectors are held in float32 at one time."""
+NAMED = 10
+"""Ids of cut texts that a report names."""
 CODED = 32
 """The fewest documents worth a thread of their own while their vectors are coded."""
 
@@ -79,8 +81,8 @@ def write_documents(
 
     A document that is there already, equal in every field, is left as it is; one whose text alone did not change is
     not encoded again. also: more to do in the same transaction. condition: must hold of every document in it.
-    Raises Invalid with pointers into ``{"documents": [...]}``, PreconditionFailed, Conflict, EncoderUnavailable,
-    StorageFull.
+    Raises Invalid with pointers into ``{"documents": [...]}`` (TextRefused for what the encoder cannot take),
+    PreconditionFailed, Conflict, EncoderUnavailable, StorageFull.
     """
     for i, document in enumerate(documents):
         check_document(collection, document, f"/documents/{i}")
@@ -98,7 +100,12 @@ def write_documents(
             expected = {identifier: plan.live.get(identifier) for identifier in last}
             for identifier, version in expected.items():
                 condition.check(identifier, version)
-        changed, parts = plan.encode(collection)
+        try:
+            changed, parts = plan.encode(collection)
+        except TextRefused as error:
+            places = {document.id: i for i, document in enumerate(documents)}
+            why = {places[plan.changed[i].id]: reason for i, reason in error.texts.items()}
+            raise TextRefused(why, "/documents/{}/text") from error
         flags = [document.id in plan.truncated for document in changed]
         result = partial(_result, plan, changed, list(last), duplicates)
         try:
@@ -120,6 +127,12 @@ def _then(
 ) -> Callable[[sqlite3.Connection, Written], None] | None:
     """``also``, told what the write comes to."""
     return None if also is None else lambda txn, written: also(txn, result(written))
+
+
+def beyond_the_limit(count: int, ids: Sequence[str]) -> str:
+    """What to say of texts that the encoder's limit cut. ids: of the first ones."""
+    named = ", ".join(ids) + (", ..." if count > len(ids) else "")
+    return f"{count:,} texts are longer than the encoder reads; what lies beyond is not searched: {named}"
 
 
 def check_document(collection: Collection, document: Document, pointer: str) -> None:
@@ -260,10 +273,14 @@ class _Plan:
         return plan
 
     def encode(self, collection: Collection) -> tuple[list[Document], list[Passages]]:
-        """The documents to write, those with stored vectors first, and their vectors in parts."""
+        """The documents to write, those with stored vectors first, and their vectors in parts.
+
+        Raises TextRefused with places in ``changed``, which then has the documents in that order too.
+        """
         spec, encoding, workers = collection.spec, collection.stage.encoding, collection.resources.workers
         known = [document for document in self.changed if document.id in self.stored]
         fresh = [document for document in self.changed if document.id not in self.stored]
+        self.changed = [*known, *fresh]
         parts = [Passages.join([self.stored[document.id] for document in known])] if known else []
         for start in range(0, len(fresh), ENCODED_AT_ONCE):
             some = fresh[start : start + ENCODED_AT_ONCE]
@@ -275,10 +292,14 @@ class _Plan:
                     smallest=CODED if spec.token_pooling == 1 else len(some),
                 )
                 continue
-            encoded = collection.encoder().encode_documents([document.passage for document in some])
+            try:
+                encoded = collection.encoder().encode_documents([document.passage for document in some])
+                require_direction(encoded, spec)
+            except TextRefused as error:
+                raise TextRefused({len(known) + start + i: why for i, why in error.texts.items()}) from error
             self.truncated.update(d.id for d, cut in zip(some, encoded.truncated.tolist(), strict=True) if cut)
             parts.append(from_encoder(encoded, spec, encoding, workers))
-        return [replace(document, vectors=None, splits=()) for document in (*known, *fresh)], parts
+        return [replace(document, vectors=None, splits=()) for document in self.changed], parts
 
 
 def _from_callers(

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.collection.collection import Collection
-from app.collection.passages import check_vectors, pool
+from app.collection.passages import check_vectors, pool, require_direction
 from app.collection.view import Snapshot
 from app.compute import deadline
-from app.errors import Invalid, TooSlow
+from app.errors import Invalid, TextRefused, TooSlow
 from app.filters import Filter
 from app.query.candidates import Chosen, find_candidates
 from app.query.encoded import EncodedQuery
 from app.query.ranking import Ranked, rank, rank_in_time
 from app.query.scores import scores_of
-from app.types import DEFAULT_INCLUDE, F32, Encoded, Hit, Room, TokenVectors
+from app.types import DEFAULT_INCLUDE, F32, Hit, Room, TokenVectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Enc
         if query.vectors is not None:
             check_vectors(query.vectors, spec, "")
     texts = [query.text for query in queries if query.text is not None]
-    made = iter(_from_encoder(collection.encode_queries(texts)) if texts else [])
+    made = iter(_from_encoder(collection, texts) if texts else [])
     ready = []
     for query in queries:
         if query.vectors is None:
@@ -174,8 +174,14 @@ def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Enc
     return ready
 
 
-def _from_encoder(encoded: Encoded) -> Iterator[tuple[F32, F32]]:
-    """The vectors of each text, and its pooled vector, (1, dim)."""
+def _from_encoder(collection: Collection, texts: Sequence[str]) -> Iterator[tuple[F32, F32]]:
+    """The vectors of each text, and its pooled vector, (1, dim). Raises Invalid for a text that it makes nothing of."""
+    try:
+        encoded = collection.encode_queries(texts)
+        require_direction(encoded, collection.spec)
+    except TextRefused as error:
+        (why, *_) = error.texts.values()
+        raise Invalid.at("/query", why) from error
     for place in range(len(encoded.pooled)):
         pooled = encoded.pooled[place : place + 1]
         yield pooled if encoded.tokens is None else encoded.tokens[place], pooled

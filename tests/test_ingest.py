@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,10 @@ from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.encoders.deterministic import MAX_WORDS, DeterministicEncoder
 from app.encoders.registry import Encoders
-from app.errors import Conflict, Invalid, NotFound
+from app.errors import Conflict, Invalid, NotFound, TextRefused
 from app.filters import parse
 from app.indexing.sealing import merge, seal
-from app.ingest import delete_ids, delete_matching, patch_metadata, write_documents
+from app.ingest import ENCODED_AT_ONCE, delete_ids, delete_matching, patch_metadata, write_documents
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings
 from app.tasks.rebuild import run_rebuild
@@ -152,6 +154,46 @@ def test_deletes_count_what_was_there(make_collection: MakeCollection) -> None:
     assert collection.count() == 14
     assert set(found(collection, "text", k=100)) == {f"{c}{i}" for c in "de" for i in (0, 2, 3, 4, 5, 6, 7)}
     assert [d.id for d in collection.get_many(["d1", "e9", "d0", "no", "e7"])] == ["d0", "e7"]
+
+
+class Vocabulary(DeterministicEncoder):
+    """Makes zeros of texts without a word that it knows, as a table of static vectors does."""
+
+    def encode_documents(self, texts: Sequence[str]) -> Encoded:
+        found = super().encode_documents(texts)
+        for i, text in enumerate(texts):
+            if "known" not in text.split():
+                found.pooled[i] = 0
+                if found.tokens is not None:
+                    found.tokens[i][:] = 0
+        return found
+
+    encode_queries = encode_documents
+
+
+@pytest.mark.parametrize("kind", ["multi_vector", "dense"])
+def test_zeros_of_an_encoder_are_refused_as_a_callers_are(tmp_path: Path, kind: Kind) -> None:
+    settings = Settings(indexes=tmp_path, models={"words": DeterministicModel(type="deterministic")})
+    with Catalogue(tmp_path, OneEncoder(settings, Vocabulary(DIM, kind)), settings) as catalogue:
+        collection = catalogue.create("c", model="words", kind=kind)
+        some = [Document(f"d{i}", "known words") for i in range(ENCODED_AT_ONCE + 9)]
+        some[4] = replace(some[4], text="xyzzy")
+        with pytest.raises(TextRefused, match="all zeros") as caught:
+            write_documents(collection, [Document("d4", "xyzzy"), *some])
+        assert [problem.pointer for problem in caught.value.problems] == ["/documents/5/text"]
+        assert collection.count() == 0
+        some[4] = Document("d4", "known")
+        some[-1] = replace(some[-1], text="plugh")
+        with pytest.raises(TextRefused) as caught:
+            write_documents(collection, some)
+        assert [problem.pointer for problem in caught.value.problems] == [f"/documents/{len(some) - 1}/text"]
+        write_documents(collection, some[:-1])
+        with pytest.raises(Invalid, match="all zeros") as refused:
+            search(collection, Query(text="xyzzy"))
+        assert refused.value.problems[0].pointer == "/query"
+        dot = catalogue.create("dot", model="words", kind=kind, similarity="inner_product", precision="float32")
+        write_documents(dot, [Document("a", "xyzzy"), Document("b", "known")])
+        assert [hit.score for hit in search(dot, Query(text="xyzzy")).hits] == [0, 0]
 
 
 def own(*rows: Sequence[float]) -> F32:

@@ -24,7 +24,7 @@ from app.collection.spec import CollectionSpec
 from app.compute.rounding import norms_up
 from app.compute.workers import Workers
 from app.encodings.protocol import Encoding
-from app.errors import Invalid
+from app.errors import Invalid, TextRefused
 from app.scoring.similarity import Similarity
 from app.store.directory import Content
 from app.types import F32, I64, Encoded, Owners, TokenVectors
@@ -182,6 +182,17 @@ def check_vectors(vectors: NDArray[Any], spec: CollectionSpec, at: str) -> None:
     spec.measure.check(vectors, pointer)
     if scored(spec) == POOLED and len(vectors) != 1:
         raise Invalid.at(pointer, f"expected one vector, for the collection is dense; got {len(vectors)}")
+
+
+def require_direction(encoded: Encoded, spec: CollectionSpec) -> None:
+    """Raises TextRefused for texts of which an encoder makes zeros alone, as ``check_vectors`` refuses a caller's: such
+    as those of words that a table of static vectors does not have."""
+    if spec.measure.unit:
+        passages = encoded.pooled if encoded.tokens is None or scored(spec) == POOLED else encoded.tokens
+        why = "the encoder makes all zeros of this text, which has no cosine with anything"
+        nothing = {place: why for place, vectors in enumerate(passages) if not vectors.any()}
+        if nothing:
+            raise TextRefused(nothing)
 
 
 def pool(tokens: TokenVectors, similarity: Similarity) -> F32:

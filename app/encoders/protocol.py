@@ -40,7 +40,7 @@ class Encoder(Protocol):
     tokens of its text. Each text gives at least one token vector. Values are finite float32. Across batches the
     vectors of a text have a cosine of at least .9999.
 
-    Raises EncoderUnavailable when the model cannot answer now.
+    Raises EncoderUnavailable when the model cannot answer now, TextRefused where it takes all texts but some.
     """
 
     @property

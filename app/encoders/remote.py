@@ -3,7 +3,8 @@
 What goes wrong for a while (no connection, a time-out, 429, 5xx) is tried again with exponential back-off and full
 jitter, or after the time that the server names in Retry-After; then it is EncoderUnavailable. What will not mend itself
 (another refusal, an answer of another shape) is EncoderRefused at once: a vector in the wrong place or of the
-wrong model is worse than none.
+wrong model is worse than none. A batch that is refused for what is in it goes again in halves: texts that are refused
+alone are named (TextRefused), and if none is, the server takes no more at once than that, which is remembered.
 
 The API key and the URL's credentials appear in no message and in no log line of httpx. How a server cuts long texts is
 not told by this protocol, so nothing is reported as truncated.
@@ -23,17 +24,25 @@ import numpy as np
 
 from app.encoders.batches import gather
 from app.encoders.protocol import Fingerprint
-from app.errors import EncoderRefused, EncoderUnavailable
+from app.errors import EncoderRefused, EncoderUnavailable, TextRefused
 from app.settings import RemoteModel
 from app.types import F32, Encoded, Kind
 
+OF_THE_TEXTS = frozenset({400, 413, 422})
+"""Statuses that may be about one text, or about how many came at once."""
+PROBE = "a"
+"""A text that every encoder takes."""
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 60.0
 """The longest wait between two tries; a server that asks for more is not waited for."""
 
 
+class _BatchRefused(EncoderRefused):
+    """For what is in the batch, perhaps."""
+
+
 class RemoteEncoder:
-    """Safe for several threads: one pool of connections, no other state."""
+    """Safe for several threads: one pool of connections, and the most texts that the server was seen to take."""
 
     def __init__(self, settings: RemoteModel, sleep: Callable[[float], None] = time.sleep) -> None:
         """sleep: what waits between two tries. Raises EncoderRefused for a URL that cannot be; connects to nothing."""
@@ -51,6 +60,7 @@ class RemoteEncoder:
         self._secrets = [secret for secret in (key, url.password) if secret]
         self._client = httpx.Client(headers=headers, auth=auth, timeout=settings.timeout_s)
         self._settings = settings
+        self._most = settings.batch
         self._sleep = sleep
 
     @property
@@ -83,9 +93,35 @@ class RemoteEncoder:
         self._client.close()
 
     def _encode(self, texts: list[str]) -> Encoded:
-        step = self._settings.batch
-        pooled = [row for start in range(0, len(texts), step) for row in self._batch(texts[start : start + step])]
+        pooled: list[F32] = []
+        refused: dict[int, str] = {}
+        while (start := len(pooled)) < len(texts):
+            pooled += self._halved(texts[start : start + self._most], start, refused)
+        if refused:
+            raise TextRefused(refused)
         return gather(self.dim, pooled, None, np.zeros(len(texts), bool))
+
+    def _halved(self, texts: list[str], start: int, refused: dict[int, str]) -> list[F32]:
+        """A vector of each text. refused: gets those that are refused alone, by their place, ``start`` and on."""
+        try:
+            return self._batch(texts)
+        except _BatchRefused as error:
+            if len(texts) == 1:
+                if not refused:
+                    self._require_taken()
+                refused[start] = error.message
+                return [np.zeros(self.dim, np.float32)]
+        half, before = (len(texts) + 1) // 2, len(refused)
+        rows = self._halved(texts[:half], start, refused)
+        rows += self._halved(texts[half:], start + half, refused)
+        if len(refused) == before:
+            # Each of them is taken, so they were too many.
+            self._most = min(self._most, half)
+        return rows
+
+    def _require_taken(self) -> None:
+        """Raises EncoderRefused where the server takes no text at all: then it is not about the one that it refused."""
+        self._batch([PROBE])
 
     def _batch(self, texts: list[str]) -> list[F32]:
         response = self._post({"model": self._settings.model, "input": texts, "encoding_format": "float"})
@@ -132,7 +168,8 @@ class RemoteEncoder:
                     return response
                 reason = f"status {response.status_code}"
                 if response.status_code != 429 and response.status_code < 500:
-                    raise EncoderRefused(f"{self._url} answered {reason}{self._excerpt(response)}")
+                    kind = _BatchRefused if response.status_code in OF_THE_TEXTS else EncoderRefused
+                    raise kind(f"{self._url} answered {reason}{self._excerpt(response)}")
                 asked = _retry_after(response.headers.get("Retry-After"))
             if attempt == self._settings.retries or (asked or 0) > LONGEST_DELAY_S:
                 break

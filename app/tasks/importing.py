@@ -6,26 +6,27 @@ them in batches whose transactions note how far it has come, and seals what is l
 
 from __future__ import annotations
 
+import sqlite3
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Any, Final, Literal
 from uuid import uuid4
 
 from app.collection.collection import Collection
-from app.documents import parse_document
-from app.errors import Damaged, Invalid, RequestError
+from app.documents import ONE_A_LINE, parse_document
+from app.errors import Damaged, Invalid, RequestError, TextRefused
 from app.indexing.sealing import seal
-from app.ingest import check_document, write_documents
+from app.ingest import NAMED, WriteResult, check_document, write_documents
 from app.store.directory import Directory
 from app.store.system import room
-from app.tasks.tasks import Also, Failed, Running, Task, TaskError, Tasks
+from app.tasks.tasks import LISTED, Also, Failed, Running, Task, TaskError, Tasks
 from app.types import Document
 
 BATCH_LINES: Final = 256
 BATCH_BYTES: Final = 8 * 2**20
-LISTED_AT_ONCE: Final = 1_000
 LONGEST_LINE: Final = 64 * 2**20
 """Bytes of one document; a longer line is refused without being held."""
 
@@ -111,9 +112,9 @@ def _check(collection: Collection, running: Running) -> None:
     """Reads every line before the first is applied: with on_error=stop a bad one leaves the collection as it was."""
     assert running.task.params is not None
     stop = running.task.params["on_error"] == "stop"
-    running.update(phase="checking", done=0)
+    running.update(phase="checking", done=0, errors_total=0)
     errors: list[TaskError] = []
-    lines = 0
+    lines = bad = 0
     for number, line, _ in _lines(running, 0, 0):
         lines = number
         if number % BATCH_LINES == 0:
@@ -124,30 +125,48 @@ def _check(collection: Collection, running: Running) -> None:
             if stop:
                 running.fail_lines([TaskError(number, error.code, f"{error.message}; nothing was applied")])
                 raise Failed from None
-            errors.append(TaskError(number, error.code, error.message))
-            if len(errors) == LISTED_AT_ONCE:
-                running.fail_lines(errors)
-                errors = []
-    if errors:
-        running.fail_lines(errors)
-    running.update(total=lines)
+            bad += 1
+            if bad <= LISTED:
+                errors.append(TaskError(number, error.code, error.message))
+    if not lines:
+        running.fail_lines([TaskError(0, Invalid.code, f"the body holds no document: {ONE_A_LINE}")])
+        raise Failed
+    collection.record(running.listing(errors, bad, total=lines))
 
 
 def _apply(collection: Collection, running: Running) -> None:
+    """Writes batch after batch. What the encoder alone can refuse, a text that is too long for a remote one, is found
+    here: with on_error=stop the batches before it are applied."""
     assert running.task.params is not None
     params = dict(running.task.params)
-    batch: list[Document] = []
+    batch: list[tuple[int, Document]] = []
     size, done, position = 0, running.task.done, params["position"]
 
     def write() -> None:
-        noted = {**params, "position": position}
-        note = running.noting(params=noted, done=done)
-        write_documents(collection, batch, also=lambda txn, _: note(txn))
+        taken, refused = batch, list[TaskError]()
+
+        def note(txn: sqlite3.Connection, result: WriteResult) -> None:
+            cut = _cut(running.task.result, result.truncated)
+            noted = {**params, "position": position}
+            running.listing(refused, params=noted, done=done, result=cut)(txn)
+
+        while True:
+            try:
+                write_documents(collection, [document for _, document in taken], also=note)
+            except TextRefused as error:
+                refused += [TaskError(taken[i][0], error.code, why) for i, why in error.texts.items()]
+                taken = [one for i, one in enumerate(taken) if i not in error.texts]
+                if params["on_error"] == "stop":
+                    applied = f"; of the lines before {batch[0][0]:,} all are applied, of those after none"
+                    running.fail_lines([replace(fault, message=fault.message + applied) for fault in refused])
+                    raise Failed from None
+                continue
+            return
 
     for number, line, end in _lines(running, position, done):
         done, position = number, end
         try:
-            batch.append(_parse(collection, line))
+            batch.append((number, _parse(collection, line)))
         except RequestError:
             # Listed by the check.
             continue
@@ -159,9 +178,17 @@ def _apply(collection: Collection, running: Running) -> None:
     write()
 
 
+def _cut(so_far: Mapping[str, Any] | None, ids: Sequence[str]) -> Mapping[str, Any] | None:
+    """What the task tells of texts that the encoder's limit cut, with those of one more batch."""
+    if not ids:
+        return so_far
+    before = so_far or {"truncated": 0, "truncated_ids": []}
+    return {"truncated": before["truncated"] + len(ids), "truncated_ids": [*before["truncated_ids"], *ids][:NAMED]}
+
+
 def _parse(collection: Collection, line: bytes) -> Document:
     if len(line) > LONGEST_LINE:
-        raise Invalid(f"the line is longer than {LONGEST_LINE:,} bytes")
+        raise Invalid(f"the line is longer than {LONGEST_LINE:,} bytes: {ONE_A_LINE}")
     document = parse_document(line, collection.spec.kind, collection.resources.settings.limits)
     check_document(collection, document, "")
     return document

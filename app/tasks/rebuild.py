@@ -19,7 +19,7 @@ from app.collection.segment import Segment
 from app.collection.segment_writing import Batch, Totals
 from app.collection.spec import fingerprint_from_json
 from app.encoders.protocol import Encoder
-from app.errors import Conflict
+from app.errors import Conflict, Invalid, TextRefused
 from app.indexing.fitting import learn_if_due
 from app.indexing.sealing import merge, now_utc, recode, seal, seal_due, write
 from app.ingest import ENCODED_AT_ONCE
@@ -116,7 +116,11 @@ def _runs(
         if encoder is None:
             parts.append(_from_stored(collection, batch))
         else:
-            encoded = encoder.encode_documents([documents[seq].passage for seq in batch])
+            try:
+                encoded = encoder.encode_documents([documents[seq].passage for seq in batch])
+            except TextRefused as error:
+                named = "; ".join(f"{documents[batch[i]].id!r} ({why})" for i, why in error.texts.items())
+                raise Invalid(f"the encoder refuses documents that are here; change or delete them: {named}") from error
             parts.append(
                 from_encoder(encoded, collection.spec, collection.stage.encoding, collection.resources.background)
             )

@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from uuid import uuid4
 
 from app.collection.collection import Collection
 from app.errors import Damaged, EncoderUnavailable, NotFound, SheafError, StorageFull, SystemFault, Unavailable
+from app.ingest import beyond_the_limit
 from app.store.directory import Directory
 from app.store.layout import IMPORTS
 from app.store.rows import row_sum
@@ -33,7 +34,7 @@ ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
 BESIDE: Final = frozenset({"snapshot"})
 """Kinds that change nothing of the collection, and have a thread of their own."""
 LISTED: Final = 1_000
-"""Errors shown at once."""
+"""Errors of lines that a task keeps, its first ones; all are counted."""
 KEPT: Final = 1_000
 """Ended tasks that a collection remembers."""
 RETRY_S: Final = 30.0
@@ -70,6 +71,16 @@ class Task:
     rate: float = 0.0
     eta_s: float | None = None
     result: Mapping[str, Any] | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What ended no task and refused no line, and should be known."""
+        found = []
+        if self.errors_total > LISTED:
+            found.append(f"{self.errors_total:,} errors: the first {LISTED:,} are listed, more were not kept")
+        if self.kind == "import" and self.result is not None:
+            found.append(beyond_the_limit(self.result["truncated"], self.result["truncated_ids"]))
+        return found
 
 
 class Cancelled(Exception):
@@ -127,20 +138,30 @@ class Running:
 
         return note
 
-    def fail_lines(self, errors: list[TaskError]) -> None:
-        """Lists lines that were refused, durably; a line that is listed already stays as it is."""
+    def fail_lines(self, errors: Sequence[TaskError]) -> None:
+        """Lists lines that were refused, durably."""
+        self._tasks.collection.record(self.listing(errors))
 
-        rows = [(self._number, error.line, error.code, error.message) for error in errors]
+    def listing(
+        self, errors: Sequence[TaskError], count: int | None = None, **changes: Any
+    ) -> Callable[[sqlite3.Connection], None]:
+        """The same as part of another transaction. count: how many there are, where those given are the first ones."""
+        lines = {error.line: error for error in errors}
+        room = LISTED - self.task.errors_total
+        # Why the task as a whole failed (line 0) is kept, however many lines did before.
+        kept = [error for i, error in enumerate(lines.values()) if i < room or error.line == 0]
+        rows = [(self._number, error.line, error.code, error.message) for error in kept]
+        counted = self.noting(errors_total=self.task.errors_total + (len(lines) if count is None else count), **changes)
 
         def note(txn: sqlite3.Connection) -> None:
+            # Of a check that was interrupted, and is made again, some stand already.
             txn.executemany(
                 "INSERT OR IGNORE INTO task_errors VALUES (?, ?, ?, ?, ?)",
                 [(*row, row_sum(*row)) for row in rows],
             )
-            count = txn.execute("SELECT count(*) FROM task_errors WHERE task = ?", (self._number,)).fetchone()[0]
-            self.noting(errors_total=count)(txn)
+            counted(txn)
 
-        self._tasks.collection.record(note)
+        return note
 
 
 Also: TypeAlias = Callable[[sqlite3.Connection, Task], None]

@@ -15,7 +15,7 @@ import pytest
 from embedding_server import Answer, EmbeddingServer
 
 from app.encoders.remote import FIRST_DELAY_S, LONGEST_DELAY_S, RemoteEncoder
-from app.errors import EncoderRefused, EncoderUnavailable
+from app.errors import EncoderRefused, EncoderUnavailable, TextRefused
 from app.settings import RemoteModel
 
 TEXTS = ["the cat", "a dog sat", "read", "zip file", "the cat"]
@@ -137,13 +137,64 @@ def test_a_cut_connection_is_tried_again(server: EmbeddingServer, make: Make) ->
     assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("status", [301, 400, 401, 404, 422])
+@pytest.mark.parametrize("status", [301, 401, 404])
 def test_a_refusal_is_not_tried_again(server: EmbeddingServer, make: Make, status: int) -> None:
     server.script = [answer(status, {"error": {"message": "too long"}}, Location="/elsewhere")]
     with pytest.raises(EncoderRefused, match=f"answered status {status}") as caught:
         make().encode_queries(["a"])
     assert len(server.requests) == 1
     assert ("too long" in str(caught.value)) == (status != 401)
+
+
+def refuse(server: EmbeddingServer, status: int, refused: Callable[[list[str]], bool]) -> None:
+    """From now on the server answers so to what it refuses."""
+    right = server.right
+    said = status, {"Content-Type": "application/json"}, b'{"error": {"message": "too long"}}'
+    server.right = lambda body: said if refused(body["input"]) else right(body)  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_texts_that_are_refused_alone_are_named(server: EmbeddingServer, make: Make, status: int) -> None:
+    texts = [f"text {i}" for i in range(100)]
+    texts[57] = texts[90] = "long " * 1_000
+    refuse(server, status, lambda texts: any(len(text) > 1_000 for text in texts))
+    encoder = make(batch=64)
+    with pytest.raises(TextRefused) as caught:
+        encoder.encode_documents(texts)
+    assert caught.value.texts.keys() == {57, 90}
+    assert all(f"answered status {status}" in why and "too long" in why for why in caught.value.texts.values())
+    assert [problem.pointer for problem in caught.value.problems] == ["/57", "/90"]
+    assert (caught.value.status, caught.value.code) == (422, "text_refused")
+    # Two batches, each halved down to one text, and one that asks whether any text is taken.
+    assert len(server.requests) <= 2 * (1 + 2 * 6) + 1
+    # Nothing was too much at once, so what is right goes as before.
+    before = len(server.requests)
+    right = [text for text in texts if len(text) < 1_000]
+    assert np.array_equal(encoder.encode_documents(right).pooled, np.array(server.vectors(right), np.float32))
+    assert len(server.requests) - before == 2
+
+
+def test_batches_follow_a_server_that_takes_fewer_texts(server: EmbeddingServer, make: Make) -> None:
+    texts = [f"text {i}" for i in range(100)]
+    refuse(server, 422, lambda texts: len(texts) > 20)
+    encoder = make(batch=64)
+    for refusals in (2, 0):
+        before = len(server.requests)
+        assert np.array_equal(encoder.encode_documents(texts).pooled, np.array(server.vectors(texts), np.float32))
+        sizes = [len(body["input"]) for _, _, body in server.requests[before:]]
+        # 64 and its first half; from then on 16 at a time, but for the other half of the first.
+        assert sum(size > 20 for size in sizes) <= refusals + 1 if refusals else max(sizes) == 16
+    assert len(sizes) == 7
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_server_that_takes_no_text_is_told_from_one_that_refuses_some(
+    server: EmbeddingServer, make: Make, status: int
+) -> None:
+    refuse(server, status, lambda texts: True)
+    with pytest.raises(EncoderRefused, match=f"answered status {status}.*too long"):
+        make(batch=64).encode_documents([f"text {i}" for i in range(1_000)])
+    assert len(server.requests) == 8
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

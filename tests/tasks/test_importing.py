@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from made import DIM, OneEncoder, OpenCatalogue
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.encoders.deterministic import DeterministicEncoder
+from app.encoders.deterministic import MAX_WORDS, DeterministicEncoder
 from app.errors import Conflict
 from app.ingest import write_documents
 from app.main import HANDLERS
@@ -24,7 +26,7 @@ from app.search import Query, search
 from app.settings import DeterministicModel, RemoteModel, Settings
 from app.tasks import tasks as tasks_module
 from app.tasks.importing import BATCH_LINES, LONGEST_LINE, ImportUpload
-from app.tasks.tasks import ENDED, LISTED, Running, Task
+from app.tasks.tasks import ENDED, LISTED, Running, Task, TaskError
 from app.types import Document, Encoded, Kind
 
 
@@ -141,16 +143,49 @@ def test_with_skip_the_others_are_applied(catalogue: Catalogue) -> None:
     assert catalogue.get("c").get_many(["x"]) == []
 
 
-def test_errors_are_listed_in_pages(catalogue: Catalogue) -> None:
+def test_the_first_errors_are_listed_and_all_are_counted(catalogue: Catalogue) -> None:
     count = LISTED + 234
     ended = wait(catalogue, upload(catalogue, b"{\n" * count + line(1).encode(), "skip"))
     assert (ended.state, ended.errors_total) == ("succeeded", count)
     assert [error.line for error in ended.errors] == list(range(1, LISTED + 1))
-    rest = catalogue.task(ended.id, ended.errors[-1].line)
-    assert [error.line for error in rest.errors] == list(range(LISTED + 1, count + 1))
-    assert catalogue.task(ended.id, count).errors == ()
+    assert ended.warnings == ["1,234 errors: the first 1,000 are listed, more were not kept"]
+    rest = catalogue.task(ended.id, LISTED - 10)
+    assert [error.line for error in rest.errors] == list(range(LISTED - 9, LISTED + 1))
+    assert catalogue.task(ended.id, LISTED).errors == ()
     assert catalogue.get("c").count() == 1
     assert catalogue.tasks("c").all()[0].errors == ()
+
+
+def test_bad_lines_cost_no_statement_each(open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    connect = sqlite3.connect
+
+    def traced(*args: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*args, **options)
+        connection.set_trace_callback(seen.append)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    catalogue = open_catalogue(tasks=True)
+    catalogue.create("c", model="words", kind="multi_vector")
+    counts = []
+    for bad in (2 * LISTED, 6 * LISTED):
+        before = len(seen)
+        assert wait(catalogue, upload(catalogue, b"x\n" * bad, "skip")).errors_total == bad
+        counts.append(sum(text.startswith(("INSERT", "UPDATE", "SELECT count")) for text in seen[before:]))
+    assert counts[0] == counts[1] < LISTED + 50
+
+
+def test_why_a_task_failed_is_listed_after_any_number_of_bad_lines(open_catalogue: OpenCatalogue) -> None:
+    with open_catalogue() as catalogue:
+        catalogue.create("c", model="words", kind="multi_vector")
+        running = Running(catalogue.tasks("c"), 1, upload(catalogue, line(1).encode()))
+        running.fail_lines([TaskError(i, "invalid", "bad") for i in range(1, LISTED + 5)])
+        running.fail_lines([TaskError(0, "encoder_refused", "why"), TaskError(9_999, "invalid", "bad")])
+        task = catalogue.task(running.task.id)
+        assert task.errors_total == LISTED + 6
+        assert task.errors[0] == TaskError(0, "encoder_refused", "why")
+        assert catalogue.task(running.task.id, LISTED - 1).errors == (TaskError(LISTED, "invalid", "bad"),)
 
 
 def test_a_line_that_is_too_long_is_not_held(catalogue: Catalogue) -> None:
@@ -162,10 +197,40 @@ def test_a_line_that_is_too_long_is_not_held(catalogue: Catalogue) -> None:
     assert [d.id for d in catalogue.get("c").listing(None, 10)[0]] == ["d0", "d1"]
 
 
-@pytest.mark.parametrize("body", [b"", b"\n \n\n"])
-def test_an_empty_body_is_done_at_once(catalogue: Catalogue, body: bytes) -> None:
+@pytest.mark.parametrize("body", [b"", b"\n \n\n", codecs.BOM_UTF8])
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_a_body_without_a_document_fails_and_says_so(catalogue: Catalogue, body: bytes, on_error: str) -> None:
+    ended = wait(catalogue, upload(catalogue, body, on_error))
+    assert (ended.state, ended.done, ended.total) == ("failed", 0, None)
+    assert [(error.line, error.code) for error in ended.errors] == [(0, "invalid")]
+    assert "the body holds no document: expected one JSON object a line (NDJSON)" in ended.errors[0].message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"id": "a", "text": "x"}, {"id": "b", "text": "y"}]',
+        b'{"id": "a", "text": "x"} {"id": "b", "text": "y"}',
+        b'[\n  {"id": "a", "text": "x"}\n]',
+        b'{\n  "id": "a",\n  "text": "x"\n}',
+        b"id,text\na,x\n",
+    ],
+)
+def test_what_is_not_one_object_a_line_is_told_so(catalogue: Catalogue, body: bytes) -> None:
     ended = wait(catalogue, upload(catalogue, body))
-    assert (ended.state, ended.done, ended.total) == ("succeeded", 0, 0)
+    assert (ended.state, ended.errors[0].line) == ("failed", 1)
+    assert "object a line (NDJSON)" in ended.errors[0].message
+    assert catalogue.get("c").count() == 0
+
+
+def test_cut_texts_are_counted_and_named(catalogue: Catalogue) -> None:
+    long = [json.dumps({"id": f"long{i}", "text": f"{i} " + "word " * MAX_WORDS}) for i in range(2 * BATCH_LINES)]
+    ended = wait(catalogue, upload(catalogue, "\n".join([line(0), *long]).encode()))
+    assert ended.result == {"truncated": len(long), "truncated_ids": [f"long{i}" for i in range(10)]}
+    (warning,) = ended.warnings
+    assert warning.startswith("512 texts are longer than the encoder reads; what lies beyond is not searched: long0,")
+    short = wait(catalogue, upload(catalogue, line(0).encode()))
+    assert (short.result, short.warnings) == (None, [])
 
 
 def test_an_aborted_upload_leaves_nothing(catalogue: Catalogue) -> None:
@@ -319,6 +384,40 @@ def test_an_encoder_that_is_down_keeps_an_accepted_import_waiting(
         assert collection.count() == len(lines)
         assert server.script == []
         assert len(server.requests) - asked > 6
+
+
+def test_a_text_that_the_encoder_refuses_is_a_bad_line(open_catalogue: OpenCatalogue) -> None:
+    with closing(EmbeddingServer()) as server, ExitStack() as before:
+        model = RemoteModel(type="remote", url=server.url, model="m", dim=server.dim)
+        catalogue = open_catalogue(tasks=True, models={"remote": model})
+        before.callback(catalogue.encoders.close)
+        before.callback(catalogue.close)
+        collection = catalogue.create("c", model="remote", kind="dense")
+        right = server.right
+        refusal = 413, {"Content-Type": "application/json"}, b'"too long"'
+        server.right = lambda body: refusal if any(len(t) > 99 for t in body["input"]) else right(body)  # type: ignore[method-assign]
+        lines = [line(i) for i in range(2 * BATCH_LINES)]
+        # The same document twice: of those that are taken the last stands.
+        lines[7] = json.dumps({"id": "d3", "text": "too long " * 100})
+        lines[BATCH_LINES + 40] = json.dumps({"id": "x", "text": "too long " * 100})
+        lines[9] = "{"
+        body = "\n".join(lines).encode()
+        task = wait(catalogue, upload(catalogue, body, "skip"))
+        assert (task.state, task.errors_total, task.done) == ("succeeded", 3, len(lines))
+        assert [(e.line, e.code) for e in task.errors] == [
+            (8, "text_refused"),
+            (10, "malformed_body"),
+            (BATCH_LINES + 41, "text_refused"),
+        ]
+        assert "status 413" in task.errors[0].message
+        assert collection.count() == len(lines) - 3
+        assert collection.get("d3").text == "text 3"
+        lines[9], lines[7] = line(9), line(7)
+        task = wait(catalogue, upload(catalogue, "\n".join(lines).encode(), "stop"))
+        assert (task.state, [error.line for error in task.errors]) == ("failed", [BATCH_LINES + 41])
+        assert task.errors[0].message.endswith(
+            f"of the lines before {BATCH_LINES + 1} all are applied, of those after none"
+        )
 
 
 def test_a_body_that_is_not_what_was_accepted_is_not_applied(

@@ -285,7 +285,7 @@ def _of_one(error: Invalid) -> Invalid:
     """A fault of the first of many documents, as a fault of the one that is the body."""
     prefix = "/documents/0"
     problems = [Problem(p.pointer.removeprefix(prefix), p.message) for p in error.problems]
-    return Invalid(error.message.removeprefix(prefix), problems)
+    return Invalid(error.message.removeprefix(prefix), problems, code=error.code)
 
 
 def _parsed(filter: str, limits: Limits) -> Filter:
