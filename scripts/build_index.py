@@ -3,11 +3,12 @@
     build_index.py python-docs --collection python-docs
     build_index.py corpus.ndjson.gz --collection papers --kind dense
     build_index.py films.csv --collection films --id-column key --text-column plot --metadata-columns year:int,genre
+    build_index.py collection.tsv --collection msmarco --header id,text --id-column id --text-column text
     zcat dump.gz | build_index.py - --collection dump --on-error skip
 
-The collection is created where it is missing. Documents are upserted: run twice, nothing changes; interrupted, the
-same command goes on. A running server sees the result at once. Where the server itself has the collection open, the
-documents are sent to it.
+The collection is created where it is missing; a build that fails before anything is written leaves none. Documents are
+upserted: run twice, nothing changes; interrupted, the same command goes on. A running server sees the result at once.
+Where the server itself has the collection open, the documents are sent to it.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
 from progress import Progress
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
+from python_docs import PythonDocs
 
 from app.catalogue.catalogue import SERVER_LOCK, Catalogue
 from app.encoders.registry import Encoders
-from app.errors import Conflict, NotFound, SheafError
+from app.errors import Conflict, Invalid, NotFound, SheafError
+from app.ingest import beyond_the_limit
 from app.load.bulk import Summary, fill
 from app.load.client import Server
 from app.settings import Settings, refusals
@@ -52,6 +56,9 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--id-column", metavar="COLUMN")
     table.add_argument("--text-column", metavar="COLUMN")
     table.add_argument("--title-column", metavar="COLUMN")
+    table.add_argument(
+        "--header", metavar="COLUMN,...", default="", help="the names of all columns, where the first line has none"
+    )
     table.add_argument(
         "--metadata-columns",
         metavar="COLUMN[:TYPE],...",
@@ -81,8 +88,15 @@ def columns(args: argparse.Namespace) -> Columns | None:
     """Of a CSV or TSV file."""
     if args.id_column is None or args.text_column is None:
         return None
-    metadata = [name for name in args.metadata_columns.split(",") if name]
-    return Columns.parse(args.id_column, args.text_column, args.title_column, metadata)
+    metadata, header = ([name for name in given.split(",") if name] for given in (args.metadata_columns, args.header))
+    return Columns.parse(args.id_column, args.text_column, args.title_column, metadata, header)
+
+
+def source_of(args: argparse.Namespace, kind: Kind | None) -> Source:
+    """What is read. Raises Invalid, NotFound."""
+    if args.source == "python-docs" and args.format is None:
+        return PythonDocs()
+    return open_source(args.source, args.format, columns(args), kind)
 
 
 def asked(args: argparse.Namespace) -> dict[str, Any]:
@@ -105,47 +119,69 @@ def require_same(name: str, has: dict[str, Any], wanted: dict[str, Any]) -> None
 
 def build(catalogue: Catalogue, name: str, source: Source, wanted: dict[str, Any], on_error: Any) -> Summary:
     """The collection with everything of the source in it, by this process. Raises Conflict (collection_busy)."""
+    created = False
     try:
         collection = catalogue.get(name)
-        require_same(name, collection.spec.to_json(), wanted)
+        require_same(name, {key: getattr(collection.spec, key) for key in wanted}, wanted)
     except NotFound:
         collection = catalogue.create(name, **{"model": "builtin", "kind": "multi_vector", **wanted})
-    with Progress(name, _unit(source), source.total) as bar:
-        return fill(
-            collection,
-            source,
-            on_error=on_error,
-            bad_line=lambda line, error: bar.say(f"line {line}: {error.message}"),
-            progress=lambda summary: bar.update(source.done, source.total, _note(source, summary)),
-        )
+        created = True
+    try:
+        with Progress(name, _unit(source), source.total) as bar:
+            return fill(
+                collection,
+                source,
+                on_error=on_error,
+                bad_line=lambda line, error: bar.say(f"line {line}: {error.message}"),
+                progress=lambda summary: bar.update(source.done, source.total, _note(source, summary)),
+            )
+    except BaseException:
+        if created and collection.published.live == 0:
+            with suppress(SheafError):
+                catalogue.delete(name)
+        raise
 
 
 def send(url: str, key: str | None, name: str, source: Source, wanted: dict[str, Any], on_error: Any) -> Summary:
     """The same through a server."""
     with Server(url, key) as server:
+        created = False
         if (there := server.describe(name)) is None:
             encoder = {"model": "builtin"} | {k: wanted[k] for k in ("model", "kind", "dim") if k in wanted}
             others = {k: v for k, v in wanted.items() if k not in encoder}
             there = server.create({"name": name, "encoder": encoder, **others})
+            created = True
         require_same(name, {**there, **there["encoder"]}, wanted)
-        with Progress(f"{name}: sending", _unit(source), source.total) as bar:
-            task, summary, places = server.send(
-                name,
-                there["encoder"]["kind"],
-                source,
-                on_error,
-                lambda line, error: bar.say(f"line {line}: {error.message}"),
-                lambda summary: bar.update(source.done, source.total, _note(source, summary)),
-            )
-        with Progress(f"{name}: task {task}", "lines", None) as bar:
+        try:
+            return _send(server, name, there["encoder"]["kind"], source, on_error)
+        except Invalid:
+            # Of the source or of a task that has ended: nothing of it goes on there.
+            if created and (server.describe(name) or {}).get("documents") == 0:
+                server.delete(name)
+            raise
 
-            def bad(line: int, message: str) -> None:
-                summary.bad += 1
-                bar.say(f"line {places[line - 1]}: {message}")
 
-            server.follow(task, bad, lambda state: bar.update(state["done"], state["total"], state["phase"]))
-        summary.written = summary.read - summary.bad
-        return summary
+def _send(server: Server, name: str, kind: Kind, source: Source, on_error: Any) -> Summary:
+    with Progress(f"{name}: sending", _unit(source), source.total) as bar:
+        task, summary, places = server.send(
+            name,
+            kind,
+            source,
+            on_error,
+            lambda line, error: bar.say(f"line {line}: {error.message}"),
+            lambda summary: bar.update(source.done, source.total, _note(source, summary)),
+        )
+    with Progress(f"{name}: task {task}", "lines", None) as bar:
+        state = server.follow(
+            task,
+            lambda line, message: bar.say(f"line {places[line - 1]}: {message}"),
+            lambda state: bar.update(state["done"], state["total"], state["phase"]),
+        )
+        for warning in state["warnings"]:
+            bar.say(warning)
+    summary.bad += state["errors_total"]
+    summary.written = summary.read - summary.bad
+    return summary
 
 
 def _unit(source: Source) -> str:
@@ -164,7 +200,7 @@ def report(name: str, summary: Summary, *, sent: bool = False) -> None:
     counts = done if sent else f"{done}, {summary.unchanged:,} unchanged"
     print(f"collection {name}: {counts}, {summary.bad:,} bad lines, {summary.skipped:,} without title and text")
     if summary.truncated:
-        print(f"{summary.truncated:,} texts are longer than the encoder reads; what lies beyond is not searched")
+        print(beyond_the_limit(summary.truncated, summary.truncated_ids))
 
 
 def run(args: argparse.Namespace, settings: Settings) -> None:
@@ -174,7 +210,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
     if url is None:
         encoders = Encoders(settings.models, settings.converted, settings.threads)
         with Catalogue(settings.indexes, encoders, settings) as catalogue:
-            source = open_source(args.source, args.format, columns(args), _kind(catalogue, name, wanted))
+            source = source_of(args, _kind(catalogue, name, wanted))
             try:
                 report(name, build(catalogue, name, source, wanted, args.on_error))
                 return
@@ -183,7 +219,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
                 if error.code != "collection_busy" or not url:
                     raise
                 print(f"the server at {url} has collection {name} open: sending to it", file=sys.stderr)
-    source = open_source(args.source, args.format, columns(args), wanted.get("kind"))
+    source = source_of(args, wanted.get("kind"))
     key = settings.api_key.get_secret_value() if settings.api_key else None
     report(name, send(url, key, name, source, wanted, args.on_error), sent=True)
 

@@ -20,9 +20,9 @@ from typing import Any, Final
 import numpy as np
 from first_stage import Vectors
 from numpy.typing import NDArray
+from python_docs import PythonDocs
 
 from app.encoders.registry import Encoders
-from app.sources.python_docs import PythonDocs
 from app.types import Document, TokenVectors
 
 WORDS: Final = 96

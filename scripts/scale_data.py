@@ -1,6 +1,6 @@
 """Passages of any number with the structure of real ones: drawn around the token vectors of real texts.
 
-The real ones: the standard library's documentation (app.sources.python_docs) through an encoder, token vectors
+The real ones: the standard library's documentation (python_docs.py) through an encoder, token vectors
 projected by uncentred PCA and renormalised. A made passage reads like a new text on two of their topics: most of its
 vectors are a run of one text's, the others a run of another's; all are moved alike by the difference of two texts'
 means (a document of its own), and each by the difference of two vectors of the pool (words of its own). Differences of
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from python_docs import PythonDocs
 
 from app.encoders.registry import Encoders
 from app.settings import Settings
-from app.sources.python_docs import PythonDocs
 from app.types import F32, I64, Document, TokenVectors
 
 TOKENS: Final = 64

@@ -8,14 +8,14 @@ that stand already, as every write does, without encoding, and goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from app.collection.collection import Collection
 from app.errors import Invalid, RequestError
 from app.indexing.fitting import due, learn_if_due
 from app.indexing.sealing import merge, seal, seal_due
-from app.ingest import check_document, write_documents
+from app.ingest import NAMED, check_document, write_documents
 from app.sources.protocol import Source
 from app.types import Document
 
@@ -40,21 +40,22 @@ Progress: TypeAlias = Callable[["Summary"], None]
 @dataclass(slots=True)
 class Summary:
     """What became of the source. read: documents, bad lines included. written: new or changed. unchanged: stood
-    already. truncated: documents whose text the encoder's limit cut. skipped: neither title nor text.
-    phase: what goes on after the last document was written; empty before.
+    already. truncated: documents whose text the encoder's limit cut, and the ids of the first ones. skipped: neither
+    title nor text. phase: what goes on after the last document was written; empty before.
     """
 
     read: int = 0
     written: int = 0
     unchanged: int = 0
     truncated: int = 0
+    truncated_ids: list[str] = field(default_factory=list)
     skipped: int = 0
     bad: int = 0
     phase: str = ""
 
 
 class Stopped(Invalid):
-    """A bad line ended the build, as asked. What came before it is written."""
+    """A bad line ended the build, as asked. The message says whether what came before it is written."""
 
 
 def fill(
@@ -78,7 +79,9 @@ def fill(
             summary.bad += 1
             if on_error == "stop":
                 _write(collection, batch, summary)
-                raise Stopped(f"{source.name}, line {line}: {error.message}. What came before it is written")
+                stands = summary.written or summary.unchanged
+                said = "What came before it is written" if stands else "Nothing is written"
+                raise Stopped(f"{source.name}, line {line}: {error.message}. {said}")
             bad_line(line, error)
         elif isinstance(found, Document):
             batch.append(found)
@@ -89,6 +92,8 @@ def fill(
             progress(summary)
     _write(collection, batch, summary)
     summary.skipped = source.skipped
+    if not (summary.read or summary.skipped):
+        raise Invalid(f"{source.name} holds no document")
     summary.phase = "indexing"
     progress(summary)
     seal(collection)
@@ -117,6 +122,7 @@ def _write(collection: Collection, batch: Sequence[Document], summary: Summary) 
     summary.written += result.changed
     summary.unchanged += result.written - result.changed
     summary.truncated += len(result.truncated)
+    summary.truncated_ids += result.truncated[: NAMED - len(summary.truncated_ids)]
     if result.changed and seal_due(collection, RUN):
         seal(collection)
         if len(collection.published.segments) >= SEGMENTS:

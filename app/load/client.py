@@ -54,6 +54,10 @@ class Server:
         """body: as ``POST /v1/collections`` takes it."""
         return self._json("POST", "/v1/collections", json=body)
 
+    def delete(self, name: str) -> None:
+        """The collection, for good."""
+        self._json("DELETE", f"/v1/collections/{name}")
+
     def send(self, name: str, kind: Kind, source: Source, on_error: OnError, bad_line: BadLine,
              progress: Callable[[Summary], None]) -> tuple[str, Summary, array[int]]:  # fmt: skip
         """Streams the source as one import: the task's id, what was sent, and the source's line of each line sent."""
@@ -64,8 +68,11 @@ class Server:
         summary.skipped = source.skipped
         return task["id"], summary, places
 
-    def follow(self, task: str, bad: Callable[[int, str], None], progress: Callable[[dict[str, Any]], None]) -> None:
-        """Returns when the task has succeeded. bad: each bad line, by its place in what was sent, and its message.
+    def follow(
+        self, task: str, bad: Callable[[int, str], None], progress: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]:
+        """The task as it is when it has succeeded. bad: each bad line that it lists, by its place in what was sent, and
+        its message.
 
         Raises Invalid where it failed or was cancelled.
         """
@@ -79,7 +86,7 @@ class Server:
             if state["errors"]:
                 continue
             if state["state"] == "succeeded":
-                return
+                return state
             if state["state"] in ("failed", "cancelled"):
                 whole = [
                     e["message"] for e in self._json("GET", f"/v1/tasks/{quote(task)}")["errors"] if e["line"] == 0

@@ -13,17 +13,18 @@ from typing import Any, Literal
 
 from app.documents import parse_document
 from app.errors import Invalid, MalformedBody, NotFound, RequestError
-from app.sources.lines import Lines
+from app.sources.lines import COMPRESSED, Lines
 from app.sources.protocol import Entry
 from app.types import Document
 
 
 def beir_file(folder: Path, name: str) -> Path:
-    """The file, or its gzip; NotFound names both."""
-    for path in (folder / name, folder / f"{name}.gz"):
+    """The file, or it compressed; NotFound names each."""
+    names = [name, *(name + suffix for suffix in COMPRESSED)]
+    for path in (folder / name for name in names):
         if path.is_file():
             return path
-    raise NotFound(f"{folder} is not a BEIR folder: it has neither {name} nor {name}.gz")
+    raise NotFound(f"{folder} is not a BEIR folder: it has neither {' nor '.join(names)}")
 
 
 class Beir:
@@ -103,19 +104,34 @@ def beir_queries(folder: Path) -> dict[str, str]:
 
 
 def beir_qrels(folder: Path, split: str = "test") -> dict[str, dict[str, int]]:
-    """Query id -> document id -> relevance, of ``qrels/{split}.tsv`` (a header, then three columns)."""
+    """Query id -> document id -> relevance, of ``qrels/{split}.tsv``: three columns, with a header or without, or the
+    four of TREC. A relevance may be written as a whole float. Raises Invalid."""
     qrels: dict[str, dict[str, int]] = {}
     lines = Lines(beir_file(folder, f"qrels/{split}.tsv"))
     for number, line in lines.entries():
         if isinstance(line, RequestError):
             raise line
-        if number == 1 or not line.strip():
+        if not line.strip():
             continue
         try:
-            query, document, relevance = line.decode().split("\t")
-            qrels.setdefault(query, {})[document] = int(relevance)
-        except ValueError as error:  # also what is not UTF-8
+            cells = line.decode().split("\t" if b"\t" in line else None)
+            query, *_, document, relevance = cells
+            if number == 1 and not _is_number(relevance):
+                continue
+            if len(cells) > 4 or not float(relevance).is_integer():
+                raise ValueError
+            qrels.setdefault(query, {})[document] = int(float(relevance))
+        except (ValueError, OverflowError) as error:  # also what is not UTF-8
             raise Invalid(
-                f"{lines.name}, line {number}: expected query-id, corpus-id and a whole number, tab between"
+                f"{lines.name}, line {number}: expected query-id, corpus-id and a whole number, tab between, or TREC's "
+                "four columns"
             ) from error
     return qrels
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -7,13 +7,13 @@ from typing import Literal, TypeAlias, get_args
 
 from app.errors import Invalid
 from app.sources.beir import Beir
+from app.sources.lines import COMPRESSED
 from app.sources.ndjson import Ndjson
 from app.sources.protocol import Source
-from app.sources.python_docs import PythonDocs
 from app.sources.table import Columns, Table
 from app.types import Kind
 
-Format: TypeAlias = Literal["ndjson", "beir", "csv", "tsv", "python-docs"]
+Format: TypeAlias = Literal["ndjson", "beir", "csv", "tsv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 SUFFIXES: dict[str, Format] = {
     ".ndjson": "ndjson",
@@ -27,17 +27,15 @@ SUFFIXES: dict[str, Format] = {
 def format_of(source: str) -> Format:
     """Raises Invalid where the name does not tell.
 
-    >>> format_of("python-docs"), format_of("a/b.jsonl.gz"), format_of("-"), format_of("x.tsv")
-    ('python-docs', 'ndjson', 'ndjson', 'tsv')
+    >>> format_of("a/b.jsonl.gz"), format_of("-"), format_of("x.tsv")
+    ('ndjson', 'ndjson', 'tsv')
     """
-    if source == "python-docs":
-        return "python-docs"
     if source == "-":
         return "ndjson"
     path = Path(source)
     if path.is_dir():
         return "beir"
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    suffix = Path(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
     if suffix not in SUFFIXES:
         raise Invalid(
             f"cannot tell the format of {source!r} by its name; name it (--format), one of {', '.join(FORMATS)}"
@@ -48,7 +46,7 @@ def format_of(source: str) -> Format:
 def open_source(
     source: str, form: Format | None = None, columns: Columns | None = None, kind: Kind | None = None
 ) -> Source:
-    """source: a file, a folder, `-` for standard input, or `python-docs`. columns: needed for csv and tsv.
+    """source: a file, a folder, or `-` for standard input. columns: needed for csv and tsv.
 
     kind: of the collection that the documents are for, where it is known; NDJSON can carry vectors.
 
@@ -57,8 +55,6 @@ def open_source(
     form = form or format_of(source)
     path = None if source == "-" else Path(source)
     match form:
-        case "python-docs":
-            return PythonDocs()
         case "beir":
             if path is None:
                 raise Invalid("a BEIR folder cannot come on standard input")

@@ -1,4 +1,4 @@
-"""Lines of a file, plain or gzip, or of standard input: numbered, bounded in length, with the place for progress."""
+"""Lines of a file, plain or compressed, or of standard input: numbered, bounded, with the place for progress."""
 
 from __future__ import annotations
 
@@ -7,28 +7,34 @@ import sys
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import IO, TypeAlias
+from types import ModuleType
+from typing import IO, Final
 
-from app.errors import MalformedBody, NotFound, TooLarge
+from app.errors import Invalid, MalformedBody, NotFound, TooLarge
 
 MAX_LINE = 64 * 2**20
 """Bytes; a longer line is a bad line, and is not held in memory."""
-Readable: TypeAlias = IO[bytes] | gzip.GzipFile
+COMPRESSED: Final = (".gz", ".zst")
+"""Suffixes of files that are read as what they hold."""
 
 
 class Lines:
-    """``entries()`` gives (number from 1, line without its end) or (number, TooLarge).
+    """``entries()`` gives (number from 1, line) or (number, TooLarge).
 
-    ``done`` and ``total`` count the bytes of the file as it lies on disk, so compressed ones of a gzip file.
+    ``done`` and ``total`` count the bytes of the file as it lies on disk, so compressed ones of a compressed file.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        """path: None reads standard input. Raises NotFound for what is no file."""
+    def __init__(self, path: Path | None, *, ends: bool = False) -> None:
+        """path: None reads standard input. ends: whether lines keep the end that they have. Raises NotFound for what is
+        no file, Invalid for a compression that is not installed."""
         if path is not None and not path.is_file():
             raise NotFound(f"{path} is not a file")
         self._path = path
+        self._ends = ends
         self.name = "standard input" if path is None else str(path)
+        self._zstd = _zstd(self.name) if path is not None and path.suffix == ".zst" else None
         self.total = None if path is None else path.stat().st_size
         self.done = 0
 
@@ -41,10 +47,15 @@ class Lines:
             if self._path.suffix == ".gz":
                 with gzip.open(file) as content:
                     yield from self._read(content, file)
+            elif self._zstd is not None:
+                with self._zstd.ZstdFile(file) as content:
+                    yield from self._read(content, file)
             else:
                 yield from self._read(file, file)
 
-    def _read(self, content: Readable, file: IO[bytes] | None) -> Iterator[tuple[int, bytes | TooLarge]]:
+    def _read(
+        self, content: IO[bytes] | gzip.GzipFile, file: IO[bytes] | None
+    ) -> Iterator[tuple[int, bytes | TooLarge]]:
         number = 0
         while line := self._line(content, number + 1):
             number += 1
@@ -52,7 +63,7 @@ class Lines:
             if number == 1:
                 line = line.removeprefix(BOM_UTF8)
             if len(line) <= MAX_LINE:
-                yield number, line.rstrip(b"\r\n")
+                yield number, line if self._ends else line.rstrip(b"\r\n")
                 continue
             while line and not line.endswith(b"\n"):
                 line = self._line(content, number)
@@ -60,8 +71,26 @@ class Lines:
         if self.total is not None:
             self.done = self.total
 
-    def _line(self, content: Readable, number: int) -> bytes:
+    def _line(self, content: IO[bytes] | gzip.GzipFile, number: int) -> bytes:
         try:
             return content.readline(MAX_LINE + 1)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise MalformedBody(f"{self.name}, line {number}: not a whole gzip stream ({error})") from error
+            raise self._torn(number, error) from error
+        except Exception as error:
+            if self._zstd is None or not isinstance(error, self._zstd.ZstdError):
+                raise
+            raise self._torn(number, error) from error
+
+    def _torn(self, number: int, error: Exception) -> MalformedBody:
+        form = "gzip" if self._zstd is None else "Zstandard"
+        return MalformedBody(f"{self.name}, line {number}: not a whole {form} stream ({error})")
+
+
+def _zstd(name: str) -> ModuleType:
+    """Python's own reader of Zstandard, or the same from the extra that older ones need. Raises Invalid."""
+    for module in ("compression.zstd", "backports.zstd"):
+        try:
+            return import_module(module)
+        except ImportError:
+            continue
+    raise Invalid(f"{name} is compressed with Zstandard: install sheaf[zstd] to read it, or unpack it (zstd -d) before")

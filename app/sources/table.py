@@ -1,10 +1,14 @@
-"""CSV (RFC 4180) and TSV (IANA text/tab-separated-values: no quotes) with a header that names the columns."""
+"""CSV (RFC 4180) and TSV (IANA text/tab-separated-values: no quotes), whose columns a header or the caller names.
+
+Nothing guesses whether a first line is a header: taken for one where it is none, it would be lost in silence. Where the
+columns that are asked for are not in it, the error says how to name them.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,7 +36,8 @@ TYPES: dict[str, Callable[[str], Cell]] = {"str": str, "int": int, "float": floa
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which column holds what. metadata: (column, type) pairs; an empty cell means that the field is not there.
+    """Which column holds what. metadata: (column, type) pairs; an empty cell means that the field is not there. header:
+    the names of all columns of a file that does not begin with them.
 
     >>> Columns.parse("id", "body", metadata=["year:int", "author"]).metadata
     (('year', 'int'), ('author', 'str'))
@@ -42,30 +47,34 @@ class Columns:
     text: str
     title: str | None = None
     metadata: tuple[tuple[str, str], ...] = ()
+    header: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, id: str, text: str, title: str | None = None, metadata: list[str] | None = None) -> Columns:
+    def parse(
+        cls, id: str, text: str, title: str | None = None, metadata: Sequence[str] = (), header: Sequence[str] = ()
+    ) -> Columns:
         """metadata: `name` or `name:type` with type str, int, float or bool. Raises Invalid for another type."""
         pairs = []
-        for given in metadata or []:
+        for given in metadata:
             name, _, kind = given.rpartition(":") if ":" in given else (given, "", "str")
             if kind not in TYPES:
                 raise Invalid(f"metadata column {given!r}: the type is one of {', '.join(TYPES)}, not {kind!r}")
             pairs.append((name, kind))
-        return cls(id, text, title, tuple(pairs))
+        return cls(id, text, title, tuple(pairs), tuple(header))
 
     def names(self) -> list[str]:
         return [self.id, self.text, *([self.title] if self.title else []), *(name for name, _ in self.metadata)]
 
 
 class Table:
-    """The line of an entry is the one on which its record begins; the header is line 1."""
+    """The line of an entry is the one on which its record begins, or the quote that is never closed."""
 
     unit: Literal["bytes", "documents"] = "bytes"
 
     def __init__(self, path: Path | None, columns: Columns, form: Literal["csv", "tsv"]) -> None:
         """path: None reads standard input."""
-        self._lines = Lines(path)
+        # In a quoted cell of CSV the ends of lines are part of the text.
+        self._lines = Lines(path, ends=form == "csv")
         self._columns = columns
         self._form = form
         self.name = self._lines.name
@@ -81,17 +90,13 @@ class Table:
 
     def entries(self) -> Iterator[Entry]:
         records = _records(self._lines, self._form)
-        header = next(records, None)
-        if header is None:
-            raise Invalid(f"{self.name} is empty: expected a header that names the columns")
-        if isinstance(header[1], RequestError):
-            raise header[1]
-        places = self._places(header[1])
+        header = list(self._columns.header) or self._header(next(records, None))
+        places = self._places(header)
         for line, cells in records:
             if isinstance(cells, RequestError):
                 yield Entry(line, cells)
-            elif len(cells) != len(header[1]):
-                wrong = f"expected {len(header[1])} columns as in the header, got {len(cells)}"
+            elif len(cells) != len(header):
+                wrong = f"expected {len(header)} columns as in the header, got {len(cells)}"
                 yield Entry(line, MalformedBody(wrong))
             elif cells[places[self._columns.text]].strip() or self._title(cells, places).strip():
                 try:
@@ -101,11 +106,22 @@ class Table:
             else:
                 self.skipped += 1
 
+    def _header(self, first: tuple[int, list[str] | RequestError] | None) -> list[str]:
+        if first is None:
+            raise Invalid(f"{self.name} is empty: expected a header that names the columns")
+        if isinstance(first[1], RequestError):
+            raise first[1]
+        return first[1]
+
     def _places(self, header: list[str]) -> dict[str, int]:
         for name in self._columns.names():
             if header.count(name) != 1:
                 count = "no" if name not in header else "more than one"
-                raise Invalid(f"{self.name} has {count} column {name!r}; its columns: {', '.join(header)}")
+                shown = ", ".join(cell if len(cell) <= 40 else f"{cell[:40]}..." for cell in header)
+                hint = (
+                    "" if self._columns.header else ". Where its first line is no header, name its columns (--header)"
+                )
+                raise Invalid(f"{self.name} has {count} column {name!r}; its columns: {shown}{hint}")
         return {name: header.index(name) for name in self._columns.names()}
 
     def _title(self, cells: list[str], places: dict[str, int]) -> str:
@@ -131,12 +147,14 @@ class Table:
 class _Text:
     """Lines as text for ``csv``, which asks for the next one whenever a quoted cell goes on.
 
-    An iterator and no generator, so that it goes on after a line that cannot be decoded.
+    An iterator and no generator, so that it goes on after a line that cannot be decoded. opened: the line with the
+    quote that is open, if one is.
     """
 
     def __init__(self, lines: Lines) -> None:
         self._entries = lines.entries()
         self.number = 0
+        self.opened: int | None = None
 
     def __iter__(self) -> _Text:
         return self
@@ -146,9 +164,13 @@ class _Text:
         if isinstance(line, RequestError):
             raise line
         try:
-            return line.decode() + "\n"
+            text = line.decode()
         except UnicodeDecodeError as error:
             raise MalformedBody(f"not UTF-8: {error}") from error
+        # Two quotes are an empty cell outside of one, and a quote as text inside: neither opens nor closes.
+        if count := text.replace('""', "").count('"'):
+            self.opened = self.number if (count + (self.opened is not None)) % 2 else None
+        return text
 
 
 def _records(lines: Lines, form: Literal["csv", "tsv"]) -> Iterator[tuple[int, list[str] | RequestError]]:
@@ -160,14 +182,21 @@ def _records(lines: Lines, form: Literal["csv", "tsv"]) -> Iterator[tuple[int, l
         else csv.reader(text, strict=True)
     )
     while True:
-        line = text.number + 1
+        line, text.opened = text.number + 1, None
         try:
             cells = next(reader, None)
         except RequestError as error:
             yield line, error
             continue
         except csv.Error as error:
-            yield line, MalformedBody(f"not {form.upper()}: {error}")
+            if form == "csv" and text.opened is not None and text.number > text.opened:
+                swallowed = f"the {text.number - text.opened:,} lines after it were taken for one cell"
+                yield (
+                    text.opened,
+                    MalformedBody(f"not CSV: a quote opens here and is not closed: {swallowed} ({error})"),
+                )
+            else:
+                yield line, MalformedBody(f"not {form.upper()}: {error}")
             continue
         if cells is None:
             return

@@ -19,6 +19,7 @@ import httpx
 import pytest
 from commands import ROOT, Command, OpenCatalogue, eventually
 
+from app.encoders.deterministic import MAX_WORDS
 from app.search import Query, search
 from app.store.layout import DATABASE
 from app.types import Document
@@ -113,6 +114,19 @@ def test_a_csv_file_and_a_beir_folder(command: Command, tmp_path: Path, open_cat
     assert done.stdout == "collection beir: 1 written, 0 unchanged, 0 bad lines, 1 without title and text\n"
 
 
+def test_a_tsv_file_without_a_header(command: Command, tmp_path: Path, open_catalogue: OpenCatalogue) -> None:
+    (tmp_path / "collection.tsv").write_text("0\tthe presence\n1\tthe project\n")
+    columns = ("--id-column", "id", "--text-column", "text")
+    done = command("build_index", "collection.tsv", "--collection", "c", "--model", "words", *columns)
+    assert done.returncode == 1
+    assert "--header" in done.stderr
+    done = command(
+        "build_index", "collection.tsv", "--collection", "c", "--model", "words", *columns, "--header", "id,text"
+    )
+    assert done.returncode == 0, done.stderr
+    assert stored(open_catalogue) == {"0": Document("0", "the presence"), "1": Document("1", "the project")}
+
+
 def test_documents_with_vectors_of_their_own(command: Command, open_catalogue: OpenCatalogue) -> None:
     given = lines([{"id": "a", "vector": [3, 4]}, {"id": "b", "vector": [1, 2, 3]}, {"id": "c", "text": "no vector"}])
     options = ("--model", "none", "--kind", "dense", "--dim", "2", "--on-error", "skip")
@@ -136,6 +150,46 @@ def test_a_bad_line_stops_with_its_number_after_what_came_before(
     assert done.stderr.count("expected JSON") == 1
     assert done.stdout == ""
     assert list(stored(open_catalogue)) == ["d0"]
+
+
+def names(open_catalogue: OpenCatalogue) -> list[str]:
+    with open_catalogue() as catalogue:
+        return [info.name for info in catalogue.describe_all()]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{broken\n" + lines([document(0)]), "standard input, line 1: expected JSON"),
+        (lines([{"id": "a", "vectors": [[1, 2]]}]), "standard input, line 1: /vectors"),
+        (b"", "standard input holds no document"),
+    ],
+)
+def test_a_build_of_nothing_leaves_no_collection(
+    command: Command, open_catalogue: OpenCatalogue, content: bytes, said: str
+) -> None:
+    done = command("build_index", "-", "--collection", "c", "--model", "words", stdin=content)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert ("Nothing is written" in done.stderr) == bool(content)
+    assert names(open_catalogue) == []
+    # What was there before stays.
+    command("build_index", "-", "--collection", "c", "--model", "words", stdin=lines([document(0)]))
+    done = command("build_index", "-", "--collection", "c", "--model", "words", stdin=content)
+    assert done.returncode == 1
+    assert list(stored(open_catalogue)) == ["d0"]
+
+
+def test_cut_texts_are_counted_and_named(command: Command, server: str) -> None:
+    content = lines({"id": f"long{i}", "text": f"{i} " + "word " * MAX_WORDS} for i in range(12))
+    said = "12 texts are longer than the encoder reads; what lies beyond is not searched: long0, long1,"
+    for _ in range(2):
+        # The second time nothing is written, and what lies beyond is searched no more than before.
+        done = command("build_index", "-", "--collection", "here", "--model", "words", stdin=content)
+        assert said in done.stdout
+    done = command("build_index", "-", "--collection", "there", "--model", "words", "--server", server, stdin=content)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stderr
 
 
 def test_bad_lines_are_skipped_told_and_counted(command: Command, open_catalogue: OpenCatalogue) -> None:
@@ -295,6 +349,11 @@ def test_a_line_that_the_server_refuses_stops_the_import(command: Command, serve
     assert "line 3: " in done.stderr
     assert "failed" in done.stderr
     assert ids(server) == []
+    # One that the command itself has made goes again.
+    for given in (content, lines([{"id": "x", "vectors": [[1]]}]), b"{broken\n", b""):
+        done = command("build_index", "-", "--collection", "new", "--model", "words", "--server", server, stdin=given)
+        assert done.returncode == 1
+        assert httpx.get(f"{server}/v1/collections/new").status_code == 404
 
 
 def test_a_server_that_is_not_there(command: Command) -> None:

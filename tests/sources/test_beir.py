@@ -63,6 +63,42 @@ def test_queries_and_judgements(tmp_path: Path) -> None:
     assert beir_qrels(tmp_path) == {"q1": {"d 1": 2, "d2": 0}, "q2": {"d1": 1}}
 
 
+HEADER = "query-id\tcorpus-id\tscore\n"
+THREE = "q1\td 1\t2\nq1\td2\t0\nq2\td1\t1\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        HEADER + THREE,
+        THREE,
+        THREE.replace("\t2", "\t2.0").replace("\t0", "\t0.00"),
+        THREE.replace("q1\t", "q1\t0\t").replace("q2\t", "q2\tQ0\t"),
+        "\n" + THREE.replace("\n", "\r\n\n"),
+    ],
+)
+def test_every_form_of_judgements_is_read_from_its_first_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_bytes(content.encode())
+    assert beir_qrels(tmp_path) == {"q1": {"d 1": 2, "d2": 0}, "q2": {"d1": 1}}
+
+
+def test_columns_of_trec_may_be_apart_by_spaces(tmp_path: Path) -> None:
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_text("q1 0  d1 2\nq2 0  d2 -1\n")
+    assert beir_qrels(tmp_path) == {"q1": {"d1": 2}, "q2": {"d2": -1}}
+
+
+@pytest.mark.parametrize(
+    "line", ["q1\td1\t0.5", "q1\td1\tnan", "q1\td1\tinf", "q1\td1", "q1\t0\tx\td1\t1", "q1\td1\tgood"]
+)
+def test_a_judgement_that_is_no_whole_number_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_text(f"q1\td2\t1\n{line}\n")
+    with pytest.raises(Invalid, match=r"test\.tsv, line 2: expected query-id"):
+        beir_qrels(tmp_path)
+
+
 def test_a_wrong_judgement_names_its_line(tmp_path: Path) -> None:
     (tmp_path / "qrels").mkdir()
     (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\tgood\n")

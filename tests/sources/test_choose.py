@@ -8,13 +8,19 @@ from app.errors import Invalid, NotFound
 from app.sources.beir import Beir
 from app.sources.choose import Format, format_of, open_source
 from app.sources.ndjson import Ndjson
-from app.sources.python_docs import PythonDocs
 from app.sources.table import Columns, Table
 
 
 @pytest.mark.parametrize(
     ("name", "form"),
-    [("a.ndjson", "ndjson"), ("a.jsonl.gz", "ndjson"), ("b.csv", "csv"), ("b.csv.gz", "csv"), ("b.tsv", "tsv")],
+    [
+        ("a.ndjson", "ndjson"),
+        ("a.jsonl.gz", "ndjson"),
+        ("b.csv", "csv"),
+        ("b.csv.gz", "csv"),
+        ("a.jsonl.zst", "ndjson"),
+        ("b.tsv", "tsv"),
+    ],
 )
 def test_suffixes(name: str, form: Format) -> None:
     assert format_of(name) == form
@@ -32,7 +38,6 @@ def test_each_form_has_its_reader(tmp_path: Path) -> None:
     assert isinstance(open_source(str(tmp_path / "corpus.jsonl")), Ndjson)
     assert isinstance(open_source("-"), Ndjson)
     assert isinstance(open_source("-", "csv", Columns("a", "b")), Table)
-    assert isinstance(open_source("python-docs"), PythonDocs)
 
 
 def test_what_does_not_fit_together(tmp_path: Path) -> None:

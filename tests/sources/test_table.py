@@ -60,6 +60,42 @@ def test_bad_records_are_entries_and_reading_goes_on(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("before", "found"), [("", []), ("1,one,T\n", ["one"]), ('1,"a ""b""\nc",T\n', ['a "b"\nc'])])
+def test_a_quote_that_is_never_closed_is_named_where_it_opens(tmp_path: Path, before: str, found: list[str]) -> None:
+    columns = Columns.parse("key", "body")
+    rest = "".join(f"{i},text {i},T\n" for i in range(10, 40))
+    content = "key,body,head\n" + before + '2,"a\n""b"" and c","it is\n' + rest
+    path = tmp_path / "d.csv"
+    path.write_text(content)
+    *good, bad = Table(path, columns, "csv").entries()
+    assert [entry.found for entry in good] == [Document("1", text) for text in found]
+    assert isinstance(bad.found, MalformedBody)
+    assert bad.line == content[: content.index('"it is')].count("\n") + 1
+    assert "a quote opens here and is not closed: the 30 lines after it were taken for one cell" in bad.found.message
+
+
+def test_ends_of_lines_in_a_quoted_cell_stay_as_they_are(tmp_path: Path) -> None:
+    columns = Columns.parse("key", "body")
+    content = b'key,body\r\n1,"a\r\nb\nc\rd"\r\n2,plain\r\n3,"e\n"'
+    _, found = read(tmp_path / "d.csv", content, columns)
+    assert found == [(2, Document("1", "a\r\nb\nc\rd")), (5, Document("2", "plain")), (6, Document("3", "e\n"))]
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv"])
+def test_a_file_without_a_header_loses_no_line(tmp_path: Path, suffix: str) -> None:
+    tab = "\t" if suffix == "tsv" else ","
+    content = f"0{tab}The presence of communication\n1{tab}The Manhattan Project\n"
+    path = tmp_path / f"collection.{suffix}"
+    with pytest.raises(Invalid, match=r"no column 'id'; its columns: 0, The pres.*--header"):
+        read(path, content, Columns.parse("id", "text"))
+    _, found = read(path, content, Columns.parse("id", "text", header=["id", "text"]))
+    assert found == [(1, Document("0", "The presence of communication")), (2, Document("1", "The Manhattan Project"))]
+    with pytest.raises(Invalid, match=r"no column .text.; its columns: id, passage$"):
+        read(path, content, Columns.parse("id", "text", header=["id", "passage"]))
+    _, found = read(path, content + f"2{tab}x{tab}y\n", Columns.parse("id", "text", header=["id", "text"]))
+    assert found[2] == (3, MalformedBody)
+
+
 def test_tsv_has_no_quotes(tmp_path: Path) -> None:
     _, found = read(tmp_path / "d.tsv", 'key\tbody\n1\t"half a quote\n2\ta,b\n', Columns.parse("key", "body"))
     assert found == [(2, Document("1", '"half a quote')), (3, Document("2", "a,b"))]

@@ -11,12 +11,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Literal
+from pathlib import Path
+from typing import Final, Literal
 
 from app.documents import parse_document
 from app.errors import RequestError, Unavailable
-from app.sources import python_docs_walk
 from app.sources.protocol import Entry
+
+WALK: Final = Path(__file__).with_name("python_docs_walk.py")
 
 
 class PythonDocs:
@@ -34,7 +36,7 @@ class PythonDocs:
 
     def entries(self) -> Iterator[Entry]:
         # -I -S: no site-packages, nothing from the environment or the working folder.
-        command = [sys.executable, "-I", "-S", "-B", "-W", "ignore", str(python_docs_walk.__file__)]
+        command = [sys.executable, "-I", "-S", "-B", "-W", "ignore", str(WALK)]
         walk = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         if walk.returncode != 0:
             raise Unavailable(f"reading the standard library failed: {walk.stderr.decode(errors='replace')}")

@@ -4,9 +4,12 @@ import re
 import sys
 
 import pytest
+from commands import ROOT
 
-from app.sources.python_docs import PythonDocs
 from app.types import Document
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from python_docs import PythonDocs
 
 
 def read() -> list[Document]:

@@ -30,29 +30,11 @@ from typing import Any
 
 # Imported, these open a browser, print a poem, need a screen, or are not for users. The path modules are
 # documented as os.path, posix as os.
-LEFT_OUT = frozenset(
-    [
-        "antigravity",
-        "this",
-        "idlelib",
-        "turtledemo",
-        "lib2to3",
-        "test",
-        "pydoc_data",
-        "posix",
-        "nt",
-        "posixpath",
-        "ntpath",
-        "genericpath",
-        "nturl2path",
-        "sre_compile",
-        "sre_constants",
-        "sre_parse",
-        "opcode",
-        "msilib",
-        "ctypes.wintypes",
-    ]
-)
+LEFT_OUT = frozenset([
+    "antigravity", "this", "idlelib", "turtledemo", "lib2to3", "test", "pydoc_data", "posix", "nt", "posixpath",
+    "ntpath", "genericpath", "nturl2path", "sre_compile", "sre_constants", "sre_parse", "opcode", "msilib",
+    "ctypes.wintypes",
+])  # fmt: skip
 NO_SUBMODULES = frozenset({"encodings"})  # 120 tables of character sets
 PRIVATE = re.compile(r"(^|\.)(_|tests?($|\.))")
 MODULE_DEPRECATED = re.compile(r"(?i)^(?:the )?(?:module )?'?([a-z0-9_.]+)'?(?: module| package)? is deprecated")
