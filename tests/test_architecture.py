@@ -128,6 +128,76 @@ def test_a_collections_kind_is_asked_where_its_layers_are_declared():
     assert {module for module in found if not module.startswith(("app.api", "app.encoders", "app.load"))} == set()
 
 
+FILES_OF_OTHERS = {
+    "app.api.edge.openapi": "pages that come with a package",
+    "app.api.routes.pages": "the pages of the service",
+    "app.compute.native": "kept machine code",
+    "app.encoders": "models, and what is made of them",
+    "app.keys": "the file of keys",
+    "app.sources": "what is to be loaded",
+}
+"""Modules that read or write files which are none of a collection's."""
+OF_PATHS = {
+    "read_bytes", "read_text", "write_bytes", "write_text", "unlink", "rename", "iterdir", "glob", "rglob", "mkdir",
+    "rmdir", "touch", "stat", "lstat", "chmod", "exists", "is_file", "is_dir", "symlink_to", "hardlink_to",
+}  # fmt: skip
+OF_OS = {
+    "open", "read", "write", "pread", "pwrite", "close", "fsync", "fdatasync", "truncate", "ftruncate", "rename",
+    "replace", "link", "symlink", "unlink", "remove", "rmdir", "mkdir", "makedirs", "listdir", "scandir", "walk",
+    "stat", "lstat", "statvfs", "access", "chmod",
+}  # fmt: skip
+
+
+def file_access(tree: ast.AST) -> list[str]:
+    """Calls that open, change, look at or list files of the disk, and modules that are for nothing else."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            found += [name for name in names if name in ("shutil", "tempfile", "fcntl", "mmap")]
+        if not isinstance(node, ast.Call):
+            continue
+        match node.func:
+            case ast.Name(id="open"):
+                found.append("open")
+            case ast.Attribute(value=ast.Name(id="os"), attr=name) if name in OF_OS:
+                found.append(f"os.{name}")
+            case ast.Attribute(attr=name) if name in OF_PATHS:
+                found.append(name)
+            case ast.Attribute(attr="open"):
+                modes = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+                found += ["Path.open" for mode in modes if isinstance(mode, str) and set(mode) <= set("rwxabt+")]
+                found += ["Path.open"] * (not node.args)
+            case ast.Attribute(attr="replace") if len(node.args) == 1 and not node.keywords:
+                found.append("Path.replace")
+    return found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import shutil", "from mmap import mmap", "open(path)", "os.rename(a, b)", "path.read_bytes()",
+        "(folder / 'x').open('xb')", "path.open()", "part.replace(path)", "folder.glob('*')",
+    ],
+)  # fmt: skip
+def test_access_to_files_is_seen(line: str):
+    assert len(file_access(ast.parse(line))) == 1
+
+
+def test_files_of_collections_are_reached_through_the_store():
+    """A collection can lie elsewhere only if nobody opens its files behind the back of ``Directory``."""
+    wrong = {
+        module: found
+        for module, path in modules().items()
+        if not module.startswith(("app.store.", *FILES_OF_OTHERS))
+        and (found := file_access(ast.parse(path.read_text())))
+    }
+    assert wrong == {}
+    for module in FILES_OF_OTHERS:
+        paths = [path for name, path in modules().items() if name == module or name.startswith(f"{module}.")]
+        assert any(file_access(ast.parse(path.read_text())) for path in paths), f"{module} needs no exception any more"
+
+
 def test_the_http_layer_knows_no_arrays():
     for module, path in modules().items():
         if module.startswith("app.api"):

@@ -115,7 +115,9 @@ class SavedSnapshots:
         archive = folder.create(part)
         try:
             sha256 = write_archive(archive, listing, moment, check)
+            reach("archive.written")
             size = archive.finish()
+            reach("archive.synced")
         finally:
             archive.close()
         saved = Saved(identifier, collection.name, listing.created, listing.documents, listing.generation, size, sha256)

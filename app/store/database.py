@@ -153,6 +153,7 @@ class Database:
     def read(self) -> Iterator[sqlite3.Connection]:
         """A read transaction: everything read inside is of one commit. Raises Damaged, Unavailable after ``close``."""
         connection = None
+        fault = False
         try:
             self.require_open()
             try:
@@ -165,9 +166,13 @@ class Database:
                 connection.execute("BEGIN")
                 yield connection
         except (sqlite3.Error, UnicodeDecodeError) as error:
+            fault = of_the_disk(error)
             raise self._translate(error) from error
         finally:
-            if connection is not None:
+            if connection is not None and fault:
+                # It remembers what it could not open, or that it opened for reading alone; a new one looks again.
+                connection.close()
+            elif connection is not None:
                 self._give_back(connection)
 
     @contextmanager
@@ -201,6 +206,9 @@ class Database:
                         connection.execute("ROLLBACK")
                     raise
         except (sqlite3.Error, UnicodeDecodeError) as error:
+            if of_the_disk(error) and self._writer is not None:
+                self._writer.close()
+                self._writer = None
             raise self._translate(error) from error
         try:
             write_mark(self.folder, commits)

@@ -58,7 +58,9 @@ class LocalDirectory:
         return True
 
     def is_folder(self, name: str, /) -> bool:
-        return (self.path / name).is_dir()
+        path = self.path / name
+        with _reading(path):
+            return path.is_dir()
 
     def size(self, name: str, /) -> int:
         path = self.path / name

@@ -21,6 +21,7 @@ from app.errors import Damaged, Invalid, RequestError, TextRefused
 from app.indexing.sealing import seal
 from app.ingest import NAMED, WriteResult, check_document, write_documents
 from app.store.directory import Directory
+from app.store.faults import reach
 from app.store.system import room
 from app.tasks.tasks import LISTED, Also, Failed, Running, Task, TaskError, Tasks
 from app.types import Document
@@ -59,7 +60,9 @@ class ImportUpload:
         Raises StorageFull.
         """
         with room():
+            reach("body.written")
             size = self._file.finish()
+            reach("body.synced")
             self._folder.sync()
             self._folder.parent.sync()
         params = {"on_error": self._on_error, "bytes": size, "crc32": self._crc, "position": 0}

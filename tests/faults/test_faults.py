@@ -62,7 +62,7 @@ def test_a_missing_fsync_would_be_noticed(tmp_path: Path) -> None:
 
 def test_a_disk_that_refuses(tmp_path: Path) -> None:
     found = held(tmp_path, "errors")
-    assert found["counts"]["OperationalError"] >= 8
+    assert found["counts"]["SystemFault"] >= 8
     assert found["figures"]["of them fsyncs"] > 500
 
 
