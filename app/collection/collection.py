@@ -47,17 +47,25 @@ class Collection(Reader):
 
     def require_writer(self) -> None:
         """Becomes the writer, if no other process is. Raises Conflict (collection_busy)."""
-        if self._writer.held:
+        if self._writer.held and not self._behind:
             return
         with self._lock:
             self.database.require_open()
+            if self._writer.held:
+                self._catch_up()
+                return
             if not self._writer.acquire():
                 raise Conflict(
                     f"another process writes collection {self.name}{self._busy()}: wait until it is done",
                     code="collection_busy",
                 )
-            self._published = self._opener.load(self._published, learned=not self.salvaged)
-            self._opener.sweep(self._published)
+            try:
+                self._published = self._opener.load(self._published, learned=not self.salvaged)
+                self._opener.sweep(self._published)
+            except BaseException:
+                # Who has the lock follows nobody, so it must not be kept with what is older.
+                self._writer.release()
+                raise
 
     @contextmanager
     def moment(self, hold: Callable[[Snapshot], None]) -> Iterator[Snapshot]:
@@ -117,10 +125,11 @@ class Collection(Reader):
                 write_counters(txn, *counters)
                 if also is not None:
                     also(txn, written)
-            for part, start in zip(passages, starts, strict=False):
-                metadata = [document.metadata for document in documents[start : start + len(part)]]
-                now.growing.append(seqs[start : start + len(part)], metadata, part)
-            self._published = now.written(replaced, *counters)
+            with self._publishing():
+                for part, start in zip(passages, starts, strict=False):
+                    metadata = [document.metadata for document in documents[start : start + len(part)]]
+                    now.growing.append(seqs[start : start + len(part)], metadata, part)
+                self._published = now.written(replaced, *counters)
             reach("write.published")
         self.on_write()
         return written
@@ -183,8 +192,9 @@ class Collection(Reader):
             write_counters(txn, now.next_seq, now.live - len(live), digest)
             if also is not None:
                 also(txn, len(live))
-        gone = np.array(sorted(live.values()), np.int64)
-        self._published = now.written(gone, now.next_seq, now.live - len(live), digest)
+        with self._publishing():
+            gone = np.array(sorted(live.values()), np.int64)
+            self._published = now.written(gone, now.next_seq, now.live - len(live), digest)
         self.on_write()
         return len(live)
 
@@ -278,15 +288,27 @@ class Collection(Reader):
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A numbered commit. If it fails after it became durable, what is published catches up with it."""
+        with self._publishing(), self.database.write() as txn:
+            yield txn
+
+    @contextmanager
+    def _publishing(self) -> Iterator[None]:
+        """If the block fails, for want of memory say, what is published catches up with what was committed: at once, or
+        where that fails too before the next write.
+        """
         try:
-            with self.database.write() as txn:
-                yield txn
+            yield
         except BaseException:
-            with self.database.read() as connection:
-                ahead = read_state(connection).commits != self._published.commit
-            if ahead:
-                self._published = self._opener.load(None, learned=not self.salvaged)
+            self._catch_up()
             raise
+
+    def _catch_up(self) -> None:
+        self._behind = True
+        with self.database.read() as connection:
+            ahead = read_state(connection).commits != self._published.commit
+        if ahead:
+            self._published = self._opener.load(None, learned=not self.salvaged)
+        self._behind = False
 
 
 def _hold(connection: sqlite3.Connection, expected: Mapping[str, int | None]) -> None:

@@ -90,6 +90,8 @@ class Reader:
         self._writer.acquire()
         self.database = Database(self.folder, self.name)
         self._encoder_checked = False
+        self._behind = False
+        """Whether what is published may be older than the last commit, since a write failed after it."""
         self.encoder_fault: str | None = None
         """Why text is neither encoded nor searched: known once it was tried, for a model is loaded only then."""
         self.salvaged = salvage

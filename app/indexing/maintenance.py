@@ -10,7 +10,7 @@ import sqlite3
 import threading
 
 from app.collection.collection import Collection
-from app.errors import Damaged, SheafError, StorageFull, StoreError
+from app.errors import Damaged, SheafError, StorageFull, StoreError, SystemFault
 from app.indexing.fitting import learn_if_due
 from app.indexing.sealing import merge, merge_due, seal, seal_due
 
@@ -61,7 +61,7 @@ class Maintenance:
                 self.error = None
             except _Stopped:
                 return
-            except (StorageFull, Damaged) as error:
+            except (StorageFull, SystemFault, Damaged) as error:
                 # A full disk may have room again, and a rebuild heals a damaged segment.
                 log.warning("collection %s: %s", self._collection.name, error)
                 self.error = error

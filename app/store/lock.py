@@ -29,10 +29,13 @@ class FileLock:
         except BlockingIOError:
             os.close(descriptor)
             return False
+        except OSError:
+            os.close(descriptor)
+            raise
         self._descriptor = descriptor
-        os.ftruncate(descriptor, 0)
         # The lock is held without its note too: a full disk keeps no server from starting.
         with suppress(OSError):
+            os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, note.encode(), 0)
         return True
 

@@ -17,7 +17,7 @@ from app.collection.first_stage import FirstStage
 from app.collection.passages import from_caller
 from app.collection.segment import Segment, SegmentRecord
 from app.collection.segment_writing import Totals, write_restaged, write_segment
-from app.collection.spec import CollectionSpec
+from app.collection.spec import CollectionSpec, EncoderSpec, VectorSpec
 from app.errors import Damaged, SystemFault
 from app.store.directory import Directory
 from app.store.files import MappedArray, load_array, map_verified, read_verified, write_file
@@ -181,15 +181,15 @@ def test_there_is_room(files: Directory) -> None:
 
 
 def written(folder: Directory) -> SegmentRecord:
-    """A segment of ten documents with vectors of their callers."""
-    spec, random = CollectionSpec("c", None, "multi_vector", 4, "cosine", precision="float16"), np.random.default_rng(1)
-    stage = FirstStage.default(spec)
+    """Segments of ten documents with vectors of their callers: one, and the same under other indexes."""
+    encoder = EncoderSpec(model=None, kind="multi_vector", dim=4)
+    spec = CollectionSpec(name="c", encoder=encoder, similarity="cosine", vectors=VectorSpec(precision="float16"))
+    stage, random = FirstStage.default(spec), np.random.default_rng(1)
     passages = from_caller([random.normal(size=(3, 4)).astype(np.float32) for _ in range(10)], spec, stage.encoding)
     batch = np.arange(10, dtype=np.int64), [{"n": n} for n in range(10)], passages
-    record = write_segment(folder.folder("s"), spec, stage, Totals(10, 30, 30), [batch])
+    record = write_segment(folder.folder("s"), spec, stage, Totals.of(passages.owners, passages.counts), [batch])
     segment = Segment.open_all(folder.folder("s"), record)
-    again = write_restaged(folder.folder("again"), spec, stage, segment, None)
-    return again
+    return write_restaged(folder.folder("again"), spec, stage, segment, None)
 
 
 def test_a_segment_is_the_same_wherever_it_lies(files: Directory, tmp_path: Path) -> None:
@@ -201,14 +201,14 @@ def test_a_segment_is_the_same_wherever_it_lies(files: Directory, tmp_path: Path
         for file in here.folder(name).list():
             assert here.folder(name).read(file) == there.folder(name).read(file), file
     segment = Segment.open_all(here.folder("again"), written(LocalDirectory(tmp_path / "third")))
-    everything = np.arange(segment.size)
-    found = segment.nearest("pooled", segment.pooled_of(np.array([7]))[0], 1, everything >= 0, 4)
+    everything, pooled = np.arange(segment.size), segment.flat("pooled")
+    seventh, mapped = pooled.take(np.array([7]))[0], pooled.take(everything)
+    found = segment.nearest("pooled", seventh, 1, everything >= 0, 4)
     assert found.rows.tolist() == [7]
-    mapped = segment.pooled_of(everything)
     segment.let_go()
     segment.delete()
     assert here.list() == ["s"]
-    assert np.array_equal(segment.pooled_of(everything), mapped)
+    assert np.array_equal(pooled.take(everything), mapped)
     segment.delete()
 
 
