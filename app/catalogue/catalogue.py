@@ -108,10 +108,17 @@ class Catalogue:
         early where it is closed meanwhile.
         """
         self._opening = True
-        folders.sweep(self.files)
-        self.snapshots.sweep()
-        self.aliases.prune()
-        names = self._names()
+        names: list[str] = []
+        try:
+            folders.sweep(self.files)
+            self.snapshots.sweep()
+            self.aliases.prune()
+            names = self._names()
+        except (OSError, SystemFault) as error:
+            # The next start removes it; and who asks for a collection has it opened.
+            log.error("what a stopped server left is not removed, and not all is opened yet: %s", error)
+            with suppress(SystemFault):
+                names = self._names()
         with suppress(Unavailable):
             for number, name in enumerate(names):
                 self.progress = number, len(names)

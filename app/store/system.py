@@ -85,10 +85,15 @@ def _cause(database: Path | None) -> int | None:
             return errno.EACCES
     if database is not None and not os.access(database.parent, os.R_OK | os.W_OK | os.X_OK):
         return errno.EACCES
+    probes: list[int] = []
     try:
-        os.close(os.open(os.devnull, os.O_RDONLY))
+        # As many as SQLite opens of one database.
+        probes.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(4))
     except OSError as error:
         return error.errno
+    finally:
+        for probe in probes:
+            os.close(probe)
     return None
 
 
