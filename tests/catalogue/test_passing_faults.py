@@ -111,6 +111,11 @@ if sys.argv[2] == "files":
                 catalogue.close()
                 catalogue = opened()
 else:
+    closed = folder / "closed"
+    closed.touch(0)
+    if os.access(closed, os.R_OK):
+        raise SystemExit("modes mean nothing")
+    closed.unlink()
     kept = ["collection.sqlite", "commits.mark", "writer.lock", "segments", "tail"]
     (segment, *_) = (folder / "c0" / "segments").iterdir()
     kept += [str(path.relative_to(folder / "c0")) for path in segment.iterdir()]
@@ -129,21 +134,6 @@ else:
             assert answers(catalogue, "c0") == expected["c0"], file
             assert catalogue.quarantined() == {}
             write(catalogue, "c0", 20)
-    # One that may be read and not written: it is searched, and writes wait for the mode.
-    path = folder / "c0" / "collection.sqlite"
-    path.chmod(0o400)
-    with opened() as catalogue:
-        assert answers(catalogue, "c0") == expected["c0"]
-        for _ in range(2):
-            try:
-                write(catalogue, "c0", 20)
-            except SystemFault as fault:
-                assert "chown, chmod" in fault.message
-            else:
-                raise SystemExit("it was written")
-        path.chmod(0o600)
-        write(catalogue, "c0", 20)
-        assert answers(catalogue, "c0") == expected["c0"]
 print("as it should be")
 '''
 
@@ -166,6 +156,8 @@ def test_what_cannot_be_opened_is_opened_when_it_can(tmp_path: Path, what: str) 
         check=False,
         preexec_fn=_obey_modes,
     )
+    if done.stderr == "modes mean nothing\n":
+        pytest.skip("this process may read what it likes, and cannot give that up")
     assert done.stdout == "as it should be\n", done.stdout + done.stderr
 
 
