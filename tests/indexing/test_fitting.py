@@ -42,6 +42,17 @@ def words(start: int, stop: int, names: str = "w") -> list[Document]:
     return found
 
 
+def topical(count: int) -> list[Document]:
+    """Each of three of forty topics, a topic of eight words: there is something to learn."""
+    found = []
+    for i in range(count):
+        random = np.random.default_rng(i)
+        topics = random.choice(40, 3, replace=False)[random.integers(0, 3, 12)]
+        text = " ".join(f"w{8 * topic + word}" for topic, word in zip(topics, random.integers(0, 8, 12), strict=True))
+        found.append(Document(f"d{i}", f"{text}. And then w{i % 60} again.", f"the title w{i % 13}"))
+    return found
+
+
 def own(seed: int, mean: F32 | float = 0.0, tokens: int = 12) -> F32:
     """Vectors around three of twenty topics."""
     random = np.random.default_rng(seed)
@@ -149,16 +160,20 @@ def test_given_queries_are_taken_as_they_are(texts: Collection) -> None:
     assert (len(sample.queries), len(probes), fitted["query_source"]) == (10, 48, "given")
 
 
-def test_learned_it_finds_more_with_fewer_candidates_and_says_what_it_is(texts: Collection) -> None:
+def test_learned_it_finds_more_with_fewer_candidates_and_says_what_it_is(open_catalogue: OpenCatalogue) -> None:
+    texts = open_catalogue(learn_documents=100).create("c", model="words", kind="multi_vector")
+    write_documents(texts, topical(200))
     seal(texts)
-    before = measure_recall(texts, 40, candidates=30).recall
-    learn(texts, RidgeRecipe(RidgeParameters(rank=64, samples=1_000, landmarks=500)), width=30)
-    assert measure_recall(texts, 40).recall > before + 0.1
+    before = measure_recall(texts, 80, candidates=20).recall
+    learn(texts, RidgeRecipe(RidgeParameters(rank=64, samples=1_000, landmarks=500)), width=20)
+    # .61 and .89. Over four draws of documents and the kernels of three processors .27 to .33 more; of one draw, the
+    # processor changes it by .016.
+    assert measure_recall(texts, 80).recall > before + 0.1
     found = described(texts)
-    assert (found["learned"], found["encoding"], found["candidates"]) == (True, "ridge", 30)
-    assert found["fitted"] == {
-        "documents": 150, "of": 150, "seed": 0, "next_seq": 151, "queries": 102, "query_source": "texts"
-    }  # fmt: skip
+    assert (found["learned"], found["encoding"], found["candidates"]) == (True, "ridge", 20)
+    fitted = found["fitted"]
+    assert fitted.pop("queries") > 100
+    assert fitted == {"documents": 200, "of": 200, "seed": 0, "next_seq": 201, "query_source": "texts"}
     assert [tried["encoding"] for tried in found["report"]["tried"]] == ["without data", "learned"]
     assert all(0 < tried["recall@10"] <= 1 for tried in found["report"]["tried"])
     assert "due" not in found
