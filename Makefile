@@ -51,7 +51,8 @@ format: install-dev
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-install: $(VENV)/.installed
+# Without the code, as where an image is built, there is nothing to prepare with.
+install: $(VENV)/.installed $(if $(wildcard app/encoders/prepare.py),$(VENV)/.prepared)
 install-dev: $(VENV)/.installed-dev
 
 # torch goes first, by itself: asked for by another package, pip may take a build for another device, and its builds for
@@ -61,6 +62,11 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	$(PIP) install $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) $(TORCH)
 	$(PIP) install --no-deps --require-hashes --requirement requirements.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
+	touch $@
+
+# The built-in model as OpenVINO runs it, once for every server of this installation.
+$(VENV)/.prepared: $(VENV)/.installed
+	$(PY) -m app.encoders.prepare
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock

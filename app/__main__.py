@@ -141,6 +141,7 @@ class _Server(uvicorn.Server):
     async def _say_when_ready(self, listener: socket.socket) -> None:
         try:
             await asyncio.shield(self._state.opening)
+            await asyncio.shield(self._state.warming)
         except Exception:
             log.critical("cannot open the collections", exc_info=True)
             self.failed = self.should_exit = True

@@ -293,7 +293,7 @@ class _Plan:
                 )
                 continue
             try:
-                encoded = collection.encoder().encode_documents([document.passage for document in some])
+                encoded = collection.encode_documents([document.passage for document in some])
                 require_direction(encoded, spec)
             except TextRefused as error:
                 raise TextRefused({len(known) + start + i: why for i, why in error.texts.items()}) from error

@@ -51,6 +51,10 @@ HANDLERS: Final[Mapping[str, Handler]] = {
 """What runs each kind of task."""
 
 
+PATIENCE_S: Final = 10.0
+"""How long a request waits for an encoder that is being loaded, before it is told to come again."""
+
+
 def create_app(settings: Settings) -> FastAPI:
     """The service over the collections in ``settings.indexes``. None is opened before the lifespan starts.
 
@@ -111,7 +115,8 @@ def keyring(settings: Settings) -> Keyring:
 @asynccontextmanager
 async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
     try:
-        encoders = Encoders(settings.models, settings.converted, settings.threads, app.state.metrics.encoded)
+        count = app.state.metrics.encoded
+        encoders = Encoders(settings.models, settings.converted, settings.threads, count, PATIENCE_S)
         catalogue = Catalogue(settings.indexes, encoders, settings, HANDLERS)
         await anyio.to_thread.run_sync(catalogue.claim, url_of(settings.host, settings.port))
     except SheafError as error:
@@ -126,36 +131,36 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
         raise
     # Requests are taken while the collections are opened, and told to come again: so whoever watches over the server
     # can tell one that recovers from one that hangs.
-    app.state.opening = asyncio.ensure_future(anyio.to_thread.run_sync(_open, catalogue))
+    app.state.opening = asyncio.ensure_future(anyio.to_thread.run_sync(catalogue.open_all))
     app.state.warming = asyncio.ensure_future(_warm(app.state.opening, catalogue))
+    # So that the first search after an installation does not wait for it; no search needs to wait for this.
+    app.state.preparing = asyncio.ensure_future(_prepare(app.state.warming))
     try:
-        models = {name: encoders.kinds(name) for name in encoders.names()}
-        service = Service(settings, catalogue, models, Lanes(settings))
+        service = Service(settings, catalogue, Lanes(settings), warming=app.state.warming)
         app.state.metrics.watch(service)
         yield {"service": service}
     finally:
         app.state.metrics.watch(None)
         await anyio.to_thread.run_sync(catalogue.close)
-        await asyncio.wait([app.state.opening, app.state.warming])
+        await asyncio.wait([app.state.opening, app.state.warming, app.state.preparing])
         encoders.close()
         for end in app.state.ending:
             await anyio.to_thread.run_sync(end)
 
 
-def _open(catalogue: Catalogue) -> None:
-    catalogue.open_all()
-    # So that the first search after an installation does not wait for it; no search needs to wait for this.
-    prepare()
-
-
 async def _warm(opening: asyncio.Future[None], catalogue: Catalogue) -> None:
-    """While requests are served already: none has to wait for it, and the first search finds it done or waits less."""
+    """While requests are served already, though the server is not ready: what needs no encoder does not wait for it."""
     await asyncio.wait([opening])
     if catalogue.ready:
         try:
             await anyio.to_thread.run_sync(load_encoders, catalogue)
         except Exception:
             log.exception("could not load the encoders; the first search will")
+
+
+async def _prepare(warming: asyncio.Future[None]) -> None:
+    await asyncio.wait([warming])
+    await anyio.to_thread.run_sync(prepare)
 
 
 def _way_out(settings: Settings, error: BaseException | None) -> str:

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
@@ -34,6 +43,14 @@ class LocalModel(BaseModel):
     """The hub's revision; ignored for a folder."""
     device: str = "auto"
     """`auto`: a GPU where torch can use one, else the CPU. Or a name of torch's, such as `cpu` or `cuda:1`."""
+    query_prefix: str | None = None
+    """What each query begins with; none given: as the model was saved. Other words are another encoder."""
+    document_prefix: str | None = None
+    """What each document begins with, in the same way."""
+
+    @property
+    def prompts(self) -> dict[Literal["query", "document"], str | None]:
+        return {"query": self.query_prefix, "document": self.document_prefix}
 
 
 class RemoteModel(BaseModel):
@@ -144,6 +161,9 @@ class Settings(BaseSettings):
     """The key that commands send to a server; the server itself does not read it."""
     models: dict[ModelName, ModelSettings] = {}
     """Encoders by name (JSON object), beside `builtin`; requests name these, never a path."""
+    preload: str = "collections"
+    """Encoders that are loaded before the server is ready: `collections` (the local ones of those that are there),
+    `none`, or names with commas between them."""
     max_body_bytes: Annotated[int, Field(ge=1_024)] = 64 * 2**20
     """The largest JSON body; imports stream and have a limit of their own."""
     max_import_bytes: Annotated[int, Field(ge=1_024)] = 64 * 2**30
@@ -210,6 +230,19 @@ class Settings(BaseSettings):
     """The URL that traces are sent to by OTLP over HTTP, such as http://localhost:4318/v1/traces; none is kept without
     it. Needs the extra `otel`."""
 
+    @field_validator("preload")
+    @classmethod
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        unknown = [name for name in _names(value) if name not in ("builtin", *info.data.get("models", {}))]
+        if unknown:
+            raise ValueError(f"expected `collections`, `none`, or names of encoders; there is no {unknown[0]!r}")
+        return value
+
+    @property
+    def preloaded(self) -> list[str]:
+        """The encoders that are named to be loaded first."""
+        return _names(self.preload)
+
     @property
     def limits(self) -> Limits:
         """What the schemas of bodies need to know of these."""
@@ -231,6 +264,11 @@ class Settings(BaseSettings):
     def compiled(self) -> Path:
         """Where machine code made for this CPU is kept, for the same reason."""
         return self.indexes / ".compiled"
+
+
+def _names(preload: str) -> list[str]:
+    named = [] if preload in ("", "collections", "none") else preload.split(",")
+    return [name.strip() for name in named]
 
 
 def unknown_variables() -> list[str]:

@@ -23,8 +23,8 @@ class OneEncoder(Encoders):
         super().__init__(settings.models)
         self._encoder = encoder
 
-    def get(self, name: str, kind: Kind) -> Encoder:
+    def get(self, name: str, kind: Kind, *, patient: bool = False) -> Encoder:
         return self._encoder
 
-    def encode_queries(self, name: str, kind: Kind, texts: Sequence[str]) -> Encoded:
+    def encode_queries(self, name: str, kind: Kind, texts: Sequence[str], *, alone: bool = False) -> Encoded:
         return self._encoder.encode_queries(texts)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from asyncio import Future
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Final, TypeAlias, TypedDict, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias, TypedDict, TypeVar
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -17,9 +18,10 @@ from app.collection.collection import Collection
 from app.compute.quota import cores
 from app.errors import Damaged, NotReady, Overloaded
 from app.settings import Settings
-from app.types import Kind
 
 T = TypeVar("T")
+
+Need: TypeAlias = Literal["search", "write"]
 
 SEARCHING: Final = 32
 """Searches that have a thread. As many compute as there are cores; the others wait, so one more costs its stack."""
@@ -62,19 +64,23 @@ class Budget:
 class Lanes:
     """Bounded groups of worker threads, apart from one another so that writes never keep a search waiting.
 
-    search: those that run and those that wait for a core (``Workers.turn``) or for the encoder, where queries that wait
-    are encoded together. read: documents, counts, descriptions. write: what changes a collection. upload: pieces of
-    imports and archives on their way to the disk. restore: archives that are verified and given their indexes, which
-    may take minutes. parse: large bodies. index: writes that wait to be indexed. measure: one at a time, for it takes
-    every core for a while.
+    search: those that run and those that wait for a core (``Workers.turn``). read: documents, counts, descriptions.
+    write: what changes a collection. upload: pieces of imports and archives on their way to the disk. restore: archives
+    that are verified and given their indexes, which may take minutes. parse: large bodies. index: writes that wait to
+    be indexed. measure: one at a time, for it takes every core for a while.
+
+    What needs an encoder has lanes of that encoder (``needing``): queries that wait for it are encoded together, and
+    one that hangs holds up nobody else.
     """
 
     def __init__(self, settings: Settings) -> None:
-        queue = settings.max_queue
-        most = (settings.threads or cores()) + queue
-        self.search = Lane(CapacityLimiter(min(most, SEARCHING)), max(0, most - SEARCHING))
+        queue = self._queue = settings.max_queue
+        self._searches = (settings.threads or cores()) + queue
+        self.of_encoders: dict[tuple[Need, str], Lane] = {}
+        """Made when they are first asked for."""
+        self.search = self._lane("search")
         self.read = Lane(CapacityLimiter(4), queue)
-        self.write = Lane(CapacityLimiter(4), queue)
+        self.write = self._lane("write")
         # A request that was let in brings many pieces, one after another: the requests are counted instead.
         self.upload = Lane(CapacityLimiter(4), None)
         self.restore = Lane(CapacityLimiter(2), queue)
@@ -84,15 +90,31 @@ class Lanes:
         self.uploads = Budget(max(queue, 1), "imports are being uploaded")
         self.memory = Budget(settings.max_buffered_bytes, "bytes of bodies and answers are in memory")
 
+    def needing(self, encoder: str, work: Need) -> Lane:
+        """Of searches and writes that need an encoder."""
+        if (work, encoder) not in self.of_encoders:
+            self.of_encoders[work, encoder] = self._lane(work)
+        return self.of_encoders[work, encoder]
+
+    def _lane(self, work: Need) -> Lane:
+        if work == "write":
+            return Lane(CapacityLimiter(4), self._queue)
+        return Lane(CapacityLimiter(min(self._searches, SEARCHING)), max(0, self._searches - SEARCHING))
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """models: the encoders that collections may name, with the kinds of each."""
+    """warming: loads the encoders that the server is ready with."""
 
     settings: Settings
     catalogue: Catalogue
-    models: Mapping[str, tuple[Kind, ...]]
     lanes: Lanes
+    warming: Future[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether searches are answered, and none of those that were expected has to load its encoder first."""
+        return self.catalogue.ready and (self.warming is None or self.warming.done())
 
     def on(self, name: str, work: Callable[[Collection], T]) -> T:
         """``work`` on a collection. Damage that it meets takes the collection out of service.
@@ -105,6 +127,16 @@ class Service:
         except Damaged as error:
             self.catalogue.quarantine(collection, error)
             raise
+
+    async def lane(self, name: str, work: Need, *, encodes: bool) -> Lane:
+        """The lane of work on a collection. encodes: whether its encoder is needed. Raises NotFound, Damaged."""
+        if encodes:
+            collection = self.catalogue.opened(name)
+            if collection is None:
+                collection = await run(self.lanes.read, self.catalogue.get, name)
+            if collection.spec.model is not None:
+                return self.lanes.needing(collection.spec.model, work)
+        return self.lanes.search if work == "search" else self.lanes.write
 
 
 class State(TypedDict):

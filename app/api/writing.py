@@ -23,7 +23,7 @@ from app.api.service import Service, Serving, run
 from app.collection.collection import Collection
 from app.errors import Invalid
 from app.ingest import Condition, index_now
-from app.store.requests import Answer
+from app.store.requests import Answer, note_first
 
 Key: TypeAlias = Annotated[
     str | None,
@@ -117,6 +117,10 @@ class Once:
 
         return keep
 
+    def keep_first(self, txn: sqlite3.Connection) -> None:
+        """Of the request that makes a collection: the answer is not known before it is there."""
+        note_first(txn, self.key, self.digest, Answer("", 201, {}))
+
     def end(self, collection: Collection) -> None:
         collection.requests.end(self.key)
 
@@ -144,8 +148,8 @@ class Write:
     key: str | None
     wait: str
 
-    async def apply(self, work: Callable[[Collection, Keep | None], Reply]) -> Response:
-        """``work``, once, and waited for as asked."""
+    async def apply(self, work: Callable[[Collection, Keep | None], Reply], *, encodes: bool = False) -> Response:
+        """``work``, once, and waited for as asked. encodes: whether it may need the collection's encoder."""
         asked = once(self.request, self.key)
 
         def write(collection: Collection) -> Reply:
@@ -159,10 +163,10 @@ class Write:
             finally:
                 asked.end(collection)
 
-        lanes = self.service.lanes
-        done: Reply = await run(lanes.write, self.service.on, self.name, write)
+        lane = await self.service.lane(self.name, "write", encodes=encodes)
+        done: Reply = await run(lane, self.service.on, self.name, write)
         if self.wait == "indexed":
-            await run(lanes.index, self.service.on, self.name, index_now)
+            await run(self.service.lanes.index, self.service.on, self.name, index_now)
         return done.response()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -156,10 +156,12 @@ class Catalogue:
         precision: Precision | None = None,
         token_pooling: int = 1,
         stage: FirstStage | None = None,
+        also: Callable[[sqlite3.Connection], None] | None = None,
     ) -> Collection:
         """A new, empty collection, durable when this returns.
 
-        dim: required without a model, else the model's. stage: its first stage, which must need no data.
+        dim: required without a model, else the model's. stage: its first stage, which must need no data. also: more to
+        do in the transaction that makes it.
         Raises Conflict (the name is taken), Invalid, EncoderError.
         """
         # Said before a model is loaded, which takes seconds; the rename decides.
@@ -192,12 +194,17 @@ class Catalogue:
         meta["generation"] = Generation(0).to_json()
         with self._lock:
             self.aliases.require_none(name)
-            folders.create(self.files, name, meta)
+            folders.create(self.files, name, meta, also)
             return self.get(name)
 
     def get(self, name: str) -> Collection:
         """Raises NotFound, or Damaged for one that is quarantined."""
         return self._find(name).collection
+
+    def opened(self, name: str) -> Collection | None:
+        """As ``get``, where the collection is open now; waits for nothing."""
+        found = self._open.get(self.aliases.resolve(name))
+        return None if found is None else found.collection
 
     def describe(self, name: str) -> CollectionInfo:
         """Raises NotFound."""

@@ -324,11 +324,18 @@ class Reader:
             self.encoder_fault, self._encoder_checked = None, True
         return encoder
 
-    def encode_queries(self, texts: Sequence[str]) -> Encoded:
-        """The texts as queries, in one pass with those of other threads where the encoder is busy. Raises as it."""
+    def encode_queries(self, texts: Sequence[str], *, alone: bool = False) -> Encoded:
+        """The texts as queries, in one pass with those of other threads where the encoder is busy. alone: not with
+        them, for long work in the background. Raises as ``encoder`` and it."""
         self.encoder()
         assert self.spec.model is not None
-        return self.resources.encoders.encode_queries(self.spec.model, self.spec.kind, texts)
+        return self.resources.encoders.encode_queries(self.spec.model, self.spec.kind, texts, alone=alone)
+
+    def encode_documents(self, texts: Sequence[str]) -> Encoded:
+        """The texts as documents. Raises as ``encoder`` and it."""
+        self.encoder()
+        assert self.spec.model is not None
+        return self.resources.encoders.encode_documents(self.spec.model, self.spec.kind, texts)
 
     def stored_vectors(self, seqs: Sequence[int], published: Published, *, staged: bool = True) -> dict[int, Passages]:
         """What is stored of these versions, callers' own vectors included; those that moved on the way are left out.

@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
 from app.encoders import model_folder
 from app.encoders.batches import by_length, gather
+from app.encoders.prompts import Task, in_force
 from app.errors import EncoderRefused
 from app.types import F32, I64, Encoded, Kind, Mask
 
-Task: TypeAlias = Literal["query", "document"]
+log = logging.getLogger(__name__)
 
+DRIVERS: Final = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
+"""NVIDIA's, AMD's, and Windows's under its Linux."""
 PADDED_TOKENS = 8_192
 """Tokens in one forward pass, padding included. Any bound from 1,024 up is as fast on a core; memory grows with it."""
 PADDING = 256
@@ -51,16 +54,21 @@ class Passed(NamedTuple):
 class Backbone:
     """A pipeline in evaluation mode, float32, that several threads may run at once."""
 
-    def __init__(self, family: Literal["SentenceTransformer", "MultiVectorEncoder"], folder: Path, device: str) -> None:
-        """Raises EncoderRefused where the libraries cannot load the folder, or would make weights up."""
+    def __init__(
+        self,
+        family: Literal["SentenceTransformer", "MultiVectorEncoder"],
+        folder: Path,
+        device: str,
+        given: Mapping[Task, str | None],
+    ) -> None:
+        """given: the operator's prompts, in the place of the model's own.
+
+        Raises EncoderRefused where the libraries cannot load the folder, or would make weights up.
+        """
         self.model = _load(family, folder, device)
-        self.folder = folder
+        self.folder, self.device = folder, device
         self.weights = model_folder.weights_digest(folder)
-        self.prompts: dict[Task, str] = {
-            "query": _prompt(self.model, ("query",)),
-            # Not as encode_document, which takes an empty `document`, always there, before a saved `passage`.
-            "document": _prompt(self.model, ("document", "passage", "corpus")),
-        }
+        self.prompts = in_force(self.model.prompts, given)
         # A fast tokenizer keeps truncation and padding as its own state, and panics when two threads set them.
         self._tokenizing = threading.Lock()
 
@@ -157,10 +165,6 @@ class Backbone:
         return first if isinstance(first, Transformer) and first.tokenizer is not None else None
 
 
-def _prompt(model: Any, names: Sequence[str]) -> str:
-    return next((model.prompts[name] for name in names if model.prompts.get(name)), "")
-
-
 def _load(family: str, folder: Path, device: str) -> Any:
     import sentence_transformers
     import torch
@@ -186,7 +190,45 @@ def _load(family: str, folder: Path, device: str) -> Any:
     for module in model.modules():
         if isinstance(module, Transformer):
             module.unpad_inputs = False
+            _keep_to_positions(module, folder)
     return model
+
+
+def _keep_to_positions(transformer: Any, folder: Path) -> None:
+    """No text of more tokens than the network has learned positions for, whatever length was saved with it."""
+    most = _positions(transformer.model)
+    if most is None or transformer.tokenizer is None:
+        return
+    saved = transformer.max_seq_length
+    if saved is None or saved > most:
+        transformer.max_seq_length = most
+    own = transformer.processing_kwargs.get("text", {})
+    lengths = [saved, transformer.query_length, transformer.document_length, own.get("max_length")]
+    for name in ("query_length", "document_length"):
+        if (getattr(transformer, name) or 0) > most:
+            setattr(transformer, name, most)
+    if (own.get("max_length") or 0) > most:
+        own["max_length"] = most
+    # A tokenizer that was never given a limit says 10**30.
+    more = [length for length in lengths if length is not None and most < length < 10**9]
+    if more:
+        log.warning(
+            "%s has %d positions: texts are cut there, not at the %d tokens it was saved with", folder, most, max(more)
+        )
+
+
+def _positions(network: Any) -> int | None:
+    """Tokens that the network has learned positions for; None where it needs none."""
+    from torch.nn import Embedding
+
+    for name, module in network.named_modules():
+        if name.rsplit(".", 1)[-1] in ("position_embeddings", "embed_positions", "wpe") and isinstance(
+            module, Embedding
+        ):
+            # RoBERTa and its kin count from behind the padding's, BART's from an offset.
+            before = 0 if module.padding_idx is None else module.padding_idx + 1
+            return int(module.num_embeddings) - before - int(getattr(module, "offset", 0))
+    return None
 
 
 def _check_complete(model: Any, folder: Path) -> None:
@@ -225,3 +267,29 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
+
+
+def choose_device(asked: str, drivers: Sequence[Path] = DRIVERS) -> str:
+    """A name of torch's: ``asked`` itself, or for `auto` what there is, `cuda` (AMD's too) or `cpu`.
+
+    Asking torch costs its import, seconds and hundreds of megabytes that a server of converted models does without. So
+    the machine is asked first: without the device file of a driver there is no GPU, and torch stays out.
+
+    >>> choose_device("cuda:1"), choose_device("auto", [])
+    ('cuda:1', 'cpu')
+    """
+    if asked != "auto":
+        return asked
+    if not any(path.exists() for path in drivers):
+        return "cpu"
+    import torch
+
+    if not torch.cuda.is_available():
+        log.info("there is a GPU's driver, but torch %s cannot use it: models run on the CPU", torch.__version__)
+        return "cpu"
+    try:
+        torch.zeros(1, device="cuda")
+    except RuntimeError as error:
+        log.warning("the GPU does not work, models run on the CPU: %s", error)
+        return "cpu"
+    return "cuda"

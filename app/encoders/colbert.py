@@ -6,13 +6,14 @@ no pooled vector of its own; ours is the normalised mean of its token vectors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from app.encoders import model_folder
 from app.encoders.backbone import Backbone, Passed, Vectors
+from app.encoders.prompts import Task
 from app.encoders.protocol import Fingerprint
 from app.errors import EncoderRefused
 from app.types import Encoded, Kind
@@ -21,12 +22,12 @@ from app.types import Encoded, Kind
 class ColbertEncoder:
     """Multi-vector only. A query has one vector a token and, with expansion, one for each token added."""
 
-    def __init__(self, folder: Path, device: str) -> None:
+    def __init__(self, folder: Path, device: str, given: Mapping[Task, str | None] | None = None) -> None:
         """Raises EncoderRefused for a folder that is no ColBERT, or whose projection is not in its files."""
         from sentence_transformers.base.modules import Dense
 
         model_folder.check_colbert(folder)
-        self._backbone = Backbone("MultiVectorEncoder", folder, device)
+        self._backbone = Backbone("MultiVectorEncoder", folder, device, given or {})
         projections = sum(isinstance(module, Dense) for module in self._backbone.model)
         if projections != model_folder.dense_modules(folder):
             raise EncoderRefused(f"{folder}: its projection is not in its files, and would be random")
@@ -47,6 +48,10 @@ class ColbertEncoder:
     @property
     def dim(self) -> int:
         return self._dim
+
+    @property
+    def backend(self) -> str:
+        return f"torch, {self._backbone.device}"
 
     @property
     def fingerprint(self) -> Fingerprint:

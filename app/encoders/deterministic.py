@@ -44,6 +44,10 @@ class DeterministicEncoder:
         return self._dim
 
     @property
+    def backend(self) -> str:
+        return "hash"
+
+    @property
     def fingerprint(self) -> Fingerprint:
         details = {"dim": str(self._dim), "max_length": str(MAX_WORDS), "precision": "float32"}
         return Fingerprint("deterministic", "shake-128 of lowercased words", details)

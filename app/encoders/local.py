@@ -7,9 +7,11 @@ cannot be converted, and why, is said once in the log; nothing else changes, the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Final
 
 from app.compute.quota import cores
 from app.encoders import model_folder
@@ -17,6 +19,7 @@ from app.encoders.backbone import Backbone
 from app.encoders.openvino.encoder import ConvertedEncoder, ConvertedModel
 from app.encoders.openvino.model_cache import ModelCache
 from app.encoders.openvino.runtime import NotConverted, openvino
+from app.encoders.prompts import Task
 from app.encoders.protocol import Encoder
 from app.encoders.sentence_transformer import SentenceTransformerEncoder
 from app.types import Kind
@@ -24,13 +27,21 @@ from app.types import Kind
 log = logging.getLogger(__name__)
 
 
+PREPARED: Final = Path(sys.prefix) / "share" / "sheaf" / "models"
+"""Models that were converted when Sheaf was installed (``app.encoders.prepare``); only read."""
+
+
 def open_folder(
-    folder: Path, device: str, cache: Path | None = None, threads: int = 0
+    folder: Path,
+    device: str,
+    cache: Path | None = None,
+    threads: int = 0,
+    given: Mapping[Task, str | None] | None = None,
 ) -> tuple[Callable[[Kind], Encoder], Callable[[], None]]:
     """What makes the encoder of either kind over one set of weights, and what closes it.
 
     cache: where converted models are kept; without one, and on another device than the CPU, torch runs the model.
-    threads: of the converted model; 0 is one a core.
+    threads: of the converted model; 0 is one a core. given: the operator's prompts, in the place of the model's own.
 
     Raises EncoderRefused for a folder that is no SentenceTransformer, or has its weights only as pickles.
     """
@@ -40,12 +51,12 @@ def open_folder(
     def loaded() -> Backbone:
         nonlocal backbone
         if backbone is None:
-            backbone = Backbone("SentenceTransformer", folder, device)
+            backbone = Backbone("SentenceTransformer", folder, device, given or {})
         return backbone
 
     if cache is not None and device == "cpu":
         try:
-            converted = _converted(folder, cache, threads or cores(), loaded)
+            converted = _converted(folder, given, cache, threads or cores(), loaded)
         except (NotConverted, PackageNotFoundError, OSError) as error:
             log.warning("%s runs in torch, several times slower than OpenVINO: %s", folder, error)
         else:
@@ -54,12 +65,18 @@ def open_folder(
     return lambda kind: SentenceTransformerEncoder(torch_model, kind), lambda: None
 
 
-def _converted(folder: Path, cache: Path, threads: int, loaded: Callable[[], Backbone]) -> ConvertedModel:
+def _converted(
+    folder: Path,
+    given: Mapping[Task, str | None] | None,
+    cache: Path,
+    threads: int,
+    loaded: Callable[[], Backbone],
+) -> ConvertedModel:
     from app.encoders.openvino import conversion
 
     openvino()
-    key, models = conversion.key(folder), ModelCache(cache)
-    entry = models.load(key)
+    key, models = conversion.key(folder, given), ModelCache(cache)
+    entry = ModelCache(PREPARED).load(key) or models.load(key)
     if entry is None:
         log.info("converting %s to OpenVINO, once", folder)
         entry = models.make(key, lambda new: conversion.convert(loaded(), new))

@@ -55,6 +55,12 @@ def locate(path: str, revision: str | None = None) -> Path:
         raise EncoderUnavailable(f"the hub does not give {path!r}, and its cache has no copy: {error}") from error
 
 
+def saved_name(folder: Path) -> list[str]:
+    """What the model was called where it was saved, if its folder tells."""
+    found = _raw(folder / "config.json", {}).get("_name_or_path")
+    return [found] if isinstance(found, str) else []
+
+
 def recognise(folder: Path) -> Format:
     """Which library's layout the folder has, by its JSON files alone."""
     saved = _raw(folder / "config_sentence_transformers.json", {})

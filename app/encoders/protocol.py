@@ -18,7 +18,8 @@ class Fingerprint:
     """What must be equal for two encoders to give the same vectors; stored with a collection.
 
     model: the name or kind of model. weights: SHA-256 over the weight files (or the remote's model name).
-    details: pooling, prompts, length limit, precision of the backend, anything else that moves a vector.
+    details: pooling, prompts (`query_prompt`, `document_prompt`), limits in tokens (`query_max_length`,
+    `document_max_length`), precision of the backend, anything else that moves a vector.
     """
 
     model: str
@@ -51,6 +52,11 @@ class Encoder(Protocol):
     @property
     def dim(self) -> int:
         """Of pooled and token vectors alike."""
+        ...
+
+    @property
+    def backend(self) -> str:
+        """What computes, for people to read: `openvino, bf16`."""
         ...
 
     @property

@@ -6,23 +6,35 @@ starts fast; each family's module is imported when one of its models is opened.
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
+from app.compute import deadline
 from app.compute.quota import cores
-from app.encoders import device
-from app.encoders.counted import Count, CountedEncoder
+from app.encoders.backbone import choose_device
+from app.encoders.model_folder import locate, saved_name
+from app.encoders.prompts import Task, missing
 from app.encoders.protocol import Encoder
 from app.encoders.together import Together
 from app.errors import EncoderUnavailable, Invalid
 from app.settings import DeterministicModel, LocalModel, ModelSettings, RemoteModel
 from app.types import Encoded, Kind
 
+log = logging.getLogger(__name__)
+
 BUILTIN = "builtin"
 
+Count: TypeAlias = Callable[[str, str, int, float, bool], None]
+"""model, role, texts, seconds, whether it failed. Called from any thread."""
+State: TypeAlias = Literal["loaded", "loading", "failed", "not loaded"]
 _Maker: TypeAlias = Callable[[Kind], Encoder]
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "sentence_transformer": ("multi_vector", "dense"),
@@ -32,10 +44,36 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is known of an encoder. From ``dim`` on only of one that is loaded: dim: of its vectors, in the kind that is
+    open first. max_tokens: after which a document is cut, None where nothing is known. query_prompt, document_prompt:
+    what each text begins with. warning: what it lacks. error: why it failed to load."""
+
+    name: str
+    kinds: tuple[Kind, ...]
+    state: State
+    backend: str | None = None
+    dim: int | None = None
+    max_tokens: int | None = None
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    warning: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    encoder: Encoder
+    together: Together
+
+
 class Encoders:
     """Encoders by name and kind, for several threads.
 
-    Both kinds of one model share its loaded weights. A model that fails to open is tried again at the next call.
+    Both kinds of one model share its loaded weights. A model is opened by a thread of its own, for it may take minutes
+    (one that is new is converted first); whoever asks for it waits as long as it may, and the opening goes on. One that
+    fails to open is tried again at the next call.
 
     >>> encoders = Encoders({"words": DeterministicModel(type="deterministic", dim=4)})
     >>> encoders.names(), encoders.kinds("words")
@@ -50,28 +88,31 @@ class Encoders:
         cache: Path | None = None,
         threads: int = 0,
         count: Count | None = None,
+        patience_s: float | None = None,
     ) -> None:
         """cache: the folder of converted models; without one torch runs them. threads: that encode; 0 is one a core.
-        count: told of every call of an encoder.
+        count: told of every call of an encoder. patience_s: how long a call waits for a model that is being opened, if
+        its deadline leaves so much; None: until it is open.
 
         Raises Invalid where a configured model takes the name `builtin`.
         """
         if BUILTIN in models:
             raise Invalid(f"the name {BUILTIN!r} is taken by the encoder that comes with Sheaf; choose another")
         self._models = dict(models)
-        self._cache = cache
-        self._threads = threads
-        self._count = count
-        # One lock a model: a slow load keeps no other model waiting.
-        self._locks = {name: threading.Lock() for name in self.names()}
-        self._makers: dict[str, _Maker] = {}
-        self._open: dict[tuple[str, Kind], Encoder] = {}
-        self._together: dict[tuple[str, Kind], Together] = {}
+        self._cache, self._threads, self._count, self._patience_s = cache, threads, count, patience_s
+        self._lock = threading.Lock()
+        self._opening: dict[str, Future[_Maker]] = {}
+        self._failed: dict[str, str] = {}
+        self._open: dict[tuple[str, Kind], _Open] = {}
         self._closing = ExitStack()
 
     def names(self) -> list[str]:
         """`builtin` first, then the configured ones in order."""
         return [BUILTIN, *sorted(self._models)]
+
+    def is_local(self, name: str) -> bool:
+        """Whether it runs here and takes time to open."""
+        return name == BUILTIN or isinstance(self._models.get(name), LocalModel)
 
     def kinds(self, name: str) -> tuple[Kind, ...]:
         """The kinds of collection that a model can encode for, the default first. Loads nothing.
@@ -84,54 +125,134 @@ class Encoders:
             raise Invalid.at("/encoder/model", f"no encoder is named {name!r}; there are {', '.join(self.names())}")
         return _KINDS[self._models[name].type]
 
-    def get(self, name: str, kind: Kind) -> Encoder:
-        """The encoder, opened if it is not open yet.
+    def get(self, name: str, kind: Kind, *, patient: bool = False) -> Encoder:
+        """The encoder, opened if it is not open yet. patient: waits until it is, however long.
 
         Raises Invalid for an unknown name or a kind that the model does not have, EncoderRefused for a model that
-        is not what it claims, EncoderUnavailable for one that cannot be fetched now.
+        is not what it claims, EncoderUnavailable for one that cannot be fetched now or is still being opened.
         """
+        return self._get(name, kind, patient).encoder
+
+    def encode_documents(self, name: str, kind: Kind, texts: Sequence[str]) -> Encoded:
+        """As the encoder's own, and counted. Raises what ``get`` and it raise."""
+        return self._counted(name, "documents", self.get(name, kind).encode_documents, texts)
+
+    def encode_queries(self, name: str, kind: Kind, texts: Sequence[str], *, alone: bool = False) -> Encoded:
+        """As the encoder's own, counted, and together with what other threads ask of it meanwhile
+        (``app.encoders.together``). alone: beside them, for long work. Raises what ``get`` and it raise.
+        """
+        open = self._get(name, kind)
+        if alone:
+            return self._counted(name, "queries", open.encoder.encode_queries, texts)
+        return open.together.encode_queries(texts)
+
+    def describe(self, name: str) -> ModelInfo:
+        """What is known of it without opening it. Raises Invalid for an unknown name."""
+        kinds = self.kinds(name)
+        state: State = "failed" if name in self._failed else "not loaded"
+        opening = self._opening.get(name)
+        if opening is not None:
+            state = "loaded" if opening.done() else "loading"
+        open = [self._open[name, kind] for kind in kinds if (name, kind) in self._open]
+        info = ModelInfo(name, kinds, state, error=self._failed.get(name))
+        if not open:
+            return info
+        encoder = open[0].encoder
+        details = encoder.fingerprint.details
+        said = details.get("query_prompt", ""), details.get("document_prompt", "")
+        limit = details.get("document_max_length", details.get("max_length", ""))
+        return replace(
+            info,
+            backend=encoder.backend,
+            dim=encoder.dim,
+            max_tokens=int(limit) if limit.isdigit() else None,
+            query_prompt=said[0],
+            document_prompt=said[1],
+            warning=missing(self._known_as(name), *said),
+        )
+
+    def close(self) -> None:
+        """Drops every model and closes connections, once none is being opened; a later ``get`` opens anew."""
+        wait(list(self._opening.values()))
+        with self._lock:
+            for open in self._open.values():
+                open.together.close()
+            self._open.clear()
+            self._opening.clear()
+            self._closing.close()
+
+    def _counted(
+        self, name: str, role: str, encode: Callable[[Sequence[str]], Encoded], texts: Sequence[str]
+    ) -> Encoded:
+        started, failed = time.perf_counter(), True
+        try:
+            found = encode(texts)
+            failed = False
+            return found
+        finally:
+            if texts and self._count is not None:
+                self._count(name, role, len(texts), time.perf_counter() - started, failed)
+
+    def _get(self, name: str, kind: Kind, patient: bool = False) -> _Open:
         kinds = self.kinds(name)
         if kind not in kinds:
             raise Invalid.at("/encoder/kind", f"{name!r} has the kinds {', '.join(kinds)}, not {kind!r}")
         found = self._open.get((name, kind))
         if found is not None:
             return found
-        with self._locks[name]:
-            if name not in self._makers:
-                self._makers[name] = self._maker(name)
+        make = self._opened(name, patient)
+        with self._lock:
             if (name, kind) not in self._open:
-                made = self._makers[name](kind)
-                encoder = made if self._count is None else CountedEncoder(name, made, self._count)
-                at_once = self._threads or cores()
-                self._together[name, kind] = Together(encoder.encode_queries, at_once)
-                self._open[name, kind] = encoder
+                made = make(kind)
+                encode = partial(self._counted, name, "queries", made.encode_queries)
+                self._open[name, kind] = _Open(made, Together(encode, self._threads or cores()))
+                warning = self.describe(name).warning
+                if warning is not None:
+                    log.warning("the encoder %s: %s", name, warning)
             return self._open[name, kind]
 
-    def encode_queries(self, name: str, kind: Kind, texts: Sequence[str]) -> Encoded:
-        """As the encoder's own, together with what other threads ask of it meanwhile (``app.encoders.together``)."""
-        self.get(name, kind)
-        together = self._together.get((name, kind))
-        if together is None:
-            raise EncoderUnavailable(f"the encoder {name!r} was just closed")
-        return together.encode_queries(texts)
+    def _opened(self, name: str, patient: bool) -> _Maker:
+        """What makes a model's encoders, waited for."""
+        with self._lock:
+            opening = self._opening.get(name)
+            if opening is None:
+                opening = self._opening[name] = Future()
+                threading.Thread(target=self._begin, args=(name, opening), name=f"sheaf-open-{name}").start()
+        limits = [] if patient else [limit for limit in (self._patience_s, deadline.left()) if limit is not None]
+        if not wait([opening], min(limits, default=None)).done:
+            raise EncoderUnavailable(
+                f"the encoder {name!r} is being loaded, and one that is new here is converted first, which can take "
+                "minutes: try again",
+                code="encoder_loading",
+            )
+        return opening.result()
 
-    def close(self) -> None:
-        """Drops every model and closes connections; a later ``get`` opens anew."""
-        with ExitStack() as held:
-            for lock in self._locks.values():
-                held.enter_context(lock)
-            for together in self._together.values():
-                together.close()
-            self._together.clear()
-            self._open.clear()
-            self._makers.clear()
-            self._closing.close()
+    def _begin(self, name: str, opening: Future[_Maker]) -> None:
+        try:
+            made = self._maker(name)
+        except BaseException as error:  # noqa: BLE001 - raised by whoever waits for it
+            with self._lock:
+                self._failed[name] = str(error)
+                self._opening.pop(name, None)
+            opening.set_exception(error)
+        else:
+            self._failed.pop(name, None)
+            opening.set_result(made)
+
+    def _known_as(self, name: str) -> Iterable[str]:
+        """What tells a model's family."""
+        match self._models.get(name):
+            case LocalModel(path=path):
+                yield path
+                yield from saved_name(Path(path).expanduser())
+            case RemoteModel(model=model):
+                yield model
 
     def _maker(self, name: str) -> _Maker:
         if name == BUILTIN:
             from app.encoders.builtin import verified_folder
 
-            return self._local(verified_folder(), device.choose("auto"))
+            return self._local(verified_folder(), "auto", {})
         match self._models[name]:
             case DeterministicModel(dim=dim):
                 from app.encoders.deterministic import DeterministicEncoder
@@ -145,18 +266,17 @@ class Encoders:
                 return lambda kind: remote
             case LocalModel(type="colbert") as settings:
                 from app.encoders.colbert import ColbertEncoder
-                from app.encoders.model_folder import locate
 
-                colbert = ColbertEncoder(locate(settings.path, settings.revision), device.choose(settings.device))
+                folder = locate(settings.path, settings.revision)
+                colbert = ColbertEncoder(folder, choose_device(settings.device), settings.prompts)
                 return lambda kind: colbert
             case LocalModel() as settings:
-                from app.encoders.model_folder import locate
+                folder = locate(settings.path, settings.revision)
+                return self._local(folder, settings.device, settings.prompts)
 
-                return self._local(locate(settings.path, settings.revision), device.choose(settings.device))
-
-    def _local(self, folder: Path, chosen: str) -> _Maker:
+    def _local(self, folder: Path, asked: str, given: Mapping[Task, str | None]) -> _Maker:
         from app.encoders.local import open_folder
 
-        make, close = open_folder(folder, chosen, self._cache, self._threads)
+        make, close = open_folder(folder, choose_device(asked), self._cache, self._threads, given)
         self._closing.callback(close)
         return make

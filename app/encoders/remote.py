@@ -1,7 +1,8 @@
 """A server with OpenAI's `/v1/embeddings`, such as vLLM, TEI, Ollama or llama.cpp. Dense vectors only.
 
 What goes wrong for a while (no connection, a time-out, 429, 5xx) is tried again with exponential back-off and full
-jitter, or after the time that the server names in Retry-After; then it is EncoderUnavailable. What will not mend itself
+jitter, or after the time that the server names in Retry-After; then it is EncoderUnavailable. Where there is a deadline
+(``app.compute.deadline``) no try and no pause goes beyond it: then it is TooSlow. What will not mend itself
 (another refusal, an answer of another shape) is EncoderRefused at once: a vector in the wrong place or of the
 wrong model is worse than none. A batch that is refused for what is in it goes again in halves: texts that are refused
 alone are named (TextRefused), and if none is, the server takes no more at once than that, which is remembered.
@@ -22,9 +23,10 @@ from typing import Any
 import httpx
 import numpy as np
 
+from app.compute import deadline
 from app.encoders.batches import gather
 from app.encoders.protocol import Fingerprint
-from app.errors import EncoderRefused, EncoderUnavailable, TextRefused
+from app.errors import EncoderRefused, EncoderUnavailable, TextRefused, TooSlow
 from app.settings import RemoteModel
 from app.types import F32, Encoded, Kind
 
@@ -70,6 +72,10 @@ class RemoteEncoder:
     @property
     def dim(self) -> int:
         return self._settings.dim
+
+    @property
+    def backend(self) -> str:
+        return "remote"
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -160,7 +166,7 @@ class RemoteEncoder:
         for attempt in range(self._settings.retries + 1):
             asked: float | None = None
             try:
-                response = self._client.post(self._url, json=body)
+                response = self._client.post(self._url, json=body, timeout=self._timeout())
             except httpx.TransportError as error:
                 reason = f"{type(error).__name__}: {self._redact(str(error))}"
             else:
@@ -171,10 +177,20 @@ class RemoteEncoder:
                     kind = _BatchRefused if response.status_code in OF_THE_TEXTS else EncoderRefused
                     raise kind(f"{self._url} answered {reason}{self._excerpt(response)}")
                 asked = _retry_after(response.headers.get("Retry-After"))
-            if attempt == self._settings.retries or (asked or 0) > LONGEST_DELAY_S:
+            last = attempt == self._settings.retries or (asked or 0) > LONGEST_DELAY_S
+            pause = 0.0 if last else _delay(attempt) if asked is None else asked
+            left = deadline.left()
+            if left is not None and left <= pause:
+                raise TooSlow(f"{self._url} does not answer in the time that the search may take: {reason}")
+            if last:
                 break
-            self._sleep(_delay(attempt) if asked is None else asked)
+            self._sleep(pause)
         raise EncoderUnavailable(f"{self._url} does not answer after {attempt + 1} tries: {reason}")
+
+    def _timeout(self) -> float:
+        """Seconds for one try."""
+        left = deadline.left()
+        return self._settings.timeout_s if left is None else min(self._settings.timeout_s, left)
 
     def _excerpt(self, response: httpx.Response) -> str:
         """The server's own words, where they cannot hold a key: refusals of a key often repeat it."""

@@ -11,27 +11,16 @@ normalised token vectors; `dense` stays the model's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from app.encoders import model_folder
-from app.encoders.backbone import Backbone, Passed, Task, Vectors
+from app.encoders.backbone import Backbone, Passed, Vectors
+from app.encoders.prompts import Task
 from app.encoders.protocol import Fingerprint
 from app.errors import EncoderRefused
 from app.types import Encoded, Kind
-
-
-def open_folder(folder: Path, device: str) -> Callable[[Kind], SentenceTransformerEncoder]:
-    """Loads the weights once; what comes back makes the encoder of either kind over them.
-
-    Raises EncoderRefused for a folder that is no SentenceTransformer, or has its weights only as pickles.
-    """
-    model_folder.check_sentence_transformer(folder)
-    backbone = Backbone("SentenceTransformer", folder, device)
-    return lambda kind: SentenceTransformerEncoder(backbone, kind)
 
 
 class SentenceTransformerEncoder:
@@ -59,6 +48,10 @@ class SentenceTransformerEncoder:
     @property
     def dim(self) -> int:
         return self._dim
+
+    @property
+    def backend(self) -> str:
+        return f"torch, {self._backbone.device}"
 
     @property
     def fingerprint(self) -> Fingerprint:

@@ -5,7 +5,8 @@ thread. What comes while all are busy waits, and the thread that waits longest t
 as soon as one ends; so the busier the machine, the larger the passes, and the longest wait for a start is one pass.
 
 A pass of several callers that fails is made again by each caller for itself: an error reaches the one whose text it
-is. An encoder that is not available at all is not asked again; all of the pass are told so.
+is. An encoder that is not available at all is not asked again; all of the pass are told so. A pass has the deadline of
+the caller who makes it: where that is over, the others are the first ones of the next.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from app.compute import deadline
-from app.errors import EncoderUnavailable
+from app.errors import EncoderUnavailable, TooSlow
 from app.types import Encoded
 
 MOST: Final = 64
@@ -29,6 +30,7 @@ class _Asked:
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = texts
         self.decided = threading.Event()
+        self.gone = False
         # What was decided: those that the caller takes into its pass, or its answer; neither is "for itself".
         self.group: list[_Asked] = []
         self.answer: Encoded | EncoderUnavailable | None = None
@@ -62,6 +64,7 @@ class Together:
                 if not asked.group:
                     if asked in self._waiting:
                         self._waiting.remove(asked)
+                    asked.gone = True
                     raise deadline.over()
         if asked.group:
             try:
@@ -92,6 +95,12 @@ class Together:
         except EncoderUnavailable as error:
             for asked in others:
                 asked.answer = error
+            raise
+        except TooSlow:
+            # This caller's time is over, not theirs.
+            with self._lock:
+                self._waiting.extendleft(asked for asked in reversed(others) if not asked.gone)
+            others = []
             raise
         except Exception:  # noqa: BLE001 - each finds out for itself, and its own error is raised then
             return self._encode(first.texts)

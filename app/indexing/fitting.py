@@ -345,13 +345,13 @@ def _encoded(collection: Collection, texts: Sequence[str], check: Check) -> tupl
     if collection.spec.model is None or not texts:
         return None
     try:
-        encoder = collection.encoder()
+        collection.encoder()
     except Conflict:
         return None
     tokens, pooled = [], []
     for start in range(0, len(texts), 256):
         check()
-        encoded = encoder.encode_queries(texts[start : start + 256])
+        encoded = collection.encode_queries(texts[start : start + 256], alone=True)
         assert encoded.tokens is not None
         tokens += [collection.spec.measure.query(matrix) for matrix in encoded.tokens]
         pooled.append(collection.spec.measure.query(encoded.pooled))

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
 
@@ -51,8 +52,15 @@ class Server:
             return None
 
     def create(self, body: dict[str, Any]) -> dict[str, Any]:
-        """body: as ``POST /v1/collections`` takes it."""
-        return self._json("POST", "/v1/collections", json=body)
+        """body: as ``POST /v1/collections`` takes it. An encoder that the server is just loading is waited for."""
+        until, key = time.monotonic() + TIMEOUT_S, {"Idempotency-Key": uuid4().hex}
+        while True:
+            try:
+                return self._json("POST", "/v1/collections", json=body, headers=key)
+            except RequestError as error:
+                if error.code != "encoder_loading" or time.monotonic() > until:
+                    raise
+            time.sleep(POLL_S)
 
     def delete(self, name: str) -> None:
         """The collection, for good."""

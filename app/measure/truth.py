@@ -67,7 +67,7 @@ def vectors_in_float32(collection: Collection, documents: Sequence[Document]) ->
         matrices = [np.zeros((0, spec.dim), np.float32)]
         matrices += [spec.measure.document(given[live[document.id]]) for document in standing]
         return standing, TokenVectors(np.concatenate(matrices), np.cumsum([len(matrix) for matrix in matrices]))
-    encoded = collection.encoder().encode_documents([document.passage for document in documents])
+    encoded = collection.encode_documents([document.passage for document in documents])
     tokens = encoded.tokens
     if tokens is None or scored(spec) == POOLED:
         tokens = TokenVectors(encoded.pooled, np.arange(len(documents) + 1))

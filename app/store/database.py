@@ -98,8 +98,13 @@ class Database:
         self._closed = False
 
     @classmethod
-    def create(cls, folder: Path, name: str, meta: dict[str, Any]) -> None:
-        """A new database with no document in it, durable when this returns but for the folder's own name."""
+    def create(
+        cls, folder: Path, name: str, meta: dict[str, Any], also: Callable[[sqlite3.Connection], None] | None = None
+    ) -> None:
+        """A new database with no document in it, durable when this returns but for the folder's own name.
+
+        also: more to do in its first transaction.
+        """
         with room():
             connection = sqlite3.connect(folder / DATABASE, isolation_level=None)
             try:
@@ -111,6 +116,8 @@ class Database:
                 put_meta(connection, {"format": FORMAT, **meta})
                 connection.execute("INSERT INTO state VALUES (1, 0, 1, 0, 0, 0, 0)")
                 _sum_state(connection)
+                if also is not None:
+                    also(connection)
                 connection.execute("COMMIT")
             finally:
                 connection.close()

@@ -7,6 +7,8 @@ its way out. ``sweep`` ends what a stopped process began.
 from __future__ import annotations
 
 import re
+import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 from uuid import uuid4
@@ -71,8 +73,13 @@ def sweep(root: Directory) -> None:
             lock.release()
 
 
-def create(root: Directory, name: str, meta: dict[str, Any]) -> None:
-    """A new collection without documents, durable when this returns. Raises Conflict (the name is taken)."""
+def create(
+    root: Directory, name: str, meta: dict[str, Any], also: Callable[[sqlite3.Connection], None] | None = None
+) -> None:
+    """A new collection without documents, durable when this returns. also: as in ``Database.create``.
+
+    Raises Conflict (the name is taken).
+    """
     temporary = root.folder(f".creating-{name}-{uuid4().hex}")
     lock = temporary.lock(WRITER_LOCK)
     try:
@@ -82,7 +89,7 @@ def create(root: Directory, name: str, meta: dict[str, Any]) -> None:
                 raise Conflict("a server that is just starting cleans the folder: try again", code="folder_busy")
             for part in (SEGMENTS, TAIL):
                 temporary.folder(part).make()
-            Database.create(temporary.path, name, meta)
+            Database.create(temporary.path, name, meta, also)
             temporary.sync()
             reach("collection.made")
             # A folder takes the place of none but an empty one: the one atomic test of whether the name is free.

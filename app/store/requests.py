@@ -73,12 +73,8 @@ class Requests:
 
     def note(self, txn: sqlite3.Connection, key: str, digest: str, answer: Answer) -> None:
         """Keeps the answer, in the transaction of the write."""
-        for statement in SCHEMA:
-            txn.execute(statement)
-        now = int(time.time())
-        body = json.dumps({"digest": digest, **asdict(answer)})
-        txn.execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?)", (key, now, body, row_sum(key, now, body)))
-        txn.execute("DELETE FROM requests WHERE applied < ?", (now - self._seconds,))
+        note_first(txn, key, digest, answer)
+        txn.execute("DELETE FROM requests WHERE applied < ?", (int(time.time()) - self._seconds,))
         late = "SELECT key FROM requests ORDER BY applied DESC LIMIT -1 OFFSET ?"
         txn.execute(f"DELETE FROM requests WHERE key IN ({late})", (self._kept,))
 
@@ -93,6 +89,15 @@ class Requests:
             raise self._database.damaged("what a request was answered")
         found = json.loads(row[2])
         return found["digest"], Answer(found["content"], found["status"], found["headers"])
+
+
+def note_first(txn: sqlite3.Connection, key: str, digest: str, answer: Answer) -> None:
+    """``Requests.note`` for a collection that is just being made."""
+    for statement in SCHEMA:
+        txn.execute(statement)
+    now = int(time.time())
+    body = json.dumps({"digest": digest, **asdict(answer)})
+    txn.execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?)", (key, now, body, row_sum(key, now, body)))
 
 
 def check_answers(connection: sqlite3.Connection, database: Database) -> int:

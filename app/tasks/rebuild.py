@@ -116,8 +116,11 @@ def _runs(
         if encoder is None:
             parts.append(_from_stored(collection, batch))
         else:
+            # Not the collection's own call, which refuses another encoder than made the vectors that stand.
+            spec, texts = collection.spec, [documents[seq].passage for seq in batch]
+            assert spec.model is not None
             try:
-                encoded = encoder.encode_documents([documents[seq].passage for seq in batch])
+                encoded = collection.resources.encoders.encode_documents(spec.model, spec.kind, texts)
             except TextRefused as error:
                 named = "; ".join(f"{documents[batch[i]].id!r} ({why})" for i, why in error.texts.items())
                 raise Invalid(f"the encoder refuses documents that are here; change or delete them: {named}") from error

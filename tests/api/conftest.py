@@ -52,8 +52,9 @@ class Running:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def opened(self) -> Running:
-        """Waits until the collections are."""
-        while not self.app.state.opening.done():
+        """Waits until the collections are, and the encoders that are loaded first."""
+        state = self.app.state
+        while not (state.opening.done() and state.warming.done() and state.preparing.done()):
             time.sleep(0.01)
         return self
 

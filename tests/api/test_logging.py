@@ -95,6 +95,6 @@ def test_while_collections_are_opened_it_lives_and_is_not_ready(
         assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
         opened.set()
         second.opened()
-        assert client.get("/health/ready").json() == {"status": "ready", "quarantined": []}
+        assert client.get("/health/ready").json()["status"] == "ready"
         assert "sheaf_ready 1.0" in client.get("/metrics").text
         assert client.get("/v1/collections/c").status_code == 200

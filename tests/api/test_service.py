@@ -50,7 +50,7 @@ def test_it_is_ready_while_the_collections_are_open(tmp_path: Path) -> None:
         app = create_app(settings)
 
         async def serving(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["state"] = {"service": Service(settings, catalogue, {}, Lanes(settings))}
+            scope["state"] = {"service": Service(settings, catalogue, Lanes(settings))}
             await app(scope, receive, send)
 
         assert get(serving, "/health/ready").status_code == 503
@@ -70,7 +70,7 @@ def test_damage_that_a_request_meets_takes_the_collection_out_of_service(tmp_pat
         raise NotFound("no such document")
 
     with Catalogue(tmp_path, Encoders({}), settings) as catalogue:
-        service = Service(settings, catalogue, {}, Lanes(settings))
+        service = Service(settings, catalogue, Lanes(settings))
         for name in ("bad", "good"):
             catalogue.create(name, model=None, kind="dense", dim=2)
         with pytest.raises(NotFound):

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.encoders.local import PREPARED
 from app.errors import EncoderRefused
 from app.settings import DeterministicModel
 
@@ -38,10 +39,13 @@ def test_callers_vectors_need_no_encoder_and_converted_models_no_torch(
     post(f"{url}/own/documents", {"documents": [{"id": "a", "vectors": [[1, 0]]}, {"id": "b", "vectors": [[0, 1]]}]})
     assert post(f"{url}/own/search", {"vectors": [[1, 0.5]]})["hits"][0]["id"] == "a"
     assert loaded(first) <= {"faiss"}
-    post(url, {"name": "text"})
+    # The first use converts the model, in the background, where the installation has not.
+    made = {"json": {"name": "text"}, "headers": {"Idempotency-Key": "one"}, "trust_env": False, "timeout": 120}
+    eventually(lambda: httpx.post(url, **made).status_code == 201)
     post(f"{url}/text/documents", {"documents": [{"id": "zip", "text": "archives"}, {"id": "cat", "text": "a pet"}]})
-    # The first use converts the model, with torch: so the map does tell.
-    assert {"torch", "openvino", "tokenizers"} <= loaded(first)
+    # It was converted with torch, so the map does tell.
+    assert {"openvino", "tokenizers"} <= loaded(first)
+    assert "torch" in loaded(first) or PREPARED.exists()
     first.process.send_signal(signal.SIGTERM)
     assert first.end()[0] == 0
     second = start()
@@ -67,7 +71,7 @@ def test_what_is_loaded_at_start(
     asked: list[str] = []
     real = Encoders.get
 
-    def get(encoders: Encoders, name: str, kind: Any) -> Any:
+    def get(encoders: Encoders, name: str, kind: Any, **_: Any) -> Any:
         asked.append(name)
         if name == "gone":
             raise EncoderRefused("the folder of 'gone' is gone")
@@ -87,14 +91,14 @@ def test_what_is_loaded_at_start(
         ("own", {"model": None, "dim": 2}),
     ):
         post(f"{first.url}/v1/collections", {"name": name, "encoder": encoder})
-    monkeypatch.setattr(Encoders, "get", lambda encoders, name, kind: real(encoders, "words", kind))
+    monkeypatch.setattr(Encoders, "get", lambda encoders, name, kind, **_: real(encoders, "words", kind))
     post(f"{first.url}/v1/collections", {"name": "d", "encoder": {"model": "gone"}})
     monkeypatch.setattr(Encoders, "get", get)
     first.stop()
     asked.clear()
     second = serve(models=models)
     eventually(second.app.state.warming.done)
-    assert asked == ["builtin", "gone"]
+    assert list(dict.fromkeys(asked)) == ["builtin", "gone"]
     assert [r.message for r in caplog.records if r.name == "app.catalogue.warming"] == [
         "the encoder of collection d: the folder of 'gone' is gone"
     ]

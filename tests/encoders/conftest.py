@@ -10,8 +10,17 @@ import pytest
 from embedding_server import EmbeddingServer
 from tiny_models import TinyModels
 
+from app.encoders import local
 from app.encoders.registry import Encoders
 from app.settings import LocalModel
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unprepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is answered out of what this machine's own installation has converted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "PREPARED", tmp_path_factory.mktemp("unprepared"))
+        yield
 
 
 @pytest.fixture(scope="session")

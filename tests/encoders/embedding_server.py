@@ -56,7 +56,7 @@ class EmbeddingServer:
         return 200, {"Content-Type": "application/json"}, json.dumps({"data": data[::-1]}).encode()
 
     def hanging(self, body: dict[str, Any]) -> Answer:
-        self.release.wait(30)
+        self.release.wait(600)
         return self.right(body)
 
     def close(self) -> None:

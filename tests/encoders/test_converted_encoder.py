@@ -23,11 +23,13 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from tiny_models import LIMIT, WIDTH, TinyModels
 
 import app
-from app.encoders.backbone import Backbone, Task
+from app.encoders import local, prepare
+from app.encoders.backbone import Backbone
 from app.encoders.builtin import verified_folder
 from app.encoders.local import open_folder
 from app.encoders.openvino import conversion, model_cache, runtime
 from app.encoders.openvino.encoder import ConvertedEncoder
+from app.encoders.prompts import Task
 from app.encoders.registry import Encoders
 from app.encoders.sentence_transformer import SentenceTransformerEncoder
 from app.settings import LocalModel
@@ -147,7 +149,10 @@ from pathlib import Path
 logging.basicConfig(level="WARNING")
 if sys.argv[2] == "hide":
     sys.modules["openvino"] = None
+from app.encoders.prompts import Task
+from app.encoders import local
 from app.encoders.registry import Encoders
+local.PREPARED = Path(sys.argv[1]) / "absent"
 encoders = Encoders({}, Path(sys.argv[1]), 1)
 encoder = encoders.get("builtin", "multi_vector")
 found = encoder.encode_queries(["read a zip archive"])
@@ -168,6 +173,7 @@ def in_a_process(cache: Path, home: Path, hide: str = "") -> tuple[str, F32, set
     return name, np.array(vector, np.float32), set(modules), ran.stderr
 
 
+@pytest.mark.slow
 def test_a_second_start_loads_no_torch_and_tells_nobody(tmp_path: Path) -> None:
     """OpenVINO would report to Google Analytics, and keep a file in the home folder for it."""
     cache, home = tmp_path / "cache", tmp_path / "home"
@@ -183,6 +189,7 @@ def test_a_second_start_loads_no_torch_and_tells_nobody(tmp_path: Path) -> None:
     assert np.array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_without_openvino_torch_serves_and_says_so(tmp_path: Path, builtin: Encoders) -> None:
     name, vector, modules, log = in_a_process(tmp_path / "cache", tmp_path, "hide")
     assert name == "SentenceTransformerEncoder"
@@ -300,3 +307,22 @@ def test_the_first_inference_of_a_network_is_alone_and_under_the_loaders_lock(
     assert len(found) == 4
     assert len(seen) > 10
     assert seen[:2] == [("begins", True), ("ends", True)]
+
+
+def test_what_was_prepared_at_installation_is_taken_and_left_alone(
+    tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, cache = tmp_path / "prepared", tmp_path / "cache"
+    open_folder(tiny.sentence(), "cpu", prepared, 1)[1]()
+    before = {path: path.stat().st_mtime_ns for path in prepared.rglob("*")}
+    monkeypatch.setattr(local, "PREPARED", prepared)
+    make, close = open_folder(tiny.sentence(), "cpu", cache, 1)
+    assert isinstance(make("dense"), ConvertedEncoder)
+    close()
+    assert not cache.exists()
+    assert {path: path.stat().st_mtime_ns for path in prepared.rglob("*")} == before
+
+
+def test_preparing_converts_the_built_in_model(cache: Path) -> None:
+    assert prepare.main(cache).startswith("openvino, ")
+    assert entry(verified_folder(), cache).content["dim"] == 384

@@ -12,17 +12,22 @@ import pytest
 import torch
 
 import app
-from app.encoders import device, local
+from app.encoders import local, registry
+from app.encoders.backbone import choose_device
 from app.encoders.registry import Encoders
 from app.settings import LocalModel
 
 
 def test_what_is_asked_for_is_given() -> None:
-    assert [device.choose(name) for name in ("cpu", "cuda:1", "mps")] == ["cpu", "cuda:1", "mps"]
+    assert [choose_device(name) for name in ("cpu", "cuda:1", "mps")] == ["cpu", "cuda:1", "mps"]
 
 
+@pytest.mark.slow
 def test_without_a_driver_torch_is_not_even_asked() -> None:
-    program = "import sys; from app.encoders.device import choose; print(choose('auto', []), 'torch' in sys.modules)"
+    program = (
+        "import sys; from app.encoders.backbone import choose_device\n"
+        "print(choose_device('auto', []), 'torch' in sys.modules)"
+    )
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(app.__file__).parents[1]
     )
@@ -38,7 +43,7 @@ def driver(tmp_path: Path) -> list[Path]:
 def test_a_gpu_that_torch_can_use_is_used(driver: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch, "zeros", lambda size, device: None)
-    assert device.choose("auto", driver) == "cuda"
+    assert choose_device("auto", driver) == "cuda"
 
 
 def test_a_gpu_that_torch_cannot_use_is_no_end(
@@ -46,7 +51,7 @@ def test_a_gpu_that_torch_cannot_use_is_no_end(
 ) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device.choose("auto", driver) == "cpu"
+    assert choose_device("auto", driver) == "cpu"
     assert "cannot use it" in caplog.text
 
     def broken(size: int, device: str) -> None:
@@ -54,7 +59,7 @@ def test_a_gpu_that_torch_cannot_use_is_no_end(
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch, "zeros", broken)
-    assert device.choose("auto", driver) == "cpu"
+    assert choose_device("auto", driver) == "cpu"
     assert "cuda error: out of memory" in caplog.text
 
 
@@ -69,7 +74,7 @@ def test_builtin_and_local_models_get_the_choice(monkeypatch: pytest.MonkeyPatch
         raise Reached
 
     monkeypatch.setattr(local, "open_folder", open_folder)
-    monkeypatch.setattr(device, "choose", lambda asked: {"auto": "gpu"}.get(asked, asked))
+    monkeypatch.setattr(registry, "choose_device", lambda asked: {"auto": "gpu"}.get(asked, asked))
     folder = str(Path(app.__file__).parent)
     models = {
         "free": LocalModel(type="sentence_transformer", path=folder),

@@ -85,6 +85,7 @@ def test_close_lets_go_and_opens_anew() -> None:
     registry.close()
 
 
+@pytest.mark.slow
 def test_torch_is_not_imported_before_a_local_model_opens() -> None:
     """A server of callers' own vectors starts without the seconds that torch takes."""
     program = (

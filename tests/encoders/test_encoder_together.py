@@ -34,6 +34,8 @@ class Gate:
         assert self._open.acquire(timeout=SOON)
         if "down" in texts:
             raise EncoderUnavailable("the remote is down")
+        if "hasty" in texts:
+            raise TooSlow("the one who made the pass has no time left")
         if "bad" in texts:
             raise EncoderRefused("a text is bad")
         return WORDS.encode_queries(texts)
@@ -155,6 +157,24 @@ def test_who_waits_past_the_deadline_leaves_the_queue(gate: Gate) -> None:
     assert gate.passes == [["first"], ["patient"]]
 
 
+def test_a_pass_whose_caller_has_no_time_left_is_made_again_by_those_who_have(gate: Gate) -> None:
+    callers = Callers(Together(gate.encode, 1))
+    first = callers.ask("first", waits=False)
+    gate.wait_begun()
+    hasty, *patient = callers.ask("hasty"), callers.ask("patient"), callers.ask("calm")
+    gate.let()
+    gate.wait_begun()
+    last = callers.ask("last")
+    gate.let(2)
+    assert same(first.result(SOON), ["first"])
+    with pytest.raises(TooSlow):
+        hasty.result(SOON)
+    assert same(patient[0].result(SOON), ["patient"])
+    assert same(patient[1].result(SOON), ["calm"])
+    assert same(last.result(SOON), ["last"])
+    assert gate.passes == [["first"], ["hasty", "patient", "calm"], ["patient", "calm", "last"]]
+
+
 def test_closing_tells_those_who_wait_and_lets_the_pass_end(gate: Gate) -> None:
     together = Together(gate.encode, 1)
     callers = Callers(together)
@@ -199,7 +219,7 @@ def test_many_threads_get_the_vectors_that_they_get_alone(builtin: Encoders) -> 
 
 def test_the_registry_gathers_by_model_and_kind_and_closes(gate: Gate) -> None:
     encoders = Encoders({}, threads=1)
-    encoders._makers["builtin"] = lambda kind: Gated(gate, kind)
+    encoders._maker = lambda name: lambda kind: Gated(gate, kind)  # type: ignore[method-assign]
     pool = ThreadPoolExecutor(4)
     ask: Callable[[str], Future[Encoded]] = lambda text: pool.submit(  # noqa: E731
         encoders.encode_queries, "builtin", "multi_vector", [text]
@@ -207,7 +227,7 @@ def test_the_registry_gathers_by_model_and_kind_and_closes(gate: Gate) -> None:
     running = ask("running")
     gate.wait_begun()
     waiting = [ask("a"), ask("b")]
-    together = encoders._together["builtin", "multi_vector"]
+    together = encoders._open["builtin", "multi_vector"].together
     while len(together._waiting) < 2:
         assert not waiting[0].done()
     encoders.close()

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from embedding_server import Answer, EmbeddingServer
 
+from app.compute.deadline import Deadline, deadline
 from app.encoders.remote import FIRST_DELAY_S, LONGEST_DELAY_S, RemoteEncoder
-from app.errors import EncoderRefused, EncoderUnavailable, TextRefused
+from app.errors import EncoderRefused, EncoderUnavailable, TextRefused, TooSlow
 from app.settings import RemoteModel
 
 TEXTS = ["the cat", "a dog sat", "read", "zip file", "the cat"]
@@ -126,6 +127,24 @@ def test_a_server_that_hangs_is_unavailable(server: EmbeddingServer, make: Make)
     server.script = [server.hanging]
     with pytest.raises(EncoderUnavailable, match="after 1 tries: ReadTimeout"):
         make(timeout_s=0.05, retries=0).encode_queries(["a"])
+
+
+def test_no_try_goes_beyond_the_deadline(server: EmbeddingServer, make: Make) -> None:
+    """The time is over once the server has been asked."""
+    server.script = [server.hanging]
+    time = Deadline(0.2, lambda: float(bool(server.requests)))
+    with pytest.raises(TooSlow, match="does not answer in the time that the search may take"), deadline(time):
+        make(timeout_s=600, retries=10).encode_queries(["a"])
+    assert len(server.requests) == 1
+
+
+def test_no_pause_goes_beyond_the_deadline(server: EmbeddingServer, make: Make, waits: list[float]) -> None:
+    """The clock stands still but for the pauses."""
+    server.script = [answer(503, Retry_After="7")] * 2
+    now = Deadline(10.0, lambda: sum(waits))
+    with pytest.raises(TooSlow, match="in the time that the search may take: status 503"), deadline(now):
+        make(retries=3).encode_queries(["a"])
+    assert (len(server.requests), waits) == (2, [7.0])
 
 
 def test_a_cut_connection_is_tried_again(server: EmbeddingServer, make: Make) -> None:

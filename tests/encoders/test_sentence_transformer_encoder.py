@@ -20,8 +20,8 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from app.encoders.local import open_folder
 from app.encoders.registry import Encoders
-from app.encoders.sentence_transformer import open_folder
 from app.errors import EncoderRefused
 from app.settings import LocalModel
 
@@ -168,7 +168,7 @@ def test_a_text_without_tokens_still_gives_a_vector(tiny: TinyModels, opened: Op
 
 
 def test_both_kinds_share_the_weights(tiny: TinyModels) -> None:
-    make = open_folder(tiny.sentence(), "cpu")
+    make, _ = open_folder(tiny.sentence(), "cpu")
     one, other = make("dense"), make("multi_vector")
     assert one._backbone.model is other._backbone.model  # type: ignore[attr-defined]
 
@@ -182,7 +182,7 @@ def test_loading_is_quiet(
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     capfd.readouterr()
     with caplog.at_level(logging.WARNING):
-        open_folder(folder, "cpu")("dense").encode_queries(["a"])
+        open_folder(folder, "cpu")[0]("dense").encode_queries(["a"])
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
     assert logging.getLogger("transformers").level != logging.ERROR

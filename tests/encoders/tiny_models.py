@@ -18,7 +18,7 @@ from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer.modules import Pooling
-from transformers import BertConfig, BertModel, BertTokenizer
+from transformers import BertConfig, BertModel, BertTokenizer, RobertaConfig, RobertaModel
 
 WIDTH, LIMIT, PROJECTED = 32, 40, 16
 WORDS = ["the", "cat", "dog", "sat", "on", "a", "mat", "query", "passage", "read", "zip", "file"]
@@ -67,6 +67,29 @@ class TinyModels:
             SentenceTransformer(
                 modules=[transformer, pooling or Pooling(WIDTH, "mean"), *after], device="cpu", **model
             ).save(str(folder), create_model_card=False)
+
+        return self._once(name, make)
+
+    def long(self, name: str, positions: int, *, roberta: bool = False) -> Path:
+        """A SentenceTransformer with so many rows of positions, and 100 tokens in its settings, as older ones have."""
+
+        def make(folder: Path) -> None:
+            base = folder.parent / f"{name}-base"
+            shutil.copytree(self.plain(), base)
+            torch.manual_seed(3)
+            vocab = len((base / "vocab.txt").read_text().splitlines())
+            sizes = {
+                "vocab_size": vocab, "hidden_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 2,
+                "intermediate_size": 64, "max_position_embeddings": positions, "initializer_range": 0.5,
+            }  # fmt: skip
+            if roberta:
+                # Its padding is the token 1, behind which positions begin.
+                RobertaModel(RobertaConfig(**sizes, pad_token_id=1)).eval().save_pretrained(base)
+            else:
+                BertModel(BertConfig(**sizes)).eval().save_pretrained(base)
+            modules = [Transformer(str(base)), Pooling(WIDTH, "mean"), Normalize()]
+            SentenceTransformer(modules=modules, device="cpu").save(str(folder), create_model_card=False)
+            write_json(folder / "sentence_bert_config.json", {"max_seq_length": 100, "do_lower_case": False})
 
         return self._once(name, make)
 

@@ -149,7 +149,7 @@ def answers(folder: Path, *, also: str = "") -> None:
     """
     with opened(folder) as catalogue:
         catalogue.serve("http://here")
-        service = Service(settings(folder), catalogue, {}, Lanes(settings(folder)))
+        service = Service(settings(folder), catalogue, Lanes(settings(folder)))
         for name in NAMES:
             try:
                 say(name, service.on(name, contents), "")

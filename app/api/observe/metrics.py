@@ -81,7 +81,7 @@ class Metrics:
         self._partial.inc(served.partial)
 
     def encoded(self, model: str, role: str, texts: int, seconds: float, failed: bool) -> None:
-        """Counts one call of an encoder; see ``app.encoders.counted.Count``."""
+        """Counts one call of an encoder; see ``app.encoders.registry.Count``."""
         if failed:
             self._failures.labels(model, role).inc()
             return
@@ -100,7 +100,7 @@ class Metrics:
     def text(self) -> bytes:
         """The answer to a scrape."""
         service = self._service
-        self._ready.set(service is not None and service.catalogue.ready)
+        self._ready.set(service is not None and service.ready)
         return generate_latest(self.registry)
 
 
@@ -125,12 +125,13 @@ def _lanes(service: Service) -> Iterator[Metric]:
     threads = GaugeMetricFamily("sheaf_lane_threads", "Threads that a lane of work may use.", labels=["lane"])
     busy = GaugeMetricFamily("sheaf_lane_busy", "Threads of a lane that work.", labels=["lane"])
     waiting = GaugeMetricFamily("sheaf_lane_waiting", "Pieces of work that wait for a thread.", labels=["lane"])
-    for name, lane in vars(service.lanes).items():
-        if isinstance(lane, Lane):
-            now = lane.threads.statistics()
-            threads.add_metric([name], now.total_tokens)
-            busy.add_metric([name], now.borrowed_tokens)
-            waiting.add_metric([name], max(0, lane.inside - now.borrowed_tokens))
+    lanes = {name: lane for name, lane in vars(service.lanes).items() if isinstance(lane, Lane)}
+    lanes.update({f"{work}:{encoder}": lane for (work, encoder), lane in list(service.lanes.of_encoders.items())})
+    for name, lane in lanes.items():
+        now = lane.threads.statistics()
+        threads.add_metric([name], now.total_tokens)
+        busy.add_metric([name], now.borrowed_tokens)
+        waiting.add_metric([name], max(0, lane.inside - now.borrowed_tokens))
     yield from (threads, busy, waiting)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.answers import accepted, encoded, reply
@@ -16,7 +16,10 @@ from app.api.edge.routing import Name
 from app.api.schemas.collections import CollectionsAnswer, CreateCollection
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
+from app.api.writing import Key, Reply, once
 from app.catalogue.info import CollectionInfo
+from app.collection.collection import Collection
+from app.errors import Conflict
 
 router = APIRouter(tags=["collections"], route_class=Route)
 
@@ -36,13 +39,18 @@ _EXAMPLES = {
     responses=gives(CollectionInfo, 201, "Created."),
 )
 async def create_collection(
-    service: Serving, caller: Caller, body: Annotated[CreateCollection, READ, examples(**_EXAMPLES)]
+    request: Request,
+    service: Serving,
+    caller: Caller,
+    body: Annotated[CreateCollection, READ, examples(**_EXAMPLES)],
+    key: Key = None,
 ) -> Response:
-    """Create a collection. 409 where the name is taken."""
+    """Create a collection. 409 where the name is taken. 503 while its encoder is being loaded: ask again."""
     require(caller, body.name)
+    asked = once(request, key)
 
-    def work() -> bytes:
-        service.catalogue.create(
+    def create() -> Collection:
+        return service.catalogue.create(
             body.name,
             model=body.encoder.model,
             kind=body.encoder.kind,
@@ -51,11 +59,33 @@ async def create_collection(
             keep_vectors=body.keep_vectors,
             precision=body.precision,
             token_pooling=body.token_pooling,
+            also=None if asked is None else asked.keep_first,
         )
-        return encoded(service.catalogue.describe(body.name))
 
-    content = await run(service.lanes.write, work)
-    return reply(content, 201, {"Location": f"/v1/collections/{body.name}"})
+    def work() -> Reply:
+        try:
+            collection = create()
+        except Conflict as taken:
+            if asked is None or taken.code != "collection_exists":
+                raise
+            collection = service.catalogue.get(body.name)
+            earlier = asked.begin(collection)
+            if earlier is None:
+                asked.end(collection)
+                raise
+            if earlier.content:
+                return earlier
+        content = encoded(service.catalogue.describe(body.name))
+        made = Reply(content, 201, {"Location": f"/v1/collections/{body.name}"})
+        if asked is not None:
+            keep = asked.keep(collection)
+            collection.record(lambda txn: keep(txn, made))
+        return made
+
+    lane, model = service.lanes.write, body.encoder.model
+    if model is not None and model in service.catalogue.encoders.names():
+        lane = service.lanes.needing(model, "write")
+    return (await run(lane, work)).response()
 
 
 @router.get("/v1/collections", responses=gives(CollectionsAnswer))

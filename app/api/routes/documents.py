@@ -82,7 +82,7 @@ async def write_documents(
         documents = [one.document(one.id, kind, f"/documents/{i}") for i, one in enumerate(body.documents)]
         return _written(ingest.write_documents(collection, documents, also=_kept(keep, _written)))
 
-    return await write.apply(work)
+    return await write.apply(work, encodes=True)
 
 
 @router.get("/v1/collections/{name}/documents", responses=gives(ListingAnswer))
@@ -216,7 +216,7 @@ async def put_document(
         except Invalid as error:
             raise _of_one(error) from None
 
-    return await write.apply(work)
+    return await write.apply(work, encodes=True)
 
 
 @router.patch(

@@ -17,6 +17,8 @@ from app.api.edge.openapi import gives
 from app.api.schemas.documents import MAX_PAGE
 from app.api.service import Serving, run
 from app.documents import MAX_ID_BYTES
+from app.encoders.registry import State
+from app.errors import NotReady
 from app.types import MAX_DIM, Kind
 
 router = APIRouter(tags=["health"], route_class=Route)
@@ -35,13 +37,29 @@ class ReadyAnswer(BaseModel):
     """The server answers searches; quarantined collections are those it does not."""
 
     status: Literal["ready"] = "ready"
+    encoders: dict[str, State] = {}
     quarantined: list[Quarantined] = []
-    """Left out where the server has keys and the request has none."""
+    """Both are left out where the server has keys and the request has none."""
 
 
 class ModelAnswer(BaseModel):
+    """An encoder; what comes after ``error`` is known once it is loaded."""
+
     name: str
     kinds: list[Kind]
+    state: State
+    error: str | None
+    """Why it failed to load; it is tried again when it is needed."""
+    backend: str | None
+    """What computes: `openvino, bf16`."""
+    dim: int | None
+    max_tokens: int | None
+    """After which a text is cut; null where the model does not tell."""
+    query_prompt: str | None
+    """What is put before each query."""
+    document_prompt: str | None
+    warning: str | None
+    """What the model seems to lack, such as the prompts that it was trained with."""
 
 
 class InfoAnswer(BaseModel):
@@ -58,13 +76,19 @@ async def check_live() -> Response:
 
 @router.get("/health/ready", responses=gives(ReadyAnswer))
 async def check_ready(service: Serving, caller: MaybeCaller) -> Response:
-    """200 where searches are answered, else 503, as while collections recover. Lists the quarantined to their keys."""
+    """200 where searches are answered, else 503, as while collections recover or encoders are loaded. Lists the
+    quarantined to their keys."""
+    encoders = service.catalogue.encoders
+    states = {name: encoders.describe(name).state for name in encoders.names()}
+    if not service.ready:
+        loading = ", ".join(name for name, state in states.items() if state == "loading")
+        raise NotReady(f"encoders are being loaded: {loading or 'the first'}; what needs none is answered already")
     if caller is None:
         return reply(encoded(ReadyAnswer(status="ready")))
     quarantined = await run(service.lanes.read, service.catalogue.quarantined)
     mine = reached(caller, service.catalogue.aliases.known)
     listed = [Quarantined(name=name, reason=reason) for name, reason in sorted(quarantined.items()) if mine(name)]
-    return reply(encoded(ReadyAnswer(status="ready", quarantined=listed)))
+    return reply(encoded(ReadyAnswer(status="ready", encoders=states, quarantined=listed)))
 
 
 @router.get("/v1/info", responses=gives(InfoAnswer))
@@ -82,5 +106,6 @@ async def describe_server(service: Serving) -> Response:
         "dim": MAX_DIM,
         "id_bytes": MAX_ID_BYTES,
     }
-    models = [ModelAnswer(name=name, kinds=list(kinds)) for name, kinds in service.models.items()]
+    encoders = service.catalogue.encoders
+    models = [ModelAnswer.model_validate(asdict(encoders.describe(name))) for name in encoders.names()]
     return reply(encoded(InfoAnswer(version=__version__, models=models, limits=limits)))

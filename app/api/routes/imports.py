@@ -53,7 +53,8 @@ async def import_documents(
 
     with lanes.uploads.share() as take:
         take(1)
-        upload = await run(lanes.upload, service.on, name, begin)
+        # It may load the encoder.
+        upload = await run(await service.lane(name, "write", encodes=True), service.on, name, begin)
         committed = False
         digest = hashlib.sha256()
         try:

@@ -96,7 +96,8 @@ async def search_documents(
         note_searches(request, [result])
         return encoded(search_answer(result, (collection.spec.kind, body.vectors_format)))
 
-    return held(service, await run(service.lanes.search, service.on, name, work))
+    lane = await service.lane(name, "search", encodes=body.query is not None)
+    return held(service, await run(lane, service.on, name, work))
 
 
 @router.post("/v1/collections/{name}/search/batch", responses=gives(BatchAnswer))
@@ -125,4 +126,5 @@ async def search_batch(
         ]
         return encoded(BatchAnswer(results=answers))
 
-    return held(service, await run(service.lanes.search, service.on, name, work))
+    lane = await service.lane(name, "search", encodes=any(one.query is not None for one in body.searches))
+    return held(service, await run(lane, service.on, name, work))

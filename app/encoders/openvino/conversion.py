@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +17,12 @@ from typing import Any, Final
 import numpy as np
 
 from app.encoders import model_folder
-from app.encoders.backbone import Backbone, Task
+from app.encoders.backbone import Backbone
 from app.encoders.openvino.runtime import NotConverted, openvino
+from app.encoders.prompts import Task
 from app.encoders.sentence_transformer import SentenceTransformerEncoder
 
-FORMAT: Final = "1"
+FORMAT: Final = "2"
 """Of the files below. Another number, and every model is converted anew."""
 MODEL, TOKENIZER, PROBE = "model.xml", "tokenizer.json", "probe.safetensors"
 TEXTS: Final = (
@@ -34,13 +36,17 @@ TEXTS: Final = (
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def key(folder: Path) -> dict[str, str]:
-    """What a converted model depends on; ``version_`` parts are of the libraries that make and read it."""
+def key(folder: Path, given: Mapping[Task, str | None] | None = None) -> dict[str, str]:
+    """What a converted model depends on; ``version_`` parts are of the libraries that make and read it.
+
+    given: the operator's prompts, which the texts that a start compares itself on begin with.
+    """
     libraries = ("openvino", "transformers", "sentence-transformers", "tokenizers")
     return {
         "weights": model_folder.weights_digest(folder),
         "configuration": model_folder.configuration_digest(folder),
         "tokenizer": model_folder.tokenizer_digest(folder),
+        **{f"{task}_prompt": said for task, said in (given or {}).items() if said is not None},
         "version_format": FORMAT,
         **{f"version_{name}": version(name) for name in libraries},
     }

@@ -21,11 +21,11 @@ import numpy as np
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from app.encoders.backbone import Task
 from app.encoders.batches import by_length, require_finite
 from app.encoders.openvino.conversion import MODEL, PROBE, TOKENIZER
 from app.encoders.openvino.model_cache import Entry
 from app.encoders.openvino.runtime import Network, NotConverted, Precision, precisions
+from app.encoders.prompts import Task
 from app.encoders.protocol import Fingerprint
 from app.types import F32, I64, Encoded, Kind, Mask, TokenVectors
 
@@ -174,6 +174,10 @@ class ConvertedEncoder:
     @property
     def dim(self) -> int:
         return self._model.dim
+
+    @property
+    def backend(self) -> str:
+        return f"openvino, {self._model.precision}"
 
     @property
     def fingerprint(self) -> Fingerprint:
