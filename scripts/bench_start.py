@@ -79,12 +79,12 @@ def server(checkout: Path, folder: Path) -> Iterator[tuple[str, Start]]:
 
 def fill(url: str, count: int) -> None:
     """So many collections, each with a document of two vectors."""
-    with httpx.Client(base_url=f"{url}/v1/collections", timeout=300, trust_env=False) as client:
+    with httpx.Client(base_url=url, timeout=300, trust_env=False) as client:
         for number in range(count):
             encoder = {"model": None, "kind": "multi_vector", "dim": 4}
             document = {"id": "a", "text": "one", "vectors": [[1, 0, 0, 0], [0, 1, 0, 0]]}
-            client.post("", json={"name": f"c{number}", "encoder": encoder}).raise_for_status()
-            client.post(f"/c{number}/documents", json={"documents": [document]}).raise_for_status()
+            client.post("/v1/collections", json={"name": f"c{number}", "encoder": encoder}).raise_for_status()
+            client.post(f"/v1/collections/c{number}/documents", json={"documents": [document]}).raise_for_status()
 
 
 def main() -> int:
