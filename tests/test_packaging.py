@@ -55,7 +55,7 @@ def make(*arguments: str) -> list[str]:
 # pyproject.toml
 
 
-@pytest.mark.parametrize("group", ["run", "otel", "dev"])
+@pytest.mark.parametrize("group", ["run", "otel", "zstd", "dev"])
 def test_every_dependency_is_pinned(group: str) -> None:
     asked = PROJECT["dependencies"] if group == "run" else PROJECT["optional-dependencies"][group]
     assert [one for one in asked if not re.fullmatch(r"[a-z0-9-]+==[0-9.]+(; .+)?", one)] == []
