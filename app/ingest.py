@@ -22,7 +22,7 @@ from app.compute.workers import Workers
 from app.encodings.protocol import Encoding
 from app.errors import Invalid, NotFound, PreconditionFailed, StorageFull, TextRefused
 from app.filters import Filter
-from app.indexing.sealing import seal
+from app.indexing.newcomers import seal_known
 from app.store.rows import find_live, truncated_among
 from app.types import F32, Document, MetadataValue, Owners
 
@@ -227,7 +227,7 @@ def delete_matching(collection: Collection, condition: Filter, also: Counted | N
 def index_now(collection: Collection) -> None:
     """Returns when all that was written before is in a generation. Raises StorageFull: it is durable all the same."""
     try:
-        seal(collection)
+        seal_known(collection)
     except StorageFull as error:
         raise StorageFull("the documents are written and found, but there is no room to index them now") from error
 

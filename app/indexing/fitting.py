@@ -20,8 +20,8 @@ import numpy as np
 from app.collection.collection import Collection
 from app.collection.first_stage import Drift, FirstStage, Known, Source, StageChoice, StageRecord
 from app.collection.layers import POOLED, TOKENS, scored
-from app.collection.part import scored_vectors, standing
-from app.collection.view import SegmentView, Snapshot
+from app.collection.part import View, scored_vectors, standing
+from app.collection.view import Snapshot
 from app.encodings.features import mean_of, windows
 from app.encodings.protocol import Encoding, Recipe, Sample
 from app.encodings.recipes import RidgeRecipe, recipe_from_json
@@ -41,6 +41,10 @@ MANY: Final = 500_000
 RANK_OF_MANY: Final = 256
 DOCUMENTS: Final = 8_192
 """Documents in a sample, at most."""
+LOOKED_AT: Final = 8
+"""Times as many are looked at, at most, for so many that differ."""
+BLOCK: Final = 1_024
+"""Of them looked at in one step."""
 VALUES: Final = 2**29
 """Numbers in the token vectors of a sample, at most: 2 GiB."""
 QUERIES: Final = 2_048
@@ -142,17 +146,21 @@ def learn_if_due(collection: Collection, check: Check = lambda: None) -> bool:
         reason = due(collection)
         if reason is None:
             return False
-        record = collection.published.generation.stage
-        stage = collection.published.stage
-        learn(
-            collection,
-            _chosen(record),
-            width=None if record is None or SETTLED in record.report else stage.width,
-            sources=stage.sources if record is not None and "fde" in stage.sources else ("fde",),
-            reason=reason,
-            check=check,
-        )
+        learn_again(collection, reason, check)
         return True
+
+
+def learn_again(collection: Collection, reason: str, check: Check = lambda: None) -> None:
+    """By the recipe, the width and the sources that somebody chose or tuned, else by the defaults."""
+    record, stage = collection.published.generation.stage, collection.published.stage
+    learn(
+        collection,
+        _chosen(record),
+        width=None if record is None or SETTLED in record.report else stage.width,
+        sources=stage.sources if record is not None and "fde" in stage.sources else ("fde",),
+        reason=reason,
+        check=check,
+    )
 
 
 def _chosen(record: StageRecord | None) -> Recipe | None:
@@ -233,22 +241,22 @@ def draw_sample(
     seed: int = _SEED,
     check: Check = lambda: None,
 ) -> tuple[Sample, TokenVectors, dict[str, Any]]:
-    """(sample, some more queries that are not in it, what it is): of the documents in segments.
+    """(sample, some more queries that are not in it, what it is): of distinct documents of the collection.
 
     documents, count: how many of each, at most. queries: given ones, beside which none are drawn. What it is: sizes,
     the seed, the source of the queries, and ``next_seq``, the first sequence number that it could not have.
-    Raises Invalid where no segment has a document.
+    Raises Invalid where there are no documents.
     """
     random = np.random.RandomState(seed)
     with collection.snapshot() as snapshot:
-        views = snapshot.published.segments
+        views = snapshot.views
         there = [standing(view, view.alive) for view in views]
         owners = np.repeat(np.arange(len(views)), [len(rows) for rows in there])
         rows = np.concatenate([np.zeros(0, np.int64), *there])
         if not len(rows):
-            raise Invalid("the collection has no indexed documents to learn from")
+            raise Invalid("the collection has no documents to learn from")
         counts = np.concatenate([v.part.ragged(TOKENS).counts[mine] for v, mine in zip(views, there, strict=True)])
-        order: I64 = random.permutation(len(rows))[:documents]
+        order = _distinct(views, owners, rows, random.permutation(len(rows)), documents)
         values = np.cumsum(counts[order] * collection.spec.stored_dim)
         order = order[: max(1, int(np.searchsorted(values, VALUES, side="right")))]
         taken = [(views[owners[place]], int(rows[place])) for place in order.tolist()]
@@ -284,7 +292,29 @@ def draw_sample(
     return sample, asked.slice(cut, min(cut + PROBES, len(asked))), fitted
 
 
-def _tokens(collection: Collection, taken: Sequence[tuple[SegmentView, int]], counts: I64) -> TokenVectors:
+def _distinct(views: Sequence[View], owners: I64, rows: I64, order: I64, wanted: int) -> I64:
+    """The first ``wanted`` places of an order whose passages differ, among so many that are looked at.
+
+    Drawn with their repeats, many equal documents would leave no place for the odd ones among them.
+    """
+    seen: set[bytes] = set()
+    kept: list[int] = []
+    for start in range(0, min(len(order), LOOKED_AT * wanted), BLOCK):
+        block = order[start : start + BLOCK]
+        pooled = np.empty((len(block), views[0].part.flat(POOLED).values.shape[1]), np.float32)
+        for i in np.unique(owners[block]):
+            mine = owners[block] == i
+            pooled[mine] = views[i].part.flat(POOLED).take(rows[block][mine])
+        for place, vector in zip(block.tolist(), pooled, strict=True):
+            if (content := vector.tobytes()) not in seen:
+                seen.add(content)
+                kept.append(place)
+        if len(kept) >= wanted:
+            break
+    return np.array(kept[:wanted], np.int64)
+
+
+def _tokens(collection: Collection, taken: Sequence[tuple[View, int]], counts: I64) -> TokenVectors:
     """Token vectors of rows with so many each, float32, decoded on all background workers."""
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     values = np.empty((int(offsets[-1]), collection.spec.stored_dim), np.float32)

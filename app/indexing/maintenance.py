@@ -12,7 +12,8 @@ import threading
 from app.collection.collection import Collection
 from app.errors import Damaged, SheafError, StorageFull, StoreError, SystemFault
 from app.indexing.fitting import learn_if_due
-from app.indexing.sealing import merge, merge_due, seal, seal_due
+from app.indexing.newcomers import seal_known
+from app.indexing.sealing import merge, merge_due, seal_due
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Maintenance:
         if self._collection.salvaged:
             return False
         if seal_due(self._collection):
-            return seal(self._collection, self._check)
+            return seal_known(self._collection, self._check)
         if merge(self._collection, self._check):
             return True
         return self._collection.is_writer and learn_if_due(self._collection, self._check)

@@ -14,7 +14,8 @@ from typing import Final, Literal, TypeAlias
 from app.collection.collection import Collection
 from app.errors import Invalid, RequestError
 from app.indexing.fitting import due, learn_if_due
-from app.indexing.sealing import merge, seal, seal_due
+from app.indexing.newcomers import seal_known
+from app.indexing.sealing import merge, seal_due
 from app.ingest import NAMED, check_document, write_documents
 from app.sources.protocol import Source
 from app.types import Document
@@ -96,7 +97,7 @@ def fill(
         raise Invalid(f"{source.name} holds no document")
     summary.phase = "indexing"
     progress(summary)
-    seal(collection)
+    seal_known(collection)
     _merge(collection)
     if due(collection) is not None:
         summary.phase = "learning a first stage"
@@ -124,7 +125,7 @@ def _write(collection: Collection, batch: Sequence[Document], summary: Summary) 
     summary.truncated += len(result.truncated)
     summary.truncated_ids += result.truncated[: NAMED - len(summary.truncated_ids)]
     if result.changed and seal_due(collection, RUN):
-        seal(collection)
+        seal_known(collection)
         if len(collection.published.segments) >= SEGMENTS:
             _merge(collection)
 

@@ -12,7 +12,7 @@ import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,10 @@ from app.search import Query, SearchResult, encode_queries, search_encoded
 from app.types import Document
 
 SENTENCE: Final = re.compile(r"(?<=[.!?])\s+")
+T = TypeVar("T")
+
+LOOKED_AT: Final = 4_096
+"""Documents that are looked at, at most, for queries that differ; at least eight times as many as are wanted."""
 DRAWN_CHARACTERS: Final = 300
 """Of a drawn text; queries are short."""
 DRAWN_VECTORS: Final = 32
@@ -34,7 +38,8 @@ DRAWN_VECTORS: Final = 32
 @dataclass(frozen=True, slots=True)
 class Recall:
     """drawn: whether no queries were given; logged: how many of them had been searched. recall: mean over queries,
-    against exact search over what is stored; worst: the lowest of one. recall_float32:
+    against exact search over what is stored; recall_distinct: the same where documents of one score count as one, since
+    which of many equal ones is returned says nothing; worst: the lowest of one. recall_float32:
     the same mean against exact search in float32 over vectors before they were coded, None where not asked for.
     Times are medians in milliseconds, encoding left out.
     """
@@ -45,6 +50,7 @@ class Recall:
     logged: int
     candidates: int
     recall: float
+    recall_distinct: float
     worst: float
     recall_float32: float | None
     approximate_ms: float
@@ -74,7 +80,7 @@ def measure_recall(
         replace(query, k=k if owner is None else k + 1, candidates=candidates, include=frozenset())
         for owner, query in zip(owners, asked, strict=True)
     ]
-    shares, approximate, exact = [], [], []
+    shares, distinct, approximate, exact = [], [], [], []
     ids: list[set[str]] = []
     generation = 0
     for owner, query, vectors in zip(owners, ready, encoded, strict=True):
@@ -82,6 +88,7 @@ def measure_recall(
         truth = search_encoded(collection, replace(query, exact=True), vectors)
         ids.append(_best(found, owner, k))
         shares.append(_share(ids[-1], _best(truth, owner, k)))
+        distinct.append(_share(_scores(found, owner, k), _scores(truth, owner, k)))
         approximate.append(found.took_ms)
         exact.append(truth.took_ms)
         generation = truth.generation
@@ -97,6 +104,7 @@ def measure_recall(
         drawn.logged,
         max(candidates or collection.published.stage.width, k),
         statistics.fmean(shares),
+        statistics.fmean(distinct),
         min(shares),
         before_coding,
         statistics.median(approximate),
@@ -121,7 +129,7 @@ class Drawn:
 
 
 def draw_queries(collection: Collection, count: int) -> Drawn:
-    """At most ``count``: of those that were searched; where they are fewer, one of each of some documents as well."""
+    """At most ``count``: of those that were searched; where they are fewer, one each of documents that differ."""
     with collection.snapshot() as snapshot:
         random = np.random.default_rng(snapshot.generation)
         logged = _logged(collection)
@@ -130,11 +138,20 @@ def draw_queries(collection: Collection, count: int) -> Drawn:
         if not len(seqs):
             raise Conflict("the collection has no documents to draw queries from", code="collection_empty")
         random = np.random.default_rng(snapshot.generation)
-        chosen = random.permutation(np.sort(seqs))[: count - len(logged)].tolist()
-        documents = snapshot.documents(chosen)
-        made = [_query(collection, snapshot, seq, documents[seq]) for seq in chosen]
-    owners: list[str | None] = [documents[seq].id for seq in chosen]
-    return Drawn([*[None] * len(logged), *owners], [*logged, *made], len(logged))
+        made: dict[str | bytes, tuple[str, Query]] = {}
+        wanted = count - len(logged)
+        order = random.permutation(np.sort(seqs))[: max(LOOKED_AT, 8 * wanted)].tolist()
+        # Queries that differ: of many equal documents one is enough, and leaves room for the odd ones among them.
+        while order and len(made) < wanted:
+            some, order = order[: wanted - len(made)], order[wanted - len(made) :]
+            documents = snapshot.documents(some)
+            for seq in some:
+                query = _query(collection, snapshot, seq, documents[seq])
+                key = query.text if query.vectors is None else query.vectors.tobytes()
+                made.setdefault(key or "", (documents[seq].id, query))
+    owners: list[str | None] = [owner for owner, _ in made.values()]
+    queries = [query for _, query in made.values()]
+    return Drawn([*[None] * len(logged), *owners], [*logged, *queries], len(logged))
 
 
 def _logged(collection: Collection) -> list[Query]:
@@ -157,7 +174,12 @@ def _query(collection: Collection, snapshot: Snapshot, seq: int, document: Docum
     return Query(vectors=scored_vectors(view.part, row)[:DRAWN_VECTORS].copy())
 
 
-def _share(found: set[str], wanted: set[str]) -> float:
+def _scores(result: SearchResult, owner: str | None, k: int) -> set[float]:
+    """The distinct scores of the first k, the query's own document left out."""
+    return set([hit.score for hit in result.hits if hit.id != owner][:k])
+
+
+def _share(found: set[T], wanted: set[T]) -> float:
     return len(wanted & found) / len(wanted) if wanted else 1.0
 
 

@@ -23,6 +23,9 @@ from app.types import F32, I64, Mask
 OWNER: Final = 2**40
 """More than a part has rows, so that a view and a row make one number."""
 
+DEEPEST: Final = 2**16
+"""Rows of one ranking that are looked at, at most, for those that differ in score."""
+
 SIDE_BY_SIDE: Final = 50_000
 """Rows from which the retrievers are asked by a thread each: about a millisecond of each."""
 
@@ -80,7 +83,7 @@ def _wide_enough(
     """``width`` rows, or as many more as it takes until ``least`` documents own some: one may own many of the best."""
     there = sum(np.count_nonzero(mask) for mask in allowed)
     while width < there:
-        chosen = _nearest(views, allowed, stage, query, width, workers)
+        chosen = _nearest(views, allowed, stage, query, width, least, workers)
         if _documents(views, chosen) >= least:
             return chosen
         width *= 2
@@ -98,6 +101,7 @@ def _nearest(
     stage: FirstStage,
     query: EncodedQuery,
     width: int,
+    least: int,
     workers: Workers,
 ) -> list[Chosen]:
     """Exactly ``width`` rows, of more that are allowed."""
@@ -106,7 +110,7 @@ def _nearest(
     asked = [retriever.encode(query, workers) for retriever in by]
 
     def rankings(start: int, stop: int) -> list[I64]:
-        return [_ranking(views, allowed, by[i], asked[i], width, stage.widening * width) for i in range(start, stop)]
+        return [_ranking(views, allowed, by[i], asked[i], width, stage.widening, least) for i in range(start, stop)]
 
     # Side by side where it takes longer than to hand work over.
     alone = len(by) if sum(len(mask) for mask in allowed) < SIDE_BY_SIDE else 1
@@ -124,16 +128,44 @@ def _nearest(
     return found
 
 
-def _ranking(views: Sequence[View], allowed: Sequence[Mask], by: Retriever, query: F32, width: int, wide: int) -> I64:
-    """(width,): view * OWNER + row of the best rows over all views, best first."""
+def _ranking(
+    views: Sequence[View],
+    allowed: Sequence[Mask],
+    by: Retriever,
+    query: F32,
+    width: int,
+    widening: int,
+    least: int,
+) -> I64:
+    """(width,): view * OWNER + row of the best rows over all views, best first.
+
+    Of rows with one score, which the retriever cannot tell apart, the first ``least`` come; the others only where no
+    better use is found for their places among ``DEEPEST``.
+    """
+    deep, there = width, sum(np.count_nonzero(mask) for mask in allowed)
+    while True:
+        keys, scores = _best(views, allowed, by, query, deep, widening * deep)
+        runs = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))
+        apart = np.arange(len(scores)) - np.repeat(runs, np.diff(runs, append=len(scores))) < least
+        if np.count_nonzero(apart) >= width or deep >= min(there, max(DEEPEST, width)):
+            break
+        deep *= 8
+    found: I64 = np.concatenate([keys[apart], keys[~apart]])[:width]
+    return found
+
+
+def _best(
+    views: Sequence[View], allowed: Sequence[Mask], by: Retriever, query: F32, count: int, wide: int
+) -> tuple[I64, F32]:
+    """(count,): keys of the best rows over all views, best first, and their scores."""
     found = [
-        (i, by.nearest(view.part, query, width, mask, wide))
+        (i, by.nearest(view.part, query, count, mask, wide))
         for i, (view, mask) in enumerate(zip(views, allowed, strict=True))
         if mask.any()
     ]
     owners = np.concatenate([np.full(len(candidates.rows), i, np.int64) for i, candidates in found])
     rows = np.concatenate([candidates.rows for _, candidates in found])
-    scores = np.concatenate([candidates.scores for _, candidates in found])
-    best = np.argsort(-scores, kind="stable")[:width]
+    scores: F32 = np.concatenate([candidates.scores for _, candidates in found])
+    best = np.argsort(-scores, kind="stable")[:count]
     keys: I64 = owners[best] * OWNER + rows[best]
-    return keys
+    return keys, scores[best]

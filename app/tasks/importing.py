@@ -18,7 +18,7 @@ from uuid import uuid4
 from app.collection.collection import Collection
 from app.documents import ONE_A_LINE, parse_document
 from app.errors import Damaged, Invalid, RequestError, TextRefused
-from app.indexing.sealing import seal
+from app.indexing.newcomers import seal_known
 from app.ingest import NAMED, WriteResult, check_document, write_documents
 from app.store.directory import Directory
 from app.store.faults import reach
@@ -86,7 +86,7 @@ def run_import(collection: Collection, running: Running) -> None:
     if running.task.phase == "applying":
         _apply(collection, running)
         running.update(phase="indexing")
-    seal(collection, running.check)
+    seal_known(collection, running.check)
 
 
 def body_sum(folder: Directory, name: str) -> int | None:

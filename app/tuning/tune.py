@@ -31,9 +31,10 @@ from app.collection.layers import POOLED, TOKENS, scored
 from app.encodings.protocol import Sample
 from app.errors import Invalid
 from app.indexing.fitting import draw_sample
+from app.indexing.newcomers import seal_known
 from app.indexing.reindexing import reindex
 from app.indexing.restaging import restage, rewidth
-from app.indexing.sealing import Check, seal
+from app.indexing.sealing import Check
 from app.query.candidates import find_candidates
 from app.search import Query, search_encoded
 from app.tasks.tasks import Running
@@ -103,7 +104,7 @@ def tune(
     queries: given ones, or how many to draw. Raises Conflict for a collection without documents, and what searching and
     ``restage`` raise.
     """
-    seal(collection, check)
+    seal_known(collection, check)
     asked = ask(collection, queries, goal.k, check, tell)
     report: dict[str, Any] = {
         "goal": asdict(goal),
