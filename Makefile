@@ -2,7 +2,8 @@
 #
 #   make run     serve on 127.0.0.1:8000, with Python's own documentation to search
 #   make test    everything that guards the code
-#   make quick   its tests that start no process and take no time: within a minute
+#   make quick   its tests that start no process, fit nothing and try few sequences
+#   make processors  what is computed, as other processors compute it
 #   make faults  what breaks it on purpose, at length (RELIABILITY.md); FAULTS="kill power" chooses, all is an hour
 #   make machine snapshots, restores, aliases and all else in any order, against dictionaries; a quarter of an hour or more
 #   make audit   that what is installed is what is locked; needs no network
@@ -24,7 +25,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
-.PHONY: run test quick faults machine lint format audit lock install install-dev clean
+.PHONY: run test quick processors faults machine lint format audit lock install install-dev clean
 
 run: install
 	$(PY) scripts/build_index.py python-docs --collection python-docs --precision 8bit
@@ -41,6 +42,9 @@ faults: install-dev
 
 machine: install-dev
 	$(PY) -m pytest tests/test_safety_nets.py --hypothesis-profile=long
+
+processors: install-dev
+	$(PY) tests/processors/run.py
 
 lint: install-dev
 	$(PY) -m ruff format --check .

@@ -28,7 +28,20 @@ COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 os.environ.setdefault("NUMBA_CACHE_DIR", str(COMPILED))
 keep_in(COMPILED)
 
-FOLDERS_OF_PROCESSES = {"faults", "scripts", "web"}
+TESTS = Path(__file__).parent
+SLOW = [
+    # They start processes.
+    *("faults", "scripts", "web"),
+    *("api/test_hanging_encoder.py", "api/test_outgoing.py", "api/test_traces.py", "api/test_watchdog.py"),
+    *("backup/test_saved.py", "catalogue/test_catalogue.py", "collection/test_crash.py"),
+    *("collection/test_processes.py", "compute/test_native.py", "sources/test_ndjson.py", "store/test_disk_full.py"),
+    # They convert models, fit encodings and build large indexes.
+    *("encoders", "encodings", "tuning", "vector_index"),
+    *("indexing/test_drift.py", "indexing/test_fitting.py", "indexing/test_width.py"),
+    # They try many sequences, or every path there is.
+    *("codes/test_trellis.py", "collection/test_laws.py", "collection/test_parts.py", "scoring/test_select.py"),
+    *("test_fuzzing.py", "test_safety_nets.py"),
+]
 SERVERS = {"start"}
 """Fixtures that start programs."""
 _quick: list[str] = []
@@ -38,7 +51,8 @@ _quick: list[str] = []
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.parent.name in FOLDERS_OF_PROCESSES or SERVERS & set(getattr(item, "fixturenames", ())):
+        slow = any(item.path.is_relative_to(TESTS / name) for name in SLOW)
+        if slow or SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 
@@ -54,7 +68,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 def _no_process(event: str, _: object) -> None:
     if _quick and event in ("subprocess.Popen", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn"):
-        pytest.fail(f"{_quick[0]} starts a process: mark it with pytest.mark.slow, so that `make quick` leaves it out")
+        pytest.fail(
+            f"{_quick[0]} starts a process: mark it with pytest.mark.slow, or name its file in tests/conftest.py"
+        )
 
 
 sys.addaudithook(_no_process)
