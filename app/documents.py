@@ -415,5 +415,5 @@ def _of_a_line(fault: Invalid | MalformedBody, content: bytes | str) -> Invalid 
         where = fault.message.replace(" at line 1 column ", " at column ")
         return MalformedBody(where.replace("expected JSON", "expected JSON, one object a line (NDJSON)", 1))
     if content.lstrip()[:1] in ("[", b"["):
-        return Invalid(f"{ONE_A_LINE}, got an array")
+        return Invalid(f"{ONE_A_LINE}, got an array", fault.problems)
     return fault
