@@ -134,7 +134,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
     app.state.opening = asyncio.ensure_future(anyio.to_thread.run_sync(catalogue.open_all))
     app.state.warming = asyncio.ensure_future(_warm(app.state.opening, catalogue))
     # So that the first search after an installation does not wait for it; no search needs to wait for this.
-    app.state.preparing = asyncio.ensure_future(_prepare(app.state.warming))
+    app.state.preparing = asyncio.ensure_future(_prepare(app.state.warming, catalogue))
     try:
         service = Service(settings, catalogue, Lanes(settings), warming=app.state.warming)
         app.state.metrics.watch(service)
@@ -158,9 +158,9 @@ async def _warm(opening: asyncio.Future[None], catalogue: Catalogue) -> None:
             log.exception("could not load the encoders; the first search will")
 
 
-async def _prepare(warming: asyncio.Future[None]) -> None:
+async def _prepare(warming: asyncio.Future[None], catalogue: Catalogue) -> None:
     await asyncio.wait([warming])
-    await anyio.to_thread.run_sync(prepare)
+    await anyio.to_thread.run_sync(prepare, lambda: catalogue.ready)
 
 
 def _way_out(settings: Settings, error: BaseException | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 
 from app.codes.choose import code_for
@@ -26,14 +28,29 @@ def has_rough(code: Code) -> bool:
     return isinstance(code, GridCode)
 
 
-def prepare() -> None:
-    """Compiles every loop that writes and searches use, or loads it: seconds at a first start, .3 at others."""
+def prepare(going: Callable[[], bool] = lambda: True) -> None:
+    """Compiles every loop that writes and searches use, or loads it: seconds at a first start, .3 at others.
+
+    going: asked before each; where it says no, the rest is left, so that a server that is told to stop does.
+    """
+    for _ in _loops():
+        if not going():
+            return
+
+
+def _loops() -> Iterator[None]:
+    """Compiled between what is yielded."""
+    yield
     query, rows = np.eye(2, dtype=np.float32), np.zeros(1, np.int64)
     for precision in ("float32", "8bit", "1.25bit", "1bit"):
         code = code_for(precision, 2)
         tokens = TokenVectors.join([code.encode(query)])
+        yield
         made = scorer(query, code)
         made.scores(tokens)
+        yield
         made.references(tokens, rows, code.norms(tokens.values)[:1])
+        yield
         code.decode(tokens.values)
+        yield
     merges(np.eye(3))

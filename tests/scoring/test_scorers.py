@@ -15,7 +15,7 @@ from app.codes.protocol import Code
 from app.compute.native import has_vnni
 from app.errors import Invalid
 from app.reference import maxsim
-from app.scoring.choose import scorer
+from app.scoring.choose import prepare, scorer
 from app.scoring.maxsim_codes import CodeScorer
 from app.scoring.protocol import Scorer
 from app.types import F32, Precision, TokenVectors
@@ -158,3 +158,14 @@ def test_dimensions_at_their_limit() -> None:
         tokens = TokenVectors(code.encode(vectors), np.array([0, 2]))
         query = code.decode(tokens.values[:1])
         assert_right(scorer(query, code), query, tokens, code)
+
+
+def test_what_is_compiled_ahead_ends_between_two_loops_where_it_is_told_to() -> None:
+    asked: list[bool] = []
+
+    def going() -> bool:
+        asked.append(len(asked) < 3)
+        return asked[-1]
+
+    prepare(going)
+    assert asked == [True, True, True, False]
