@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from app.collection.first_stage import FirstStage
 from app.collection.reading import Resources
 from app.collection.spec import CollectionSpec, EncoderSpec, VectorSpec, fingerprint_to_json
 from app.collection.view import Generation
+from app.compute.background import Background
 from app.compute.native import keep_in
 from app.compute.workers import Workers
 from app.encoders.registry import Encoders
@@ -31,6 +33,7 @@ from app.errors import (
     Invalid,
     MemoryShort,
     NotFound,
+    StorageFull,
     StoreError,
     SystemFault,
     Unavailable,
@@ -41,7 +44,9 @@ from app.store import database, folders
 from app.store.layout import DATABASE, WRITER_LOCK, check_name
 from app.store.local_directory import LocalDirectory
 from app.store.system import room, system_fault
-from app.tasks.tasks import ENDED, Handler, Task, Tasks, all_of, owner_of
+from app.tasks.listing import PAGE, owner_of, page_of
+from app.tasks.records import State, Task
+from app.tasks.tasks import Handler, Tasks
 from app.types import Kind, Precision, SimilarityName
 
 log = logging.getLogger(__name__)
@@ -67,6 +72,7 @@ class Catalogue:
         self.folder, self.encoders, self.settings = folder, encoders, settings
         self._handlers = dict(handlers or {})
         self.resources = Resources(settings, encoders, Workers(settings.threads), Workers(settings.threads))
+        self.background = Background()
         self._server = self.files.lock(SERVER_LOCK)
         self._lock = threading.RLock()
         self.aliases = Aliases(self.files, self._lock)
@@ -131,16 +137,19 @@ class Catalogue:
             with self._lock:
                 self.ready, self._opening = not self._closed, False
                 for opened in self._open.values():
-                    opened.begin()
+                    opened.begin(self.background)
 
     def close(self) -> None:
         """Interrupts tasks and background work, which go on at the next start, and frees every lock."""
         with self._lock:
             self.ready, self._closed = False, True
             for opened in self._open.values():
+                opened.stop()
+            for opened in self._open.values():
                 opened.close()
             self._open.clear()
             self._server.release()
+        self.background.close()
         self.resources.workers.close()
         self.resources.background.close()
 
@@ -213,9 +222,11 @@ class Catalogue:
             opened = self._find(name)
         except StoreError as error:
             return quarantined_info(name, error)
-        collection, maintenance = opened.collection, opened.maintenance
+        collection = opened.collection
+        with suppress(Unavailable, StorageFull):
+            collection.follow()
         read_only = collection.encoder_fault if collection.is_writer else f"another process writes it{self._busy()}"
-        return info_of(name, collection, read_only, None if maintenance is None else maintenance.error)
+        return info_of(name, collection, read_only, opened.error)
 
     def describe_all(self) -> list[CollectionInfo]:
         """By name, the quarantined ones too."""
@@ -305,9 +316,15 @@ class Catalogue:
         """The tasks of a collection. Raises NotFound, Damaged."""
         return self._find(name).tasks
 
-    def list_tasks(self) -> list[Task]:
-        """Of every collection, the newest first; not of those that are just being closed, or cannot be read."""
-        return all_of(opened.tasks for opened in list(self._open.values()))
+    def list_tasks(
+        self, mine: Callable[[str], bool] = lambda name: True, limit: int = PAGE, cursor: str | None = None
+    ) -> tuple[list[Task], str | None]:
+        """Of every collection that is ``mine``, the newest first; as ``page_of``."""
+        return page_of((opened.tasks for name, opened in list(self._open.items()) if mine(name)), limit, cursor)
+
+    def task_states(self) -> Counter[State]:
+        """How many tasks are in each state, of those that are remembered."""
+        return sum((opened.tasks.states for opened in list(self._open.values())), Counter())
 
     def task(self, identifier: str, errors_after: int = -1) -> Task:
         """Raises NotFound."""
@@ -360,7 +377,6 @@ class Catalogue:
                     collection = Collection(self.files.folder(name), self.resources, self._busy, salvage=salvage)
                 undo.callback(collection.close)
                 tasks = Tasks(collection, self._handlers)
-                tasks.all()  # checks every row
             except (Damaged, SystemFault, FormatTooNew, MemoryShort) as error:
                 self._quarantined[name] = error
                 raise
@@ -372,9 +388,9 @@ class Catalogue:
             if self._handlers:
                 if not self.resources.settings.log_queries:
                     _forget_queries(collection)
-                opened.maintenance = Maintenance(collection)
+                opened.maintenance = Maintenance(collection, self.background)
                 if not self._opening:
-                    opened.begin()
+                    opened.begin(self.background)
             undo.pop_all()
         self._quarantined.pop(name, None)
         self._open[name] = opened
@@ -390,7 +406,7 @@ class Catalogue:
         except StoreError:
             self._quarantined[name] = error
             return
-        if all(task.kind != "rebuild" or task.state in ENDED for task in opened.tasks.all()):
+        if all(known.kind != "rebuild" for known in opened.tasks.open.values()):
             del self._open[name]
             self._quarantined[name] = error
             opened.close()

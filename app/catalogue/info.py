@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from app.collection.collection import Collection
 from app.collection.reading import Measured
-from app.errors import SheafError, StoreError
+from app.errors import StoreError
 from app.indexing.fitting import described
 from app.types import Kind, Precision, SimilarityName
 
@@ -46,10 +46,9 @@ class CollectionInfo:
     recall: Measured | None = None
 
 
-def info_of(name: str, collection: Collection, read_only: str | None, failure: SheafError | None) -> CollectionInfo:
-    """Of an open collection. failure: of its background work, the last."""
+def info_of(name: str, collection: Collection, read_only: str | None, wrong: str | None) -> CollectionInfo:
+    """Of an open collection. wrong: what keeps its background work from going on."""
     spec, now = collection.spec, collection.published
-    wrong = None if failure is None else failure.message
     if collection.salvaged:
         wrong = "its indexes are damaged; a rebuild makes them anew"
     return CollectionInfo(

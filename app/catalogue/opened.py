@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.collection.collection import Collection
+from app.compute.background import Background, Job
 from app.indexing.maintenance import Maintenance
 from app.tasks.tasks import Tasks
 
@@ -18,17 +19,43 @@ class Opened:
     maintenance: Maintenance | None = None
     """None where nothing runs in the background."""
 
-    def begin(self) -> None:
+    def begin(self, lanes: Background) -> None:
         """What runs in the background."""
         if self.maintenance is not None:
-            self.tasks.start()
+            self.collection.on_taken_over = self._taken_over
+            self.tasks.start(lanes)
             self.maintenance.start()
 
+    @property
+    def error(self) -> str | None:
+        """Why the last attempt of some background work failed."""
+        return next((job.error for job in self._jobs if job.error is not None), None)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing runs any more, after ``stop``."""
+        return all(job.ended for job in self._jobs)
+
     def stop(self) -> None:
-        self.tasks.stop()
-        if self.maintenance is not None:
-            self.maintenance.stop()
+        """Nothing further is begun, and what runs gives up at its next batch."""
+        for job in self._jobs:
+            job.stop()
+
+    def join(self) -> None:
+        """Waits, after ``stop``, for what still runs."""
+        for job in self._jobs:
+            job.join()
 
     def close(self) -> None:
         self.stop()
+        self.join()
         self.collection.close()
+
+    @property
+    def _jobs(self) -> list[Job]:
+        return [*self.tasks.jobs, *(() if self.maintenance is None else self.maintenance.jobs)]
+
+    def _taken_over(self) -> None:
+        self.tasks.taken_over()
+        if self.maintenance is not None:
+            self.maintenance.wake()

@@ -33,7 +33,7 @@ from app.store.requests import check_answers
 from app.store.rows import parse_row, row_sum
 from app.store.system import system_fault
 from app.tasks.importing import body_sum
-from app.tasks.tasks import ENDED, every_task
+from app.tasks.records import ENDED, every_task
 
 REBUILD: Final = "POST /v1/collections/{name}/rebuild makes it anew from the documents"
 RESTORE: Final = "restore a backup of the collection"

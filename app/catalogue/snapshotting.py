@@ -10,7 +10,8 @@ from app.backup.saved import SavedSnapshots
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.errors import StorageFull
-from app.tasks.tasks import Failed, Running, Task, TaskError
+from app.tasks.records import Task, TaskError
+from app.tasks.tasks import Failed, Running
 
 
 def begin_snapshot(catalogue: Catalogue, name: str) -> Task:

@@ -47,18 +47,23 @@ class Collection(Reader):
 
     def require_writer(self) -> None:
         """Becomes the writer, if no other process is. Raises Conflict (collection_busy)."""
+        if not self.take_over():
+            raise Conflict(
+                f"another process writes collection {self.name}{self._busy()}: wait until it is done",
+                code="collection_busy",
+            )
+
+    def take_over(self) -> bool:
+        """Becomes the writer, if no other process is; whether it is now."""
         if self._writer.held and not self._behind:
-            return
+            return True
         with self._lock:
             self.database.require_open()
             if self._writer.held:
                 self._catch_up()
-                return
+                return True
             if not self._writer.acquire():
-                raise Conflict(
-                    f"another process writes collection {self.name}{self._busy()}: wait until it is done",
-                    code="collection_busy",
-                )
+                return False
             try:
                 self._published = self._opener.load(self._published, learned=not self.salvaged)
                 self._opener.sweep(self._published)
@@ -66,6 +71,14 @@ class Collection(Reader):
                 # Who has the lock follows nobody, so it must not be kept with what is older.
                 self._writer.release()
                 raise
+        self.on_taken_over()
+        return True
+
+    def follow(self) -> None:
+        """Catches up with another process that writes, or takes over from one that has ended."""
+        if not self.take_over() and not self.salvaged:
+            with self.snapshot():
+                pass
 
     @contextmanager
     def moment(self, hold: Callable[[Snapshot], None]) -> Iterator[Snapshot]:

@@ -25,6 +25,7 @@ from app.collection.passages import Passages
 from app.collection.segment import Segment
 from app.collection.spec import CollectionSpec, fingerprint_from_json
 from app.collection.view import Published, Snapshot
+from app.compute.exclusive import Exclusive
 from app.compute.workers import Workers
 from app.encoders.protocol import Encoder
 from app.encoders.registry import Encoders
@@ -78,7 +79,7 @@ class Reader:
         self.folder = files.path
         self._busy = busy
         self._lock = threading.RLock()
-        self.structure = threading.RLock()
+        self.structure = Exclusive()
         """Held while segments are made or replaced: sealing, merging, rebuilding."""
         self.learning = threading.Lock()
         """Held while a first stage is learned because it is due."""
@@ -97,6 +98,8 @@ class Reader:
         self.salvaged = salvage
         """Whether it was opened without its indexes; until a rebuild has made new ones."""
         self.on_write: Callable[[], None] = lambda: None
+        self.on_taken_over: Callable[[], None] = lambda: None
+        """Told when this process became the writer after another one had been."""
         try:
             self.database.check()
             with self.database.read() as connection:

@@ -1,24 +1,21 @@
 """The background of one collection.
 
 The tail is sealed when it is large, segments are merged when they are many, the first stage is learned when it is due.
+What makes or replaces segments may make something else due: so whenever it ends, here is looked at what is.
 """
 
 from __future__ import annotations
 
-import logging
-import sqlite3
-import threading
+from typing import Final
 
 from app.collection.collection import Collection
-from app.errors import Damaged, SheafError, StorageFull, StoreError, SystemFault
+from app.compute import background
+from app.compute.background import Background
 from app.indexing.fitting import learn_if_due
 from app.indexing.newcomers import seal_known
 from app.indexing.sealing import merge, merge_due, seal_due
 
-log = logging.getLogger(__name__)
-
-RETRY_S = 30.0
-"""How long to wait after the disk was full, or did not give what was written."""
+LANES: Final = ("indexing", "learning")
 
 
 class _Stopped(Exception):
@@ -26,66 +23,60 @@ class _Stopped(Exception):
 
 
 class Maintenance:
-    """One thread. ``error`` is what stopped its last attempt, for the collection's description."""
+    """Two jobs, so that a fit of minutes keeps no tail from being sealed."""
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, lanes: Background) -> None:
         self._collection = collection
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"index-{collection.name}", daemon=True)
-        self.error: SheafError | None = None
+        steps = (self._index, self._learn)
+        self.jobs = [
+            lanes.job(lane, f"{lane} of collection {collection.name}", step)
+            for lane, step in zip(LANES, steps, strict=True)
+        ]
 
     def start(self) -> None:
         self._collection.on_write = self._written
-        self._wake.set()
-        self._thread.start()
+        self._collection.structure.freed = self.wake
+        self.wake()
 
-    def stop(self) -> None:
-        """Gives up what it makes, which nothing names yet, and waits for the thread."""
-        self._stopping.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join()
+    def wake(self) -> None:
+        """Something may be due."""
+        for job in self.jobs:
+            job.wake()
 
     def _written(self) -> None:
         # A deletion too: it may leave a segment with rows that only a merge reclaims.
-        if seal_due(self._collection) or merge_due(self._collection):
-            self._wake.set()
+        if self._due():
+            self.jobs[0].wake()
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._wake.wait()
-            self._wake.clear()
-            try:
-                while not self._stopping.is_set() and self._step():
-                    pass
-                self.error = None
-            except _Stopped:
-                return
-            except (StorageFull, SystemFault, Damaged) as error:
-                # A full disk may have room again, and a rebuild heals a damaged segment.
-                log.warning("collection %s: %s", self._collection.name, error)
-                self.error = error
-                self._stopping.wait(RETRY_S)
-                self._wake.set()
-            except (OSError, sqlite3.Error) as error:
-                log.warning("collection %s: %s", self._collection.name, error)
-                self.error = StoreError(f"the disk refuses what is made in the background: {error}")
-                self._stopping.wait(RETRY_S)
-                self._wake.set()
-            except SheafError as error:
-                log.warning("collection %s: %s", self._collection.name, error)
-                self.error = error
+    def _due(self) -> bool:
+        return seal_due(self._collection) or bool(merge_due(self._collection))
 
-    def _step(self) -> bool:
+    def _index(self) -> float | None:
         if self._collection.salvaged:
-            return False
-        if seal_due(self._collection):
-            return seal_known(self._collection, self._check)
-        if merge(self._collection, self._check):
-            return True
-        return self._collection.is_writer and learn_if_due(self._collection, self._check)
+            return None
+        if not self._collection.take_over():
+            return background.RETRY_S
+        if not self._due():
+            return None
+        with self._collection.structure.attempt() as mine:
+            # Who holds it now wakes this job at its end.
+            if not mine:
+                return None
+            try:
+                done = seal_known(self._collection, self._check) if seal_due(self._collection) else False
+                done = done or merge(self._collection, self._check)
+            except _Stopped:
+                return None
+        return 0.0 if done else None
+
+    def _learn(self) -> float | None:
+        if self._collection.salvaged or not self._collection.is_writer or self._collection.structure.taken:
+            return None
+        try:
+            return 0.0 if learn_if_due(self._collection, self._check) else None
+        except _Stopped:
+            return None
 
     def _check(self) -> None:
-        if self._stopping.is_set():
+        if any(job.stopping for job in self.jobs):
             raise _Stopped

@@ -23,7 +23,8 @@ from app.ingest import NAMED, WriteResult, check_document, write_documents
 from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.system import room
-from app.tasks.tasks import LISTED, Also, Failed, Running, Task, TaskError, Tasks
+from app.tasks.records import LISTED, Task, TaskError
+from app.tasks.tasks import Also, Failed, Running, Tasks
 from app.types import Document
 
 BATCH_LINES: Final = 256

@@ -1,86 +1,52 @@
 """Durable tasks: what was accepted with 202 and is followed until it is done, across restarts.
 
-A task is a row in its collection's database. One thread a collection runs those that change it, in the order in which
-they came, and another those that only copy it, so that a snapshot waits for no import. A task that a stop interrupted
-goes on at the next start from where its last transaction left it.
+A task is a row in its collection's database. One job a collection runs those that change it, in the order in which they
+came, and another those that only copy it, so that a snapshot waits for no import. A task that a stop interrupted goes
+on at the next start from where its last transaction left it. What is known of each without the database is its number
+and its state: ended tasks are read when somebody asks for them.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
 from app.collection.collection import Collection
-from app.errors import Damaged, EncoderUnavailable, NotFound, SheafError, StorageFull, SystemFault, Unavailable
-from app.ingest import beyond_the_limit
+from app.compute import background
+from app.compute.background import Background, Job
+from app.errors import EncoderUnavailable, NotFound, SheafError, StorageFull, SystemFault, Unavailable
 from app.store.directory import Directory
 from app.store.layout import IMPORTS
 from app.store.rows import row_sum
 from app.store.system import of_the_disk
+from app.tasks.records import (
+    ENDED,
+    LISTED,
+    State,
+    Task,
+    TaskError,
+    every_task,
+    forget_task,
+    insert_task,
+    numbered,
+    read_task,
+    update_task,
+)
 
 log = logging.getLogger(__name__)
 
-State: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
 BESIDE: Final = frozenset({"snapshot"})
-"""Kinds that change nothing of the collection, and have a thread of their own."""
-LISTED: Final = 1_000
-"""Errors of lines that a task keeps, its first ones; all are counted."""
+"""Kinds that change nothing of the collection, and have a lane of their own."""
 KEPT: Final = 1_000
 """Ended tasks that a collection remembers."""
-RETRY_S: Final = 30.0
-"""How long a task waits for room on the disk, or for another process that writes the collection."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskError:
-    """What was wrong with one line; line 0 is the task as a whole."""
-
-    line: int
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A task as it stands. done and total count lines (import), documents (rebuild) or what the phase is about (tune);
-    rate is per second. result: what came out, where that is more than a change of the collection.
-    """
-
-    id: str
-    collection: str
-    kind: str
-    state: State = "queued"
-    phase: str = "queued"
-    done: int = 0
-    total: int | None = None
-    params: Mapping[str, Any] | None = None
-    created: str = ""
-    finished: str | None = None
-    errors_total: int = 0
-    errors: tuple[TaskError, ...] = ()
-    rate: float = 0.0
-    eta_s: float | None = None
-    result: Mapping[str, Any] | None = None
-
-    @property
-    def warnings(self) -> list[str]:
-        """What ended no task and refused no line, and should be known."""
-        found = []
-        if self.errors_total > LISTED:
-            found.append(f"{self.errors_total:,} errors: the first {LISTED:,} are listed, more were not kept")
-        if self.kind == "import" and self.result is not None:
-            found.append(beyond_the_limit(self.result["truncated"], self.result["truncated_ids"]))
-        return found
 
 
 class Cancelled(Exception):
@@ -99,7 +65,7 @@ class Running:
     """A task in the hands of its handler."""
 
     def __init__(self, tasks: Tasks, number: int, task: Task) -> None:
-        self._tasks, self._number = tasks, number
+        self._tasks, self.number = tasks, number
         self.task = task
         self._started = time.monotonic()
         self._first = task.done
@@ -133,7 +99,7 @@ class Running:
             changed = replace(changed, rate=rate, eta_s=None if left is None else left / rate)
 
         def note(txn: sqlite3.Connection) -> None:
-            _store(txn, self._number, changed)
+            update_task(txn, self.number, changed)
             self.task = changed
 
         return note
@@ -150,7 +116,7 @@ class Running:
         room = LISTED - self.task.errors_total
         # Why the task as a whole failed (line 0) is kept, however many lines did before.
         kept = [error for i, error in enumerate(lines.values()) if i < room or error.line == 0]
-        rows = [(self._number, error.line, error.code, error.message) for error in kept]
+        rows = [(self.number, error.line, error.code, error.message) for error in kept]
         counted = self.noting(errors_total=self.task.errors_total + (len(lines) if count is None else count), **changes)
 
         def note(txn: sqlite3.Connection) -> None:
@@ -168,36 +134,77 @@ Also: TypeAlias = Callable[[sqlite3.Connection, Task], None]
 Handler: TypeAlias = Callable[[Collection, Running], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is kept in memory of a task."""
+
+    number: int
+    kind: str
+    created: str
+    state: State
+
+
 class Tasks:
     """The tasks of one collection."""
 
     def __init__(self, collection: Collection, handlers: Mapping[str, Handler]) -> None:
+        """Reads every row once. Raises Damaged."""
         self.collection = collection
+        self.jobs: tuple[Job, ...] = ()
         self._handlers = handlers
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._known: dict[str, Known] = {}
         self._cancelled: set[str] = set()
-        self._stopping = False
-        self._threads: list[threading.Thread] = []
+        self._stale = True
+        """Whether the database may know of tasks what is not known here."""
+        self._read()
 
-    def start(self) -> None:
+    def start(self, lanes: Background) -> None:
         """Runs what is queued, and what a stop interrupted; removes the files that no task needs any more."""
         if self.collection.is_writer:
-            needed = {self.file(task.id) for task in self.all() if task.state not in ENDED}
-            for name in self.folder.list():
-                if name not in needed:
-                    _remove(self.folder, name)
-        for beside in (False, True):
-            name = f"{'copies' if beside else 'tasks'}-{self.collection.name}"
-            self._threads.append(threading.Thread(target=self._run, args=(beside,), name=name, daemon=True))
-            self._threads[-1].start()
+            needed = {self.file(identifier) for identifier in self.open}
+            for given in self.folder.list():
+                if given not in needed:
+                    _remove(self.folder, given)
+        name = self.collection.name
+        self.jobs = (
+            lanes.job("tasks", f"tasks of collection {name}", lambda: self._step(beside=False)),
+            lanes.job("copies", f"snapshots of collection {name}", lambda: self._step(beside=True)),
+        )
+        self.wake()
 
     def stop(self) -> None:
         """Interrupts what runs, each at its next batch, and waits for it."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+        for job in self.jobs:
+            job.stop()
+        for job in self.jobs:
+            job.join()
+
+    def wake(self, *, hurry: bool = False) -> None:
+        for job in self.jobs:
+            job.wake(hurry=hurry)
+
+    def taken_over(self) -> None:
+        """Another process wrote the collection, and perhaps tasks, until now."""
+        self._stale = True
+        self.wake()
+
+    @property
+    def known(self) -> Mapping[str, Known]:
+        """By id, all that are remembered; as of now."""
+        with self._lock:
+            return dict(self._known)
+
+    @property
+    def open(self) -> Mapping[str, Known]:
+        """Those that have not ended, the oldest first."""
+        found = [one for one in self.known.items() if one[1].state not in ENDED]
+        return dict(sorted(found, key=lambda one: one[1].number))
+
+    @property
+    def states(self) -> Counter[State]:
+        """How many are in each state."""
+        return Counter(known.state for known in self.known.values())
 
     def submit(
         self, kind: str, params: Mapping[str, Any], identifier: str | None = None, also: Also | None = None
@@ -205,23 +212,30 @@ class Tasks:
         """A new task, durable when this returns. also: more to do in the same transaction."""
         task = Task(identifier or uuid4().hex, self.collection.name, kind, params=params, created=_now())
 
-        def insert(txn: sqlite3.Connection) -> None:
-            body = _body(task)
-            txn.execute("INSERT INTO tasks (id, body, crc) VALUES (?, ?, ?)", (task.id, body, row_sum(task.id, body)))
+        def insert(txn: sqlite3.Connection) -> tuple[int, list[str]]:
+            number = insert_task(txn, task)
             old = "SELECT number FROM tasks ORDER BY number DESC LIMIT -1 OFFSET ?"
-            for (number,) in txn.execute(old, (KEPT,)).fetchall():
-                if _read(txn, number, self.collection.name).state in ENDED:
-                    txn.execute("DELETE FROM task_errors WHERE task = ?", (number,))
-                    txn.execute("DELETE FROM tasks WHERE number = ?", (number,))
-
-        def both(txn: sqlite3.Connection) -> None:
-            insert(txn)
+            forgotten = []
+            for (late,) in txn.execute(old, (KEPT,)).fetchall():
+                found = read_task(txn, late, self.collection.name)
+                if found.state in ENDED:
+                    forget_task(txn, late)
+                    forgotten.append(found.id)
             if also is not None:
                 also(txn, task)
+            return number, forgotten
 
-        self.collection.record(both)
-        with self._changed:
-            self._changed.notify_all()
+        try:
+            number, forgotten = self.collection.record(insert)
+        except BaseException:
+            # It may be committed all the same, where what came after the commit failed.
+            self.taken_over()
+            raise
+        with self._lock:
+            self._note(number, task)
+            for gone in forgotten:
+                self._known.pop(gone, None)
+        self.wake()
         return task
 
     @property
@@ -238,17 +252,17 @@ class Tasks:
         with self.collection.database.read() as connection:
             return every_task(connection, self.collection.name)
 
-    def get(self, identifier: str, errors_after: int = -1) -> Task:
-        """One task, with the errors of lines after ``errors_after``, 1,000 at most. Raises NotFound."""
+    def get(self, identifier: str, errors_after: int = -1, most: int = LISTED) -> Task:
+        """One task, with the errors of lines after ``errors_after``, so many at most. Raises NotFound."""
+        known = self._known.get(identifier)
+        if known is None:
+            raise NotFound(f"there is no task {identifier!r}", code="task_not_found")
         with self.collection.database.read() as connection:
-            row = connection.execute("SELECT number FROM tasks WHERE id = ?", (identifier,)).fetchone()
-            if row is None:
-                raise NotFound(f"there is no task {identifier!r}", code="task_not_found")
             errors = connection.execute(
                 "SELECT * FROM task_errors WHERE task = ? AND line > ? ORDER BY line LIMIT ?",
-                (row[0], errors_after, LISTED),
+                (known.number, errors_after, most),
             ).fetchall()
-            task = _read(connection, row[0], self.collection.name)
+            task = read_task(connection, known.number, self.collection.name)
         if any(row_sum(*error[:-1]) != error[-1] for error in errors):
             raise self.collection.database.damaged(f"the errors of task {identifier}")
         return replace(task, errors=tuple(TaskError(*error[1:-1]) for error in errors))
@@ -258,62 +272,71 @@ class Tasks:
         if self.get(identifier).state not in ENDED:
             self.collection.require_writer()
             # Under the lock, so that it does not start between our look and its end.
-            with self._changed:
+            with self._lock:
                 self._cancelled.add(identifier)
-                for number, task in self._open():
-                    if task.id == identifier and task.state == "queued":
-                        self._end(Running(self, number, task), "cancelled")
-                self._changed.notify_all()
+                running = self.running(identifier)
+                if running.task.state == "queued":
+                    self._end(running, "cancelled")
+            self.wake(hurry=True)
         return self.get(identifier)
 
     def check(self, identifier: str) -> None:
         """Raises Cancelled or Stopping."""
-        if self._stopping:
+        if any(job.stopping for job in self.jobs):
             raise Stopping
         if identifier in self._cancelled:
             raise Cancelled
 
-    def _run(self, beside: bool) -> None:
-        identifier, asked = "", False
-        while not self._stopping:
-            try:
-                found = self._next(beside)
-                if found is None:
-                    with self._changed:
-                        if not self._stopping:
-                            # A task submitted since then has notified nobody: so not for ever.
-                            self._changed.wait(1.0)
-                    continue
-                identifier = found[1].id
-                asked = identifier in self._cancelled
-                self.collection.require_writer()
-                self._work(Running(self, *found))
-            except Stopping:
-                return
-            except (SheafError, OSError, sqlite3.Error) as error:
-                log.warning("task %s of %s waits: %s", identifier, self.collection.name, error)
-                self._pause(identifier, asked)
+    def running(self, identifier: str) -> Running:
+        """A task for its handler, as the database has it."""
+        number = self._known[identifier].number
+        with self.collection.database.read() as connection:
+            return Running(self, number, read_task(connection, number, self.collection.name))
 
-    def _pause(self, identifier: str, asked: bool) -> None:
-        """asked: whether it had been asked to stop already when it was tried: then its end is what has to wait."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopping or (not asked and identifier in self._cancelled), RETRY_S)
-
-    def _work(self, running: Running) -> None:
+    def _step(self, *, beside: bool) -> float | None:
+        """Runs the next task; beside: of those that only copy."""
+        if self._stale:
+            self._read()
+        identifier = next((one for one, known in self.open.items() if self._is_next(known, beside=beside)), None)
+        if identifier is None:
+            return None
+        if not self.collection.take_over():
+            return background.RETRY_S
         try:
-            with self._changed:
+            self.work(self.running(identifier))
+        except Stopping:
+            return None
+        except BaseException:
+            self._stale = True
+            raise
+        # A snapshot may have waited for a rebuild.
+        self.wake()
+        return None
+
+    def _is_next(self, known: Known, *, beside: bool) -> bool:
+        # What needs the indexes waits for the rebuild, which makes them.
+        return (known.kind in BESIDE) == beside and not (self.collection.salvaged and known.kind != "rebuild")
+
+    def work(self, running: Running) -> None:
+        """Runs a task to its end. Raises what it has to wait for, and Stopping."""
+        try:
+            with self._lock:
                 running.check()
-                task = self.get(running.task.id)
-                if task.state in ENDED:
-                    return
-                running.update(state="running")
+                # It may have been cancelled since it was read.
+                running.task = self.running(running.task.id).task
+                ended = running.task.state in ENDED
+                if not ended:
+                    running.update(state="running")
+                self._note(running.number, running.task)
+            if ended:
+                return
             self._handlers[running.task.kind](self.collection, running)
         except Cancelled:
             self._end(running, "cancelled")
         except Failed:
             self._end(running, "failed")
         except SheafError as error:
-            if isinstance(error, StorageFull | SystemFault | EncoderUnavailable) or error.code == "collection_busy":
+            if _passes(error):
                 # What was accepted is done as soon as it can be.
                 raise
             running.fail_lines([TaskError(0, error.code, error.message)])
@@ -321,9 +344,9 @@ class Tasks:
         except Stopping:
             raise
         except Exception as error:
-            if of_the_disk(error):
+            if of_the_disk(error) or isinstance(error, MemoryError):
                 raise
-            # A fault of ours ends the task, not the thread that runs it.
+            # A fault of ours ends the task, not those after it.
             log.exception("task %s of %s failed", running.task.id, self.collection.name)
             running.fail_lines([TaskError(0, "internal", f"{type(error).__name__}; the log has the details")])
             self._end(running, "failed")
@@ -331,25 +354,33 @@ class Tasks:
             self._end(running, "succeeded")
 
     def _end(self, running: Running, state: State) -> None:
-        running.update(state=state, phase="done", finished=_now(), eta_s=None)
+        whole = running.task.total if state == "succeeded" else None
+        running.update(
+            state=state, phase="done", finished=_now(), eta_s=None, done=running.task.done if whole is None else whole
+        )
         _remove(running.folder, running.file)
-        with self._changed:
+        with self._lock:
+            self._note(running.number, running.task)
             self._cancelled.discard(running.task.id)
 
-    def _next(self, beside: bool) -> tuple[int, Task] | None:
-        """The task that a thread is to run; beside: the one of those that only copy."""
-        for number, task in self._open():
-            # What needs the indexes waits for the rebuild, which makes them.
-            if (task.kind in BESIDE) == beside and not (self.collection.salvaged and task.kind != "rebuild"):
-                return number, task
-        return None
+    def _note(self, number: int, task: Task) -> None:
+        self._known[task.id] = Known(number, task.kind, task.created, task.state)
 
-    def _open(self) -> list[tuple[int, Task]]:
-        """Those that have not ended, the oldest first."""
-        with self.collection.database.read() as connection:
-            numbers = connection.execute("SELECT number FROM tasks ORDER BY number").fetchall()
-            every = [(number, _read(connection, number, self.collection.name)) for (number,) in numbers]
-        return [(number, task) for number, task in every if task.state not in ENDED]
+    def _read(self) -> None:
+        """What the database says. Raises Damaged."""
+        with self._lock:
+            with self.collection.database.read() as connection:
+                found = list(numbered(connection, self.collection.name))
+            self._known.clear()
+            for number, task in reversed(found):
+                self._note(number, task)
+            self._stale = False
+
+
+def _passes(error: SheafError) -> bool:
+    """Whether a task has to wait for its end."""
+    waits = isinstance(error, StorageFull | SystemFault | EncoderUnavailable | Unavailable)
+    return waits or error.code == "collection_busy"
 
 
 def _remove(folder: Directory, name: str) -> None:
@@ -358,58 +389,6 @@ def _remove(folder: Directory, name: str) -> None:
         folder.remove(name)
     except OSError as error:
         log.warning("%s of %s cannot be removed: %s", name, folder.name, error)
-
-
-def all_of(collections: Iterable[Tasks]) -> list[Task]:
-    """The newest first; not of collections that are just being closed, or cannot be read."""
-    found: list[Task] = []
-    for tasks in collections:
-        with suppress(Unavailable, Damaged, SystemFault):
-            found += tasks.all()
-    return sorted(found, key=lambda task: task.created, reverse=True)
-
-
-def owner_of(collections: Iterable[Tasks], identifier: str) -> Tasks:
-    """Whose task it is. Raises NotFound, or Unavailable or Damaged where it may be one that cannot be read now."""
-    unread: SheafError | None = None
-    for tasks in collections:
-        try:
-            tasks.get(identifier)
-        except NotFound:
-            continue
-        except (Unavailable, Damaged, SystemFault) as error:
-            unread = error
-            continue
-        return tasks
-    if unread is not None:
-        raise unread
-    raise NotFound(f"there is no task {identifier!r}", code="task_not_found")
-
-
-def every_task(connection: sqlite3.Connection, collection: str) -> list[Task]:
-    """The newest first, without their errors. Raises Damaged."""
-    rows = connection.execute("SELECT number FROM tasks ORDER BY number DESC").fetchall()
-    return [_read(connection, number, collection) for (number,) in rows]
-
-
-def _body(task: Task) -> str:
-    body = asdict(task)
-    for derived in ("errors", "id", "collection"):
-        del body[derived]
-    return json.dumps(body)
-
-
-def _store(txn: sqlite3.Connection, number: int, task: Task) -> None:
-    body = _body(task)
-    txn.execute("UPDATE tasks SET body = ?, crc = ? WHERE number = ?", (body, row_sum(task.id, body), number))
-
-
-def _read(connection: sqlite3.Connection, number: int, collection: str) -> Task:
-    row = connection.execute("SELECT id, body, crc FROM tasks WHERE number = ?", (number,)).fetchone()
-    if row is None or row_sum(*row[:2]) != row[2]:
-        raise Damaged(f"the record of task {number} of collection {collection} is damaged. Restore a backup.")
-    identifier, body = row[:2]
-    return Task(identifier, collection, **json.loads(body))
 
 
 def _now() -> str:

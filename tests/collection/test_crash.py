@@ -18,7 +18,7 @@ from app.catalogue.catalogue import Catalogue
 from app.encoders.registry import Encoders
 from app.main import HANDLERS
 from app.search import Query, search
-from app.tasks.tasks import ENDED
+from app.tasks.records import ENDED
 
 KILLS = 10
 SCRIPT = Path(__file__).with_name("writing_process.py")

@@ -34,7 +34,8 @@ from app.settings import DeterministicModel, Settings
 from app.store.database import get_meta, put_meta
 from app.store.files import BLOCK
 from app.store.layout import FORMAT
-from app.tasks.tasks import ENDED, Running, TaskError, Tasks
+from app.tasks.records import ENDED, TaskError
+from app.tasks.tasks import Running, Tasks
 from app.types import Document, TokenVectors
 
 SETTINGS: dict[str, Any] = {"models": {"words": DeterministicModel(type="deterministic", dim=DIM)}, "threads": 1}

@@ -29,7 +29,6 @@ from app.ingest import delete_ids, write_documents
 from app.main import HANDLERS
 from app.store import faults
 from app.tasks.importing import ImportUpload
-from app.tasks.tasks import Running
 
 MANY = range(200, 360)
 """Ids of a write whose vectors go into a file beside the database."""
@@ -156,6 +155,5 @@ def run_task(catalogue: Catalogue, name: str, identifier: str, wanted: str | Non
     """Runs a task to its end, which is to be ``wanted``."""
     tasks = catalogue.tasks(name)
     tasks._handlers = HANDLERS
-    (found,) = (one for one in tasks._open() if one[1].id == identifier)
-    tasks._work(Running(tasks, *found))
+    tasks.work(tasks.running(identifier))
     assert wanted in (None, tasks.get(identifier).state), tasks.get(identifier)

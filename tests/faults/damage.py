@@ -32,7 +32,7 @@ from app.catalogue.scrub import REBUILD, scrub, scrub_aliases
 from app.compute import native
 from app.indexing.sealing import seal
 from app.ingest import write_documents
-from app.tasks.tasks import ENDED
+from app.tasks.records import ENDED
 from app.types import Precision
 
 HERE = Path(__file__).parent

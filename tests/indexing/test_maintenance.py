@@ -54,8 +54,8 @@ def test_the_background_goes_on_after_the_disk_erred(
             raise OSError(errno.EIO, "Input/output error")
         return seal(collection, check)
 
-    monkeypatch.setattr("app.indexing.maintenance.seal", erring)
-    monkeypatch.setattr("app.indexing.maintenance.RETRY_S", 0.01)
+    monkeypatch.setattr("app.indexing.maintenance.seal_known", erring)
+    monkeypatch.setattr("app.compute.background.RETRY_S", 0.01)
     catalogue = open_catalogue(tasks=True, seal_documents=10)
     collection = catalogue.create("a", model="words", kind="multi_vector")
     write_documents(collection, [Document(f"d{i}", f"text {i}") for i in range(10)])
@@ -63,6 +63,40 @@ def test_the_background_goes_on_after_the_disk_erred(
     assert failed[0] == ""
     assert "Input/output error" in failed[1]
     until(lambda: catalogue.describe("a").error is None)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("from a library"), ValueError("shapes")])
+def test_no_error_ends_the_background(
+    open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It is told while it lasts, and tried again; what stays keeps nothing else waiting."""
+    stays, failed = threading.Event(), list[str]()
+    stays.set()
+
+    def erring(collection: Collection, check: Any) -> bool:
+        if collection.name == "a" and (stays.is_set() or len(failed) < 1):
+            failed.append(catalogue.describe("a").error or "")
+            raise error
+        return seal(collection, check)
+
+    monkeypatch.setattr("app.indexing.maintenance.seal_known", erring)
+    monkeypatch.setattr("app.compute.background.RETRY_S", 0.01)
+    catalogue = open_catalogue(tasks=True, seal_documents=10)
+    collections = [catalogue.create(name, model="words", kind="multi_vector") for name in ("a", "b")]
+    for collection in collections:
+        write_documents(collection, [Document(f"d{i}", f"text {i}") for i in range(10)])
+    until(lambda: len(failed) > 3 and collections[1].published.tail.part.size == 0)
+    assert failed[0] == ""
+    assert type(error).__name__ in failed[1]
+    assert catalogue.describe("b").error is None
+    assert catalogue.background.lanes["indexing"].failures >= 3
+    stays.clear()
+    until(lambda: collections[0].published.tail.part.size == 0)
+    until(lambda: catalogue.describe("a").error is None)
+    # Once.
+    failed.clear()
+    write_documents(collections[0], [Document(f"e{i}", f"text {i}") for i in range(10)])
+    until(lambda: len(failed) == 1 and collections[0].published.tail.part.size == 0)
 
 
 def test_what_is_deleted_is_reclaimed_without_another_write(open_catalogue: OpenCatalogue) -> None:

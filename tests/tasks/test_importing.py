@@ -24,9 +24,9 @@ from app.ingest import write_documents
 from app.main import HANDLERS
 from app.search import Query, search
 from app.settings import DeterministicModel, RemoteModel, Settings
-from app.tasks import tasks as tasks_module
 from app.tasks.importing import BATCH_LINES, LONGEST_LINE, ImportUpload
-from app.tasks.tasks import ENDED, LISTED, Running, Task, TaskError
+from app.tasks.records import ENDED, LISTED, Task, TaskError
+from app.tasks.tasks import Running
 from app.types import Document, Encoded, Kind
 
 
@@ -239,7 +239,7 @@ def test_an_aborted_upload_leaves_nothing(catalogue: Catalogue) -> None:
     assert len(bodies(catalogue.get("c"))) == 1
     begun.abort()
     assert bodies(catalogue.get("c")) == []
-    assert catalogue.list_tasks() == []
+    assert catalogue.list_tasks() == ([], None)
 
 
 def test_vectors_come_in_too(open_catalogue: OpenCatalogue) -> None:
@@ -287,7 +287,7 @@ def test_cancelled_it_keeps_what_it_applied_and_starts_no_more(tmp_path: Path) -
         assert collection.count() == BATCH_LINES
         assert_no_body_stays(collection)
         assert catalogue.cancel_task(first.id) == ended
-        assert [task.id for task in catalogue.list_tasks()] == [second.id, first.id]
+        assert [task.id for task in catalogue.list_tasks()[0]] == [second.id, first.id]
 
 
 def test_interrupted_it_goes_on_from_its_last_batch(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_interrupted_while_it_indexes_it_only_indexes(open_catalogue: OpenCatalo
 
 def test_an_import_waits_for_the_writer(open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that starts while a script writes must not lose what it had accepted."""
-    monkeypatch.setattr("app.tasks.tasks.RETRY_S", 0.05)
+    monkeypatch.setattr("app.compute.background.RETRY_S", 0.05)
     with open_catalogue() as catalogue:
         catalogue.create("c", model="words", kind="multi_vector")
         task = upload(catalogue, line(1).encode())
@@ -366,7 +366,7 @@ def test_an_import_waits_for_the_writer(open_catalogue: OpenCatalogue, monkeypat
 def test_an_encoder_that_is_down_keeps_an_accepted_import_waiting(
     open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks_module, "RETRY_S", 0.01)
+    monkeypatch.setattr("app.compute.background.RETRY_S", 0.01)
     with closing(EmbeddingServer()) as server, ExitStack() as before:
         model = RemoteModel(type="remote", url=server.url, model="m", dim=server.dim, retries=0)
         catalogue = open_catalogue(tasks=True, models={"remote": model})

@@ -22,7 +22,7 @@ from app.main import HANDLERS
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings
 from app.tasks import rebuild
-from app.tasks.tasks import ENDED, Task
+from app.tasks.records import ENDED, Task
 from app.types import Document, Encoded, Kind
 
 

@@ -16,11 +16,13 @@ import pytest
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
+from app.compute import background
 from app.encoders.registry import Encoders
 from app.errors import EncoderRefused, EncoderUnavailable, Invalid, NotFound, StorageFull
 from app.settings import Settings
 from app.tasks import tasks as module
-from app.tasks.tasks import ENDED, Failed, Handler, Running, Task, TaskError, Tasks
+from app.tasks.records import ENDED, Task, TaskError
+from app.tasks.tasks import Failed, Handler, Running, Tasks
 
 Open = Callable[..., Tasks]
 T = TypeVar("T")
@@ -48,6 +50,13 @@ def wait(tasks: Tasks, task: Task, *states: str) -> Task:
         assert time.monotonic() < deadline
         time.sleep(0.002)
     return now
+
+
+def until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 def test_a_server_opens_all_before_tasks_go_on(tmp_path: Path) -> None:
@@ -158,7 +167,6 @@ def test_nothing_waits_for_a_snapshot_and_a_stop_ends_both(open_tasks: Open) -> 
     tasks.stop()
     # Neither ended: both go on at the next start.
     assert tasks.get(given[1].id).state == "running"
-    assert [thread for thread in threading.enumerate() if thread.name in ("tasks-c", "copies-c")] == []
 
 
 def raising(error: BaseException) -> Handler:
@@ -188,12 +196,18 @@ def test_a_failed_task_says_why_and_the_next_one_runs(
 
 
 @pytest.mark.parametrize(
-    "error", [StorageFull("full"), EncoderUnavailable("it is down"), OSError(errno.EIO, "Input/output error")]
+    "error",
+    [
+        StorageFull("full"),
+        EncoderUnavailable("it is down"),
+        OSError(errno.EIO, "Input/output error"),
+        MemoryError(),
+    ],
 )
 def test_a_task_waits_for_what_may_come_back_and_goes_on(
     open_tasks: Open, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    monkeypatch.setattr(background, "RETRY_S", 0.01)
     attempts: list[int] = []
 
     def work(collection: Collection, running: Running) -> None:
@@ -222,17 +236,16 @@ def test_what_cannot_be_removed_stops_no_task(open_tasks: Open, monkeypatch: pyt
     assert wait(tasks, tasks.submit("work", {}, identifier)).state == "succeeded"
     assert wait(tasks, tasks.submit("work", {})).state == "succeeded"
     tasks.stop()
+    tasks.collection.close()
     # Nor the next start, which tries again.
-    again = Tasks(tasks.collection, {"work": lambda collection, running: None})
-    again.start()
+    again = open_tasks(work=lambda collection, running: None)
     assert wait(again, again.submit("work", {})).state == "succeeded"
-    again.stop()
-    assert tasks.folder.list() == [tasks.file(identifier)]
+    assert again.folder.list() == [again.file(identifier)]
 
 
 def test_a_waiting_task_can_be_cancelled(open_tasks: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """And is not kept waiting for the end of its pause."""
-    monkeypatch.setattr(module, "RETRY_S", 1_000)
+    monkeypatch.setattr(background, "RETRY_S", 1_000)
     tasks = open_tasks(work=raising(StorageFull("full")))
     task = tasks.submit("work", {})
     wait(tasks, task, "running")
@@ -243,9 +256,9 @@ def test_a_waiting_task_can_be_cancelled(open_tasks: Open, monkeypatch: pytest.M
 def test_an_end_that_the_disk_does_not_take_is_tried_again_after_a_pause(
     open_tasks: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Not at once, again and again, though it was asked to stop."""
     go, full = threading.Event(), threading.Event()
     refused: list[None] = []
-    pauses: list[bool] = []
 
     def work(collection: Collection, running: Running) -> None:
         assert go.wait(60)
@@ -261,25 +274,22 @@ def test_an_end_that_the_disk_does_not_take_is_tried_again_after_a_pause(
         return record(given)
 
     monkeypatch.setattr(tasks.collection, "record", recorded)
-    monkeypatch.setattr(module, "RETRY_S", 1_000)
-    pause = tasks._pause
-
-    def paused(identifier: str, asked: bool) -> None:
-        pauses.append(asked)
-        if asked:
-            full.clear()
-            monkeypatch.setattr(module, "RETRY_S", 0.01)
-        pause(identifier, asked)
-
-    monkeypatch.setattr(tasks, "_pause", paused)
+    monkeypatch.setattr(background, "RETRY_S", 1_000)
     task = tasks.submit("work", {})
     wait(tasks, task, "running")
     full.set()
     tasks.cancel(task.id)
     go.set()
-    assert wait(tasks, task).state == "cancelled"
+    job = tasks.jobs[0]
     # Once more at once, since it was asked while it ran; from then on it waits.
-    assert (pauses, len(refused)) == ([False, True], 2)
+    until(lambda: job.failures == 2 and not job.running)
+    assert (len(refused), job.error) == (2, "full")
+    assert job.due is not None
+    assert job.due > time.monotonic() + 60
+    full.clear()
+    tasks.cancel(task.id)
+    assert wait(tasks, task).state == "cancelled"
+    until(lambda: job.error is None)
 
 
 def test_cancelling(open_tasks: Open) -> None:

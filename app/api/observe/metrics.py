@@ -6,13 +6,12 @@ older than the answer. Each application has its own registry.
 
 from __future__ import annotations
 
-from collections import Counter as Tally
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, get_args
 
 from fastapi import APIRouter, Request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 from starlette.responses import Response
@@ -21,11 +20,10 @@ from app.api.edge.bodies import Route
 from app.api.edge.openapi import gives_text
 from app.api.observe.served import Served
 from app.api.service import Lane, Service, run
-from app.errors import SheafError
+from app.tasks.records import State
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the histograms' buckets."""
-TASK_STATES: Final = ("queued", "running", "succeeded", "failed", "cancelled")
 
 router = APIRouter(tags=["health"], route_class=Route)
 
@@ -119,6 +117,7 @@ class _Standing(Collector):
             yield from _lanes(service)
             yield from _collections(service)
             yield from _tasks(service)
+            yield from _background(service)
 
 
 def _lanes(service: Service) -> Iterator[Metric]:
@@ -172,14 +171,21 @@ def _tasks(service: Service) -> Iterator[Metric]:
     family = GaugeMetricFamily(
         "sheaf_tasks", "Tasks by state; of ended ones, those still remembered.", labels=["state"]
     )
-    try:
-        states = Tally(task.state for task in service.catalogue.list_tasks())
-    except SheafError:
-        # A collection that is just being closed, or whose damage a request will meet: the other figures still count.
-        return
-    for state in TASK_STATES:
+    states = service.catalogue.task_states()
+    for state in get_args(State):
         family.add_metric([state], states[state])
     yield family
+
+
+def _background(service: Service) -> Iterator[Metric]:
+    steps = CounterMetricFamily("sheaf_background_steps", "Steps of work in the background.", labels=["lane"])
+    failures = CounterMetricFamily(
+        "sheaf_background_failures", "Those that failed, whatever the error; each is tried again.", labels=["lane"]
+    )
+    for name, lane in service.catalogue.background.lanes.items():
+        steps.add_metric([name], lane.steps)
+        failures.add_metric([name], lane.failures)
+    yield from (steps, failures)
 
 
 @router.get("/metrics", response_class=Response, responses=gives_text("Every figure, in Prometheus's text format."))

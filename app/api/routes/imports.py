@@ -17,7 +17,7 @@ from app.api.service import Serving, run
 from app.api.writing import Key, Reply, once
 from app.collection.collection import Collection
 from app.tasks.importing import ImportUpload
-from app.tasks.tasks import Task
+from app.tasks.records import Task
 
 router = APIRouter(tags=["documents"], route_class=Route)
 _PIECE = 2**20

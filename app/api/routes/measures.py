@@ -21,7 +21,7 @@ from app.api.service import Serving, run
 from app.collection.collection import Collection
 from app.collection.reading import Measured
 from app.measure import recall as measuring
-from app.tasks.tasks import Task
+from app.tasks.records import Task
 from app.tuning.tune import Goal, to_params
 
 router = APIRouter(tags=["measuring"], route_class=Route)

@@ -11,23 +11,31 @@ from app.api.answers import encoded, reply
 from app.api.edge.access import Caller, reached
 from app.api.edge.bodies import Route
 from app.api.edge.openapi import gives
+from app.api.schemas.documents import MAX_PAGE
 from app.api.schemas.tasks import TaskAnswer, TasksAnswer
 from app.api.service import Service, Serving, run
 from app.errors import NotFound
 from app.keys import ApiKey
-from app.tasks.tasks import Task
+from app.tasks.listing import PAGE
+from app.tasks.records import Task
 
 router = APIRouter(tags=["tasks"], route_class=Route)
 
 
 @router.get("/v1/tasks", responses=gives(TasksAnswer))
-async def list_tasks(service: Serving, caller: Caller) -> Response:
-    """Every task of the collections that the key reaches, the newest first."""
+async def list_tasks(
+    service: Serving,
+    caller: Caller,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Tasks of the page.")] = PAGE,
+    cursor: Annotated[str | None, Query(max_length=200, description="The `next` of the page before.")] = None,
+) -> Response:
+    """The tasks of the collections that the key reaches, the newest first, each with the first of its errors."""
 
     def work() -> bytes:
         mine = reached(caller, service.catalogue.aliases.known)
-        found = [task for task in service.catalogue.list_tasks() if mine(task.collection)]
-        return encoded(TasksAnswer(tasks=[TaskAnswer.model_validate(task) for task in found]))
+        found, following = service.catalogue.list_tasks(mine, limit, cursor)
+        tasks = [TaskAnswer.model_validate(task) for task in found]
+        return encoded(TasksAnswer(tasks=tasks, next=following))
 
     return reply(await run(service.lanes.read, work))
 

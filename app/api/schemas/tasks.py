@@ -45,4 +45,8 @@ class TaskAnswer(BaseModel):
 
 
 class TasksAnswer(BaseModel):
+    """A page of tasks, the newest first, each with the first of its errors. `next` is the cursor of the next page, null
+    at the end."""
+
     tasks: list[TaskAnswer]
+    next: str | None

@@ -1,0 +1,47 @@
+"""A lock that tells when it is free again, for those who would rather come back than wait."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Exclusive:
+    """Held by one thread at a time, which may take it again. ``freed`` is called after it was let go."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+        self.freed: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        last = self._depth == 0
+        self._lock.release()
+        if last:
+            self.freed()
+
+    @property
+    def taken(self) -> bool:
+        """Whether another thread holds it."""
+        if not self._lock.acquire(blocking=False):
+            return True
+        self._lock.release()
+        return False
+
+    @contextmanager
+    def attempt(self, wait_s: float = 0.0) -> Iterator[bool]:
+        """Holds it inside the block if it is to be had within that time; whether it is."""
+        if not self._lock.acquire(timeout=wait_s):
+            yield False
+            return
+        self._depth += 1
+        try:
+            yield True
+        finally:
+            self.__exit__()
