@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -115,13 +115,13 @@ def test_a_rough_pass_leaves_few_of_many(
     seal(collection)
     write_documents(collection, documents[400:])
     scored: list[int] = []
-    kept = ranks._kept
+    kept = ranks.keep_for_top
 
-    def spied(scores: Sequence[ranks._Scores], k: int) -> I64:
-        scored.append(sum(len(part.rows) for part in scores))
-        return kept(scores, k)
+    def spied(scores: F32, *rest: Any) -> I64:
+        scored.append(len(scores))
+        return kept(scores, *rest)
 
-    monkeypatch.setattr(ranks, "_kept", spied)
+    monkeypatch.setattr(ranks, "keep_for_top", spied)
     query = np.random.default_rng(6).standard_normal((5, 32)).astype(np.float32)
     hits = search(collection, Query(vectors=query, k=7, exact=True)).hits
     assert [(hit.id, hit.score) for hit in hits] == ranking(vectors_of(documents), query, 7, collection.spec)
