@@ -80,7 +80,9 @@ def layers(spec: CollectionSpec, encoded_dim: int | None) -> tuple[Layer, ...]:
     if encoded_dim is not None:
         found.append(Layer(ENCODED, encoded_dim, spec.encoded_dtype, float32, "finite", staged=True))
     if spec.keeps_raw:
-        found.append(Layer(RAW, spec.dim, float32, float32, "finite", ragged=True, hot=False))
+        # Where they are normalised before they are used, callers' vectors may have any length.
+        check: Check = "finite" if spec.measure.unit else "vectors"
+        found.append(Layer(RAW, spec.dim, float32, float32, check, ragged=True, hot=False))
     return tuple(found)
 
 

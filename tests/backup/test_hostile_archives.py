@@ -227,10 +227,9 @@ def test_databases_that_are_not_what_was_written(shelf: Catalogue, honest: Any, 
     refused(shelf, joined(listed(listing, changed), changed))
 
 
-SPEC = {
-    "name": "c", "model": None, "kind": "multi_vector", "dim": DIM, "similarity": "cosine", "keep_vectors": True,
-    "precision": "float16",
-}  # fmt: skip
+ENCODER = {"model": None, "kind": "multi_vector", "dim": DIM}
+VECTORS = {"precision": "float16", "token_pooling": 1, "keep": True}
+SPEC = {"name": "c", "encoder": ENCODER, "similarity": "cosine", "vectors": VECTORS}
 
 
 def test_the_record_that_is_made_wrong_below_is_right(shelf: Catalogue, honest: Any) -> None:
@@ -243,10 +242,12 @@ def test_the_record_that_is_made_wrong_below_is_right(shelf: Catalogue, honest: 
 
 
 def wrong_metas() -> Iterator[tuple[str, Any]]:
-    for change in ({"kind": "x"}, {"dim": 0}, {"dim": 2**40}, {"dim": "4"}, {"precision": "object"}, {"model": 7}):
-        yield "spec", {**SPEC, **change}
+    for change in ({"kind": "x"}, {"dim": 0}, {"dim": 2**40}, {"dim": "4"}, {"dim": True}, {"model": 7}):
+        yield "spec", {**SPEC, "encoder": {**ENCODER, **change}}
     for pooling in (0, 33, 2.0, True, "2", None):
-        yield "spec", {**SPEC, "token_pooling": pooling}
+        yield "spec", {**SPEC, "vectors": {**VECTORS, "token_pooling": pooling}}
+    yield "spec", {**SPEC, "vectors": {**VECTORS, "precision": "object"}}
+    yield "spec", {**SPEC, "similarity": "x"}
     yield "spec", [1]
     yield "spec", {**SPEC, "extra": 1}
     yield "spec", "not JSON"

@@ -39,7 +39,7 @@ def run(folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
     line = [sys.executable, "-c", CODE, str(folder)]
     done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("[[255, 255, ")
+    assert done.stdout.startswith("[[1, 1, 3, 2, 1, 60]]")
     return done
 
 

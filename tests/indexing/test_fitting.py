@@ -134,13 +134,13 @@ def test_dense_collections_have_nothing_to_learn(open_catalogue: OpenCatalogue) 
 def test_the_sample_is_of_documents_and_of_queries_through_the_encoder(texts: Collection) -> None:
     seal(texts)
     delete_ids(texts, ["d3"])
-    write_documents(texts, [Document("tail", "not sealed")])
+    write_documents(texts, [Document("tail", "not sealed as yet")])
     sample, probes, fitted = draw_sample(texts, documents=100, count=30)
     assert (len(sample.documents), len(sample.queries), len(probes)) == (100, 30, 48)
     assert fitted == {
-        "documents": 100, "of": 149, "seed": 0, "next_seq": 152, "queries": 30, "query_source": "texts"
+        "documents": 100, "of": 150, "seed": 0, "next_seq": 152, "queries": 30, "query_source": "texts"
     }  # fmt: skip
-    pieces = [piece.strip() for d in words(0, 150) for piece in (d.title, *d.text.split(". "))]
+    pieces = [piece.strip() for d in words(0, 150) for piece in (d.title, *d.text.split(". "))] + ["not sealed as yet"]
     encoder = texts.encoder()
     encoded = encoder.encode_queries([piece + end for piece in pieces for end in ("", ".")]).tokens
     assert encoded is not None
