@@ -93,5 +93,5 @@ def test_the_page_stands_in_no_frame(server: Server, other_page: Page) -> None:
 def test_the_description_of_the_api_works_under_its_policy(server: Server, visit: Visits) -> None:
     page = visit(server).page
     page.goto(f"{server.url}/docs")
-    expect(page.locator("#operations-search-search_v1_collections__name__search_post")).to_be_visible()
+    expect(page.locator("#operations-search-search_documents")).to_be_visible()
     expect(page.get_by_role("button", name="Authorize").first).to_be_visible()
