@@ -133,8 +133,10 @@ def test_a_rough_pass_leaves_few_of_many(
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_vectors_of_a_hit_are_those_that_are_stored(make_collection: MakeCollection, precision: Precision) -> None:
-    collection = make_collection(dim=24, precision=precision)
+def test_the_vectors_of_a_hit_are_the_stored_ones_where_none_are_kept(
+    make_collection: MakeCollection, precision: Precision
+) -> None:
+    collection = make_collection(dim=24, precision=precision, keep_vectors=False)
     documents = drawn(3, 6, 24)
     write_documents(collection, documents[:3])
     seal(collection)
