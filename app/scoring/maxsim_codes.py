@@ -24,11 +24,12 @@ from app.types import F32, F64, I64, TokenVectors
 
 class CodeScorer:
     """
-    >>> code = GridCode("8bit", 2, own_axes=True)
+    >>> code = GridCode("8bit", 2)
     >>> tokens = TokenVectors.join([code.encode(np.array([[1, 0], [0, 2]], np.float32))])
     >>> scorer = CodeScorer(np.eye(2, dtype=np.float32), code)
-    >>> scorer.scores(tokens).round(4).tolist(), scorer.references(tokens, np.array([0]), np.array([2.1], np.float32))
-    ([3.0], [3.0])
+    >>> (score,) = scorer.references(tokens, np.array([0]), np.array([2.1], np.float32))
+    >>> scorer.scores(tokens).round(4).tolist(), round(score, 4)
+    ([3.0], 3.0)
     """
 
     def __init__(self, query: F32, code: GridCode, *, planes: Literal[1, 2] = 2, native: bool | None = None) -> None:
