@@ -298,8 +298,10 @@ class SafetyNets(RuleBasedStateMachine):
         }
         assert self.catalogue.aliases.all() == self.aliases
         assert self.catalogue.quarantined() == {}
-        kept = [saved.id for name in NAMES + ALIASES for saved in self.catalogue.snapshots.of(name)]
+        kept = [saved.id for name in NAMES for saved in self.catalogue.snapshots.of(name)]
         assert sorted(kept) == sorted(self.kept)
+        for alias, name in self.aliases.items():
+            assert self.catalogue.snapshots.of(alias) == self.catalogue.snapshots.of(name)
         beside = {path.name for path in self.settings.indexes.iterdir()} - self.models.keys()
         assert beside <= {".server.lock", ".snapshots", ".aliases.json"}
 
