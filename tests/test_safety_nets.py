@@ -85,6 +85,7 @@ class SafetyNets(RuleBasedStateMachine):
         self.settings = Settings(indexes=Path(self.folder.name), threads=1, seal_documents=4)
         self.models: dict[str, Model] = {}
         self.aliases: dict[str, str] = {}
+        self.owners: dict[str, str] = {}
         self.kept: dict[str, Model] = {}
         self.taken = 0
         self.open()
@@ -267,7 +268,7 @@ class SafetyNets(RuleBasedStateMachine):
         identifier = f"{self.taken:032x}"
         taken = self.catalogue.snapshots.take(collection, identifier, lambda: None)
         assert (taken.documents, taken.collection) == (len(model.stands), collection.name)
-        self.kept[identifier] = model.copy()
+        self.kept[identifier], self.owners[identifier] = model.copy(), collection.name
         return collection.name, identifier
 
     @rule(snapshot=saved, name=called, over=st.sampled_from([True, True, False]))
@@ -285,7 +286,7 @@ class SafetyNets(RuleBasedStateMachine):
     @rule(snapshot=consumes(saved))
     def discard(self, snapshot: tuple[str, str]) -> None:
         self.catalogue.snapshots.delete(*snapshot)
-        del self.kept[snapshot[1]]
+        del self.kept[snapshot[1]], self.owners[snapshot[1]]
         with pytest.raises(NotFound):
             self.catalogue.snapshots.get(*snapshot)
 
@@ -298,10 +299,12 @@ class SafetyNets(RuleBasedStateMachine):
         }
         assert self.catalogue.aliases.all() == self.aliases
         assert self.catalogue.quarantined() == {}
-        kept = [saved.id for name in NAMES for saved in self.catalogue.snapshots.of(name)]
-        assert sorted(kept) == sorted(self.kept)
-        for alias, name in self.aliases.items():
-            assert self.catalogue.snapshots.of(alias) == self.catalogue.snapshots.of(name)
+        # An alias has those of its collection, and of one that had its name before.
+        listed = {name: [saved.id for saved in self.catalogue.snapshots.of(name)] for name in NAMES + ALIASES}
+        for name, found in listed.items():
+            own = [identifier for identifier, owner in self.owners.items() if owner in (name, self.aliases.get(name))]
+            assert sorted(found) == sorted(own)
+        assert self.owners.keys() == self.kept.keys()
         beside = {path.name for path in self.settings.indexes.iterdir()} - self.models.keys()
         assert beside <= {".server.lock", ".snapshots", ".aliases.json"}
 

@@ -56,12 +56,12 @@ class SavedSnapshots:
 
     def of(self, name: str) -> list[Saved]:
         """Of one collection, which may be gone; the newest first."""
-        name = self._resolve(name)
-        if not NAME.fullmatch(name):
-            return []
-        folder = self._root.folder(name)
-        found = (_read(folder, identifier) for identifier in described(folder))
+        found = (_read(folder, identifier) for folder in self._folders(name) for identifier in described(folder))
         return sorted((one for one in found if one is not None), key=lambda one: (one.created, one.id), reverse=True)
+
+    def _folders(self, name: str) -> list[Directory]:
+        """Where those lie that a name means: of the collection that it leads to now, and of one that had it before."""
+        return [self._root.folder(one) for one in dict.fromkeys([self._resolve(name), name]) if NAME.fullmatch(one)]
 
     def get(self, name: str, identifier: str) -> tuple[Saved, Path]:
         """One, and its archive on this disk. Raises NotFound, Damaged, SystemFault."""
@@ -71,9 +71,8 @@ class SavedSnapshots:
         return found, self._root.folder(found.collection).path / f"{identifier}.tar"
 
     def _find(self, name: str, identifier: str) -> Saved:
-        name = self._resolve(name)
-        if NAME.fullmatch(name) and _ID.fullmatch(identifier):
-            found = _read(self._root.folder(name), identifier)
+        for folder in self._folders(name) if _ID.fullmatch(identifier) else []:
+            found = _read(folder, identifier)
             if found is not None:
                 return found
         raise NotFound(f"collection {name} has no snapshot {identifier[:100]!r}", code="snapshot_not_found")
