@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from app.encoders.openvino.model_cache import MANIFEST, ModelCache
 
@@ -35,6 +39,21 @@ def test_what_was_made_is_loaded(tmp_path: Path) -> None:
     assert found.content == {"dim": 3, "prompts": {"query": "é "}}
     assert (found.folder / "model.xml").read_text() == "<net/>"
     assert cache.load({**KEY, "weights": "b"}) is None
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_all_files_of_an_entry_are_as_readable_as_one(tmp_path: Path, mask: int, mode: int) -> None:
+    def of_safetensors(folder: Path) -> dict[str, str]:
+        save_file({"a": np.ones(1, np.float32)}, folder / "probe.safetensors")
+        return {}
+
+    before = os.umask(mask)
+    try:
+        made = ModelCache(tmp_path).make(KEY, of_safetensors)
+    finally:
+        os.umask(before)
+    found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in made.folder.iterdir()}
+    assert found == {"probe.safetensors": mode, MANIFEST: mode}
 
 
 @pytest.mark.parametrize("name", ["model.bin", "model.xml", MANIFEST])

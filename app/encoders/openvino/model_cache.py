@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,12 +104,18 @@ def _canonical(value: Any) -> bytes:
 
 
 def _seal(folder: Path, key: Mapping[str, str], content: dict[str, Any]) -> None:
-    """Writes the manifest over the files that are there, and makes all of it durable."""
+    """Writes the manifest over the files that are there, and makes all of it durable.
+
+    All are as readable as it is: safetensors makes files for their owner alone, and a server of another user reads
+    what an installation holds.
+    """
     files = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(folder.iterdir())}
     body = {"key": dict(key), "files": files, "content": content}
     manifest = {"sha256": hashlib.sha256(_canonical(body)).hexdigest(), **body}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    mode = stat.S_IMODE((folder / MANIFEST).stat().st_mode)
     for path in folder.iterdir():
+        path.chmod(mode)
         _sync(path)
     _sync(folder)
 
