@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 # Loops are compiled once for all tests, and for the processes that they start.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(COMPILED))
 keep_in(COMPILED)
+# Each client of httpx reads all certificates anew, 50 ms of processor time; no test changes what is trusted.
+ssl.create_default_context = cache(ssl.create_default_context)
 
 TESTS = Path(__file__).parent
 SLOW = [
