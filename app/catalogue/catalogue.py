@@ -24,6 +24,7 @@ from app.collection.spec import CollectionSpec, EncoderSpec, VectorSpec, fingerp
 from app.collection.view import Generation
 from app.compute.background import Background
 from app.compute.native import keep_in
+from app.compute.turns import Turns
 from app.compute.workers import Workers
 from app.encoders.registry import Encoders
 from app.errors import (
@@ -75,6 +76,9 @@ class Catalogue:
         self.background = Background()
         self._server = self.files.lock(SERVER_LOCK)
         self._lock = threading.RLock()
+        """Held while a name comes to mean something else, never while anything is waited for."""
+        self._turns = Turns()
+        """Of collections: held while one is opened, closed, replaced or removed. Taken before ``_lock``."""
         self.aliases = Aliases(self.files, self._lock)
         self.snapshots = SavedSnapshots(self.files, self.aliases.resolve)
         self._open: dict[str, Opened] = {}
@@ -143,13 +147,16 @@ class Catalogue:
         """Interrupts tasks and background work, which go on at the next start, and frees every lock."""
         with self._lock:
             self.ready, self._closed = False, True
-            for opened in self._open.values():
-                opened.stop()
-            for opened in self._open.values():
-                opened.close()
+            closing = list(self._open.values())
             self._open.clear()
-            self._server.release()
+        for opened in closing:
+            opened.stop()
+        for opened in closing:
+            opened.join()
+            opened.collection.close()
+        # What was closed before, as a deleted collection is, may not have come to its end either.
         self.background.close()
+        self._server.release()
         self.resources.workers.close()
         self.resources.background.close()
 
@@ -201,9 +208,10 @@ class Catalogue:
         meta["spec"] = spec.to_json()
         meta["first_stage"] = (stage or FirstStage.default(spec)).to_json()
         meta["generation"] = Generation(0).to_json()
-        with self._lock:
-            self.aliases.require_none(name)
-            folders.create(self.files, name, meta, also)
+        with self._turns.of(name):
+            with self._lock:
+                self.aliases.require_none(name)
+                folders.create(self.files, name, meta, also)
             return self.get(name)
 
     def get(self, name: str) -> Collection:
@@ -239,32 +247,46 @@ class Catalogue:
 
     def delete(self, name: str) -> None:
         """Raises NotFound, Conflict. A quarantined collection can be deleted too."""
-        with self._lock:
+        with self._turns.of(name):
             self.aliases.require_none(name)
             if name not in self._names():
                 raise _unknown(name)
-            with self._closed_for_good(name):
+            with self._closed_for_good(name), self._lock:
                 gone = folders.take_away(self.files, name)
-            self.aliases.prune()
-            self.files.remove(gone)
+                self._quarantined.pop(name, None)
+                self.aliases.prune()
+        self._remove(gone)
 
     @contextmanager
     def _closed_for_good(self, name: str) -> Iterator[int]:
-        """Closes a collection, whose folder may be moved inside the block; the next sequence number that it had."""
+        """Closes a collection, whose folder may be moved inside the block; the next sequence number that it had.
+
+        In one's turn. What works on it in the background is told to give up, and not waited for: it makes nothing in
+        the folder any more, and changes no database. Who asks for the collection later has it opened again.
+        """
         opened, end = self._open.get(name), 0
         lock = self.files.folder(name).lock(WRITER_LOCK)
         if opened is not None:
             opened.collection.require_writer()
-            opened.close()
-            end = opened.collection.published.next_seq
-            del self._open[name]
-        if not lock.acquire():
-            raise Conflict(f"another process writes collection {name}", code="collection_busy")
-        self._quarantined.pop(name, None)
         try:
+            if opened is not None:
+                opened.close()
+                end = opened.collection.published.next_seq
+            if not lock.acquire():
+                raise Conflict(f"another process writes collection {name}", code="collection_busy")
             yield end
         finally:
             lock.release()
+            with self._lock:
+                if opened is not None and self._open.get(name) is opened:
+                    del self._open[name]
+
+    def _remove(self, folder: str) -> None:
+        """What has no name any more."""
+        try:
+            self.files.remove(folder)
+        except OSError as error:
+            log.warning("%s is not removed before the next start: %s", folder, error)
 
     def require_room_for(self, name: str, *, replace: bool) -> None:
         """Raises Conflict where a collection cannot be restored under this name, Invalid where none can have it."""
@@ -278,19 +300,20 @@ class Catalogue:
 
         staged: the folder that it has. Durable when this returns. Raises Conflict; it is as it was then.
         """
-        with self._lock:
+        with self._turns.of(name):
             self.require_room_for(name, replace=replace)
-            if name not in self._names():
-                folders.put_in_place(self.files, staged, name)
-                old = None
-            else:
-                with self._closed_for_good(name) as end:
+            with ExitStack() as closed:
+                if name in self._names():
+                    end = closed.enter_context(self._closed_for_good(name))
                     # Versions of documents are never used twice, though the collection goes back in time.
                     database.advance(self.folder / staged, name, end)
+                with self._lock:
+                    self.aliases.require_none(name)
                     old = folders.put_in_place(self.files, staged, name)
+                    self._quarantined.pop(name, None)
             self.get(name)
         if old is not None:
-            self.files.remove(old)
+            self._remove(old)
         return old is not None
 
     def quarantined(self) -> dict[str, str]:
@@ -303,14 +326,16 @@ class Catalogue:
         Not the one that has been opened in its place since, to be rebuilt: a late reader must not stop the rebuild.
         """
         name = collection.name
-        with self._lock:
-            opened = self._open.get(name)
-            if opened is None or opened.collection is not collection or collection.salvaged:
-                return
-            del self._open[name]
-            self._quarantined[name] = error
+        with self._turns.of(name):
+            with self._lock:
+                opened = self._open.get(name)
+                if opened is None or opened.collection is not collection or collection.salvaged:
+                    return
+                del self._open[name]
+                self._quarantined[name] = error
+            # So that it can be rebuilt at once, whatever still works on it.
+            opened.close()
         log.error("collection %s is quarantined: %s", name, error)
-        opened.close()
 
     def tasks(self, name: str) -> Tasks:
         """The tasks of a collection. Raises NotFound, Damaged."""
@@ -336,13 +361,12 @@ class Catalogue:
 
     def begin_rebuild(self, name: str) -> Task:
         """Accepts a rebuild, also of a quarantined collection whose document store is whole."""
-        with self._lock:
-            name = self.aliases.resolve(name)
+        name = self.aliases.resolve(name)
+        with self._turns.of(name):
             try:
-                self._find(name)
+                tasks = self._find(name).tasks
             except StoreError:
-                self._start(name, salvage=True)
-        tasks = self.tasks(name)
+                tasks = self._start(name, salvage=True).tasks
         tasks.collection.require_writer()
         return tasks.submit("rebuild", {})
 
@@ -354,9 +378,9 @@ class Catalogue:
         opened = self._open.get(name)
         if opened is not None:
             return opened
-        with self._lock:
-            if name in self._open:
-                return self._open[name]
+        with self._turns.of(name):
+            if (opened := self._open.get(name)) is not None:
+                return opened
             if isinstance(error := self._quarantined.get(name), Damaged | FormatTooNew):
                 raise error
             if name not in self._names():
@@ -369,6 +393,7 @@ class Catalogue:
                 raise
 
     def _start(self, name: str, *, salvage: bool = False) -> Opened:
+        """Opens it, in one's turn."""
         if self._closed:
             raise Unavailable("the collections are being closed")
         with ExitStack() as undo:
@@ -389,27 +414,32 @@ class Catalogue:
                 if not self.resources.settings.log_queries:
                     _forget_queries(collection)
                 opened.maintenance = Maintenance(collection, self.background)
+            with self._lock:
+                if self._closed:
+                    raise Unavailable("the collections are being closed")
                 if not self._opening:
                     opened.begin(self.background)
+                self._quarantined.pop(name, None)
+                self._open[name] = opened
             undo.pop_all()
-        self._quarantined.pop(name, None)
-        self._open[name] = opened
         return opened
 
     def _resume_rebuild(self, name: str) -> None:
         """Goes on with the rebuild of a damaged collection that was accepted before the last stop, if there is one."""
-        error = self._quarantined.get(name)
-        if not isinstance(error, Damaged | MemoryShort):
-            return
-        try:
-            opened = self._start(name, salvage=True)
-        except StoreError:
-            self._quarantined[name] = error
-            return
-        if all(known.kind != "rebuild" for known in opened.tasks.open.values()):
-            del self._open[name]
-            self._quarantined[name] = error
-            opened.close()
+        with self._turns.of(name):
+            error = self._quarantined.get(name)
+            if not isinstance(error, Damaged | MemoryShort):
+                return
+            try:
+                opened = self._start(name, salvage=True)
+            except StoreError:
+                self._quarantined[name] = error
+                return
+            if all(known.kind != "rebuild" for known in opened.tasks.open.values()):
+                with self._lock:
+                    self._open.pop(name, None)
+                    self._quarantined[name] = error
+                opened.close()
 
     def _names(self) -> list[str]:
         return folders.names(self.files)

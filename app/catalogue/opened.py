@@ -31,11 +31,6 @@ class Opened:
         """Why the last attempt of some background work failed."""
         return next((job.error for job in self._jobs if job.error is not None), None)
 
-    @property
-    def ended(self) -> bool:
-        """Whether nothing runs any more, after ``stop``."""
-        return all(job.ended for job in self._jobs)
-
     def stop(self) -> None:
         """Nothing further is begun, and what runs gives up at its next batch."""
         for job in self._jobs:
@@ -47,8 +42,8 @@ class Opened:
             job.join()
 
     def close(self) -> None:
+        """Waits for no more than a write: what still runs can change nothing any more, and gives up."""
         self.stop()
-        self.join()
         self.collection.close()
 
     @property

@@ -18,13 +18,15 @@ from app.collection.passages import Passages
 from app.collection.reading import Reader
 from app.collection.segment import Segment
 from app.collection.spec import fingerprint_to_json
-from app.collection.view import Generation, Snapshot
+from app.collection.view import Generation, Published, Snapshot
 from app.encoders.protocol import Encoder
 from app.errors import Conflict
 from app.filters import Filter
 from app.store.database import put_meta, read_state, write_counters
+from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.rows import find_live, insert_document, live_sum
+from app.store.system import room
 from app.types import I64, Document
 
 T = TypeVar("T")
@@ -65,7 +67,7 @@ class Collection(Reader):
             if not self._writer.acquire():
                 return False
             try:
-                self._published = self._opener.load(self._published, learned=not self.salvaged)
+                self._published = self._read_again(self._published)
                 self._opener.sweep(self._published)
             except BaseException:
                 # Who has the lock follows nobody, so it must not be kept with what is older.
@@ -232,7 +234,7 @@ class Collection(Reader):
         document store, not from ``removed``, so the document store says which of its versions stand. stage: the first
         stage of every segment of the new generation, where it is another one; its file must be durable.
         """
-        with self._lock:
+        with self._adding(added), self._lock:
             self.require_writer()
             now = self._published
             record, first_stage = (now.generation.stage, now.stage) if stage is None else stage
@@ -245,7 +247,7 @@ class Collection(Reader):
                 self._live_seqs() if anew else None,
                 self._opener.empty_tail(),
             )
-            with self._adding(added), self._transaction() as txn:
+            with self._transaction() as txn:
                 put_meta(txn, {"generation": new.generation.to_json()})
                 if encoder is not None:
                     put_meta(txn, {"fingerprint": fingerprint_to_json(encoder.fingerprint)})
@@ -258,17 +260,40 @@ class Collection(Reader):
                 self.encoder_fault, self._encoder_checked = None, False
             self.salvaged = False
             reach("swap.published")
-        for file in files:
-            self.chunks.remove(file)
-            reach("chunk.removed")
+            # By names that another collection in this one's place may use again, so before it can be closed.
+            for file in files:
+                self.chunks.remove(file)
+                reach("chunk.removed")
         for part in removed:
             part.delete()
         with self._lock:
-            self.stages.sweep(self._published.generation.stage)
+            self.sweep_stages()
             self.database.reclaim()
+
+    def sweep_stages(self) -> None:
+        """Removes fitted encodings that the generation does not name. Raises Unavailable after ``close``."""
+        with self._lock:
+            self.database.require_open()
+            self.stages.sweep(self._published.generation.stage)
+
+    def make_folder(self, *names: str) -> Directory:
+        """The folder of that path in the collection's own, which is there when this returns.
+
+        Raises Unavailable after ``close``, when the collection's may have been moved and another one have its name.
+        """
+        with self._lock:
+            self.database.require_open()
+            found = self.files
+            for name in names:
+                found = found.folder(name)
+            with room():
+                found.make()
+        return found
 
     def discard(self, made: Sequence[Segment]) -> None:
         """Removes new segments that no transaction names, after what they were made for has failed."""
+        if self._behind:
+            return  # whether one names them is not known yet; who opens the collection next removes them
         named = {view.part.record for view in self._published.segments}
         for segment in made:
             if segment.record not in named:
@@ -320,8 +345,11 @@ class Collection(Reader):
         with self.database.read() as connection:
             ahead = read_state(connection).commits != self._published.commit
         if ahead:
-            self._published = self._opener.load(None, learned=not self.salvaged)
+            self._published = self._read_again(None)
         self._behind = False
+
+    def _read_again(self, previous: Published | None) -> Published:
+        return self._opener.salvage() if self.salvaged else self._opener.load(previous)
 
 
 def _hold(connection: sqlite3.Connection, expected: Mapping[str, int | None]) -> None:

@@ -227,7 +227,10 @@ class StageStore:
         self._folder = files.folder(ENCODINGS)
 
     def write(self, choice: StageChoice) -> StageRecord:
-        """The record of a choice, whose file is durable when this returns. Raises StorageFull; nothing is left then."""
+        """The record of a choice, whose file is durable when this returns; its folder is there.
+
+        Raises StorageFull; nothing is left then.
+        """
         encoding = choice.stage.encoding
         content = b"" if encoding is None else encoding.to_bytes()
         named: tuple[str, FileRecord] | tuple[None, None] = (None, None)
@@ -235,7 +238,6 @@ class StageStore:
             name = f"{uuid4().hex}.safetensors"
             try:
                 with room():
-                    self._folder.make()
                     self._folder.parent.sync()
                     named = name, write_file(self._folder, name, content)
                     self._folder.sync()

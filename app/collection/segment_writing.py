@@ -68,7 +68,7 @@ Batch = tuple[I64, list[Metadata], Passages]
 def write_segment(
     folder: Directory, spec: CollectionSpec, stage: FirstStage, totals: Totals, batches: Iterable[Batch]
 ) -> SegmentRecord:
-    """A new segment in ``folder``, which must not exist; durable when this returns. Memory is a batch and an index.
+    """A new segment in ``folder``, which is there and empty; durable when this returns. Memory is a batch and an index.
 
     Raises StorageFull; nothing is left then.
     """
@@ -107,9 +107,9 @@ def _is_index(name: str) -> bool:
 @contextmanager
 def _made_whole(folder: Directory) -> Iterator[None]:
     """A new folder that is durable after the block, or gone. Raises StorageFull."""
+    # It is made by who knows that the collection is still the one of its name (``Collection.make_folder``).
     with room():
         try:
-            folder.make()
             reach("segment.begun")
             yield
             folder.sync()

@@ -32,7 +32,7 @@ def reindex(
         try:
             for part in old:
                 check()
-                folder = collection.files.folder(SEGMENTS).folder(uuid4().hex)
+                folder = collection.make_folder(SEGMENTS, uuid4().hex)
                 new.append(Segment.open_all(folder, write_restaged(folder, collection.spec, stage, part, None)))
             collection.swap(new, old, reason=reason, created=now_utc(), stage=(record, stage))
         except BaseException:

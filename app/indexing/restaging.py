@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from app.collection.passages import encode
 from app.collection.segment import Segment
 from app.collection.segment_writing import Batch, write_restaged
 from app.collection.view import SegmentView
+from app.errors import Unavailable
 from app.indexing.sealing import (
     BATCH,
     HELD,
@@ -29,7 +31,7 @@ from app.indexing.sealing import (
     totals_of,
     write,
 )
-from app.store.layout import SEGMENTS
+from app.store.layout import ENCODINGS, SEGMENTS
 from app.types import F32
 
 Progress = Callable[[int, int], None]
@@ -56,6 +58,7 @@ def restage(
         choice.check(collection.spec)
         old: list[Segment] = []
         new: list[Segment] = []
+        collection.make_folder(ENCODINGS)
         record = collection.stages.write(choice)
         try:
             while left := _left(collection, old):
@@ -77,7 +80,8 @@ def restage(
             collection.swap(new, old, reason=choice.reason, created=now_utc(), stage=stage)
         except BaseException:
             collection.discard(new)
-            collection.stages.sweep(collection.published.generation.stage)
+            with suppress(Unavailable):
+                collection.sweep_stages()
             raise
 
 
@@ -100,7 +104,7 @@ def _relinked(collection: Collection, choice: StageChoice, part: Segment, check:
     """The same rows: what does not depend on the first stage has a second name, and is not copied."""
     if choice.stage.encoding is None:
         tell(part.size)
-    folder = collection.files.folder(SEGMENTS).folder(uuid4().hex)
+    folder = collection.make_folder(SEGMENTS, uuid4().hex)
     encoded = _encoded(collection, choice, part, check, tell)
     return Segment.open_all(folder, write_restaged(folder, collection.spec, choice.stage, part, encoded))
 

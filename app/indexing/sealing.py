@@ -177,7 +177,7 @@ def recode(collection: Collection, stage: FirstStage, batches: Iterable[Batch]) 
 
 def write(collection: Collection, stage: FirstStage, totals: Totals, batches: Iterable[Batch]) -> Segment:
     """A new segment, durable, that nothing names yet."""
-    folder = collection.files.folder(SEGMENTS).folder(uuid4().hex)
+    folder = collection.make_folder(SEGMENTS, uuid4().hex)
     record = write_segment(folder, collection.spec, stage, totals, batches)
     return Segment.open_all(folder, record)
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import queue
 import sqlite3
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -95,6 +96,7 @@ class Database:
         self._path = folder / DATABASE
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._writer: sqlite3.Connection | None = None
+        self._opening = threading.Lock()
         self._closed = False
 
     @classmethod
@@ -256,7 +258,8 @@ class Database:
 
     def close(self) -> None:
         """For good: closes every connection, those in use when their transaction ends."""
-        self._closed = True
+        with self._opening:
+            self._closed = True
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -269,21 +272,26 @@ class Database:
             raise Unavailable(f"collection {self.name} is closed, or was deleted")
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            f"file:{self._path.absolute()}?mode=rw",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=_BUSY_S,
-        )
-        try:
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA cell_size_check = ON")
-            # What the schema says runs nothing but what is harmless; it may have come in an archive.
-            connection.execute("PRAGMA trusted_schema = OFF")
-        except BaseException:
-            connection.close()
-            raise
+        # Not while it is being closed: then the folder may be moved, and the database's log be another collection's.
+        with self._opening:
+            self.require_open()
+            connection = sqlite3.connect(
+                f"file:{self._path.absolute()}?mode=rw",
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=_BUSY_S,
+            )
+            try:
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA cell_size_check = ON")
+                # What the schema says runs nothing but what is harmless; it may have come in an archive.
+                connection.execute("PRAGMA trusted_schema = OFF")
+                # The log is opened by the first read.
+                connection.execute("PRAGMA schema_version").fetchone()
+            except BaseException:
+                connection.close()
+                raise
         return connection
 
     def _give_back(self, connection: sqlite3.Connection) -> None:

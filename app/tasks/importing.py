@@ -22,6 +22,7 @@ from app.indexing.newcomers import seal_known
 from app.ingest import NAMED, WriteResult, check_document, write_documents
 from app.store.directory import Directory
 from app.store.faults import reach
+from app.store.layout import IMPORTS
 from app.store.system import room
 from app.tasks.records import LISTED, Task, TaskError
 from app.tasks.tasks import Also, Failed, Running, Tasks
@@ -43,9 +44,8 @@ class ImportUpload:
             collection.encoder()
         self._tasks, self._on_error = tasks, on_error
         self._id = uuid4().hex
-        self._folder, self._name = tasks.folder, tasks.file(self._id)
+        self._folder, self._name = collection.make_folder(IMPORTS), tasks.file(self._id)
         with room():
-            self._folder.make()
             self._file = self._folder.create(self._name)
         self._crc = 0
 

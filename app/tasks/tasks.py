@@ -282,10 +282,14 @@ class Tasks:
 
     def check(self, identifier: str) -> None:
         """Raises Cancelled or Stopping."""
-        if any(job.stopping for job in self.jobs):
+        if self._stopping:
             raise Stopping
         if identifier in self._cancelled:
             raise Cancelled
+
+    @property
+    def _stopping(self) -> bool:
+        return any(job.stopping for job in self.jobs)
 
     def running(self, identifier: str) -> Running:
         """A task for its handler, as the database has it."""
@@ -344,7 +348,8 @@ class Tasks:
         except Stopping:
             raise
         except Exception as error:
-            if of_the_disk(error) or isinstance(error, MemoryError):
+            # What is stopping may have lost its folder to another collection.
+            if of_the_disk(error) or isinstance(error, MemoryError) or self._stopping:
                 raise
             # A fault of ours ends the task, not those after it.
             log.exception("task %s of %s failed", running.task.id, self.collection.name)

@@ -95,6 +95,7 @@ def test_every_part_says_the_same(
         tail.append(seqs[start:stop], metadata[start:stop], passages.take(range(start, stop)))
     early = tail.view()
     batches = [(seqs[:9], metadata[:9], passages.take(range(9))), (seqs[9:], metadata[9:], passages.take(range(9, 20)))]
+    (tmp_path / "s").mkdir()
     record = write_segment(LocalDirectory(tmp_path / "s"), chosen, stage, Totals.of(owners, passages.counts), batches)
     segment = Segment.open_all(LocalDirectory(tmp_path / "s"), record)
     # The view stays as it is, whatever is appended.
@@ -259,6 +260,7 @@ def test_a_failed_segment_leaves_nothing(tmp_path: Path) -> None:
     chosen = spec()
     stage = FirstStage.default(chosen)
     passages = from_caller(matrices(3, "multi_vector"), chosen, stage.encoding)
+    (tmp_path / "s").mkdir()
     with pytest.raises(ValueError, match="expected 4 rows, got 3"):
         write_segment(
             LocalDirectory(tmp_path / "s"),

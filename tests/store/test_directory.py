@@ -187,6 +187,8 @@ def written(folder: Directory) -> SegmentRecord:
     stage, random = FirstStage.default(spec), np.random.default_rng(1)
     passages = from_caller([random.normal(size=(3, 4)).astype(np.float32) for _ in range(10)], spec, stage.encoding)
     batch = np.arange(10, dtype=np.int64), [{"n": n} for n in range(10)], passages
+    for name in ("s", "again"):
+        folder.folder(name).make()
     record = write_segment(folder.folder("s"), spec, stage, Totals.of(passages.owners, passages.counts), [batch])
     segment = Segment.open_all(folder.folder("s"), record)
     return write_restaged(folder.folder("again"), spec, stage, segment, None)
