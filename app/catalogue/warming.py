@@ -7,6 +7,8 @@ asked for what nobody wants yet. ``Settings.preload`` says otherwise.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from app.catalogue.catalogue import Catalogue
 from app.errors import SheafError
@@ -19,26 +21,31 @@ def load_encoders(catalogue: Catalogue) -> None:
     """Opens them, and encodes a word with each. What cannot be opened is told in the log, and again to who needs it."""
     encoders, settings = catalogue.encoders, catalogue.settings
     for name in settings.preloaded:
-        _load(catalogue, name, encoders.kinds(name)[0], f"the encoder {name}")
+        with _told(f"the encoder {name}"):
+            _load(catalogue, name, encoders.kinds(name)[0])
     loaded = set(settings.preloaded)
     for info in catalogue.describe_all() if settings.preload == "collections" else ():
         model = info.encoder.model
         if model is None or not encoders.is_local(model):
             continue
-        of = f"the encoder of collection {info.name}"
-        if model in loaded or _load(catalogue, model, info.encoder.kind, of):
-            loaded.add(model)
-            try:
-                # Whether it is the one that made the vectors.
-                catalogue.get(info.name).encoder()
-            except SheafError as error:
-                log.warning("%s: %s", of, error)
+        with _told(f"the encoder of collection {info.name}"):
+            if model not in loaded:
+                _load(catalogue, model, info.encoder.kind)
+                loaded.add(model)
+            # Whether it is the one that made the vectors.
+            catalogue.get(info.name).encoder()
 
 
-def _load(catalogue: Catalogue, model: str, kind: Kind, of: str) -> bool:
+def _load(catalogue: Catalogue, model: str, kind: Kind) -> None:
+    catalogue.encoders.get(model, kind, patient=True).encode_queries(["a"])
+
+
+@contextmanager
+def _told(of: str) -> Iterator[None]:
+    """What goes wrong with one encoder, even in a library below, keeps no other from being loaded."""
     try:
-        catalogue.encoders.get(model, kind, patient=True).encode_queries(["a"])
+        yield
     except SheafError as error:
         log.warning("%s: %s", of, error)
-        return False
-    return True
+    except Exception:
+        log.exception("%s: the first search that needs it tries again", of)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
@@ -179,3 +179,35 @@ def test_it_survives_kills_and_says_when_it_is_damaged(start: Callable[..., Any]
         ):
             assert (answer.status_code, answer.json()["code"]) == (503, "collection_damaged")
             assert ".aliases.json" in answer.json()["detail"]
+
+
+def test_an_import_stays_with_the_collection_that_it_began_with(
+    client: httpx.Client,
+    server: Any,
+    create: Callable[..., str],
+    alias: str,
+    finished: Callable[[str], Any],
+    eventually: Callable[..., None],
+) -> None:
+    """Though its alias is pointed elsewhere while the body comes; and so does what its key is known by."""
+    first, second = create(), create()
+    client.put(f"/v1/aliases/{alias}", json={"collection": name_of(first)})
+
+    def send(elsewhere: bool) -> httpx.Response:
+        def body() -> Iterator[bytes]:
+            yield b'{"id": "ox", '
+            if elsewhere:
+                bodies = server.settings.indexes / name_of(first) / "imports"
+                eventually(lambda: any(bodies.iterdir()))
+                client.put(f"/v1/aliases/{alias}", json={"collection": name_of(second)})
+            yield b'"text": "an ox"}'
+
+        headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": f"import by {alias}".replace(" ", "-")}
+        return client.post(f"/v1/collections/{alias}/import", content=body(), headers=headers)
+
+    sent = send(elsewhere=False)
+    assert finished(sent.headers["location"])["collection"] == name_of(first)
+    again = send(elsewhere=True)
+    assert (again.status_code, again.json()["id"]) == (202, sent.json()["id"])
+    assert client.get(f"/v1/collections/{alias}").json()["documents"] == 0
+    assert client.get(first).json()["documents"] == 1

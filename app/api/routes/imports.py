@@ -48,6 +48,9 @@ async def import_documents(
     require_type(request, NDJSON)
     lanes = service.lanes
 
+    # Once, for an alias may be pointed elsewhere while the body comes.
+    name = service.catalogue.aliases.resolve(name)
+
     def begin(collection: Collection) -> ImportUpload:
         return ImportUpload(collection, service.catalogue.tasks(name), on_error)
 
