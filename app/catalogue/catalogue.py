@@ -34,6 +34,7 @@ from app.errors import (
     Invalid,
     MemoryShort,
     NotFound,
+    SheafError,
     StorageFull,
     StoreError,
     SystemFault,
@@ -41,10 +42,11 @@ from app.errors import (
 )
 from app.indexing.maintenance import Maintenance
 from app.settings import Settings
-from app.store import database, folders
+from app.store import folders
 from app.store.layout import DATABASE, WRITER_LOCK, check_name
 from app.store.local_directory import LocalDirectory
 from app.store.system import room, system_fault
+from app.tasks.inherited import inherit
 from app.tasks.listing import PAGE, owner_of, page_of
 from app.tasks.records import State, Task
 from app.tasks.tasks import Handler, Tasks
@@ -275,11 +277,22 @@ class Catalogue:
             if not lock.acquire():
                 raise Conflict(f"another process writes collection {name}", code="collection_busy")
             yield end
-        finally:
+        except BaseException:
             lock.release()
-            with self._lock:
-                if opened is not None and self._open.get(name) is opened:
-                    del self._open[name]
+            if opened is not None:
+                self._forget(name, opened)
+                # Its tasks go on, though nobody asks for it.
+                with suppress(SheafError):
+                    self._find(name)
+            raise
+        lock.release()
+        if opened is not None:
+            self._forget(name, opened)
+
+    def _forget(self, name: str, opened: Opened) -> None:
+        with self._lock:
+            if self._open.get(name) is opened:
+                del self._open[name]
 
     def _remove(self, folder: str) -> None:
         """What has no name any more."""
@@ -289,11 +302,15 @@ class Catalogue:
             log.warning("%s is not removed before the next start: %s", folder, error)
 
     def require_room_for(self, name: str, *, replace: bool) -> None:
-        """Raises Conflict where a collection cannot be restored under this name, Invalid where none can have it."""
+        """Raises Conflict where a collection cannot be restored under this name, as while a task of the one that has it
+        has not ended, and Invalid where none can have it.
+        """
         check_name(name)
         self.aliases.require_none(name)
         if name in self._names() and not replace:
             raise folders.taken(name)
+        if (opened := self._open.get(name)) is not None:
+            opened.tasks.require_ended()
 
     def install(self, name: str, staged: str, *, replace: bool) -> bool:
         """Gives a complete, verified collection beside the others its name. Whether it took another's place.
@@ -304,14 +321,22 @@ class Catalogue:
             self.require_room_for(name, replace=replace)
             with ExitStack() as closed:
                 if name in self._names():
+                    idle = name in self._quarantined
                     end = closed.enter_context(self._closed_for_good(name))
-                    # Versions of documents are never used twice, though the collection goes back in time.
-                    database.advance(self.folder / staged, name, end)
+                    inherit(self.folder / name, self.folder / staged, name, end, idle=idle)
                 with self._lock:
                     self.aliases.require_none(name)
                     old = folders.put_in_place(self.files, staged, name)
-                    self._quarantined.pop(name, None)
-            self.get(name)
+                former = self._quarantined.pop(name, None)
+                try:
+                    self._start(name)
+                except BaseException:
+                    with self._lock:
+                        folders.take_back(self.files, staged, name, old)
+                        self._quarantined.pop(name, None)
+                        if former is not None:
+                            self._quarantined[name] = former
+                    raise
         if old is not None:
             self._remove(old)
         return old is not None

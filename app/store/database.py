@@ -354,17 +354,6 @@ def write_counters(connection: sqlite3.Connection, next_seq: int, live: int, dig
     connection.execute("UPDATE state SET next_seq = ?, live = ?, digest = ?", (next_seq, live, digest % _MODULUS))
 
 
-def advance(folder: Path, name: str, next_seq: int) -> None:
-    """Sees to it that no sequence number below ``next_seq`` is given again; for a collection that nothing has open."""
-    database = Database(folder, name)
-    try:
-        with database.write() as txn:
-            state = read_state(txn)
-            write_counters(txn, max(state.next_seq, next_seq), state.live, state.digest)
-    finally:
-        database.close()
-
-
 def put_meta(connection: sqlite3.Connection, values: dict[str, Any]) -> None:
     """JSON values by key, each with a checksum."""
     for key, value in values.items():

@@ -135,6 +135,14 @@ def put_in_place(root: Directory, staged: str, name: str) -> str | None:
     return old
 
 
+def take_back(root: Directory, staged: str, name: str, old: str | None) -> None:
+    """Undoes ``put_in_place``, which gave ``staged`` the name that ``old`` had."""
+    root.publish(name, staged)
+    if old is not None:
+        root.publish(old, name)
+    root.sync()
+
+
 def take_away(root: Directory, name: str) -> str:
     """Takes the name from a folder, which is then to be removed. Durable when this returns."""
     gone = f".deleted-{name}-{uuid4().hex}"

@@ -6,9 +6,10 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
-from app.errors import Damaged
+from app.errors import Conflict, Damaged
 from app.ingest import beyond_the_limit
 from app.store.layout import of_this_version
 from app.store.rows import row_sum
@@ -59,6 +60,19 @@ class Task:
         if self.kind == "import" and self.result is not None:
             found.append(beyond_the_limit(self.result["truncated"], self.result["truncated_ids"]))
         return found
+
+
+def not_ended(identifier: str, collection: str, kind: str, state: State) -> Conflict:
+    """The error for what has to wait for a task."""
+    return Conflict(
+        f"task {identifier} of collection {collection} ({kind}) is {state}: wait for its end, or cancel it",
+        code="task_running",
+    )
+
+
+def now() -> str:
+    """As tasks have it: fine enough to order those of several collections."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def insert_task(txn: sqlite3.Connection, task: Task) -> int:

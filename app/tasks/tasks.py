@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
@@ -36,6 +35,8 @@ from app.tasks.records import (
     every_task,
     forget_task,
     insert_task,
+    not_ended,
+    now,
     numbered,
     read_task,
     update_task,
@@ -90,11 +91,11 @@ class Running:
     def noting(self, **changes: Any) -> Callable[[sqlite3.Connection], None]:
         """The same as part of another transaction: ``collection.write(..., also=running.noting(done=5))``."""
         changed = replace(self.task, **changes)
-        now = time.monotonic()
+        moment = time.monotonic()
         if changed.phase != self.task.phase:
-            self._started, self._first = now, changed.done
+            self._started, self._first = moment, changed.done
         elif changed.done > self._first:
-            rate = (changed.done - self._first) / (now - self._started)
+            rate = (changed.done - self._first) / (moment - self._started)
             left = None if changed.total is None else changed.total - changed.done
             changed = replace(changed, rate=rate, eta_s=None if left is None else left / rate)
 
@@ -206,11 +207,16 @@ class Tasks:
         """How many are in each state."""
         return Counter(known.state for known in self.known.values())
 
+    def require_ended(self) -> None:
+        """Raises Conflict (task_running) where one has not ended."""
+        for identifier, known in self.open.items():
+            raise not_ended(identifier, self.collection.name, known.kind, known.state)
+
     def submit(
         self, kind: str, params: Mapping[str, Any], identifier: str | None = None, also: Also | None = None
     ) -> Task:
         """A new task, durable when this returns. also: more to do in the same transaction."""
-        task = Task(identifier or uuid4().hex, self.collection.name, kind, params=params, created=_now())
+        task = Task(identifier or uuid4().hex, self.collection.name, kind, params=params, created=now())
 
         def insert(txn: sqlite3.Connection) -> tuple[int, list[str]]:
             number = insert_task(txn, task)
@@ -361,7 +367,7 @@ class Tasks:
     def _end(self, running: Running, state: State) -> None:
         whole = running.task.total if state == "succeeded" else None
         running.update(
-            state=state, phase="done", finished=_now(), eta_s=None, done=running.task.done if whole is None else whole
+            state=state, phase="done", finished=now(), eta_s=None, done=running.task.done if whole is None else whole
         )
         _remove(running.folder, running.file)
         with self._lock:
@@ -394,8 +400,3 @@ def _remove(folder: Directory, name: str) -> None:
         folder.remove(name)
     except OSError as error:
         log.warning("%s of %s cannot be removed: %s", name, folder.name, error)
-
-
-def _now() -> str:
-    # Fine enough to order the tasks of several collections.
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

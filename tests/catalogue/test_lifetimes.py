@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -16,12 +17,13 @@ from app.catalogue.restoring import restore_file
 from app.catalogue.snapshotting import begin_snapshot
 from app.collection.collection import Collection
 from app.compute.turns import Turns
-from app.errors import Damaged, NotFound, Unavailable
+from app.errors import Conflict, Damaged, MemoryShort, NotFound, Unavailable
 from app.indexing.sealing import seal
 from app.ingest import write_documents
 from app.search import Query, search
 from app.store import faults
-from app.tasks.records import ENDED, Task
+from app.tasks.importing import ImportUpload
+from app.tasks.records import ENDED, Task, insert_task
 from app.types import Document
 
 T = TypeVar("T")
@@ -214,6 +216,114 @@ def test_a_damaged_collection_that_another_process_held_can_be_rebuilt_once_it_i
     other.close()
     assert ended(server, server.begin_rebuild("c")).state == "succeeded"
     assert server.get("c").count() == 25
+
+
+def saved(catalogue: Catalogue, name: str) -> Path:
+    """An archive of the collection as it is."""
+    return catalogue.snapshots.get(name, ended(catalogue, begin_snapshot(catalogue, name)).id)[1]
+
+
+def test_a_restore_loses_no_task(open_catalogue: OpenCatalogue, hold: Hold) -> None:
+    """It is refused while one runs or waits; those that have ended can still be asked for."""
+    catalogue = open_catalogue(tasks=True)
+    collection = catalogue.create("c", model="words", kind="multi_vector")
+    write_documents(collection, some(0, 3))
+    archive = saved(catalogue, "c")
+    held = hold("segment.begun", "tasks")
+    upload = ImportUpload(collection, catalogue.tasks("c"), "skip")
+    upload.write(b'{"id": "x", "text": "imported"}\nno line\n')
+    running = upload.commit()
+    assert held.begun.wait(60)
+    with pytest.raises(Conflict, match=f"task {running.id} of collection c .import. is running") as caught:
+        restore_file(catalogue, "c", archive, replace=True)
+    assert caught.value.code == "task_running"
+    held.go.set()
+    assert ended(catalogue, running).state == "succeeded"
+    before = [catalogue.task(task.id) for task in catalogue.list_tasks()[0]]
+    assert [(task.kind, len(task.errors)) for task in before] == [("import", 1), ("snapshot", 0)]
+    following = collection.published.next_seq
+    assert restore_file(catalogue, "c", archive, replace=True)
+    assert catalogue.get("c").count() == 3
+    assert catalogue.get("c").published.next_seq == following
+    assert [catalogue.task(task.id) for task in before] == before
+    # And over a restart, with those that come after.
+    after = ended(catalogue, begin_snapshot(catalogue, "c"))
+    catalogue.close()
+    again = open_catalogue()
+    again.get("c")
+    assert [task.id for task in again.list_tasks()[0]] == [after.id, *(task.id for task in before)]
+
+
+def test_what_is_accepted_while_an_archive_is_read_is_not_lost(
+    open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at again in the database, once the collection is closed and takes nothing more; then it goes on."""
+    catalogue = open_catalogue(tasks=True)
+    collection = catalogue.create("c", model="words", kind="multi_vector")
+    write_documents(collection, some(0, 3))
+    archive, accepted = saved(catalogue, "c"), list[Task]()
+    closing = Collection.close
+
+    def close(closed: Collection) -> None:
+        if closed is collection and not accepted:
+            accepted.append(catalogue.begin_rebuild("c"))
+        closing(closed)
+
+    monkeypatch.setattr(Collection, "close", close)
+    with pytest.raises(Conflict, match=r"task \w+ of collection c .rebuild."):
+        restore_file(catalogue, "c", archive, replace=True)
+    assert ended(catalogue, accepted[0]).state == "succeeded"
+    assert catalogue.get("c").count() == 3
+
+
+def test_a_collection_that_cannot_be_opened_is_replaced_whatever_waits_for_it(open_catalogue: OpenCatalogue) -> None:
+    """Nothing could end its tasks; they are cancelled, and can be asked for."""
+    with open_catalogue(tasks=True) as catalogue:
+        collection = catalogue.create("c", model="words", kind="multi_vector")
+        write_documents(collection, some(0, 30))
+        seal(collection)
+        archive = saved(catalogue, "c")
+    waiting = Task("1" * 32, "c", "tune", "running", params={}, created="2026-01-01T00:00:00.000")
+    with open_catalogue() as script:
+        script.get("c").record(lambda txn: insert_task(txn, waiting))
+        following = script.get("c").published.next_seq
+    (segment,) = (collection.folder / "segments").iterdir()
+    (segment / "manifest.json").write_bytes(b"damaged")
+    server = open_catalogue(tasks=True)
+    with pytest.raises(Damaged):
+        server.get("c")
+    assert restore_file(server, "c", archive, replace=True)
+    assert server.get("c").count() == 30
+    assert server.get("c").published.next_seq == following
+    assert {task.kind: task.state for task in server.list_tasks()[0]} == {"snapshot": "succeeded", "tune": "cancelled"}
+
+
+def test_what_was_replaced_is_back_where_its_successor_does_not_open(
+    open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = open_catalogue(tasks=True)
+    collection = catalogue.create("c", model="words", kind="multi_vector")
+    write_documents(collection, some(0, 3))
+    archive = saved(catalogue, "c")
+    write_documents(collection, some(3, 5))
+    refused: list[str] = []
+
+    def short(name: str, needed: int) -> None:
+        if name in ("c", "new") and name not in refused:
+            refused.append(name)
+            raise MemoryShort("it does not fit")
+
+    monkeypatch.setattr("app.collection.opening.require_room", short)
+    for name, replace in (("c", True), ("new", False)):
+        with pytest.raises(MemoryShort):
+            restore_file(catalogue, name, archive, replace=replace)
+    # It was opened again at once, for its tasks and what is due of it.
+    assert catalogue.opened("c") not in (None, collection)
+    assert catalogue.get("c").count() == 5
+    assert [info.name for info in catalogue.describe_all()] == ["c"]
+    assert catalogue.quarantined() == {}
+    write_documents(catalogue.get("c"), some(5, 6))
+    assert {path.name for path in catalogue.folder.iterdir()} == {"c", ".snapshots"}
 
 
 def test_the_turn_of_one_name_keeps_no_other_waiting() -> None:

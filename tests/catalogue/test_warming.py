@@ -39,4 +39,5 @@ def test_an_encoder_that_falls_over_keeps_no_other_from_being_loaded(
     (told,) = caplog.records
     of = "the encoder of collection a" if preload == "collections" else "the encoder broken"
     assert told.message.startswith(f"{of}: ")
-    assert told.exc_info is not None and "a library below" in str(told.exc_info[1])
+    assert told.exc_info is not None
+    assert "a library below" in str(told.exc_info[1])
