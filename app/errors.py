@@ -26,6 +26,7 @@
     │   ├── EncoderRefused          503 encoder_refused: the model is not what it claims, or would mislead
     │   └── EncoderUnavailable      503 encoder_unavailable: try again later
     ├── TooSlow                     504 search_timeout: a search took longer than it may
+    ├── NotIndexed                  504 not_indexed: written, durable and found, but not indexed in time
     └── Unavailable                 503 unavailable: it changes, is closed, or is damaged until it is rebuilt
         ├── NotReady                503 unavailable: starting, stopping
         └── Overloaded              503 overloaded: too much waits already
@@ -275,3 +276,12 @@ class TooSlow(SheafError):
 
     status = 504
     code = "search_timeout"
+
+
+class NotIndexed(SheafError):
+    """What was written is durable and found; that it is in a generation too was waited for as long as a request may.
+    Nothing is to be sent again.
+    """
+
+    status = 504
+    code = "not_indexed"

@@ -5,7 +5,9 @@ Everything here blocks; the HTTP layer calls it in worker threads. A write is ap
 
 from __future__ import annotations
 
+import math
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +22,7 @@ from app.collection.spec import CollectionSpec
 from app.collection.view import Published
 from app.compute.workers import Workers
 from app.encodings.protocol import Encoding
-from app.errors import Invalid, NotFound, PreconditionFailed, StorageFull, TextRefused
+from app.errors import Invalid, NotFound, NotIndexed, PreconditionFailed, StorageFull, TextRefused
 from app.filters import Filter
 from app.indexing.newcomers import seal_known
 from app.store.rows import find_live, truncated_among
@@ -224,12 +226,34 @@ def delete_matching(collection: Collection, condition: Filter, also: Counted | N
     return collection.delete_matching(condition, also=also)
 
 
-def index_now(collection: Collection) -> None:
-    """Returns when all that was written before is in a generation. Raises StorageFull: it is durable all the same."""
-    try:
-        seal_known(collection)
-    except StorageFull as error:
-        raise StorageFull("the documents are written and found, but there is no room to index them now") from error
+def index_now(collection: Collection, until: float = math.inf) -> bool:
+    """Puts all that was written before into a generation. Whether it is there: not while other work makes the
+    collection's indexes, which is not waited for.
+
+    until: when it is given up, as ``time.monotonic``. Raises NotIndexed, StorageFull: it is durable all the same.
+    """
+
+    def check() -> None:
+        if time.monotonic() > until:
+            raise not_indexed()
+
+    if not len(collection.published.tail.part.seqs):
+        return True
+    with collection.structure.attempt() as mine:
+        if not mine:
+            return False
+        try:
+            seal_known(collection, check)
+        except StorageFull as error:
+            raise StorageFull("the documents are written and found, but there is no room to index them now") from error
+    return True
+
+
+def not_indexed() -> NotIndexed:
+    return NotIndexed(
+        "the documents are written and found, but not indexed yet, for the collection's indexes are being made; they "
+        "are indexed with what is written next. Nothing is to be sent again"
+    )
 
 
 @dataclass(slots=True)

@@ -66,8 +66,8 @@ class Lanes:
 
     search: those that run and those that wait for a core (``Workers.turn``). read: documents, counts, descriptions.
     write: what changes a collection. upload: pieces of imports and archives on their way to the disk. restore: archives
-    that are verified and given their indexes, which may take minutes. parse: large bodies. index: writes that wait to
-    be indexed. measure: one at a time, for it takes every core for a while.
+    that are verified and given their indexes, which may take minutes. parse: large bodies. index: what was
+    written and is indexed at once. measure: one at a time, for it takes every core for a while.
 
     What needs an encoder has lanes of that encoder (``needing``): queries that wait for it are encoded together, and
     one that hangs holds up nobody else.
@@ -87,6 +87,7 @@ class Lanes:
         self.parse = Lane(CapacityLimiter(2), queue)
         self.index = Lane(CapacityLimiter(4), None)
         self.measure = Lane(CapacityLimiter(1), queue)
+        self.waiting = Budget(max(queue, 1), "writes wait to be indexed")
         self.uploads = Budget(max(queue, 1), "imports are being uploaded")
         self.memory = Budget(settings.max_buffered_bytes, "bytes of bodies and answers are in memory")
 

@@ -6,13 +6,17 @@ IETF's draft of that name: what was answered is kept with what was written, and 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Final, Literal, TypeAlias
 
+import anyio
 from fastapi import Depends, Header, Query, Request
 from starlette.responses import Response
 
@@ -22,7 +26,7 @@ from app.api.edge.routing import Name
 from app.api.service import Service, Serving, run
 from app.collection.collection import Collection
 from app.errors import Invalid
-from app.ingest import Condition, index_now
+from app.ingest import Condition, index_now, not_indexed
 from app.store.requests import Answer, note_first
 
 Key: TypeAlias = Annotated[
@@ -37,8 +41,13 @@ Key: TypeAlias = Annotated[
 ]
 Wait: TypeAlias = Annotated[
     Literal["durable", "indexed"],
-    Query(description="`durable`: on disk and found by the next search. `indexed`: in a generation as well."),
+    Query(
+        description="`durable`: on disk and found by the next search. `indexed`: in a generation as well; where that "
+        "takes longer than 30 s the answer is 504 `not_indexed`, and what was written stays written and found."
+    ),
 ]
+INDEXING_S: Final = 30.0
+"""How long a write waits to be indexed, at most."""
 _TAGS: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"(?:\s*,\s*(?:W/)?"[\x21\x23-\x7e]*")*', re.ASCII)
 _IF_MATCH: Final = Header(
     alias="If-Match",
@@ -163,11 +172,28 @@ class Write:
             finally:
                 asked.end(collection)
 
-        lane = await self.service.lane(self.name, "write", encodes=encodes)
-        done: Reply = await run(lane, self.service.on, self.name, write)
-        if self.wait == "indexed":
-            await run(self.service.lanes.index, self.service.on, self.name, index_now)
+        with self.service.lanes.waiting.share() as take:
+            if self.wait == "indexed":
+                take(1)  # before anything is written
+            lane = await self.service.lane(self.name, "write", encodes=encodes)
+            done: Reply = await run(lane, self.service.on, self.name, write)
+            if self.wait == "indexed":
+                await self._indexed()
         return done.response()
+
+    async def _indexed(self) -> None:
+        """Without a thread while other work makes the collection's indexes, which may take hours. Raises NotIndexed."""
+        lanes, loop, freed = self.service.lanes, asyncio.get_running_loop(), asyncio.Event()
+        until = time.monotonic() + INDEXING_S
+        with anyio.move_on_after(INDEXING_S):
+            collection = await run(lanes.index, self.service.catalogue.get, self.name)
+            with collection.structure.watched(lambda: loop.call_soon_threadsafe(freed.set)):
+                while True:
+                    freed.clear()
+                    if await run(lanes.index, self.service.on, collection.name, partial(index_now, until=until)):
+                        return
+                    await freed.wait()
+        raise not_indexed()
 
 
 async def _write(request: Request, service: Serving, name: Name, key: Key = None, wait: Wait = "durable") -> Write:

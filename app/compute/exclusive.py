@@ -14,6 +14,8 @@ class Exclusive:
         self._lock = threading.RLock()
         self._depth = 0
         self.freed: Callable[[], None] = lambda: None
+        self._watching: tuple[Callable[[], object], ...] = ()
+        self._changing = threading.Lock()
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -24,7 +26,8 @@ class Exclusive:
         last = self._depth == 0
         self._lock.release()
         if last:
-            self.freed()
+            for told in (self.freed, *self._watching):
+                told()
 
     @property
     def taken(self) -> bool:
@@ -33,6 +36,17 @@ class Exclusive:
             return True
         self._lock.release()
         return False
+
+    @contextmanager
+    def watched(self, told: Callable[[], object]) -> Iterator[None]:
+        """Inside the block ``told`` is called, too, whenever it was let go."""
+        with self._changing:
+            self._watching += (told,)
+        try:
+            yield
+        finally:
+            with self._changing:
+                self._watching = tuple(one for one in self._watching if one is not told)
 
     @contextmanager
     def attempt(self, wait_s: float = 0.0) -> Iterator[bool]:

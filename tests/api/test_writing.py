@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -319,3 +320,75 @@ def test_many_wait_at_once(client: httpx.Client, collection: str) -> None:
         assert set(pool.map(send, range(24))) == {201}
     info = client.get(collection).json()
     assert (info["documents"], info["tail"]) == (27, 0)
+
+
+@contextmanager
+def indexes_being_made(server: Any, name: str) -> Iterator[None]:
+    """As a rebuild holds them, for hours perhaps."""
+    held, go = threading.Event(), threading.Event()
+    collection = server.app.state.metrics.service.catalogue.get(name)
+
+    def hold() -> None:
+        with collection.structure:
+            held.set()
+            assert go.wait(300)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    try:
+        yield
+    finally:
+        go.set()
+        thread.join()
+
+
+def put(server: Any, name: str, id: str) -> httpx.Response:
+    address = f"{server.url}/v1/collections/{name}/documents/{id}?wait=indexed"
+    return httpx.put(address, json={"text": id}, trust_env=False, timeout=300)
+
+
+def made(server: Any, *names: str) -> None:
+    for name in names:
+        body = {"name": name, "encoder": {"model": "words"}}
+        answer = httpx.post(f"{server.url}/v1/collections", json=body, trust_env=False, timeout=60)
+        assert answer.status_code == 201
+
+
+def described(server: Any, name: str) -> Any:
+    return httpx.get(f"{server.url}/v1/collections/{name}", trust_env=False, timeout=60).json()
+
+
+def test_waiting_to_be_indexed_ends(serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.api.writing.INDEXING_S", 0.3)
+    server = serve()
+    made(server, "a")
+    with indexes_being_made(server, "a"):
+        answer = put(server, "a", "x")
+        assert (answer.status_code, answer.json()["code"]) == (504, "not_indexed")
+        assert "written and found" in answer.json()["detail"]
+        assert described(server, "a")["documents"] == 1
+
+
+def test_many_that_wait_to_be_indexed_keep_no_other_waiting(
+    serve: Callable[..., Any], eventually: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold no thread; and who would be one too many is told so before anything is written."""
+    monkeypatch.setattr("app.api.writing.INDEXING_S", 300.0)
+    server = serve(max_queue=9)
+    made(server, "a", "b")
+    with ThreadPoolExecutor(9) as pool:
+        with indexes_being_made(server, "a"):
+            waiting = [pool.submit(put, server, "a", f"x{i}") for i in range(8)]
+            eventually(lambda: described(server, "a")["documents"] == 8)
+            assert put(server, "b", "y").status_code == 201
+            assert described(server, "b")["tail"] == 0
+            waiting.append(pool.submit(put, server, "a", "x8"))
+            eventually(lambda: described(server, "a")["documents"] == 9)
+            refused = put(server, "b", "z")
+            assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+            assert described(server, "b")["documents"] == 1
+            assert not any(one.done() for one in waiting)
+        # They are told when it is their turn.
+        assert {one.result().status_code for one in waiting} == {201}
+    assert described(server, "a")["tail"] == 0
