@@ -45,7 +45,7 @@ from app.settings import Settings
 from app.store import folders
 from app.store.layout import DATABASE, WRITER_LOCK, check_name
 from app.store.local_directory import LocalDirectory
-from app.store.system import room, system_fault
+from app.store.system import require_files, room, system_fault
 from app.tasks.inherited import inherit
 from app.tasks.listing import PAGE, owner_of, page_of
 from app.tasks.records import State, Task
@@ -303,11 +303,13 @@ class Catalogue:
 
     def require_room_for(self, name: str, *, replace: bool) -> None:
         """Raises Conflict where a collection cannot be restored under this name, as while a task of the one that has it
-        has not ended, and Invalid where none can have it.
+        has not ended, Invalid where none can have it, and SystemFault where one more would take too many open files.
         """
         check_name(name)
         self.aliases.require_none(name)
-        if name in self._names() and not replace:
+        if name not in self._names():
+            require_files()
+        elif not replace:
             raise folders.taken(name)
         if (opened := self._open.get(name)) is not None:
             opened.tasks.require_ended()

@@ -6,7 +6,6 @@ What changes in place is here alone (``append``, ``overwrite``): it lies beside 
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
 
+from app.compute.maps import pages_of
 from app.store.directory import Content, Directory
 from app.store.faults import reach
 from app.store.lock import FileLock
@@ -75,9 +75,8 @@ class LocalDirectory:
     def map(self, name: str, /) -> Content:
         path = self.path / name
         with _reading(path), path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                return memoryview(b"")
-            return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+            size = os.fstat(file.fileno()).st_size
+            return memoryview(b"") if size == 0 else pages_of(file.fileno(), size)
 
     def open(self, name: str, /) -> BufferedReader:
         path = self.path / name

@@ -32,6 +32,17 @@ _SQLITE: Final = (
 _CONTENT: Final = frozenset({"SQLITE_IOERR_SHORT_READ", "SQLITE_IOERR_CORRUPTFS", "SQLITE_IOERR_DATA"})
 
 
+SPARE: Final = 128
+"""Open files that a new collection leaves to requests and to what reads and writes."""
+
+
+def require_files() -> None:
+    """Raises SystemFault where the process may open hardly any more files, while what is there still works."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if most != resource.RLIM_INFINITY and most - sum(1 for _ in Path("/dev/fd").iterdir()) < SPARE:
+        raise SystemFault(f"no collection can be added now: {_remedy(errno.EMFILE, None)}")
+
+
 def of_the_disk(error: Exception) -> bool:
     """Whether the disk or the system is at fault, rather than what was read or our code: then it may work later."""
     if isinstance(error, sqlite3.Error):
@@ -101,7 +112,7 @@ def _remedy(number: int | None, path: Path | None) -> str:
     if number == errno.EMFILE:
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return (
-            f"this process has as many files open as it may, {most:,}; raise its limit (ulimit -n, LimitNOFILE=, "
+            f"this process has about as many files open as it may, {most:,}; raise its limit (ulimit -n, LimitNOFILE=, "
             "--ulimit nofile=), or serve fewer collections"
         )
     if number == errno.ENFILE:
