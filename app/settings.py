@@ -70,6 +70,8 @@ class RemoteModel(BaseModel):
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 30.0
     """For one request; a failed one is tried again with back-off."""
     retries: Annotated[int, Field(ge=0, le=10)] = 3
+    max_tokens: Annotated[int, Field(ge=16)] = 512
+    """That it reads of a text: longer ones are split into passages of so many, by an estimate of theirs."""
     query_prefix: str = ""
     document_prefix: str = ""
 
@@ -182,6 +184,8 @@ class Settings(BaseSettings):
     """Vectors of one document."""
     max_query_vectors: Annotated[int, Field(ge=1)] = DEFAULT.query_vectors
     """Vectors of one query; each costs a pass over every candidate."""
+    max_passages: Annotated[int, Field(ge=1)] = 4_096
+    """Passages that the text of one document is split into; a longer text is refused."""
     max_values: Annotated[int, Field(ge=1)] = 2**25
     """Numbers in the vectors of one write request, taken together."""
     max_filter_depth: Annotated[int, Field(ge=1, le=100)] = DEFAULT.filter_depth

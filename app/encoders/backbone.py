@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 
 from app.encoders import model_folder
-from app.encoders.batches import by_length, gather
+from app.encoders.batches import by_length, estimated, gather
 from app.encoders.prompts import Task, in_force
 from app.errors import EncoderRefused
 from app.types import F32, I64, Encoded, Kind, Mask
@@ -87,6 +87,38 @@ class Backbone:
         limit = transformer.max_seq_length if own is None else own
         # A tokenizer that was never given a limit says 10**30.
         return None if limit is None or limit > 10**9 else int(limit)
+
+    @property
+    def room(self) -> int | None:
+        """Tokens of a document's text that are read; as in ``Encoder.room``."""
+        limit = self.limit("document")
+        if limit is None:
+            return None
+        with self._tokenizing:
+            taken = len(self._transformer("document").tokenizer(self.prompts["document"])["input_ids"])
+        return max(1, limit - taken)
+
+    def tokens(self, texts: Sequence[str]) -> list[I64]:
+        """As ``Encoder.tokens``."""
+        transformer = self._transformer("document")
+        if transformer is None or not transformer.tokenizer.is_fast:
+            return estimated(texts)
+        with self._tokenizing:
+            found = (
+                transformer.tokenizer(
+                    list(texts),
+                    add_special_tokens=False,
+                    padding=False,
+                    truncation=False,
+                    return_attention_mask=False,
+                    return_token_type_ids=False,
+                    return_offsets_mapping=True,
+                    verbose=False,
+                )["offset_mapping"]
+                if texts
+                else []
+            )
+        return [np.array([start for start, _ in own], np.int64) for own in found]
 
     def details(self) -> dict[str, str]:
         """The part of a fingerprint that every pipeline has; see ``Fingerprint.details``."""

@@ -6,12 +6,18 @@ hundred, long ones by a few. It also ends before its padding would cost more tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
 from app.errors import EncoderRefused
 from app.types import F32, I64, Encoded, Mask, TokenVectors
+
+_TOKEN: Final = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u9fff\uac00-\ud7af]|[^\W\u0e00-\U0010ffff]{1,4}|\S"
+)
 
 
 def by_length(lengths: I64, padded_tokens: int, padding: int) -> list[I64]:
@@ -57,3 +63,15 @@ def require_finite(values: F32) -> None:
     """Raises EncoderRefused where a value is not finite: such a vector would outrank every other."""
     if not np.isfinite(values).all():
         raise EncoderRefused("the model gave a vector with NaN or infinity; its weights or its precision are broken")
+
+
+def estimated(texts: Sequence[str]) -> list[I64]:
+    """Where the tokens of each text begin, in characters, ascending, where no tokenizer tells: rather too many.
+
+    A word counts as a token for each four letters begun, a sign as one, and so does each character of a script that is
+    written without spaces.
+
+    >>> [found.tolist() for found in estimated(["Reading it.", "\u6771\u4eac"])]
+    [[0, 4, 8, 10], [0, 1]]
+    """
+    return [np.array([match.start() for match in _TOKEN.finditer(text)], np.int64) for text in texts]

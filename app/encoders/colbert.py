@@ -16,7 +16,7 @@ from app.encoders.backbone import Backbone, Passed, Vectors
 from app.encoders.prompts import Task
 from app.encoders.protocol import Fingerprint
 from app.errors import EncoderRefused
-from app.types import Encoded, Kind
+from app.types import I64, Encoded, Kind
 
 
 class ColbertEncoder:
@@ -56,6 +56,13 @@ class ColbertEncoder:
     @property
     def fingerprint(self) -> Fingerprint:
         return self._fingerprint
+
+    @property
+    def room(self) -> int | None:
+        return self._backbone.room
+
+    def tokens(self, texts: Sequence[str]) -> list[I64]:
+        return self._backbone.tokens(texts)
 
     def encode_documents(self, texts: Sequence[str]) -> Encoded:
         return self._backbone.encode(texts, "document", self._dim, self.kind, self._read)

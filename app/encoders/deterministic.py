@@ -14,7 +14,7 @@ import numpy as np
 
 from app.encoders.batches import gather
 from app.encoders.protocol import Fingerprint
-from app.types import F32, Encoded, Kind
+from app.types import F32, I64, Encoded, Kind
 
 MAX_WORDS = 512
 _WORD = re.compile(r"\w+")
@@ -52,6 +52,13 @@ class DeterministicEncoder:
         details = {"dim": str(self._dim), "max_length": str(MAX_WORDS), "precision": "float32"}
         return Fingerprint("deterministic", "shake-128 of lowercased words", details)
 
+    @property
+    def room(self) -> int:
+        return MAX_WORDS
+
+    def tokens(self, texts: Sequence[str]) -> list[I64]:
+        return [_begins(text) for text in texts]
+
     def encode_documents(self, texts: Sequence[str]) -> Encoded:
         return self._encode(texts)
 
@@ -76,6 +83,21 @@ class DeterministicEncoder:
         values = whole.astype(np.float64) - (2**31 - 0.5)
         unit: F32 = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
         return unit
+
+
+def _begins(text: str) -> I64:
+    """Where its words begin.
+
+    >>> _begins("Read a \u0130s").tolist()
+    [0, 5, 7, 8]
+    """
+    lower = text.lower()
+    found = np.array([match.start() for match in _WORD.finditer(lower)], np.int64)
+    if len(lower) == len(text):
+        return found
+    # A capital that becomes two characters, of which the second may even end a word.
+    ends = np.cumsum([len(character.lower()) for character in text])
+    return np.searchsorted(ends, found, side="right").astype(np.int64)
 
 
 def _mean(matrix: F32) -> F32:

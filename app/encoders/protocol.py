@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.types import Encoded, Kind
+from app.types import I64, Encoded, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,16 @@ class Encoder(Protocol):
 
     @property
     def fingerprint(self) -> Fingerprint: ...
+
+    @property
+    def room(self) -> int | None:
+        """Tokens of a document's text that are read, prompt and special tokens not counted; None: all, or not known."""
+        ...
+
+    def tokens(self, texts: Sequence[str]) -> list[I64]:
+        """Where the tokens of each document's text begin, in characters, ascending, without prompt and special tokens:
+        its own tokenizer's, or an estimate (``app.encoders.batches``). A character may begin several."""
+        ...
 
     def encode_documents(self, texts: Sequence[str]) -> Encoded: ...
 

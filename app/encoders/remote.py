@@ -8,7 +8,7 @@ wrong model is worse than none. A batch that is refused for what is in it goes a
 alone are named (TextRefused), and if none is, the server takes no more at once than that, which is remembered.
 
 The API key and the URL's credentials appear in no message and in no log line of httpx. How a server cuts long texts is
-not told by this protocol, so nothing is reported as truncated.
+not told by this protocol, so nothing is reported as truncated; they are split by an estimate of their tokens.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ import httpx
 import numpy as np
 
 from app.compute import deadline
-from app.encoders.batches import gather
+from app.encoders.batches import estimated, gather
 from app.encoders.protocol import Fingerprint
 from app.errors import EncoderRefused, EncoderUnavailable, TextRefused, TooSlow
 from app.settings import RemoteModel
-from app.types import F32, Encoded, Kind
+from app.types import F32, I64, Encoded, Kind
 
 OF_THE_TEXTS = frozenset({400, 413, 422})
 """Statuses that may be about one text, or about how many came at once."""
+SPECIAL = 2
+"""Tokens that mark the beginning and the end of a text."""
 PROBE = "a"
 """A text that every encoder takes."""
 FIRST_DELAY_S = 0.25
@@ -87,6 +89,14 @@ class RemoteEncoder:
             "precision": "float32",
         }
         return Fingerprint("remote", self._settings.model, details)
+
+    @property
+    def room(self) -> int:
+        """As it is set, less what the server itself may put before and after a text."""
+        return max(1, self._settings.max_tokens - SPECIAL - len(estimated([self._settings.document_prefix])[0]))
+
+    def tokens(self, texts: Sequence[str]) -> list[I64]:
+        return estimated(texts)
 
     def encode_documents(self, texts: Sequence[str]) -> Encoded:
         return self._encode([self._settings.document_prefix + text for text in texts])

@@ -202,3 +202,19 @@ def test_fingerprints_are_the_same_in_another_process(models: dict[str, ModelSet
         assert (here.model, here.weights, here.details) == (model, weights, details)
     # A server's log is not for the libraries' progress bars and load reports.
     assert ran.stderr == ""
+
+
+def test_tokens_are_those_that_are_read(encoder: Encoder) -> None:
+    for text, begins in zip(TEXTS, encoder.tokens(TEXTS), strict=True):
+        assert begins.dtype == np.int64
+        assert ((begins >= 0) & (begins < len(text))).all()
+        assert (np.diff(begins) >= 0).all()
+    assert encoder.tokens([]) == []
+    (begins,) = encoder.tokens(["the cat"])
+    assert begins.tolist() == [0, 4]
+    assert encoder.room is not None
+    if encoder.backend != "remote":
+        # What a remote one reads is an estimate.
+        fits, more = "the " * encoder.room, "the " * (encoder.room + 1)
+        assert [len(own) for own in encoder.tokens([fits, more])] == [encoder.room, encoder.room + 1]
+        assert encoder.encode_documents([fits, more]).truncated.tolist() == [False, True]

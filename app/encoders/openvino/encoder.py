@@ -53,7 +53,9 @@ class ConvertedModel:
         self._limits: dict[Task, int | None] = content["limits"]
         self._substitute: str = content["substitute"]
         self._normalised: bool = content["normalised"]
-        self._tokenizers = _tokenizers((entry.folder / TOKENIZER).read_text(encoding="utf-8"), self._limits)
+        saved = (entry.folder / TOKENIZER).read_text(encoding="utf-8")
+        self._tokenizers = _tokenizers(saved, self._limits)
+        (self._whole,) = _tokenizers(saved, {"document": None}).values()
         self._threads = threads
         self._pool = ThreadPoolExecutor(max(1, threads - 1), "sheaf-encode")
         probe = load_file(entry.folder / PROBE)
@@ -96,6 +98,17 @@ class ConvertedModel:
     def token_ids(self, texts: Sequence[str], task: Task) -> list[list[int]]:
         """What the network is given for each text, special tokens and prompt included."""
         return [encoding.ids for encoding in self._tokenise(texts, task)[0]]
+
+    @property
+    def room(self) -> int | None:
+        """Tokens of a document's text that are read; as in ``Encoder.room``."""
+        limit = self._limits["document"]
+        return None if limit is None else max(1, limit - len(self._whole.encode(self._prompts["document"])))
+
+    def tokens(self, texts: Sequence[str]) -> list[I64]:
+        """As ``Encoder.tokens``."""
+        found = self._whole.encode_batch(list(texts), add_special_tokens=False)
+        return [np.array([start for start, _ in encoding.offsets], np.int64) for encoding in found]
 
     def close(self) -> None:
         """Ends the threads; the model encodes no more."""
@@ -182,6 +195,13 @@ class ConvertedEncoder:
     @property
     def fingerprint(self) -> Fingerprint:
         return self._fingerprint
+
+    @property
+    def room(self) -> int | None:
+        return self._model.room
+
+    def tokens(self, texts: Sequence[str]) -> list[I64]:
+        return self._model.tokens(texts)
 
     def encode_documents(self, texts: Sequence[str]) -> Encoded:
         return self._model.encode(texts, "document", self._kind)
