@@ -9,7 +9,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from app.collection.collection import Collection, Raced, Written
 from app.collection.layers import ENCODED, vector_field
-from app.collection.passages import Passages, check_vectors, from_caller, from_encoder, require_direction
+from app.collection.passages import Passages, check_vectors, from_caller
 from app.collection.spec import CollectionSpec
 from app.collection.view import Published
 from app.compute.workers import Workers
@@ -25,8 +25,9 @@ from app.encodings.protocol import Encoding
 from app.errors import Invalid, NotFound, NotIndexed, PreconditionFailed, StorageFull, TextRefused
 from app.filters import Filter
 from app.indexing.newcomers import seal_known
+from app.passages.encoding import Splitter, encoded_rows, lent
 from app.store.rows import find_live, truncated_among
-from app.types import F32, Document, MetadataValue, Owners
+from app.types import F32, Document, Mask, MetadataValue, Owners
 
 R = TypeVar("R")
 Patched: TypeAlias = tuple[Document, int]
@@ -259,13 +260,15 @@ def not_indexed() -> NotIndexed:
 @dataclass(slots=True)
 class _Plan:
     """What a write has to do. live: versions that stood. standing: of these, those that it relies on. stored: vectors
-    to use again, by id."""
+    to use again, by id. edited: of documents with another text now the one that stood and its vectors, of which
+    some passages may be the same."""
 
     live: dict[str, int]
     changed: list[Document]
     standing: dict[str, int]
     stored: dict[str, Passages]
     truncated: set[str]
+    edited: dict[str, tuple[Document, Passages]] = field(default_factory=dict)
 
     @classmethod
     def make(cls, collection: Collection, documents: Sequence[Document]) -> _Plan:
@@ -276,7 +279,7 @@ class _Plan:
             same_text = {
                 document.id: live[document.id]
                 for document in documents
-                if document.id in live and document.passage == old[live[document.id]].passage
+                if document.id in live and _alike(document, old[live[document.id]], collection.spec)
             }
             if collection.spec.model is not None:
                 # An encoder that is not the one of the stored vectors is refused even where none would be made.
@@ -288,7 +291,10 @@ class _Plan:
             plan.changed = [d for d in documents if d.id not in same_text or not d.stands_as(old[same_text[d.id]])]
             # Only of what will be written.
             again = [same_text[document.id] for document in plan.changed if document.id in same_text]
-            stored = collection.stored_vectors(again, snapshot.published)
+            edited = {live[d.id]: d.id for d in plan.changed if d.id in live and d.id not in same_text}
+            parted = _of_several(edited, snapshot.published) if collection.spec.splits else []
+            stored = collection.stored_vectors([*again, *parted], snapshot.published)
+            plan.edited = {edited[seq]: (old[seq], stored[seq]) for seq in parted if seq in stored}
             cut = truncated_among(snapshot.connection, same_text.values())
         lost = set(again) - stored.keys()
         plan.standing = {identifier: seq for identifier, seq in same_text.items() if seq not in lost}
@@ -317,13 +323,37 @@ class _Plan:
                 )
                 continue
             try:
-                encoded = collection.encode_documents([document.passage for document in some])
-                require_direction(encoded, spec)
+                rows, cut = self._encoded(collection, some)
             except TextRefused as error:
                 raise TextRefused({len(known) + start + i: why for i, why in error.texts.items()}) from error
-            self.truncated.update(d.id for d, cut in zip(some, encoded.truncated.tolist(), strict=True) if cut)
-            parts.append(from_encoder(encoded, spec, encoding, workers))
+            self.truncated.update(some[i].id for i in np.flatnonzero(cut).tolist())
+            parts.append(rows)
         return [replace(document, vectors=None, splits=()) for document in self.changed], parts
+
+    def _encoded(self, collection: Collection, documents: Sequence[Document]) -> tuple[Passages, Mask]:
+        """Rows of these documents, and which texts the encoder's limit still cut: what stands of a text is not encoded
+        again."""
+        splitter = Splitter(collection.spec, collection.encoder(), collection.resources.settings.max_passages)
+        windows = splitter.windows(documents)
+        edited = [document.id for document in documents if document.id in self.edited]
+        before = replace(splitter, most=None).windows([self.edited[identifier][0] for identifier in edited])
+        known: dict[str, Passages] = {}
+        for identifier, own in zip(edited, before, strict=True):
+            known.update(lent(own, self.edited[identifier][1]))
+        encoding, workers = collection.stage.encoding, collection.resources.workers
+        return encoded_rows(windows, known, collection.encode_documents, collection.spec, encoding, workers)
+
+
+def _alike(new: Document, old: Document, spec: CollectionSpec) -> bool:
+    """Whether their texts give the same rows."""
+    return (new.title, new.text) == (old.title, old.text) if spec.splits else new.passage == old.passage
+
+
+def _of_several(seqs: Iterable[int], published: Published) -> list[int]:
+    """Of these versions, those that own several rows."""
+    found = published.locate(list(seqs))
+    spans = ((seq, *view.part.owners.span(place, place + 1)) for seq, (view, place) in found.items())
+    return [seq for seq, start, stop in spans if stop - start > 1]
 
 
 def _from_callers(

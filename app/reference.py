@@ -325,8 +325,12 @@ def exact_search(
     kind: str = "multi_vector",
     similarity: str = "cosine",
     precision: str = "float32",
+    split: bool = False,
 ) -> list[tuple[str, float]]:
     """The k best (id, score) of documents, each the vectors of its passages: that of the best passage, ties by id.
+
+    split: whether the passages are of a text that was split: then the first has half a share in the score, less in a
+    document of more than eight.
 
     >>> exact_search({"a": [np.array([[1, 0]], np.float32)], "b": [np.array([[0, 1]], np.float32)]}, np.array([[3, 4]],
     ...     np.float32), 1)
@@ -340,9 +344,11 @@ def exact_search(
     scores = {}
     for identifier, passages in documents.items():
         if kind == "dense":
-            scores[identifier] = max(inner_product(asked[0], kept(passage)[0]) for passage in passages)
+            own = [inner_product(asked[0], kept(passage)[0]) for passage in passages]
         else:
-            scores[identifier] = max(maxsim(asked, stored(kept(passage), precision), precision) for passage in passages)
+            own = [maxsim(asked, stored(kept(passage), precision), precision) for passage in passages]
+        share = min(0.5, 4 / len(own))
+        scores[identifier] = own[0] * share + max(own) * (1 - share) if split else max(own)
     return sorted(scores.items(), key=lambda item: (-item[1], item[0].encode()))[:k]
 
 

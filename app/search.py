@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,9 +17,10 @@ from app.errors import Invalid, TextRefused, TooSlow
 from app.filters import Filter
 from app.query.candidates import Chosen, find_candidates
 from app.query.encoded import EncodedQuery
-from app.query.ranking import Ranked, rank, rank_in_time
-from app.query.scores import scores_of
-from app.types import DEFAULT_INCLUDE, F32, Hit, Room, TokenVectors
+from app.query.excerpts import excerpts
+from app.query.ranking import Ranked, rank, rank_in_time, whole_documents
+from app.query.scores import Scores, scores_of
+from app.types import DEFAULT_INCLUDE, F32, Document, Excerpt, Hit, Room, TokenVectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Query:
 
     candidates: passages that are rescored, at least k; None means the collection's own width. include: of text,
     metadata, vectors. partial: whether what was scored when the time was over is an answer; else, and where nothing
-    was, it is TooSlow.
+    was, it is TooSlow. passages: how many of its best ones each hit carries.
     """
 
     text: str | None = None
@@ -39,6 +40,7 @@ class Query:
     candidates: int | None = None
     include: frozenset[str] = DEFAULT_INCLUDE
     partial: bool = False
+    passages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,8 @@ def search_encoded(
                 chosen = [Chosen.all(mask) for mask in allowed]
             else:
                 chosen = find_candidates(views, allowed, snapshot.stages, encoded, query.k, query.candidates, workers)
+                if collection.spec.splits:
+                    chosen = [one.with_openings(view) for one, view in zip(chosen, views, strict=True)]
         scores, coverage = scores_of(collection.spec, encoded), None
         with clock.stage("rescore"):
             if query.partial:
@@ -145,9 +149,14 @@ def search_encoded(
                 coverage = Coverage(scored, sum(len(one.rows) for one in chosen))
             else:
                 ranked = rank(views, [one.rows for one in chosen], scores, query.k, workers, snapshot.identify)
+                if collection.spec.splits and not query.exact:
+                    # Each by the best of all its rows, whichever of them were candidates.
+                    whole = whole_documents(views, ranked)
+                    if sum(map(len, whole)) > len(ranked):
+                        ranked = rank(views, whole, scores, query.k, workers, snapshot.identify)
         # What was scored is answered, whatever time it is.
         with deadline.deadline(None) if query.partial else nullcontext(), clock.stage("fetch"):
-            hits = _hits(collection, snapshot, ranked, query.include, room or collection.room())
+            hits = _hits(collection, snapshot, ranked, query, scores, room or collection.room())
     exact = query.exact and not (coverage and coverage.partial)
     took_ms = encode_ms + clock.took_ms()
     return SearchResult(hits, took_ms, clock.stages, exact, snapshot.generation, coverage, warnings)
@@ -188,10 +197,11 @@ def _from_encoder(collection: Collection, texts: Sequence[str]) -> Iterator[tupl
 
 
 def _hits(
-    collection: Collection, snapshot: Snapshot, ranked: Sequence[Ranked], include: frozenset[str], room: Room
+    collection: Collection, snapshot: Snapshot, ranked: Sequence[Ranked], query: Query, scores: Scores, room: Room
 ) -> list[Hit]:
-    seqs = [item.seq for item in ranked]
-    documents = collection.documents(snapshot.connection, snapshot.published, seqs, include, room)
+    include, seqs = query.include, [item.seq for item in ranked]
+    read = include | {"text"} if query.passages else include
+    documents = collection.documents(snapshot.connection, snapshot.published, seqs, read, room)
     if len(documents) < len(seqs):
         raise room.full()
     return [
@@ -202,9 +212,27 @@ def _hits(
             document.text if "text" in include else None,
             document.metadata if "metadata" in include else None,
             document.matrices[_passage(snapshot, item)] if "vectors" in include else None,
+            _excerpts(collection, snapshot, item, document, query, scores, room) if query.passages else None,
         )
         for item, document in zip(ranked, documents, strict=True)
     ]
+
+
+def _excerpts(
+    collection: Collection,
+    snapshot: Snapshot,
+    found: Ranked,
+    document: Document,
+    query: Query,
+    scores: Scores,
+    room: Room,
+) -> list[Excerpt]:
+    part, workers = snapshot.views[found.view].part, collection.resources.workers
+    place = int(part.owners.of(np.array([found.row]))[0])
+    best = excerpts(part, place, document.text, scores, query.passages, workers)
+    if not room.take(Document("", "".join(one.text for one in best)), 0):
+        raise room.full()
+    return [replace(one, score=collection.spec.measure.score(one.score)) for one in best]
 
 
 def _passage(snapshot: Snapshot, found: Ranked) -> int:

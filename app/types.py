@@ -27,9 +27,15 @@ Kind: TypeAlias = Literal["multi_vector", "dense"]
 SimilarityName: TypeAlias = Literal["cosine", "inner_product"]
 Precision: TypeAlias = Literal["float32", "float16", "8bit", "4bit", "2bit", "1.25bit", "1bit"]
 
+Split: TypeAlias = Literal["structure", "none"]
+
 MAX_DIM = 16_384
 MAX_K = 1_000
 MAX_TOKEN_POOLING = 32
+MIN_WINDOW, MAX_WINDOW = 8, 65_536
+"""Tokens of a passage of a text."""
+MAX_EXCERPTS = 10
+"""Passages that a hit may carry."""
 NUMBER_BYTES = 20
 """Of a float32 as JSON, or nearly."""
 DEFAULT_INCLUDE = frozenset({"text", "metadata"})
@@ -177,6 +183,18 @@ class Owners:
         """(documents,): the rows of each."""
         return np.ones(self.documents, np.int64) if self.starts is None else np.diff(self.starts)
 
+    @property
+    def firsts(self) -> I64:
+        """(documents,): the first row of each."""
+        return np.arange(self.documents) if self.starts is None else self.starts[:-1]
+
+    def counts_of(self, documents: I64) -> I64:
+        """The rows of each of these documents."""
+        if self.starts is None:
+            return np.ones(len(documents), np.int64)
+        found: I64 = self.starts[documents + 1] - self.starts[documents]
+        return found
+
     def of(self, rows: I64) -> I64:
         """The document of each row."""
         if self.starts is None:
@@ -196,7 +214,7 @@ class Owners:
         """The rows of these documents, in their order."""
         if self.starts is None:
             return documents
-        begins, counts = self.starts[documents], self.counts[documents]
+        begins, counts = self.starts[documents], self.counts_of(documents)
         ends = np.cumsum(counts)
         found: I64 = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(begins - (ends - counts), counts)
         return found
@@ -247,8 +265,20 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
+class Excerpt:
+    """A passage of a document that was found: text[start:stop], in characters, under its headings, the outermost first;
+    score: its own."""
+
+    text: str
+    start: int
+    stop: int
+    headings: list[str]
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """One ranked document."""
+    """One ranked document. passages: its best ones, where they were asked for."""
 
     id: str
     score: float
@@ -256,3 +286,4 @@ class Hit:
     text: str | None = None
     metadata: Metadata | None = None
     vectors: F32 | None = None
+    passages: list[Excerpt] | None = None

@@ -13,6 +13,7 @@ from made import DIM, MakeCollection, OneEncoder, OpenCatalogue
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
+from app.collection.spec import ONE
 from app.encoders.deterministic import MAX_WORDS, DeterministicEncoder
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, NotFound, TextRefused
@@ -115,7 +116,7 @@ def test_metadata_of_another_type_are_a_change(make_collection: MakeCollection, 
 
 
 def test_a_cut_text_is_reported_each_time(make_collection: MakeCollection) -> None:
-    collection = make_collection()
+    collection = make_collection(passages=ONE)
     long = Document("long", "word " * (MAX_WORDS + 1))
     assert write_documents(collection, [long, Document("short", "word")]).truncated == ["long"]
     assert write_documents(collection, [long]).truncated == ["long"]

@@ -71,7 +71,9 @@ def document_answer(document: Document, include: Collection[str], form: Form) ->
 
 
 def hit_answer(hit: Hit, form: Form) -> HitAnswer:
-    given = {name: value for name in ("title", "text", "metadata") if (value := getattr(hit, name)) is not None}
+    given = {
+        name: value for name in ("title", "text", "metadata", "passages") if (value := getattr(hit, name)) is not None
+    }
     return HitAnswer(id=hit.id, score=hit.score, **given, **_vectors(hit.vectors, form))
 
 

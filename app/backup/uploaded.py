@@ -159,6 +159,8 @@ def _hold_values(
         rows, offsets = read[layer.name]
         if layer.check == "vectors":
             _hold_vectors(what, rows, n, offsets, norms if layer.name == scored(spec) else None, spec)
+        elif layer.check == "spans":
+            _hold_spans(what, rows(0, n))
         elif layer.check == "finite":
             _hold_finite(what, rows, n if offsets is None else int(offsets[-1]), layer.width or 1)
 
@@ -221,6 +223,12 @@ def _hold_finite(what: str, rows: _Rows, n: int, width: int) -> None:
     step = max(1, _PIECE // width)
     if not all(np.isfinite(rows(start, min(start + step, n))).all() for start in range(0, n, step)):
         raise BadArchive(f"{what} has vectors that are not finite")
+
+
+def _hold_spans(what: str, spans: NDArray[np.int32]) -> None:
+    """(n, 2): from, to."""
+    if len(spans) and not (spans[:, 0].min() >= 0 and (spans[:, 0] <= spans[:, 1]).all()):
+        raise BadArchive(f"{what} has passages that end before they begin")
 
 
 def _wrong(folder: Directory, what: str) -> BadArchive:

@@ -20,7 +20,7 @@ from app.codes.choose import default_precision
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
 from app.collection.reading import Resources
-from app.collection.spec import CollectionSpec, EncoderSpec, VectorSpec, fingerprint_to_json
+from app.collection.spec import ONE, CollectionSpec, EncoderSpec, PassageSpec, VectorSpec, fingerprint_to_json
 from app.collection.view import Generation
 from app.compute.background import Background
 from app.compute.native import keep_in
@@ -173,12 +173,14 @@ class Catalogue:
         keep_vectors: bool = True,
         precision: Precision | None = None,
         token_pooling: int = 1,
+        passages: PassageSpec | None = None,
         stage: FirstStage | None = None,
         also: Callable[[sqlite3.Connection], None] | None = None,
     ) -> Collection:
         """A new, empty collection, durable when this returns.
 
-        dim: required without a model, else the model's. stage: its first stage, which must need no data. also: more to
+        dim: required without a model, else the model's. passages: how texts are split; None: as is best for the
+        encoder, and not at all without one. stage: its first stage, which must need no data. also: more to
         do in the transaction that makes it.
         Raises Conflict (the name is taken), Invalid, EncoderError.
         """
@@ -197,6 +199,10 @@ class Catalogue:
                 raise Invalid.at("/encoder/dim", f"the model {model!r} has {encoder.dim} dimensions, got {dim}")
             dim = encoder.dim
             meta["fingerprint"] = fingerprint_to_json(encoder.fingerprint)
+            passages = passages or PassageSpec()
+            if encoder.room is not None and (passages.size or 0) > encoder.room:
+                reads = f"the {encoder.room:,} tokens that the model {model!r} reads of a text"
+                raise Invalid.at("/passages/size", f"expected at most {reads}, got {passages.size:,}")
         if kind == "dense" and precision not in (None, "float32"):
             raise Invalid.at("/precision", f"{precision} is of token vectors; dense vectors are float32")
         if precision is None:
@@ -206,6 +212,7 @@ class Catalogue:
             encoder=EncoderSpec(model=model, kind=kind, dim=dim),
             similarity=similarity,
             vectors=VectorSpec(precision=precision, token_pooling=token_pooling, keep=keep_vectors),
+            passages=passages or ONE,
         )
         meta["spec"] = spec.to_json()
         meta["first_stage"] = (stage or FirstStage.default(spec)).to_json()

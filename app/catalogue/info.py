@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from app.collection.collection import Collection
 from app.collection.reading import Measured
+from app.collection.spec import ONE, PassageSpec
 from app.errors import StoreError
 from app.indexing.fitting import described
 from app.types import Kind, Precision, SimilarityName
@@ -33,6 +34,7 @@ class CollectionInfo:
     precision: Precision
     token_pooling: int
     keep_vectors: bool
+    splitting: PassageSpec
     documents: int
     passages: int
     bytes: int
@@ -58,6 +60,7 @@ def info_of(name: str, collection: Collection, read_only: str | None, wrong: str
         spec.precision,
         spec.token_pooling,
         spec.keep_vectors,
+        spec.passages,
         now.live,
         now.passages,
         collection.nbytes,
@@ -75,6 +78,6 @@ def info_of(name: str, collection: Collection, read_only: str | None, wrong: str
 def quarantined_info(name: str, error: StoreError) -> CollectionInfo:
     """Of a collection that cannot be opened, all that is known."""
     return CollectionInfo(
-        name, EncoderInfo(None, "multi_vector", 0), "cosine", "float16", 1, True, 0, 0, 0, 0, 0, 0, {}, error.message,
-        "quarantined", error.message,
+        name, EncoderInfo(None, "multi_vector", 0), "cosine", "float16", 1, True, ONE, 0, 0, 0, 0, 0, 0, {},
+        error.message, "quarantined", error.message,
     )  # fmt: skip

@@ -22,10 +22,12 @@ NORMS: Final = "norms"
 """At least the length of the longest vector of a passage that exact scoring reads."""
 ENCODED: Final = "encoded"
 """What the first stage made of the token vectors."""
+SPANS: Final = "spans"
+"""Where a passage of a text begins and ends in it, in characters."""
 RAW: Final = "raw"
 """Callers' vectors as they came."""
 
-Check: TypeAlias = Literal["vectors", "norms", "finite"]
+Check: TypeAlias = Literal["vectors", "norms", "finite", "spans"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Layer:
     memory and in the tail's chunks, where each is one that ``stored`` holds. hot: whether queries read it; what is cold
     lies on disk alone. whole: whether a segment reads it when it is opened, else it is mapped. staged: whether another
     first stage makes it anew. check: what a stranger's numbers are held to, beside shape and type: `vectors` are finite
-    and not too long, `norms` are true of the scored layer, `finite` are just that.
+    and not too long, `norms` are true of the scored layer, `spans` end behind their beginning, `finite` are just that.
     """
 
     name: str
@@ -79,6 +81,9 @@ def layers(spec: CollectionSpec, encoded_dim: int | None) -> tuple[Layer, ...]:
         found.append(Layer(TOKENS, code.width, code.dtype, code.dtype, "vectors", ragged=True))
     if encoded_dim is not None:
         found.append(Layer(ENCODED, encoded_dim, spec.encoded_dtype, float32, "finite", staged=True))
+    if spec.splits:
+        int32 = np.dtype(np.int32)
+        found.append(Layer(SPANS, 2, int32, int32, "spans"))
     if spec.keeps_raw:
         # Where they are normalised before they are used, callers' vectors may have any length.
         check: Check = "finite" if spec.measure.unit else "vectors"

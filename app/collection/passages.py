@@ -27,7 +27,7 @@ from app.encodings.protocol import Encoding
 from app.errors import Invalid, TextRefused
 from app.scoring.similarity import Similarity
 from app.store.directory import Content
-from app.types import F32, I64, Encoded, Owners, TokenVectors
+from app.types import F32, I64, Encoded, Mask, Owners, TokenVectors
 
 Values: TypeAlias = "NDArray[Any] | TokenVectors"
 """One layer of some rows: an array, or a ragged one."""
@@ -184,15 +184,25 @@ def check_vectors(vectors: NDArray[Any], spec: CollectionSpec, at: str) -> None:
         raise Invalid.at(pointer, f"expected one vector, for the collection is dense; got {len(vectors)}")
 
 
+NOTHING: Final = "the encoder makes all zeros of this text, which has no cosine with anything"
+
+
+def without_direction(encoded: Encoded, spec: CollectionSpec) -> Mask:
+    """(n,): texts of which an encoder makes zeros alone, such as those of words that a table of static vectors does not
+    have; none where the similarity asks for no direction."""
+    if not spec.measure.unit:
+        return np.zeros(len(encoded.pooled), bool)
+    if encoded.tokens is None or scored(spec) == POOLED:
+        return np.logical_not(encoded.pooled.any(axis=1))
+    some = np.logical_or.reduceat(encoded.tokens.values.any(axis=1), encoded.tokens.offsets[:-1])
+    return np.logical_not(some)
+
+
 def require_direction(encoded: Encoded, spec: CollectionSpec) -> None:
-    """Raises TextRefused for texts of which an encoder makes zeros alone, as ``check_vectors`` refuses a caller's: such
-    as those of words that a table of static vectors does not have."""
-    if spec.measure.unit:
-        passages = encoded.pooled if encoded.tokens is None or scored(spec) == POOLED else encoded.tokens
-        why = "the encoder makes all zeros of this text, which has no cosine with anything"
-        nothing = {place: why for place, vectors in enumerate(passages) if not vectors.any()}
-        if nothing:
-            raise TextRefused(nothing)
+    """Raises TextRefused for texts ``without_direction``, as ``check_vectors`` refuses a caller's vectors."""
+    nothing = np.flatnonzero(without_direction(encoded, spec)).tolist()
+    if nothing:
+        raise TextRefused(dict.fromkeys(nothing, NOTHING))
 
 
 def pool(tokens: TokenVectors, similarity: Similarity) -> F32:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 
@@ -14,7 +14,16 @@ from app.encoders.protocol import Fingerprint
 from app.errors import Invalid
 from app.scoring.similarity import SIMILARITIES, Similarity
 from app.store.layout import check_name, of_this_version
-from app.types import MAX_DIM, MAX_TOKEN_POOLING, Kind, Precision, SimilarityName
+from app.types import (
+    MAX_DIM,
+    MAX_TOKEN_POOLING,
+    MAX_WINDOW,
+    MIN_WINDOW,
+    Kind,
+    Precision,
+    SimilarityName,
+    Split,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +68,34 @@ class VectorSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PassageSpec:
+    """How a text becomes passages, a row each.
+
+    split: `structure`: windows that end with a paragraph or a sentence (app.passages); `none`: one, as far as the
+    encoder reads. size: tokens of a window, with the title and headings before it; None: as many as the encoder reads.
+    overlap: tokens that two windows may share.
+    """
+
+    split: Split = "structure"
+    size: int | None = None
+    overlap: int = 64
+
+    def __post_init__(self) -> None:
+        if self.split not in get_args(Split):
+            raise Invalid.at("/passages/split", f"expected {_names(Split)}, got {self.split!r}")
+        if self.size is not None and (type(self.size) is not int or not MIN_WINDOW <= self.size <= MAX_WINDOW):
+            raise Invalid.at(
+                "/passages/size", f"expected {MIN_WINDOW} to {MAX_WINDOW:,} tokens or null, got {self.size}"
+            )
+        if type(self.overlap) is not int or not 0 <= self.overlap <= (self.size or MAX_WINDOW) // 2:
+            raise Invalid.at("/passages/overlap", f"expected 0 tokens to half of a window's, got {self.overlap}")
+
+
+ONE: Final = PassageSpec(split="none", overlap=0)
+"""A row a document, and what callers' vectors have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionSpec:
     """One collection's fixed properties. similarity: its name in ``SIMILARITIES``. Raises Invalid for what no
     collection is."""
@@ -67,6 +104,7 @@ class CollectionSpec:
     encoder: EncoderSpec
     similarity: SimilarityName = "cosine"
     vectors: VectorSpec = field(default_factory=VectorSpec)
+    passages: PassageSpec = ONE
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -81,6 +119,14 @@ class CollectionSpec:
             )
         if self.kind == "dense" and self.token_pooling != 1:
             raise Invalid.at("/token_pooling", "pools token vectors; a dense collection has none")
+
+        if self.model is None and self.splits:
+            raise Invalid.at("/passages/split", "expected none, for the collection has no encoder to split texts for")
+
+    @property
+    def splits(self) -> bool:
+        """Whether texts are split into passages, of which each row knows where it stands."""
+        return self.passages.split != "none"
 
     @property
     def model(self) -> str | None:
@@ -141,6 +187,7 @@ class CollectionSpec:
         """What ``to_json`` gave. Raises FormatTooNew for what this Sheaf does not know."""
         with of_this_version("the specification"):
             nested = {**_fields(value), "encoder": EncoderSpec(**_fields(value, "encoder"))}
+            nested["passages"] = PassageSpec(**_fields(value, "passages"))
             return cls(**{**nested, "vectors": VectorSpec(**_fields(value, "vectors"))})
 
 

@@ -7,7 +7,7 @@ Useful for: measuring recall against float32. Not useful for: answering queries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -15,10 +15,12 @@ import numpy as np
 from app.collection.collection import Collection
 from app.collection.layers import POOLED, scored
 from app.errors import Conflict
+from app.passages.encoding import ROWS, Splitter
 from app.query.encoded import EncodedQuery
+from app.query.scores import of_document
 from app.scoring import maxsim
 from app.store.rows import find_live
-from app.types import F32, Document, TokenVectors
+from app.types import F32, Document, Owners, TokenVectors
 
 BATCH: Final = 256
 """Documents whose vectors are held at a time."""
@@ -33,10 +35,11 @@ def best_in_float32(
     """
     ids: list[str] = []
     scores: list[list[F32]] = [[] for _ in queries]
-    for documents, vectors in _batches(collection, check):
+    for some in _batches(collection, check):
+        documents, values = scores_in_float32(collection, some, queries)
         ids += [document.id for document in documents]
-        for query, found in zip(queries, scores, strict=True):
-            found.append(maxsim.fast_scores(query.vectors, vectors))
+        for own, every in zip(values, scores, strict=True):
+            every.append(own)
     best = []
     keys = [identifier.encode() for identifier in ids]
     for found in scores:
@@ -46,41 +49,77 @@ def best_in_float32(
     return best
 
 
-def vectors_in_float32(collection: Collection, documents: Sequence[Document]) -> tuple[list[Document], TokenVectors]:
-    """The documents that are still there, and their vectors before they were coded; a dense one is a matrix of one row.
+def scores_in_float32(
+    collection: Collection, documents: Sequence[Document], queries: Sequence[EncodedQuery]
+) -> tuple[list[Document], F32]:
+    """The documents that are still there, and their scores by vectors before they were coded, (queries, documents).
+
+    Raises as ``best_in_float32``.
+    """
+    if collection.spec.model is None:
+        standing, owners, vectors = given_in_float32(collection, documents)
+        batches: Iterable[TokenVectors] = [vectors]
+    else:
+        windows = Splitter(collection.spec, collection.encoder(), None).windows(documents)
+        standing, owners = list(documents), Owners.of_counts(np.array([len(own) for own in windows], np.int64))
+        batches = _encoded(collection, [window.encoded for own in windows for window in own])
+    rows = [[maxsim.fast_scores(query.vectors, batch) for query in queries] for batch in batches]
+    found = np.concatenate([np.zeros((len(queries), 0), np.float32), *map(np.stack, rows)], axis=1)
+    if not standing:
+        return standing, found
+    best = np.maximum.reduceat(found, owners.firsts, axis=1)
+    if collection.spec.splits:
+        for i, count in enumerate(owners.counts.tolist()):
+            best[:, i] = of_document(
+                found[:, owners.firsts[i]].astype(np.float64), best[:, i].astype(np.float64), count
+            )
+    return standing, best
+
+
+def _encoded(collection: Collection, texts: Sequence[str]) -> Iterator[TokenVectors]:
+    """The vectors of texts as the similarity has them, in batches; a dense one is a matrix of one row."""
+    spec = collection.spec
+    for start in range(0, len(texts), ROWS):
+        encoded = collection.encode_documents(texts[start : start + ROWS])
+        tokens = encoded.tokens
+        if tokens is None or scored(spec) == POOLED:
+            tokens = TokenVectors(encoded.pooled, np.arange(len(encoded.pooled) + 1))
+        yield TokenVectors(spec.measure.document(tokens.values), tokens.offsets)
+
+
+def given_in_float32(
+    collection: Collection, documents: Sequence[Document]
+) -> tuple[list[Document], Owners, TokenVectors]:
+    """The documents that are still there, and callers' vectors of their passages as the similarity has them.
 
     Raises as ``best_in_float32``.
     """
     spec = collection.spec
-    if spec.model is None and not spec.keep_vectors:
+    if not spec.keep_vectors:
         raise Conflict(
             f"collection {collection.name} does not keep callers' vectors as they came: create it with "
             '"keep_vectors": true to measure against them',
             code="vectors_not_kept",
         )
-    if spec.model is None:
-        with collection.snapshot() as snapshot:
-            live = find_live(snapshot.connection, [document.id for document in documents])
-            given = collection.given_vectors(list(live.values()), snapshot.published)
-        standing = [document for document in documents if live.get(document.id) in given]
-        # An empty matrix, so that the dimensions are known where no document is left.
-        matrices = [np.zeros((0, spec.dim), np.float32)]
-        matrices += [spec.measure.document(given[live[document.id]]) for document in standing]
-        return standing, TokenVectors(np.concatenate(matrices), np.cumsum([len(matrix) for matrix in matrices]))
-    encoded = collection.encode_documents([document.passage for document in documents])
-    tokens = encoded.tokens
-    if tokens is None or scored(spec) == POOLED:
-        tokens = TokenVectors(encoded.pooled, np.arange(len(documents) + 1))
-    return list(documents), TokenVectors(spec.measure.document(tokens.values), tokens.offsets)
+    with collection.snapshot() as snapshot:
+        live = find_live(snapshot.connection, [document.id for document in documents])
+        given = collection.given_passages(list(live.values()), snapshot.published)
+    standing = [document for document in documents if live.get(document.id) in given]
+    own = [given[live[document.id]] for document in standing]
+    # An empty matrix, so that the dimensions are known where no document is left.
+    matrices = [np.zeros((0, spec.dim), np.float32), *(spec.measure.document(matrix) for one in own for matrix in one)]
+    offsets = np.cumsum([len(matrix) for matrix in matrices])
+    owners = Owners.of_counts(np.array([len(one) for one in own], np.int64))
+    return standing, owners, TokenVectors(np.concatenate(matrices), offsets)
 
 
-def _batches(collection: Collection, check: Callable[[], None]) -> Iterator[tuple[list[Document], TokenVectors]]:
+def _batches(collection: Collection, check: Callable[[], None]) -> Iterator[list[Document]]:
     """All documents, by id."""
     after: str | None = None
     while True:
         check()
         documents, after = collection.listing(after, BATCH)
         if documents:
-            yield vectors_in_float32(collection, documents)
+            yield documents
         if after is None:
             return

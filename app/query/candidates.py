@@ -44,6 +44,20 @@ class Chosen:
         rows = np.flatnonzero(allowed).astype(np.int64)
         return cls(rows, np.arange(len(rows)))
 
+    def with_openings(self, view: View) -> Chosen:
+        """And the first row of each document that owns one of them, in the place of its best, before it."""
+        owners = view.part.owners
+        if owners.starts is None or not len(self.rows):
+            return self
+        documents, firsts = np.unique(owners.of(self.rows), return_index=True)
+        best = np.minimum.reduceat(self.places, firsts)
+        openings = owners.firsts[documents]
+        rows = np.union1d(self.rows, openings)
+        places = np.empty(len(rows), np.int64)
+        places[np.searchsorted(rows, self.rows)] = self.places
+        places[np.searchsorted(rows, openings)] = best
+        return Chosen(rows, places)
+
 
 def find_candidates(
     views: Sequence[View],

@@ -1,9 +1,10 @@
 """The exact order: the reference score of each document, ties by the bytes of the id.
 
-A document's score is that of its best row. A fast pass scores every row asked for, after a rough one where they are
-many; whatever rounding could put into the top k is kept and scored by the reference, in float64. So the order depends
-on the query and the stored vectors alone, never on what else was scored beside them, and exact and approximate search
-give a document the same score.
+A document's score is that of its best row; of a text that was split, partly that of its opening
+row (``of_document``), which is scored wherever another row of its document is. A fast pass scores every row asked for,
+after a rough one where they are many; whatever rounding could put into the top k is kept and scored by the reference,
+in float64. So the order depends on the query and the stored vectors alone, never on what else was scored beside them,
+and exact and approximate search give a document the same score.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from app.collection.part import View, standing
 from app.compute import deadline
 from app.compute.workers import PATIENT, Workers
 from app.query.candidates import Chosen
-from app.query.scores import Column, Scores
+from app.query.scores import OPENING, Column, Scores, of_document
 from app.scoring.select import keep_for_top
 from app.types import I64
 
@@ -50,7 +51,7 @@ def rank(
 
     identify: sequence numbers -> ids, asked only where scores are equal.
     """
-    table = _Table.of(views, rows)
+    table = _Table.of(views, rows, scores.split)
     if len(table.rows) >= max(MANY, 4 * k) and all(scores.has_rough(view.part) for view in views):
         table = table.only(table.hopeful(table.scored(scores, workers, rough=True), k))
     return _best(table, table.scored(scores, workers), scores, k, workers, identify)
@@ -71,7 +72,7 @@ def rank_in_time(
     Rows are scored by their places, in pieces, at least the first. What was scored is then ranked as ``rank`` does,
     whatever time it is.
     """
-    table = _Table.of(views, [one.rows for one in chosen])
+    table = _Table.of(views, [one.rows for one in chosen], scores.split)
     order = np.argsort(np.concatenate([np.zeros(0, np.int64), *(one.places for one in chosen)]), kind="stable")
     values, bounds = np.empty(len(order), np.float32), np.empty(len(order))
     limit, done = deadline.current(), 0
@@ -85,22 +86,34 @@ def rank_in_time(
         return _best(table.only(reached), column, scores, k, workers, identify), done
 
 
+def whole_documents(views: Sequence[View], ranked: Sequence[Ranked]) -> list[I64]:
+    """Of each view all rows of these documents, ascending."""
+    found = []
+    for number, view in enumerate(views):
+        owners = view.part.owners
+        rows = np.array([one.row for one in ranked if one.view == number], np.int64)
+        found.append(owners.rows_of(np.sort(owners.of(rows))))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Rows of some parts. owners: (n,) the view of each, ascending. rows: (n,) ascending in each view."""
+    """Rows of some parts. owners: (n,) the view of each, ascending. rows: (n,) ascending in each view. split: whether
+    the first row of each document here is its opening."""
 
     views: Sequence[View]
     owners: I64
     rows: I64
+    split: bool
 
     @classmethod
-    def of(cls, views: Sequence[View], rows: Sequence[I64]) -> _Table:
+    def of(cls, views: Sequence[View], rows: Sequence[I64], split: bool) -> _Table:
         owners = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
-        return cls(views, owners, np.concatenate([np.zeros(0, np.int64), *rows]))
+        return cls(views, owners, np.concatenate([np.zeros(0, np.int64), *rows]), split)
 
     def only(self, places: I64) -> _Table:
         """The rows at ascending places."""
-        return _Table(self.views, self.owners[places], self.rows[places])
+        return _Table(self.views, self.owners[places], self.rows[places], self.split)
 
     def of_view(self, number: int) -> slice:
         first, last = np.searchsorted(self.owners, [number, number + 1])
@@ -127,9 +140,30 @@ class _Table:
         new[1:] = (np.diff(self.owners) != 0) | (np.diff(owned) != 0)
         return np.flatnonzero(new).astype(np.int64)
 
+    def owned(self, firsts: I64) -> I64:
+        """How many rows each document owns in all."""
+        counts = [np.zeros(0, np.int64)]
+        for number, view in enumerate(self.views):
+            here, owners = self.of_view(number), view.part.owners
+            some = firsts[(firsts >= here.start) & (firsts < here.stop)]
+            counts.append(owners.counts_of(owners.of(self.rows[some])))
+        return np.concatenate(counts)
+
     def hopeful(self, column: Column, k: int) -> I64:
-        """The places of rows that could be the best of one of the k best documents; ascending."""
-        return keep_for_top(column.values, column.bounds, k, self.firsts())
+        """The places of rows that could be the best of one of the k best documents, with their openings; ascending."""
+        firsts = self.firsts()
+        if firsts is None or not self.split:
+            return keep_for_top(column.values, column.bounds, k, firsts)
+        here = np.diff(firsts, append=len(self.rows))
+        opening = np.repeat(firsts, here)
+        weight = np.repeat(np.minimum(0.5, OPENING / self.owned(firsts)), here)
+        wide = column.values.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            values = wide[opening] * weight + wide * (1 - weight)
+            # And what the sum is rounded by, to either side.
+            bounds = column.bounds[opening] * weight + column.bounds * (1 - weight) + np.abs(values) * 2.0**-50
+        kept = keep_for_top(values, bounds, k, firsts)
+        return np.union1d(kept, opening[kept])
 
 
 def _best(table: _Table, column: Column, scores: Scores, k: int, workers: Workers, identify: _Identify) -> list[Ranked]:
@@ -140,8 +174,12 @@ def _best(table: _Table, column: Column, scores: Scores, k: int, workers: Worker
     for number, view in enumerate(table.views):
         rows = table.rows[table.of_view(number)]
         exact = scores.references(view.part, rows, workers)
-        seqs = view.part.seqs[view.part.owners.of(rows)].tolist()
-        for row, seq, score in zip(rows.tolist(), seqs, exact, strict=True):
+        documents = view.part.owners.of(rows)
+        seqs, counts = view.part.seqs[documents].tolist(), view.part.owners.counts_of(documents).tolist()
+        opening: dict[int, float] = {}
+        for row, seq, count, score in zip(rows.tolist(), seqs, counts, exact, strict=True):
+            if scores.split:
+                score = of_document(opening.setdefault(seq, score), score, count)
             best = found.get((number, seq))
             if best is None or score > best.score:
                 found[number, seq] = Ranked(number, row, seq, score)

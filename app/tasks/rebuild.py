@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage, StageRecord, recoded
-from app.collection.passages import Passages, from_caller, from_encoder
+from app.collection.passages import Passages, from_caller
 from app.collection.segment import Segment
 from app.collection.segment_writing import Batch, Totals
 from app.collection.spec import fingerprint_from_json
@@ -23,6 +24,7 @@ from app.errors import Conflict, Invalid, TextRefused
 from app.indexing.fitting import learn_if_due
 from app.indexing.sealing import merge, now_utc, recode, seal, seal_due, write
 from app.ingest import ENCODED_AT_ONCE
+from app.passages.encoding import Splitter, encoded_rows
 from app.store.database import get_record
 from app.store.rows import fetch_documents
 from app.tasks.tasks import Running
@@ -116,17 +118,17 @@ def _runs(
         if encoder is None:
             parts.append(_from_stored(collection, batch))
         else:
-            # Not the collection's own call, which refuses another encoder than made the vectors that stand.
-            spec, texts = collection.spec, [documents[seq].passage for seq in batch]
+            spec, resources = collection.spec, collection.resources
             assert spec.model is not None
+            # Not the collection's own call, which refuses another encoder than made the vectors that stand.
+            encode = partial(resources.encoders.encode_documents, spec.model, spec.kind)
             try:
-                encoded = collection.resources.encoders.encode_documents(spec.model, spec.kind, texts)
+                windows = Splitter(spec, encoder, None).windows([documents[seq] for seq in batch])
+                rows, _ = encoded_rows(windows, {}, encode, spec, collection.stage.encoding, resources.background)
             except TextRefused as error:
                 named = "; ".join(f"{documents[batch[i]].id!r} ({why})" for i, why in error.texts.items())
                 raise Invalid(f"the encoder refuses documents that are here; change or delete them: {named}") from error
-            parts.append(
-                from_encoder(encoded, collection.spec, collection.stage.encoding, collection.resources.background)
-            )
+            parts.append(rows)
         metadata += [documents[seq].metadata for seq in batch]
         done = start + len(batch)
         running.update(done=done)

@@ -13,10 +13,9 @@ from typing import Any, Final
 
 from app.collection.collection import Collection
 from app.errors import Conflict, EncoderUnavailable
-from app.measure.truth import BATCH, vectors_in_float32
+from app.measure.truth import BATCH, scores_in_float32
 from app.query.ranking import rank_all
 from app.query.scores import scores_of
-from app.scoring import maxsim
 from app.tuning.neighbours import Asked, Tell
 from app.types import Document
 
@@ -51,9 +50,8 @@ def cost_of_codes(
             scores: dict[str, float] = {}
             for start in range(0, len(order), BATCH):
                 check()
-                standing, vectors = vectors_in_float32(collection, order[start : start + BATCH])
-                values = maxsim.fast_scores(query.vectors, vectors).tolist()
-                scores |= {document.id: score for document, score in zip(standing, values, strict=True)}
+                standing, values = scores_in_float32(collection, order[start : start + BATCH], [query])
+                scores |= {one.id: score for one, score in zip(standing, values[0].tolist(), strict=True)}
             kept = [document.id for document in order if document.id in scores]
             best = sorted(kept, key=lambda identifier: -scores[identifier])[:k]
             if best:

@@ -229,7 +229,8 @@ def test_databases_that_are_not_what_was_written(shelf: Catalogue, honest: Any, 
 
 ENCODER = {"model": None, "kind": "multi_vector", "dim": DIM}
 VECTORS = {"precision": "float16", "token_pooling": 1, "keep": True}
-SPEC = {"name": "c", "encoder": ENCODER, "similarity": "cosine", "vectors": VECTORS}
+WHOLE = {"split": "none", "size": None, "overlap": 0}
+SPEC = {"name": "c", "encoder": ENCODER, "similarity": "cosine", "vectors": VECTORS, "passages": WHOLE}
 
 
 def test_the_record_that_is_made_wrong_below_is_right(shelf: Catalogue, honest: Any) -> None:
@@ -247,6 +248,8 @@ def wrong_metas() -> Iterator[tuple[str, Any]]:
     for pooling in (0, 33, 2.0, True, "2", None):
         yield "spec", {**SPEC, "vectors": {**VECTORS, "token_pooling": pooling}}
     yield "spec", {**SPEC, "vectors": {**VECTORS, "precision": "object"}}
+    for change in ({"split": "structure"}, {"split": 1}, {"size": 2**40}, {"size": "9"}, {"overlap": -1}, {"more": 1}):
+        yield "spec", {**SPEC, "passages": {**WHOLE, **change}}
     yield "spec", {**SPEC, "similarity": "x"}
     yield "spec", [1]
     yield "spec", {**SPEC, "extra": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
+from app.collection.spec import PassageSpec
+from app.encoders.deterministic import DeterministicEncoder
 from app.encoders.registry import Encoders
 from app.errors import NotFound
 from app.filters import parse
 from app.indexing.sealing import merge, seal
 from app.ingest import delete_ids, delete_matching, patch_metadata, write_documents
+from app.passages.windows import Window, Windowing
+from app.reference import exact_search
 from app.search import Query, search
-from app.settings import Settings
+from app.settings import DeterministicModel, ModelSettings, Settings
 from app.tasks.rebuild import run_rebuild
 from app.tasks.tasks import Running, Tasks
 from app.types import F32, Document, Kind
@@ -88,6 +93,9 @@ class CollectionLaws(RuleBasedStateMachine):
             "c", model=None, kind=self.kind, dim=2, similarity="inner_product", keep_vectors=self.keep_vectors
         )
 
+    def documents(self) -> st.SearchStrategy[Document]:
+        return documents(self.most, self.own)
+
     def start(self) -> None:
         self.catalogue = Catalogue(self.settings.indexes, Encoders({}), self.settings)
 
@@ -102,7 +110,7 @@ class CollectionLaws(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def upsert(self, data: st.DataObject) -> None:
-        batch = data.draw(st.lists(documents(self.most, self.own), min_size=1, max_size=5))
+        batch = data.draw(st.lists(self.documents(), min_size=1, max_size=5))
         last = {document.id: document for document in batch}
         result = write_documents(self.collection, batch)
         assert result.written == len(last)
@@ -142,7 +150,7 @@ class CollectionLaws(RuleBasedStateMachine):
         old = self.stands[identifier]
         merged = {k: v for k, v in {**old.metadata, "n": value}.items() if v is not None}
         patch_metadata(self.collection, identifier, {"n": value})
-        self.stands[identifier] = Document(old.id, old.text, old.title, merged, old.vectors, old.splits)
+        self.stands[identifier] = replace(old, metadata=merged)
 
     @rule()
     def seal(self) -> None:
@@ -232,6 +240,73 @@ class CollectionLaws(RuleBasedStateMachine):
                 assert [matrix.tobytes() for matrix in kept] == [matrix.tobytes() for matrix in document.matrices]
 
 
+class TextLaws(CollectionLaws):
+    """Texts of one to many passages, and an encoder."""
+
+    size = 8
+
+    @initialize()
+    def open(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.stands = {}
+        models: dict[str, ModelSettings] = {"words": DeterministicModel(type="deterministic", dim=3)}
+        self.settings = Settings(indexes=Path(self.folder.name), threads=1, seal_documents=4, models=models)
+        self.start()
+        self.catalogue.create("c", model="words", kind=self.kind, passages=PassageSpec(size=self.size, overlap=2))
+
+    def start(self) -> None:
+        self.catalogue = Catalogue(self.settings.indexes, Encoders(self.settings.models), self.settings)
+
+    def documents(self) -> st.SearchStrategy[Document]:
+        words = st.lists(st.sampled_from(["red ", "blue ", "green. ", "# red\n", "\n\n", "sky "]), max_size=60)
+        titles = st.sampled_from(["red", "a title"])
+        return st.builds(Document, st.sampled_from(IDS), words.map("".join), titles, metadata)
+
+    def windows(self, document: Document) -> list[Window]:
+        encoder = DeterministicEncoder(3, self.kind)
+        (found,) = Windowing(self.size, 2).of([document], encoder.tokens)
+        return found
+
+    def matrices(self, document: Document) -> list[F32]:
+        encoded = DeterministicEncoder(3, self.kind).encode_documents([w.encoded for w in self.windows(document)])
+        if encoded.tokens is None:
+            return [encoded.pooled[i : i + 1] for i in range(len(encoded.pooled))]
+        return list(encoded.tokens)
+
+    @invariant()
+    def searches_are_brute_force(self) -> None:
+        spec = self.collection.spec
+        query = DeterministicEncoder(3, self.kind).encode_queries(["red sky"])
+        vectors = query.pooled if query.tokens is None else query.tokens.values
+        own = {identifier: self.matrices(document) for identifier, document in self.stands.items()}
+        order = exact_search(own, vectors, 20, kind=self.kind, precision=spec.precision, split=True)
+        for k in (3, 20):
+            for exact in (True, False):
+                hits = search(self.collection, Query(text="red sky", k=k, exact=exact, passages=2)).hits
+                assert [(hit.id, hit.score) for hit in hits] == order[:k]
+                for hit in hits:
+                    text, windows = self.stands[hit.id].text, self.windows(self.stands[hit.id])
+                    assert hit.text == text
+                    assert len(hit.passages or []) == min(2, len(windows))
+                    for one in hit.passages or []:
+                        assert one.text == text[one.start : one.stop]
+                        assert (one.start, one.stop) in [(window.start, window.stop) for window in windows]
+
+    @invariant()
+    def vectors_are_kept(self) -> None:
+        for identifier, document in self.stands.items():
+            seq = self.collection.get_version(identifier)[1]
+            stored = self.collection.stored_vectors([seq], self.collection.published)[seq]
+            spans = [[window.start, window.stop] for window in self.windows(document)]
+            assert stored.flat("spans").tolist() == spans
+
+
+class DenseTextLaws(TextLaws):
+    """The same, of one vector each."""
+
+    kind = "dense"
+
+
 class DenseLaws(CollectionLaws):
     """The same without kept vectors, one vector a document."""
 
@@ -252,6 +327,8 @@ class DensePassageLaws(DenseLaws):
     own = 5
 
 
+TextLaws.TestCase.settings = settings(max_examples=8, stateful_step_count=12, derandomize=True, deadline=None)
+DenseTextLaws.TestCase.settings = settings(max_examples=5, stateful_step_count=12, derandomize=True, deadline=None)
 PassageLaws.TestCase.settings = settings(max_examples=10, stateful_step_count=14, derandomize=True, deadline=None)
 DensePassageLaws.TestCase.settings = settings(max_examples=6, stateful_step_count=14, derandomize=True, deadline=None)
 CollectionLaws.TestCase.settings = settings(max_examples=12, stateful_step_count=14, derandomize=True, deadline=None)
@@ -260,3 +337,5 @@ TestCollectionLaws = CollectionLaws.TestCase
 TestDenseLaws = DenseLaws.TestCase
 TestPassageLaws = PassageLaws.TestCase
 TestDensePassageLaws = DensePassageLaws.TestCase
+TestTextLaws = TextLaws.TestCase
+TestDenseTextLaws = DenseTextLaws.TestCase

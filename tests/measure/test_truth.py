@@ -15,7 +15,7 @@ from app.errors import Conflict
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.measure.recall import measure_recall
-from app.measure.truth import BATCH, best_in_float32, vectors_in_float32
+from app.measure.truth import BATCH, best_in_float32, given_in_float32
 from app.search import Query, encode_queries, search
 from app.types import F32, Document
 
@@ -81,7 +81,7 @@ def test_documents_that_go_while_it_looks_are_left_out(
     documents = [Document(f"d{i}", vectors=vectors(i)) for i in range(3)]
     write_documents(collection, documents)
     delete_ids(collection, ["d1"])
-    standing, left = vectors_in_float32(collection, documents)
+    standing, _, left = given_in_float32(collection, documents)
     assert ([document.id for document in standing], left.counts.tolist()) == (["d0", "d2"], [3, 3])
     assert np.array_equal(left[1], unit_rows(vectors(2)))
     seal(collection)
@@ -96,9 +96,9 @@ def test_documents_that_go_while_it_looks_are_left_out(
 
     monkeypatch.setattr(collection.chunks, "given", sealed_meanwhile)
     late = Document("late")
-    assert [d.id for d in vectors_in_float32(collection, [*documents, late])[0]] == ["d0", "d2", "late"]
+    assert [d.id for d in given_in_float32(collection, [*documents, late])[0]] == ["d0", "d2", "late"]
     delete_ids(collection, ["d0", "d2", "late"])
-    standing, left = vectors_in_float32(collection, documents)
+    standing, _, left = given_in_float32(collection, documents)
     assert (standing, len(left), left.dim) == ([], 0, DIM)
     query = encode_queries(collection, [Query(vectors=vectors(9))])
     monkeypatch.setattr(collection, "listing", lambda after, count: (documents, None))

@@ -224,7 +224,8 @@ def test_what_is_not_one_object_a_line_is_told_so(catalogue: Catalogue, body: by
 
 
 def test_cut_texts_are_counted_and_named(catalogue: Catalogue) -> None:
-    long = [json.dumps({"id": f"long{i}", "text": f"{i} " + "word " * MAX_WORDS}) for i in range(2 * BATCH_LINES)]
+    title = "word " * MAX_WORDS
+    long = [json.dumps({"id": f"long{i}", "title": title, "text": f"{i}"}) for i in range(2 * BATCH_LINES)]
     ended = wait(catalogue, upload(catalogue, "\n".join([line(0), *long]).encode()))
     assert ended.result == {"truncated": len(long), "truncated_ids": [f"long{i}" for i in range(10)]}
     (warning,) = ended.warnings

@@ -19,6 +19,7 @@ from app.api.service import Serving, run
 from app.api.writing import Key, Reply, once
 from app.catalogue.info import CollectionInfo
 from app.collection.collection import Collection
+from app.collection.spec import PassageSpec
 from app.errors import Conflict
 
 router = APIRouter(tags=["collections"], route_class=Route)
@@ -59,6 +60,7 @@ async def create_collection(
             keep_vectors=body.keep_vectors,
             precision=body.precision,
             token_pooling=body.token_pooling,
+            passages=None if body.passages is None else PassageSpec(**body.passages.model_dump()),
             also=None if asked is None else asked.keep_first,
         )
 

@@ -51,6 +51,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
         candidates=body.candidates,
         include=frozenset(body.include),
         partial=body.partial,
+        passages=body.passages,
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.catalogue.info import CollectionInfo
 from app.documents import Strict, fault
 from app.store.layout import NAME
-from app.types import MAX_DIM, MAX_TOKEN_POOLING, Kind, Precision, SimilarityName
+from app.types import MAX_DIM, MAX_TOKEN_POOLING, MAX_WINDOW, MIN_WINDOW, Kind, Precision, SimilarityName, Split
 
 _WITH_DIM: dict[str, Any] = {
     "if": {"properties": {"model": {"type": "null"}}, "required": ["model"]},
@@ -40,6 +40,20 @@ class EncoderChoice(Strict):
         return self
 
 
+class PassagesChoice(Strict):
+    """How a text becomes passages, of which each is searched for itself; a hit is the document, by its best passage."""
+
+    nullable: ClassVar[frozenset[str]] = frozenset({"size"})
+
+    split: Split = "structure"
+    """`structure`: into windows that fit the encoder, at headings, paragraphs and sentences, so that a text is searched
+    to its end. `none`: one passage, as far as the encoder reads."""
+    size: int | None = Field(default=None, ge=MIN_WINDOW, le=MAX_WINDOW)
+    """Tokens of a window, with the title and headings that stand before it; null: as many as the encoder reads."""
+    overlap: int = Field(default=64, ge=0, le=MAX_WINDOW // 2)
+    """Tokens that two windows may share; at most half of a window's."""
+
+
 class CreateCollection(Strict):
     """A new collection. All of it is decided now and does not change."""
 
@@ -53,6 +67,9 @@ class CreateCollection(Strict):
     """How stored token vectors are kept: numbers, or codes of so many bits a dimension. Scores are exact for what is
     stored. Dense vectors are float32. float16 is for cosine alone. By default float32 for inner_product; for cosine the
     most bits that take no more than 64 bytes a vector: 8 to 64 dimensions, 4 to 128, 2 to 256; then 1.25."""
+    passages: PassagesChoice | None = None
+    """How texts are split; only where an encoder makes the vectors. By default as large as the encoder reads, 64 tokens
+    shared."""
     token_pooling: int = Field(default=1, ge=1, le=MAX_TOKEN_POOLING)
     """Keep a fraction of the token vectors: a document of t is stored as t / token_pooling means of like ones (but 8 at
     least, if it has them). 1 keeps all. For long documents, such as pages as images; costs some quality."""

@@ -18,7 +18,7 @@ from app.api.schemas.documents import (
 from app.documents import Strict, VectorField, VectorsField, fault
 from app.search import Coverage
 from app.settings import DEFAULT, limits_of
-from app.types import MAX_K
+from app.types import MAX_EXCERPTS, MAX_K, Excerpt
 
 MAX_CANDIDATES = DEFAULT.candidates
 MAX_TIMEOUT_MS = 600_000
@@ -64,6 +64,8 @@ class SearchRequest(Asked):
     """Passages that the first stage hands to exact scoring; by default the collection's own width."""
     include: IncludeField = Field(["text", "metadata"])
     """What each hit carries beside id, score and title."""
+    passages: int = Field(default=0, ge=0, le=MAX_EXCERPTS)
+    """How many of its best passages each hit carries, with their places in its text."""
     vectors_format: VectorsFormat = "numbers"
     """How: lists of numbers, or base64 as in a document that is written."""
     timeout_ms: int | None = Field(default=None, ge=1, le=MAX_TIMEOUT_MS)
@@ -92,6 +94,7 @@ class HitAnswer(BaseModel):
     metadata: MetadataAnswer | None = None
     vector: VectorAnswer | None = None
     vectors: VectorsAnswer | None = None
+    passages: list[Excerpt] | None = None
 
 
 class SearchAnswer(Warned):

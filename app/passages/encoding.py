@@ -1,0 +1,103 @@
+"""From documents to rows: texts split as the collection has it, encoded by windows, coded as they are stored.
+
+Whoever encodes texts for a collection does it here: a write, a rebuild, a measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from app.collection.layers import SPANS
+from app.collection.passages import NOTHING, Passages, from_encoder, without_direction
+from app.collection.spec import CollectionSpec
+from app.compute.workers import Workers
+from app.encoders.protocol import Encoder
+from app.encodings.protocol import Encoding
+from app.errors import TextRefused
+from app.passages.windows import Window, Windowing
+from app.types import Document, Encoded, Mask, Owners
+
+Encode: TypeAlias = Callable[[Sequence[str]], Encoded]
+
+ROWS: Final = 256
+"""Windows whose vectors are held in float32 at one time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Splitter:
+    """How a collection's texts become windows. most: of one document; None: any number."""
+
+    spec: CollectionSpec
+    encoder: Encoder
+    most: int | None
+
+    def windows(self, documents: Sequence[Document]) -> list[list[Window]]:
+        """Of each document, one or more. Raises TextRefused for texts of more than ``most``."""
+        if not self.spec.splits:
+            return [[Window(0, len(document.text), document.passage)] for document in documents]
+        settings, read = self.spec.passages, self.encoder.room
+        size = settings.size if read is None or settings.size is None else min(settings.size, read)
+        found = Windowing(read if size is None else size, settings.overlap).of(documents, self.encoder.tokens)
+        if self.most is not None:
+            said = f"expected a text of at most {self.most:,} passages, the limit of this server; it has"
+            many = {i: f"{said} {len(own):,}" for i, own in enumerate(found) if len(own) > self.most}
+            if many:
+                raise TextRefused(many)
+        return found
+
+
+def encoded_rows(
+    windows: Sequence[Sequence[Window]],
+    known: Mapping[str, Passages],
+    encode: Encode,
+    spec: CollectionSpec,
+    encoding: Encoding | None,
+    workers: Workers | None = None,
+) -> tuple[Passages, Mask]:
+    """Rows of some documents, of the windows of each, and whether the encoder still cut one of them, (documents,).
+
+    known: rows that there are already, by what was encoded. Raises TextRefused with places of documents: what the
+    encoder refuses, and those of which it makes zeros alone.
+    """
+    every = list(chain.from_iterable(windows))
+    owners = Owners.of_counts(np.array([len(own) for own in windows], np.int64))
+    fresh = [place for place, window in enumerate(every) if window.encoded not in known]
+    of = owners.of(np.arange(len(every)))
+    held = [place for place, window in enumerate(every) if window.encoded in known]
+    parts = [known[every[place].encoded] for place in held]
+    cut, nothing = np.array([window.cut for window in every], bool), np.zeros(len(every), bool)
+    for start in range(0, len(fresh), ROWS):
+        some = fresh[start : start + ROWS]
+        try:
+            made = encode([every[place].encoded for place in some])
+        except TextRefused as error:
+            raise TextRefused({int(of[some[i]]): why for i, why in error.texts.items()}) from error
+        cut[some] |= made.truncated
+        nothing[some] = without_direction(made, spec)
+        parts.append(from_encoder(made, spec, encoding, workers))
+    # A passage without direction is never found; a document needs one that is.
+    if len(lost := np.setdiff1d(of[nothing], of[~nothing])):
+        raise TextRefused(dict.fromkeys(lost.tolist(), NOTHING))
+    rows = Passages.join(parts)
+    if held:
+        rows = rows.take(np.argsort([*held, *fresh]))
+    found = Passages(owners, rows.arrays)
+    if spec.splits:
+        spans = np.array([(window.start, window.stop) for window in every], np.int32)
+        found = found.with_layer(SPANS, spans)
+    return found, np.logical_or.reduceat(cut, owners.firsts)
+
+
+def lent(windows: Sequence[Window], stored: Passages) -> dict[str, Passages]:
+    """The rows of one document as it is stored, by what was encoded for each. windows: of its text as it was split
+    then; nothing where it would be split in another way now."""
+    spans = np.array([(window.start, window.stop) for window in windows], np.int32)
+    if SPANS not in stored or not np.array_equal(stored.flat(SPANS), spans):
+        return {}
+    single = Passages(Owners(len(windows)), stored.with_layer(SPANS, None).arrays)
+    return {window.encoded: single.take([row]) for row, window in enumerate(windows)}
