@@ -25,6 +25,8 @@ BATCH_VECTORS: Final = 2_048
 """Documents of a batch that bring their vectors: nothing is encoded, so a commit is what a small one would cost."""
 BATCH_BYTES: Final = 32 * 2**20
 """Of text and vectors: bounds what a batch of long documents holds in memory."""
+BATCH_TEXT: Final = 8 * 2**20
+"""Of texts that are encoded, of which each thousand characters or so become a passage's vectors."""
 RUN: Final = 4
 """Times ``seal_documents`` that a run has. Few search a tail while it is loaded, so it may grow longer before it is
 sealed; and runs are merged once, at the end, where tiers would be merged again and again."""
@@ -71,7 +73,8 @@ def fill(
     summary = Summary()
     batch: list[Document] = []
     size = 0
-    most = BATCH_DOCUMENTS if collection.spec.model is not None else BATCH_VECTORS
+    encodes = collection.spec.model is not None
+    most, room = (BATCH_DOCUMENTS, BATCH_TEXT) if encodes else (BATCH_VECTORS, BATCH_BYTES)
     for line, found in source.entries():
         summary.read += 1
         summary.skipped = source.skipped
@@ -87,7 +90,7 @@ def fill(
         elif isinstance(found, Document):
             batch.append(found)
             size += _bytes(found)
-        if len(batch) == most or size >= BATCH_BYTES:
+        if len(batch) == most or size >= room:
             _write(collection, batch, summary)
             batch, size = [], 0
             progress(summary)

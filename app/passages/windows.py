@@ -74,12 +74,14 @@ class Windowing:
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """places: (n + 1,) where tokens begin in the text, ascending, each once, and its end; before: (n + 1,) tokens
-    before each; kinds: (n + 1,) what begins there. titled: tokens of the title."""
+    before each; kinds: (n + 1,) what begins there; cuts: (n + 1,) where, which is earlier where it begins with what is
+    no token, such as the signs of a heading. titled: tokens of the title."""
 
     document: Document
     places: I64
     before: I64
     kinds: I64
+    cuts: I64
     titled: I64
     headings: Sequence[Heading]
 
@@ -91,20 +93,24 @@ class _Plan:
         begins = _after_space(text, begins)
         places, counts = np.unique(begins[begins < len(text)], return_counts=True)
         before = np.concatenate([[0], np.cumsum(counts)])
-        kinds = np.full(len(places) + 1, INSIDE, np.int64)
+        ends = np.append(places, len(text))
+        kinds, cuts = np.full(len(ends), INSIDE, np.int64), ends.copy()
         at = np.searchsorted(places, structure.places)
-        np.maximum.at(kinds, at, structure.kinds)
-        return cls(document, np.append(places, len(text)), before, kinds, titled, structure.headings)
+        # Of those before one token the strongest counts, the first of equals: it is written last.
+        order = np.lexsort((-structure.places, structure.kinds))
+        kinds[at[order]], cuts[at[order]] = structure.kinds[order], structure.places[order]
+        cuts[-1] = len(text)
+        return cls(document, ends, before, kinds, cuts, titled, structure.headings)
 
     def windows(self, size: int, overlap: int) -> list[Window]:
         found: list[Window] = []
         start, last = 0, len(self.places) - 1
         while True:
-            begin = 0 if start == 0 else int(self.places[start])
+            begin = 0 if start == 0 else int(self.cuts[start])
             said, cost = self._said(begin, size)
             room = max(1, size - cost)
             stop = self._end(start, room)
-            text = self.document.text[begin : int(self.places[stop])]
+            text = self.document.text[begin : int(self.cuts[stop])]
             kept = text if stop == last else text.rstrip()
             cut = len(self.titled) + 1 > size // 2
             found.append(Window(begin, begin + len(kept), JOINED.join([*said, kept]), cut))
@@ -116,8 +122,9 @@ class _Plan:
         """Where a window ends that begins at ``start``: the place of the next token."""
         first = int(self.before[start])
         far = int(np.searchsorted(self.before, first + room, side="right")) - 1
-        far = max(far, start + 1)
-        if far == len(self.places) - 1:
+        last = len(self.places) - 1
+        far = min(max(far, start + 1), last)
+        if far == last:
             return far
         near = max(int(np.searchsorted(self.before, first + room // 2)), start + 1)
         kinds = self.kinds[near : far + 1][::-1]

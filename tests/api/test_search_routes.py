@@ -111,3 +111,36 @@ def test_searches_are_answered_while_every_writer_is_busy(
         finally:
             release.set()
         assert [write.result().status_code for write in writes] == [200] * 8
+
+
+def test_hits_carry_their_best_passages(client: httpx.Client, create: Callable[..., str]) -> None:
+    address = create(encoder={"model": "words"}, passages={"size": 12, "overlap": 0})
+    described = client.get(address).json()
+    assert described["splitting"] == {"split": "structure", "size": 12, "overlap": 0}
+    text = "# Birds\n\nThe wren sings in the hedge all day long. 🐦\n\n## Night\n\nThe owl sees in the dark wood."
+    documents = [{"id": "birds", "title": "Notes", "text": text}, {"id": "other", "text": "short"}]
+    written = client.post(f"{address}/documents", json={"documents": documents})
+    assert written.json() == {"written": 2, "duplicates": [], "truncated": []}
+    assert client.get(address).json()["passages"] == 3
+    body = {"query": "owl dark", "passages": 2, "include": []}
+    first, second = client.post(f"{address}/search", json=body).json()["hits"]
+    assert set(first) == {"id", "score", "title", "passages"}
+    best, other = first["passages"]
+    start = text.index("## Night")
+    assert best == {
+        "text": text[start:], "start": start, "stop": len(text), "headings": ["Birds"], "score": best["score"],
+    }  # fmt: skip
+    assert (other["start"], other["text"]) == (0, text[:start].rstrip())
+    assert best["score"] > first["score"] > other["score"]
+    assert [(one["start"], one["stop"]) for one in second["passages"]] == [(0, 5)]
+    batch = client.post(f"{address}/search/batch", json={"searches": [body, {"query": "owl dark", "include": []}]})
+    assert batch.json()["results"][0]["hits"] == [first, second]
+    assert [set(hit) for hit in batch.json()["results"][1]["hits"]] == [{"id", "score", "title"}] * 2
+
+
+def test_a_document_with_its_own_vectors_has_one_passage(client: httpx.Client, create: Callable[..., str]) -> None:
+    address = create(encoder={"model": None, "kind": "dense", "dim": 1})
+    documents = [{"id": str(i), "text": "x" * 1_000, "vector": [1]} for i in range(3)]
+    client.post(f"{address}/documents", json={"documents": documents})
+    (hit, *_) = client.post(f"{address}/search", json={"vector": [1], "passages": 5}).json()["hits"]
+    assert hit["passages"] == [{"text": "x" * 1_000, "start": 0, "stop": 1_000, "headings": [], "score": 1.0}]

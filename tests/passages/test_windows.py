@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.encoders.batches import estimated
+from app.encoders.deterministic import DeterministicEncoder
 from app.passages.windows import ATTEMPTS, Tokens, Windowing
 from app.types import I64, Document
 
@@ -33,7 +34,12 @@ def by_bytes(texts: Sequence[str]) -> list[I64]:
     return [np.repeat(np.arange(len(text)), [len(one.encode()) for one in text]) for text in texts]
 
 
-TOKENS: list[Tokens] = [estimated, with_spaces, by_bytes]
+def words(texts: Sequence[str]) -> list[I64]:
+    """Words alone: signs are no tokens."""
+    return DeterministicEncoder(1, "dense").tokens(texts)
+
+
+TOKENS: list[Tokens] = [estimated, with_spaces, by_bytes, words]
 FRAGMENTS = [
     "word ", "another ", "Ends here. ", "Does it? ", "\n", "\n\n", "# Title\n", "## Part\n", "### Deep one\n", "```\n",
     "- item\n", "日本語", "。", "🙂", "\x07", "  ", "\t", "x" * 40, "a.b.c", "...", "é", "\u200d", "İ",
@@ -69,6 +75,11 @@ def test_a_text_that_fits_is_what_it_was():
         assert (window.start, window.stop, window.encoded) == (0, len(document.text), document.passage)
     long = Document("d", "word " * 10_000)
     assert [len(windows) for windows in Windowing(None, 4).of([long], estimated)] == [1]
+
+
+def test_a_text_without_a_token_is_one_window():
+    (windows,) = Windowing(8, 2).of([Document("a", "?! " * 30, "one " * 20)], words)
+    assert [(window.start, window.stop, window.cut) for window in windows] == [(0, 90, True)]
 
 
 def test_windows_end_where_a_text_is_parted_most():
