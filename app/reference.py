@@ -314,7 +314,51 @@ def candidates(rankings: Sequence[Sequence[int]], width: int) -> list[int]:
     return list(found)[:width]
 
 
-# 5. The search (app/search.py)
+# 5. Words (app/lexical), and one order of words and meaning (app/query/fusion.py). Which words a text has is given.
+
+
+def bm25(
+    documents: Mapping[str, Sequence[str]], query: Sequence[str], k1: float = 1.2, b: float = 0.75
+) -> dict[str, float]:
+    """What each document is worth by the terms that it shares with the query, each as often as it is asked for.
+
+    >>> {name: round(score, 4) for name, score in bm25({"a": ["zip", "file"], "b": ["tar"]}, ["zip"]).items()}
+    {'a': 0.61, 'b': 0.0}
+    """
+    mean = sum(map(len, documents.values())) / max(len(documents), 1)
+    scores = dict.fromkeys(documents, 0.0)
+    for term in query:
+        having = sum(term in words for words in documents.values())
+        idf = math.log(1 + (len(documents) - having + 0.5) / (having + 0.5))
+        for name, words in documents.items():
+            if tf := words.count(term):
+                scores[name] += idf * tf * (k1 + 1) / (tf + k1 * (1 - b + b * len(words) / mean))
+    return scores
+
+
+def fused(sides: Mapping[str, Mapping[str, float]], weights: Mapping[str, float], depth: int = 200) -> dict[str, float]:
+    """The best ``depth`` of each list of ``sides`` are candidates: words, and meaning, which is the side after it. Each
+    score is standardised over them; a document is worth the weighted sum. sides: scores of all documents by name; by
+    words only those above 0 are found.
+
+    >>> list(fused({"words": {"a": 2.0, "b": 0.0}, "pooled": {"a": 0.1, "b": 0.3}}, {"words": 0.25, "pooled": 0.75}))
+    ['b', 'a']
+    """
+    words, meaning, *_ = sides
+    found = sorted(sides[meaning], key=lambda name: (-sides[meaning][name], name.encode()))[:depth]
+    spoken = [name for name in sides[words] if sides[words][name] > 0]
+    found += sorted(spoken, key=lambda name: -sides[words][name])[:depth]
+    candidates = list(dict.fromkeys(found))
+    scores = dict.fromkeys(candidates, 0.0)
+    for side, by_name in sides.items():
+        values = np.array([by_name[name] for name in candidates])
+        standard = (values - values.mean()) / (values.std() or 1)
+        for name, value in zip(candidates, standard.tolist(), strict=True):
+            scores[name] += weights[side] * value
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0].encode())))
+
+
+# 6. The search (app/search.py)
 
 
 def exact_search(

@@ -1,32 +1,46 @@
-"""The query flow: encode -> snapshot -> filter -> candidates -> rescore exactly -> hits; each stage is timed."""
+"""The query flow: encode -> snapshot -> filter -> words -> candidates -> exact scores -> fusion -> hits; each stage is
+timed. A mode is a choice among these stages."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from app.collection.collection import Collection
 from app.collection.passages import check_vectors, pool, require_direction
+from app.collection.spec import CollectionSpec, LexicalSpec
 from app.collection.view import Snapshot
 from app.compute import deadline
 from app.errors import Invalid, TextRefused, TooSlow
 from app.filters import Filter
-from app.query.candidates import Chosen, find_candidates
+from app.lexical.clauses import Clause, parse, plain
+from app.query.candidates import Chosen, by_pooled, find_candidates
 from app.query.encoded import EncodedQuery
-from app.query.excerpts import excerpts
+from app.query.excerpts import excerpts, spoken_excerpts
+from app.query.explaining import Explanation, explain
+from app.query.fusion import Side, weights_at
+from app.query.hybrid import Fused, fuse, reach_of, side_scores, sides_of
 from app.query.ranking import Ranked, rank, rank_in_time, whole_documents
-from app.query.scores import Scores, scores_of
-from app.types import DEFAULT_INCLUDE, F32, Document, Excerpt, Hit, Room, TokenVectors
+from app.query.scores import Pooled, Scores, scores_of
+from app.query.words import WordScores, document_of, rank_words
+from app.types import DEFAULT_INCLUDE, F32, Document, Excerpt, Hit, Mask, Room, TokenVectors
+
+Mode: TypeAlias = Literal["hybrid", "semantic", "dense", "lexical"]
+Weights: TypeAlias = Mapping[Side, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked. Exactly one of text and vectors ((q, dim) float32; one row in a dense collection).
+    """What is asked: by text, by vectors ((q, dim) float32; one row in a dense collection), a hybrid search by both.
 
+    mode: `semantic` ranks by the collection's exact scores, `dense` by pooled vectors, `lexical` by BM25, `hybrid` by
+    all. syntax: whether text is plain words, or the query language (app.lexical.clauses). weights: of a hybrid search;
+    None takes those that the collection has learned, "reciprocal_rank" none. explain: whether hits carry their reasons.
     candidates: passages that are rescored, at least k; None means the collection's own width. include: of text,
     metadata, vectors. partial: whether what was scored when the time was over is an answer; else, and where nothing
     was, it is TooSlow. passages: how many of its best ones each hit carries.
@@ -41,6 +55,10 @@ class Query:
     include: frozenset[str] = DEFAULT_INCLUDE
     partial: bool = False
     passages: int = 0
+    mode: Mode = "semantic"
+    syntax: Literal["plain", "query"] = "plain"
+    weights: Weights | Literal["reciprocal_rank"] | None = None
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +78,7 @@ class Coverage:
 class SearchResult:
     """hits: best first. stages: milliseconds by name, `encode_ms` and so on; took_ms is the whole. exact: whether every
     document was scored. coverage: where the query allows that it is partial. warnings: where the filter asks for what
-    no document has."""
+    no document has. weights: that fused the scores of a hybrid search: the same give the same answer."""
 
     hits: list[Hit]
     took_ms: float
@@ -69,6 +87,8 @@ class SearchResult:
     generation: int
     coverage: Coverage | None = None
     warnings: list[str] = field(default_factory=list)
+    weights: Weights | None = None
+    mode: Mode = "semantic"
 
 
 @dataclass
@@ -103,7 +123,7 @@ def search_batch(collection: Collection, queries: Sequence[Query]) -> list[Searc
     """
     clock = _Clock()
     with clock.stage("encode"):
-        encoded = encode_queries(collection, queries)
+        encoded = _encode(collection, queries)
     encode_ms = clock.stages["encode_ms"]
     results: list[SearchResult] = []
     room = collection.room()
@@ -114,12 +134,16 @@ def search_batch(collection: Collection, queries: Sequence[Query]) -> list[Searc
             if not (query.partial and any(result.hits for result in results)):
                 raise
             generation = collection.published.generation.number
-            results.append(SearchResult([], encode_ms, {}, False, generation, Coverage(0, None)))
+            results.append(SearchResult([], encode_ms, {}, False, generation, Coverage(0, None), mode=query.mode))
     return results
 
 
 def search_encoded(
-    collection: Collection, query: Query, encoded: EncodedQuery, encode_ms: float = 0.0, room: Room | None = None
+    collection: Collection,
+    query: Query,
+    encoded: EncodedQuery | None,
+    encode_ms: float = 0.0,
+    room: Room | None = None,
 ) -> SearchResult:
     """A query with its vectors, of ``encode_queries``. encode_ms: the time that it took, which is added. room: of an
     answer to several.
@@ -129,48 +153,140 @@ def search_encoded(
     clock = _Clock(stages={"encode_ms": encode_ms})
     workers = collection.resources.workers
     with workers.turn(), collection.snapshot() as snapshot:
-        views = snapshot.views
         with clock.stage("filter"):
-            allowed = [
-                view.part.owners.spread(mask) for view, mask in zip(views, snapshot.allowed(query.filter), strict=True)
-            ]
-            warnings = snapshot.warnings(query.filter)
-        with clock.stage("candidates"):
-            if query.exact:
-                chosen = [Chosen.all(mask) for mask in allowed]
-            else:
-                chosen = find_candidates(views, allowed, snapshot.stages, encoded, query.k, query.candidates, workers)
-                if collection.spec.splits:
-                    chosen = [one.with_openings(view) for one, view in zip(chosen, views, strict=True)]
-        scores, coverage = scores_of(collection.spec, encoded), None
-        with clock.stage("rescore"):
-            if query.partial:
-                ranked, scored = rank_in_time(views, chosen, scores, query.k, workers, snapshot.identify)
-                coverage = Coverage(scored, sum(len(one.rows) for one in chosen))
-            else:
-                ranked = rank(views, [one.rows for one in chosen], scores, query.k, workers, snapshot.identify)
-                if collection.spec.splits and not query.exact:
-                    # Each by the best of all its rows, whichever of them were candidates.
-                    whole = whole_documents(views, ranked)
-                    if sum(map(len, whole)) > len(ranked):
-                        ranked = rank(views, whole, scores, query.k, workers, snapshot.identify)
+            allowed, warnings = snapshot.allowed(query.filter), snapshot.warnings(query.filter)
+        found = _Search(collection, query, encoded, snapshot, allowed, clock).ranked()
         # What was scored is answered, whatever time it is.
-        with deadline.deadline(None) if query.partial else nullcontext(), clock.stage("fetch"):
-            hits = _hits(collection, snapshot, ranked, query, scores, room or collection.room())
-    exact = query.exact and not (coverage and coverage.partial)
+        with _unhurried(query), clock.stage("fetch"):
+            hits = _hits(collection, snapshot, found, query, room or collection.room())
+    exact = (query.exact or query.mode == "lexical") and not (found.coverage and found.coverage.partial)
     took_ms = encode_ms + clock.took_ms()
-    return SearchResult(hits, took_ms, clock.stages, exact, snapshot.generation, coverage, warnings)
+    weights = None if found.fused is None else found.fused.weights
+    return SearchResult(
+        hits, took_ms, clock.stages, exact, snapshot.generation, found.coverage, warnings, weights, query.mode
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The order of the documents, and what it was made of."""
+
+    ranked: list[Ranked]
+    coverage: Coverage | None = None
+    words: WordScores | None = None
+    fused: Fused | None = None
+    scores: Scores | None = None
+
+
+@dataclass(frozen=True)
+class _Search:
+    """One query over one snapshot. allowed: for each view the documents."""
+
+    collection: Collection
+    query: Query
+    encoded: EncodedQuery | None
+    snapshot: Snapshot
+    allowed: Sequence[Mask]
+    clock: _Clock
+
+    def ranked(self) -> _Found:
+        if self.query.mode in ("semantic", "dense"):
+            return self._by_meaning(self.allowed, self.query.k)
+        with self.clock.stage("words"):
+            words = WordScores.of(self.snapshot.views, *_clauses(self.collection.spec, self.query))
+            allowed = words.narrowed(self.allowed)
+        if self.query.mode == "lexical":
+            with self.clock.stage("rank"):
+                ranked = rank_words(self.snapshot.views, allowed, words, self.query.k, self.snapshot.identify)
+            return _Found(ranked, words=words)
+        meant = self._by_meaning(allowed, reach_of(self.query.k))
+        # Bounded work, so that what was found by meaning before the time was over is answered.
+        with _unhurried(self.query), self.clock.stage("fuse"):
+            fused = self._fused(allowed, meant.ranked, words)
+        return _Found(fused.ranked, meant.coverage, words, fused, meant.scores)
+
+    def _by_meaning(self, allowed: Sequence[Mask], k: int) -> _Found:
+        """The best k by vectors."""
+        query, views, workers = self.query, self.snapshot.views, self.collection.resources.workers
+        encoded, spec = self._encoded(), self.collection.spec
+        masks = [view.part.owners.spread(mask) for view, mask in zip(views, allowed, strict=True)]
+        with self.clock.stage("candidates"):
+            if query.exact:
+                chosen = [Chosen.all(mask) for mask in masks]
+            else:
+                stages = self.snapshot.stages
+                stages = by_pooled(stages) if query.mode == "dense" else stages
+                chosen = find_candidates(views, masks, stages, encoded, query.k, query.candidates, workers)
+                if spec.splits:
+                    chosen = [one.with_openings(view) for one, view in zip(chosen, views, strict=True)]
+        scores = Pooled(encoded.pooled, spec.splits) if query.mode == "dense" else scores_of(spec, encoded)
+        with self.clock.stage("rescore"):
+            if query.partial:
+                ranked, scored = rank_in_time(views, chosen, scores, k, workers, self.snapshot.identify)
+                coverage = Coverage(scored, sum(len(one.rows) for one in chosen))
+                return _Found(ranked, coverage, scores=scores)
+            ranked = rank(views, [one.rows for one in chosen], scores, k, workers, self.snapshot.identify)
+            if spec.splits and not query.exact:
+                # Each by the best of all its rows, whichever of them were candidates.
+                whole = whole_documents(views, ranked)
+                if sum(map(len, whole)) > len(ranked):
+                    ranked = rank(views, whole, scores, k, workers, self.snapshot.identify)
+            return _Found(ranked, scores=scores)
+
+    def _fused(self, allowed: Sequence[Mask], meant: Sequence[Ranked], words: WordScores) -> Fused:
+        """By meaning and by words. A query that is weighted by what the collection has learned adds to it."""
+        query, spec, learned = self.query, self.collection.spec, self.collection.learned
+        weights: Weights | None = None
+        if query.weights != "reciprocal_rank":
+            weights = query.weights or weights_at(learned.asked.rho, sides_of(spec))
+        views, workers = self.snapshot.views, self.collection.resources.workers
+        scores = side_scores(spec, self._encoded())
+        fused = fuse(views, allowed, meant, words, scores, weights, query.k, workers, self.snapshot.identify)
+        if query.weights is None and fused.standards:
+            learned.note(fused.standards["words"].best, fused.standards["pooled"].best)
+        return fused
+
+    def _encoded(self) -> EncodedQuery:
+        assert self.encoded is not None, "a query by meaning has vectors"
+        return self.encoded
+
+
+def _unhurried(query: Query) -> AbstractContextManager[None]:
+    """For what comes after the time may be over, where what was found by then is an answer."""
+    return deadline.deadline(None) if query.partial else nullcontext()
+
+
+def _clauses(spec: CollectionSpec, query: Query) -> tuple[list[Clause], LexicalSpec]:
+    """What the query asks of words. Raises Invalid."""
+    if spec.lexical is None:
+        raise Invalid.at("/mode", f"collection {spec.name} has no index of words: its `lexical` is null")
+    if query.text is None:
+        raise Invalid.at("/mode", f"a {query.mode} search needs a query in words")
+    if query.syntax == "query":
+        return parse(query.text, spec.lexical.analyser, spec.lexical.fields), spec.lexical
+    return plain(query.text, spec.lexical.analyser), spec.lexical
+
+
+def _encode(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery | None]:
+    """As ``encode_queries``; None for a query by words alone."""
+    for query in queries:
+        if query.mode in ("lexical", "hybrid"):
+            # What is wrong with the words is said before anything is encoded for nothing.
+            _clauses(collection.spec, query)
+    meant = iter(encode_queries(collection, [query for query in queries if query.mode != "lexical"]))
+    return [None if query.mode == "lexical" else next(meant) for query in queries]
 
 
 def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery]:
-    """The queries' vectors, as they are scored. Texts are encoded in one batch."""
+    """The vectors of queries by meaning, as they are scored. Texts are encoded in one batch."""
     spec = collection.spec
     for query in queries:
-        if (query.text is None) == (query.vectors is None):
+        ways = (query.text is not None) + (query.vectors is not None)
+        if not ways or (ways > 1 and query.mode != "hybrid"):
             raise Invalid.at("", "expected exactly one of query, vector and vectors")
         if query.vectors is not None:
             check_vectors(query.vectors, spec, "")
-    texts = [query.text for query in queries if query.text is not None]
+    texts = [query.text for query in queries if query.vectors is None and query.text is not None]
     made = iter(_from_encoder(collection, texts) if texts else [])
     ready = []
     for query in queries:
@@ -196,43 +312,59 @@ def _from_encoder(collection: Collection, texts: Sequence[str]) -> Iterator[tupl
         yield pooled if encoded.tokens is None else encoded.tokens[place], pooled
 
 
-def _hits(
-    collection: Collection, snapshot: Snapshot, ranked: Sequence[Ranked], query: Query, scores: Scores, room: Room
-) -> list[Hit]:
-    include, seqs = query.include, [item.seq for item in ranked]
+def _hits(collection: Collection, snapshot: Snapshot, found: _Found, query: Query, room: Room) -> list[Hit]:
+    include, seqs = query.include, [item.seq for item in found.ranked]
     read = include | {"text"} if query.passages else include
     documents = collection.documents(snapshot.connection, snapshot.published, seqs, read, room)
     if len(documents) < len(seqs):
         raise room.full()
+    as_asked = collection.spec.measure.score if query.mode in ("semantic", "dense") else float
+    explain = _explainer(collection, snapshot, found) if query.explain else lambda item: None
     return [
         Hit(
             document.id,
-            collection.spec.measure.score(item.score),
+            as_asked(item.score),
             document.title,
             document.text if "text" in include else None,
             document.metadata if "metadata" in include else None,
             document.matrices[_passage(snapshot, item)] if "vectors" in include else None,
-            _excerpts(collection, snapshot, item, document, query, scores, room) if query.passages else None,
+            _excerpts(collection, snapshot, item, document, query, found, room) if query.passages else None,
+            explain(item),
         )
-        for item, document in zip(ranked, documents, strict=True)
+        for item, document in zip(found.ranked, documents, strict=True)
     ]
 
 
 def _excerpts(
     collection: Collection,
     snapshot: Snapshot,
-    found: Ranked,
+    item: Ranked,
     document: Document,
     query: Query,
-    scores: Scores,
+    found: _Found,
     room: Room,
 ) -> list[Excerpt]:
-    part, workers = snapshot.views[found.view].part, collection.resources.workers
-    place = int(part.owners.of(np.array([found.row]))[0])
-    best = excerpts(part, place, document.text, scores, query.passages, workers)
+    view = snapshot.views[item.view]
+    place = document_of(view, item.row)
+    if found.scores is None:
+        assert found.words is not None, "what was not found by meaning was found by words"
+        lexical = collection.spec.lexical
+        assert lexical is not None, "what is found by words has words"
+        best = spoken_excerpts(view.part, place, document.text, found.words.bm25, lexical.analyser, query.passages)
+    else:
+        workers, measure = collection.resources.workers, collection.spec.measure
+        best = excerpts(view.part, place, document.text, found.scores, query.passages, workers)
+        best = [replace(one, score=measure.score(one.score)) for one in best]
     if not room.take(Document("", "".join(one.text for one in best)), 0):
         raise room.full()
-    return [replace(one, score=collection.spec.measure.score(one.score)) for one in best]
+    return best
+
+
+def _explainer(collection: Collection, snapshot: Snapshot, found: _Found) -> Callable[[Ranked], Explanation]:
+    def explained(item: Ranked) -> Explanation:
+        return explain(snapshot.views[item.view], item, found.words, found.fused, found.scores)
+
+    return explained
 
 
 def _passage(snapshot: Snapshot, found: Ranked) -> int:

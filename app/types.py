@@ -287,3 +287,5 @@ class Hit:
     metadata: Metadata | None = None
     vectors: F32 | None = None
     passages: list[Excerpt] | None = None
+    explanation: Any = None
+    """app.query.explaining.Explanation, where it was asked for."""

@@ -28,7 +28,7 @@ LAYERS = [
     {"app.ingest", "app.search"},
     {"app.indexing", "app.query", "app.passages"},
     {"app.collection"},
-    {"app.encoders", "app.encodings", "app.sources", "app.store", "app.vector_index"},
+    {"app.encoders", "app.encodings", "app.lexical", "app.sources", "app.store", "app.vector_index"},
     {"app.scoring"},
     {"app.codes"},
     {"app.documents", "app.filters"},

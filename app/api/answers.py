@@ -74,6 +74,9 @@ def hit_answer(hit: Hit, form: Form) -> HitAnswer:
     given = {
         name: value for name in ("title", "text", "metadata", "passages") if (value := getattr(hit, name)) is not None
     }
+    given = {name: value for name in ("title", "text", "metadata") if (value := getattr(hit, name)) is not None}
+    if hit.explanation is not None:
+        given["explanation"] = hit.explanation
     return HitAnswer(id=hit.id, score=hit.score, **given, **_vectors(hit.vectors, form))
 
 
@@ -96,7 +99,10 @@ def search_answer(result: SearchResult, form: Form) -> SearchAnswer:
         stages=result.stages,
         exact=result.exact,
         generation=result.generation,
+        mode=result.mode,
     )
+    if result.weights is not None:
+        answer.weights = dict(result.weights)
     if result.coverage is not None:
         answer.partial, answer.coverage = result.coverage.partial, result.coverage
     return warned(answer, result.warnings)

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from app.backup.uploaded_documents import columns_of
+from app.backup.uploaded_documents import derived
 from app.codes.grid import GridCode
 from app.collection.chunks import ChunkStore
 from app.collection.first_stage import FirstStage, Source
@@ -27,6 +27,8 @@ from app.collection.segment_writing import finish_segment
 from app.collection.spec import CollectionSpec
 from app.compute.rounding import norms_up
 from app.errors import BadArchive
+from app.lexical.files import FILES as WORD_FILES
+from app.lexical.files import write_words
 from app.scoring.similarity import MAX_LENGTH
 from app.store.database import Database
 from app.store.directory import Directory
@@ -50,9 +52,11 @@ def reindex(
     Raises BadArchive, Damaged, Invalid, StorageFull.
     """
     segment = Segment(folder, record)
-    files = {name: written for name, written in segment.files.items() if not name.endswith(INDEX)}
+    files = {
+        name: written for name, written in segment.files.items() if not name.endswith(INDEX) and name not in WORD_FILES
+    }
     for name in folder.list():
-        if name.endswith(INDEX) or name == _COLUMNS:
+        if name.endswith(INDEX) or name == _COLUMNS or name in WORD_FILES:
             folder.remove(name)
     n, documents = record.passages, segment.documents
     if any(type(number) is not int or number < 0 for number in (n, documents)) or segment.size != n or documents > n:
@@ -87,7 +91,10 @@ def reindex(
     _hold_values(at, declared, read, n, spec)
     for array in arrays.values():
         array.let_go()
-    files[_COLUMNS] = write_file(folder, _COLUMNS, columns_of(connection, seqs, spec.name).to_bytes())
+    columns, words = derived(connection, seqs, spec)
+    files[_COLUMNS] = write_file(folder, _COLUMNS, columns.to_bytes())
+    if spec.lexical is not None:
+        files |= write_words(folder, words, len(spec.lexical.fields), spec.lexical.analyser)
     folder.remove(MANIFEST)
     made = finish_segment(folder, spec, stage, documents, n, files)
     folder.sync()

@@ -12,11 +12,13 @@ from typing import Final
 from pydantic_core import PydanticCustomError
 
 from app.collection.columns import Columns, ColumnsBuilder
+from app.collection.spec import CollectionSpec
 from app.documents import read_id, read_metadata
 from app.errors import BadArchive
+from app.lexical.sequences import Sequences, Vocabulary
 from app.store.database import Database
 from app.store.rows import fetch_documents, parse_row
-from app.types import I64
+from app.types import I64, Document
 
 _BATCH: Final = 1_000
 
@@ -38,16 +40,21 @@ def check_documents(database: Database) -> None:
                 raise _wrong(row[0]) from error
 
 
-def columns_of(connection: sqlite3.Connection, seqs: I64, name: str) -> Columns:
-    """The metadata of a segment's rows, none of those whose document is gone. seqs: (n,)."""
+def derived(connection: sqlite3.Connection, seqs: I64, spec: CollectionSpec) -> tuple[Columns, list[Sequences]]:
+    """The metadata and the words of a segment's documents, none of those that are gone. seqs: (documents,)."""
     columns = ColumnsBuilder()
+    words: list[Sequences] = []
+    vocabulary = Vocabulary()
     for start in range(0, len(seqs), _BATCH):
         batch = seqs[start : start + _BATCH].tolist()
         marks = ",".join("?" * len(batch))
         there = connection.execute(f"SELECT seq FROM documents WHERE seq IN ({marks})", batch).fetchall()
-        found = fetch_documents(connection, [seq for (seq,) in there], name)
-        columns.add([found[seq].metadata if seq in found else {} for seq in batch])
-    return columns.finish()
+        found = fetch_documents(connection, [seq for (seq,) in there], spec.name)
+        documents = [found.get(seq, Document("")) for seq in batch]
+        columns.add([document.metadata for document in documents])
+        if spoken := spec.words(documents, vocabulary):
+            words.append(spoken)
+    return columns.finish(), words
 
 
 _KINDS: Final = (int, bytes, str, str, str, int, int)

@@ -14,13 +14,23 @@ from typing import Any, Final
 
 from app.backup.saved import SavedSnapshots
 from app.catalogue.aliases import Aliases
+from app.catalogue.creating import encoder_of
 from app.catalogue.info import CollectionInfo, info_of, quarantined_info
 from app.catalogue.opened import Opened
 from app.codes.choose import default_precision
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
 from app.collection.reading import Resources
-from app.collection.spec import ONE, CollectionSpec, EncoderSpec, PassageSpec, VectorSpec, fingerprint_to_json
+from app.collection.spec import (
+    ONE,
+    WORDS,
+    CollectionSpec,
+    EncoderSpec,
+    LexicalSpec,
+    PassageSpec,
+    VectorSpec,
+    fingerprint_to_json,
+)
 from app.collection.view import Generation
 from app.compute.background import Background
 from app.compute.native import keep_in
@@ -174,6 +184,7 @@ class Catalogue:
         precision: Precision | None = None,
         token_pooling: int = 1,
         passages: PassageSpec | None = None,
+        lexical: LexicalSpec | None = WORDS,
         stage: FirstStage | None = None,
         also: Callable[[sqlite3.Connection], None] | None = None,
     ) -> Collection:
@@ -187,22 +198,11 @@ class Catalogue:
         # Said before a model is loaded, which takes seconds; the rename decides.
         self.require_room_for(name, replace=False)
         meta: dict[str, Any] = {}
-        if model is None:
-            if dim is None:
-                raise Invalid.at("/encoder/dim", "expected the dimensions of the vectors that you will bring")
-        else:
-            if kind not in self.encoders.kinds(model):
-                made = ", ".join(self.encoders.kinds(model))
-                raise Invalid.at("/encoder/kind", f"the model {model!r} makes {made} vectors")
-            encoder = self.encoders.get(model, kind)
-            if dim not in (None, encoder.dim):
-                raise Invalid.at("/encoder/dim", f"the model {model!r} has {encoder.dim} dimensions, got {dim}")
-            dim = encoder.dim
+        encoder = encoder_of(self.encoders, model, kind, dim, passages)
+        if encoder is not None:
+            dim, passages = encoder.dim, passages or PassageSpec()
             meta["fingerprint"] = fingerprint_to_json(encoder.fingerprint)
-            passages = passages or PassageSpec()
-            if encoder.room is not None and (passages.size or 0) > encoder.room:
-                reads = f"the {encoder.room:,} tokens that the model {model!r} reads of a text"
-                raise Invalid.at("/passages/size", f"expected at most {reads}, got {passages.size:,}")
+        assert dim is not None, "callers' vectors have dimensions"
         if kind == "dense" and precision not in (None, "float32"):
             raise Invalid.at("/precision", f"{precision} is of token vectors; dense vectors are float32")
         if precision is None:
@@ -213,6 +213,7 @@ class Catalogue:
             similarity=similarity,
             vectors=VectorSpec(precision=precision, token_pooling=token_pooling, keep=keep_vectors),
             passages=passages or ONE,
+            lexical=lexical,
         )
         meta["spec"] = spec.to_json()
         meta["first_stage"] = (stage or FirstStage.default(spec)).to_json()

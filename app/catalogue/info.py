@@ -23,10 +23,22 @@ class EncoderInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class LexicalInfo:
+    """How documents are found by words. language: null for words as they are. queries: hybrid searches that the
+    collection has seen. rho: how much more than by meaning the best by words stood out in them; it decides what words
+    weigh."""
+
+    language: str | None
+    fields: list[str]
+    queries: int
+    rho: float
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """A collection as it stands. documents: what a search finds now; segments: of the generation; tail: documents not
-    yet in it. first_stage: of the segments, and why so. recall: as last measured. bytes: on
-    disk. read_only: why it takes no writes or no text from here. error: what is wrong with it."""
+    yet in it. lexical: null where words find nothing. first_stage: of the segments, and why so. recall: as last
+    measured. bytes: on disk. read_only: why it takes no writes or no text from here. error: what is wrong with it."""
 
     name: str
     encoder: EncoderInfo
@@ -45,6 +57,7 @@ class CollectionInfo:
     read_only: str | None
     state: Literal["ready", "quarantined"]
     error: str | None
+    lexical: LexicalInfo | None = None
     recall: Measured | None = None
 
 
@@ -71,8 +84,17 @@ def info_of(name: str, collection: Collection, read_only: str | None, wrong: str
         read_only,
         "quarantined" if collection.salvaged else "ready",
         wrong,
+        _lexical(collection),
         collection.recall,
     )
+
+
+def _lexical(collection: Collection) -> LexicalInfo | None:
+    spec = collection.spec.lexical
+    if spec is None:
+        return None
+    asked = collection.learned.asked
+    return LexicalInfo(spec.language, list(spec.fields), asked.queries, asked.rho)
 
 
 def quarantined_info(name: str, error: StoreError) -> CollectionInfo:

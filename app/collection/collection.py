@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from app.collection.segment import Segment
 from app.collection.spec import fingerprint_to_json
 from app.collection.view import Generation, Published, Snapshot
 from app.encoders.protocol import Encoder
-from app.errors import Conflict
+from app.errors import Conflict, SheafError
 from app.filters import Filter
 from app.store.database import put_meta, read_state, write_counters
 from app.store.directory import Directory
@@ -46,6 +46,12 @@ class Raced(Exception):
 
 class Collection(Reader):
     """Open until ``close``. Reading is safe from any thread; writes are serialised inside."""
+
+    def close(self) -> None:
+        """For good; reads that are under way go on."""
+        with suppress(SheafError):
+            self.keep_learned()
+        super().close()
 
     def require_writer(self) -> None:
         """Becomes the writer, if no other process is. Raises Conflict (collection_busy)."""
@@ -91,6 +97,7 @@ class Collection(Reader):
         with ExitStack() as stack:
             with self._lock:
                 self.require_writer()
+                self.keep_learned()
                 snapshot = self._snapshot(stack)
                 hold(snapshot)
             yield snapshot
@@ -111,6 +118,10 @@ class Collection(Reader):
         document. also: more to do in the same transaction, such as noting how far an import has come.
         Raises Raced, Conflict (another writer), StorageFull; nothing was kept then.
         """
+        starts = np.cumsum([0, *map(len, passages)]).tolist()
+        words = [
+            self.spec.words(documents[start : start + len(part)]) for part, start in zip(passages, starts, strict=False)
+        ]
         with self._lock:
             self.require_writer()
             now = self._published
@@ -121,7 +132,6 @@ class Collection(Reader):
             if not documents and also is None:
                 return written
             seqs = np.arange(now.next_seq, now.next_seq + len(documents), dtype=np.int64)
-            starts = np.cumsum([0, *map(len, passages)]).tolist()
             replaced = np.array(sorted(live.values()), np.int64)
             digest = now.digest - sum(live_sum(identifier.encode(), seq) for identifier, seq in live.items())
             digest += sum(live_sum(d.id.encode(), seq) for d, seq in zip(documents, seqs.tolist(), strict=True))
@@ -141,13 +151,24 @@ class Collection(Reader):
                 if also is not None:
                     also(txn, written)
             with self._publishing():
-                for part, start in zip(passages, starts, strict=False):
+                for part, start, own in zip(passages, starts, words, strict=False):
                     metadata = [document.metadata for document in documents[start : start + len(part)]]
-                    now.growing.append(seqs[start : start + len(part)], metadata, part)
+                    now.growing.append(seqs[start : start + len(part)], metadata, part, words=own)
                 self._published = now.written(replaced, *counters)
             reach("write.published")
         self.on_write()
         return written
+
+    def keep_learned(self) -> None:
+        """Makes durable what the collection has seen of queries, where there is more of it than was kept."""
+        if self.is_writer and not self.salvaged and self.learned.asked != self.learned.kept:
+            self.record(self._keep_learned)
+
+    def _keep_learned(self, txn: sqlite3.Connection) -> None:
+        asked = self.learned.asked
+        if asked != self.learned.kept:
+            put_meta(txn, {"asked": asked.to_json()})
+            self.learned.kept = asked
 
     def record(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """A commit that changes no document, such as accepting a task; durable when this returns."""
@@ -249,6 +270,7 @@ class Collection(Reader):
             )
             with self._transaction() as txn:
                 put_meta(txn, {"generation": new.generation.to_json()})
+                self._keep_learned(txn)
                 if encoder is not None:
                     put_meta(txn, {"fingerprint": fingerprint_to_json(encoder.fingerprint)})
                 files = self.chunks.forget(txn, sealed_to)

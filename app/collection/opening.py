@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -19,11 +20,16 @@ from app.collection.segment import Segment, SegmentRecord
 from app.collection.spec import CollectionSpec
 from app.collection.tail import Tail
 from app.collection.view import Generation, Published, SegmentView, TailState
+from app.lexical.words import GrowingWords
 from app.store.database import Database, get_record, read_state
 from app.store.directory import Directory
 from app.store.layout import SEGMENTS, TAIL
 from app.store.memory import require_room
 from app.store.rows import fetch_documents
+from app.types import Document
+
+_PURGED: Final = Document("")
+"""In the place of a dead version whose row is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +101,9 @@ class Opener:
         for seqs, passages in self.chunks.read(connection, start):
             # The rows of dead versions may be purged already.
             standing = fetch_documents(connection, [s for s in seqs.tolist() if s not in gone], self.name)
-            metadata = [standing[s].metadata if s in standing else {} for s in seqs.tolist()]
-            growing.append(seqs, metadata, passages)
+            documents = [standing.get(s, _PURGED) for s in seqs.tolist()]
+            metadata = [document.metadata for document in documents]
+            growing.append(seqs, metadata, passages, words=self.spec.words(documents))
         tail = growing.view()
         return Published(
             state.commits,
@@ -153,4 +160,6 @@ class Opener:
 
     def empty_tail(self) -> Tail:
         """Nothing, to be appended to."""
-        return Tail(layers(self.spec, self.tail_stage.encoded_dim), self.spec.code)
+        lexical = self.spec.lexical
+        words = None if lexical is None else GrowingWords(lexical.analyser, len(lexical.fields))
+        return Tail(layers(self.spec, self.tail_stage.encoded_dim), self.spec.code, words)

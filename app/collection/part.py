@@ -13,6 +13,8 @@ from app.codes.protocol import Code
 from app.collection.layers import POOLED, TOKENS
 from app.collection.passages import Passages, Values, decoded
 from app.filters import Filter, Shape
+from app.lexical import bm25
+from app.lexical.words import Words
 from app.types import F32, I64, Mask, Metadata, Owners, TokenVectors
 from app.vector_index.protocol import Candidates
 
@@ -133,6 +135,11 @@ class Part(Protocol):
 
     def ragged(self, layer: str) -> Ragged: ...
 
+    @property
+    def words(self) -> Words | None:
+        """Of the documents; None where no word is indexed."""
+        ...
+
     def select(self, condition: Filter) -> Mask:
         """(documents,) bool: those whose metadata match."""
         ...
@@ -196,9 +203,17 @@ class View:
     part: Part
     alive: Mask
     live: int = field(init=False)
+    _length: list[int] = field(init=False, default_factory=list, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "live", int(np.count_nonzero(self.alive)))
+
+    def lexical(self) -> bm25.Part:
+        """Its words, as BM25 counts them. They are added up when they are first asked for."""
+        words = self.part.words
+        if not self._length:
+            self._length.append(0 if words is None else int(words.lengths.sum(where=self.alive, dtype=np.int64)))
+        return bm25.Part(words, self.alive, self._length[0])
 
 
 def standing(view: View, documents: Mask) -> I64:

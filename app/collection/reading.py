@@ -31,8 +31,9 @@ from app.encoders.protocol import Encoder
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Damaged, NotFound, Unavailable
 from app.filters import Filter
+from app.lexical.asked import Asked, Learned
 from app.settings import Settings
-from app.store.database import Database, get_record, read_state
+from app.store.database import Database, find_record, get_record, read_state
 from app.store.directory import Directory
 from app.store.files import file_size
 from app.store.layout import ENCODINGS, TAIL, WRITER_LOCK
@@ -90,6 +91,7 @@ class Reader:
         self._writer = files.lock(WRITER_LOCK)
         self._writer.acquire()
         self.database = Database(self.folder, self.name)
+        self.learned = Learned(Asked())
         self._encoder_checked = False
         self._behind = False
         """Whether what is published may be older than the last commit, since a write failed after it."""
@@ -111,6 +113,8 @@ class Reader:
             self.stages = StageStore(files)
             self.queries = QueryLog(self.folder, settings.log_queries)
             self._opener = Opener(files, self.name, self.spec, self.stage, self.database, self.chunks, self.stages)
+            with self.database.read() as connection:
+                self.learned = Learned(find_record(connection, "asked", self.name, Asked.from_json) or Asked())
             self._published = self._opener.salvage() if salvage else self._opener.load(None, checked=True)
             if self._writer.held and not salvage:
                 self._opener.sweep(self._published)

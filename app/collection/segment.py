@@ -25,6 +25,8 @@ from app.collection.part import Flat, InMemory, Ragged, Rows, gathered
 from app.collection.passages import Passages
 from app.errors import FormatTooNew
 from app.filters import Filter, Shape
+from app.lexical.files import MAPPED, read_words
+from app.lexical.words import SealedWords
 from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.files import (
@@ -81,6 +83,7 @@ class Segment:
         self._layers: dict[str, dict[str, Any]] = {layer["name"]: layer for layer in manifest["layers"]}
         self._indexes: dict[str, str] = manifest["indexes"]
         self._precision: Precision = manifest["precision"]
+        self._fields: int = manifest["word_fields"]
         self._stored: dict[str, Flat | Ragged] = {}
         self.documents: int = manifest["documents"]
         self.size: int = manifest["passages"]
@@ -89,7 +92,7 @@ class Segment:
     def open_all(cls, folder: Directory, record: SegmentRecord) -> Segment:
         """Ready to be searched: every file is there and has its size, and all but the vectors is checked."""
         segment = cls(folder, record)
-        _ = segment.seqs, segment.owners, segment._columns, segment._searched
+        _ = segment.seqs, segment.owners, segment._columns, segment._searched, segment.words
         for layer in segment._layers:
             segment._open(layer)
         return segment
@@ -113,6 +116,10 @@ class Segment:
     @cached_property
     def _columns(self) -> Columns:
         return Columns.from_bytes(read_verified(self.folder, "columns.npz", self._files["columns.npz"]))
+
+    @cached_property
+    def words(self) -> SealedWords | None:
+        return read_words(self.folder, self._files, self._fields)
 
     @cached_property
     def _searched(self) -> dict[str, VectorIndex | Refined]:
@@ -153,7 +160,7 @@ class Segment:
     @property
     def loaded(self) -> int:
         """Bytes that are held in memory once it is open: all but the arrays that are mapped."""
-        mapped = {f"{name}.npy" for name, layer in self._layers.items() if not layer["whole"]}
+        mapped = {f"{name}.npy" for name, layer in self._layers.items() if not layer["whole"]}.union(MAPPED)
         return sum(record.size for name, record in self._files.items() if name not in mapped)
 
     def has(self, layer: str) -> bool:
@@ -182,7 +189,9 @@ class Segment:
     def nearest(self, layer: str, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
         # FAISS's own threads wait for each other under concurrent searches: 28 ms instead of .4 on a busy machine.
         vector_index.set_threads(1)
-        index, mask = self._searched[layer], None if allowed.all() else allowed
+        # A layer that the first stage has no use for has no index.
+        index = self._searched.get(layer) or vector_index.scan(self.flat(layer).values.rows(0, self.size))
+        mask = None if allowed.all() else allowed
         if isinstance(index, Refined):
             return index.search(query, k, allowed=mask, wide=wide)
         found = index.search(query[None], k, allowed=mask)

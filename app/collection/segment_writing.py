@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from app.collection.layers import ENCODED, layers
 from app.collection.passages import Passages
 from app.collection.segment import FLAT, MANIFEST, OFFSETS, OWNERS, SEQS, Segment, SegmentRecord
 from app.collection.spec import CollectionSpec
+from app.lexical.files import write_words
+from app.lexical.sequences import Sequences
 from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.files import (
@@ -61,8 +63,14 @@ class Totals:
         return cls(documents, rows, values)
 
 
-Batch = tuple[I64, list[Metadata], Passages]
-"""Sequence numbers ascending over all batches, with metadata and vectors."""
+class Batch(NamedTuple):
+    """Documents with sequence numbers that ascend over all batches. words: where they are indexed; of one vocabulary in
+    all batches."""
+
+    seqs: I64
+    metadata: list[Metadata]
+    passages: Passages
+    words: Sequences | None = None
 
 
 def write_segment(
@@ -150,8 +158,11 @@ def _write(
             out[name].write(np.cumsum(counts) + ends[name])
             ends[name] += int(counts.sum())
 
-        for seqs, metadata, passages in batches:
+        words: list[Sequences] = []
+        for seqs, metadata, passages, own in batches:
             columns.add(metadata)
+            if own is not None:
+                words.append(own)
             out[SEQS].write(seqs)
             if OWNERS in out:
                 count(OWNERS, passages.owners.counts)
@@ -164,6 +175,8 @@ def _write(
                     out[layer.name].write(passages.flat(layer.name).astype(layer.stored, copy=False))
         files = {f"{name}.npy": writer.finish() for name, writer in out.items()}
     files["columns.npz"] = write_file(folder, "columns.npz", columns.finish().to_bytes())
+    if spec.lexical is not None:
+        files |= write_words(folder, words, len(spec.lexical.fields), spec.lexical.analyser)
     return finish_segment(folder, spec, stage, totals.documents, totals.rows, files)
 
 
@@ -185,6 +198,7 @@ def finish_segment(
         "documents": documents,
         "passages": rows,
         "precision": spec.precision,
+        "word_fields": 0 if spec.lexical is None else len(spec.lexical.fields),
         "layers": [layer.to_json() for layer in layers(spec, stage.encoded_dim)],
         "first_stage": stage.to_json(),
         "indexes": indexes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, get_args
 
@@ -12,6 +12,9 @@ from app.codes.choose import code_for
 from app.codes.protocol import Code
 from app.encoders.protocol import Fingerprint
 from app.errors import Invalid
+from app.lexical.analysis import LANGUAGES, Analyser
+from app.lexical.fields import texts
+from app.lexical.sequences import Sequences, Vocabulary
 from app.scoring.similarity import SIMILARITIES, Similarity
 from app.store.layout import check_name, of_this_version
 from app.types import (
@@ -19,11 +22,15 @@ from app.types import (
     MAX_TOKEN_POOLING,
     MAX_WINDOW,
     MIN_WINDOW,
+    Document,
     Kind,
     Precision,
     SimilarityName,
     Split,
 )
+
+MAX_FIELDS: Final = 32
+"""Whose words are indexed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +103,41 @@ ONE: Final = PassageSpec(split="none", overlap=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LexicalSpec:
+    """How documents are found by words. language: whose stems make words one term; None: words as they are. fields:
+    what is indexed: id, title, text, or the names of metadata."""
+
+    language: str | None = "english"
+    fields: tuple[str, ...] = ("title", "text")
+
+    def __post_init__(self) -> None:
+        if self.language is not None and self.language not in LANGUAGES:
+            raise Invalid.at("/lexical/language", f"expected null or {', '.join(LANGUAGES)}, got {self.language!r}")
+        if not 1 <= len(self.fields) <= MAX_FIELDS or len(set(self.fields)) != len(self.fields):
+            raise Invalid.at("/lexical/fields", f"expected 1 to {MAX_FIELDS} different fields")
+        if not all(isinstance(field, str) and field for field in self.fields):
+            raise Invalid.at("/lexical/fields", "expected names of fields")
+
+    @property
+    def analyser(self) -> Analyser:
+        return Analyser(self.language)
+
+
+WORDS: Final = LexicalSpec()
+"""Where nothing else is asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionSpec:
-    """One collection's fixed properties. similarity: its name in ``SIMILARITIES``. Raises Invalid for what no
-    collection is."""
+    """One collection's fixed properties. similarity: its name in ``SIMILARITIES``. lexical: None where words find
+    nothing. Raises Invalid for what no collection is."""
 
     name: str
     encoder: EncoderSpec
     similarity: SimilarityName = "cosine"
     vectors: VectorSpec = field(default_factory=VectorSpec)
     passages: PassageSpec = ONE
+    lexical: LexicalSpec | None = field(default_factory=LexicalSpec)
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -168,6 +201,12 @@ class CollectionSpec:
         """How token vectors are kept."""
         return code_for(self.precision, self.stored_dim)
 
+    def words(self, documents: Iterable[Document], vocabulary: Vocabulary | None = None) -> Sequences | None:
+        """The words of documents, where they are indexed."""
+        if self.lexical is None:
+            return None
+        return Sequences.analysed((texts(document, self.lexical.fields) for document in documents), vocabulary)
+
     @property
     def encoded_dtype(self) -> np.dtype[Any]:
         """Of stored fixed-dimensional encodings: half precision where vectors have length 1, unless all is float32."""
@@ -188,7 +227,11 @@ class CollectionSpec:
         with of_this_version("the specification"):
             nested = {**_fields(value), "encoder": EncoderSpec(**_fields(value, "encoder"))}
             nested["passages"] = PassageSpec(**_fields(value, "passages"))
-            return cls(**{**nested, "vectors": VectorSpec(**_fields(value, "vectors"))})
+            nested["vectors"] = VectorSpec(**_fields(value, "vectors"))
+            if nested.get("lexical") is not None:
+                lexical = _fields(value, "lexical")
+                nested["lexical"] = LexicalSpec(**{**lexical, "fields": tuple(lexical["fields"])})
+            return cls(**nested)
 
 
 def _fields(value: object, name: str | None = None) -> dict[str, Any]:

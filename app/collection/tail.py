@@ -18,46 +18,26 @@ from app.collection.columns import Columns
 from app.collection.layers import NORMS, Layer
 from app.collection.part import Flat, InMemory, Ragged, gathered
 from app.collection.passages import Passages
+from app.compute.growing import Growing
 from app.filters import Filter, Shape, fields_of
+from app.lexical.sequences import Sequences
+from app.lexical.words import WORD_BYTES, GrowingWords, WordsView
 from app.types import F32, I64, Mask, Metadata, Owners
 from app.vector_index.protocol import Candidates
-
-
-class _Growing:
-    """A (length, ...) array that is appended to; views taken before stay valid."""
-
-    def __init__(self, dtype: Any, *shape: int) -> None:
-        self._array: NDArray[Any] = np.empty((16, *shape), dtype)
-        self.length = 0
-
-    def reserve(self, more: int) -> None:
-        """Makes room, so that appending so many rows cannot fail."""
-        needed = self.length + more
-        if needed > len(self._array):
-            grown = np.empty((max(needed, 2 * len(self._array)), *self._array.shape[1:]), self._array.dtype)
-            grown[: self.length] = self._array[: self.length]
-            self._array = grown
-
-    def append(self, rows: NDArray[Any]) -> None:
-        """``reserve`` has made room for them."""
-        self._array[self.length : self.length + len(rows)] = rows
-        self.length += len(rows)
-
-    def view(self, length: int) -> NDArray[Any]:
-        return self._array[:length]
 
 
 class Tail:
     """The arrays. One writer at a time; readers take a ``TailView``."""
 
-    def __init__(self, layers: Sequence[Layer], code: Code) -> None:
-        """layers: of the collection; of those that are cold only the counts are held."""
-        self._layers, self._code = layers, code
-        self._seqs = _Growing(np.int64)
+    def __init__(self, layers: Sequence[Layer], code: Code, words: GrowingWords | None = None) -> None:
+        """layers: of the collection; of those that are cold only the counts are held. words: nothing yet; None where
+        none are indexed."""
+        self._layers, self._code, self._words = layers, code, words
+        self._seqs = Growing(np.int64)
         self._metadata: list[Metadata] = []
         self._starts = _offsets()
         self._values = {
-            layer.name: _Growing(layer.held, *(() if layer.width is None else (layer.width,)))
+            layer.name: Growing(layer.held, *(() if layer.width is None else (layer.width,)))
             for layer in layers
             if layer.hot
         }
@@ -74,14 +54,16 @@ class Tail:
         metadata: Sequence[Metadata],
         passages: Passages,
         counts: Mapping[str, I64] | None = None,
+        words: Sequences | None = None,
     ) -> None:
         """New versions; sequence numbers ascend over all appends. All of them, or where memory ends, none.
 
-        counts: of each ragged layer the values of each row, where the passages are without the cold ones.
+        counts: of each ragged layer the values of each row, where the passages are without the cold ones. words: of the
+        documents, where they are indexed.
         """
         if counts is None:
             counts = passages.counts
-        new: list[tuple[_Growing, NDArray[Any]]] = [(self._starts, _continued(self._starts, passages.owners.counts))]
+        new: list[tuple[Growing, NDArray[Any]]] = [(self._starts, _continued(self._starts, passages.owners.counts))]
         new += [(self._offsets[name], _continued(self._offsets[name], count)) for name, count in counts.items()]
         for layer in self._layers:
             if layer.hot:
@@ -90,6 +72,9 @@ class Tail:
         new.append((self._seqs, seqs))
         for growing, rows in new:
             growing.reserve(len(rows))
+        if self._words is not None and words is not None:
+            self._words.append(words)
+            self.nbytes += len(words.ids) * WORD_BYTES
         for growing, rows in new:
             growing.append(rows)
         self._metadata.extend(metadata)
@@ -104,16 +89,17 @@ class Tail:
             name: growing.view(int(offsets[name][-1]) if name in offsets else owners.rows)
             for name, growing in self._values.items()
         }
-        return TailView(self._code, self._seqs.view(len(self)), owners, self._metadata, values, offsets)
+        words = None if self._words is None else self._words.view()
+        return TailView(self._code, self._seqs.view(len(self)), owners, self._metadata, values, offsets, words)
 
 
-def _offsets() -> _Growing:
-    found = _Growing(np.int64)
+def _offsets() -> Growing:
+    found = Growing(np.int64)
     found.append(np.zeros(1, np.int64))
     return found
 
 
-def _continued(offsets: _Growing, counts: I64) -> I64:
+def _continued(offsets: Growing, counts: I64) -> I64:
     """What comes after the offsets for so many values more."""
     found: I64 = np.cumsum(counts) + offsets.view(offsets.length)[-1]
     return found
@@ -130,8 +116,10 @@ class TailView:
         metadata: list[Metadata],
         values: Mapping[str, NDArray[Any]],
         offsets: Mapping[str, I64],
+        words: WordsView | None,
     ) -> None:
         """values: of each hot layer. offsets: of each ragged one, the cold ones too."""
+        self.words = words
         self.code, self.seqs, self.owners = code, seqs, owners
         self._metadata, self._values, self._offsets = metadata, values, offsets
         self._columns = Columns(owners.documents, {})

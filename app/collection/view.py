@@ -144,6 +144,7 @@ class Published:
                 tail.metadata(left_over),
                 tail.passages(left_over),
                 tail.counts(left_over),
+                None if tail.words is None else tail.words.sequences(left_over),
             )
         published = replace(
             self,

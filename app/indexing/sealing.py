@@ -21,6 +21,8 @@ from app.collection.passages import Passages
 from app.collection.segment import Segment
 from app.collection.segment_writing import Batch, Totals, write_segment
 from app.collection.view import SegmentView, TailState
+from app.lexical.postings import I32
+from app.lexical.sequences import Sequences, Vocabulary
 from app.store.layout import SEGMENTS
 from app.store.rows import fetch_documents
 from app.types import I64
@@ -83,7 +85,9 @@ def _tail_batches(collection: Collection, tail: View, check: Check) -> Iterator[
             if standing:
                 documents = fetch_documents(connection, seqs[standing].tolist(), collection.name)
                 metadata = [documents[seq].metadata for seq in seqs[standing].tolist()]
-                yield seqs[standing], metadata, passages.take(standing)
+                places = np.searchsorted(tail.part.seqs, seqs[standing])
+                words = None if tail.part.words is None else tail.part.words.sequences(places)
+                yield Batch(seqs[standing], metadata, passages.take(standing), words)
 
 
 def plan(sizes: Sequence[tuple[int, int]], tier_size: int) -> list[int]:
@@ -138,13 +142,15 @@ def segment_batches(collection: Collection, views: Sequence[SegmentView], check:
     owners = np.concatenate([np.full(view.live, i) for i, view in enumerate(views)])
     places = np.concatenate([np.flatnonzero(view.alive) for view in views])
     order = np.argsort(seqs)
+    spoken = None if collection.spec.lexical is None else _Spoken(views, len(collection.spec.lexical.fields))
     with collection.database.read() as connection:
         for start in range(0, len(order), BATCH):
             check()
             batch = order[start : start + BATCH]
             documents = fetch_documents(connection, seqs[batch].tolist(), collection.name)
             metadata = [documents[seq].metadata for seq in seqs[batch].tolist()]
-            yield seqs[batch], metadata, _gather(views, owners[batch], places[batch])
+            words = None if spoken is None else spoken.of(owners[batch], places[batch])
+            yield Batch(seqs[batch], metadata, _gather(views, owners[batch], places[batch]), words)
             if start // BATCH % HELD == HELD - 1:
                 for view in views:
                     view.part.let_go()
@@ -158,6 +164,32 @@ def _gather(views: Sequence[SegmentView], owners: I64, places: I64) -> Passages:
     return Passages.join(parts).take(np.argsort(order))
 
 
+class _Spoken:
+    """The words of several segments, in one vocabulary."""
+
+    def __init__(self, views: Sequence[SegmentView], fields: int) -> None:
+        self._views, self._fields = views, fields
+        self._vocabulary = Vocabulary()
+        self._translations: dict[int, I32] = {}
+
+    def of(self, owners: I64, places: I64) -> Sequences:
+        """Of documents, in the order given."""
+        used = np.unique(owners).tolist()
+        parts = [self._part(i, places[owners == i]) for i in used]
+        order = np.concatenate([np.flatnonzero(owners == i) for i in used])
+        return Sequences.join(parts).take(np.argsort(order), self._fields)
+
+    def _part(self, number: int, places: I64) -> Sequences:
+        words = self._views[number].part.words
+        if words is None:
+            none = np.zeros(0, np.int32), np.zeros(len(places) * self._fields + 1, np.int64)
+            return Sequences(self._vocabulary, *none)
+        found = words.sequences(places)
+        if number not in self._translations:
+            self._translations[number] = self._vocabulary.translation(found.vocabulary.words)
+        return found.translated(self._vocabulary, self._translations[number])
+
+
 def totals_of(views: Sequence[SegmentView | TailState]) -> Totals:
     """Of the documents that stand."""
     standing = [(view.part, np.flatnonzero(view.alive)) for view in views]
@@ -166,13 +198,13 @@ def totals_of(views: Sequence[SegmentView | TailState]) -> Totals:
 
 def recode(collection: Collection, stage: FirstStage, batches: Iterable[Batch]) -> Iterator[Batch]:
     """The same batches, encoded for another first stage from their stored vectors, on all background workers."""
-    for seqs, metadata, passages in batches:
+    for seqs, metadata, passages, words in batches:
         parts = collection.resources.background.map_slices(
             len(passages),
             lambda start, stop, given=passages: recoded(given.take(range(start, stop)), stage, collection.spec),  # type: ignore[misc]
             smallest=SLICE,
         )
-        yield seqs, metadata, Passages.join(parts)
+        yield Batch(seqs, metadata, Passages.join(parts), words)
 
 
 def write(collection: Collection, stage: FirstStage, totals: Totals, batches: Iterable[Batch]) -> Segment:

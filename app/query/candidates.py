@@ -8,7 +8,7 @@ segments' may be learned, the tail's needs no data): each has a width of its own
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -57,6 +57,12 @@ class Chosen:
         places[np.searchsorted(rows, self.rows)] = self.places
         places[np.searchsorted(rows, openings)] = best
         return Chosen(rows, places)
+
+
+def by_pooled(stages: Sequence[FirstStage]) -> list[FirstStage]:
+    """The same first stages with the pooled vector as their one source."""
+    made = {id(stage): replace(stage, sources=("pooled",), encoding=None) for stage in stages}
+    return [made[id(stage)] for stage in stages]
 
 
 def find_candidates(

@@ -41,11 +41,11 @@ class Ranked:
     score: float
 
 
-_Identify: TypeAlias = Callable[[list[int]], dict[int, bytes]]
+Identify: TypeAlias = Callable[[list[int]], dict[int, bytes]]
 
 
 def rank(
-    views: Sequence[View], rows: Sequence[I64], scores: Scores, k: int, workers: Workers, identify: _Identify
+    views: Sequence[View], rows: Sequence[I64], scores: Scores, k: int, workers: Workers, identify: Identify
 ) -> list[Ranked]:
     """The best k documents of the given rows (ascending in each view), by reference score, then by id.
 
@@ -58,14 +58,14 @@ def rank(
 
 
 def rank_all(
-    views: Sequence[View], scores: Scores, k: int, workers: Workers, identify: _Identify = lambda seqs: {}
+    views: Sequence[View], scores: Scores, k: int, workers: Workers, identify: Identify = lambda seqs: {}
 ) -> list[Ranked]:
     """The best k of all documents that stand: exact search, whoever asks."""
     return rank(views, [standing(view, view.alive) for view in views], scores, k, workers, identify)
 
 
 def rank_in_time(
-    views: Sequence[View], chosen: Sequence[Chosen], scores: Scores, k: int, workers: Workers, identify: _Identify
+    views: Sequence[View], chosen: Sequence[Chosen], scores: Scores, k: int, workers: Workers, identify: Identify
 ) -> tuple[list[Ranked], int]:
     """The same over as many of the chosen rows as the deadline that is set allows, and how many those are.
 
@@ -166,7 +166,7 @@ class _Table:
         return np.union1d(kept, opening[kept])
 
 
-def _best(table: _Table, column: Column, scores: Scores, k: int, workers: Workers, identify: _Identify) -> list[Ranked]:
+def _best(table: _Table, column: Column, scores: Scores, k: int, workers: Workers, identify: Identify) -> list[Ranked]:
     if not len(table.rows):
         return []
     table = table.only(table.hopeful(column, k))
@@ -184,10 +184,11 @@ def _best(table: _Table, column: Column, scores: Scores, k: int, workers: Worker
             if best is None or score > best.score:
                 found[number, seq] = Ranked(number, row, seq, score)
     ranked = sorted(found.values(), key=lambda one: -one.score)
-    return _break_ties(ranked, k, identify)
+    return break_ties(ranked, k, identify)
 
 
-def _break_ties(found: list[Ranked], k: int, identify: _Identify) -> list[Ranked]:
+def break_ties(found: list[Ranked], k: int, identify: Identify) -> list[Ranked]:
+    """The first k of documents by score, equal ones by the bytes of their ids. identify: as in ``rank``."""
     cut = found[k - 1].score if len(found) > k else -np.inf
     reach = [ranked for ranked in found if ranked.score >= cut]
     counts: dict[float, int] = {}

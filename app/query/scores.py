@@ -58,8 +58,13 @@ def of_document(opening: _S, row: _S, rows: int) -> _S:
     >>> of_document(1.0, 1.0, 1), of_document(0.5, 1.0, 8), of_document(0.5, 1.0, 16)
     (1.0, 0.75, 0.875)
     """
-    weight = min(0.5, OPENING / rows)
+    weight = opening_weight(rows)
     return opening * weight + row * (1 - weight)
+
+
+def opening_weight(rows: int) -> float:
+    """What the opening of a document of so many rows counts for."""
+    return min(0.5, OPENING / rows)
 
 
 class Scores(Protocol):
@@ -120,13 +125,26 @@ class Dense:
 
     def references(self, part: Part, rows: I64, workers: Workers) -> list[float]:
         def work(start: int, stop: int) -> list[float]:
-            vectors = part.flat(POOLED).take(rows[start:stop])
-            return [inner_product.reference(self.query[0], vector) for vector in vectors]
+            return inner_product.references(self.query[0], part.flat(POOLED).take(rows[start:stop]))
 
         return [score for piece in workers.map_slices(len(rows), work, smallest=FEW) for score in piece]
 
     def explain(self, part: Part, row: int) -> list[Share]:
         return _shares(self.query, scored_vectors(part, row))
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled(Dense):
+    """The same in a collection that is scored by its token vectors, whose norms say nothing of the pooled ones."""
+
+    name: str = "pooled"
+
+    def explain(self, part: Part, row: int) -> list[Share]:
+        return _shares(self.query, part.flat(POOLED).range(row, row + 1))
+
+    def fast(self, part: Part, rows: I64, workers: Workers, *, rough: bool = False) -> Column:
+        found = np.array(self.references(part, rows, workers), np.float32)
+        return Column(found, np.zeros(len(found)))
 
 
 @dataclass(frozen=True, slots=True)

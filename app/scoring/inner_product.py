@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from app.compute.blas import keep_to_one_thread
 from app.compute.float16 import widen
-from app.compute.rounding import bound
+from app.compute.native import kernel
+from app.compute.rounding import U64, bound, gamma
 from app.errors import Invalid
 from app.types import F32, F64
 
@@ -35,6 +36,40 @@ def reference(query: F32, vector: NDArray[Any]) -> float:
     products = query.astype(np.float64) * vector.astype(np.float64)
     with np.errstate(over="ignore"):
         return float(np.float32(math.fsum(products.tolist())))
+
+
+def references(query: F32, vectors: NDArray[Any]) -> list[float]:
+    """The reference of each vector, to the bit, ten times as fast: (dim,), (n, dim). A sum in float64 is off by so
+    little that it nearly always decides how the real one is rounded; else the reference is asked.
+
+    >>> references(np.array([1, 2], np.float32), np.array([[3, 0.5], [0, 1]], np.float32))
+    [4.0, 2.0]
+    """
+    wide = query.astype(np.float64)
+    sums, sizes = _sums(wide, np.ascontiguousarray(vectors, np.float32))
+    # Of dim additions in a row, each of exact products; and as much again, since rounding rounds too.
+    slack = gamma(2 * len(query) + 4, U64) * sizes
+    with np.errstate(over="ignore", invalid="ignore"):
+        found, other = (sums - slack).astype(np.float32), (sums + slack).astype(np.float32)
+    scores: list[float] = found.tolist()
+    # NaN differs from itself, so that it is asked for too.
+    for row in np.flatnonzero(~(found == other)).tolist():
+        scores[row] = reference(query, vectors[row])
+    return scores
+
+
+@kernel
+def _sums(query: F64, vectors: F32) -> tuple[F64, F64]:
+    """(n,): the sums of the products with each vector, and of how large these are."""
+    sums, sizes = np.zeros(len(vectors)), np.zeros(len(vectors))
+    for row in range(len(vectors)):
+        total, size = 0.0, 0.0
+        for i in range(len(query)):
+            product = query[i] * np.float64(vectors[row, i])
+            total += product
+            size += abs(product)
+        sums[row], sizes[row] = total, size
+    return sums, sizes
 
 
 def fast_scores(query: F32, vectors: NDArray[Any]) -> F32:

@@ -371,6 +371,12 @@ def get_meta(connection: sqlite3.Connection, key: str, name: str) -> Any:
     return json.loads(row[0])
 
 
+def find_record(connection: sqlite3.Connection, key: str, name: str, parse: Callable[[Any], T]) -> T | None:
+    """As ``get_record``; None where nothing was written."""
+    there = connection.execute("SELECT 1 FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if there is None else get_record(connection, key, name, parse)
+
+
 def get_record(connection: sqlite3.Connection, key: str, name: str, parse: Callable[[Any], T]) -> T:
     """The same, parsed. Raises FormatTooNew for what this version does not know, too."""
     value = get_meta(connection, key, name)

@@ -24,6 +24,7 @@ from app.errors import Conflict, Invalid, TextRefused
 from app.indexing.fitting import learn_if_due
 from app.indexing.sealing import merge, now_utc, recode, seal, seal_due, write
 from app.ingest import ENCODED_AT_ONCE
+from app.lexical.sequences import Sequences, Vocabulary
 from app.passages.encoding import Splitter, encoded_rows
 from app.store.database import get_record
 from app.store.rows import fetch_documents
@@ -47,8 +48,8 @@ def run_rebuild(collection: Collection, running: Running) -> None:
         running.update(phase="encoding", done=0, total=len(seqs))
         added: list[Segment] = []
         try:
-            for run, passages, metadata in _runs(collection, encoder, seqs, running):
-                added.append(_write(collection, run, passages, metadata))
+            for batch in _runs(collection, encoder, seqs, running):
+                added.append(_write(collection, batch))
                 if not collection.salvaged and seal_due(collection):
                     seal(collection, running.check)
         except BaseException:
@@ -102,13 +103,13 @@ def _encoder(collection: Collection) -> Encoder | None:
     return encoder
 
 
-def _runs(
-    collection: Collection, encoder: Encoder | None, seqs: I64, running: Running
-) -> Iterator[tuple[I64, Passages, list[Metadata]]]:
+def _runs(collection: Collection, encoder: Encoder | None, seqs: I64, running: Running) -> Iterator[Batch]:
     """Runs of documents that fill a segment each, with their vectors made anew."""
     settings = collection.resources.settings
     parts: list[Passages] = []
     metadata: list[Metadata] = []
+    words: list[Sequences] = []
+    vocabulary = Vocabulary()
     first = 0
     for start in range(0, len(seqs), ENCODED_AT_ONCE):
         running.check()
@@ -130,12 +131,14 @@ def _runs(
                 raise Invalid(f"the encoder refuses documents that are here; change or delete them: {named}") from error
             parts.append(rows)
         metadata += [documents[seq].metadata for seq in batch]
+        if spoken := collection.spec.words((documents[seq] for seq in batch), vocabulary):
+            words.append(spoken)
         done = start + len(batch)
         running.update(done=done)
         full = sum(map(len, parts)) >= settings.seal_documents or sum(p.nbytes for p in parts) >= settings.seal_bytes
         if full or done == len(seqs):
-            yield seqs[first:done], Passages.join(parts), metadata
-            parts, metadata, first = [], [], done
+            yield Batch(seqs[first:done], metadata, Passages.join(parts), Sequences.join(words) if words else None)
+            parts, metadata, words, first = [], [], [], done
 
 
 def _from_stored(collection: Collection, seqs: Sequence[int]) -> Passages:
@@ -150,10 +153,10 @@ def _from_stored(collection: Collection, seqs: Sequence[int]) -> Passages:
     return recoded(Passages.join([stored[seq] for seq in seqs]), collection.stage, spec)
 
 
-def _write(collection: Collection, seqs: I64, passages: Passages, metadata: list[Metadata]) -> Segment:
+def _write(collection: Collection, batch: Batch) -> Segment:
     stage = collection.stage if collection.salvaged else collection.published.stage
-    totals = Totals.of(passages.owners, passages.counts)
-    batches: Iterable[Batch] = [(seqs, metadata, passages)]
+    totals = Totals.of(batch.passages.owners, batch.passages.counts)
+    batches: Iterable[Batch] = [batch]
     if stage is not collection.stage:
         batches = recode(collection, stage, batches)
     return write(collection, stage, totals, batches)

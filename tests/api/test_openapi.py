@@ -20,7 +20,7 @@ from app.settings import Settings
 ROOT = Path(__file__).parents[2]
 SCHEMA = create_app(Settings()).openapi()
 JSON, TAR = "application/json", "application/x-tar"
-LATER = {"explain", "highlights", "hybrid", "lexical", "qrels", "measures"}
+LATER = {"highlights", "rerank", "facets", "qrels", "measures"}
 ROUTES = {
     "/health/live": {"get"},
     "/health/ready": {"get"},
@@ -129,7 +129,9 @@ HELD: list[tuple[str, str, Any, bool]] = [
     ("search", "SearchRequest", {"vector": [1]}, True),
     ("search", "SearchRequest", {"vector": ONE}, True),
     ("search", "SearchRequest", {}, False),
-    ("search", "SearchRequest", {"vector": [1], "query": "a"}, False),
+    ("search", "SearchRequest", {"vector": [1], "query": "a"}, True),
+    ("search", "SearchRequest", {"query": "a", "mode": "best"}, False),
+    ("search", "SearchRequest", {"vector": [1], "query": "a", "weights": {"words": 2}}, False),
     ("search", "SearchRequest", {"vector": [1], "vectors": [[1]]}, False),
     ("search", "SearchRequest", {"query": " "}, False),
     ("search", "SearchRequest", {"vector": {**ONE, "shape": []}}, False),

@@ -46,10 +46,15 @@ def test_hits_carry_what_was_asked_for(
 
 
 def test_exact_search_says_so_and_agrees(client: httpx.Client, collection: str) -> None:
-    quick = client.post(f"{collection}/search", json={"query": "dog night", "candidates": 3}).json()
-    exact = client.post(f"{collection}/search", json={"query": "dog night", "exact": True}).json()
-    assert exact["exact"] is True
-    assert exact["hits"] == quick["hits"]
+    weights = {"words": 0.2, "tokens": 0.4, "pooled": 0.4}
+    for mode in ({"mode": "semantic"}, {"mode": "dense"}, {"mode": "hybrid", "weights": weights}):
+        body = {"query": "dog night", **mode}
+        quick = client.post(f"{collection}/search", json={**body, "candidates": 3}).json()
+        exact = client.post(f"{collection}/search", json={**body, "exact": True}).json()
+        assert (quick["exact"], exact["exact"]) == (False, True)
+        assert exact["hits"] == quick["hits"]
+        assert exact["mode"] == mode["mode"]
+        assert exact.get("weights") == mode.get("weights")
 
 
 @pytest.mark.parametrize(
@@ -69,11 +74,14 @@ def test_filters(client: httpx.Client, collection: str, condition: Any, ids: set
 
 
 def test_a_batch_answers_in_order(client: httpx.Client, collection: str) -> None:
-    searches = [{"query": "hen eggs", "k": 1}, {"query": "dog barks", "exact": True}]
+    searches = [
+        {"query": "hen eggs", "k": 1, "mode": "lexical"},
+        {"query": "dog barks", "exact": True, "mode": "semantic"},
+    ]
     answer = client.post(f"{collection}/search/batch", json={"searches": searches})
     batch = BatchAnswer.model_validate_json(answer.content, strict=True, extra="forbid")
     assert [result.hits[0].id for result in batch.results] == ["hen", "dog"]
-    assert [result.exact for result in batch.results] == [False, True]
+    assert [result.exact for result in batch.results] == [True, True]
     for search, result in zip(searches, batch.results, strict=True):
         alone = client.post(f"{collection}/search", json=search).json()
         assert alone["hits"] == answer.json()["results"][batch.results.index(result)]["hits"]

@@ -17,7 +17,7 @@ from app.collection.first_stage import FirstStage
 from app.collection.layers import layers
 from app.collection.passages import Passages, check_vectors, from_caller, pool
 from app.collection.segment import Segment
-from app.collection.segment_writing import Totals, write_segment
+from app.collection.segment_writing import Batch, Totals, write_segment
 from app.collection.spec import CollectionSpec, EncoderSpec, VectorSpec
 from app.collection.tail import Tail
 from app.errors import Invalid
@@ -94,7 +94,10 @@ def test_every_part_says_the_same(
         stop = min(start + 6, 20)
         tail.append(seqs[start:stop], metadata[start:stop], passages.take(range(start, stop)))
     early = tail.view()
-    batches = [(seqs[:9], metadata[:9], passages.take(range(9))), (seqs[9:], metadata[9:], passages.take(range(9, 20)))]
+    batches = [
+        Batch(seqs[:9], metadata[:9], passages.take(range(9))),
+        Batch(seqs[9:], metadata[9:], passages.take(range(9, 20))),
+    ]
     (tmp_path / "s").mkdir()
     record = write_segment(LocalDirectory(tmp_path / "s"), chosen, stage, Totals.of(owners, passages.counts), batches)
     segment = Segment.open_all(LocalDirectory(tmp_path / "s"), record)
@@ -267,7 +270,7 @@ def test_a_failed_segment_leaves_nothing(tmp_path: Path) -> None:
             chosen,
             stage,
             Totals(4, 4, {"tokens": 6, "raw": 6}),
-            [(np.arange(3), [{}] * 3, passages)],
+            [Batch(np.arange(3), [{}] * 3, passages)],
         )
     assert list(tmp_path.iterdir()) == []
 

@@ -16,7 +16,7 @@ from memory_directory import MemoryDirectory
 from app.collection.first_stage import FirstStage
 from app.collection.passages import from_caller
 from app.collection.segment import Segment, SegmentRecord
-from app.collection.segment_writing import Totals, write_restaged, write_segment
+from app.collection.segment_writing import Batch, Totals, write_restaged, write_segment
 from app.collection.spec import CollectionSpec, EncoderSpec, VectorSpec
 from app.errors import Damaged, SystemFault
 from app.store.directory import Directory
@@ -186,7 +186,7 @@ def written(folder: Directory) -> SegmentRecord:
     spec = CollectionSpec(name="c", encoder=encoder, similarity="cosine", vectors=VectorSpec(precision="float16"))
     stage, random = FirstStage.default(spec), np.random.default_rng(1)
     passages = from_caller([random.normal(size=(3, 4)).astype(np.float32) for _ in range(10)], spec, stage.encoding)
-    batch = np.arange(10, dtype=np.int64), [{"n": n} for n in range(10)], passages
+    batch = Batch(np.arange(10, dtype=np.int64), [{"n": n} for n in range(10)], passages)
     for name in ("s", "again"):
         folder.folder(name).make()
     record = write_segment(folder.folder("s"), spec, stage, Totals.of(passages.owners, passages.counts), [batch])

@@ -61,6 +61,7 @@ async def create_collection(
             precision=body.precision,
             token_pooling=body.token_pooling,
             passages=None if body.passages is None else PassageSpec(**body.passages.model_dump()),
+            lexical=None if body.lexical is None else body.lexical.spec,
             also=None if asked is None else asked.keep_first,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -22,6 +22,8 @@ from app.collection.passages import check_vectors
 from app.collection.spec import CollectionSpec
 from app.compute.deadline import deadline
 from app.errors import Invalid
+from app.lexical.clauses import parse
+from app.query.hybrid import sides_of
 from app.store.query_log import Logged
 from app.types import F32
 
@@ -40,11 +42,17 @@ _EXACT = {"query": "send an email", "exact": True, "k": 3}
 def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.Query:
     """The engine's query. ``at`` points at this search in the request body.
 
-    Raises Invalid for vectors that do not fit the collection.
+    Raises Invalid for vectors that do not fit the collection, and for what the query language does not have.
     """
+    if body.query is not None and body.syntax == "query" and spec.lexical is not None:
+        parse(body.query, spec.lexical.analyser, spec.lexical.fields, f"{at}/query")
     return engine.Query(
         text=body.query,
         vectors=fitting(body, spec, at),
+        mode=body.mode or _mode(body, spec),
+        syntax=body.syntax,
+        weights=_weights(body, spec, at),
+        explain=body.explain,
         k=body.k,
         filter=body.filter,
         exact=body.exact,
@@ -53,6 +61,27 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
         partial=body.partial,
         passages=body.passages,
     )
+
+
+def _mode(body: SearchRequest, spec: CollectionSpec) -> engine.Mode:
+    """What a search does that does not say: all that it can."""
+    if body.query is None:
+        return "semantic"
+    by_vectors = body.vector is not None or body.vectors is not None
+    if spec.lexical is None and not by_vectors:
+        return "semantic"
+    return "hybrid" if by_vectors or spec.model is not None else "lexical"
+
+
+def _weights(body: SearchRequest, spec: CollectionSpec, at: str) -> engine.Weights | Literal["reciprocal_rank"] | None:
+    if body.fusion == "reciprocal_rank":
+        return "reciprocal_rank"
+    if body.weights is None:
+        return None
+    given, sides = body.weights.given, sides_of(spec)
+    if other := [side for side, weight in given.items() if weight and side not in sides]:
+        raise Invalid.at(f"{at}/weights/{other[0]}", f"the collection is {spec.kind}: it has {', '.join(sides)}")
+    return {side: given[side] for side in sides}
 
 
 def fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
@@ -65,6 +94,11 @@ def fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
     if vectors is not None:
         check_vectors(vectors, spec, at)
     return vectors
+
+
+def _encodes(body: SearchRequest) -> bool:
+    """Whether an encoder may be needed."""
+    return body.query is not None and body.vector is None and body.vectors is None and body.mode != "lexical"
 
 
 def _keep(collection: Collection, queries: Sequence[engine.Query]) -> None:
@@ -97,7 +131,7 @@ async def search_documents(
         note_searches(request, [result])
         return encoded(search_answer(result, (collection.spec.kind, body.vectors_format)))
 
-    lane = await service.lane(name, "search", encodes=body.query is not None)
+    lane = await service.lane(name, "search", encodes=_encodes(body))
     return held(service, await run(lane, service.on, name, work))
 
 
@@ -127,5 +161,5 @@ async def search_batch(
         ]
         return encoded(BatchAnswer(results=answers))
 
-    lane = await service.lane(name, "search", encodes=any(one.query is not None for one in body.searches))
+    lane = await service.lane(name, "search", encodes=any(map(_encodes, body.searches)))
     return held(service, await run(lane, service.on, name, work))

@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.catalogue.info import CollectionInfo
+from app.collection.spec import MAX_FIELDS, LexicalSpec
 from app.documents import Strict, fault
+from app.lexical.analysis import LANGUAGES
 from app.store.layout import NAME
 from app.types import MAX_DIM, MAX_TOKEN_POOLING, MAX_WINDOW, MIN_WINDOW, Kind, Precision, SimilarityName, Split
 
@@ -54,6 +56,21 @@ class PassagesChoice(Strict):
     """Tokens that two windows may share; at most half of a window's."""
 
 
+class LexicalChoice(Strict):
+    """How documents are found by words."""
+
+    nullable: ClassVar[frozenset[str]] = frozenset({"language"})
+
+    language: str | None = Field(default="english", json_schema_extra={"enum": [*LANGUAGES, None]})
+    """Whose stems make words one term; null takes words as they are."""
+    fields: list[str] = Field(default=["title", "text"], min_length=1, max_length=MAX_FIELDS)
+    """What is indexed: `id`, `title`, `text`, or the names of metadata fields, such as a part number."""
+
+    @property
+    def spec(self) -> LexicalSpec:
+        return LexicalSpec(language=self.language, fields=tuple(self.fields))
+
+
 class CreateCollection(Strict):
     """A new collection. All of it is decided now and does not change."""
 
@@ -70,6 +87,9 @@ class CreateCollection(Strict):
     passages: PassagesChoice | None = None
     """How texts are split; only where an encoder makes the vectors. By default as large as the encoder reads, 64 tokens
     shared."""
+    lexical: LexicalChoice | None = LexicalChoice()
+    """How documents are found by words; null where they are not to be."""
+    nullable: ClassVar[frozenset[str]] = frozenset({"lexical"})
     token_pooling: int = Field(default=1, ge=1, le=MAX_TOKEN_POOLING)
     """Keep a fraction of the token vectors: a document of t is stored as t / token_pooling means of like ones (but 8 at
     least, if it has them). 1 keeps all. For long documents, such as pages as images; costs some quality."""

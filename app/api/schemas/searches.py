@@ -16,7 +16,9 @@ from app.api.schemas.documents import (
     Warned,
 )
 from app.documents import Strict, VectorField, VectorsField, fault
-from app.search import Coverage
+from app.query.explaining import Explanation
+from app.query.fusion import Side
+from app.search import Coverage, Mode
 from app.settings import DEFAULT, limits_of
 from app.types import MAX_EXCERPTS, MAX_K, Excerpt
 
@@ -43,20 +45,55 @@ class Asked(Strict):
     def _one_of(self, info: ValidationInfo) -> Asked:
         if sum(getattr(self, way) is not None for way in _WAYS) != 1:
             raise fault("", "expected exactly one of query, vector and vectors")
+        self._hold(info)
+        return self
+
+    def _hold(self, info: ValidationInfo) -> None:
         if self.query is not None and not self.query.strip():
             raise fault("/query", "the query is empty")
         most = limits_of(info.context).query_vectors
         if self.vectors is not None and len(self.vectors) > most:
             raise fault("/vectors", f"a query has at most {most:,} vectors here; got {len(self.vectors):,}")
-        return self
+
+
+class SideWeights(Strict):
+    """What each score counts for in a hybrid search, standardised over the candidates."""
+
+    words: float = Field(default=0, ge=0, le=1, allow_inf_nan=False)
+    """BM25."""
+    tokens: float = Field(default=0, ge=0, le=1, allow_inf_nan=False)
+    """MaxSim, in a multi-vector collection."""
+    pooled: float = Field(default=0, ge=0, le=1, allow_inf_nan=False)
+    """The inner product of the pooled vectors; in a dense collection of its vectors."""
+
+    @property
+    def given(self) -> dict[Side, float]:
+        return {"words": self.words, "tokens": self.tokens, "pooled": self.pooled}
 
 
 class SearchRequest(Asked):
-    """One search, by exactly one of query, vector and vectors."""
+    """One search, by a text, by vectors, or in a hybrid search by both."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": [way]} for way in _WAYS], "not": {"required": ["vector", "vectors"]}}
+    )
 
     k: int = Field(default=10, ge=1, le=MAX_K)
     """How many documents to return."""
-    mode: Literal["semantic"] = "semantic"
+    mode: Mode | None = None
+    """`hybrid`: by words and meaning, fused, which is the default where there is a text and both can be; `semantic`: by
+    the collection's vectors, the default without a text; `dense`: by pooled vectors; `lexical`: by words (BM25), the
+    default where a text cannot be encoded."""
+    syntax: Literal["plain", "query"] = "plain"
+    """How the words of the text are taken: as they are, which is never an error, or as `+required -excluded "exact
+    phrases" field:word prefix* fuzzy~1`, which narrows a hybrid search too."""
+    fusion: Literal["weighted", "reciprocal_rank"] = "weighted"
+    """How a hybrid search makes one order: by a weighted sum of scores, or by ranks alone."""
+    weights: SideWeights | None = None
+    """What the scores count for, as an answer names it: the same weights give the same answer. By default what suits
+    the queries that the collection has seen."""
+    explain: bool = False
+    """Each hit with what made its score."""
     filter: FilterField = None
     exact: bool = False
     """Score every document instead of candidates only: the truth, at its price."""
@@ -74,6 +111,22 @@ class SearchRequest(Asked):
     partial: bool = False
     """Answer what was found when the time is over, and say how much was looked at: the hits are the best, in their
     exact order, of the candidates that were scored by then, the likeliest first. 504 only where there were none."""
+
+    @model_validator(mode="after")
+    def _one_of(self, info: ValidationInfo) -> SearchRequest:
+        ways = [way for way in _WAYS if getattr(self, way) is not None]
+        if not ways or ways[-2:] == ["vector", "vectors"]:
+            raise fault("", "expected a query, and instead of it or beside it vector or vectors")
+        if len(ways) > 1 and self.mode not in (None, "hybrid"):
+            raise fault("/mode", f"a {self.mode} search is by exactly one of query, vector and vectors")
+        if self.query is None and self.mode in ("lexical", "hybrid"):
+            raise fault("/query", f"a {self.mode} search needs a query in words")
+        if self.weights is not None and not any(self.weights.given.values()):
+            raise fault("/weights", "expected at least one weight above 0")
+        if self.weights is not None and self.fusion == "reciprocal_rank":
+            raise fault("/weights", "ranks have no weights")
+        self._hold(info)
+        return self
 
     @model_validator(mode="after")
     def _within_limits(self, info: ValidationInfo) -> SearchRequest:
@@ -95,6 +148,7 @@ class HitAnswer(BaseModel):
     vector: VectorAnswer | None = None
     vectors: VectorsAnswer | None = None
     passages: list[Excerpt] | None = None
+    explanation: Explanation | None = None
 
 
 class SearchAnswer(Warned):
@@ -110,6 +164,10 @@ class SearchAnswer(Warned):
     """Where the search allows it: whether the time was over before all was scored that was to be."""
     coverage: Coverage | None = None
     """There too: how much was scored."""
+    mode: Mode
+    """What was done, where the search did not say."""
+    weights: dict[Side, float] | None = None
+    """Of a hybrid search: what the scores counted for."""
 
 
 class SearchBatch(Strict):

@@ -1,0 +1,188 @@
+"""BM25: what documents are worth by the words they share with a query.
+
+A document d is worth, summed over the terms t of the query,
+
+    idf(t) * tf * (k1 + 1) / (tf + k1 * (1 - b + b * length(d) / mean length)),
+    idf(t) = ln(1 + (N - n + 1/2) / (n + 1/2))
+
+(Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009, section 3.4; idf as Lucene has it, never below
+zero), where N counts the documents that stand and n those of them with the term. Both are counted over all parts at
+once, so that a score does not depend on how documents are spread over parts, nor on what was deleted. It is summed in
+float64 in the order of the query: the scores of ``Bm25.scores`` are THE scores, there is no faster pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from app.lexical.clauses import Clause
+from app.lexical.postings import I32, add_scores, cut, standing
+from app.lexical.words import Words
+from app.types import F64, I64, Mask
+
+K1: Final = 1.2
+B: Final = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some documents. words: None where they have none. alive: (documents,) those that stand. length: of these, the
+    words in all."""
+
+    words: Words | None
+    alive: Mask
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class TermScore:
+    """What a term adds to a document's score. tf: how often it stands there. df: documents with it."""
+
+    term: str
+    tf: int
+    df: int
+    idf: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Bm25:
+    """The scores of one query over some parts. Reading raises Damaged."""
+
+    parts: Sequence[Part]
+    clauses: Sequence[Clause]
+    fields: Sequence[str]
+    documents: int = field(init=False)
+    mean_length: float = field(init=False)
+    _postings: list[list[I32]] = field(init=False, repr=False)
+    _counts: list[int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        documents = sum(int(np.count_nonzero(part.alive)) for part in self.parts)
+        found = [[self._find(part.words, clause) for part in self.parts] for clause in self.clauses]
+        counts = [
+            sum(standing(pairs, part.alive) for pairs, part in zip(of_clause, self.parts, strict=True))
+            for of_clause in found
+        ]
+        object.__setattr__(self, "documents", documents)
+        object.__setattr__(self, "mean_length", sum(part.length for part in self.parts) / max(documents, 1))
+        object.__setattr__(self, "_postings", found)
+        object.__setattr__(self, "_counts", counts)
+
+    def scores(self, number: int) -> F64:
+        """(documents,) of a part; 0 for those that have no term."""
+        part = self.parts[number]
+        scores = np.zeros(len(part.alive))
+        if part.words is not None:
+            for i, clause in enumerate(self.clauses):
+                pairs = self._postings[i][number]
+                if clause.scored and len(pairs):
+                    base, slope = self._norm
+                    add_scores(pairs, part.words.lengths, clause.weight * self._idf(i) * (K1 + 1), base, slope, scores)
+        return scores
+
+    def demanded(self, number: int) -> Mask | None:
+        """(documents,) of a part: those that have what the query requires and nothing that it excludes; None where it
+        does neither."""
+        mask: Mask | None = None
+        for i, clause in enumerate(self.clauses):
+            if clause.occur == "should":
+                continue
+            has = np.zeros(len(self.parts[number].alive), bool)
+            has[self._postings[i][number][:, 0]] = True
+            if clause.occur == "must_not":
+                np.logical_not(has, out=has)
+            mask = has if mask is None else mask & has
+        return mask
+
+    def explain(self, number: int, document: int) -> list[TermScore]:
+        """What each term adds to the score of a document of a part, of those that it has; they add up to it."""
+        found = []
+        part = self.parts[number]
+        if part.words is None:
+            return []
+        base, slope = self._norm
+        for i, clause in enumerate(self.clauses):
+            pairs = self._postings[i][number]
+            (places,) = np.nonzero(pairs[:, 0] == document)
+            if clause.scored and len(places):
+                tf, length = int(pairs[places[0], 1]), int(part.words.lengths[document])
+                score = clause.weight * self._idf(i) * (K1 + 1) * tf / (tf + base + slope * length)
+                found.append(TermScore(clause.text, tf, self._counts[i], self._idf(i), score))
+        return found
+
+    def told(self, words: Sequence[str], stems: Sequence[str]) -> float:
+        """How much of the query some words of a document say: as its score, without regard to length."""
+        found = 0.0
+        for i, clause in enumerate(self.clauses):
+            if clause.scored:
+                tf = sum(clause.covers(word, stem) for word, stem in zip(words, stems, strict=True))
+                found += clause.weight * self._idf(i) * (K1 + 1) * tf / (tf + K1)
+        return found
+
+    @property
+    def _norm(self) -> tuple[float, float]:
+        return K1 * (1 - B), K1 * B / self.mean_length if self.mean_length else 0.0
+
+    def _idf(self, i: int) -> float:
+        df = self._counts[i]
+        return math.log1p((self.documents - df + 0.5) / (df + 0.5))
+
+    def _find(self, words: Words | None, clause: Clause) -> I32:
+        if words is None:
+            return np.empty((0, 2), np.int32)
+        place = -1 if clause.field is None else self.fields.index(clause.field)
+        if clause.kind == "phrase":
+            return _phrase(words, clause.words, place)
+        (word,) = clause.words
+        by = {"stem": words.stem, "word": words.word, "prefix": words.starting, "fuzzy": words.near}[clause.kind]
+        ids = by(word)
+        pairs = words.postings(ids)
+        if place < 0 or not len(pairs):
+            return pairs
+        documents = np.ascontiguousarray(pairs[:, 0])
+        return _counted(documents, words.in_field(documents, ids, place))
+
+
+def best(scores: Sequence[F64], allowed: Sequence[Mask], k: int) -> list[I64]:
+    """For each part the documents that are allowed and reach the k-th largest score of all, ties included; ascending.
+    A score of 0 is none."""
+    limit = 0.0
+    if sum(len(part) for part in scores) > k:
+        together = np.sort(
+            np.concatenate([[0.0], *(_largest(part, mask, k) for part, mask in zip(scores, allowed, strict=True))])
+        )
+        limit = float(together[-k]) if len(together) >= k else 0.0
+    return [
+        np.flatnonzero((part >= limit) & (part > 0) & mask).astype(np.int64)
+        for part, mask in zip(scores, allowed, strict=True)
+    ]
+
+
+def _largest(scores: F64, allowed: Mask, k: int) -> F64:
+    """The k largest positive scores of the allowed documents, or as many as there are, or a few more."""
+    limit = cut(scores, allowed, min(k, max(len(scores), 1)))
+    return scores[(scores >= limit) & (scores > 0) & allowed]
+
+
+def _phrase(words: Words, phrase: Sequence[str], field: int) -> I32:
+    ids = [words.word(word) for word in phrase]
+    if not all(len(one) for one in ids):
+        return np.empty((0, 2), np.int32)
+    runs = sorted((words.postings(one) for one in ids), key=len)
+    documents = runs[0][:, 0]
+    for run in runs[1:]:
+        documents = documents[np.isin(documents, run[:, 0], assume_unique=True)]
+    documents = np.ascontiguousarray(documents)
+    return _counted(documents, words.side_by_side(documents, np.concatenate(ids), field))
+
+
+def _counted(documents: I32, counts: I32) -> I32:
+    """Postings of those that were counted at all."""
+    found: I32 = np.stack([documents, counts], axis=1)[counts > 0].astype(np.int32)
+    return found

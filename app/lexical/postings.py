@@ -1,0 +1,146 @@
+"""The compiled loops over words: inverting sequences, counting, scoring, and looking for words side by side.
+
+A posting is a pair of int32: a document of the part, and how often a word stands in it; those of a word are a run,
+documents ascending. A sequence is the ids of a text's words in order, with a range for each field of each document.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.compute.native import kernel
+from app.types import F64, I64, Mask
+
+I32 = NDArray[np.int32]
+
+
+@kernel
+def invert(ids: I32, offsets: I64, fields: int, words: int) -> tuple[I64, I32]:
+    """The postings of sequences: starts (words + 1,), and the pairs of all words, (n, 2).
+
+    ids: of all words in order. offsets: (documents * fields + 1,).
+    """
+    documents = (len(offsets) - 1) // fields
+    starts = np.zeros(words + 1, np.int64)
+    last = np.full(words, -1, np.int64)
+    for document in range(documents):
+        for place in range(offsets[document * fields], offsets[(document + 1) * fields]):
+            word = ids[place]
+            if last[word] != document:
+                last[word] = document
+                starts[word + 1] += 1
+    for word in range(words):
+        starts[word + 1] += starts[word]
+    pairs = np.empty((starts[words], 2), np.int32)
+    ends = starts[:-1].copy()
+    last[:] = -1
+    for document in range(documents):
+        for place in range(offsets[document * fields], offsets[(document + 1) * fields]):
+            word = ids[place]
+            if last[word] != document:
+                last[word] = document
+                pairs[ends[word], 0] = document
+                pairs[ends[word], 1] = 1
+                ends[word] += 1
+            else:
+                pairs[ends[word] - 1, 1] += 1
+    return starts, pairs
+
+
+@kernel
+def merged(pairs: I32, starts: I64, stops: I64, counts: I32) -> I32:
+    """The postings of several words as those of one, documents in any order.
+
+    counts: (documents,) zeros, and zeros again afterwards.
+    """
+    size = 0
+    for run in range(len(starts)):
+        size += stops[run] - starts[run]
+    found = np.empty((size, 2), np.int32)
+    size = 0
+    for run in range(len(starts)):
+        for place in range(starts[run], stops[run]):
+            document = pairs[place, 0]
+            if counts[document] == 0:
+                found[size, 0] = document
+                size += 1
+            counts[document] += pairs[place, 1]
+    for place in range(size):
+        document = found[place, 0]
+        found[place, 1] = counts[document]
+        counts[document] = 0
+    return found[:size]
+
+
+@kernel
+def standing(pairs: I32, alive: Mask) -> int:
+    """How many of the postings are of documents that stand."""
+    count = 0
+    for place in range(len(pairs)):
+        count += alive[pairs[place, 0]]
+    return count
+
+
+@kernel
+def add_scores(pairs: I32, lengths: I32, weight: float, base: float, slope: float, scores: F64) -> None:
+    """Adds ``weight * tf / (tf + base + slope * length)`` to the scores, (documents,), of those that have a posting."""
+    for place in range(len(pairs)):
+        document = pairs[place, 0]
+        count = float(pairs[place, 1])
+        scores[document] += weight * count / (count + base + slope * lengths[document])
+
+
+@kernel
+def cut(scores: F64, allowed: Mask, k: int) -> float:
+    """The k-th largest positive score of the allowed documents; 0 where there are not as many."""
+    heap = np.zeros(k, np.float64)
+    for document in range(len(scores)):
+        score = scores[document]
+        if score > heap[0] and allowed[document]:
+            place = 0
+            while True:
+                child = 2 * place + 1
+                if child >= k:
+                    break
+                if child + 1 < k and heap[child + 1] < heap[child]:
+                    child += 1
+                if heap[child] >= score:
+                    break
+                heap[place] = heap[child]
+                place = child
+            heap[place] = score
+    limit: float = heap[0]
+    return limit
+
+
+@kernel
+def in_field(ids: I32, offsets: I64, documents: I32, fields: int, field: int, wanted: I32) -> I32:
+    """(n,): how often each document has one of the wanted words, which ascend, in one field, or in any if it is -1."""
+    found = np.zeros(len(documents), np.int32)
+    for i in range(len(documents)):
+        first = documents[i] * fields
+        begin, end = (first, first + fields) if field < 0 else (first + field, first + field + 1)
+        for place in range(offsets[begin], offsets[end]):
+            at = np.searchsorted(wanted, ids[place])
+            if at < len(wanted) and wanted[at] == ids[place]:
+                found[i] += 1
+    return found
+
+
+@kernel
+def side_by_side(ids: I32, offsets: I64, documents: I32, fields: int, field: int, phrase: I32) -> I32:
+    """(n,): how often the words of a phrase follow each other in each document, in one field, or in any if it is -1."""
+    found = np.zeros(len(documents), np.int32)
+    for i in range(len(documents)):
+        first = documents[i] * fields
+        begin, end = (first, first + fields) if field < 0 else (first + field, first + field + 1)
+        for part in range(begin, end):
+            for place in range(offsets[part], offsets[part + 1] - len(phrase) + 1):
+                same = True
+                for j in range(len(phrase)):
+                    if ids[place + j] != phrase[j]:
+                        same = False
+                        break
+                found[i] += same
+    return found

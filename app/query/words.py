@@ -1,0 +1,75 @@
+"""Documents by their words: scores of all, and the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.collection.part import View
+from app.collection.spec import LexicalSpec
+from app.lexical.bm25 import Bm25, best
+from app.lexical.clauses import Clause
+from app.query.ranking import Identify, Ranked, break_ties
+from app.types import F64, I64, Mask
+
+
+@dataclass(frozen=True)
+class WordScores:
+    """Of one query over one snapshot. by_view: for each view the score of each document, 0 where it has no word."""
+
+    bm25: Bm25
+    by_view: list[F64]
+
+    @classmethod
+    def of(cls, views: Sequence[View], clauses: Sequence[Clause], spec: LexicalSpec) -> WordScores:
+        """Raises Damaged."""
+        bm25 = Bm25([view.lexical() for view in views], clauses, spec.fields)
+        return cls(bm25, [bm25.scores(number) for number in range(len(views))])
+
+    def narrowed(self, allowed: Sequence[Mask]) -> list[Mask]:
+        """Of the documents that are allowed those that have what the query requires, and nothing that it excludes."""
+        found = []
+        for number, mask in enumerate(allowed):
+            demanded = self.bm25.demanded(number)
+            found.append(mask if demanded is None else mask & demanded)
+        return found
+
+    def best(self, views: Sequence[View], allowed: Sequence[Mask], k: int) -> list[tuple[int, int, int, float]]:
+        """(view, document, sequence number, score) of the k best documents and all that equal the last; best first,
+        equal ones as they were written."""
+        found = []
+        for number, documents in enumerate(best(self.by_view, allowed, k)):
+            seqs = views[number].part.seqs[documents].tolist()
+            scores = self.by_view[number][documents].tolist()
+            found += [(number, *one) for one in zip(documents.tolist(), seqs, scores, strict=True)]
+        return sorted(found, key=lambda one: (-one[3], one[2]))
+
+
+def rank_words(
+    views: Sequence[View], allowed: Sequence[Mask], words: WordScores, k: int, identify: Identify
+) -> list[Ranked]:
+    """The best k documents that are allowed and have a word of the query, ties by the bytes of the id.
+
+    allowed: for each view the documents.
+    """
+    found = [
+        Ranked(number, first_row(views[number], document), seq, score)
+        for number, document, seq, score in words.best(views, allowed, k)
+    ]
+    return break_ties(found, k, identify)
+
+
+def first_row(view: View, document: int) -> int:
+    return int(view.part.owners.rows_of(np.array([document], np.int64))[0])
+
+
+def document_of(view: View, row: int) -> int:
+    """That owns a row."""
+    return int(view.part.owners.of(np.array([row], np.int64))[0])
+
+
+def rows_of(view: View, documents: Sequence[int]) -> I64:
+    """The rows of documents that ascend."""
+    return view.part.owners.rows_of(np.array(documents, np.int64))

@@ -1,0 +1,202 @@
+"""The words of a part, sealed and growing, against plain lists of words; and their scores against the one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.collection.part import InMemory
+from app.lexical.analysis import Analyser
+from app.lexical.bm25 import Bm25, Part, best
+from app.lexical.clauses import Clause, parse, plain
+from app.lexical.fuzzy import SHORTEST, within_one
+from app.lexical.sequences import Sequences
+from app.lexical.words import GrowingWords, SealedWords, Words, index
+from app.reference import bm25
+from app.types import Mask
+
+ENGLISH = Analyser("english")
+FIELDS = ["title", "text"]
+SOME = [
+    "zip",
+    "zips",
+    "zipped",
+    "the",
+    "of",
+    "file",
+    "files",
+    "fooBar",
+    "tar",
+    "tarball",
+    "cat",
+    "brown",
+    "brwon",
+    "中国人",
+]
+TEXT = st.lists(st.sampled_from(SOME), max_size=12).map(" ".join)
+DOCUMENTS = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=12)
+
+Documents = Sequence[Sequence[str]]
+
+
+def growing(documents: Documents, chunk: int = 3) -> Words:
+    tail = GrowingWords(ENGLISH, 2)
+    for start in range(0, len(documents), chunk):
+        tail.append(Sequences.analysed(documents[start : start + chunk]))
+    view = tail.view()
+    # What is written later is not seen by a view of before.
+    tail.append(Sequences.analysed([["zip zip later", "cat"]]))
+    return view
+
+
+def sealed(documents: Documents) -> Words:
+    sequences = Sequences.analysed(documents)
+    ids, dictionary, lengths, starts, pairs = index(sequences, 2, ENGLISH)
+    return SealedWords(dictionary, lengths, starts, InMemory(pairs), sequences.offsets, InMemory(ids), 2)
+
+
+def counted(words: Words, ids: np.ndarray) -> dict[int, int]:
+    return {int(document): int(count) for document, count in words.postings(ids)}
+
+
+@settings(deadline=None)
+@given(DOCUMENTS, st.sampled_from([growing, sealed]))
+def test_postings_are_how_often_each_document_has_the_words(documents: Documents, make):
+    words = make(documents)
+    lists = [[ENGLISH.words(field) for field in fields] for fields in documents]
+    joined = [title + text for title, text in lists]
+    every = sorted({word for own in joined for word in own})
+    assert words.lengths.tolist() == [sum(not ENGLISH.is_stop(word) for word in own) for own in joined]
+
+    def truth(meant) -> dict[int, int]:
+        found = {i: sum(map(meant, own)) for i, own in enumerate(joined)}
+        return {i: count for i, count in found.items() if count}
+
+    for word in [*every, "none", "zi", "brown"]:
+        stem = ENGLISH.stem(word)
+        assert counted(words, words.word(word)) == truth(lambda one, word=word: one == word)
+        assert counted(words, words.stem(stem)) == truth(lambda one, stem=stem: ENGLISH.stem(one) == stem)
+        assert counted(words, words.starting(word[:2])) == truth(lambda one, word=word: one.startswith(word[:2]))
+        near = truth(lambda one, word=word: within_one(word, one) if len(word) >= SHORTEST else one == word)
+        assert counted(words, words.near(word)) == near
+    documents_in_all = np.arange(len(documents), dtype=np.int32)
+    for word in every:
+        for field in (0, 1):
+            found = words.in_field(documents_in_all, words.word(word), field).tolist()
+            assert found == [own[field].count(word) for own in lists]
+    for phrase in (["zip", "zip"], ["the", "cat"], ["foobar", "foo", "bar"]):
+        ids = [words.word(word) for word in phrase]
+        if all(map(len, ids)):
+            found = words.side_by_side(documents_in_all, np.concatenate(ids), -1).tolist()
+            assert found == [sum(follows(own, phrase) for own in fields) for fields in lists]
+    order = np.arange(len(documents), dtype=np.int64)[::-1]
+    again = words.sequences(order)
+    assert [again.vocabulary.words[i] for i in again.ids] == [word for own in joined[::-1] for word in own]
+
+
+def follows(words: list[str], phrase: list[str]) -> int:
+    return sum(words[i : i + len(phrase)] == phrase for i in range(len(words) - len(phrase) + 1))
+
+
+def parts_of(documents: Documents, cuts: Sequence[int], alive: Mask) -> list[Part]:
+    """Some sealed, the last growing."""
+    edges = [0, *sorted(cuts), len(documents)]
+    found = []
+    for number, (start, stop) in enumerate(pairwise(edges)):
+        if stop > start:
+            words = (growing if number == len(edges) - 2 else sealed)(documents[start:stop])
+            standing = alive[start:stop]
+            found.append(Part(words, standing, int(words.lengths[standing].sum())))
+    return found
+
+
+@settings(deadline=None)
+@given(DOCUMENTS, st.data())
+def test_scores_are_those_of_the_one_page_for_any_parts_and_deletions(documents: Documents, data: st.DataObject):
+    alive = np.array(data.draw(st.lists(st.booleans(), min_size=len(documents), max_size=len(documents))))
+    cuts = data.draw(st.lists(st.integers(0, len(documents)), max_size=3))
+    text = data.draw(TEXT)
+    clauses = plain(text, ENGLISH)
+    parts = parts_of(documents, cuts, alive)
+    query = Bm25(parts, clauses, FIELDS)
+    scores = np.concatenate([query.scores(number) for number in range(len(parts))])
+    if any(ENGLISH.is_stop(clause.text) for clause in clauses):
+        # Of a query of nothing else.
+        return
+    terms = {
+        str(i): [ENGLISH.stem(word) for field in fields for word in ENGLISH.words(field) if not ENGLISH.is_stop(word)]
+        for i, fields in enumerate(documents)
+        if alive[i]
+    }
+    asked = [clause.words[0] for clause in clauses for _ in range(int(clause.weight)) if clause.kind == "stem"]
+    if all(clause.kind == "stem" for clause in clauses):
+        truth = bm25(terms, asked)
+        for name, score in truth.items():
+            assert scores[int(name)] == pytest.approx(score, rel=1e-9)
+    # The same bits in one part.
+    whole = Bm25(parts_of(documents, [], alive), clauses, FIELDS)
+    assert whole.scores(0).tolist() == scores.tolist()
+
+
+@settings(deadline=None)
+@given(DOCUMENTS, TEXT, st.integers(1, 5))
+def test_the_best_are_those_that_reach_the_kth_score_and_their_reasons_add_up(documents: Documents, text: str, k: int):
+    alive = np.ones(len(documents), bool)
+    parts = parts_of(documents, [len(documents) // 2], alive)
+    query = Bm25(parts, plain(text, ENGLISH), FIELDS)
+    scores = [query.scores(number) for number in range(len(parts))]
+    found = best(scores, [part.alive for part in parts], k)
+    positive = sorted((score for own in scores for score in own.tolist() if score > 0), reverse=True)
+    limit = positive[k - 1] if len(positive) >= k else 0
+    for number, own in enumerate(scores):
+        assert found[number].tolist() == [i for i, score in enumerate(own.tolist()) if score > 0 and score >= limit]
+        for document in found[number].tolist():
+            reasons = query.explain(number, document)
+            assert sum(one.score for one in reasons) == pytest.approx(own[document], rel=1e-12)
+            assert all(one.tf > 0 and 0 < one.df <= len(documents) for one in reasons)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("zip", [0, 1, 3]),
+        ("+zip +cat", [3]),
+        ("zip -cat", [0, 1]),
+        ("title:zip", [0]),
+        ('"brown cat"', [2]),
+        ('+text:"brown cat"', [2]),
+        ('+title:"brown cat"', []),
+        ("tar*", [4]),
+        ("brwon~", [2, 3]),
+        ("+the -zip", [2]),
+        ("+missing zip", []),
+        ("zip*  -missing", [0, 1, 3]),
+    ],
+)
+def test_the_language_finds_what_it_says(text: str, found: list[int]):
+    documents = [
+        ("a zip", "file"),
+        ("", "it zips and zipped"),
+        ("of the", "brown cat"),
+        ("cat", "zip cat brown the"),
+        ("tarball", "files"),
+    ]
+    for cuts in ([], [2], [1, 3]):
+        parts = parts_of(documents, cuts, np.ones(5, bool))
+        clauses: list[Clause] = parse(text, ENGLISH, FIELDS)
+        query = Bm25(parts, clauses, FIELDS)
+        masks = []
+        for number, part in enumerate(parts):
+            demanded = query.demanded(number)
+            masks.append(part.alive if demanded is None else part.alive & demanded)
+        scores = [query.scores(number) for number in range(len(parts))]
+        starts = np.cumsum([0, *(len(part.alive) for part in parts)])
+        places = [
+            int(start) + i for start, own in zip(starts, best(scores, masks, 10), strict=False) for i in own.tolist()
+        ]
+        assert places == found

@@ -1,0 +1,228 @@
+"""Words and meaning in one search: against the one page, the same for any parts, and explained to the last digit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from made import DIM, MakeCollection, OpenCatalogue
+
+from app import reference
+from app.collection.collection import Collection
+from app.encoders.deterministic import DeterministicEncoder
+from app.errors import Invalid
+from app.filters import parse as parse_filter
+from app.indexing.sealing import seal
+from app.ingest import delete_ids, write_documents
+from app.lexical.analysis import Analyser
+from app.query.hybrid import DEPTH
+from app.search import Mode, Query, SearchResult, search, search_batch
+from app.types import Document, Kind
+
+ENGLISH = Analyser("english")
+WORDS = [f"word{i}" for i in range(60)]
+KINDS: list[Kind] = ["multi_vector", "dense"]
+WEIGHTS = {"words": 0.3, "tokens": 0.35, "pooled": 0.35}
+
+
+def drawn(count: int, seed: int = 0) -> list[Document]:
+    random = np.random.default_rng(seed)
+    usual = 1 / np.arange(1, len(WORDS) + 1)
+    found = []
+    for i in range(count):
+        words = random.choice(WORDS, size=int(random.integers(1, 15)), p=usual / usual.sum())
+        found.append(Document(f"{random.integers(1_000)}-{i}", " ".join(words), f"title{i % 5}", {"n": int(i % 3)}))
+    return found
+
+
+def of(kind: Kind) -> dict[str, float]:
+    return {side: weight for side, weight in WEIGHTS.items() if kind == "multi_vector" or side != "tokens"}
+
+
+def fill(collection: Collection, documents: list[Document], every: int) -> None:
+    for start in range(0, len(documents), every):
+        write_documents(collection, documents[start : start + every])
+        if start + every < len(documents):
+            seal(collection)
+
+
+def found(result: SearchResult) -> list[tuple[str, float]]:
+    return [(hit.id, hit.score) for hit in result.hits]
+
+
+def on_one_page(documents: list[Document], text: str, kind: Kind, precision: Any) -> dict[str, dict[str, float]]:
+    """The score of every document by each side."""
+    terms = {
+        one.id: [ENGLISH.stem(w) for w in ENGLISH.words(f"{one.title}\n{one.text}") if not ENGLISH.is_stop(w)]
+        for one in documents
+    }
+    sides = {"words": reference.bm25(terms, [ENGLISH.stem(word) for word in ENGLISH.words(text)])}
+    encoder = DeterministicEncoder(DIM, kind)
+    asked, made = encoder.encode_queries([text]), encoder.encode_documents([one.passage for one in documents])
+    if made.tokens is not None and asked.tokens is not None:
+        query = reference.normalised(asked.tokens[0])
+        sides["tokens"] = {
+            one.id: reference.maxsim(query, reference.stored(reference.normalised(own), precision), precision)
+            for one, own in zip(documents, made.tokens, strict=True)
+        }
+    query, pooled = reference.normalised(asked.pooled), reference.normalised(made.pooled)
+    sides["pooled"] = {
+        one.id: reference.inner_product(query[0], vector) for one, vector in zip(documents, pooled, strict=True)
+    }
+    return sides
+
+
+@pytest.fixture
+def make_text(open_catalogue: OpenCatalogue) -> MakeCollection:
+    catalogue = open_catalogue()
+
+    def make(kind: Kind = "multi_vector", name: str = "texts", **options: Any) -> Collection:
+        return catalogue.create(name, model="words", kind=kind, **options)
+
+    return make
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_exact_hybrid_search_is_the_one_of_the_one_page(make_text: MakeCollection, kind: Kind):
+    collection, documents = make_text(kind), drawn(90)
+    fill(collection, documents, 40)
+    for text in ("word0 word7", "word3 word3 word50 word11", "nothing of it", "title3 word2"):
+        sides = on_one_page(documents, text, kind, collection.spec.precision)
+        truth = list(reference.fused(sides, of(kind)).items())[:20]
+        result = search(collection, Query(text=text, mode="hybrid", exact=True, weights=of(kind), k=20))
+        assert [score for _, score in found(result)] == pytest.approx([score for _, score in truth], abs=1e-6)
+        assert sum(mine == other for (mine, _), (other, _) in zip(found(result), truth, strict=True)) >= 18
+        assert result.exact
+        assert result.weights == of(kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mode", ["hybrid", "lexical", "semantic", "dense"])
+def test_the_answer_is_the_same_for_any_segments_and_deletions(make_text: MakeCollection, kind: Kind, mode: Mode):
+    documents = drawn(120)
+    answers = []
+    for name, every in (("one", 200), ("some", 50), ("many", 17)):
+        collection = make_text(kind, name)
+        extra = [Document(f"gone{i}", "word0 word1 word2 " * 3) for i in range(10)]
+        fill(collection, [*documents[:60], *extra, *documents[60:]], every)
+        delete_ids(collection, [one.id for one in extra])
+        queries = [
+            Query(text=text, mode=mode, exact=True, k=30, weights=of(kind) if mode == "hybrid" else None)
+            for text in ("word0 word5", "word1 word40 title2", "word2")
+        ]
+        answers.append([found(result) for result in search_batch(collection, queries)])
+    assert answers[0] == answers[1] == answers[2]
+    assert all(answers[0])
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "lexical", "semantic", "dense"])
+@pytest.mark.parametrize("weights", [None, "reciprocal_rank"])
+def test_a_short_answer_is_the_beginning_of_a_long_one(make_text: MakeCollection, mode: Mode, weights: Any):
+    collection, documents = make_text(), drawn(3 * DEPTH)
+    fill(collection, documents, 250)
+    given = {"weights": weights or WEIGHTS} if mode == "hybrid" else {}
+    for text in ("word0 word9 word17", "title1"):
+        long, *short = (
+            found(search(collection, Query(text=text, mode=mode, exact=True, k=k, **given)))
+            for k in (2 * DEPTH, DEPTH + 100, DEPTH + 1, DEPTH, 100, 10, 1)
+        )
+        for one in short:
+            assert one == long[: len(one)]
+        assert len({identifier for identifier, _ in long}) == len(long)
+
+
+def test_reasons_add_up_to_the_score(make_text: MakeCollection):
+    collection, documents = make_text(), drawn(80)
+    fill(collection, documents, 30)
+    result = search(collection, Query(text="word0 word8 title2", mode="hybrid", explain=True, weights=WEIGHTS))
+    assert result.hits
+    for hit in result.hits:
+        why = hit.explanation
+        assert sum(one.weight * one.standard for one in why.sides) == pytest.approx(hit.score, abs=1e-9)
+        by_side = {one.side: one for one in why.sides}
+        assert set(by_side) == set(WEIGHTS)
+        for one in why.sides:
+            assert one.standard == pytest.approx((one.score - one.mean) / one.deviation, abs=1e-9)
+        assert sum(one.score for one in why.terms) == pytest.approx(by_side["words"].score, abs=1e-9)
+        assert sum(one.product for one in why.shares) == pytest.approx(by_side["tokens"].score, abs=1e-5)
+    for mode, side in (("semantic", "shares"), ("lexical", "terms"), ("dense", "shares")):
+        hit = search(collection, Query(text="word0 word8", mode=mode, explain=True)).hits[0]
+        parts = getattr(hit.explanation, side)
+        assert sum(getattr(one, "product", None) or one.score for one in parts) == pytest.approx(hit.score, abs=1e-5)
+
+
+def test_what_a_query_demands_narrows_meaning_too(make_text: MakeCollection):
+    collection, documents = make_text(), drawn(80)
+    fill(collection, documents, 30)
+    having = {one.id for one in documents if "word1" in one.text.split()}
+    for mode in ("hybrid", "lexical"):
+        result = search(collection, Query(text="word0 +word1", syntax="query", mode=mode, k=80))
+        assert {hit.id for hit in result.hits} == having
+        result = search(collection, Query(text="word0 -word1", syntax="query", mode=mode, k=80))
+        assert result.hits
+        assert not {hit.id for hit in result.hits} & having
+
+
+def test_a_filter_is_inside_every_mode(make_text: MakeCollection):
+    collection, documents = make_text(), drawn(80)
+    fill(collection, documents, 30)
+    chosen = {one.id for one in documents if one.metadata["n"] == 1}
+    for mode in ("hybrid", "lexical", "semantic", "dense"):
+        result = search(collection, Query(text="word0 word1", mode=mode, k=80, filter=parse_filter({"n": {"eq": 1}})))
+        assert {hit.id for hit in result.hits} <= chosen
+        if mode != "lexical":
+            assert {hit.id for hit in result.hits} == chosen
+
+
+def test_weights_follow_the_queries_and_outlive_a_restart(open_catalogue: OpenCatalogue):
+    catalogue = open_catalogue()
+    collection = catalogue.create("texts", model="words", kind="multi_vector")
+    fill(collection, drawn(100), 40)
+    first = search(collection, Query(text="word0", mode="hybrid"))
+    assert first.weights == {"words": 0.225, "tokens": 0.3875, "pooled": 0.3875}
+    for i in range(60):
+        search(collection, Query(text=f"word{i} word{(7 * i) % 60}", mode="hybrid"))
+    before = collection.learned.asked
+    assert before.queries == 61
+    last = search(collection, Query(text="word0", mode="hybrid", weights=first.weights))
+    assert collection.learned.asked == before, "a query with weights of its own teaches nothing"
+    assert found(last) == found(first)
+    catalogue.close()
+    again = open_catalogue().get("texts")
+    assert again.learned.asked == before
+
+
+def test_texts_beside_a_callers_vectors_are_found_by_words_and_by_both(make_collection: MakeCollection):
+    collection = make_collection(dim=4)
+    random = np.random.default_rng(0)
+    documents = [
+        Document(f"d{i}", f"about word{i % 7}", vectors=random.standard_normal((3, 4)).astype(np.float32))
+        for i in range(20)
+    ]
+    write_documents(collection, documents)
+    assert {hit.id for hit in search(collection, Query(text="word3", mode="lexical")).hits} == {"d3", "d10", "d17"}
+    vectors = documents[5].vectors
+    both = search(collection, Query(text="word3", vectors=vectors, mode="hybrid", weights=WEIGHTS, k=4))
+    assert len({hit.id for hit in both.hits} & {"d3", "d10", "d17", "d5"}) >= 3
+    assert "d5" in {hit.id for hit in both.hits[:2]}
+    with pytest.raises(Invalid, match="exactly one of"):
+        search(collection, Query(text="word3", vectors=vectors))
+
+
+def test_a_collection_without_words_says_so(make_text: MakeCollection):
+    collection = make_text(lexical=None)
+    write_documents(collection, drawn(3))
+    for mode in ("lexical", "hybrid"):
+        with pytest.raises(Invalid, match="has no index of words"):
+            search(collection, Query(text="word1", mode=mode))
+    assert search(collection, Query(text="word1")).hits
+
+
+def test_an_empty_collection_and_a_query_of_no_word_find_nothing(make_text: MakeCollection):
+    collection = make_text()
+    for mode in ("hybrid", "lexical"):
+        assert search(collection, Query(text="word1", mode=mode)).hits == []
+    fill(collection, drawn(30), 10)
+    assert search(collection, Query(text="...", mode="lexical")).hits == []
+    assert len(search(collection, Query(text="unheard", mode="hybrid")).hits) == 10
