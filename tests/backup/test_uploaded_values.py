@@ -20,6 +20,7 @@ from app.catalogue.catalogue import Catalogue
 from app.collection.chunks import _checksum
 from app.collection.collection import Collection
 from app.collection.passages import Passages
+from app.collection.spec import PassageSpec
 from app.errors import BadArchive
 from app.filters import parse
 from app.indexing.sealing import seal
@@ -246,3 +247,28 @@ def test_columns_that_came_are_never_read(
         asked = Query(vectors=query, k=50, filter=parse({"n": {"gte": low}}))
         assert {hit.id for hit in search(restored, asked).hits} == expected
     assert all((path.stat().st_size < 10**5) for path in restored.folder.glob("segments/*/columns.npz"))
+
+
+def test_passages_of_texts_come_back_and_end_behind_their_beginning(catalogue: Catalogue, tmp_path: Path) -> None:
+    made = catalogue.create("c", model="words", kind="dense", passages=PassageSpec(size=12, overlap=4))
+    texts = ["# Birds\n\n" + "The wren sings in the hedge. " * 9, "short", "word " * 40 + "\n\n## End\n\nThe owl sees."]
+    documents = [Document(f"d{i}", text, "Title") for i, text in enumerate(texts)]
+    write_documents(made, documents[:2])
+    seal(made)
+    write_documents(made, documents[2:])
+    snapshots = SavedSnapshots(catalogue.files)
+    snapshots.take(made, "0" * 32, lambda: None)
+    archive = snapshots.get("c", "0" * 32)[1]
+
+    def wrong(spans: Array) -> Array:
+        changed = spans.copy()
+        changed[1] = [7, 6]
+        return changed
+
+    refused(catalogue, resummed(archive, tmp_path / "segment", shaped("spans.npy", wrong)), "end before they begin")
+    refused(catalogue, in_tail(archive, tmp_path / "tail", changed("spans", wrong)), "end before they begin")
+    again = upload(catalogue, resummed(archive, tmp_path / "unharmed", shaped("spans.npy", unharmed)))
+    query = Query(text="owl wren", passages=10)
+    found = search(made, query).hits
+    assert search(again, query).hits == found
+    assert sum(len(hit.passages or []) for hit in found) > 10

@@ -11,6 +11,7 @@ import pytest
 from brute_force import unit_rows
 from made import MakeCollection
 
+from app.collection.spec import PassageSpec
 from app.errors import Conflict
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
@@ -111,3 +112,17 @@ def test_vectors_that_were_not_kept_are_missed(make_collection: MakeCollection) 
     with pytest.raises(Conflict, match="keep_vectors") as caught:
         measure_recall(collection, [Query(vectors=vectors(2))], float32=True)
     assert caught.value.code == "vectors_not_kept"
+
+
+@pytest.mark.parametrize("kind", ["multi_vector", "dense"])
+def test_texts_of_several_passages_are_scored_as_they_are_searched(make_collection: MakeCollection, kind: str) -> None:
+    collection = make_collection(kind=kind, precision="float32", passages=PassageSpec(size=8, overlap=2))
+    texts = [" ".join(f"w{i * j % 17}" for j in range(1 + i)) for i in range(120)]
+    write_documents(collection, [Document(f"d{i}", text, f"t{i % 7}") for i, text in enumerate(texts)])
+    assert collection.published.passages > 1_000
+    queries = [Query(text=f"w{i} w2 t{i}") for i in range(5)]
+    exact = [[hit.id for hit in search(collection, replace(query, exact=True)).hits] for query in queries]
+    found = best_in_float32(collection, encode_queries(collection, queries), 10)
+    # Equal scores of two texts may be rounded apart.
+    assert [len(set(a) & set(b)) >= 9 for a, b in zip(found, exact, strict=True)] == [True] * 5
+    assert [a[0] for a in found] == [b[0] for b in exact]
