@@ -226,8 +226,8 @@ class _Search:
                 coverage = Coverage(scored, sum(len(one.rows) for one in chosen))
                 return _Found(ranked, coverage, scores=scores)
             ranked = rank(views, [one.rows for one in chosen], scores, k, workers, self.snapshot.identify)
-            if spec.splits and not query.exact:
-                # Each by the best of all its rows, whichever of them were candidates.
+            if spec.splits and not query.exact and query.mode != "hybrid":
+                # Each by the best of all its rows, whichever of them were candidates; fusion does so itself.
                 whole = whole_documents(views, ranked)
                 if sum(map(len, whole)) > len(ranked):
                     ranked = rank(views, whole, scores, k, workers, self.snapshot.identify)

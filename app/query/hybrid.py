@@ -17,7 +17,7 @@ from app.query.fusion import Side, Standard, reciprocal_ranks, weighted
 from app.query.ranking import Identify, Ranked, break_ties
 from app.query.scores import Dense, MaxSim, Scores, of_document
 from app.query.words import WordScores, document_of, rows_of
-from app.types import Mask
+from app.types import I64, Mask
 
 DEPTH: Final = 200
 """Documents of each side that are candidates, and over which scores are standardised. A longer list goes on with more
@@ -149,14 +149,32 @@ def _scored(
         view = views[number]
         documents = [document for document, _ in some]
         asked = rows_of(view, documents)
-        edges = np.cumsum([0, *view.part.owners.take(np.array(documents, np.int64)).counts.tolist()]).tolist()
+        counts = view.part.owners.counts_of(np.array(documents, np.int64))
         for side, by in scores.items():
-            values = by.references(view.part, asked, workers)
-            for (_, i), start, stop in zip(some, edges, edges[1:], strict=False):
+            kept = _hopeful(view, asked, counts, by, workers)
+            values = by.references(view.part, asked[kept], workers)
+            edges = np.searchsorted(kept, np.cumsum([0, *counts.tolist()])).tolist()
+            for (_, i), count, start, stop in zip(some, counts.tolist(), edges, edges[1:], strict=False):
                 if by.split:
-                    values[start:stop] = [of_document(values[start], one, stop - start) for one in values[start:stop]]
+                    values[start:stop] = [of_document(values[start], one, count) for one in values[start:stop]]
                 best = max(range(start, stop), key=values.__getitem__)
                 columns[side][i] = values[best]
                 if side == first:
-                    rows[i] = int(asked[best])
+                    rows[i] = int(asked[kept[best]])
     return rows, columns
+
+
+def _hopeful(view: View, rows: I64, counts: I64, scores: Scores, workers: Workers) -> I64:
+    """The places of rows that could be the best of their document, and of the first of each; ascending.
+
+    counts: how many of the rows each document has.
+    """
+    if len(counts) == len(rows):
+        return np.arange(len(rows))
+    column, firsts = scores.fast(view.part, rows, workers), np.cumsum(counts) - counts
+    with np.errstate(invalid="ignore"):
+        certain = np.repeat(np.fmax.reduceat(column.values - column.bounds, firsts), counts)
+        # Not `>=`: what is no number could be anything.
+        kept = ~(column.values + column.bounds < certain)
+    kept[firsts] = True
+    return np.flatnonzero(kept).astype(np.int64)

@@ -19,6 +19,7 @@ from app.encoders.deterministic import MAX_WORDS, DeterministicEncoder
 from app.errors import Invalid, TextRefused
 from app.indexing.sealing import merge, seal
 from app.ingest import patch_metadata, write_documents
+from app.query.scores import Dense, MaxSim
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings
 from app.tasks.rebuild import run_rebuild
@@ -281,3 +282,29 @@ def test_what_is_answered_in_time_has_its_opening(make_collection: MakeCollectio
         exact = {hit.id: hit.score for hit in search(collection, replace(query, exact=True, k=60)).hits}
         assert all(hit.score == exact[hit.id] for hit in whole.hits)
         assert all(hit.score <= exact[hit.id] for hit in partial.hits)
+
+
+@pytest.mark.parametrize("kind", ["multi_vector", "dense"])
+def test_few_rows_of_a_long_text_need_a_reference_to_be_fused(
+    make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    collection = make_collection(kind=kind, passages=SMALL)
+    write_documents(collection, [Document(f"d{i}", sections(20), f"t{i}") for i in range(12)])
+    assert collection.published.passages > 600
+    rows: list[int] = []
+    for way in (MaxSim, Dense):
+        references = way.references
+
+        def counted(self: Any, part: Any, asked: Any, workers: Any, references: Any = references) -> list[float]:
+            rows.append(len(asked))
+            found: list[float] = references(self, part, asked, workers)
+            return found
+
+        monkeypatch.setattr(way, "references", counted)
+    hits = found(collection, "s7w3 t5", mode="hybrid", k=12)
+    assert len(hits) == 12
+    # Where they are fused, after they were found: the opening and the best of each document, by each score.
+    assert len(rows) == (3 if kind == "multi_vector" else 2)
+    assert all(count <= 3 * 12 for count in rows[1:])
+    by_meaning = found(collection, "s7w3 t5", k=12, mode="semantic", exact=True)
+    assert {hit.id for hit in by_meaning} == {hit.id for hit in hits}
