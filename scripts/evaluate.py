@@ -4,7 +4,9 @@
     evaluate.py scifact/ --collection scifact-dense --kind dense --json scifact-dense.json
 
 The collection is built first, or brought up to date, from the folder's corpus. Each query is encoded by itself and then
-searched twice with the ready embedding: as any search is, and exactly. Quality is ir_measures' (MacAvaney et al. 2022).
+searched with the ready embedding: by meaning, as any search is and exactly; and where words are indexed by them
+(`lexical`), by pooled vectors (`dense`), and by all together (`hybrid`, whose weights follow the queries). Quality is
+ir_measures' (MacAvaney et al. 2022).
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, SheafError
+from app.lexical.asked import Asked, Learned
 from app.measure.truth import best_in_float32
 from app.query.encoded import EncodedQuery
-from app.search import Query, encode_queries, search, search_encoded
+from app.search import Mode, Query, encode_queries, search, search_encoded
 from app.settings import Settings, refusals
 from app.sources.beir import Beir, beir_qrels, beir_queries
 
@@ -71,13 +74,17 @@ def evaluate(
     """
     if missing := sorted(set(qrels) - set(queries)):
         raise Invalid(f"{len(missing)} judged queries have no text, the first: {missing[0]!r}")
-    runs: dict[str, dict[str, dict[str, float]]] = {"approximate": {}, "exact": {}}
-    took: dict[str, list[float]] = {"encode": [], "approximate": [], "exact": []}
+    modes: list[Mode] = [] if collection.spec.lexical is None else ["lexical", "dense", "hybrid"]
+    runs: dict[str, dict[str, dict[str, float]]] = {"approximate": {}, "exact": {}, **{mode: {} for mode in modes}}
+    took: dict[str, list[float]] = {"encode": [], **{path: [] for path in runs}}
     shared: list[float] = []
     asked: list[EncodedQuery] = []
     first_ten: list[set[str]] = []
     for identifier in list(qrels)[:WARM_UP]:
-        search(collection, Query(text=queries[identifier], k=DEPTH))
+        for mode in (*modes, "semantic"):
+            search(collection, Query(text=queries[identifier], k=DEPTH, mode=mode))
+    # Weights begin as in a new collection, and what is measured here teaches it nothing.
+    learned, collection.learned = collection.learned, Learned(Asked())
     with Progress("evaluate", "queries", len(qrels)) as bar:
         for done, identifier in enumerate(qrels, 1):
             start = time.perf_counter()
@@ -85,8 +92,9 @@ def evaluate(
             took["encode"].append((time.perf_counter() - start) * 1e3)
             asked.append(ready)
             top: dict[str, list[str]] = {}
-            for path in runs:
-                query = Query(k=DEPTH, exact=path == "exact", candidates=candidates)
+            asks = {path: Query(k=DEPTH, exact=path == "exact", candidates=candidates) for path in list(runs)[:2]}
+            asks |= {mode: Query(queries[identifier], k=DEPTH, candidates=candidates, mode=mode) for mode in modes}
+            for path, query in asks.items():
                 result = search_encoded(collection, query, ready)
                 took[path].append(result.took_ms)
                 top[path] = [hit.id for hit in result.hits]
@@ -95,6 +103,7 @@ def evaluate(
             first_ten.append(found)
             shared.append(len(found.intersection(truth)) / len(truth) if truth else 1.0)
             bar.update(done)
+    rho, collection.learned = collection.learned.asked.rho, learned
     before_coding: float | None = None
     if float32:
         best = best_in_float32(collection, asked, DEPTH)
@@ -115,6 +124,7 @@ def evaluate(
         "recall@10": float(np.mean(shared)),
         "recall@10_float32": before_coding,
         "quality": quality,
+        "rho": rho,
         "latency_ms": latency,
     }
 

@@ -74,7 +74,6 @@ def hit_answer(hit: Hit, form: Form) -> HitAnswer:
     given = {
         name: value for name in ("title", "text", "metadata", "passages") if (value := getattr(hit, name)) is not None
     }
-    given = {name: value for name in ("title", "text", "metadata") if (value := getattr(hit, name)) is not None}
     if hit.explanation is not None:
         given["explanation"] = hit.explanation
     return HitAnswer(id=hit.id, score=hit.score, **given, **_vectors(hit.vectors, form))

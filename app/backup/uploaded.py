@@ -55,6 +55,8 @@ def reindex(
     files = {
         name: written for name, written in segment.files.items() if not name.endswith(INDEX) and name not in WORD_FILES
     }
+    if not segment.files.keys() <= set(folder.list()):
+        raise _wrong(folder, "set of files")
     for name in folder.list():
         if name.endswith(INDEX) or name == _COLUMNS or name in WORD_FILES:
             folder.remove(name)

@@ -174,7 +174,8 @@ def test_own_vectors(client: httpx.Client, create: Callable[..., str]) -> None:
     assert pointers(many, {"documents": [{"id": "a", "vector": [1, 1]}]}, "documents") == ["/documents/0/vector"]
     assert pointers(many, {"documents": [{"id": "a", "vectors": [[1]]}]}, "documents") == ["/documents/0/vectors"]
     assert pointers(many, {"documents": [{"id": "a", "vectors": [[0, 0]]}]}, "documents") == ["/documents/0/vectors"]
-    refused = client.post(f"{many}/search", json={"query": "text"})
+    assert client.post(f"{many}/search", json={"query": "text"}).json()["mode"] == "lexical"
+    refused = client.post(f"{many}/search", json={"query": "text", "mode": "semantic"})
     assert (refused.status_code, refused.json()["code"]) == (409, "no_encoder")
 
 

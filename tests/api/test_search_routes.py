@@ -130,7 +130,7 @@ def test_hits_carry_their_best_passages(client: httpx.Client, create: Callable[.
     written = client.post(f"{address}/documents", json={"documents": documents})
     assert written.json() == {"written": 2, "duplicates": [], "truncated": []}
     assert client.get(address).json()["passages"] == 3
-    body = {"query": "owl dark", "passages": 2, "include": []}
+    body = {"query": "owl dark", "mode": "semantic", "passages": 2, "include": []}
     first, second = client.post(f"{address}/search", json=body).json()["hits"]
     assert set(first) == {"id", "score", "title", "passages"}
     best, other = first["passages"]

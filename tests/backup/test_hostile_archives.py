@@ -188,7 +188,7 @@ def edited(database: bytes, table: str, key: str, value: Any) -> bytes:
         connection = sqlite3.connect(path)
         text = value if isinstance(value, str) else json.dumps(value)
         crc = zlib.crc32(f"{key}={text}".encode())
-        connection.execute(f"UPDATE {table} SET value = ?, crc = ? WHERE key = ?", (text, crc, key))
+        connection.execute(f"INSERT OR REPLACE INTO {table} (key, value, crc) VALUES (?, ?, ?)", (key, text, crc))
         connection.commit()
         connection.close()
         return path.read_bytes()
@@ -250,11 +250,15 @@ def wrong_metas() -> Iterator[tuple[str, Any]]:
     yield "spec", {**SPEC, "vectors": {**VECTORS, "precision": "object"}}
     for change in ({"split": "structure"}, {"split": 1}, {"size": 2**40}, {"size": "9"}, {"overlap": -1}, {"more": 1}):
         yield "spec", {**SPEC, "passages": {**WHOLE, **change}}
+    for change in ({"language": "klingon"}, {"fields": []}, {"fields": ["a", "a"]}, {"fields": [1]}, {"more": 1}):
+        yield "spec", {**SPEC, "lexical": {"language": "english", "fields": ["text"], **change}}
     yield "spec", {**SPEC, "similarity": "x"}
     yield "spec", [1]
     yield "spec", {**SPEC, "extra": 1}
     yield "spec", "not JSON"
     yield "spec", "[" * 100_000
+    for asked in ({}, {"queries": -1, "words": 1, "pooled": 1}, {"queries": 1, "words": "x", "pooled": 1}):
+        yield "asked", asked
     yield "first_stage", {}
     yield "first_stage", {"sources": ["elsewhere"], "encoding": None, "width": 10}
     for name in ("../../c/segments", "..", "", "/etc", "a/b"):

@@ -143,6 +143,11 @@ def test_a_restore_takes_the_place_of_a_collection_only_when_told(catalogue: Cat
     with pytest.raises(Conflict):
         restore_file(catalogue, "c", taken, replace=False)
     assert standing(catalogue.get("c")) == after
+    with pytest.raises(Conflict, match="wait for its end, or cancel it"):
+        restore_file(catalogue, "c", taken, replace=True)
+    assert standing(catalogue.get("c")) == after
+    for task in catalogue.tasks("c").all():
+        catalogue.tasks("c").cancel(task.id)
     assert restore_file(catalogue, "c", taken, replace=True) is True
     assert standing(catalogue.get("c")) == before
     assert catalogue.get("c").published.next_seq >= end, "a version would be used twice"
