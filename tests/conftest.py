@@ -42,9 +42,14 @@ SLOW = [
     # They convert models, fit encodings and build large indexes.
     *("encoders", "encodings", "tuning", "vector_index"),
     *("indexing/test_drift.py", "indexing/test_fitting.py", "indexing/test_width.py"),
-    # They try many sequences, or every path there is.
-    *("codes/test_trellis.py", "collection/test_laws.py", "collection/test_parts.py", "scoring/test_select.py"),
-    *("test_fuzzing.py", "test_safety_nets.py"),
+    # They try many sequences, every path there is, or every way in which a file or a body can be wrong.
+    *("api/test_alias_routes.py", "api/test_anything.py", "api/test_bad_input.py", "api/test_bodies.py"),
+    *("api/test_metrics.py", "api/test_openapi.py", "api/test_partial_route.py", "api/test_writing.py"),
+    *("backup/test_hostile_archives.py", "backup/test_snapshots.py", "backup/test_uploaded.py"),
+    *("backup/test_uploaded_values.py", "codes/test_token_pooling.py", "codes/test_trellis.py"),
+    *("collection/test_damage.py", "collection/test_laws.py", "collection/test_listing.py", "collection/test_parts.py"),
+    *("indexing/test_newcomers.py", "indexing/test_stages.py", "scoring/test_select.py", "test_fuzzing.py"),
+    *("test_partial.py", "test_precisions.py", "test_reference.py", "test_safety_nets.py"),
 ]
 SERVERS = {"start"}
 """Fixtures that start programs."""
