@@ -24,13 +24,14 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from starlette.datastructures import State
 
-from app.api.edge.connections import give_up_unread, patient, raise_open_files
+from app.api.edge.connections import give_up_unread, patient
 from app.api.edge.hosts import url_of
 from app.api.observe.logs import log_to_stderr
 from app.compute.watchdog import Watchdog, write_stacks_when_asked
 from app.errors import Invalid
 from app.main import create_app, keyring
 from app.settings import Settings, refusals, unknown_variables
+from app.store.system import raise_open_files
 
 GRACE_S: Final = 20
 """For running requests, once a stop was asked for."""
@@ -82,7 +83,7 @@ def main() -> int:
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
     )
-    files = raise_open_files(settings)
+    files = raise_open_files()
     if files < settings.max_connections:
         log.warning("the system allows %d open files, fewer than SHEAF_MAX_CONNECTIONS", files)
     server = _Server(config, app.state, settings.watchdog_s)

@@ -55,7 +55,7 @@ from app.settings import Settings
 from app.store import folders
 from app.store.layout import DATABASE, WRITER_LOCK, check_name
 from app.store.local_directory import LocalDirectory
-from app.store.system import require_files, room, system_fault
+from app.store.system import NEEDED, SPARE, require_files, room, system_fault
 from app.tasks.inherited import inherit
 from app.tasks.listing import PAGE, owner_of, page_of
 from app.tasks.records import State, Task
@@ -316,7 +316,7 @@ class Catalogue:
         check_name(name)
         self.aliases.require_none(name)
         if name not in self._names():
-            require_files()
+            require_files(SPARE, "no collection can be added now")
         elif not replace:
             raise folders.taken(name)
         if (opened := self._open.get(name)) is not None:
@@ -433,6 +433,7 @@ class Catalogue:
             raise Unavailable("the collections are being closed")
         with ExitStack() as undo:
             try:
+                require_files(NEEDED, f"collection {name} is not opened now")
                 with room():
                     collection = Collection(self.files.folder(name), self.resources, self._busy, salvage=salvage)
                 undo.callback(collection.close)

@@ -12,15 +12,20 @@ works. What SQLite does not do is notice a flipped bit; so
 
 Document rows are append-only by sequence number: a new version is a new row, so a query that holds an older snapshot
 still finds the text it ranked. A row is purged once every published snapshot is past its death.
+
+A connection costs two open files, and memory. Each database keeps its own between two uses, but all of a process keep
+no more than a number: the one that was unused for longest closes its connections, and opens new ones when it is asked.
+It closes all of them or none, since SQLite keeps the file of one that is closed beside others. With the last one SQLite
+empties and removes the log. What is opened later must be the same file, and reach the mark of commits.
 """
 
 from __future__ import annotations
 
 import json
-import queue
 import sqlite3
 import threading
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,7 +39,7 @@ from app.store.layout import DATABASE, FORMAT, of_this_version
 from app.store.local_directory import LocalDirectory
 from app.store.mark import create_mark, read_mark, write_mark
 from app.store.rows import live_sum, row_sum
-from app.store.system import FULL, of_the_disk, room, system_fault
+from app.store.system import FULL, of_the_disk, open_files_allowed, room, system_fault
 
 SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
@@ -66,6 +71,10 @@ T = TypeVar("T")
 _MODULUS: Final = 2**62
 _BUSY_S: Final = 30
 """How long a statement waits for another process's lock."""
+_KEPT: Final = 128
+"""Connections that nobody uses, of all databases of a process: of 64 that are read and written."""
+_ALLOWED: Final = 16
+"""Of so many files that the process may have open, one connection is kept."""
 _VACUUMED: Final = 2**14
 """Pages given back at a time, 64 MiB: writers wait meanwhile."""
 _DAMAGE: Final = (
@@ -94,10 +103,15 @@ class Database:
         self.folder = folder
         self.name = name
         self._path = folder / DATABASE
-        self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._readers: list[sqlite3.Connection] = []
         self._writer: sqlite3.Connection | None = None
         self._opening = threading.Lock()
-        self._closed = False
+        """Held while connections are opened, and while unused ones are closed."""
+        self.uses = 0
+        """Transactions that are under way; for ``IDLE`` alone, under its lock."""
+        self._closed = self._checked = False
+        self._file: tuple[int, int] | None = None
+        """The device and the number of the file that was opened first."""
 
     @classmethod
     def create(
@@ -141,10 +155,7 @@ class Database:
             for (key,) in connection.execute("SELECT key FROM meta").fetchall():
                 get_meta(connection, key, self.name)
             state = read_state(connection)
-            if state.commits < mark:
-                raise self.damaged(
-                    f"the database ends at commit {state.commits:,}, but commit {mark:,} was acknowledged"
-                )
+            self._require_mark(state, mark)
             count, digest = 0, 0
             for key, seq in connection.execute("SELECT id, seq FROM live"):
                 if not (isinstance(key, bytes) and isinstance(seq, int)):
@@ -153,6 +164,7 @@ class Database:
                 digest += live_sum(key, seq)
             if (count, digest % _MODULUS) != (state.live, state.digest):
                 raise self.damaged(f"expected {state.live:,} live documents, found {count:,}, or other ones")
+        self._checked = True
 
     def damaged(self, what: str) -> Damaged:
         """The error for a database that is not what was written."""
@@ -161,28 +173,24 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A read transaction: everything read inside is of one commit. Raises Damaged, Unavailable after ``close``."""
-        connection = None
-        fault = False
-        try:
-            self.require_open()
+        with IDLE.in_use(self):
+            connection = None
+            fault = False
             try:
-                connection = self._readers.get_nowait()
-            except queue.Empty:
+                self.require_open()
                 with room():
-                    connection = self._connect()
-                connection.execute("PRAGMA query_only = ON")
-            with room():
-                connection.execute("BEGIN")
-                yield connection
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            fault = of_the_disk(error)
-            raise self._translate(error) from error
-        finally:
-            if connection is not None and fault:
-                # It remembers what it could not open, or that it opened for reading alone; a new one looks again.
-                connection.close()
-            elif connection is not None:
-                self._give_back(connection)
+                    connection = self._reader()
+                    connection.execute("BEGIN")
+                    yield connection
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                fault = of_the_disk(error)
+                raise self._translate(error) from error
+            finally:
+                if connection is not None and fault:
+                    # It remembers what it could not open, or that it opened for reading alone; a new one looks again.
+                    connection.close()
+                elif connection is not None:
+                    self._give_back(connection)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -190,35 +198,36 @@ class Database:
 
         Raises StorageFull, Damaged, Unavailable after ``close``.
         """
-        self.require_open()
-        try:
-            with room():
-                if self._writer is None:
-                    self._writer = self._connect()
-                connection = self._writer
-                try:
-                    connection.execute("BEGIN IMMEDIATE")
-                    reach("transaction.begun")
-                    commits = read_state(connection).commits + 1
-                    yield connection
-                    connection.execute("UPDATE state SET commits = ?", (commits,))
-                    _sum_state(connection)
-                    reach("transaction.filled")
+        with IDLE.in_use(self):
+            self.require_open()
+            try:
+                with room():
+                    if self._writer is None:
+                        self._writer = self._connect()
+                    connection = self._writer
                     try:
-                        connection.execute("COMMIT")
-                    except sqlite3.Error:
-                        _cover(connection)
+                        connection.execute("BEGIN IMMEDIATE")
+                        reach("transaction.begun")
+                        commits = read_state(connection).commits + 1
+                        yield connection
+                        connection.execute("UPDATE state SET commits = ?", (commits,))
+                        _sum_state(connection)
+                        reach("transaction.filled")
+                        try:
+                            connection.execute("COMMIT")
+                        except sqlite3.Error:
+                            _cover(connection)
+                            raise
+                        reach("transaction.committed")
+                    except BaseException:
+                        if connection.in_transaction:
+                            connection.execute("ROLLBACK")
                         raise
-                    reach("transaction.committed")
-                except BaseException:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                    raise
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            if of_the_disk(error) and self._writer is not None:
-                self._writer.close()
-                self._writer = None
-            raise self._translate(error) from error
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                if of_the_disk(error) and self._writer is not None:
+                    self._writer.close()
+                    self._writer = None
+                raise self._translate(error) from error
         try:
             write_mark(self.folder, commits)
         except OSError as error:
@@ -233,22 +242,23 @@ class Database:
 
         Raises StorageFull, Damaged.
         """
-        connection = self._writer
-        if connection is None:
-            return
-        try:
-            with room():
-                # A page a step, of which ``execute`` makes one.
-                connection.executescript(f"PRAGMA incremental_vacuum({_VACUUMED})")
-                reach("log.kept")
-                # Waiting for readers would keep writers waiting too; a later checkpoint does what this one leaves.
-                connection.execute("PRAGMA busy_timeout = 0")
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                reach("log.emptied")
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise self._translate(error) from error
-        finally:
-            connection.execute(f"PRAGMA busy_timeout = {_BUSY_S * 1000}")
+        with IDLE.in_use(self):
+            if self._writer is None:
+                self._writer = self._connect()
+            connection = self._writer
+            try:
+                with room():
+                    # A page a step, of which ``execute`` makes one.
+                    connection.executescript(f"PRAGMA incremental_vacuum({_VACUUMED})")
+                    reach("log.kept")
+                    # Waiting for readers would keep writers waiting too; a later checkpoint does what this one leaves.
+                    connection.execute("PRAGMA busy_timeout = 0")
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                    reach("log.emptied")
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                raise self._translate(error) from error
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {_BUSY_S * 1000}")
 
     @property
     def nbytes(self) -> int:
@@ -260,21 +270,52 @@ class Database:
         """For good: closes every connection, those in use when their transaction ends."""
         with self._opening:
             self._closed = True
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        while not self._readers.empty():
-            self._readers.get_nowait().close()
+            for connection in IDLE.take(self, closing=True):
+                connection.close()
+
+    def rest(self) -> None:
+        """Closes every connection, unless one is in use; the next use opens one again."""
+        # Who opens one uses it, and is not waited for. ``close`` waits: then the folder may be moved.
+        if self._opening.acquire(blocking=False):
+            try:
+                for connection in IDLE.take(self, closing=False):
+                    connection.close()
+            finally:
+                self._opening.release()
+
+    @property
+    def kept(self) -> int:
+        """Connections that are open and not in use, where no transaction is under way."""
+        return len(self._readers) + (self._writer is not None)
+
+    def part_with(self) -> list[sqlite3.Connection]:
+        """The same, which are the caller's now."""
+        found = [] if self._writer is None else [self._writer]
+        self._writer = None
+        while self._readers:
+            found.append(self._readers.pop())
+        return found
 
     def require_open(self) -> None:
         """Raises Unavailable after ``close``."""
         if self._closed:
             raise Unavailable(f"collection {self.name} is closed, or was deleted")
 
+    def _reader(self) -> sqlite3.Connection:
+        with suppress(IndexError):
+            return self._readers.pop()
+        connection = self._connect()
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
     def _connect(self) -> sqlite3.Connection:
         # Not while it is being closed: then the folder may be moved, and the database's log be another collection's.
         with self._opening:
             self.require_open()
+            if self._file is not None:
+                self._require_same()
+            # Before the database is read: a writer, of another process too, makes the mark after its commit.
+            mark = read_mark(self.folder, self.name) if self._checked else 0
             connection = sqlite3.connect(
                 f"file:{self._path.absolute()}?mode=rw",
                 uri=True,
@@ -289,15 +330,36 @@ class Database:
                 connection.execute("PRAGMA trusted_schema = OFF")
                 # The log is opened by the first read.
                 connection.execute("PRAGMA schema_version").fetchone()
+                self._require_same()
+                if self._checked:
+                    self._require_mark(read_state(connection), mark)
             except BaseException:
                 connection.close()
                 raise
         return connection
 
+    def _require_mark(self, state: State, mark: int) -> None:
+        if state.commits < mark:
+            raise self.damaged(f"the database ends at commit {state.commits:,}, but commit {mark:,} was acknowledged")
+
+    def _require_same(self) -> None:
+        """Raises Unavailable where another process has moved the file since it was opened first."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            found = None
+        except OSError as error:
+            raise system_fault(error) from error
+        else:
+            found = status.st_dev, status.st_ino
+        if self._file not in (None, found):
+            raise Unavailable(f"collection {self.name} was replaced, or was deleted")
+        self._file = found
+
     def _give_back(self, connection: sqlite3.Connection) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-        self._readers.put(connection)
+        self._readers.append(connection)
         if self._closed:
             self.close()
 
@@ -313,6 +375,55 @@ class Database:
         if of_the_disk(error):
             return system_fault(error, self._path)
         return error
+
+
+class _Idle:
+    """Databases that keep connections and that nobody uses just now, the longest unused first. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self.most = _KEPT
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Database, int] = OrderedDict()
+        """And how many connections each keeps."""
+
+    @contextmanager
+    def in_use(self, database: Database) -> Iterator[None]:
+        """While it lasts, no connection of the database is closed for others."""
+        with self._lock:
+            database.uses += 1
+            self._kept.pop(database, None)
+        try:
+            yield
+        finally:
+            for late in self._keep(database):
+                late.rest()
+
+    def _keep(self, database: Database) -> list[Database]:
+        """After a use; those that are to rest for it."""
+        most = min(self.most, open_files_allowed() // _ALLOWED)
+        late = []
+        with self._lock:
+            database.uses -= 1
+            if not database.uses and database.kept:
+                self._kept[database] = database.kept
+            kept = sum(self._kept.values())
+            while kept > most:
+                longest, connections = self._kept.popitem(last=False)
+                kept -= connections
+                late.append(longest)
+        return late
+
+    def take(self, database: Database, *, closing: bool) -> list[sqlite3.Connection]:
+        """Connections that it kept, for the caller to close: none where it is in use, unless it is closing."""
+        with self._lock:
+            if database.uses and not closing:
+                return []
+            self._kept.pop(database, None)
+            return database.part_with()
+
+
+IDLE: Final = _Idle()
+"""Of the process."""
 
 
 def _cover(connection: sqlite3.Connection) -> None:

@@ -11,6 +11,7 @@ import errno
 import os
 import resource
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,14 +34,32 @@ _CONTENT: Final = frozenset({"SQLITE_IOERR_SHORT_READ", "SQLITE_IOERR_CORRUPTFS"
 
 
 SPARE: Final = 128
-"""Open files that a new collection leaves to requests and to what reads and writes."""
+"""Open files that a new collection leaves to clients and to what reads and writes."""
+NEEDED: Final = SPARE // 2
+"""And those that clients, and collections that are there and are opened, leave to what reads and writes."""
+_MOST: Final = 2**16
+"""Where the system allows any number."""
 
 
-def require_files() -> None:
-    """Raises SystemFault where the process may open hardly any more files, while what is there still works."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if most != resource.RLIM_INFINITY and most - sum(1 for _ in Path("/dev/fd").iterdir()) < SPARE:
-        raise SystemFault(f"no collection can be added now: {_remedy(errno.EMFILE, None)}")
+def raise_open_files() -> int:
+    """Lets the process have as many files open as the system allows it: the number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return open_files_allowed()
+
+
+def open_files_allowed() -> int:
+    """How many files the process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def require_files(left: int, what: str) -> None:
+    """Raises SystemFault where the process may open fewer files than ``left``. what: cannot be done then."""
+    if open_files_allowed() - sum(1 for _ in Path("/dev/fd").iterdir()) < left:
+        raise SystemFault(f"{what}: {_remedy(errno.EMFILE, None)}")
 
 
 def of_the_disk(error: Exception) -> bool:

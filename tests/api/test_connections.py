@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -20,6 +24,7 @@ from app.api.edge.connections import UNREAD_S, give_up_unread, patient
 from app.api.edge.problems import Other
 from app.errors import TooLarge
 from app.settings import Settings
+from app.store.system import NEEDED
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,6 +58,26 @@ def test_a_head_that_does_not_end_is_given_up(port: int, sent: bytes) -> None:
         while piece := connection.recv(1_000):
             received += piece
     assert received.count(b"HTTP/1.1 200") == sent.count(b"\r\n\r\n")
+
+
+def test_clients_leave_open_files_to_what_reads_and_writes(port: int) -> None:
+    """A client that would take one of the last is told to come again; those that are connected are answered."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + NEEDED + 50
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, before[1]))
+        client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False))
+        assert client.get("/").text == "hi"
+        with ExitStack() as taken:
+            while (number := os.dup(0)) < most - NEEDED // 2:
+                taken.callback(os.close, number)
+            taken.callback(os.close, number)
+            with socket.create_connection(("127.0.0.1", port), 60) as connection:
+                assert connection.recv(1_000).startswith(b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n")
+            assert client.get("/").text == "hi"
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as other:
+            assert other.get("/").text == "hi"
 
 
 def test_a_connection_is_kept_between_requests(port: int) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made import OpenCatalogue
 
-from app.errors import SystemFault
+from app.catalogue.catalogue import Catalogue
+from app.errors import NotFound, SystemFault
 from app.indexing.sealing import seal
 from app.ingest import write_documents
 from app.search import Query, search
-from app.store.system import SPARE
+from app.store.database import IDLE
+from app.store.system import NEEDED, SPARE, raise_open_files
 from app.types import Document
 
 
@@ -60,3 +65,106 @@ def test_a_creation_is_refused_before_the_open_files_run_out(open_catalogue: Ope
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
     catalogue.create("again", model="words", kind="multi_vector")
+
+
+DIM = 4
+
+
+def vector(number: int) -> np.ndarray:
+    return np.eye(DIM, dtype=np.float32)[number % DIM][None] * np.float32(1 + number)
+
+
+def fill(catalogue: Catalogue, start: int, end: int) -> None:
+    """Collections of one document each."""
+    for number in range(start, end):
+        collection = catalogue.create(f"c{number}", model=None, kind="dense", dim=DIM)
+        write_documents(collection, [Document("x", f"text {number}", vectors=vector(number))])
+
+
+def answers(catalogue: Catalogue, count: int) -> list[tuple[str | None, float]]:
+    found = []
+    for number in range(count):
+        (hit,) = search(catalogue.get(f"c{number}"), Query(vectors=vector(number), k=3)).hits
+        found.append((hit.text, hit.score))
+    return found
+
+
+@contextmanager
+def allowed(most: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.slow
+def test_a_collection_that_nobody_uses_costs_one_open_file(
+    open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(IDLE, "most", 16)
+    catalogue = open_catalogue()
+    with allowed(1_024):
+        fill(catalogue, 0, 1)
+        # A connection has its file and its log, and those of a database share one more.
+        before = open_files() + 3 * 16 - 1
+        fill(catalogue, 1, 200)
+        assert open_files() - before <= 200
+        assert answers(catalogue, 200) == [(f"text {n}", pytest.approx(1.0)) for n in range(200)]
+        assert open_files() - before <= 200
+        # And all of them are written again, which is found at once and by the next opening.
+        for number in range(200):
+            new = [
+                Document("x", f"new {number}", vectors=vector(number)),
+                Document("y", "", vectors=vector(number + 1)),
+            ]
+            write_documents(catalogue.get(f"c{number}"), new)
+        assert open_files() - before <= 200
+        for number in range(200):
+            collection = catalogue.get(f"c{number}")
+            assert [hit.text for hit in search(collection, Query(vectors=vector(number), k=1)).hits] == [
+                f"new {number}"
+            ]
+            assert collection.count() == 2
+        for number in range(0, 200, 2):
+            catalogue.delete(f"c{number}")
+        assert open_files() - before <= 100
+    catalogue.close()
+    again = open_catalogue()
+    for number in range(200):
+        if number % 2:
+            assert again.get(f"c{number}").get("x").text == f"new {number}"
+        else:
+            with pytest.raises(NotFound):
+                again.get(f"c{number}")
+
+
+@pytest.mark.slow
+def test_a_start_leaves_open_files_to_what_is_open(open_catalogue: OpenCatalogue) -> None:
+    """Those collections that would take the last ones are not opened, in words that name the limit; the others work."""
+    with open_catalogue() as catalogue:
+        fill(catalogue, 0, 60)
+    most = open_files() + NEEDED + 45
+    catalogue = open_catalogue()
+    with allowed(most):
+        catalogue.serve("http://here")
+        closed = catalogue.quarantined()
+        assert 10 < len(closed) < 50
+        assert all(f"files open as it may, {most:,}; raise its limit" in reason for reason in closed.values())
+        with pytest.raises(SystemFault, match="not opened now"):
+            catalogue.get(min(closed))
+        for name in {f"c{number}" for number in range(60)} - set(closed):
+            write_documents(catalogue.get(name), [Document("z", "more", vectors=vector(0))])
+            assert catalogue.get(name).count() == 2
+        assert most - open_files() >= NEEDED // 2
+    # The next request finds them, once there are more.
+    assert [catalogue.get(name).count() for name in closed] == [1] * len(closed)
+    assert catalogue.quarantined() == {}
+
+
+def test_a_server_may_open_as_many_files_as_the_system_allows() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with allowed(512):
+        assert raise_open_files() == (2**16 if hard == resource.RLIM_INFINITY else hard)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (raise_open_files(), hard)

@@ -21,6 +21,7 @@ from app.filters import parse
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, delete_matching, patch_metadata, write_documents
 from app.search import Query, search
+from app.store.database import IDLE
 from app.tasks.tasks import Tasks
 
 SCRIPT = Path(__file__).with_name("writing_process.py")
@@ -142,6 +143,40 @@ def test_a_reader_follows_refuses_and_takes_over(
         stored = collection.stored_vectors([collection.published.next_seq - 1], collection.published)
         (kept,) = stored.values()
         assert np.array_equal(kept.ragged("raw").values, vectors("mine", 5))
+
+
+def test_a_reader_that_rested_sees_what_was_written_meanwhile(
+    tmp_path: Path, open_catalogue: OpenCatalogue, open_writer: Callable[[], Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that takes over, whose database has been written and closed by the other."""
+    monkeypatch.setattr(IDLE, "most", 0)
+    with open_catalogue(tmp_path, **own_settings(tmp_path)) as catalogue:
+        catalogue.create("c", model="words", kind="multi_vector")
+    writer = open_writer()
+    writer.do("upsert", "early", 1)
+    collection = open_catalogue(tmp_path, **own_settings(tmp_path)).get("c")
+    assert not collection.is_writer
+
+    def found() -> dict[str, object]:
+        assert collection.database.kept == 0
+        hits = search(collection, Query(vectors=np.ones((1, DIM), np.float32), k=100)).hits
+        return {hit.id: (hit.metadata or {})["v"] for hit in hits}
+
+    assert found() == {"early": 1}
+    writer.do("upsert", "late", 2)
+    assert found() == {"early": 1, "late": 2}
+    writer.do("seal")
+    writer.do("upsert", "early", 3)
+    assert found() == {"early": 3, "late": 2}
+    with collection.snapshot() as snapshot:
+        writer.do("delete", "late")
+        assert collection.database.kept == 0
+        assert sum(view.live for view in snapshot.views) == 2
+    assert found() == {"early": 3}
+    writer.end()
+    write_documents(collection, [document("mine", 5, own=False)])
+    assert collection.is_writer
+    assert found() == {"early": 3, "mine": 5}
 
 
 def test_a_reader_keeps_up_with_a_busy_writer(

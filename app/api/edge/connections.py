@@ -9,7 +9,6 @@ that others reach the server through (docs/security.md).
 from __future__ import annotations
 
 import asyncio
-import resource
 import socket
 from contextlib import suppress
 from typing import Final
@@ -17,12 +16,11 @@ from typing import Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.settings import Settings
+from app.store.system import NEEDED, open_files_allowed
 
 MAX_HEAD_BYTES: Final = 65_536
 UNREAD_S: Final = 30
 """An answer of which the client takes nothing for so long is given up."""
-_RESERVED: Final = 256
-"""File descriptors kept for the collections, of as many as the system allows."""
 
 
 def patient(settings: Settings) -> type[HttpToolsProtocol]:
@@ -35,7 +33,9 @@ def patient(settings: Settings) -> type[HttpToolsProtocol]:
             self._own, self._head_bytes = transport, 0
             self._timer = asyncio.get_running_loop().call_later(settings.head_timeout_s, transport.close)
             open.add(self)
-            if len(open) > settings.max_connections:
+            # The system gives the lowest number that is free, so that this one tells how many are left.
+            number = transport.get_extra_info("socket").fileno()
+            if len(open) > settings.max_connections or number >= open_files_allowed() - NEEDED:
                 self._refuse(b"503 Service Unavailable\r\nretry-after: 1")
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -75,13 +75,3 @@ def give_up_unread(listener: socket.socket) -> None:
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         with suppress(OSError):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S * 1_000)
-
-
-def raise_open_files(settings: Settings) -> int:
-    """Lets the process open as many files as the connections need, or as the system allows: the number."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = settings.max_connections + _RESERVED
-    if soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return soft
