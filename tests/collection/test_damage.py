@@ -29,6 +29,7 @@ from app.filters import parse
 from app.indexing.restaging import restage
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
+from app.lexical.files import FILES as WORD_FILES
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings
 from app.store.database import get_meta, put_meta
@@ -61,6 +62,9 @@ def contents(collection: Collection) -> dict[str, Any]:
         ]
     few = Query(vectors=query, k=3, candidates=5, filter=parse({"n": {"gte": 3}}))
     found["filtered"] = [(h.id, h.score) for h in search(collection, few).hits]
+    for text in ("text 7 words", '+"of many" title:title'):
+        spoken = search(collection, Query(text=text, mode="lexical", syntax="query", k=1_000)).hits
+        found[f"words {text}"] = [(hit.id, hit.score) for hit in spoken]
     found["count"] = collection.count(parse({"n": {"lt": 9}}))
     with collection.snapshot() as snapshot:
         seqs = [int(seq) for view in snapshot.views for seq in view.part.seqs[view.alive]]
@@ -160,7 +164,7 @@ def segment_files(folder: Path) -> list[str]:
 def test_every_kind_of_file_is_checked(healthy: Path, expected: dict[str, Any], tmp_path: Path) -> None:
     files = {
         "manifest.json", "seqs.npy", "pooled.npy", "norms.npy", "tokens.offsets.npy", "tokens.npy", "encoded.npy",
-        "raw.offsets.npy", "raw.npy", "columns.npz", "encoded.index", "pooled.index",
+        "raw.offsets.npy", "raw.npy", "columns.npz", "encoded.index", "pooled.index", *WORD_FILES,
     }  # fmt: skip
     assert set(segment_files(healthy / "own")) == files
     paths = sorted((healthy / "own" / "segments").iterdir())[0].iterdir()
@@ -481,7 +485,7 @@ def test_vectors_that_are_kept_only_as_they_are_stored_outlive_what_was_made_of_
         restage(collection, StageChoice(stage, "learned", recipe.to_json(), {"documents": 30}))
         whole = contents(collection)["exact=True"]
     files = segment_files(tmp_path / "whole" / "own")
-    assert {"encoded.npy", "encoded.index", "pooled.index", "columns.npz"} | STORED == set(files)
+    assert {"encoded.npy", "encoded.index", "pooled.index", "columns.npz", *WORD_FILES} | STORED == set(files)
     for file in files:
         folder = tmp_path / file
         shutil.copytree(tmp_path / "whole", folder)

@@ -32,6 +32,7 @@ from app.catalogue.scrub import REBUILD, scrub, scrub_aliases
 from app.compute import native
 from app.indexing.sealing import seal
 from app.ingest import write_documents
+from app.lexical.files import FILES as WORD_FILES
 from app.tasks.records import ENDED
 from app.types import Precision
 
@@ -52,6 +53,7 @@ KINDS = {
         f"*/segments/*/{name}"
         for name in ("raw.npy", "raw.offsets.npy", "columns.npz", "encoded.index", "pooled.index")
     ),
+    *(f"*/segments/*/{name}" for name in WORD_FILES),
     *("*/segments/*/manifest.json", ".snapshots/*.json", ".snapshots/*.tar", ".compiled/*.nbi", ".compiled/*.nbc"),
     *(".models/*/manifest.json", ".models/*/weights", ".models/lock"),
 }
