@@ -181,7 +181,7 @@ def test_a_build_of_nothing_leaves_no_collection(
 
 
 def test_cut_texts_are_counted_and_named(command: Command, server: str) -> None:
-    content = lines({"id": f"long{i}", "text": f"{i} " + "word " * MAX_WORDS} for i in range(12))
+    content = lines({"id": f"long{i}", "title": "word " * MAX_WORDS, "text": f"{i}"} for i in range(12))
     said = "12 texts are longer than the encoder reads; what lies beyond is not searched: long0, long1,"
     for _ in range(2):
         # The second time nothing is written, and what lies beyond is searched no more than before.
