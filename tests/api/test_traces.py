@@ -80,7 +80,7 @@ def test_a_span_a_request_and_one_a_stage(serve: Callable[..., Any], collector: 
     assert attributes["sheaf.request_id"].string_value == "seen"
     assert attributes["http.request.body.size"].int_value == len(b'{"query":"secret"}')
     stages = [span for span in collector.spans if span.parent_span_id == search.span_id]
-    assert [span.name for span in stages] == ["encode", "filter", "candidates", "rescore", "fetch"]
+    assert [span.name for span in stages] == ["encode", "filter", "words", "candidates", "rescore", "fuse", "fetch"]
     for before, after in itertools.pairwise(stages):
         assert before.end_time_unix_nano == after.start_time_unix_nano
     assert all(span.trace_id == search.trace_id for span in stages)
