@@ -209,8 +209,11 @@ class Tasks:
 
     def require_ended(self) -> None:
         """Raises Conflict (task_running) where one has not ended."""
-        for identifier, known in self.open.items():
-            raise not_ended(identifier, self.collection.name, known.kind, known.state)
+        for identifier in self.open:
+            # As whoever asks sees it: an end is durable a moment before it is noted here.
+            task = self.get(identifier)
+            if task.state not in ENDED:
+                raise not_ended(identifier, self.collection.name, task.kind, task.state)
 
     def submit(
         self, kind: str, params: Mapping[str, Any], identifier: str | None = None, also: Also | None = None
