@@ -48,7 +48,10 @@ PROCESSES = 40
 KINDS = {
     *(f"*/{name}" for name in ("collection.sqlite", "collection.sqlite-wal", "collection.sqlite-shm", "commits.mark")),
     *("*/writer.lock", "*/tail/*.safetensors", "*/encodings/*.safetensors", "*/imports/*.ndjson", ".aliases.json"),
-    *(f"*/segments/*/{name}.npy" for name in ("seqs", "pooled", "norms", "tokens.offsets", "tokens", "encoded")),
+    *(
+        f"*/segments/*/{name}.npy"
+        for name in ("seqs", "pooled", "norms", "tokens.offsets", "tokens", "encoded", "spans")
+    ),
     *(
         f"*/segments/*/{name}"
         for name in ("raw.npy", "raw.offsets.npy", "columns.npz", "encoded.index", "pooled.index")
