@@ -41,8 +41,8 @@ class Query:
     mode: `semantic` ranks by the collection's exact scores, `dense` by pooled vectors, `lexical` by BM25, `hybrid` by
     all. syntax: whether text is plain words, or the query language (app.lexical.clauses). weights: of a hybrid search;
     None takes those that the collection has learned, "reciprocal_rank" none. explain: whether hits carry their reasons.
-    candidates: passages that are rescored, at least k; None means the collection's own width. include: of text,
-    metadata, vectors. partial: whether what was scored when the time was over is an answer; else, and where nothing
+    candidates: passages that are rescored, at least k, and in a hybrid search at least those of 200 documents; None
+    means the collection's own width. include: of text, metadata, vectors. partial: whether what was scored when the time was over is an answer; else, and where nothing
     was, it is TooSlow. passages: how many of its best ones each hit carries.
     """
 
@@ -216,7 +216,7 @@ class _Search:
             else:
                 stages = self.snapshot.stages
                 stages = by_pooled(stages) if query.mode == "dense" else stages
-                chosen = find_candidates(views, masks, stages, encoded, query.k, query.candidates, workers)
+                chosen = find_candidates(views, masks, stages, encoded, k, query.candidates, workers)
                 if spec.splits:
                     chosen = [one.with_openings(view) for one, view in zip(chosen, views, strict=True)]
         scores = Pooled(encoded.pooled, spec.splits) if query.mode == "dense" else scores_of(spec, encoded)

@@ -228,7 +228,7 @@ class CollectionSpec:
             nested = {**_fields(value), "encoder": EncoderSpec(**_fields(value, "encoder"))}
             nested["passages"] = PassageSpec(**_fields(value, "passages"))
             nested["vectors"] = VectorSpec(**_fields(value, "vectors"))
-            if nested.get("lexical") is not None:
+            if nested["lexical"] is not None:
                 lexical = _fields(value, "lexical")
                 nested["lexical"] = LexicalSpec(**{**lexical, "fields": tuple(lexical["fields"])})
             return cls(**nested)

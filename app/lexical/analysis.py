@@ -53,7 +53,7 @@ class Occurrence(NamedTuple):
     stop: int
 
 
-class Asked(NamedTuple):
+class QueryWord(NamedTuple):
     """A word of a query. begins: whether words that begin with it are meant."""
 
     word: str
@@ -81,20 +81,20 @@ class Analyser:
         for match in (_ASCII if text.isascii() else _WORD).finditer(text):
             yield from _placed(match.group(), match.start())
 
-    def asked(self, text: str) -> list[Asked]:
+    def asked(self, text: str) -> list[QueryWord]:
         """The words to look for where the text is a query. The last character of a run without spaces adds nothing to
         the words before it; one that is alone is found wherever a word begins with it.
 
         >>> Analyser(None).asked("北京市 中")
-        [Asked(word='北京', begins=False), Asked(word='京市', begins=False), Asked(word='中', begins=True)]
+        [QueryWord(word='北京', begins=False), QueryWord(word='京市', begins=False), QueryWord(word='中', begins=True)]
         """
-        found: list[Asked] = []
+        found: list[QueryWord] = []
         for piece in pieces(text):
             words = words_of(piece)
             if _RUN.match(piece):
-                found += [Asked(word, False) for word in words[:-1]] or [Asked(words[0], True)]
+                found += [QueryWord(word, False) for word in words[:-1]] or [QueryWord(words[0], True)]
             else:
-                found += [Asked(word, False) for word in words]
+                found += [QueryWord(word, False) for word in words]
         return found
 
     def stem(self, word: str) -> str:

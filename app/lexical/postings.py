@@ -115,12 +115,18 @@ def cut(scores: F64, allowed: Mask, k: int) -> float:
 
 
 @kernel
+def _runs(document: int, fields: int, field: int) -> tuple[int, int]:
+    """Of the offsets, those of one field of a document, or of all if it is -1: from, to."""
+    first = document * fields
+    return (first, first + fields) if field < 0 else (first + field, first + field + 1)
+
+
+@kernel
 def in_field(ids: I32, offsets: I64, documents: I32, fields: int, field: int, wanted: I32) -> I32:
     """(n,): how often each document has one of the wanted words, which ascend, in one field, or in any if it is -1."""
     found = np.zeros(len(documents), np.int32)
     for i in range(len(documents)):
-        first = documents[i] * fields
-        begin, end = (first, first + fields) if field < 0 else (first + field, first + field + 1)
+        begin, end = _runs(documents[i], fields, field)
         for place in range(offsets[begin], offsets[end]):
             at = np.searchsorted(wanted, ids[place])
             if at < len(wanted) and wanted[at] == ids[place]:
@@ -133,8 +139,7 @@ def side_by_side(ids: I32, offsets: I64, documents: I32, fields: int, field: int
     """(n,): how often the words of a phrase follow each other in each document, in one field, or in any if it is -1."""
     found = np.zeros(len(documents), np.int32)
     for i in range(len(documents)):
-        first = documents[i] * fields
-        begin, end = (first, first + fields) if field < 0 else (first + field, first + field + 1)
+        begin, end = _runs(documents[i], fields, field)
         for part in range(begin, end):
             for place in range(offsets[part], offsets[part + 1] - len(phrase) + 1):
                 same = True

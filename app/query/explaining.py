@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from app.collection.part import View
 from app.lexical.bm25 import TermScore
-from app.query.hybrid import Fused, Part
+from app.query.hybrid import Fused, SideScore
 from app.query.ranking import Ranked
 from app.query.scores import Scores, Share, opening_weight
 from app.query.words import WordScores, document_of
@@ -20,7 +20,7 @@ class Explanation:
     of the first passage of a text that was split; the document's exact score is opening_weight of it, and the rest of
     the best's."""
 
-    sides: list[Part] = field(default_factory=list)
+    sides: list[SideScore] = field(default_factory=list)
     terms: list[TermScore] = field(default_factory=list)
     shares: list[Share] = field(default_factory=list)
     opening: list[Share] = field(default_factory=list)

@@ -15,7 +15,7 @@ from app.compute.workers import Workers
 from app.query.encoded import EncodedQuery
 from app.query.fusion import Side, Standard, reciprocal_ranks, weighted
 from app.query.ranking import Identify, Ranked, break_ties
-from app.query.scores import Dense, MaxSim, Scores, of_document
+from app.query.scores import Dense, MaxSim, Pooled, Scores, of_document
 from app.query.words import WordScores, document_of, rows_of
 from app.types import I64, Mask
 
@@ -28,7 +28,7 @@ _Key = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SideScore:
     """What one side adds to a fused score: weight * standard."""
 
     side: Side
@@ -50,11 +50,11 @@ class Fused:
     weights: Mapping[Side, float] | None
     places: Mapping[int, int]
 
-    def parts(self, seq: int) -> list[Part]:
+    def parts(self, seq: int) -> list[SideScore]:
         """What makes the score of a document; nothing where ranks do."""
         i = self.places[seq]
         return [
-            Part(side, self.columns[side][i], one.mean, one.deviation, one.values[i], self.weights[side])
+            SideScore(side, self.columns[side][i], one.mean, one.deviation, one.values[i], self.weights[side])
             for side, one in self.standards.items()
             if self.weights is not None
         ]
@@ -67,10 +67,9 @@ def sides_of(spec: CollectionSpec) -> list[Side]:
 
 def side_scores(spec: CollectionSpec, query: EncodedQuery) -> dict[Side, Scores]:
     """The exact scores of each side that is not words, the one that its candidates are ranked by first."""
-    pooled = Dense(query.pooled, spec.splits)
     if scored(spec) == TOKENS:
-        return {"tokens": MaxSim(query.vectors, spec.splits), "pooled": pooled}
-    return {"pooled": pooled}
+        return {"tokens": MaxSim(query.vectors, spec.splits), "pooled": Pooled(query.pooled, spec.splits)}
+    return {"pooled": Dense(query.pooled, spec.splits)}
 
 
 def fuse(
@@ -88,9 +87,9 @@ def fuse(
     side but words. weigh: the weight of each side; None for reciprocal ranks. Raises Damaged."""
     reach = reach_of(k)
     spoken = words.best(views, allowed, reach)[:reach]
-    by_meaning = {(one.view, document_of(views[one.view], one.row)): one for one in meant}
+    by_meaning = [(one.view, document_of(views[one.view], one.row)) for one in meant]
     by_words = [(view, document) for view, document, _, _ in spoken]
-    tiers = _tiers(list(by_meaning), by_words, reach)
+    tiers = _tiers(by_meaning, by_words, reach)
     keys = list(dict.fromkeys(key for tier in tiers for key in tier))
     if not keys:
         return Fused([], {}, {}, weigh, {})
@@ -104,7 +103,7 @@ def fuse(
         start, stop = len(ranked), len(ranked) + len(tier)
         if weigh is None:
             some = {side: column[:stop] for side, column in columns.items()}
-            said, meaning = ({*side[: DEPTH * 2**number]} for side in (by_words, list(by_meaning)))
+            said, meaning = ({*side[: DEPTH * 2**number]} for side in (by_words, by_meaning))
             by = {side: [key in (said if side == "words" else meaning) for key in keys[:stop]] for side in columns}
             fused = reciprocal_ranks(some, by)
         else:

@@ -230,7 +230,10 @@ def test_databases_that_are_not_what_was_written(shelf: Catalogue, honest: Any, 
 ENCODER = {"model": None, "kind": "multi_vector", "dim": DIM}
 VECTORS = {"precision": "float16", "token_pooling": 1, "keep": True}
 WHOLE = {"split": "none", "size": None, "overlap": 0}
-SPEC = {"name": "c", "encoder": ENCODER, "similarity": "cosine", "vectors": VECTORS, "passages": WHOLE}
+LEXICAL = {"language": "english", "fields": ["title", "text"]}
+SPEC = {
+    "name": "c", "encoder": ENCODER, "similarity": "cosine", "vectors": VECTORS, "passages": WHOLE, "lexical": LEXICAL
+}  # fmt: skip
 
 
 def test_the_record_that_is_made_wrong_below_is_right(shelf: Catalogue, honest: Any) -> None:
@@ -251,7 +254,7 @@ def wrong_metas() -> Iterator[tuple[str, Any]]:
     for change in ({"split": "structure"}, {"split": 1}, {"size": 2**40}, {"size": "9"}, {"overlap": -1}, {"more": 1}):
         yield "spec", {**SPEC, "passages": {**WHOLE, **change}}
     for change in ({"language": "klingon"}, {"fields": []}, {"fields": ["a", "a"]}, {"fields": [1]}, {"more": 1}):
-        yield "spec", {**SPEC, "lexical": {"language": "english", "fields": ["text"], **change}}
+        yield "spec", {**SPEC, "lexical": {**LEXICAL, **change}}
     yield "spec", {**SPEC, "similarity": "x"}
     yield "spec", [1]
     yield "spec", {**SPEC, "extra": 1}

@@ -98,7 +98,8 @@ class SearchRequest(Asked):
     exact: bool = False
     """Score every document instead of candidates only: the truth, at its price."""
     candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
-    """Passages that the first stage hands to exact scoring; by default the collection's own width."""
+    """Passages that the first stage hands to exact scoring; by default the collection's own width. A hybrid search
+    takes those of 200 documents at least."""
     include: IncludeField = Field(["text", "metadata"])
     """What each hit carries beside id, score and title."""
     passages: int = Field(default=0, ge=0, le=MAX_EXCERPTS)
