@@ -18,7 +18,7 @@ from app.collection.view import Snapshot
 from app.compute import deadline
 from app.errors import Invalid, TextRefused, TooSlow
 from app.filters import Filter
-from app.lexical.clauses import Clause, parse, plain
+from app.lexical.clauses import Clause, parse, plain, spoken
 from app.query.candidates import Chosen, by_pooled, find_candidates
 from app.query.encoded import EncodedQuery
 from app.query.excerpts import excerpts, spoken_excerpts
@@ -42,8 +42,9 @@ class Query:
     all. syntax: whether text is plain words, or the query language (app.lexical.clauses). weights: of a hybrid search;
     None takes those that the collection has learned, "reciprocal_rank" none. explain: whether hits carry their reasons.
     candidates: passages that are rescored, at least k, and in a hybrid search at least those of 200 documents; None
-    means the collection's own width. include: of text, metadata, vectors. partial: whether what was scored when the time was over is an answer; else, and where nothing
-    was, it is TooSlow. passages: how many of its best ones each hit carries.
+    means the collection's own width. include: of text, metadata, vectors. partial: whether what was scored when the
+    time was over is an answer; else, and where nothing was, it is TooSlow. passages: how many of its best ones each hit
+    carries. at: the pointer to the query, for errors.
     """
 
     text: str | None = None
@@ -59,6 +60,7 @@ class Query:
     syntax: Literal["plain", "query"] = "plain"
     weights: Weights | Literal["reciprocal_rank"] | None = None
     explain: bool = False
+    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,21 +261,30 @@ def _unhurried(query: Query) -> AbstractContextManager[None]:
 def _clauses(spec: CollectionSpec, query: Query) -> tuple[list[Clause], LexicalSpec]:
     """What the query asks of words. Raises Invalid."""
     if spec.lexical is None:
-        raise Invalid.at("/mode", f"collection {spec.name} has no index of words: its `lexical` is null")
+        raise Invalid.at(f"{query.at}/mode", f"collection {spec.name} has no index of words: its `lexical` is null")
     if query.text is None:
-        raise Invalid.at("/mode", f"a {query.mode} search needs a query in words")
+        raise Invalid.at(f"{query.at}/mode", f"a {query.mode} search needs a query in words")
     if query.syntax == "query":
-        return parse(query.text, spec.lexical.analyser, spec.lexical.fields), spec.lexical
+        found = parse(query.text, spec.lexical.analyser, spec.lexical.fields, f"{query.at}/query")
+        return found, spec.lexical
     return plain(query.text, spec.lexical.analyser), spec.lexical
 
 
 def _encode(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery | None]:
-    """As ``encode_queries``; None for a query by words alone."""
+    """As ``encode_queries``; None for a query by words alone. In the query language what is asked for is encoded, not
+    its signs."""
+    meaning: list[Query] = []
     for query in queries:
         if query.mode in ("lexical", "hybrid"):
             # What is wrong with the words is said before anything is encoded for nothing.
-            _clauses(collection.spec, query)
-    meant = iter(encode_queries(collection, [query for query in queries if query.mode != "lexical"]))
+            clauses, _ = _clauses(collection.spec, query)
+            if query.syntax == "query":
+                query = replace(query, text=spoken(clauses))
+        elif query.syntax == "query":
+            raise Invalid.at(f"{query.at}/syntax", f"a {query.mode} search is by no words, which the language is of")
+        if query.mode != "lexical":
+            meaning.append(query)
+    meant = iter(encode_queries(collection, meaning))
     return [None if query.mode == "lexical" else next(meant) for query in queries]
 
 
@@ -283,11 +294,10 @@ def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Enc
     for query in queries:
         ways = (query.text is not None) + (query.vectors is not None)
         if not ways or (ways > 1 and query.mode != "hybrid"):
-            raise Invalid.at("", "expected exactly one of query, vector and vectors")
+            raise Invalid.at(query.at, "expected exactly one of query, vector and vectors")
         if query.vectors is not None:
-            check_vectors(query.vectors, spec, "")
-    texts = [query.text for query in queries if query.vectors is None and query.text is not None]
-    made = iter(_from_encoder(collection, texts) if texts else [])
+            check_vectors(query.vectors, spec, query.at)
+    made = _from_encoder(collection, [query for query in queries if query.vectors is None])
     ready = []
     for query in queries:
         if query.vectors is None:
@@ -299,14 +309,16 @@ def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Enc
     return ready
 
 
-def _from_encoder(collection: Collection, texts: Sequence[str]) -> Iterator[tuple[F32, F32]]:
+def _from_encoder(collection: Collection, queries: Sequence[Query]) -> Iterator[tuple[F32, F32]]:
     """The vectors of each text, and its pooled vector, (1, dim). Raises Invalid for a text that it makes nothing of."""
+    if not queries:
+        return
     try:
-        encoded = collection.encode_queries(texts)
+        encoded = collection.encode_queries([query.text or "" for query in queries])
         require_direction(encoded, collection.spec)
     except TextRefused as error:
-        (why, *_) = error.texts.values()
-        raise Invalid.at("/query", why) from error
+        ((place, why), *_) = error.texts.items()
+        raise Invalid.at(f"{queries[place].at}/query", why) from error
     for place in range(len(encoded.pooled)):
         pooled = encoded.pooled[place : place + 1]
         yield pooled if encoded.tokens is None else encoded.tokens[place], pooled

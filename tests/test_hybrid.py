@@ -164,6 +164,34 @@ def test_what_a_query_demands_narrows_meaning_too(make_text: MakeCollection):
         assert not {hit.id for hit in result.hits} & having
 
 
+def test_of_the_language_what_is_asked_for_is_encoded_and_no_sign_nor_what_is_excluded(make_text: MakeCollection):
+    collection, documents = make_text(), drawn(80)
+    fill(collection, documents, 30)
+    asked = Query(
+        text='word0 -word7 "word3 word1" word2*', syntax="query", mode="hybrid", weights=WEIGHTS, explain=True
+    )
+    query = reference.normalised(
+        DeterministicEncoder(DIM, "multi_vector").encode_queries(["word0 word3 word1 word2"]).pooled
+    )
+    for hit in search(collection, asked).hits:
+        (document,) = (one for one in documents if one.id == hit.id)
+        made = DeterministicEncoder(DIM, "multi_vector").encode_documents([document.passage]).pooled
+        (pooled,) = (one.score for one in hit.explanation.sides if one.side == "pooled")
+        assert pooled == pytest.approx(reference.inner_product(query[0], reference.normalised(made)[0]), abs=1e-6)
+    for mode in ("semantic", "dense"):
+        with pytest.raises(Invalid, match="is by no words"):
+            search(collection, Query(text="+word0", syntax="query", mode=mode))
+
+
+def test_errors_point_at_the_query_of_a_batch(make_text: MakeCollection):
+    collection = make_text()
+    good = Query(text="word0", mode="hybrid", at="/searches/0")
+    bad = Query(text='"word1', mode="lexical", syntax="query", at="/searches/1")
+    with pytest.raises(Invalid) as caught:
+        search_batch(collection, [good, bad])
+    assert caught.value.problems[0].pointer == "/searches/1/query"
+
+
 def test_a_filter_is_inside_every_mode(make_text: MakeCollection):
     collection, documents = make_text(), drawn(80)
     fill(collection, documents, 30)

@@ -80,6 +80,17 @@ def plain(text: str, analyser: Analyser) -> list[Clause]:
     ]
 
 
+def spoken(clauses: Sequence[Clause]) -> str:
+    """What is asked for, without the signs of the language and without what is excluded: for an encoder.
+
+    >>> spoken(parse('+zip -tar "read it" arch*', Analyser("english"), []))
+    'zip read it arch'
+    """
+    return " ".join(
+        one.words[0] if one.kind in ("prefix", "fuzzy") else one.text.strip('"') for one in clauses if one.scored
+    )
+
+
 _CLAUSE: Final = regex.compile(
     r"""\s*(?P<occur>[+-]?)(?:(?P<field>[^\s:"+\-][^\s:"]*):(?=\S))?(?:"(?P<phrase>[^"]*)(?P<end>"?)|(?P<word>[^\s"]+))"""
 )

@@ -22,7 +22,6 @@ from app.collection.passages import check_vectors
 from app.collection.spec import CollectionSpec
 from app.compute.deadline import deadline
 from app.errors import Invalid
-from app.lexical.clauses import parse
 from app.query.hybrid import sides_of
 from app.store.query_log import Logged
 from app.types import F32
@@ -42,10 +41,8 @@ _EXACT = {"query": "send an email", "exact": True, "k": 3}
 def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.Query:
     """The engine's query. ``at`` points at this search in the request body.
 
-    Raises Invalid for vectors that do not fit the collection, and for what the query language does not have.
+    Raises Invalid for vectors that do not fit the collection.
     """
-    if body.query is not None and body.syntax == "query" and spec.lexical is not None:
-        parse(body.query, spec.lexical.analyser, spec.lexical.fields, f"{at}/query")
     return engine.Query(
         text=body.query,
         vectors=fitting(body, spec, at),
@@ -53,6 +50,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
         syntax=body.syntax,
         weights=_weights(body, spec, at),
         explain=body.explain,
+        at=at,
         k=body.k,
         filter=body.filter,
         exact=body.exact,

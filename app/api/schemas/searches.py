@@ -86,7 +86,8 @@ class SearchRequest(Asked):
     default where a text cannot be encoded."""
     syntax: Literal["plain", "query"] = "plain"
     """How the words of the text are taken: as they are, which is never an error, or as `+required -excluded "exact
-    phrases" field:word prefix* fuzzy~1`, which narrows a hybrid search too."""
+    phrases" field:word prefix* fuzzy~1`, which narrows a hybrid search too.
+    What is asked for, without signs and without what is excluded, is encoded then."""
     fusion: Literal["weighted", "reciprocal_rank"] = "weighted"
     """How a hybrid search makes one order: by a weighted sum of scores, or by ranks alone."""
     weights: SideWeights | None = None
