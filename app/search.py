@@ -27,7 +27,7 @@ from app.query.fusion import Side, weights_at
 from app.query.hybrid import Fused, fuse, reach_of, side_scores, sides_of
 from app.query.ranking import Ranked, rank, rank_in_time, whole_documents
 from app.query.scores import Pooled, Scores, scores_of
-from app.query.words import WordScores, document_of, rank_words
+from app.query.words import WordScores, document_of, first_row, rank_words
 from app.types import DEFAULT_INCLUDE, F32, Document, Excerpt, Hit, Mask, Room, TokenVectors
 
 Mode: TypeAlias = Literal["hybrid", "semantic", "dense", "lexical"]
@@ -381,5 +381,5 @@ def _explainer(collection: Collection, snapshot: Snapshot, found: _Found) -> Cal
 
 def _passage(snapshot: Snapshot, found: Ranked) -> int:
     """Which of the document's passages was found."""
-    owners = snapshot.views[found.view].part.owners
-    return found.row - int(owners.rows_of(owners.of(np.array([found.row])))[0])
+    view = snapshot.views[found.view]
+    return found.row - first_row(view, document_of(view, found.row))

@@ -5,9 +5,10 @@ A write makes its transaction durable first and publishes then, so nothing can b
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -31,6 +32,8 @@ from app.types import I64, Document
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -49,8 +52,10 @@ class Collection(Reader):
 
     def close(self) -> None:
         """For good; reads that are under way go on."""
-        with suppress(SheafError):
+        try:
             self.keep_learned()
+        except SheafError as error:
+            log.warning("what collection %s has seen of queries is kept as it was: %s", self.name, error)
         super().close()
 
     def require_writer(self) -> None:
@@ -161,13 +166,9 @@ class Collection(Reader):
 
     def keep_learned(self) -> None:
         """Makes durable what the collection has seen of queries, where there is more of it than was kept."""
-        if self.is_writer and not self.salvaged and self.learned.asked != self.learned.kept:
-            self.record(self._keep_learned)
-
-    def _keep_learned(self, txn: sqlite3.Connection) -> None:
         asked = self.learned.asked
-        if asked != self.learned.kept:
-            put_meta(txn, {"asked": asked.to_json()})
+        if self.is_writer and not self.salvaged and asked != self.learned.kept:
+            self.record(lambda txn: put_meta(txn, {"asked": asked.to_json()}))
             self.learned.kept = asked
 
     def record(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -258,6 +259,7 @@ class Collection(Reader):
         with self._adding(added), self._lock:
             self.require_writer()
             now = self._published
+            asked = self.learned.asked
             record, first_stage = (now.generation.stage, now.stage) if stage is None else stage
             new, forgotten = now.swapped(
                 Generation(now.generation.number + 1, (), created, reason, record),
@@ -270,14 +272,14 @@ class Collection(Reader):
             )
             with self._transaction() as txn:
                 put_meta(txn, {"generation": new.generation.to_json()})
-                self._keep_learned(txn)
+                put_meta(txn, {"asked": asked.to_json()})
                 if encoder is not None:
                     put_meta(txn, {"fingerprint": fingerprint_to_json(encoder.fingerprint)})
                 files = self.chunks.forget(txn, sealed_to)
                 txn.execute("DELETE FROM documents WHERE seq IN (SELECT seq FROM dead)")
                 txn.executemany("DELETE FROM dead WHERE seq = ?", [(int(seq),) for seq in forgotten])
                 txn.execute("UPDATE state SET purged = ?", (now.commit,))
-            self._published = new
+            self._published, self.learned.kept = new, asked
             if encoder is not None:
                 self.encoder_fault, self._encoder_checked = None, False
             self.salvaged = False

@@ -86,7 +86,7 @@ def fuse(
     """allowed: for each view the documents. meant: the best ``reach_of(k)`` by meaning, best first. scores: of each
     side but words. weigh: the weight of each side; None for reciprocal ranks. Raises Damaged."""
     reach = reach_of(k)
-    spoken = words.best(views, allowed, reach)[:reach]
+    spoken = words.best(views, allowed, reach, ties=False)
     by_meaning = [(one.view, document_of(views[one.view], one.row)) for one in meant]
     by_words = [(view, document) for view, document, _, _ in spoken]
     tiers = _tiers(by_meaning, by_words, reach)

@@ -36,15 +36,20 @@ class WordScores:
             found.append(mask if demanded is None else mask & demanded)
         return found
 
-    def best(self, views: Sequence[View], allowed: Sequence[Mask], k: int) -> list[tuple[int, int, int, float]]:
-        """(view, document, sequence number, score) of the k best documents and all that equal the last; best first,
-        equal ones as they were written."""
-        found = []
-        for number, documents in enumerate(best(self.by_view, allowed, k)):
-            seqs = views[number].part.seqs[documents].tolist()
-            scores = self.by_view[number][documents].tolist()
-            found += [(number, *one) for one in zip(documents.tolist(), seqs, scores, strict=True)]
-        return sorted(found, key=lambda one: (-one[3], one[2]))
+    def best(
+        self, views: Sequence[View], allowed: Sequence[Mask], k: int, *, ties: bool
+    ) -> list[tuple[int, int, int, float]]:
+        """(view, document, sequence number, score) of the k best documents; best first, equal ones as they were
+        written. ties: and all that equal the last."""
+        documents = best(self.by_view, allowed, k)
+        numbers = np.repeat(np.arange(len(views)), [len(own) for own in documents])
+        seqs = np.concatenate(
+            [np.zeros(0, np.int64), *(v.part.seqs[own] for v, own in zip(views, documents, strict=True))]
+        )
+        scores = np.concatenate([np.zeros(0), *(of[own] for of, own in zip(self.by_view, documents, strict=True))])
+        order = np.lexsort((seqs, -scores))[: None if ties else k]
+        columns = (numbers, np.concatenate([np.zeros(0, np.int64), *documents]), seqs, scores)
+        return list(zip(*(column[order].tolist() for column in columns), strict=True))
 
 
 def rank_words(
@@ -56,13 +61,14 @@ def rank_words(
     """
     found = [
         Ranked(number, first_row(views[number], document), seq, score)
-        for number, document, seq, score in words.best(views, allowed, k)
+        for number, document, seq, score in words.best(views, allowed, k, ties=True)
     ]
     return break_ties(found, k, identify)
 
 
 def first_row(view: View, document: int) -> int:
-    return int(view.part.owners.rows_of(np.array([document], np.int64))[0])
+    """Of a document."""
+    return view.part.owners.span(document, document + 1)[0]
 
 
 def document_of(view: View, row: int) -> int:
