@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
+from app.encoders.deterministic import DeterministicEncoder
 from app.encoders.protocol import Encoder
 from app.encoders.registry import Encoders
 from app.settings import Settings
@@ -14,6 +15,18 @@ from app.types import Encoded, Kind
 DIM = 32
 OpenCatalogue = Callable[..., Catalogue]
 MakeCollection = Callable[..., Collection]
+
+
+class CountingEncoder(DeterministicEncoder):
+    """The deterministic encoder, which remembers the texts that it was given."""
+
+    def __init__(self, dim: int, kind: Kind) -> None:
+        super().__init__(dim, kind)
+        self.texts: list[str] = []
+
+    def encode_documents(self, texts: Sequence[str]) -> Encoded:
+        self.texts += texts
+        return super().encode_documents(texts)
 
 
 class OneEncoder(Encoders):

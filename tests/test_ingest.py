@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made import DIM, MakeCollection, OneEncoder, OpenCatalogue
+from made import DIM, CountingEncoder, MakeCollection, OneEncoder, OpenCatalogue
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
@@ -24,18 +24,6 @@ from app.search import Query, search
 from app.settings import DeterministicModel, Settings
 from app.tasks.rebuild import run_rebuild
 from app.types import F32, Document, Encoded, Kind
-
-
-class CountingEncoder(DeterministicEncoder):
-    """The deterministic encoder, which remembers the texts that it was given."""
-
-    def __init__(self, dim: int, kind: Kind) -> None:
-        super().__init__(dim, kind)
-        self.texts: list[str] = []
-
-    def encode_documents(self, texts: Sequence[str]) -> Encoded:
-        self.texts += texts
-        return super().encode_documents(texts)
 
 
 @pytest.fixture

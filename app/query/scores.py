@@ -15,6 +15,7 @@ from app.codes.protocol import Code
 from app.collection.layers import POOLED, TOKENS, scored
 from app.collection.part import Part, scored_vectors
 from app.collection.spec import CollectionSpec
+from app.compute.rounding import norms_up
 from app.compute.workers import Workers
 from app.query.encoded import EncodedQuery
 from app.scoring import inner_product
@@ -143,8 +144,14 @@ class Pooled(Dense):
         return _shares(self.query, part.flat(POOLED).range(row, row + 1))
 
     def fast(self, part: Part, rows: I64, workers: Workers, *, rough: bool = False) -> Column:
-        found = np.array(self.references(part, rows, workers), np.float32)
-        return Column(found, np.zeros(len(found)))
+        def work(start: int, stop: int) -> tuple[F32, F64]:
+            vectors = part.flat(POOLED).take(rows[start:stop])
+            found = inner_product.fast_scores(self.query[0], vectors)
+            return found, inner_product.error_bound(self.query[0], norms_up(vectors))
+
+        pieces = workers.map_slices(len(rows), work, smallest=SLICE)
+        bounds = np.concatenate([np.zeros(0), *(bound for _, bound in pieces)])
+        return Column(_joined([values for values, _ in pieces]), bounds)
 
 
 @dataclass(frozen=True, slots=True)

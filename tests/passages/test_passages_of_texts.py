@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import DIM, MakeCollection, OneEncoder, OpenCatalogue
+from made import DIM, CountingEncoder, MakeCollection, OneEncoder, OpenCatalogue
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.layers import SPANS
 from app.collection.passages import Passages
 from app.collection.spec import ONE, PassageSpec
-from app.encoders.deterministic import MAX_WORDS, DeterministicEncoder
+from app.encoders.deterministic import MAX_WORDS
 from app.errors import Invalid, TextRefused
 from app.indexing.sealing import merge, seal
 from app.ingest import patch_metadata, write_documents
@@ -24,20 +24,15 @@ from app.search import Query, search
 from app.settings import DeterministicModel, Settings
 from app.tasks.rebuild import run_rebuild
 from app.tasks.tasks import Running, Tasks
-from app.types import Document, Encoded, Hit, Kind
+from app.types import Document, Encoded, Hit
 
 SMALL = PassageSpec(size=16, overlap=4)
 
 
-class CountingEncoder(DeterministicEncoder):
-    """The deterministic encoder, which remembers the texts that it was given, and makes zeros of one word."""
-
-    def __init__(self, dim: int, kind: Kind) -> None:
-        super().__init__(dim, kind)
-        self.texts: list[str] = []
+class ZeroingEncoder(CountingEncoder):
+    """And makes zeros of one word."""
 
     def encode_documents(self, texts: Sequence[str]) -> Encoded:
-        self.texts += texts
         found = super().encode_documents(texts)
         for i, text in enumerate(texts):
             if set(text.split()) <= {"nothing"}:
@@ -52,7 +47,7 @@ def counted(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Co
     settings = Settings(
         indexes=tmp_path / "indexes", models={"words": DeterministicModel(type="deterministic")}, max_passages=200
     )
-    encoder = CountingEncoder(DIM, request.param)
+    encoder = ZeroingEncoder(DIM, request.param)
     with Catalogue(settings.indexes, OneEncoder(settings, encoder), settings) as catalogue:
         yield catalogue.create("c", model="words", kind=request.param, passages=SMALL), encoder.texts
 
