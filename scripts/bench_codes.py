@@ -28,10 +28,11 @@ from bench_first_stage import Projection
 from first_stage import Vectors, ndcg
 
 from app.codes.choose import code_for
+from app.compute.native import prepare
 from app.compute.workers import Workers
 from app.encoders.registry import Encoders
 from app.errors import SheafError
-from app.scoring.choose import prepare, scorer
+from app.scoring.choose import loops, scorer
 from app.scoring.protocol import Scorer
 from app.scoring.select import keep_for_top
 from app.scoring.similarity import Cosine
@@ -66,7 +67,7 @@ def main() -> None:
             query_ids=[vectors.query_ids[i] for i in few],
             query_tokens=vectors.query_tokens.take(few),
         )
-    prepare()
+    prepare(loops())
     workers = Workers(args.threads)
     measure(vectors, args.folder, args.precision, args.candidates, workers)
     workers.close()

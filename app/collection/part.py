@@ -15,47 +15,9 @@ from app.collection.passages import Passages, Values, decoded
 from app.filters import Filter, Shape
 from app.lexical import bm25
 from app.lexical.words import Words
+from app.store.files import Rows
 from app.types import F32, I64, Mask, Metadata, Owners, TokenVectors
 from app.vector_index.protocol import Candidates
-
-
-class Rows(Protocol):
-    """An array that is read by rows, in memory or mapped. Reading raises Damaged."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows start to stop, a view."""
-        ...
-
-    def take(self, rows: I64) -> NDArray[Any]:
-        """The named rows, a copy."""
-        ...
-
-    def ranges(self, starts: I64, stops: I64) -> NDArray[Any]:
-        """The whole array, of which only the rows in the given ranges may be read."""
-        ...
-
-
-class InMemory:
-    """``Rows`` of an array in memory."""
-
-    def __init__(self, array: NDArray[Any]) -> None:
-        self._array = array
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._array.shape
-
-    def rows(self, start: int, stop: int) -> NDArray[Any]:
-        return self._array[start:stop]
-
-    def take(self, rows: I64) -> NDArray[Any]:
-        return self._array[rows]
-
-    def ranges(self, starts: I64, stops: I64) -> NDArray[Any]:
-        return self._array
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from app.codes.choose import code_for
 from app.codes.protocol import Code
 from app.collection.columns import Columns
 from app.collection.layers import NORMS, POOLED, TOKENS
-from app.collection.part import Flat, InMemory, Ragged, Rows, gathered
+from app.collection.part import Flat, Ragged, gathered
 from app.collection.passages import Passages
 from app.errors import FormatTooNew
 from app.filters import Filter, Shape
@@ -31,7 +31,9 @@ from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.files import (
     FileRecord,
+    InMemory,
     MappedArray,
+    Rows,
     damaged,
     expected,
     load_array,

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from app.codes.protocol import Code
 from app.collection.columns import Columns
 from app.collection.layers import NORMS, Layer
-from app.collection.part import Flat, InMemory, Ragged, gathered
+from app.collection.part import Flat, Ragged, gathered
 from app.collection.passages import Passages
 from app.compute.growing import Growing
 from app.filters import Filter, Shape, fields_of
 from app.lexical.sequences import Sequences
 from app.lexical.words import WORD_BYTES, GrowingWords, WordsView
+from app.store.files import InMemory
 from app.types import F32, I64, Mask, Metadata, Owners
 from app.vector_index.protocol import Candidates
 

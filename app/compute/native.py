@@ -16,7 +16,7 @@ import logging
 import os
 import pickle
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
@@ -103,6 +103,17 @@ def instruction(function: Callable[..., Any]) -> Callable[..., Any]:
     """Part of a kernel that numba cannot express, built of LLVM's instructions: numba's ``intrinsic``, with a type."""
     made: Callable[..., Any] = intrinsic(function)
     return made
+
+
+def prepare(loops: Iterable[None], going: Callable[[], bool] = lambda: True) -> None:
+    """Compiles loops, or loads them: seconds at a first start, parts of one at others.
+
+    loops: compiles one before each of what it gives. going: asked then; where it says no, the rest is left, so that a
+    server that is told to stop does.
+    """
+    for _ in loops:
+        if not going():
+            return
 
 
 def keep_in(folder: Path) -> None:

@@ -14,15 +14,17 @@ float64 in the order of the query: the scores of ``Bm25.scores`` are THE scores,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from app.lexical.clauses import Clause
+from app.lexical.analysis import Analyser
+from app.lexical.clauses import Clause, parse
 from app.lexical.postings import I32, add_scores, cut, standing
-from app.lexical.words import Words
+from app.lexical.sequences import Sequences
+from app.lexical.words import GrowingWords, Words, sealed
 from app.types import F64, I64, Mask
 
 K1: Final = 1.2
@@ -145,7 +147,7 @@ class Bm25:
         pairs = words.postings(ids)
         if place < 0 or not len(pairs):
             return pairs
-        documents = np.ascontiguousarray(pairs[:, 0])
+        documents = pairs[:, 0].copy()
         return _counted(documents, words.in_field(documents, ids, place))
 
 
@@ -164,6 +166,25 @@ def best(scores: Sequence[F64], allowed: Sequence[Mask], k: int) -> list[I64]:
     ]
 
 
+def loops() -> Iterator[None]:
+    """Compiles every loop over words, or loads it, one between two of what is yielded (``native.prepare``).
+
+    Of a sealed part, whose arrays are mapped and cannot be written to, and of a growing one.
+    """
+    analyser, alive = Analyser(None), np.ones(1, bool)
+    sequences = Sequences.analysed([["a word of words"]])
+    growing = GrowingWords(analyser, 1)
+    growing.append(sequences)
+    yield
+    for words in (sealed(sequences, 1, analyser), growing.view()):
+        for text in ("word", '"a word"', "a:word", "word*", "word~"):
+            query = Bm25([Part(words, alive, 4)], parse(text, analyser, ["a"]), ["a"])
+            yield
+            best([query.scores(0)], [alive], 1)
+            yield
+    cut(np.zeros(1), alive, 1)
+
+
 def _largest(scores: F64, allowed: Mask, k: int) -> F64:
     """The k largest positive scores of the allowed documents, or as many as there are, or a few more."""
     limit = cut(scores, allowed, min(k, max(len(scores), 1)))
@@ -178,7 +199,7 @@ def _phrase(words: Words, phrase: Sequence[str], field: int) -> I32:
     documents = runs[0][:, 0]
     for run in runs[1:]:
         documents = documents[np.isin(documents, run[:, 0], assume_unique=True)]
-    documents = np.ascontiguousarray(documents)
+    documents = documents.copy()
     return _counted(documents, words.side_by_side(documents, np.concatenate(ids), field))
 
 

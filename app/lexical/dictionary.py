@@ -38,7 +38,7 @@ class Strings:
         encoded = [(word + _END).encode() for word in words]
         starts = np.zeros(len(words) + 1, np.int64)
         np.cumsum([len(word) for word in encoded], out=starts[1:])
-        return cls(np.frombuffer(b"".join(encoded), np.uint8), starts)
+        return cls(np.frombuffer(bytearray(b"".join(encoded)), np.uint8), starts)
 
     def __len__(self) -> int:
         return len(self.starts) - 1

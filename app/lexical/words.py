@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.compute.growing import Growing
 from app.lexical.analysis import Analyser
@@ -15,6 +14,7 @@ from app.lexical.dictionary import Dictionary
 from app.lexical.fuzzy import SHORTEST, near, within_one
 from app.lexical.postings import I32, in_field, invert, merged, side_by_side
 from app.lexical.sequences import Sequences, Vocabulary
+from app.store.files import InMemory, Rows
 from app.types import I64, Mask
 
 WORD_BYTES: Final = 16
@@ -63,19 +63,11 @@ class Words(Protocol):
         ...
 
 
-class Array(Protocol):
-    """An array that may be mapped, of which what is to be read is asked for first."""
-
-    def rows(self, start: int, stop: int) -> NDArray[Any]: ...
-
-    def ranges(self, starts: I64, stops: I64) -> NDArray[Any]: ...
-
-
 class SealedWords:
     """Words whose arrays never change."""
 
     def __init__(
-        self, dictionary: Dictionary, lengths: I32, starts: I64, pairs: Array, offsets: I64, ids: Array, fields: int
+        self, dictionary: Dictionary, lengths: I32, starts: I64, pairs: Rows, offsets: I64, ids: Rows, fields: int
     ) -> None:
         """starts: (words + 1,) of ``pairs``, (n, 2). offsets: (documents * fields + 1,) of ``ids``."""
         self.dictionary, self.lengths, self.fields = dictionary, lengths, fields
@@ -222,6 +214,13 @@ def index(sequences: Sequences, fields: int, analyser: Analyser) -> tuple[I32, D
     starts, pairs = invert(ids, sequences.offsets, fields, len(words))
     stops = np.array([analyser.is_stop(word) for word in words], bool)
     return ids, Dictionary.build(words, analyser), lengths_of(ids, sequences.offsets[::fields], stops), starts, pairs
+
+
+def sealed(sequences: Sequences, fields: int, analyser: Analyser) -> SealedWords:
+    """Of arrays in memory, as those that are mapped: nobody can write to them."""
+    ids, dictionary, lengths, starts, pairs = index(sequences, fields, analyser)
+    ids.flags.writeable = pairs.flags.writeable = False
+    return SealedWords(dictionary, lengths, starts, InMemory(pairs), sequences.offsets, InMemory(ids), fields)
 
 
 def lengths_of(ids: I32, edges: I64, stops: Mask) -> I32:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from app.codes.choose import code_for
 from app.codes.grid import GridCode
 from app.codes.protocol import Code
 from app.codes.ward import merges
+from app.scoring import inner_product
 from app.scoring.maxsim import FloatScorer
 from app.scoring.maxsim_codes import CodeScorer
 from app.scoring.protocol import Scorer
@@ -28,18 +29,8 @@ def has_rough(code: Code) -> bool:
     return isinstance(code, GridCode)
 
 
-def prepare(going: Callable[[], bool] = lambda: True) -> None:
-    """Compiles every loop that writes and searches use, or loads it: seconds at a first start, .3 at others.
-
-    going: asked before each; where it says no, the rest is left, so that a server that is told to stop does.
-    """
-    for _ in _loops():
-        if not going():
-            return
-
-
-def _loops() -> Iterator[None]:
-    """Compiled between what is yielded."""
+def loops() -> Iterator[None]:
+    """Compiles every loop of codes and scores, or loads it, one between two of what is yielded (``native.prepare``)."""
     yield
     query, rows = np.eye(2, dtype=np.float32), np.zeros(1, np.int64)
     for precision in ("float32", "8bit", "1.25bit", "1bit"):
@@ -53,4 +44,6 @@ def _loops() -> Iterator[None]:
         yield
         code.decode(tokens.values)
         yield
+    inner_product.references(query[0], query)
+    yield
     merges(np.eye(3))

@@ -16,13 +16,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import Damaged, SystemFault
 from app.store.directory import Directory
+from app.types import I64
 
 BLOCK: Final = 2**20
 """Bytes under one checksum."""
@@ -182,6 +183,45 @@ def _hold_blocks(folder: Directory, name: str, record: FileRecord, content: memo
 def load_array(folder: Directory, name: str, record: FileRecord) -> NDArray[Any]:
     """A whole ``.npy`` file in memory, checked. Raises Damaged, SystemFault."""
     return _parse_npy(folder, name, np.frombuffer(read_verified(folder, name, record), np.uint8))
+
+
+class Rows(Protocol):
+    """An array that is read by rows, in memory or mapped. Reading raises Damaged."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows start to stop, a view."""
+        ...
+
+    def take(self, rows: I64) -> NDArray[Any]:
+        """The named rows, a copy."""
+        ...
+
+    def ranges(self, starts: I64, stops: I64) -> NDArray[Any]:
+        """The whole array, of which only the rows in the given ranges may be read."""
+        ...
+
+
+class InMemory:
+    """``Rows`` of an array in memory."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        return self._array[start:stop]
+
+    def take(self, rows: I64) -> NDArray[Any]:
+        return self._array[rows]
+
+    def ranges(self, starts: I64, stops: I64) -> NDArray[Any]:
+        return self._array
 
 
 class MappedArray:

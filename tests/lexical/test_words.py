@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.collection.part import InMemory
 from app.lexical.analysis import Analyser
 from app.lexical.bm25 import Bm25, Part, best
 from app.lexical.clauses import Clause, parse, plain
 from app.lexical.fuzzy import SHORTEST, within_one
 from app.lexical.sequences import Sequences
-from app.lexical.words import GrowingWords, SealedWords, Words, index
+from app.lexical.words import GrowingWords, Words
+from app.lexical.words import sealed as sealed_words
 from app.reference import bm25
 from app.types import Mask
 
@@ -55,9 +55,7 @@ def growing(documents: Documents, chunk: int = 3) -> Words:
 
 
 def sealed(documents: Documents) -> Words:
-    sequences = Sequences.analysed(documents)
-    ids, dictionary, lengths, starts, pairs = index(sequences, 2, ENGLISH)
-    return SealedWords(dictionary, lengths, starts, InMemory(pairs), sequences.offsets, InMemory(ids), 2)
+    return sealed_words(Sequences.analysed(documents), 2, ENGLISH)
 
 
 def counted(words: Words, ids: np.ndarray) -> dict[int, int]:

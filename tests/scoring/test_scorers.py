@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from app.codes.choose import code_for
 from app.codes.grid import GridCode
 from app.codes.protocol import Code
-from app.compute.native import has_vnni
+from app.compute.native import has_vnni, prepare
 from app.errors import Invalid
 from app.reference import maxsim
-from app.scoring.choose import prepare, scorer
+from app.scoring.choose import loops, scorer
 from app.scoring.maxsim_codes import CodeScorer
 from app.scoring.protocol import Scorer
 from app.types import F32, Precision, TokenVectors
@@ -167,5 +167,5 @@ def test_what_is_compiled_ahead_ends_between_two_loops_where_it_is_told_to() -> 
         asked.append(len(asked) < 3)
         return asked[-1]
 
-    prepare(going)
+    prepare(loops(), going)
     assert asked == [True, True, True, False]
