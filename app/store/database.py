@@ -69,6 +69,8 @@ CREATE TABLE task_errors (
 T = TypeVar("T")
 
 _MODULUS: Final = 2**62
+_COUNTERS: Final = "commits, next_seq, live, digest, purged"
+"""Columns, in the order of ``State``."""
 _BUSY_S: Final = 30
 """How long a statement waits for another process's lock."""
 _KEPT: Final = 128
@@ -443,22 +445,16 @@ def _cover(connection: sqlite3.Connection) -> None:
 
 
 def read_state(connection: sqlite3.Connection) -> State:
-    """The counters. Raises Damaged."""
-    row, crc = _state_row(connection), connection.execute("SELECT crc FROM state").fetchone()
-    if row is None or crc != (row_sum(*row),):
+    """The counters and their sum, of one commit though no transaction is open. Raises Damaged."""
+    row = connection.execute(f"SELECT {_COUNTERS}, crc FROM state").fetchone()
+    if row is None or row[-1] != row_sum(*row[:-1]):
         raise Damaged(f"{DATABASE} is damaged: its counters. Restore a backup of the collection.")
-    return State(*row)
-
-
-def _state_row(connection: sqlite3.Connection) -> tuple[int, ...] | None:
-    row: tuple[int, ...] | None = connection.execute(
-        "SELECT commits, next_seq, live, digest, purged FROM state"
-    ).fetchone()
-    return row
+    return State(*row[:-1])
 
 
 def _sum_state(connection: sqlite3.Connection) -> None:
-    connection.execute("UPDATE state SET crc = ?", (row_sum(*(_state_row(connection) or ())),))
+    row = connection.execute(f"SELECT {_COUNTERS} FROM state").fetchone()
+    connection.execute("UPDATE state SET crc = ?", (row_sum(*(row or ())),))
 
 
 def write_counters(connection: sqlite3.Connection, next_seq: int, live: int, digest: int) -> None:

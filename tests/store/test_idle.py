@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import sqlite3
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import Damaged, Unavailable
-from app.store.database import IDLE, Database
+from app.store.database import IDLE, Database, read_state
 from app.store.layout import DATABASE
 from app.store.mark import read_mark, write_mark
 
@@ -111,6 +113,19 @@ def test_many_threads_use_more_databases_than_may_rest(tmp_path: Path) -> None:
     assert sum(count(database) for database in databases) == 6 * 30
     assert sum(database.kept for database in databases) <= MOST
     assert all(database.uses == 0 for database in databases)
+
+
+def test_counters_are_of_one_commit_though_others_write_meanwhile(tmp_path: Path) -> None:
+    database = made(tmp_path / "c")
+    connection = sqlite3.connect(database.folder / DATABASE, isolation_level=None)
+    keys = itertools.count()
+    # Before each statement that reads.
+    connection.set_trace_callback(lambda _: write(database, next(keys)))
+    for _ in range(3):
+        before = next(keys)
+        assert read_state(connection).commits > 0
+        assert next(keys) == before + 2
+    connection.close()
 
 
 def test_what_was_acknowledged_and_is_lost_while_nobody_looked_is_damage(tmp_path: Path) -> None:
