@@ -15,13 +15,13 @@ from typing import Final
 
 from app.compute.quota import cores
 from app.encoders import model_folder
-from app.encoders.backbone import Backbone
 from app.encoders.openvino.encoder import ConvertedEncoder, ConvertedModel
 from app.encoders.openvino.model_cache import ModelCache
 from app.encoders.openvino.runtime import NotConverted, openvino
 from app.encoders.prompts import Task
 from app.encoders.protocol import Encoder
-from app.encoders.sentence_transformer import SentenceTransformerEncoder
+from app.encoders.torch.backbone import Backbone
+from app.encoders.torch.sentence_transformer import SentenceTransformerEncoder
 from app.types import Kind
 
 log = logging.getLogger(__name__)

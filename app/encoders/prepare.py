@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from app.encoders.backbone import choose_device
 from app.encoders.local import PREPARED
 from app.encoders.registry import BUILTIN, Encoders
+from app.encoders.torch.backbone import choose_device
 
 
 def main(folder: Path = PREPARED) -> str:

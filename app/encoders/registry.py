@@ -19,11 +19,11 @@ from typing import Literal, TypeAlias
 
 from app.compute import deadline
 from app.compute.quota import cores
-from app.encoders.backbone import choose_device
 from app.encoders.model_folder import locate, saved_name
 from app.encoders.prompts import Task, missing
 from app.encoders.protocol import Encoder
 from app.encoders.together import Together
+from app.encoders.torch.backbone import choose_device
 from app.errors import EncoderUnavailable, Invalid
 from app.settings import DeterministicModel, LocalModel, ModelSettings, RemoteModel
 from app.types import Encoded, Kind
@@ -265,7 +265,7 @@ class Encoders:
                 self._closing.callback(remote.close)
                 return lambda kind: remote
             case LocalModel(type="colbert") as settings:
-                from app.encoders.colbert import ColbertEncoder
+                from app.encoders.torch.colbert import ColbertEncoder
 
                 folder = locate(settings.path, settings.revision)
                 colbert = ColbertEncoder(folder, choose_device(settings.device), settings.prompts)

@@ -15,8 +15,8 @@ from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.modules import Dense
 from tiny_models import LIMIT, PROJECTED, WIDTH, TinyModels, write_json
 
-from app.encoders.colbert import ColbertEncoder
 from app.encoders.registry import Encoders
+from app.encoders.torch.colbert import ColbertEncoder
 from app.errors import EncoderRefused, Invalid
 from app.settings import LocalModel
 

@@ -24,14 +24,14 @@ from tiny_models import LIMIT, WIDTH, TinyModels
 
 import app
 from app.encoders import local, prepare
-from app.encoders.backbone import Backbone
 from app.encoders.builtin import verified_folder
 from app.encoders.local import open_folder
 from app.encoders.openvino import conversion, model_cache, runtime
 from app.encoders.openvino.encoder import ConvertedEncoder
 from app.encoders.prompts import Task
 from app.encoders.registry import Encoders
-from app.encoders.sentence_transformer import SentenceTransformerEncoder
+from app.encoders.torch.backbone import Backbone
+from app.encoders.torch.sentence_transformer import SentenceTransformerEncoder
 from app.settings import LocalModel
 from app.types import F32, Encoded
 

@@ -13,8 +13,8 @@ import torch
 
 import app
 from app.encoders import local, registry
-from app.encoders.backbone import choose_device
 from app.encoders.registry import Encoders
+from app.encoders.torch.backbone import choose_device
 from app.settings import LocalModel
 
 
@@ -25,7 +25,7 @@ def test_what_is_asked_for_is_given() -> None:
 @pytest.mark.slow
 def test_without_a_driver_torch_is_not_even_asked() -> None:
     program = (
-        "import sys; from app.encoders.backbone import choose_device\n"
+        "import sys; from app.encoders.torch.backbone import choose_device\n"
         "print(choose_device('auto', []), 'torch' in sys.modules)"
     )
     ran = subprocess.run(

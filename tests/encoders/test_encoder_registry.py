@@ -90,7 +90,7 @@ def test_torch_is_not_imported_before_a_local_model_opens() -> None:
     """A server of callers' own vectors starts without the seconds that torch takes."""
     program = (
         "import json, sys; from app.encoders.registry import Encoders\n"
-        "import app.encoders.builtin, app.encoders.colbert, app.encoders.sentence_transformer\n"
+        "import app.encoders.builtin, app.encoders.torch.colbert, app.encoders.torch.sentence_transformer\n"
         "from app.settings import DeterministicModel, RemoteModel\n"
         "registry = Encoders({'words': DeterministicModel(type='deterministic', dim=8),\n"
         "    'far': RemoteModel(type='remote', url='http://127.0.0.1:9', model='m', dim=3)})\n"
@@ -101,5 +101,5 @@ def test_torch_is_not_imported_before_a_local_model_opens() -> None:
     root = Path(app.__file__).parents[1]
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
     imported = set(json.loads(ran.stdout))
-    assert "app.encoders.colbert" in imported
+    assert "app.encoders.torch.colbert" in imported
     assert imported & {"torch", "transformers", "sentence_transformers", "huggingface_hub"} == set()

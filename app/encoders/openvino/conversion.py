@@ -17,10 +17,10 @@ from typing import Any, Final
 import numpy as np
 
 from app.encoders import model_folder
-from app.encoders.backbone import Backbone
 from app.encoders.openvino.runtime import NotConverted, openvino
 from app.encoders.prompts import Task
-from app.encoders.sentence_transformer import SentenceTransformerEncoder
+from app.encoders.torch.backbone import Backbone
+from app.encoders.torch.sentence_transformer import SentenceTransformerEncoder
 
 FORMAT: Final = "2"
 """Of the files below. Another number, and every model is converted anew."""

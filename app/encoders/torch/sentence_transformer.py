@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from app.encoders.backbone import Backbone, Passed, Vectors
 from app.encoders.prompts import Task
 from app.encoders.protocol import Fingerprint
+from app.encoders.torch.backbone import Backbone, Passed, Vectors
 from app.errors import EncoderRefused
 from app.types import I64, Encoded, Kind
 
