@@ -18,6 +18,8 @@ from app.collection.view import Snapshot
 from app.compute import deadline
 from app.errors import Invalid, TextRefused, TooSlow
 from app.filters import Filter
+from app.highlights.fragments import Highlight, Marking
+from app.highlights.hits import by_words
 from app.lexical.clauses import Clause, parse, plain, spoken
 from app.query.candidates import Chosen, by_pooled, find_candidates
 from app.query.encoded import EncodedQuery
@@ -44,7 +46,8 @@ class Query:
     candidates: passages that are rescored, at least k, and in a hybrid search at least those of 200 documents; None
     means the collection's own width. include: of text, metadata, vectors. partial: whether what was scored when the
     time was over is an answer; else, and where nothing was, it is TooSlow. passages: how many of its best ones each hit
-    carries. at: the pointer to the query, for errors.
+    carries. highlights: how each shows what of it was asked for; None: not at all. at: the pointer to the query, for
+    errors.
     """
 
     text: str | None = None
@@ -56,6 +59,7 @@ class Query:
     include: frozenset[str] = DEFAULT_INCLUDE
     partial: bool = False
     passages: int = 0
+    highlights: Marking | None = None
     mode: Mode = "semantic"
     syntax: Literal["plain", "query"] = "plain"
     weights: Weights | Literal["reciprocal_rank"] | None = None
@@ -326,12 +330,13 @@ def _from_encoder(collection: Collection, queries: Sequence[Query]) -> Iterator[
 
 def _hits(collection: Collection, snapshot: Snapshot, found: _Found, query: Query, room: Room) -> list[Hit]:
     include, seqs = query.include, [item.seq for item in found.ranked]
-    read = include | {"text"} if query.passages else include
+    read = include | {"text"} if query.passages or query.highlights else include
     documents = collection.documents(snapshot.connection, snapshot.published, seqs, read, room)
     if len(documents) < len(seqs):
         raise room.full()
     as_asked = collection.spec.measure.score if query.mode in ("semantic", "dense") else float
     explain = _explainer(collection, snapshot, found) if query.explain else lambda item: None
+    highlight = _highlighter(collection, found, query.highlights, room) if query.highlights else lambda document: None
     return [
         Hit(
             document.id,
@@ -341,6 +346,7 @@ def _hits(collection: Collection, snapshot: Snapshot, found: _Found, query: Quer
             document.metadata if "metadata" in include else None,
             document.matrices[_passage(snapshot, item)] if "vectors" in include else None,
             _excerpts(collection, snapshot, item, document, query, found, room) if query.passages else None,
+            highlight(document),
             explain(item),
         )
         for item, document in zip(found.ranked, documents, strict=True)
@@ -370,6 +376,24 @@ def _excerpts(
     if not room.take(Document("", "".join(one.text for one in best)), 0):
         raise room.full()
     return best
+
+
+def _highlighter(
+    collection: Collection, found: _Found, marking: Marking, room: Room
+) -> Callable[[Document], list[Highlight]]:
+    lexical = collection.spec.lexical
+    spoken = None
+    if found.words is not None and lexical is not None:
+        spoken = by_words(found.words.bm25, lexical.analyser, marking)
+
+    def highlighted(document: Document) -> list[Highlight]:
+        deadline.check(deadline.current())
+        shown = [] if spoken is None else spoken(document)
+        if not room.take(Document("", "".join(one.marked for one in shown)), 0):
+            raise room.full()
+        return shown
+
+    return highlighted
 
 
 def _explainer(collection: Collection, snapshot: Snapshot, found: _Found) -> Callable[[Ranked], Explanation]:

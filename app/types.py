@@ -287,5 +287,7 @@ class Hit:
     metadata: Metadata | None = None
     vectors: F32 | None = None
     passages: list[Excerpt] | None = None
+    highlights: Any = None
+    """A list of app.highlights.fragments.Highlight, where it was asked for."""
     explanation: Any = None
     """app.query.explaining.Explanation, where it was asked for."""

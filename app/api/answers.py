@@ -71,11 +71,8 @@ def document_answer(document: Document, include: Collection[str], form: Form) ->
 
 
 def hit_answer(hit: Hit, form: Form) -> HitAnswer:
-    given = {
-        name: value for name in ("title", "text", "metadata", "passages") if (value := getattr(hit, name)) is not None
-    }
-    if hit.explanation is not None:
-        given["explanation"] = hit.explanation
+    names = ("title", "text", "metadata", "passages", "highlights", "explanation")
+    given = {name: value for name in names if (value := getattr(hit, name)) is not None}
     return HitAnswer(id=hit.id, score=hit.score, **given, **_vectors(hit.vectors, form))
 
 

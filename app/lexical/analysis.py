@@ -78,8 +78,8 @@ class Analyser:
 
     def occurrences(self, text: str) -> Iterator[Occurrence]:
         """In order; the parts of a word after it."""
-        for match in (_ASCII if text.isascii() else _WORD).finditer(text):
-            yield from _placed(match.group(), match.start())
+        for match in pieces_of(text):
+            yield from placed(match.group(), match.start())
 
     def asked(self, text: str) -> list[QueryWord]:
         """The words to look for where the text is a query. The last character of a run without spaces adds nothing to
@@ -121,12 +121,30 @@ def pieces(text: str) -> list[str]:
     return found
 
 
+def pieces_of(text: str) -> Iterator[re.Match[str]]:
+    """The same with their places."""
+    found: Iterator[re.Match[str]] = (_ASCII if text.isascii() else _WORD).finditer(text)
+    return found
+
+
 def words_of(piece: str) -> tuple[str, ...]:
     """The words of one piece."""
-    return tuple(one.word for one in _placed(piece, 0))
+    return tuple(one.word for one in placed(piece, 0))
 
 
-def _placed(piece: str, start: int) -> list[Occurrence]:
+def first_character(piece: str, start: int) -> tuple[str, int]:
+    """The word that begins at ``start`` of a piece, where no spaces are written its first character alone, and the end.
+
+    >>> first_character("北京", 0), first_character("word", 0)
+    (('北', 1), ('word', 4))
+    """
+    match = _CHARACTER.match(piece, start) if _RUN.match(piece) else None
+    end = len(piece) if match is None else match.end()
+    return _folded(piece[start:end]), end
+
+
+def placed(piece: str, start: int) -> list[Occurrence]:
+    """The words of one piece, which begins at ``start``, with their places."""
     if _RUN.match(piece):
         characters = [(match.group(), start + match.start()) for match in _CHARACTER.finditer(piece)]
         ends = [at for _, at in characters[1:]] + [start + len(piece)]

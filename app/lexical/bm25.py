@@ -128,6 +128,11 @@ class Bm25:
         return found
 
     @property
+    def worth(self) -> list[float]:
+        """What each clause counts for, where it is found."""
+        return [clause.weight * self._idf(i) for i, clause in enumerate(self.clauses)]
+
+    @property
     def _norm(self) -> tuple[float, float]:
         return K1 * (1 - B), K1 * B / self.mean_length if self.mean_length else 0.0
 

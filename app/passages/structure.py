@@ -76,6 +76,22 @@ class Structure:
         return cls(places[order], kinds[order], headings)
 
 
+def sentence_begins(text: str, start: int, stop: int) -> list[int]:
+    """Where sentences begin behind the beginning of text[start:stop], ascending; paragraphs, headings and items of
+    lists too.
+
+    >>> sentence_begins("One. Two.\\n\\n- three\\n- four", 0, 26)
+    [5, 11, 19]
+    """
+    marks: dict[int, int] = {}
+    _lines(text[start:stop], marks)
+    # The first line may begin anywhere.
+    marks.pop(min(marks, default=0), None)
+    begins = {start + place for place, kind in marks.items() if kind >= SENTENCE}
+    begins.update(match.end() for match in _SENTENCE.finditer(text, start, stop))
+    return sorted(begins - {stop})
+
+
 def headings_of(text: str) -> list[Heading]:
     """All of them, in order."""
     return _lines(text, {})

@@ -152,3 +152,29 @@ def test_a_document_with_its_own_vectors_has_one_passage(client: httpx.Client, c
     client.post(f"{address}/documents", json={"documents": documents})
     (hit, *_) = client.post(f"{address}/search", json={"vector": [1], "passages": 5}).json()["hits"]
     assert hit["passages"] == [{"text": "x" * 1_000, "start": 0, "stop": 1_000, "headings": [], "score": 1.0}]
+
+
+def test_hits_show_the_words_of_the_query(client: httpx.Client, create: Callable[..., str]) -> None:
+    address = create(encoder={"model": "words"})
+    text = "<p>𝔘𝔫𝔦 &amp; the wren's nests</p> " + "and so on " * 50 + "the nest of a cafe\u0301"
+    client.post(f"{address}/documents", json={"documents": [{"id": "a", "title": "Nesting <birds>", "text": text}]})
+    body = {"query": "wrens nest", "mode": "lexical", "include": [], "highlights": {}}
+    (hit,) = client.post(f"{address}/search", json=body).json()["hits"]
+    assert set(hit) == {"id", "score", "title", "highlights"}
+    title, shown = hit["highlights"]
+    assert title == {
+        "by": "words", "field": "title", "start": 0, "stop": 15, "spans": [{"start": 0, "stop": 7, "terms": ["nest"]}],
+        "marked": "<mark>Nesting</mark> &lt;birds&gt;",
+    }  # fmt: skip
+    assert (shown["by"], shown["field"], shown["start"]) == ("words", "text", 0)
+    assert [(text[one["start"] : one["stop"]], one["terms"]) for one in shown["spans"]] == [
+        ("wren", ["wrens"]),
+        ("nests", ["nest"]),
+    ]
+    marked = "&lt;p&gt;𝔘𝔫𝔦 &amp;amp; the <mark>wren</mark>&#x27;s <mark>nests</mark>&lt;/p&gt; and so"
+    assert shown["marked"].startswith(marked)
+    assert shown["stop"] <= 240
+    body["highlights"] = {"marks": ["*", ""], "length": 16}
+    (hit,) = client.post(f"{address}/search", json=body).json()["hits"]
+    assert hit["highlights"][0]["marked"] == "*Nesting &lt;birds&gt;"
+    assert all(one["stop"] - one["start"] <= 16 for one in hit["highlights"])

@@ -15,13 +15,14 @@ from app.api.edge.bodies import READ, Route, examples
 from app.api.edge.openapi import gives
 from app.api.edge.routing import Name
 from app.api.observe.served import note_searches
-from app.api.schemas.searches import Asked, BatchAnswer, SearchAnswer, SearchBatch, SearchRequest
+from app.api.schemas.searches import Asked, BatchAnswer, Highlighting, SearchAnswer, SearchBatch, SearchRequest
 from app.api.service import Service, Serving, run
 from app.collection.collection import Collection
 from app.collection.passages import check_vectors
 from app.collection.spec import CollectionSpec
 from app.compute.deadline import deadline
 from app.errors import Invalid
+from app.highlights.fragments import Marking
 from app.query.hybrid import sides_of
 from app.store.query_log import Logged
 from app.types import F32
@@ -58,7 +59,12 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
         include=frozenset(body.include),
         partial=body.partial,
         passages=body.passages,
+        highlights=_marking(body.highlights),
     )
+
+
+def _marking(asked: Highlighting | None) -> Marking | None:
+    return None if asked is None else Marking((asked.marks[0], asked.marks[1]), asked.length)
 
 
 def _mode(body: SearchRequest, spec: CollectionSpec) -> engine.Mode:

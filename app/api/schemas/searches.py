@@ -16,6 +16,7 @@ from app.api.schemas.documents import (
     Warned,
 )
 from app.documents import Strict, VectorField, VectorsField, fault
+from app.highlights.fragments import Highlight
 from app.query.explaining import Explanation
 from app.query.fusion import Side
 from app.search import Coverage, Mode
@@ -25,6 +26,9 @@ from app.types import MAX_EXCERPTS, MAX_K, Excerpt
 MAX_CANDIDATES = DEFAULT.candidates
 MAX_TIMEOUT_MS = 600_000
 MAX_QUERY_CHARACTERS = 100_000
+MAX_MARK = 100
+"""Characters."""
+MAX_FRAGMENT = 2_000
 _WAYS = ("query", "vector", "vectors")
 _ONE_OF: dict[str, Any] = {"oneOf": [{"required": [way]} for way in _WAYS]}
 
@@ -71,6 +75,15 @@ class SideWeights(Strict):
         return {"words": self.words, "tokens": self.tokens, "pooled": self.pooled}
 
 
+class Highlighting(Strict):
+    """How hits show what of them answers the query."""
+
+    marks: list[Annotated[str, Field(max_length=MAX_MARK)]] = Field(["<mark>", "</mark>"], min_length=2, max_length=2)
+    """What stands before and after what is marked, as it is: all else is escaped."""
+    length: int = Field(default=240, ge=16, le=MAX_FRAGMENT)
+    """Characters of a fragment, at most."""
+
+
 class SearchRequest(Asked):
     """One search, by a text, by vectors, or in a hybrid search by both."""
 
@@ -95,6 +108,9 @@ class SearchRequest(Asked):
     the queries that the collection has seen."""
     explain: bool = False
     """Each hit with what made its score."""
+    highlights: Highlighting | None = None
+    """Each hit of a search by words with a piece of its title and of its text around these, as places and as HTML; `{}`
+    takes the defaults."""
     filter: FilterField = None
     exact: bool = False
     """Score every document instead of candidates only: the truth, at its price."""
@@ -150,6 +166,7 @@ class HitAnswer(BaseModel):
     vector: VectorAnswer | None = None
     vectors: VectorsAnswer | None = None
     passages: list[Excerpt] | None = None
+    highlights: list[Highlight] | None = None
     explanation: Explanation | None = None
 
 

@@ -1,0 +1,172 @@
+"""A piece of a text around what is to be shown of it, with that marked.
+
+Places are in characters of the text as it was written: Unicode code points, as passages have them, [start, stop).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+from typing import Final, Literal, TypeAlias
+
+from app.highlights.words import Match
+from app.passages.structure import sentence_begins
+
+Field: TypeAlias = Literal["title", "text"]
+
+_JOINER: Final = "\u200d"
+"""Makes one character of those beside it."""
+_SPACE: Final = re.compile(r"\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Marking:
+    """How a hit shows its text. marks: what stands before and after what is marked. length: characters of a fragment,
+    at most."""
+
+    marks: tuple[str, str] = ("<mark>", "</mark>")
+    length: int = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What is marked, in characters of the whole field. terms: of the query, that it was found by; none where it was
+    found by its meaning."""
+
+    start: int
+    stop: int
+    terms: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Highlight:
+    """A fragment of a title or a text: field[start:stop], in characters. by: `words` marks the words of the query,
+    `meaning` the sentence that is nearest to it. spans: what is marked; they ascend and do not overlap. marked: the
+    fragment in HTML, all of it escaped but the marks."""
+
+    by: Literal["words", "meaning"]
+    field: Field
+    start: int
+    stop: int
+    spans: list[Span]
+    marked: str
+
+
+def of_words(
+    text: str, field: Field, matches: Sequence[Match], terms: Sequence[str], worth: Sequence[float], marking: Marking
+) -> Highlight | None:
+    """The fragment that says most of the query; None where it says nothing. matches: ascending. terms, worth: of each
+    clause."""
+    if not matches:
+        return None
+    start, stop = around(text, *_densest(matches, worth, marking.length), marking.length)
+    spans: list[Span] = []
+    for match in matches:
+        begin, end = max(match.start, start), min(match.stop, stop)
+        if begin >= end:
+            continue
+        if spans and begin < spans[-1].stop:
+            last = spans.pop()
+            begin, end, said = last.start, max(last.stop, end), last.terms
+        else:
+            said = []
+        term = terms[match.clause]
+        spans.append(Span(begin, end, said if term in said else [*said, term]))
+    return Highlight("words", field, start, stop, spans, marked(text, start, stop, spans, marking.marks))
+
+
+def of_sentence(text: str, start: int, stop: int, centre: int, marking: Marking) -> Highlight:
+    """The sentence text[start:stop]; of one that is too long what is around the place ``centre`` of it."""
+    if stop - start > marking.length:
+        begin, end = around(text[:stop], centre, centre, marking.length)
+        begin = start = max(begin, start)
+        stop = end
+    else:
+        begin, end = around(text, start, stop, marking.length)
+    spans = [Span(start, stop, [])]
+    return Highlight("meaning", "text", begin, end, spans, marked(text, begin, end, spans, marking.marks))
+
+
+def marked(text: str, start: int, stop: int, spans: Sequence[Span], marks: tuple[str, str]) -> str:
+    """text[start:stop] in HTML.
+
+    >>> marked("a < b & c", 0, 9, [Span(4, 7, [])], ("<b>", "</b>"))
+    'a &lt; <b>b &amp;</b> c'
+    """
+    edges = [start, *(edge for span in spans for edge in (span.start, span.stop)), stop]
+    pieces = [escape(text[begin:end]) for begin, end in pairwise(edges)]
+    before, after = marks
+    for i in range(1, len(pieces), 2):
+        pieces[i] = f"{before}{pieces[i]}{after}"
+    return "".join(pieces)
+
+
+def around(text: str, first: int, last: int, length: int) -> tuple[int, int]:
+    """A piece of at most ``length`` characters with text[first:last] in it, or with as much of that as there is room
+    for.
+
+    It begins with a sentence where one begins near, else with a word, and ends with a word; where no spaces are
+    written, with a character and the marks on it.
+
+    >>> text = "It was late. The owl sees in the dark wood, and hunts."
+    >>> start, stop = around(text, 33, 37, 32)
+    >>> text[start:stop]
+    'The owl sees in the dark wood,'
+    """
+    room = length - (last - first)
+    if room <= 0:
+        return first, _between_characters(text, first + length, first)
+    start = max(0, min(first - room // 2, len(text) - length))
+    if start:
+        start = _beginning(text, start, max(0, first - room * 3 // 4), first)
+    stop = min(start + length, len(text))
+    if stop < len(text):
+        ends = [match.start() for match in _SPACE.finditer(text, last, stop + 1)]
+        stop = ends[-1] if ends else max(last, _between_characters(text, stop, last))
+    return start, last + len(text[last:stop].rstrip())
+
+
+def _beginning(text: str, start: int, least: int, first: int) -> int:
+    """Where a fragment begins that may at ``start``, with a sentence at ``least``, and must at ``first``."""
+    begins = sentence_begins(text, least, first)
+    for place in (*(one for one in begins if one >= start), *begins[::-1]):
+        return place
+    match = _SPACE.search(text, start, first)
+    return _between_characters(text, start, 0) if match is None else match.end()
+
+
+def _densest(matches: Sequence[Match], worth: Sequence[float], length: int) -> tuple[int, int]:
+    """Where ``length`` characters begin and end in which the clauses that match are worth most, and the first of equal
+    ones that have most matches."""
+    counts = [0] * len(worth)
+    best, found, first = (-1.0, 0), (0, 0), 0
+    total = 0.0
+    for last, match in enumerate(matches):
+        total += 0.0 if counts[match.clause] else worth[match.clause]
+        counts[match.clause] += 1
+        while first < last and match.stop - matches[first].start > length:
+            left = matches[first].clause
+            counts[left] -= 1
+            total -= 0.0 if counts[left] else worth[left]
+            first += 1
+        # Rounded, so that what was added and taken away again is nothing.
+        if (own := (round(total, 9), last - first)) > best:
+            best, found = own, (matches[first].start, max(match.stop, matches[first].stop))
+    return found
+
+
+def _between_characters(text: str, place: int, least: int) -> int:
+    """The place, or the one before it that parts no character from its marks; from ``least`` on."""
+    found = place
+    while least < found < len(text) and (_binds(text[found]) or text[found - 1] == _JOINER):
+        found -= 1
+    return found if found > least else place
+
+
+def _binds(character: str) -> bool:
+    """Whether it belongs to the one before it."""
+    return character == _JOINER or unicodedata.category(character).startswith("M")

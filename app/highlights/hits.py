@@ -1,0 +1,28 @@
+"""The highlights of the hits of one search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from app.highlights.fragments import Field, Highlight, Marking, of_words
+from app.highlights.words import Finder
+from app.lexical.analysis import Analyser
+from app.lexical.bm25 import Bm25
+from app.types import Document
+
+
+def by_words(query: Bm25, analyser: Analyser, marking: Marking) -> Callable[[Document], list[Highlight]]:
+    """What of a document's title and of its text the words of a query are, where their words are indexed."""
+    fields: list[Field] = [field for field in ("title", "text") if field in query.fields]
+    finders = {field: Finder(query.clauses, analyser, field) for field in fields}
+    terms, worth = [clause.text for clause in query.clauses], query.worth
+
+    def highlights(document: Document) -> list[Highlight]:
+        texts = {"title": document.title, "text": document.text}
+        found = (
+            of_words(texts[field], field, finder.matches(texts[field]), terms, worth, marking)
+            for field, finder in finders.items()
+        )
+        return [one for one in found if one is not None]
+
+    return highlights
