@@ -14,16 +14,21 @@
 # PYTHON           the Python to build .venv with, 3.11 or newer
 # VENV             where it goes
 # TORCH_INDEX_URL  a package index to take torch from, such as one that has builds for the CPU alone
+# TEST_WORKERS     processes that run the tests, a file in one of them; one for each core where it is not given
 # SHEAF_*          the server's settings; see README.md
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX_URL ?=
 FAULTS ?= all
+TEST_WORKERS ?= auto
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+
+# A module's fixtures are made once.
+SPREAD := --numprocesses $(TEST_WORKERS) --dist loadfile
 
 .PHONY: run test quick processors faults machine lint format audit lock install install-dev clean
 
@@ -32,10 +37,10 @@ run: install
 	exec $(PY) -m app
 
 test: lint
-	$(PY) -m pytest --durations=5
+	$(PY) -m pytest $(SPREAD) --durations=5
 
 quick: install-dev
-	$(PY) -m pytest -m "not slow" --durations=5
+	$(PY) -m pytest $(SPREAD) -m "not slow" --durations=5
 
 faults: install-dev
 	$(PY) tests/faults/run.py $(FAULTS) --json faults.json

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import ssl
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,9 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(COMPILED))
 keep_in(COMPILED)
 # Each client of httpx reads all certificates anew, 50 ms of processor time; no test changes what is trusted.
 ssl.create_default_context = cache(ssl.create_default_context)
+
+# A shell that starts the tests in the background has it ignored, and so would have what they start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).parent
 SLOW = [
