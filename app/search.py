@@ -4,7 +4,7 @@ timed. A mode is a choice among these stages."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
@@ -18,17 +18,16 @@ from app.collection.view import Snapshot
 from app.compute import deadline
 from app.errors import Invalid, TextRefused, TooSlow
 from app.filters import Filter
-from app.highlights.fragments import Highlight, Marking
-from app.highlights.hits import by_words
+from app.highlights.fragments import Marking
 from app.lexical.clauses import Clause, parse, plain, spoken
 from app.query.candidates import Chosen, by_pooled, find_candidates
 from app.query.encoded import EncodedQuery
 from app.query.excerpts import excerpts, spoken_excerpts
-from app.query.explaining import Explanation, explain
 from app.query.fusion import Side, weights_at
 from app.query.hybrid import Fused, fuse, reach_of, side_scores, sides_of
 from app.query.ranking import Ranked, rank, rank_in_time, whole_documents
 from app.query.scores import Pooled, Scores, scores_of
+from app.query.showing import NOTHING, Showing, Shown
 from app.query.words import WordScores, document_of, first_row, rank_words
 from app.types import DEFAULT_INCLUDE, F32, Document, Excerpt, Hit, Mask, Room, TokenVectors
 
@@ -161,10 +160,11 @@ def search_encoded(
     with workers.turn(), collection.snapshot() as snapshot:
         with clock.stage("filter"):
             allowed, warnings = snapshot.allowed(query.filter), snapshot.warnings(query.filter)
-        found = _Search(collection, query, encoded, snapshot, allowed, clock).ranked()
+        asked = _Search(collection, query, encoded, snapshot, allowed, clock)
+        found = asked.explained(asked.ranked())
         # What was scored is answered, whatever time it is.
         with _unhurried(query), clock.stage("fetch"):
-            hits = _hits(collection, snapshot, found, query, room or collection.room())
+            hits = _hits(collection, snapshot, found, query, encoded, room or collection.room())
     exact = (query.exact or query.mode == "lexical") and not (found.coverage and found.coverage.partial)
     took_ms = encode_ms + clock.took_ms()
     weights = None if found.fused is None else found.fused.weights
@@ -182,6 +182,8 @@ class _Found:
     words: WordScores | None = None
     fused: Fused | None = None
     scores: Scores | None = None
+    approximate: frozenset[int] | None = None
+    """Sequence numbers of what an approximate search finds, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,21 @@ class _Search:
         with _unhurried(self.query), self.clock.stage("fuse"):
             fused = self._fused(allowed, meant.ranked, words)
         return _Found(fused.ranked, meant.coverage, words, fused, meant.scores)
+
+    def explained(self, found: _Found) -> _Found:
+        """With whether the approximate path finds it too: the same search, asked so."""
+        query = self.query
+        if not query.explain or query.mode == "lexical" or (query.exact and query.partial):
+            return found
+        ranked = found.ranked
+        if query.exact:
+            # With weights that are given, so that the collection learns nothing of it.
+            again = replace(query, exact=False, weights=query.weights)
+            if found.fused is not None and found.fused.weights is not None:
+                again = replace(again, weights=found.fused.weights)
+            with self.clock.stage("explain"):
+                ranked = replace(self, query=again, clock=_Clock()).ranked().ranked
+        return replace(found, approximate=frozenset(item.seq for item in ranked))
 
     def _by_meaning(self, allowed: Sequence[Mask], k: int) -> _Found:
         """The best k by vectors."""
@@ -274,16 +291,19 @@ def _clauses(spec: CollectionSpec, query: Query) -> tuple[list[Clause], LexicalS
     return plain(query.text, spec.lexical.analyser), spec.lexical
 
 
+def _spoken(spec: CollectionSpec, query: Query) -> str | None:
+    """The text that is encoded of a search by words: in the query language what is asked for, not its signs."""
+    clauses, _ = _clauses(spec, query)
+    return spoken(clauses) if query.syntax == "query" else query.text
+
+
 def _encode(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery | None]:
-    """As ``encode_queries``; None for a query by words alone. In the query language what is asked for is encoded, not
-    its signs."""
+    """As ``encode_queries``; None for a query by words alone."""
     meaning: list[Query] = []
     for query in queries:
         if query.mode in ("lexical", "hybrid"):
             # What is wrong with the words is said before anything is encoded for nothing.
-            clauses, _ = _clauses(collection.spec, query)
-            if query.syntax == "query":
-                query = replace(query, text=spoken(clauses))
+            query = replace(query, text=_spoken(collection.spec, query))
         elif query.syntax == "query":
             raise Invalid.at(f"{query.at}/syntax", f"a {query.mode} search is by no words, which the language is of")
         if query.mode != "lexical":
@@ -328,15 +348,16 @@ def _from_encoder(collection: Collection, queries: Sequence[Query]) -> Iterator[
         yield pooled if encoded.tokens is None else encoded.tokens[place], pooled
 
 
-def _hits(collection: Collection, snapshot: Snapshot, found: _Found, query: Query, room: Room) -> list[Hit]:
+def _hits(
+    collection: Collection, snapshot: Snapshot, found: _Found, query: Query, encoded: EncodedQuery | None, room: Room
+) -> list[Hit]:
     include, seqs = query.include, [item.seq for item in found.ranked]
-    read = include | {"text"} if query.passages or query.highlights else include
+    read = include | {"text"} if query.passages or query.highlights or query.explain else include
     documents = collection.documents(snapshot.connection, snapshot.published, seqs, read, room)
     if len(documents) < len(seqs):
         raise room.full()
     as_asked = collection.spec.measure.score if query.mode in ("semantic", "dense") else float
-    explain = _explainer(collection, snapshot, found) if query.explain else lambda item: None
-    highlight = _highlighter(collection, found, query.highlights, room) if query.highlights else lambda document: None
+    shown = _shown(collection, snapshot, found, documents, query, encoded, room)
     return [
         Hit(
             document.id,
@@ -346,10 +367,10 @@ def _hits(collection: Collection, snapshot: Snapshot, found: _Found, query: Quer
             document.metadata if "metadata" in include else None,
             document.matrices[_passage(snapshot, item)] if "vectors" in include else None,
             _excerpts(collection, snapshot, item, document, query, found, room) if query.passages else None,
-            highlight(document),
-            explain(item),
+            show.highlights,
+            show.explanation,
         )
-        for item, document in zip(found.ranked, documents, strict=True)
+        for item, document, show in zip(found.ranked, documents, shown, strict=True)
     ]
 
 
@@ -378,29 +399,30 @@ def _excerpts(
     return best
 
 
-def _highlighter(
-    collection: Collection, found: _Found, marking: Marking, room: Room
-) -> Callable[[Document], list[Highlight]]:
-    lexical = collection.spec.lexical
-    spoken = None
-    if found.words is not None and lexical is not None:
-        spoken = by_words(found.words.bm25, lexical.analyser, marking)
-
-    def highlighted(document: Document) -> list[Highlight]:
-        deadline.check(deadline.current())
-        shown = [] if spoken is None else spoken(document)
-        if not room.take(Document("", "".join(one.marked for one in shown)), 0):
+def _shown(
+    collection: Collection,
+    snapshot: Snapshot,
+    found: _Found,
+    documents: Sequence[Document],
+    query: Query,
+    encoded: EncodedQuery | None,
+    room: Room,
+) -> Iterator[Shown]:
+    """What each hit shows of itself."""
+    if query.highlights is None and not query.explain:
+        yield from [NOTHING] * len(documents)
+        return
+    asked = None
+    if query.vectors is None and encoded is not None:
+        asked = _spoken(collection.spec, query) if query.mode == "hybrid" else query.text
+    showing = Showing(
+        collection.spec, snapshot.views, query.highlights, query.explain, encoded, asked, found.words, found.fused,
+        found.scores, found.approximate, collection.token_places,
+    )  # fmt: skip
+    for shown in showing.of(found.ranked, documents):
+        if not room.take(Document("", "".join(one.marked for one in shown.highlights or ())), 0):
             raise room.full()
-        return shown
-
-    return highlighted
-
-
-def _explainer(collection: Collection, snapshot: Snapshot, found: _Found) -> Callable[[Ranked], Explanation]:
-    def explained(item: Ranked) -> Explanation:
-        return explain(snapshot.views[item.view], item, found.words, found.fused, found.scores)
-
-    return explained
+        yield shown
 
 
 def _passage(snapshot: Snapshot, found: Ranked) -> int:

@@ -27,9 +27,10 @@ from app.collection.spec import CollectionSpec, fingerprint_from_json
 from app.collection.view import Published, Snapshot
 from app.compute.exclusive import Exclusive
 from app.compute.workers import Workers
-from app.encoders.protocol import Encoder
+from app.encoders.prompts import Task
+from app.encoders.protocol import Encoder, TokenPlaces
 from app.encoders.registry import Encoders
-from app.errors import Conflict, Damaged, NotFound, Unavailable
+from app.errors import Conflict, Damaged, EncoderError, NotFound, Unavailable
 from app.filters import Filter
 from app.lexical.asked import Asked, Learned
 from app.settings import Settings
@@ -343,6 +344,13 @@ class Reader:
         self.encoder()
         assert self.spec.model is not None
         return self.resources.encoders.encode_documents(self.spec.model, self.spec.kind, texts)
+
+    def token_places(self, texts: Sequence[str], task: Task) -> list[TokenPlaces] | None:
+        """As the encoder's own; None where there is none now, or another than the one that made the vectors."""
+        try:
+            return self.encoder().token_places(texts, task)
+        except (Conflict, EncoderError):
+            return None
 
     def stored_vectors(self, seqs: Sequence[int], published: Published, *, staged: bool = True) -> dict[int, Passages]:
         """What is stored of these versions, callers' own vectors included; those that moved on the way are left out.

@@ -7,11 +7,12 @@ hundred, long ones by a few. It also ends before its padding would cost more tha
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
+from app.encoders.protocol import TokenPlaces
 from app.errors import EncoderRefused
 from app.types import F32, I64, Encoded, Mask, TokenVectors
 
@@ -63,6 +64,19 @@ def require_finite(values: F32) -> None:
     """Raises EncoderRefused where a value is not finite: such a vector would outrank every other."""
     if not np.isfinite(values).all():
         raise EncoderRefused("the model gave a vector with NaN or infinity; its weights or its precision are broken")
+
+
+def token_places(
+    prompted: str, prompt: int, offsets: Sequence[tuple[int, int]], special: Mapping[int, str]
+) -> TokenPlaces:
+    """From a tokenizer's offsets. prompted: the text behind its prompt, of so many characters. special: by their place,
+    the names of tokens that stand for no text."""
+    spans = np.array(offsets, np.int64).reshape(-1, 2) - prompt
+    names = dict(special)
+    for place in np.flatnonzero(spans[:, 1] <= 0).tolist():
+        names.setdefault(place, prompted[slice(*offsets[place])])
+    spans[list(names)] = -1
+    return TokenPlaces(np.where(spans[:, 1:] < 0, spans, np.maximum(spans, 0)), names)
 
 
 def estimated(texts: Sequence[str]) -> list[I64]:

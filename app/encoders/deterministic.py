@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.encoders.batches import gather
-from app.encoders.protocol import Fingerprint
+from app.encoders.prompts import Task
+from app.encoders.protocol import Fingerprint, TokenPlaces
 from app.types import F32, I64, Encoded, Kind
 
 MAX_WORDS = 512
@@ -59,6 +60,9 @@ class DeterministicEncoder:
     def tokens(self, texts: Sequence[str]) -> list[I64]:
         return [_begins(text) for text in texts]
 
+    def token_places(self, texts: Sequence[str], task: Task) -> list[TokenPlaces]:
+        return [_places(text) for text in texts]
+
     def encode_documents(self, texts: Sequence[str]) -> Encoded:
         return self._encode(texts)
 
@@ -91,13 +95,25 @@ def _begins(text: str) -> I64:
     >>> _begins("Read a \u0130s").tolist()
     [0, 5, 7, 8]
     """
+    return _words(text)[:, 0]
+
+
+def _words(text: str) -> I64:
+    """(words, 2): where they begin and end."""
     lower = text.lower()
-    found = np.array([match.start() for match in _WORD.finditer(lower)], np.int64)
+    found = np.array([match.span() for match in _WORD.finditer(lower)], np.int64).reshape(-1, 2)
     if len(lower) == len(text):
         return found
     # A capital that becomes two characters, of which the second may even end a word.
     ends = np.cumsum([len(character.lower()) for character in text])
-    return np.searchsorted(ends, found, side="right").astype(np.int64)
+    found[:, 0] = np.searchsorted(ends, found[:, 0], side="right")
+    found[:, 1] = np.searchsorted(ends, found[:, 1] - 1, side="right") + 1
+    return found
+
+
+def _places(text: str) -> TokenPlaces:
+    words = _words(text)[:MAX_WORDS]
+    return TokenPlaces(words, {}) if len(words) else TokenPlaces(np.full((1, 2), -1), {0: ""})
 
 
 def _mean(matrix: F32) -> F32:

@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.types import I64, Encoded, Kind
+import numpy as np
+
+from app.encoders.prompts import Task
+from app.types import I64, Encoded, Kind, Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,25 @@ class Fingerprint:
         found = [name for name in ("model", "weights") if getattr(self, name) != getattr(other, name)]
         keys = sorted(set(self.details) | set(other.details))
         return found + [f"details.{k}" for k in keys if self.details.get(k) != other.details.get(k)]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPlaces:
+    """What the token vectors of one text stand for. spans: (n, 2) int64, for each text[start:stop], in characters; -1
+    and -1 for what is none of the text. names: of these, by their place: `[CLS]`, or words of a prompt."""
+
+    spans: I64
+    names: Mapping[int, str]
+
+    def only(self, kept: Mask) -> TokenPlaces:
+        """Of the vectors that are kept, (n,)."""
+        new = np.cumsum(kept) - 1
+        return TokenPlaces(self.spans[kept], {int(new[i]): name for i, name in self.names.items() if kept[i]})
+
+    def expanded(self, count: int, name: str) -> TokenPlaces:
+        """With so many more behind them that stand for nothing."""
+        names = {len(self.spans) + i: name for i in range(count)}
+        return TokenPlaces(np.concatenate([self.spans, np.full((count, 2), -1)]), {**self.names, **names})
 
 
 class Encoder(Protocol):
@@ -70,6 +92,11 @@ class Encoder(Protocol):
     def tokens(self, texts: Sequence[str]) -> list[I64]:
         """Where the tokens of each document's text begin, in characters, ascending, without prompt and special tokens:
         its own tokenizer's, or an estimate (``app.encoders.batches``). A character may begin several."""
+        ...
+
+    def token_places(self, texts: Sequence[str], task: Task) -> list[TokenPlaces] | None:
+        """Of each text, a place for each token vector that encoding it gives, in their order. No network runs. None
+        where that is not known."""
         ...
 
     def encode_documents(self, texts: Sequence[str]) -> Encoded: ...

@@ -25,6 +25,7 @@ import numpy as np
 
 from app.compute import deadline
 from app.encoders.batches import estimated, gather
+from app.encoders.prompts import Task
 from app.encoders.protocol import Fingerprint
 from app.errors import EncoderRefused, EncoderUnavailable, TextRefused, TooSlow
 from app.settings import RemoteModel
@@ -97,6 +98,9 @@ class RemoteEncoder:
 
     def tokens(self, texts: Sequence[str]) -> list[I64]:
         return estimated(texts)
+
+    def token_places(self, texts: Sequence[str], task: Task) -> None:
+        return None
 
     def encode_documents(self, texts: Sequence[str]) -> Encoded:
         return self._encode([self._settings.document_prefix + text for text in texts])

@@ -82,9 +82,8 @@ def of_words(
 def of_sentence(text: str, start: int, stop: int, centre: int, marking: Marking) -> Highlight:
     """The sentence text[start:stop]; of one that is too long what is around the place ``centre`` of it."""
     if stop - start > marking.length:
-        begin, end = around(text[:stop], centre, centre, marking.length)
-        begin = start = max(begin, start)
-        stop = end
+        begin, end = (start + edge for edge in around(text[start:stop], centre - start, centre - start, marking.length))
+        start, stop = begin, end
     else:
         begin, end = around(text, start, stop, marking.length)
     spans = [Span(start, stop, [])]
@@ -162,11 +161,11 @@ def _densest(matches: Sequence[Match], worth: Sequence[float], length: int) -> t
 def _between_characters(text: str, place: int, least: int) -> int:
     """The place, or the one before it that parts no character from its marks; from ``least`` on."""
     found = place
-    while least < found < len(text) and (_binds(text[found]) or text[found - 1] == _JOINER):
+    while least < found < len(text) and (binds(text[found]) or text[found - 1] == _JOINER):
         found -= 1
     return found if found > least else place
 
 
-def _binds(character: str) -> bool:
+def binds(character: str) -> bool:
     """Whether it belongs to the one before it."""
     return character == _JOINER or unicodedata.category(character).startswith("M")

@@ -2,42 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.collection.part import View
+from app.highlights.tokens import RowTokens, Token
 from app.lexical.bm25 import TermScore
+from app.query.fusion import Side, ranks_of
 from app.query.hybrid import Fused, SideScore
-from app.query.ranking import Ranked
-from app.query.scores import Scores, Share, opening_weight
-from app.query.words import WordScores, document_of
+from app.query.scores import Share
+
+
+@dataclass(frozen=True, slots=True)
+class TokenShare:
+    """What one vector of the query adds to a score: its product with the best vector of the passage. query, row: their
+    places, from 0. asked, found: the tokens that they stand for, where that is known: not of callers' own vectors, of
+    pooled tokens, and of whole passages."""
+
+    query: int
+    row: int
+    product: float
+    asked: str | None = None
+    found: Token | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """sides: of a hybrid search, each weight * standard; they add up to the score. terms: of BM25, and add up to the
-    words' score. shares: of MaxSim, what each vector of the query adds by its best vector of the document (places, from
-    0), or of dense vectors the one product; they add up to the score of the document's best passage. opening: likewise
-    of the first passage of a text that was split; the document's exact score is opening_weight of it, and the rest of
-    the best's."""
+    """sides: of a hybrid search, each weight * standard; they add up to the score. ranks: of a hybrid search, the place
+    of the document in the list of each side over the candidates, from 1; null where it is not in it. Where ranks are
+    fused, the score is the sum of 1 / (60 + rank). terms: of BM25, and add up to the words' score. passage: which of
+    the document's, from 0, scored best. shares: of MaxSim, what each vector of the query adds by its best vector of
+    that passage, or of dense vectors the one product; they add up to the passage's score. opening: likewise of the
+    first passage of a text that was split; the document's exact score is opening_weight of it, and the rest of the
+    best's. approximate: whether a search that is not exact has the document among its hits; null where that is not
+    known."""
 
     sides: list[SideScore] = field(default_factory=list)
+    ranks: dict[Side, int | None] = field(default_factory=dict)
     terms: list[TermScore] = field(default_factory=list)
-    shares: list[Share] = field(default_factory=list)
-    opening: list[Share] = field(default_factory=list)
+    passage: int = 0
+    shares: list[TokenShare] = field(default_factory=list)
+    opening: list[TokenShare] = field(default_factory=list)
     opening_weight: float = 0.0
+    approximate: bool | None = None
 
 
-def explain(
-    view: View, found: Ranked, words: WordScores | None, fused: Fused | None, scores: Scores | None
-) -> Explanation:
-    """view: that has the document. words, fused, scores: what it was found by. Raises Damaged."""
-    document = document_of(view, found.row)
-    sides = [] if fused is None else fused.parts(found.seq)
-    terms = [] if words is None else words.bm25.explain(found.view, document)
-    if scores is None:
-        return Explanation(sides, terms)
-    shares = scores.explain(view.part, found.row)
-    first, end = view.part.owners.span(document, document + 1)
-    if not scores.split or found.row == first:
-        return Explanation(sides, terms, shares)
-    return Explanation(sides, terms, shares, scores.explain(view.part, first), opening_weight(end - first))
+def told(shares: Sequence[Share], asked: Sequence[str] | None, tokens: RowTokens | None) -> list[TokenShare]:
+    """Shares with what they stand for. asked: the tokens of the query. tokens: of the passage."""
+    return [
+        TokenShare(
+            one.query,
+            one.row,
+            one.product,
+            None if asked is None else asked[one.query],
+            None if tokens is None else tokens.token(one.row),
+        )
+        for one in shares
+    ]
+
+
+def ranks_among(fused: Fused) -> Mapping[Side, Sequence[int | None]]:
+    """By side, the rank of each candidate; a document without a word of the query has none by words."""
+    return fused.ranks or {
+        side: ranks_of(scores, [side != "words" or score > 0 for score in scores])
+        for side, scores in fused.columns.items()
+    }

@@ -71,15 +71,26 @@ def weighted(standards: Mapping[Side, Standard], weights: Mapping[Side, float]) 
     return [math.fsum(weight * values[i] for weight, values in sides) for i in range(len(sides[0][1]))]
 
 
-def reciprocal_ranks(columns: Mapping[Side, Sequence[float]], found: Mapping[Side, Sequence[bool]]) -> list[float]:
-    """The sum of 1 / (60 + rank) over the sides that found a candidate; equal scores have the best of their ranks."""
-    size = len(next(iter(columns.values())))
-    parts: list[list[float]] = [[] for _ in range(size)]
-    for side, scores in columns.items():
-        rank, last = 0, math.inf
-        ordered = sorted((i for i in range(size) if found[side][i]), key=lambda i: -scores[i])
-        for place, i in enumerate(ordered, 1):
-            if scores[i] != last:
-                rank, last = place, scores[i]
-            parts[i].append(1 / (RANK_CONSTANT + rank))
-    return [math.fsum(part) for part in parts]
+def ranks_of(scores: Sequence[float], found: Sequence[bool]) -> list[int | None]:
+    """The rank of each candidate in the list of one side, from 1; equal scores have the best of their ranks. found:
+    whether it is in the list.
+
+    >>> ranks_of([0.5, 2.0, 0.5, 1.0], [True, True, True, False])
+    [2, 1, 2, None]
+    """
+    ranks: list[int | None] = [None] * len(scores)
+    rank, last = 0, math.inf
+    ordered = sorted((i for i in range(len(scores)) if found[i]), key=lambda i: -scores[i])
+    for place, i in enumerate(ordered, 1):
+        if scores[i] != last:
+            rank, last = place, scores[i]
+        ranks[i] = rank
+    return ranks
+
+
+def reciprocal_ranks(ranks: Mapping[Side, Sequence[int | None]]) -> list[float]:
+    """The sum of 1 / (60 + rank) over the sides that found a candidate. ranks: of each, by side."""
+    return [
+        math.fsum(1 / (RANK_CONSTANT + rank) for rank in of_one if rank is not None)
+        for of_one in zip(*ranks.values(), strict=True)
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,7 @@ from app.collection.part import View
 from app.collection.spec import CollectionSpec
 from app.compute.workers import Workers
 from app.query.encoded import EncodedQuery
-from app.query.fusion import Side, Standard, reciprocal_ranks, weighted
+from app.query.fusion import Side, Standard, ranks_of, reciprocal_ranks, weighted
 from app.query.ranking import Identify, Ranked, break_ties
 from app.query.scores import Dense, MaxSim, Pooled, Scores, of_document
 from app.query.words import WordScores, document_of, rows_of
@@ -42,13 +42,14 @@ class SideScore:
 @dataclass(frozen=True)
 class Fused:
     """ranked: the best, by fused score, then by id. weights: that were used; None for reciprocal ranks. standards: by
-    side. places: of a sequence number among the candidates."""
+    side. places: of a sequence number among the candidates. ranks: by side, of each; nothing where weights are used."""
 
     ranked: list[Ranked]
     columns: Mapping[Side, list[float]]
     standards: Mapping[Side, Standard]
     weights: Mapping[Side, float] | None
     places: Mapping[int, int]
+    ranks: Mapping[Side, list[int | None]] = field(default_factory=dict)
 
     def parts(self, seq: int) -> list[SideScore]:
         """What makes the score of a document; nothing where ranks do."""
@@ -99,18 +100,21 @@ def fuse(
     standards = {side: Standard.of(column, len(tiers[0])) for side, column in columns.items()}
     seqs = [int(views[view].part.seqs[document]) for view, document in keys]
     ranked: list[Ranked] = []
+    ranks: dict[Side, list[int | None]] = {side: [] for side in columns} if weigh is None else {}
     for number, tier in enumerate(tiers):
         start, stop = len(ranked), len(ranked) + len(tier)
         if weigh is None:
-            some = {side: column[:stop] for side, column in columns.items()}
             said, meaning = ({*side[: DEPTH * 2**number]} for side in (by_words, by_meaning))
             by = {side: [key in (said if side == "words" else meaning) for key in keys[:stop]] for side in columns}
-            fused = reciprocal_ranks(some, by)
+            now = {side: ranks_of(column[:stop], by[side]) for side, column in columns.items()}
+            fused = reciprocal_ranks(now)
+            for side, own in now.items():
+                ranks[side] += own[start:]
         else:
             fused = weighted(standards, weigh)
         new = [Ranked(keys[i][0], rows[i], seqs[i], fused[i]) for i in range(start, stop)]
         ranked += break_ties(sorted(new, key=lambda one: -one.score), len(new), identify)
-    return Fused(ranked[:k], columns, standards, weigh, {seq: i for i, seq in enumerate(seqs)})
+    return Fused(ranked[:k], columns, standards, weigh, {seq: i for i, seq in enumerate(seqs)}, ranks)
 
 
 def reach_of(k: int) -> int:

@@ -218,3 +218,26 @@ def test_tokens_are_those_that_are_read(encoder: Encoder) -> None:
         fits, more = "the " * encoder.room, "the " * (encoder.room + 1)
         assert [len(own) for own in encoder.tokens([fits, more])] == [encoder.room, encoder.room + 1]
         assert encoder.encode_documents([fits, more]).truncated.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("task", ["document", "query"])
+def test_each_token_vector_has_its_place_in_the_text(encoder: Encoder, task: Any) -> None:
+    encode = encoder.encode_documents if task == "document" else encoder.encode_queries
+    made, places = encode(TEXTS).tokens, encoder.token_places(TEXTS, task)
+    if made is None:
+        assert places is None or len(places) == len(TEXTS)
+        return
+    assert places is not None
+    assert [len(one.spans) for one in places] == made.counts.tolist()
+    for text, one in zip(TEXTS, places, strict=True):
+        starts = one.spans[:, 0]
+        assert [i for i in range(len(starts)) if starts[i] < 0] == sorted(one.names)
+        inside = one.spans[starts >= 0]
+        assert (inside[:, 0] < inside[:, 1]).all()
+        assert inside.max(initial=0) <= len(text)
+        assert (np.diff(inside, axis=0) >= 0).all()
+    # What stands behind something that changes nothing has the vector of its own words.
+    words = ["cat", "sat", "mat"]
+    (own,) = encoder.token_places(["the cat sat on the mat"], task) or []
+    said = ["the cat sat on the mat"[start:stop] for start, stop in own.spans.tolist() if start >= 0]
+    assert [word for word in said if word in words] == words

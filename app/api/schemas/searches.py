@@ -107,10 +107,13 @@ class SearchRequest(Asked):
     """What the scores count for, as an answer names it: the same weights give the same answer. By default what suits
     the queries that the collection has seen."""
     explain: bool = False
-    """Each hit with what made its score."""
+    """Each hit with what made its score: the sides of a hybrid search and the ranks in each, BM25 by terms, MaxSim by
+    tokens, and whether an approximate search finds it."""
     highlights: Highlighting | None = None
-    """Each hit of a search by words with a piece of its title and of its text around these, as places and as HTML; `{}`
-    takes the defaults."""
+    """Each hit with a piece of its title and of its text around the words of the query, where it was found by words,
+    and with the sentence of its best passage that is nearest to it, where by meaning: as places and as HTML. `{}` takes
+    the defaults. Where token vectors do not tell sentences apart (a dense collection, pooled tokens) it is the best
+    passage of a document that has several."""
     filter: FilterField = None
     exact: bool = False
     """Score every document instead of candidates only: the truth, at its price."""

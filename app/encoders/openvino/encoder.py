@@ -21,12 +21,12 @@ import numpy as np
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from app.encoders.batches import by_length, require_finite
+from app.encoders.batches import by_length, require_finite, token_places
 from app.encoders.openvino.conversion import MODEL, PROBE, TOKENIZER
 from app.encoders.openvino.model_cache import Entry
 from app.encoders.openvino.runtime import Network, NotConverted, Precision, precisions
 from app.encoders.prompts import Task
-from app.encoders.protocol import Fingerprint
+from app.encoders.protocol import Fingerprint, TokenPlaces
 from app.types import F32, I64, Encoded, Kind, Mask, TokenVectors
 
 PADDED_TOKENS: Final = 512
@@ -109,6 +109,22 @@ class ConvertedModel:
         """As ``Encoder.tokens``."""
         found = self._whole.encode_batch(list(texts), add_special_tokens=False)
         return [np.array([start for start, _ in encoding.offsets], np.int64) for encoding in found]
+
+    def token_places(self, texts: Sequence[str], task: Task) -> list[TokenPlaces]:
+        """As ``Encoder.token_places``."""
+        tokenizer, prompt = self._tokenizers[task], self._prompts[task]
+        prompted = [prompt + text for text in texts]
+        found = []
+        for text, encoding in zip(prompted, tokenizer.encode_batch(prompted), strict=True):
+            mask = np.array(encoding.special_tokens_mask, bool)
+            special = {
+                place: str(tokenizer.id_to_token(encoding.ids[place])) for place in np.flatnonzero(mask).tolist()
+            }
+            # Where a text has no token, another stands for it.
+            offsets = encoding.offsets or [(-1, -1)]
+            special = special if len(encoding) else {0: self._substitute}
+            found.append(token_places(text, len(prompt), offsets, special))
+        return found
 
     def close(self) -> None:
         """Ends the threads; the model encodes no more."""
@@ -202,6 +218,9 @@ class ConvertedEncoder:
 
     def tokens(self, texts: Sequence[str]) -> list[I64]:
         return self._model.tokens(texts)
+
+    def token_places(self, texts: Sequence[str], task: Task) -> list[TokenPlaces] | None:
+        return self._model.token_places(texts, task)
 
     def encode_documents(self, texts: Sequence[str]) -> Encoded:
         return self._model.encode(texts, "document", self._kind)

@@ -19,8 +19,9 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 
 from app.encoders import model_folder
-from app.encoders.batches import by_length, estimated, gather
+from app.encoders.batches import by_length, estimated, gather, token_places
 from app.encoders.prompts import Task, in_force
+from app.encoders.protocol import TokenPlaces
 from app.errors import EncoderRefused
 from app.types import F32, I64, Encoded, Kind, Mask
 
@@ -120,6 +121,48 @@ class Backbone:
             )
         return [np.array([start for start, _ in own], np.int64) for own in found]
 
+    def token_places(
+        self, texts: Sequence[str], task: Task, mask: Callable[[Sequence[int], Task], Mask] | None = None
+    ) -> list[TokenPlaces] | None:
+        """As ``Encoder.token_places``. mask: of the ids of a text's tokens, which have a vector; None: all."""
+        transformer = self._transformer(task)
+        if transformer is None or not transformer.tokenizer.is_fast or "message" in transformer.modality_config:
+            return None
+        tokenizer, prompt, limit = transformer.tokenizer, self.prompts[task], self.limit(task)
+        prompted = [prompt + text for text in texts]
+        with self._tokenizing:
+            found = tokenizer(
+                prompted,
+                padding=False,
+                truncation=limit is not None,
+                max_length=limit,
+                return_offsets_mapping=True,
+                return_special_tokens_mask=True,
+                verbose=False,
+            )
+        places = []
+        for text, ids, offsets, special in zip(
+            prompted, found["input_ids"], found["offset_mapping"], found["special_tokens_mask"], strict=True
+        ):
+            named = {i: tokenizer.convert_ids_to_tokens(ids[i]) for i, one in enumerate(special) if one}
+            if not ids:
+                ids, offsets, named = [0], [(-1, -1)], {0: self._nothing(tokenizer)}
+            own = token_places(text, len(prompt), offsets, named)
+            if mask is not None:
+                own = own.only(mask(ids, task))
+            places.append(own.expanded(*self._expansion(task, len(ids))))
+        return places
+
+    def _expansion(self, task: Task, tokens: int) -> tuple[int, str]:
+        """How many tokens are added to so many of a query, and which."""
+        transformer = self._transformer(task)
+        expansion = transformer.query_expansion if task == "query" else None
+        if expansion is None:
+            return 0, ""
+        tokenizer = transformer.tokenizer
+        token = expansion["token"] or tokenizer.mask_token or tokenizer.eos_token or ""
+        return max(0, int(expansion["length"]) - tokens), str(token)
+
     def details(self) -> dict[str, str]:
         """The part of a fingerprint that every pipeline has; see ``Fingerprint.details``."""
         return {
@@ -179,13 +222,17 @@ class Backbone:
                 verbose=False,
             )["input_ids"]
         lengths = np.array([len(row) for row in ids], np.int64)
-        nothing = tokenizer.eos_token or tokenizer.unk_token or "."
-        run = [text if length else nothing for text, length in zip(texts, lengths, strict=True)]
+        run = [text if length else self._nothing(tokenizer) for text, length in zip(texts, lengths, strict=True)]
         limit = self.limit(task)
         truncated = lengths > limit if limit is not None else np.zeros(len(run), bool)
         expansion = transformer.query_expansion if task == "query" else None
         lengths = np.maximum(lengths, expansion["length"] if expansion is not None else 1)
         return run, np.minimum(lengths, limit) if limit is not None else lengths, truncated
+
+    @staticmethod
+    def _nothing(tokenizer: Any) -> str:
+        """What stands for a text without any token."""
+        return str(tokenizer.eos_token or tokenizer.unk_token or ".")
 
     def _transformer(self, task: Task) -> Any:
         """The Transformer module that a task's texts enter, or None where another module stands first."""

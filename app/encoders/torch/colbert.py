@@ -13,10 +13,10 @@ import numpy as np
 
 from app.encoders import model_folder
 from app.encoders.prompts import Task
-from app.encoders.protocol import Fingerprint
+from app.encoders.protocol import Fingerprint, TokenPlaces
 from app.encoders.torch.backbone import Backbone, Passed, Vectors
 from app.errors import EncoderRefused
-from app.types import I64, Encoded, Kind
+from app.types import I64, Encoded, Kind, Mask
 
 
 class ColbertEncoder:
@@ -64,11 +64,26 @@ class ColbertEncoder:
     def tokens(self, texts: Sequence[str]) -> list[I64]:
         return self._backbone.tokens(texts)
 
+    def token_places(self, texts: Sequence[str], task: Task) -> list[TokenPlaces] | None:
+        return self._backbone.token_places(texts, task, self._mask)
+
     def encode_documents(self, texts: Sequence[str]) -> Encoded:
         return self._backbone.encode(texts, "document", self._dim, self.kind, self._read)
 
     def encode_queries(self, texts: Sequence[str]) -> Encoded:
         return self._backbone.encode(texts, "query", self._dim, self.kind, self._read)
+
+    def _mask(self, ids: Sequence[int], task: Task) -> Mask:
+        """(tokens,): those that are scored, as the model's own masks have it."""
+        import torch
+        from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+        features = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones((1, len(ids)), dtype=torch.long)}
+        for module in self._backbone.model:
+            if isinstance(module, MultiVectorMask):
+                features = module.forward(features, task=task)
+        kept: Mask = features["attention_mask"][0].bool().numpy()
+        return kept if kept.any() else np.ones(len(ids), bool)
 
     def _read(self, passed: Passed) -> Vectors:
         import torch

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from app.encoders.prompts import Task
-from app.encoders.protocol import Fingerprint
+from app.encoders.protocol import Fingerprint, TokenPlaces
 from app.encoders.torch.backbone import Backbone, Passed, Vectors
 from app.errors import EncoderRefused
 from app.types import I64, Encoded, Kind
@@ -63,6 +63,9 @@ class SentenceTransformerEncoder:
 
     def tokens(self, texts: Sequence[str]) -> list[I64]:
         return self._backbone.tokens(texts)
+
+    def token_places(self, texts: Sequence[str], task: Task) -> list[TokenPlaces] | None:
+        return self._backbone.token_places(texts, task)
 
     def encode_documents(self, texts: Sequence[str]) -> Encoded:
         return self._backbone.encode(texts, "document", self._dim, self._kind, self._read)

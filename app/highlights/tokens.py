@@ -1,0 +1,177 @@
+"""Which characters of a document each of its stored token vectors stands for.
+
+Nothing of that is stored, and nothing is encoded to find it: the text that was encoded for a passage is put together
+again, and the encoder's tokenizer says where its tokens stand. All passages of an answer go through it in one call. How
+many of the headings over a passage were said before it hung on the room that there was: it is what makes as many tokens
+as there are vectors. Where no number of them does, no vector has a place: token vectors that were pooled stand for
+several tokens each, and callers' own for what they alone know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from app.collection.layers import SPANS, TOKENS
+from app.collection.part import Part
+from app.encoders.protocol import TokenPlaces
+from app.highlights.fragments import Field, binds
+from app.passages.structure import Heading, headings_of, path
+from app.passages.windows import JOINED
+from app.types import I64, Document
+
+Tokenise: TypeAlias = Callable[[Sequence[str]], "list[TokenPlaces] | None"]
+"""``Encoder.token_places`` of documents."""
+Key: TypeAlias = tuple[int, int]
+"""Of a row, among those of all parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a vector stands for. text: its characters, or the name of a special token. field, start, stop: where in the
+    document they are, field[start:stop]; None where they are not of it."""
+
+    text: str
+    field: Field | None = None
+    start: int | None = None
+    stop: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A passage: a row of a part, and the place in the part of the document that has it."""
+
+    part: Part
+    row: int
+    place: int
+    document: Document
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Where it is in the document's text."""
+        if not self.part.has(SPANS):
+            return 0, len(self.document.text)
+        ((start, stop),) = self.part.flat(SPANS).range(self.row, self.row + 1).tolist()
+        return start, stop
+
+    @property
+    def key(self) -> Key:
+        return id(self.part), self.row
+
+    @property
+    def number(self) -> int:
+        """Which of its document's passages it is, from 0."""
+        return self.row - self.part.owners.span(self.place, self.place + 1)[0]
+
+    @property
+    def siblings(self) -> int:
+        """Passages of its document, itself among them."""
+        first, end = self.part.owners.span(self.place, self.place + 1)
+        return end - first
+
+    @property
+    def vectors(self) -> int:
+        """Token vectors."""
+        offsets = self.part.ragged(TOKENS).offsets
+        return int(offsets[self.row + 1] - offsets[self.row])
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A run of a text that was encoded, from ``begin`` on, which is field[start:start + length] of the document."""
+
+    begin: int
+    length: int
+    field: Field
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowTokens:
+    """What the token vectors of a row stand for. spans: (n, 2), of what was encoded; starts, stops: (n,) of the
+    document's text, in characters, -1 where it is not of that."""
+
+    encoded: str
+    places: TokenPlaces
+    pieces: Sequence[_Piece]
+    document: Document
+
+    def of_text(self) -> I64:
+        """(n,): the last character of the document's text that each vector stands for; -1 where it stands for none."""
+        text = self.pieces[-1]
+        last = self.places.spans[:, 1] - 1 - text.begin
+        inside = (last >= 0) & (self.places.spans[:, 0] >= 0) & (text.field == "text")
+        return np.where(inside, last + text.start, -1)
+
+    def token(self, place: int) -> Token:
+        """Of one vector."""
+        if place in self.places.names:
+            return Token(self.places.names[place])
+        start, stop = self.places.spans[place].tolist()
+        piece = next((one for one in self.pieces[::-1] if one.begin <= stop - 1), None)
+        if piece is None or stop > piece.begin + piece.length:
+            return Token(self.encoded[start:stop].strip())
+        whole = self.document.title if piece.field == "title" else self.document.text
+        moved = piece.start - piece.begin
+        start, stop = trimmed(whole, max(start + moved, piece.start), stop + moved)
+        return Token(whole[start:stop], piece.field, start, stop)
+
+
+def trimmed(text: str, start: int, stop: int) -> tuple[int, int]:
+    """A token without the white space before it that some tokenizers count to it, and with the marks on its last
+    character, which some leave out."""
+    while start < stop - 1 and text[start].isspace():
+        start += 1
+    while stop < len(text) and binds(text[stop]):
+        stop += 1
+    return start, stop
+
+
+def tokens_of(rows: Sequence[Row], tokenise: Tokenise) -> list[RowTokens | None]:
+    """Of each row; None where that is not known."""
+    found: list[RowTokens | None] = [None] * len(rows)
+    texts = [_encoded(row) for row in rows]
+    waiting = [i for i, row in enumerate(rows) if texts[i]]
+    left = 0
+    while waiting:
+        made = tokenise([texts[i][left][0] for i in waiting])
+        if made is None:
+            break
+        for i, places in zip(waiting, made, strict=True):
+            if len(places.spans) == rows[i].vectors:
+                encoded, pieces = texts[i][left]
+                found[i] = RowTokens(encoded, places, pieces, rows[i].document)
+        left += 1
+        waiting = [i for i in waiting if found[i] is None and left < len(texts[i])]
+    return found
+
+
+def _encoded(row: Row) -> list[tuple[str, list[_Piece]]]:
+    """What may have been encoded for a row, with all headings over it, and with fewer of them."""
+    document, (start, stop) = row.document, row.span
+    title: list[tuple[str, Field, int]] = [(document.title, "title", 0)] if document.title.strip() else []
+    if row.siblings == 1:
+        return [_joined([*title, (document.text, "text", 0)] if document.text.strip() else title)]
+    text = document.text
+    over = path(headings_of(text), start) if "#" in text else []
+    # As app.passages.windows says them.
+    said = [one for one in over if one.text.casefold() != document.title.strip().casefold()]
+    headings: list[tuple[str, Field, int]] = [(one.text, "text", _place(text, one)) for one in said]
+    window: tuple[str, Field, int] = (text[start:stop], "text", start)
+    return [_joined([*title, *headings[left:], window]) for left in range(len(headings) + 1)]
+
+
+def _place(text: str, heading: Heading) -> int:
+    return text.index(heading.text, heading.start + heading.depth)
+
+
+def _joined(parts: Sequence[tuple[str, Field, int]]) -> tuple[str, list[_Piece]]:
+    pieces: list[_Piece] = []
+    begin = 0
+    for part, field, start in parts:
+        pieces.append(_Piece(begin, len(part), field, start))
+        begin += len(part) + len(JOINED)
+    return JOINED.join(part for part, _, _ in parts), pieces

@@ -1,0 +1,147 @@
+"""What the hits of one search show beside their documents: where they answer the query, and why they have their
+scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from app.collection.layers import TOKENS, scored
+from app.collection.part import View, scored_vectors
+from app.collection.spec import CollectionSpec
+from app.compute import deadline
+from app.encoders.prompts import Task
+from app.encoders.protocol import TokenPlaces
+from app.highlights.fragments import Highlight, Marking, of_sentence
+from app.highlights.hits import by_words
+from app.highlights.sentences import nearest
+from app.highlights.tokens import Key, Row, RowTokens, tokens_of, trimmed
+from app.query.encoded import EncodedQuery
+from app.query.explaining import Explanation, TokenShare, ranks_among, told
+from app.query.hybrid import Fused
+from app.query.ranking import Ranked
+from app.query.scores import MaxSim, Scores, opening_weight
+from app.query.words import WordScores, document_of
+from app.types import Document
+
+Places: TypeAlias = Callable[[Sequence[str], Task], "list[TokenPlaces] | None"]
+"""``Encoder.token_places``; None where nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """highlights, explanation: where they were asked for."""
+
+    highlights: list[Highlight] | None
+    explanation: Explanation | None
+
+
+NOTHING: Final = Shown(None, None)
+
+
+@dataclass(frozen=True)
+class Showing:
+    """marking: None for no highlights. explain: whether scores are explained. encoded: None of a search by words alone.
+    text: that was encoded, if any was. words, fused, scores: what the hits were found by. approximate: sequence numbers
+    of what an approximate search finds, where that is known."""
+
+    spec: CollectionSpec
+    views: Sequence[View]
+    marking: Marking | None
+    explain: bool
+    encoded: EncodedQuery | None
+    text: str | None
+    words: WordScores | None
+    fused: Fused | None
+    scores: Scores | None
+    approximate: Set[int] | None
+    places: Places
+
+    def of(self, ranked: Sequence[Ranked], documents: Sequence[Document]) -> Iterator[Shown]:
+        """What each hit shows. documents: theirs, with their texts. Raises Damaged, TooSlow.
+
+        Tokens are found in two calls of the encoder's tokenizer: of the query, and of a passage or two a hit. Where
+        passages stand under headings there may be more calls, one for each heading at most.
+        """
+        rows = [self._row(item, document) for item, document in zip(ranked, documents, strict=True)]
+        openings = [self._opening(row) for row in rows]
+        tokens = self._tokens([*rows, *(row for row in openings if row is not None)])
+        asked = self._asked()
+        spoken = None
+        if self.marking is not None and self.words is not None and self.spec.lexical is not None:
+            spoken = by_words(self.words.bm25, self.spec.lexical.analyser, self.marking)
+        ranks = ranks_among(self.fused) if self.explain and self.fused is not None else {}
+        for item, row, opening in zip(ranked, rows, openings, strict=True):
+            deadline.check(deadline.current())
+            highlights = explanation = None
+            if self.marking is not None:
+                highlights = [] if spoken is None else spoken(row.document)
+                sentence = self._sentence(row, tokens.get(row.key))
+                if sentence is not None:
+                    highlights.append(of_sentence(row.document.text, *sentence, self.marking))
+            if self.explain:
+                explanation = Explanation(
+                    sides=[] if self.fused is None else self.fused.parts(item.seq),
+                    ranks={}
+                    if self.fused is None
+                    else {side: own[self.fused.places[item.seq]] for side, own in ranks.items()},
+                    terms=[] if self.words is None else self.words.bm25.explain(item.view, row.place),
+                    passage=row.number,
+                    shares=self._shares(row, asked, tokens),
+                    opening=self._shares(opening, asked, tokens),
+                    opening_weight=0.0 if opening is None else opening_weight(row.siblings),
+                    approximate=None if self.approximate is None else item.seq in self.approximate,
+                )
+            yield Shown(highlights, explanation)
+
+    def _row(self, item: Ranked, document: Document) -> Row:
+        view = self.views[item.view]
+        return Row(view.part, item.row, document_of(view, item.row), document)
+
+    def _opening(self, row: Row) -> Row | None:
+        """The first passage of a document that is scored by it too."""
+        if not self.explain or self.scores is None or not self.scores.split or not row.number:
+            return None
+        return replace(row, row=row.row - row.number)
+
+    def _tokens(self, rows: Sequence[Row]) -> dict[Key, RowTokens]:
+        """What the token vectors of these rows stand for, where it is known."""
+        wanted = self.marking is not None or isinstance(self.scores, MaxSim)
+        known = self.spec.model is not None and scored(self.spec) == TOKENS and self.spec.token_pooling == 1
+        if self.scores is None or not wanted or not known:
+            return {}
+        found = tokens_of(rows, lambda texts: self.places(texts, "document"))
+        return {row.key: own for row, own in zip(rows, found, strict=True) if own is not None}
+
+    def _asked(self) -> list[str] | None:
+        """The tokens of the query."""
+        if not self.explain or self.text is None or self.encoded is None or not isinstance(self.scores, MaxSim):
+            return None
+        made = self.places([self.text], "query")
+        if made is None or len(made[0].spans) != len(self.encoded.vectors):
+            return None
+        (places,) = made
+        found = []
+        for i, (start, stop) in enumerate(places.spans.tolist()):
+            found.append(places.names[i] if i in places.names else self.text[slice(*trimmed(self.text, start, stop))])
+        return found
+
+    def _shares(
+        self, row: Row | None, asked: Sequence[str] | None, tokens: Mapping[Key, RowTokens]
+    ) -> list[TokenShare]:
+        if row is None or self.scores is None:
+            return []
+        by_tokens = isinstance(self.scores, MaxSim)
+        return told(self.scores.explain(row.part, row.row), asked, tokens.get(row.key) if by_tokens else None)
+
+    def _sentence(self, row: Row, tokens: RowTokens | None) -> tuple[int, int, int] | None:
+        """Where the sentence of a passage is that means most, of a search by meaning."""
+        if self.encoded is None or self.scores is None:
+            return None
+        if tokens is None:
+            return nearest(row, None, None)
+        vectors = scored_vectors(row.part, row.row).astype(np.float64)
+        return nearest(row, tokens, self.encoded.vectors.astype(np.float64) @ vectors.T)
