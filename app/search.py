@@ -4,10 +4,9 @@ timed. A mode is a choice among these stages."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -17,83 +16,26 @@ from app.collection.spec import CollectionSpec, LexicalSpec
 from app.collection.view import Snapshot
 from app.compute import deadline
 from app.errors import Invalid, TextRefused, TooSlow
-from app.filters import Filter
-from app.highlights.fragments import Marking
 from app.lexical.clauses import Clause, parse, plain, spoken
+from app.query.asked import SORTED, UNENCODED
+from app.query.asked import Coverage as Coverage
+from app.query.asked import Mode as Mode
+from app.query.asked import Query as Query
+from app.query.asked import SearchResult as SearchResult
+from app.query.asked import Total as Total
+from app.query.asked import Weights as Weights
 from app.query.candidates import Chosen, by_pooled, find_candidates
 from app.query.encoded import EncodedQuery
 from app.query.excerpts import excerpts, spoken_excerpts
-from app.query.fusion import Side, weights_at
+from app.query.fusion import weights_at
 from app.query.hybrid import Fused, fuse, reach_of, side_scores, sides_of
 from app.query.ranking import Ranked, rank, rank_in_time, whole_documents
 from app.query.scores import Pooled, Scores, scores_of
 from app.query.showing import NOTHING, Showing, Shown
 from app.query.words import WordScores, document_of, first_row, rank_words
-from app.types import DEFAULT_INCLUDE, F32, Document, Excerpt, Hit, Mask, Room, TokenVectors
-
-Mode: TypeAlias = Literal["hybrid", "semantic", "dense", "lexical"]
-Weights: TypeAlias = Mapping[Side, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What is asked: by text, by vectors ((q, dim) float32; one row in a dense collection), a hybrid search by both.
-
-    mode: `semantic` ranks by the collection's exact scores, `dense` by pooled vectors, `lexical` by BM25, `hybrid` by
-    all. syntax: whether text is plain words, or the query language (app.lexical.clauses). weights: of a hybrid search;
-    None takes those that the collection has learned, "reciprocal_rank" none. explain: whether hits carry their reasons.
-    candidates: passages that are rescored, at least k, and in a hybrid search at least those of 200 documents; None
-    means the collection's own width. include: of text, metadata, vectors. partial: whether what was scored when the
-    time was over is an answer; else, and where nothing was, it is TooSlow. passages: how many of its best ones each hit
-    carries. highlights: how each shows what of it was asked for; None: not at all. at: the pointer to the query, for
-    errors.
-    """
-
-    text: str | None = None
-    vectors: F32 | None = None
-    k: int = 10
-    filter: Filter | None = None
-    exact: bool = False
-    candidates: int | None = None
-    include: frozenset[str] = DEFAULT_INCLUDE
-    partial: bool = False
-    passages: int = 0
-    highlights: Marking | None = None
-    mode: Mode = "semantic"
-    syntax: Literal["plain", "query"] = "plain"
-    weights: Weights | Literal["reciprocal_rank"] | None = None
-    explain: bool = False
-    at: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """scored: passages that were scored exactly, the best candidates first. of: those that were to be; None where the
-    time was over before they were known."""
-
-    scored: int
-    of: int | None
-
-    @property
-    def partial(self) -> bool:
-        return self.scored != self.of
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """hits: best first. stages: milliseconds by name, `encode_ms` and so on; took_ms is the whole. exact: whether every
-    document was scored. coverage: where the query allows that it is partial. warnings: where the filter asks for what
-    no document has. weights: that fused the scores of a hybrid search: the same give the same answer."""
-
-    hits: list[Hit]
-    took_ms: float
-    stages: dict[str, float]
-    exact: bool
-    generation: int
-    coverage: Coverage | None = None
-    warnings: list[str] = field(default_factory=list)
-    weights: Weights | None = None
-    mode: Mode = "semantic"
+from app.results.sorting import sort_documents, sort_ranked
+from app.results.sorting import warnings as warnings_of_sort
+from app.types import F32, Document, Excerpt, Hit, Mask, Room, TokenVectors
 
 
 @dataclass
@@ -159,25 +101,46 @@ def search_encoded(
     workers = collection.resources.workers
     with workers.turn(), collection.snapshot() as snapshot:
         with clock.stage("filter"):
-            allowed, warnings = snapshot.allowed(query.filter), snapshot.warnings(query.filter)
+            allowed, warnings = _allowed(snapshot, query)
         asked = _Search(collection, query, encoded, snapshot, allowed, clock)
         found = asked.explained(asked.ranked())
         # What was scored is answered, whatever time it is.
         with _unhurried(query), clock.stage("fetch"):
             hits = _hits(collection, snapshot, found, query, encoded, room or collection.room())
-    exact = (query.exact or query.mode == "lexical") and not (found.coverage and found.coverage.partial)
+    exact = (query.exact or query.mode in UNENCODED) and not (found.coverage and found.coverage.partial)
     took_ms = encode_ms + clock.took_ms()
     weights = None if found.fused is None else found.fused.weights
     return SearchResult(
-        hits, took_ms, clock.stages, exact, snapshot.generation, found.coverage, warnings, weights, query.mode
+        hits,
+        took_ms,
+        clock.stages,
+        exact,
+        snapshot.generation,
+        found.coverage,
+        warnings,
+        weights,
+        query.mode,
+        Total(found.total, exact=True),
     )
+
+
+def _allowed(snapshot: Snapshot, query: Query) -> tuple[list[Mask], list[str]]:
+    """For each view the documents that are asked, and where the query asks for what no document has."""
+    warnings = [*snapshot.warnings(query.filter), *warnings_of_sort(snapshot, query.sort)]
+    if query.ids is None:
+        return snapshot.allowed(query.filter), warnings
+    among = snapshot.versions(query.ids)
+    if missing := len(set(query.ids)) - len(among):
+        warnings.append(f"of {missing:,} of the ids there is no document")
+    return snapshot.allowed(query.filter, among), warnings
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The order of the documents, and what it was made of."""
+    """The order of the documents, how many there are in all, and what it was made of."""
 
     ranked: list[Ranked]
+    total: int
     coverage: Coverage | None = None
     words: WordScores | None = None
     fused: Fused | None = None
@@ -198,20 +161,47 @@ class _Search:
     clock: _Clock
 
     def ranked(self) -> _Found:
-        if self.query.mode in ("semantic", "dense"):
-            return self._by_meaning(self.allowed, self.query.k)
-        with self.clock.stage("words"):
-            words = WordScores.of(self.snapshot.views, *_clauses(self.collection.spec, self.query))
-            allowed = words.narrowed(self.allowed)
-        if self.query.mode == "lexical":
-            with self.clock.stage("rank"):
-                ranked = rank_words(self.snapshot.views, allowed, words, self.query.k, self.snapshot.identify)
-            return _Found(ranked, words=words)
-        meant = self._by_meaning(allowed, reach_of(self.query.k))
+        query = self.query
+        if query.mode == "browse":
+            with self.clock.stage("sort"):
+                ranked = sort_documents(self.snapshot, self.allowed, query.sort, query.k)
+            return _Found(ranked, _count(self.allowed))
+        if query.mode in ("semantic", "dense"):
+            found = self._by_meaning(self.allowed, self.reach)
+        else:
+            with self.clock.stage("words"):
+                words = WordScores.of(self.snapshot.views, *_clauses(self.collection.spec, query))
+                allowed = words.narrowed(self.allowed)
+            if query.mode == "lexical":
+                return self._by_words(words, allowed)
+            found = self._by_both(words, allowed)
+        if not query.sort:
+            return found
+        with _unhurried(query), self.clock.stage("sort"):
+            ranked = sort_ranked(self.snapshot, found.ranked, query.sort, query.k)
+        return replace(found, ranked=ranked, total=len(found.ranked))
+
+    @property
+    def reach(self) -> int:
+        """How many of the best by score are wanted."""
+        return SORTED if self.query.sort else self.query.k
+
+    def _by_words(self, words: WordScores, allowed: Sequence[Mask]) -> _Found:
+        query, snapshot = self.query, self.snapshot
+        matching = [mask & (scores > 0) for mask, scores in zip(allowed, words.by_view, strict=True)]
+        with self.clock.stage("sort" if query.sort else "rank"):
+            if query.sort:
+                ranked = sort_documents(snapshot, matching, query.sort, query.k, words.by_view)
+            else:
+                ranked = rank_words(snapshot.views, matching, words, query.k, snapshot.identify)
+        return _Found(ranked, _count(matching), words=words)
+
+    def _by_both(self, words: WordScores, allowed: Sequence[Mask]) -> _Found:
+        meant = self._by_meaning(allowed, reach_of(self.reach))
         # Bounded work, so that what was found by meaning before the time was over is answered.
         with _unhurried(self.query), self.clock.stage("fuse"):
             fused = self._fused(allowed, meant.ranked, words)
-        return _Found(fused.ranked, meant.coverage, words, fused, meant.scores)
+        return _Found(fused.ranked, meant.total, meant.coverage, words, fused, meant.scores)
 
     def explained(self, found: _Found) -> _Found:
         """With whether the approximate path finds it too: the same search, asked so."""
@@ -247,14 +237,14 @@ class _Search:
             if query.partial:
                 ranked, scored = rank_in_time(views, chosen, scores, k, workers, self.snapshot.identify)
                 coverage = Coverage(scored, sum(len(one.rows) for one in chosen))
-                return _Found(ranked, coverage, scores=scores)
+                return _Found(ranked, _count(allowed), coverage, scores=scores)
             ranked = rank(views, [one.rows for one in chosen], scores, k, workers, self.snapshot.identify)
             if spec.splits and not query.exact and query.mode != "hybrid":
                 # Each by the best of all its rows, whichever of them were candidates; fusion does so itself.
                 whole = whole_documents(views, ranked)
                 if sum(map(len, whole)) > len(ranked):
                     ranked = rank(views, whole, scores, k, workers, self.snapshot.identify)
-            return _Found(ranked, scores=scores)
+            return _Found(ranked, _count(allowed), scores=scores)
 
     def _fused(self, allowed: Sequence[Mask], meant: Sequence[Ranked], words: WordScores) -> Fused:
         """By meaning and by words. A query that is weighted by what the collection has learned adds to it."""
@@ -264,7 +254,7 @@ class _Search:
             weights = query.weights or weights_at(learned.asked.rho, sides_of(spec))
         views, workers = self.snapshot.views, self.collection.resources.workers
         scores = side_scores(spec, self._encoded())
-        fused = fuse(views, allowed, meant, words, scores, weights, query.k, workers, self.snapshot.identify)
+        fused = fuse(views, allowed, meant, words, scores, weights, self.reach, workers, self.snapshot.identify)
         if query.weights is None and fused.standards:
             learned.note(fused.standards["words"].best, fused.standards["pooled"].best)
         return fused
@@ -272,6 +262,10 @@ class _Search:
     def _encoded(self) -> EncodedQuery:
         assert self.encoded is not None, "a query by meaning has vectors"
         return self.encoded
+
+
+def _count(masks: Sequence[Mask]) -> int:
+    return sum(int(np.count_nonzero(mask)) for mask in masks)
 
 
 def _unhurried(query: Query) -> AbstractContextManager[None]:
@@ -298,18 +292,31 @@ def _spoken(spec: CollectionSpec, query: Query) -> str | None:
 
 
 def _encode(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery | None]:
-    """As ``encode_queries``; None for a query by words alone."""
+    """As ``encode_queries``; None for a query by words alone, or by nothing."""
     meaning: list[Query] = []
     for query in queries:
-        if query.mode in ("lexical", "hybrid"):
+        if query.mode == "browse":
+            _check_browsing(query)
+        elif query.mode in ("lexical", "hybrid"):
             # What is wrong with the words is said before anything is encoded for nothing.
             query = replace(query, text=_spoken(collection.spec, query))
         elif query.syntax == "query":
             raise Invalid.at(f"{query.at}/syntax", f"a {query.mode} search is by no words, which the language is of")
-        if query.mode != "lexical":
+        if query.mode not in UNENCODED:
             meaning.append(query)
     meant = iter(encode_queries(collection, meaning))
-    return [None if query.mode == "lexical" else next(meant) for query in queries]
+    return [None if query.mode in UNENCODED else next(meant) for query in queries]
+
+
+def _check_browsing(query: Query) -> None:
+    """Raises Invalid where it asks for what there is only with a query."""
+    if query.text is not None or query.vectors is not None:
+        raise Invalid.at(f"{query.at}/mode", "browse is of a search without a query")
+    for name in ("explain", "passages"):
+        if getattr(query, name):
+            raise Invalid.at(
+                f"{query.at}/{name}", "without a query no document is better than another, nor a part of it"
+            )
 
 
 def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery]:

@@ -99,6 +99,8 @@ def search_answer(result: SearchResult, form: Form) -> SearchAnswer:
     )
     if result.weights is not None:
         answer.weights = dict(result.weights)
+    if result.total is not None:
+        answer.total = result.total
     if result.coverage is not None:
         answer.partial, answer.coverage = result.coverage.partial, result.coverage
     return warned(answer, result.warnings)

@@ -42,6 +42,13 @@ class _Dictionary:
     numbers: list[int | float]
     strings: list[str]
 
+    def value(self, code: int) -> Scalar:
+        """Which has the code."""
+        if code < _FIRST_NUMBER:
+            return bool(code)
+        place = code - _FIRST_NUMBER
+        return self.numbers[place] if place < len(self.numbers) else self.strings[place - len(self.numbers)]
+
     def codes(self, value: Scalar, bounds: str = "eq") -> tuple[int, int]:
         """The half-open range of codes that stand in the relation to the value; empty where none does."""
         if isinstance(value, bool):
@@ -60,7 +67,7 @@ class _Dictionary:
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
     """One key. rows and codes: the rows that have a scalar, and its code. items, item_rows: one entry for each string
     of each list. listed: the rows that have a list, an empty one too."""
 
@@ -102,6 +109,14 @@ class _Column:
             "list": len(self.listed) > 0,
         }
         return frozenset(shape for shape, found in there.items() if found)
+
+    def spread(self, size: int) -> I32:
+        """(size,) the code of each row's scalar; -1 where it has none."""
+        if self._rows_of(size) is None:
+            return self.codes
+        found = np.full(size, -1, np.int32)
+        found[self.rows] = self.codes
+        return found
 
     def _rows_of(self, size: int) -> I32 | None:
         """The rows of the codes; None where they are all rows."""
@@ -150,7 +165,7 @@ class Columns:
     """The metadata of ``size`` rows."""
 
     size: int
-    keys: dict[str, _Column]
+    keys: dict[str, Column]
 
     @classmethod
     def build(cls, metadata: Sequence[Metadata], fields: Iterable[str] | None = None) -> Columns:
@@ -215,7 +230,7 @@ class Columns:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             header = json.loads(arrays["header"].tobytes())
             keys = {
-                key["name"]: _Column(
+                key["name"]: Column(
                     _Dictionary(key["numbers"], key["strings"]),
                     arrays[f"{i}.rows"],
                     arrays[f"{i}.codes"],
@@ -271,7 +286,7 @@ class _Values:
             self._rows.append(row)
             self._codes.append(self._places.setdefault((isinstance(value, bool), value), len(self._places)))
 
-    def column(self) -> _Column:
+    def column(self) -> Column:
         values = [value for _, value in self._places]
         dictionary = _Dictionary(
             sorted(value for value in values if not isinstance(value, bool | str)),
@@ -281,7 +296,7 @@ class _Values:
         item_values = sorted(self._item_places)
         items = np.empty(len(item_values), np.int32)
         items[[self._item_places[item] for item in item_values]] = np.arange(len(item_values))
-        return _Column(
+        return Column(
             dictionary,
             _int32(self._rows),
             codes[_int32(self._codes)],

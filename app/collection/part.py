@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codes.protocol import Code
+from app.collection.columns import Column
 from app.collection.layers import POOLED, TOKENS
 from app.collection.passages import Passages, Values, decoded
 from app.filters import Filter, Shape
@@ -113,6 +114,10 @@ class Part(Protocol):
 
     def shapes(self, field: str) -> Set[Shape]:
         """What the values of a metadata field are; nothing where no document has one."""
+        ...
+
+    def column(self, field: str) -> Column | None:
+        """The values of a metadata field; None where no document has one."""
         ...
 
     def nearest(self, layer: str, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from app import vector_index
 from app.codes.choose import code_for
 from app.codes.protocol import Code
-from app.collection.columns import Columns
+from app.collection.columns import Column, Columns
 from app.collection.layers import NORMS, POOLED, TOKENS
 from app.collection.part import Flat, Ragged, gathered
 from app.collection.passages import Passages
@@ -187,6 +187,9 @@ class Segment:
 
     def shapes(self, field: str) -> Set[Shape]:
         return self._columns.shapes(field)
+
+    def column(self, field: str) -> Column | None:
+        return self._columns.keys.get(field)
 
     def nearest(self, layer: str, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
         # FAISS's own threads wait for each other under concurrent searches: 28 ms instead of .4 on a busy machine.

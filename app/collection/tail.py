@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codes.protocol import Code
-from app.collection.columns import Columns
+from app.collection.columns import Column, Columns
 from app.collection.layers import NORMS, Layer
 from app.collection.part import Flat, Ragged, gathered
 from app.collection.passages import Passages
@@ -151,6 +151,9 @@ class TailView:
 
     def shapes(self, field: str) -> Set[Shape]:
         return self._having({field}).shapes(field)
+
+    def column(self, field: str) -> Column | None:
+        return self._having({field}).keys.get(field)
 
     def _having(self, fields: Set[str]) -> Columns:
         """The columns, of these fields at least. One is made when it is first asked for, all that are new in one pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
@@ -13,6 +13,7 @@ from app.collection.first_stage import FirstStage, StageRecord
 from app.collection.part import View
 from app.collection.segment import Segment, SegmentRecord
 from app.collection.tail import Tail, TailView
+from app.compute import deadline
 from app.filters import Filter, Shape, warnings_of
 from app.store.database import read_state
 from app.store.rows import fetch_documents, require_rows
@@ -22,6 +23,9 @@ V = TypeVar("V", bound=View)
 
 IDENTIFIED: Final = 1_024
 """Ids that are read at a time."""
+
+_REPLACED: Final = """SELECT id, seq FROM dead JOIN documents USING (seq) WHERE died > :commit AND seq < :next"""
+"""What stood as of a commit and stands no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +203,38 @@ class Snapshot:
         now = self.published
         return [now.tail_stage if view is now.tail else now.stage for view in self.views]
 
-    def allowed(self, condition: Filter | None) -> list[Mask]:
-        """For each view the documents that stand and match."""
-        if condition is None:
+    def allowed(self, condition: Filter | None, among: I64 | None = None) -> list[Mask]:
+        """For each view the documents that stand and match. among: ascending sequence numbers of the only ones, where
+        not all are asked."""
+        if among is not None:
+            masks = []
+            for view in self.views:
+                mask = np.zeros(len(view.alive), bool)
+                mask[_places(view.part.seqs, among)[0]] = True
+                masks.append(mask)
+        elif condition is None:
             return [view.alive for view in self.views]
-        masks = [view.part.select(condition) for view in self.views]
-        return [np.logical_and(mask, view.alive, out=mask) for mask, view in zip(masks, self.views, strict=True)]
+        else:
+            masks = [np.ones(len(view.alive), bool) for view in self.views]
+        for mask, view in zip(masks, self.views, strict=True):
+            mask &= view.alive
+            if condition is not None:
+                mask &= view.part.select(condition)
+        return masks
+
+    def versions(self, identifiers: Iterable[str]) -> I64:
+        """Ascending sequence numbers of what stands under these ids. No text is read."""
+        keys, now = sorted({one.encode() for one in identifiers}), self.published
+        found: list[int] = []
+        for start in range(0, len(keys), 500):
+            some = keys[start : start + 500]
+            marks = ",".join("?" * len(some))
+            rows = self.connection.execute(f"SELECT seq FROM live WHERE id IN ({marks})", some)
+            found += [seq for (seq,) in rows if seq < now.next_seq]
+        if read_state(self.connection).commits != now.commit:
+            wanted = set(keys)
+            found += [seq for key, seq in self.connection.execute(_REPLACED, self._moment()) if key in wanted]
+        return np.sort(np.array(found, np.int64))
 
     def warnings(self, condition: Filter | None) -> list[str]:
         """Where a filter asks for what no document has; versions that were deleted lately count as documents."""
@@ -225,7 +255,11 @@ class Snapshot:
     def listed(self, after: bytes, limit: int, condition: Filter) -> list[int]:
         """The sequence numbers of the first ``limit`` documents, by the ids' bytes, that match and whose id comes after
         ``after``. No text is read."""
-        seqs = self.matching(condition)
+        return self.first_by_id(self.matching(condition), limit, after)
+
+    def first_by_id(self, seqs: I64, limit: int, after: bytes = b"") -> list[int]:
+        """Of documents that stand (``seqs``, ascending) the first ``limit``, by the ids' bytes, whose id comes after
+        ``after``. No text is read. Raises TooSlow."""
         if len(seqs) ** 2 <= limit * self.published.live:
             # Few are sooner identified than come across.
             named = self.identify(seqs.tolist())
@@ -234,19 +268,21 @@ class Snapshot:
         found: list[int] = []
         rows = self._standing(after)
         while len(found) < limit and (some := rows.fetchmany(IDENTIFIED)):
+            deadline.check(deadline.current())
             standing = np.array([seq for _, seq in some], np.int64)
             found += standing[_places(seqs, standing)[1]].tolist()
         return found[:limit]
 
     def _standing(self, after: bytes) -> sqlite3.Cursor:
         """(id, sequence number) of what stood when it was published, by id. The connection may be a commit ahead."""
-        now = self.published
         standing = "SELECT id, seq FROM live WHERE id > :after"
-        if read_state(self.connection).commits != now.commit:
-            standing += """ AND seq < :next UNION ALL SELECT id, seq FROM dead JOIN documents USING (seq)
-                WHERE died > :commit AND seq < :next AND id > :after"""
-        given = {"after": after, "next": now.next_seq, "commit": now.commit}
-        return self.connection.execute(f"{standing} ORDER BY id", given)
+        if read_state(self.connection).commits != self.published.commit:
+            standing += f" AND seq < :next UNION ALL {_REPLACED} AND id > :after"
+        return self.connection.execute(f"{standing} ORDER BY id", {"after": after, **self._moment()})
+
+    def _moment(self) -> dict[str, int]:
+        """What ``_REPLACED`` asks for."""
+        return {"next": self.published.next_seq, "commit": self.published.commit}
 
     def documents(self, seqs: Sequence[int]) -> dict[int, Document]:
         """The versions with these sequence numbers. Raises Damaged."""

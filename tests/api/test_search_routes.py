@@ -73,6 +73,56 @@ def test_filters(client: httpx.Client, collection: str, condition: Any, ids: set
     assert {hit["id"] for hit in answer["hits"]} == ids
 
 
+@pytest.mark.parametrize(
+    ("body", "ids", "total"),
+    [
+        ({"mode": "browse"}, ["cat", "dog", "hen"], 3),
+        ({"filter": {"legs": {"eq": 4}}}, ["cat", "dog"], 2),
+        ({"ids": ["hen", "cat", "cow"]}, ["cat", "hen"], 2),
+        ({"ids": ["hen", "cat"], "filter": {"legs": {"eq": 4}}, "mode": "browse"}, ["cat"], 1),
+        ({"sort": [{"legs": "asc"}]}, ["hen", "cat", "dog"], 3),
+        ({"sort": [{"loud": "asc"}, {"legs": "asc"}], "k": 2}, ["dog", "hen"], 3),
+        ({"query": "cat dog", "mode": "lexical", "sort": [{"legs": "desc"}]}, ["cat", "dog"], 2),
+        ({"query": "cat", "mode": "semantic", "sort": [{"legs": "asc"}], "ids": ["dog", "hen"]}, ["hen", "dog"], 2),
+    ],
+)
+def test_documents_are_browsed_and_sorted(
+    client: httpx.Client, collection: str, body: dict[str, Any], ids: list[str], total: int
+) -> None:
+    answer = client.post(f"{collection}/search", json=body)
+    read = SearchAnswer.model_validate_json(answer.content, strict=True, extra="forbid")
+    assert [hit.id for hit in read.hits] == ids
+    assert answer.json()["total"] == {"count": total, "exact": True}
+    assert read.mode == body.get("mode", "browse")
+    (batched,) = client.post(f"{collection}/search/batch", json={"searches": [body]}).json()["results"]
+    assert batched["hits"] == answer.json()["hits"]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({}, ""),
+        ({"k": 3}, ""),
+        ({"mode": "semantic", "filter": {"legs": {"eq": 4}}}, "/mode"),
+        ({"mode": "browse", "query": "cat"}, "/mode"),
+        ({"filter": {"legs": {"eq": 4}}, "explain": True}, "/explain"),
+        ({"filter": {"legs": {"eq": 4}}, "passages": 1}, "/passages"),
+        ({"sort": [{"legs": "up"}]}, "/sort/0/legs"),
+        ({"query": "cat", "sort": []}, "/sort"),
+        ({"query": "cat", "sort": None}, "/sort"),
+        ({"ids": "cat"}, "/ids"),
+        ({"ids": ["cat", ""]}, "/ids/1"),
+        ({"ids": ["cat"] * 5_000}, "/ids"),
+    ],
+)
+def test_what_is_wrong_with_browsing_is_told_at_its_place(
+    client: httpx.Client, collection: str, body: dict[str, Any], pointer: str
+) -> None:
+    answer = client.post(f"{collection}/search", json=body)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["pointer"] == pointer
+
+
 def test_a_batch_answers_in_order(client: httpx.Client, collection: str) -> None:
     searches = [
         {"query": "hen eggs", "k": 1, "mode": "lexical"},

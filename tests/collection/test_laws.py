@@ -12,6 +12,7 @@ from brute_force import ranking
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from in_plain_loops import in_order
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
@@ -24,7 +25,8 @@ from app.indexing.sealing import merge, seal
 from app.ingest import delete_ids, delete_matching, patch_metadata, write_documents
 from app.passages.windows import Window, Windowing
 from app.reference import exact_search
-from app.search import Query, search
+from app.results.sorting import SortKey
+from app.search import Query, Total, search
 from app.settings import DeterministicModel, ModelSettings, Settings
 from app.tasks.rebuild import run_rebuild
 from app.tasks.tasks import Running, Tasks
@@ -200,6 +202,15 @@ class CollectionLaws(RuleBasedStateMachine):
         page, after = self.collection.listing(None, 2, condition)
         assert [d.id for d in page] == ids[:2]
         assert after == (ids[1] if len(ids) > 2 else None)
+
+    @invariant()
+    def browsing_is_sorting(self) -> None:
+        for keys in ((), (SortKey("n"),), (SortKey("tags"), SortKey("n", descending=True))):
+            for some in (None, IDS[2:]):
+                chosen = [one for one in self.stands.values() if some is None or one.id in some]
+                result = search(self.collection, Query(mode="browse", sort=keys, ids=some, k=4))
+                assert [hit.id for hit in result.hits] == in_order(chosen, keys)[:4]
+                assert result.total == Total(len(chosen), exact=True)
 
     @invariant()
     def live_documents_are_counted(self) -> None:

@@ -36,6 +36,7 @@ _FILTERED = {
     "filter": {"and": [{"module": {"in": ["zipfile", "tarfile"]}}, {"deprecated": {"ne": True}}]},
     "include": ["text"],
 }
+_BROWSE = {"filter": {"module": {"eq": "zipfile"}}, "sort": [{"line": "asc"}], "k": 20}
 _EXACT = {"query": "send an email", "exact": True, "k": 3}
 
 
@@ -54,6 +55,8 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
         at=at,
         k=body.k,
         filter=body.filter,
+        ids=body.ids,
+        sort=body.sort or (),
         exact=body.exact,
         candidates=body.candidates,
         include=frozenset(body.include),
@@ -69,9 +72,9 @@ def _marking(asked: Highlighting | None) -> Marking | None:
 
 def _mode(body: SearchRequest, spec: CollectionSpec) -> engine.Mode:
     """What a search does that does not say: all that it can."""
-    if body.query is None:
-        return "semantic"
     by_vectors = body.vector is not None or body.vectors is not None
+    if body.query is None:
+        return "semantic" if by_vectors else "browse"
     if spec.lexical is None and not by_vectors:
         return "semantic"
     return "hybrid" if by_vectors or spec.model is not None else "lexical"
@@ -107,7 +110,7 @@ def _encodes(body: SearchRequest) -> bool:
 
 def _keep(collection: Collection, queries: Sequence[engine.Query]) -> None:
     """Where the operator wants queries to be kept."""
-    collection.queries.record(Logged(query.text, query.vectors) for query in queries)
+    collection.queries.record(Logged(query.text, query.vectors) for query in queries if query.mode != "browse")
 
 
 def _until(service: Service, searches: Sequence[SearchRequest]) -> float:
@@ -121,9 +124,9 @@ async def search_documents(
     request: Request,
     service: Serving,
     name: Name,
-    body: Annotated[SearchRequest, READ, examples(text=_TEXT, filtered=_FILTERED, exact=_EXACT)],
+    body: Annotated[SearchRequest, READ, examples(text=_TEXT, filtered=_FILTERED, exact=_EXACT, browse=_BROWSE)],
 ) -> Response:
-    """The best documents for a query."""
+    """The best documents for a query, or without one those that match."""
 
     until = _until(service, [body])
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
 
 from app.api.schemas.documents import (
     FilterField,
@@ -15,11 +22,12 @@ from app.api.schemas.documents import (
     VectorsFormat,
     Warned,
 )
-from app.documents import Strict, VectorField, VectorsField, fault
+from app.api.schemas.results import SortField
+from app.documents import DocumentId, Strict, VectorField, VectorsField, fault
 from app.highlights.fragments import Highlight
 from app.query.explaining import Explanation
 from app.query.fusion import Side
-from app.search import Coverage, Mode
+from app.search import Coverage, Mode, Total
 from app.settings import DEFAULT, limits_of
 from app.types import MAX_EXCERPTS, MAX_K, Excerpt
 
@@ -30,6 +38,11 @@ MAX_MARK = 100
 """Characters."""
 MAX_FRAGMENT = 2_000
 _WAYS = ("query", "vector", "vectors")
+_NARROWED = ("filter", "ids", "sort")
+_SOME_OF: Any = [
+    *({"required": [way]} for way in (*_WAYS, *_NARROWED)),
+    {"properties": {"mode": {"const": "browse"}}, "required": ["mode"]},
+]
 _ONE_OF: dict[str, Any] = {"oneOf": [{"required": [way]} for way in _WAYS]}
 
 
@@ -85,10 +98,13 @@ class Highlighting(Strict):
 
 
 class SearchRequest(Asked):
-    """One search, by a text, by vectors, or in a hybrid search by both."""
+    """One search: by a text, by vectors, in a hybrid search by both; or by `filter`, `ids` or `sort` alone."""
 
     model_config = ConfigDict(
-        json_schema_extra={"anyOf": [{"required": [way]} for way in _WAYS], "not": {"required": ["vector", "vectors"]}}
+        json_schema_extra={
+            "anyOf": _SOME_OF,
+            "not": {"required": ["vector", "vectors"]},
+        }
     )
 
     k: int = Field(default=10, ge=1, le=MAX_K)
@@ -96,7 +112,8 @@ class SearchRequest(Asked):
     mode: Mode | None = None
     """`hybrid`: by words and meaning, fused, which is the default where there is a text and both can be; `semantic`: by
     the collection's vectors, the default without a text; `dense`: by pooled vectors; `lexical`: by words (BM25), the
-    default where a text cannot be encoded."""
+    default where a text cannot be encoded; `browse`: all documents that match, by the bytes of their ids, scored 0, the
+    default without a query."""
     syntax: Literal["plain", "query"] = "plain"
     """How the words of the text are taken: as they are, which is never an error, or as `+required -excluded "exact
     phrases" field:word prefix* fuzzy~1`, which narrows a hybrid search too.
@@ -115,6 +132,9 @@ class SearchRequest(Asked):
     the defaults. Where token vectors do not tell sentences apart (a dense collection, pooled tokens) it is the best
     passage of a document that has several."""
     filter: FilterField = None
+    ids: list[DocumentId] | None = Field(default=None, fail_fast=True)
+    """The only documents that are searched, beside the filter; those that are not there are no error."""
+    sort: SortField = None
     exact: bool = False
     """Score every document instead of candidates only: the truth, at its price."""
     candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
@@ -136,8 +156,12 @@ class SearchRequest(Asked):
     @model_validator(mode="after")
     def _one_of(self, info: ValidationInfo) -> SearchRequest:
         ways = [way for way in _WAYS if getattr(self, way) is not None]
-        if not ways or ways[-2:] == ["vector", "vectors"]:
+        if ways[-2:] == ["vector", "vectors"]:
             raise fault("", "expected a query, and instead of it or beside it vector or vectors")
+        if not ways and not (self.mode == "browse" or any(getattr(self, way) is not None for way in _NARROWED)):
+            raise fault("", f"expected a query or vectors, or to browse one of {', '.join(_NARROWED)}")
+        if (not ways) != (self.mode == "browse") and self.mode is not None:
+            raise fault("/mode", "browse is of a search without a query, and the only mode there")
         if len(ways) > 1 and self.mode not in (None, "hybrid"):
             raise fault("/mode", f"a {self.mode} search is by exactly one of query, vector and vectors")
         if self.query is None and self.mode in ("lexical", "hybrid"):
@@ -155,6 +179,8 @@ class SearchRequest(Asked):
         for field, most in (("k", limits.k), ("candidates", limits.candidates)):
             if (getattr(self, field) or 0) > most:
                 raise fault(f"/{field}", f"expected at most {most:,}, the limit of this server")
+        if len(self.ids or ()) > limits.filter_conditions:
+            raise fault("/ids", f"a search is among at most {limits.filter_conditions:,} ids here")
         return self
 
 
@@ -188,6 +214,8 @@ class SearchAnswer(Warned):
     """There too: how much was scored."""
     mode: Mode
     """What was done, where the search did not say."""
+    total: Total | None = None
+    """How many documents match; left out where the time was over before they were counted."""
     weights: dict[Side, float] | None = None
     """Of a hybrid search: what the scores counted for."""
 

@@ -1,0 +1,95 @@
+"""What a search is asked, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from app.filters import Filter
+from app.highlights.fragments import Marking
+from app.query.fusion import Side
+from app.results.sorting import SortKey
+from app.types import DEFAULT_INCLUDE, F32, Hit
+
+Mode: TypeAlias = Literal["hybrid", "semantic", "dense", "lexical", "browse"]
+Weights: TypeAlias = Mapping[Side, float]
+
+UNENCODED: Final = ("lexical", "browse")
+SORTED: Final = 1_000
+"""Documents that are sorted, the best by score, where all match more or less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked: by text, by vectors ((q, dim) float32; one row in a dense collection), a hybrid search by both.
+
+    mode: `semantic` ranks by the collection's exact scores, `dense` by pooled vectors, `lexical` by BM25, `hybrid` by
+    all; `browse` takes all that match, by id. ids: of the only documents that are asked, beside the filter. sort: the
+    order of the hits, of all that match in `lexical` and `browse`, else of the best ``SORTED``. syntax: whether text is
+    plain words, or the query language (app.lexical.clauses). weights: of a hybrid search; None takes those that the
+    collection has learned, "reciprocal_rank" none. explain: whether hits carry their reasons.
+    candidates: passages that are rescored, at least k, and in a hybrid search at least those of 200 documents; None
+    means the collection's own width. include: of text, metadata, vectors. partial: whether what was scored when the
+    time was over is an answer; else, and where nothing was, it is TooSlow. passages: how many of its best ones each hit
+    carries. highlights: how each shows what of it was asked for; None: not at all. at: the pointer to the query, for
+    errors.
+    """
+
+    text: str | None = None
+    vectors: F32 | None = None
+    k: int = 10
+    filter: Filter | None = None
+    exact: bool = False
+    candidates: int | None = None
+    include: frozenset[str] = DEFAULT_INCLUDE
+    partial: bool = False
+    passages: int = 0
+    highlights: Marking | None = None
+    mode: Mode = "semantic"
+    syntax: Literal["plain", "query"] = "plain"
+    weights: Weights | Literal["reciprocal_rank"] | None = None
+    explain: bool = False
+    ids: Sequence[str] | None = None
+    sort: Sequence[SortKey] = ()
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """count: of the documents that match: pass filter and ids, and where words are asked for alone, have one; where
+    hits are sorted by fields, that were sorted. exact: else there are that many at least."""
+
+    count: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """scored: passages that were scored exactly, the best candidates first. of: those that were to be; None where the
+    time was over before they were known."""
+
+    scored: int
+    of: int | None
+
+    @property
+    def partial(self) -> bool:
+        return self.scored != self.of
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """hits: best first. stages: milliseconds by name, `encode_ms` and so on; took_ms is the whole. exact: whether every
+    document was scored. coverage: where the query allows that it is partial. warnings: where the filter asks for what
+    no document has. weights: that fused the scores of a hybrid search: the same give the same answer."""
+
+    hits: list[Hit]
+    took_ms: float
+    stages: dict[str, float]
+    exact: bool
+    generation: int
+    coverage: Coverage | None = None
+    warnings: list[str] = field(default_factory=list)
+    weights: Weights | None = None
+    mode: Mode = "semantic"
+    total: Total | None = None

@@ -1,0 +1,215 @@
+"""Documents in the order of their metadata, over columns: none is read to be put in its place.
+
+Each part keeps those that could be among the first, by the places of their values among its own; what several parts
+kept is merged by the values themselves. A document without the field comes last, whichever way the others go; so does
+one with a list, which has no order. Of several types booleans come first, then numbers, then strings (by code point),
+and the other way round where the order descends. Documents that are alike in every key come by the bytes of their ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from app.collection.columns import I32, Column
+from app.collection.part import View
+from app.collection.view import Snapshot
+from app.compute import deadline
+from app.errors import Invalid
+from app.filters import FIELD, RESERVED, Scalar, is_number
+from app.query.ranking import Ranked
+from app.query.words import document_of, first_row
+from app.types import F64, I64, Mask
+
+MOST_KEYS: Final = 8
+_LAST: Final = np.int32(2**31 - 1)
+
+_Value: TypeAlias = tuple[int, Scalar] | None
+"""A value and the rank of its type, so that true is not 1; None where there is none."""
+
+SORT_SCHEMA: Final[dict[str, Any]] = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MOST_KEYS,
+    "items": {
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": 1,
+        "propertyNames": {"pattern": f"^{FIELD.pattern}$"},
+        "additionalProperties": {"enum": ["asc", "desc"]},
+    },
+    "description": 'Metadata fields, the first one first: `[{"year": "desc"}, {"name": "asc"}]`. A document without '
+    "the field, or with a list there, comes last either way; those alike in all come by the bytes of their ids. "
+    "Without a query, and in a `lexical` search, all that match are sorted; in any other the best 1,000 are.",
+    "examples": [[{"year": "desc"}, {"name": "asc"}]],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """One metadata field."""
+
+    field: str
+    descending: bool = False
+
+
+def parse(value: object) -> tuple[SortKey, ...]:
+    """Keys from parsed JSON. Raises Invalid, pointing at the place in it.
+
+    >>> parse([{"year": "desc"}])
+    (SortKey(field='year', descending=True),)
+    """
+    if not isinstance(value, list) or not 1 <= len(value) <= MOST_KEYS:
+        raise Invalid.at("", f'expected a list of 1 to {MOST_KEYS} keys such as {{"year": "desc"}}')
+    keys = []
+    for i, one in enumerate(value):
+        if not isinstance(one, dict) or len(one) != 1:
+            raise Invalid.at(f"/{i}", 'expected an object with exactly one key, such as {"year": "desc"}')
+        ((field, order),) = one.items()
+        if not FIELD.fullmatch(field) or field in RESERVED:
+            raise Invalid.at(f"/{i}", f"a metadata field matches {FIELD.pattern} and is not and, or, not")
+        if order not in ("asc", "desc"):
+            raise Invalid.at(f"/{i}/{field}", "expected asc or desc")
+        keys.append(SortKey(field, order == "desc"))
+    return tuple(keys)
+
+
+def sort_documents(
+    snapshot: Snapshot,
+    allowed: Sequence[Mask],
+    keys: Sequence[SortKey],
+    count: int,
+    scores: Sequence[F64] | None = None,
+) -> list[Ranked]:
+    """The first ``count`` of the documents that are allowed; without keys by the bytes of their ids.
+
+    allowed, scores: for each view (documents,); without scores each has 0. Raises TooSlow.
+    """
+    numbers = {id(view): i for i, view in enumerate(snapshot.views)}
+    seqs = _ordered(snapshot, allowed, keys, count)
+    places = snapshot.published.locate(seqs)
+    found = []
+    for seq in seqs:
+        view, document = places[seq]
+        number = numbers[id(view)]
+        score = 0.0 if scores is None else float(scores[number][document])
+        found.append(Ranked(number, first_row(view, document), seq, score))
+    return found
+
+
+def sort_ranked(snapshot: Snapshot, ranked: Sequence[Ranked], keys: Sequence[SortKey], count: int) -> list[Ranked]:
+    """The first ``count`` of these. Raises TooSlow."""
+    masks = [np.zeros(len(view.alive), bool) for view in snapshot.views]
+    for one in ranked:
+        masks[one.view][document_of(snapshot.views[one.view], one.row)] = True
+    by_seq = {one.seq: one for one in ranked}
+    return [by_seq[seq] for seq in _ordered(snapshot, masks, keys, count)]
+
+
+def _ordered(snapshot: Snapshot, allowed: Sequence[Mask], keys: Sequence[SortKey], count: int) -> list[int]:
+    """The sequence numbers of the first."""
+    merged: dict[tuple[_Value, ...], list[I64]] = {}
+    for view, mask in zip(snapshot.views, allowed, strict=True):
+        for values, documents in _first(view, mask, keys, count):
+            merged.setdefault(values, []).append(view.part.seqs[documents])
+    groups = list(merged.items())
+    for i in reversed(range(len(keys))):
+        groups.sort(key=lambda group: _sortable(group[0][i], keys[i]), reverse=keys[i].descending)
+    alike, left = [], count
+    for _, parts in groups:
+        alike.append(np.sort(np.concatenate(parts)))
+        left -= len(alike[-1])
+        if left <= 0:
+            break
+    return _by_id(snapshot, alike, count)
+
+
+def _by_id(snapshot: Snapshot, alike: Sequence[I64], count: int) -> list[int]:
+    """The first ``count`` of groups of documents, each by the bytes of the ids. All but the last fit whole."""
+    if not alike:
+        return []
+    *whole, last = alike
+    ids = snapshot.identify(np.concatenate([np.zeros(0, np.int64), *(g for g in whole if len(g) > 1)]).tolist())
+    seqs = [seq for group in whole for seq in sorted(group.tolist(), key=lambda seq: ids.get(seq, b""))]
+    return seqs + snapshot.first_by_id(last, count - len(seqs))
+
+
+def warnings(snapshot: Snapshot, keys: Sequence[SortKey]) -> list[str]:
+    """Where documents are sorted by what none has an order in; versions that were deleted lately count as documents."""
+    found = []
+    for key in keys:
+        shapes = {shape for view in snapshot.views for shape in view.part.shapes(key.field)}
+        if snapshot.views and not shapes:
+            found.append(f"the search sorts by {key.field!r}, a metadata field that no document has")
+        elif shapes == {"list"}:
+            found.append(f"the search sorts by {key.field!r}, whose values are lists, which have no order")
+    return found
+
+
+def _first(view: View, mask: Mask, keys: Sequence[SortKey], count: int) -> list[tuple[tuple[_Value, ...], I64]]:
+    """Of one view the documents that could be among the first ``count``, by their values: those of every value that the
+    ``count``-th or one before it has."""
+    documents = np.flatnonzero(mask).astype(np.int64)
+    if not len(documents):
+        return []
+    columns = [_Ordered.of(view, key) for key in keys]
+    tied, certain = np.arange(len(documents)), [np.zeros(0, np.int64)]
+    places: list[I32] = []
+    for column in columns:
+        deadline.check(deadline.current())
+        places.append(column.places[documents])
+        need = count - sum(map(len, certain))
+        if len(tied) > need:
+            own = places[-1][tied]
+            last = np.partition(own, need - 1)[need - 1]
+            certain.append(tied[own < last])
+            tied = tied[own == last]
+    values = [column.value for column in columns]
+    found = []
+    if len(tied) > count - sum(map(len, certain)) or not keys:
+        # Alike in every key, and too many: as they are.
+        found.append((tuple(value(own[tied[0]]) for value, own in zip(values, places, strict=True)), documents[tied]))
+        tied = tied[:0]
+    kept = np.concatenate([*certain, tied])
+    if len(kept):
+        kept = kept[np.lexsort([own[kept] for own in reversed(places)])]
+        ranks = np.stack([own[kept] for own in places], axis=1)
+        starts = np.flatnonzero((ranks[1:] != ranks[:-1]).any(axis=1)) + 1
+        for some in np.split(kept, starts):
+            found.append(
+                (tuple(value(own[some[0]]) for value, own in zip(values, places, strict=True)), documents[some])
+            )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Ordered:
+    """A field of one part, by a key. places: (documents,), ascending in its order, ``_LAST`` where it has no value."""
+
+    column: Column | None
+    places: I32
+    descending: bool
+
+    @classmethod
+    def of(cls, view: View, key: SortKey) -> _Ordered:
+        size = view.part.owners.documents
+        column = view.part.column(key.field)
+        codes = np.full(size, -1, np.int32) if column is None else column.spread(size)
+        places = np.where(codes < 0, _LAST, -codes if key.descending else codes)
+        return cls(column, places, key.descending)
+
+    def value(self, place: np.int32) -> _Value:
+        if self.column is None or place == _LAST:
+            return None
+        value = self.column.scalars.value(int(-place if self.descending else place))
+        return (0 if isinstance(value, bool) else 1 if is_number(value) else 2), value
+
+
+def _sortable(value: _Value, key: SortKey) -> tuple[int, Any, Any]:
+    """What values are compared by, that are sorted in reverse where the key descends: None comes last either way."""
+    if value is None:
+        return (0 if key.descending else 2), 0, 0
+    return 1, value[0], value[1]
