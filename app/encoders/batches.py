@@ -71,12 +71,14 @@ def token_places(
 ) -> TokenPlaces:
     """From a tokenizer's offsets. prompted: the text behind its prompt, of so many characters. special: by their place,
     the names of tokens that stand for no text."""
-    spans = np.array(offsets, np.int64).reshape(-1, 2) - prompt
-    names = dict(special)
-    for place in np.flatnonzero(spans[:, 1] <= 0).tolist():
-        names.setdefault(place, prompted[slice(*offsets[place])])
+    spans, names = np.array(offsets, np.int64), dict(special)
+    if prompt:
+        spans -= prompt
+        for place in np.flatnonzero(spans[:, 1] <= 0).tolist():
+            names.setdefault(place, prompted[slice(*offsets[place])])
+        np.maximum(spans, 0, out=spans)
     spans[list(names)] = -1
-    return TokenPlaces(np.where(spans[:, 1:] < 0, spans, np.maximum(spans, 0)), names)
+    return TokenPlaces(spans, names)
 
 
 def estimated(texts: Sequence[str]) -> list[I64]:

@@ -7,18 +7,20 @@ is shown, where its document has others.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from app.highlights.tokens import Row, RowTokens
 from app.passages.structure import sentence_begins
-from app.types import F64
+from app.types import F32
 
 
-def nearest(row: Row, tokens: RowTokens | None, products: F64 | None) -> tuple[int, int, int] | None:
+def nearest(row: Row, tokens: RowTokens | None, products: F32 | None) -> tuple[int, int, int] | None:
     """Where the sentence begins and ends in the document's text, and where in it is what counts; None where the text
     has nothing to show.
 
-    products: (q, n), of the query's vectors with those of the row.
+    products: (n, q), of the row's vectors with those of the query.
     """
     text, (start, stop) = row.document.text, row.span
     if tokens is None or products is None:
@@ -27,15 +29,16 @@ def nearest(row: Row, tokens: RowTokens | None, products: F64 | None) -> tuple[i
     (places,) = np.nonzero(last >= 0)
     if not len(places):
         return None
-    begins = np.array([start, *sentence_begins(text, start, stop)])
-    sentences = np.searchsorted(begins, last[places], side="right") - 1
-    edges = np.flatnonzero(np.diff(sentences, prepend=-1))
-    own = products[:, places]
-    best = int(np.maximum.reduceat(own, edges, axis=1).sum(axis=0).argmax())
-    begin, end = edges[best], edges[best + 1] if best + 1 < len(edges) else len(places)
-    centre = int(last[places[begin + int(np.median(own[:, begin:end].argmax(axis=1)))]])
-    number = int(sentences[begin])
-    return _bare(text, int(begins[number]), int(begins[number + 1]) if number + 1 < len(begins) else stop, centre)
+    own, last = products[places], last[places]
+    begins = [start, *sentence_begins(text, start, stop)]
+    best, found = -np.inf, (start, stop, start)
+    edges = [0, *np.searchsorted(last, begins[1:]).tolist(), len(last)]
+    for (first, end), (begin, after) in zip(pairwise(edges), pairwise([*begins, stop]), strict=True):
+        if first < end and (score := float(own[first:end].max(axis=0).sum())) > best:
+            # What counts is in the middle of the best tokens.
+            middle = sorted(own[first:end].argmax(axis=0).tolist())[own.shape[1] // 2]
+            best, found = score, (begin, after, int(last[first + middle]))
+    return _bare(text, *found)
 
 
 def _bare(text: str, start: int, stop: int, centre: int) -> tuple[int, int, int] | None:

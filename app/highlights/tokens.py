@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -40,7 +41,7 @@ class Token:
     stop: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Row:
     """A passage: a row of a part, and the place in the part of the document that has it."""
 
@@ -49,7 +50,7 @@ class Row:
     place: int
     document: Document
 
-    @property
+    @cached_property
     def span(self) -> tuple[int, int]:
         """Where it is in the document's text."""
         if not self.part.has(SPANS):

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from app.lexical.analysis import Analyser, Occurrence, first_character, pieces_of, placed
 from app.lexical.clauses import Clause
+from app.lexical.sequences import PIECES
 
 
 class Match(NamedTuple):
@@ -61,6 +62,12 @@ class Finder:
 
     def _alone(self, piece: str) -> list[Match]:
         """What the words of one piece match, each by itself."""
+        if not self._others:
+            for word in PIECES[piece]:
+                if word in self._words or self._analyser.stem(word) in self._stems:
+                    break
+            else:
+                return []
         found = []
         for word, start, stop in placed(piece, 0):
             stem = self._analyser.stem(word)

@@ -26,7 +26,7 @@ class _Pieces(dict[str, tuple[str, ...]]):
         return found
 
 
-_PIECES: Final = _Pieces()
+PIECES: Final = _Pieces()
 
 
 class Vocabulary(dict[str, int]):
@@ -69,7 +69,7 @@ class Sequences:
         offsets = [0]
         for texts in documents:
             for text in texts:
-                words = chain.from_iterable(map(_PIECES.__getitem__, pieces(text)))
+                words = chain.from_iterable(map(PIECES.__getitem__, pieces(text)))
                 ids.extend(map(vocabulary.__getitem__, words))
                 offsets.append(len(ids))
         return cls(vocabulary, np.array(ids, np.int32), np.array(offsets, np.int64))

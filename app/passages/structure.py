@@ -84,7 +84,9 @@ def sentence_begins(text: str, start: int, stop: int) -> list[int]:
     [5, 11, 19]
     """
     marks: dict[int, int] = {}
-    _lines(text[start:stop], marks)
+    piece = text[start:stop]
+    if len(piece.splitlines()) > 1:
+        _lines(piece, marks)
     # The first line may begin anywhere.
     marks.pop(min(marks, default=0), None)
     begins = {start + place for place, kind in marks.items() if kind >= SENTENCE}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from app.highlights.tokens import RowTokens, Token
 from app.lexical.bm25 import TermScore
-from app.query.fusion import Side, ranks_of
+from app.query.fusion import Side
 from app.query.hybrid import Fused, SideScore
+from app.query.ranking import Ranked
 from app.query.scores import Share
 
 
@@ -60,9 +63,16 @@ def told(shares: Sequence[Share], asked: Sequence[str] | None, tokens: RowTokens
     ]
 
 
-def ranks_among(fused: Fused) -> Mapping[Side, Sequence[int | None]]:
-    """By side, the rank of each candidate; a document without a word of the query has none by words."""
-    return fused.ranks or {
-        side: ranks_of(scores, [side != "words" or score > 0 for score in scores])
-        for side, scores in fused.columns.items()
-    }
+def ranks_among(fused: Fused, found: Sequence[Ranked]) -> list[dict[Side, int | None]]:
+    """The ranks of each document by each side; one without a word of the query has none by words."""
+    places = [fused.places[one.seq] for one in found]
+    if fused.ranks:
+        return [{side: ranks[place] for side, ranks in fused.ranks.items()} for place in places]
+    by_side: dict[Side, list[int | None]] = {}
+    for side, scores in fused.columns.items():
+        better = len(scores) - np.searchsorted(np.sort(scores), [scores[place] for place in places], side="right")
+        by_side[side] = [
+            None if side == "words" and not scores[place] else rank + 1
+            for place, rank in zip(places, better.tolist(), strict=True)
+        ]
+    return [dict(zip(by_side, of_one, strict=True)) for of_one in zip(*by_side.values(), strict=True)]

@@ -13,7 +13,7 @@ import numpy as np
 
 from app.codes.protocol import Code
 from app.collection.layers import POOLED, TOKENS, scored
-from app.collection.part import Part, scored_vectors
+from app.collection.part import Part
 from app.collection.spec import CollectionSpec
 from app.compute.rounding import norms_up
 from app.compute.workers import Workers
@@ -21,12 +21,14 @@ from app.query.encoded import EncodedQuery
 from app.scoring import inner_product
 from app.scoring.choose import has_rough, scorer
 from app.scoring.protocol import Scorer
-from app.types import F32, F64, I64
+from app.types import F32, F64, I64, TokenVectors
 
 SLICE = 16
 """The fewest rows worth a thread of their own."""
 FEW = 4
 """The same for references."""
+SURE: Final = 1e-5
+"""More than the fast pass can be off by, in inner products of vectors of length 1."""
 OPENING: Final = 4
 """Rows of a text that its opening's score stands for; half of them at most."""
 
@@ -92,8 +94,8 @@ class Scores(Protocol):
         """THE scores of the rows."""
         ...
 
-    def explain(self, part: Part, row: int) -> list[Share]:
-        """What each query vector adds to the reference of a row; they add up to it within rounding."""
+    def explain(self, part: Part, rows: I64) -> list[list[Share]]:
+        """Of each row what each query vector adds to its reference; they add up to it within rounding."""
         ...
 
 
@@ -130,8 +132,9 @@ class Dense:
 
         return [score for piece in workers.map_slices(len(rows), work, smallest=FEW) for score in piece]
 
-    def explain(self, part: Part, row: int) -> list[Share]:
-        return _shares(self.query, scored_vectors(part, row))
+    def explain(self, part: Part, rows: I64) -> list[list[Share]]:
+        vectors = part.flat(POOLED).take(rows).astype(np.float64)
+        return [[Share(0, 0, product)] for product in (vectors @ self.query[0].astype(np.float64)).tolist()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +142,6 @@ class Pooled(Dense):
     """The same in a collection that is scored by its token vectors, whose norms say nothing of the pooled ones."""
 
     name: str = "pooled"
-
-    def explain(self, part: Part, row: int) -> list[Share]:
-        return _shares(self.query, part.flat(POOLED).range(row, row + 1))
 
     def fast(self, part: Part, rows: I64, workers: Workers, *, rough: bool = False) -> Column:
         def work(start: int, stop: int) -> tuple[F32, F64]:
@@ -187,8 +187,42 @@ class MaxSim:
 
         return [score for piece in workers.map_slices(len(rows), work, smallest=FEW) for score in piece]
 
-    def explain(self, part: Part, row: int) -> list[Share]:
-        return _shares(self.query, scored_vectors(part, row))
+    def products(self, part: Part, rows: I64) -> list[F32]:
+        """Of each row (n, q): the inner products of its vectors with those of the query, by the fast pass."""
+        tokens = part.ragged(TOKENS).take(rows)
+        # Each vector as if it were a passage, of which it is the best.
+        each = TokenVectors(tokens.values, np.arange(len(tokens.values) + 1))
+        return np.split(self._scorer(part.code).maxima(each), tokens.offsets[1:-1])
+
+    def explain(self, part: Part, rows: I64) -> list[list[Share]]:
+        return self.shares(part, rows, self.products(part, rows))
+
+    def shares(self, part: Part, rows: I64, products: Sequence[F32]) -> list[list[Share]]:
+        """As ``explain``, of products that were made already."""
+        tokens = part.ragged(TOKENS).take(rows)
+        lengths = np.linalg.norm(self.query, axis=1)
+        hopeful = [
+            np.nonzero((own >= own.max(axis=0) - SURE * norm * lengths).T)
+            for own, norm in zip(products, part.norms[rows].tolist(), strict=True)
+        ]
+        # Decoded is only what could be the best, all at once.
+        places = np.concatenate([start + own for start, (_, own) in zip(tokens.offsets, hopeful, strict=False)])
+        query, asked = self.query.astype(np.float64), np.concatenate([own for own, _ in hopeful])
+        needed, where = np.unique(places, return_inverse=True)
+        vectors = part.code.decode(tokens.values[needed]).astype(np.float64)
+        exact = np.einsum("ij,ij->i", query[asked], vectors[where])
+        found: list[list[Share]] = []
+        begin = 0
+        for of_query, own in hopeful:
+            best: dict[int, Share] = {}
+            for i, place, product in zip(
+                of_query.tolist(), own.tolist(), exact[begin : begin + len(own)].tolist(), strict=True
+            ):
+                if i not in best or product > best[i].product:
+                    best[i] = Share(i, place, product)
+            found.append(list(best.values()))
+            begin += len(own)
+        return found
 
     def _scorer(self, code: Code, *, rough: bool = False) -> Scorer:
         made = self._made.get((code, rough))
@@ -199,9 +233,3 @@ class MaxSim:
 
 def _joined(pieces: Sequence[F32]) -> F32:
     return np.concatenate([np.zeros(0, np.float32), *pieces])
-
-
-def _shares(query: F32, vectors: F32) -> list[Share]:
-    products = query.astype(np.float64) @ vectors.astype(np.float64).T
-    best = products.argmax(axis=1)
-    return [Share(i, int(row), float(products[i, row])) for i, row in enumerate(best.tolist())]

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 
 from app.collection.layers import TOKENS, scored
-from app.collection.part import View, scored_vectors
+from app.collection.part import Part, View
 from app.collection.spec import CollectionSpec
 from app.compute import deadline
 from app.encoders.prompts import Task
@@ -23,9 +23,11 @@ from app.query.encoded import EncodedQuery
 from app.query.explaining import Explanation, TokenShare, ranks_among, told
 from app.query.hybrid import Fused
 from app.query.ranking import Ranked
-from app.query.scores import MaxSim, Scores, opening_weight
+from app.query.scores import MaxSim, Scores, Share, opening_weight
 from app.query.words import WordScores, document_of
-from app.types import Document
+from app.types import F32, I64, Document
+
+T = TypeVar("T")
 
 Places: TypeAlias = Callable[[Sequence[str], Task], "list[TokenPlaces] | None"]
 """``Encoder.token_places``; None where nothing is known."""
@@ -70,28 +72,29 @@ class Showing:
         openings = [self._opening(row) for row in rows]
         tokens = self._tokens([*rows, *(row for row in openings if row is not None)])
         asked = self._asked()
+        scored = [*rows, *(row for row in openings if row is not None)]
+        products = self._products(scored, tokens)
+        shares = self._shares(scored, products, asked, tokens)
         spoken = None
         if self.marking is not None and self.words is not None and self.spec.lexical is not None:
             spoken = by_words(self.words.bm25, self.spec.lexical.analyser, self.marking)
-        ranks = ranks_among(self.fused) if self.explain and self.fused is not None else {}
-        for item, row, opening in zip(ranked, rows, openings, strict=True):
+        ranks = [{}] * len(rows) if self.fused is None or not self.explain else ranks_among(self.fused, ranked)
+        for item, row, opening, places in zip(ranked, rows, openings, ranks, strict=True):
             deadline.check(deadline.current())
             highlights = explanation = None
             if self.marking is not None:
                 highlights = [] if spoken is None else spoken(row.document)
-                sentence = self._sentence(row, tokens.get(row.key))
+                sentence = self._sentence(row, tokens.get(row.key), products.get(row.key))
                 if sentence is not None:
                     highlights.append(of_sentence(row.document.text, *sentence, self.marking))
             if self.explain:
                 explanation = Explanation(
                     sides=[] if self.fused is None else self.fused.parts(item.seq),
-                    ranks={}
-                    if self.fused is None
-                    else {side: own[self.fused.places[item.seq]] for side, own in ranks.items()},
+                    ranks=places,
                     terms=[] if self.words is None else self.words.bm25.explain(item.view, row.place),
                     passage=row.number,
-                    shares=self._shares(row, asked, tokens),
-                    opening=self._shares(opening, asked, tokens),
+                    shares=shares.get(row.key, []),
+                    opening=[] if opening is None else shares[opening.key],
                     opening_weight=0.0 if opening is None else opening_weight(row.siblings),
                     approximate=None if self.approximate is None else item.seq in self.approximate,
                 )
@@ -129,19 +132,44 @@ class Showing:
             found.append(places.names[i] if i in places.names else self.text[slice(*trimmed(self.text, start, stop))])
         return found
 
-    def _shares(
-        self, row: Row | None, asked: Sequence[str] | None, tokens: Mapping[Key, RowTokens]
-    ) -> list[TokenShare]:
-        if row is None or self.scores is None:
-            return []
-        by_tokens = isinstance(self.scores, MaxSim)
-        return told(self.scores.explain(row.part, row.row), asked, tokens.get(row.key) if by_tokens else None)
-
-    def _sentence(self, row: Row, tokens: RowTokens | None) -> tuple[int, int, int] | None:
-        """Where the sentence of a passage is that means most, of a search by meaning."""
+    def _products(self, rows: Sequence[Row], tokens: Mapping[Key, RowTokens]) -> dict[Key, F32]:
+        """The products of the query's token vectors with those of the rows of which they are needed."""
         if self.encoded is None or self.scores is None:
-            return None
-        if tokens is None:
-            return nearest(row, None, None)
-        vectors = scored_vectors(row.part, row.row).astype(np.float64)
-        return nearest(row, tokens, self.encoded.vectors.astype(np.float64) @ vectors.T)
+            return {}
+        scores = self.scores
+        if not isinstance(scores, MaxSim) or not self.explain:
+            rows = [row for row in rows if row.key in tokens] if self.marking is not None else []
+            scores = scores if isinstance(scores, MaxSim) else MaxSim(self.encoded.vectors)
+        return {row.key: own for row, own in _by_part(rows, scores.products)}
+
+    def _shares(
+        self,
+        rows: Sequence[Row],
+        products: Mapping[Key, F32],
+        asked: Sequence[str] | None,
+        tokens: Mapping[Key, RowTokens],
+    ) -> dict[Key, list[TokenShare]]:
+        """What each vector of the query adds to these rows."""
+        if not self.explain or self.scores is None:
+            return {}
+        scores = self.scores
+        if not isinstance(scores, MaxSim):
+            return {row.key: told(own, None, None) for row, own in _by_part(rows, scores.explain)}
+
+        def shares(part: Part, own: I64) -> list[list[Share]]:
+            return scores.shares(part, own, [products[id(part), row] for row in own.tolist()])
+
+        return {row.key: told(own, asked, tokens.get(row.key)) for row, own in _by_part(rows, shares)}
+
+    def _sentence(self, row: Row, tokens: RowTokens | None, products: F32 | None) -> tuple[int, int, int] | None:
+        """Where the sentence of a passage is that means most, of a search by meaning."""
+        return None if self.encoded is None or self.scores is None else nearest(row, tokens, products)
+
+
+def _by_part(rows: Sequence[Row], work: Callable[[Part, I64], Sequence[T]]) -> Iterator[tuple[Row, T]]:
+    """What is made of rows, those of a part together."""
+    parts: dict[int, list[Row]] = {}
+    for row in rows:
+        parts.setdefault(id(row.part), []).append(row)
+    for own in parts.values():
+        yield from zip(own, work(own[0].part, np.array([row.row for row in own], np.int64)), strict=True)

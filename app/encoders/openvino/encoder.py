@@ -116,10 +116,8 @@ class ConvertedModel:
         prompted = [prompt + text for text in texts]
         found = []
         for text, encoding in zip(prompted, tokenizer.encode_batch(prompted), strict=True):
-            mask = np.array(encoding.special_tokens_mask, bool)
-            special = {
-                place: str(tokenizer.id_to_token(encoding.ids[place])) for place in np.flatnonzero(mask).tolist()
-            }
+            ids, mask = encoding.ids, encoding.special_tokens_mask
+            special = {i: str(tokenizer.id_to_token(ids[i])) for i, one in enumerate(mask) if one}
             # Where a text has no token, another stands for it.
             offsets = encoding.offsets or [(-1, -1)]
             special = special if len(encoding) else {0: self._substitute}

@@ -21,9 +21,8 @@ export async function listCollections() {
 }
 
 // Gives the answer, with the time of the whole round trip in milliseconds as `round_trip_ms`.
-export async function search(state, signal) {
-  const { collection, query, k, exact, filter } = state;
-  let body = JSON.stringify({ query, k, exact });
+export async function search({ collection, filter, ...asked }, signal) {
+  let body = JSON.stringify(asked);
   // The filter goes as it was written: parsed and written again, a 64-bit integer would be rounded.
   if (filter) body = `${body.slice(0, -1)},"filter":${filter}}`;
   const started = performance.now();

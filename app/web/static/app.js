@@ -83,8 +83,12 @@ async function run() {
   if (fault) return view.problem(fault);
   view.busy(true);
   try {
-    const answer = await search({ ...state, k: Number(state.k) }, mine.signal);
-    if (running === mine) view.answer(answer, chosen, Boolean(state.filter));
+    const asked = { ...state, k: Number(state.k) };
+    const answer = await search({ ...asked, highlights: { length: 320 } }, mine.signal);
+    // The same search again, by the same weights, when somebody asks why.
+    let again;
+    const why = () => (again ??= search({ ...asked, weights: answer.weights, include: [], explain: true }, mine.signal));
+    if (running === mine) view.answer(answer, chosen, Boolean(state.filter), why);
   } catch (error) {
     if (aborted(error)) return;
     if (!(error instanceof Problem)) throw error;

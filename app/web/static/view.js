@@ -62,7 +62,8 @@ export function collections(list, chosen) {
   select.value = chosen;
 }
 
-export function answer({ hits, took_ms, stages, exact, round_trip_ms }, collection, filtered) {
+// why: gives the same answer with its reasons.
+export function answer({ hits, took_ms, stages, exact, round_trip_ms }, collection, filtered, why) {
   clear();
   const all = filtered ? "" : ` of ${number.format(collection.documents)}`;
   at("status").textContent = hits.length
@@ -70,7 +71,7 @@ export function answer({ hits, took_ms, stages, exact, round_trip_ms }, collecti
     : filtered ? "No document passes the filter" : "Nothing found";
   at("total").textContent = `total ${duration(took_ms)}`;
   at("times").replaceChildren(...times(stages, took_ms, round_trip_ms));
-  at("hits").replaceChildren(...hits.map((hit, i) => hitElement(hit, i, collection.name)));
+  at("hits").replaceChildren(...hits.map((hit, i) => hitElement(hit, i, collection.name, why)));
 }
 
 // A bar and its legend: the stages, the rest of the server's time, and the network.
@@ -94,7 +95,7 @@ function times(stages, took, roundTrip) {
   return [bar, legend];
 }
 
-function hitElement(hit, i, collection) {
+function hitElement(hit, i, collection, why) {
   const body = make("div", { id: `hit-${i}`, className: "body" });
   const name = hit.title || hit.id;
   const button = make("button", { type: "button", ariaExpanded: "false", "aria-controls": body.id, dir: "auto" });
@@ -102,9 +103,9 @@ function hitElement(hit, i, collection) {
   const item = make("li", { className: "hit" }, make("h2", {}, button), score, body);
   const draw = (open) => {
     button.ariaExpanded = String(open);
-    button.textContent = open ? name : cut(name, TITLE);
+    button.replaceChildren(...(open || name.length <= TITLE ? marked(name, 0, name.length, spans(hit, "title")) : [cut(name, TITLE)]));
     item.classList.toggle("open", open);
-    body.replaceChildren(...(open ? whole(hit, collection) : brief(hit)));
+    body.replaceChildren(...(open ? whole(hit, collection, why) : brief(hit)));
   };
   item.addEventListener("click", (event) => {
     const open = button.ariaExpanded === "true";
@@ -117,22 +118,94 @@ function hitElement(hit, i, collection) {
   return item;
 }
 
+// Places are in characters, of which some are two units of JavaScript's.
+function slicer(text) {
+  if (!/[\ud800-\udbff]/.test(text)) return (start, stop) => text.slice(start, stop);
+  const characters = [...text];
+  return (start, stop) => characters.slice(start, stop).join("");
+}
+
+// text[start:stop] with the spans marked, as nodes.
+function marked(text, start, stop, spans) {
+  const slice = slicer(text);
+  const nodes = [];
+  for (const span of spans) {
+    nodes.push(slice(start, span.start), make("mark", {}, slice(span.start, span.stop)));
+    start = span.stop;
+  }
+  return [...nodes, slice(start, stop)];
+}
+
+const spans = (hit, field) => hit.highlights?.find((one) => one.by === "words" && one.field === field)?.spans ?? [];
+
+function fragment({ by, start, stop, spans }, text) {
+  // A sentence that is all there is needs no mark.
+  if (by === "meaning" && spans[0].start === start && spans[0].stop === stop) spans = [];
+  return make("p", { className: "snippet", "data-by": by, dir: "auto" }, start ? "…" : "", ...marked(text, start, stop, spans), slicer(text)(stop) ? "…" : "");
+}
+
+// The words that were found and the sentence that is nearest, or where nothing is known how the text begins.
+function snippets({ text = "", highlights = [] }) {
+  const [first, second] = highlights.filter(({ field }) => field === "text");
+  if (!first) {
+    const piece = cut(text.slice(0, 4 * SNIPPET).replace(/\s+/g, " ").trim(), SNIPPET);
+    return piece ? [make("p", { className: "snippet", dir: "auto" }, piece)] : [];
+  }
+  const apart = second && (second.stop <= first.start || second.start >= first.stop);
+  return [fragment(first, text), ...(apart ? [fragment(second, text)] : [])];
+}
+
 function brief(hit) {
-  const text = cut((hit.text ?? "").slice(0, 4 * SNIPPET).replace(/\s+/g, " ").trim(), SNIPPET);
   const fields = Object.entries(hit.metadata ?? {});
   const left = fields.length - FIELDS;
   const list = fields.slice(0, FIELDS).map(([key, value]) => field(key, cut(shown(value), VALUE)));
   if (left > 0) list.push(make("div", { className: "more" }, make("dt", {}, `+${left} more`)));
-  return [text && make("p", { className: "snippet", dir: "auto" }, text), list.length && metadata(list)].filter(Boolean);
+  return [...snippets(hit), list.length && metadata(list)].filter(Boolean);
 }
 
-function whole(hit, collection) {
+function whole(hit, collection, why) {
   const list = Object.entries(hit.metadata ?? {}).map(([key, value]) => field(key, shown(value)));
   return [
-    hit.text && make("div", { className: "text", dir: "auto" }, hit.text),
+    hit.text && make("div", { className: "text", dir: "auto" }, ...marked(hit.text, 0, undefined, spans(hit, "text"))),
     list.length && metadata(list),
     make("p", { className: "id" }, "id ", identity(hit.id, collection)),
+    reasons(hit, why),
   ].filter(Boolean);
+}
+
+// Why a hit has its score, asked for when it is opened.
+function reasons(hit, why) {
+  const list = make("dl", { className: "reasons" });
+  const details = make("details", {}, make("summary", {}, "Why this score?"), list);
+  details.addEventListener("toggle", async () => {
+    if (!details.open || list.hasChildNodes()) return;
+    try {
+      const found = (await why()).hits.find(({ id }) => id === hit.id)?.explanation;
+      list.replaceChildren(...(found ? told(found) : [field("changed", "The collection has changed since: search again.")]));
+    } catch (error) {
+      list.replaceChildren(field("error", error.message));
+    }
+  });
+  return details;
+}
+
+const SIDES = { words: "Words", tokens: "Meaning, by tokens", pooled: "Meaning, as a whole" };
+const fixed = (value) => value.toFixed(3);
+
+function told({ sides, ranks, terms, shares, passage, opening_weight, approximate }) {
+  const said = sides.map(({ side, score, mean, standard, weight }) => [
+    SIDES[side],
+    `adds ${fixed(weight * standard)}: ${ranks[side] ? `number ${ranks[side]} of the candidates` : "none of the words"}, ${fixed(Math.abs(standard))} deviations `
+      + `${standard < 0 ? "below" : "above"} their mean (${fixed(score)} beside ${fixed(mean)}), times a weight of ${fixed(weight)}`,
+  ]);
+  for (const { term, tf, df, score } of terms) {
+    said.push([term, `adds ${fixed(score)} to words: it is here ${count(tf, "time")}, and in ${count(df, "document")}`]);
+  }
+  const pairs = shares.map(({ query, row, product, asked, found }) => `${asked ?? `vector ${query + 1}`} → ${found?.text ?? `vector ${row + 1}`} ${fixed(product)}`);
+  if (pairs.length) said.push([opening_weight ? `Tokens of passage ${passage + 1}` : "Tokens", pairs.join(", ")]);
+  if (opening_weight) said.push(["Its opening", `counts for ${Math.round(100 * opening_weight)} % of its meaning by tokens`]);
+  if (approximate === false) said.push(["Approximate search", "does not find it"]);
+  return said.map(([key, value]) => field(key, value));
 }
 
 // A link to the document over REST; a dot or two would be taken for a step in the path, and a link carries no key.
