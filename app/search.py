@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from app.collection.collection import Collection
+from app.collection.first_stage import FirstStage
 from app.collection.passages import check_vectors, pool, require_direction
 from app.collection.spec import CollectionSpec, LexicalSpec
 from app.collection.view import Snapshot
@@ -28,11 +29,13 @@ from app.query.candidates import Chosen, by_pooled, find_candidates
 from app.query.encoded import EncodedQuery
 from app.query.excerpts import excerpts, spoken_excerpts
 from app.query.fusion import weights_at
-from app.query.hybrid import Fused, fuse, reach_of, side_scores, sides_of
-from app.query.ranking import Ranked, rank, rank_in_time, whole_documents
+from app.query.hybrid import DEPTH, Fused, fuse, reach_of, side_scores, sides_of
+from app.query.ranking import Ranked, rank_in_time
+from app.query.reaching import rank_tier, tiers
 from app.query.scores import Pooled, Scores, scores_of
 from app.query.showing import NOTHING, Showing, Shown
 from app.query.words import WordScores, document_of, first_row, rank_words
+from app.results.paging import following, resumed
 from app.results.sorting import sort_documents, sort_ranked
 from app.results.sorting import warnings as warnings_of_sort
 from app.types import F32, Document, Excerpt, Hit, Mask, Room, TokenVectors
@@ -100,10 +103,12 @@ def search_encoded(
     clock = _Clock(stages={"encode_ms": encode_ms})
     workers = collection.resources.workers
     with workers.turn(), collection.snapshot() as snapshot:
+        query = resumed(query, snapshot, sides_of(collection.spec))
         with clock.stage("filter"):
             allowed, warnings = _allowed(snapshot, query)
         asked = _Search(collection, query, encoded, snapshot, allowed, clock)
         found = asked.explained(asked.ranked())
+        found = replace(found, ranked=found.ranked[query.offset :])
         # What was scored is answered, whatever time it is.
         with _unhurried(query), clock.stage("fetch"):
             hits = _hits(collection, snapshot, found, query, encoded, room or collection.room())
@@ -121,6 +126,7 @@ def search_encoded(
         weights,
         query.mode,
         Total(found.total, exact=True),
+        None if found.coverage else following(query, snapshot, weights, len(hits), found.total),
     )
 
 
@@ -164,7 +170,7 @@ class _Search:
         query = self.query
         if query.mode == "browse":
             with self.clock.stage("sort"):
-                ranked = sort_documents(self.snapshot, self.allowed, query.sort, query.k)
+                ranked = sort_documents(self.snapshot, self.allowed, query.sort, query.offset + query.k)
             return _Found(ranked, _count(self.allowed))
         if query.mode in ("semantic", "dense"):
             found = self._by_meaning(self.allowed, self.reach)
@@ -178,22 +184,22 @@ class _Search:
         if not query.sort:
             return found
         with _unhurried(query), self.clock.stage("sort"):
-            ranked = sort_ranked(self.snapshot, found.ranked, query.sort, query.k)
+            ranked = sort_ranked(self.snapshot, found.ranked, query.sort, query.offset + query.k)
         return replace(found, ranked=ranked, total=len(found.ranked))
 
     @property
     def reach(self) -> int:
         """How many of the best by score are wanted."""
-        return SORTED if self.query.sort else self.query.k
+        return SORTED if self.query.sort else self.query.offset + self.query.k
 
     def _by_words(self, words: WordScores, allowed: Sequence[Mask]) -> _Found:
         query, snapshot = self.query, self.snapshot
         matching = [mask & (scores > 0) for mask, scores in zip(allowed, words.by_view, strict=True)]
         with self.clock.stage("sort" if query.sort else "rank"):
             if query.sort:
-                ranked = sort_documents(snapshot, matching, query.sort, query.k, words.by_view)
+                ranked = sort_documents(snapshot, matching, query.sort, query.offset + query.k, words.by_view)
             else:
-                ranked = rank_words(snapshot.views, matching, words, query.k, snapshot.identify)
+                ranked = rank_words(snapshot.views, matching, words, self.reach, snapshot.identify)
         return _Found(ranked, _count(matching), words=words)
 
     def _by_both(self, words: WordScores, allowed: Sequence[Mask]) -> _Found:
@@ -223,28 +229,43 @@ class _Search:
         query, views, workers = self.query, self.snapshot.views, self.collection.resources.workers
         encoded, spec = self._encoded(), self.collection.spec
         masks = [view.part.owners.spread(mask) for view, mask in zip(views, allowed, strict=True)]
+        scores = Pooled(encoded.pooled, spec.splits) if query.mode == "dense" else scores_of(spec, encoded)
+        stages = self.snapshot.stages
+        stages = by_pooled(stages) if query.mode == "dense" else stages
+        if query.partial:
+            return self._in_time(allowed, masks, stages, scores, k)
+        if query.exact:
+            following_rows = iter([[np.flatnonzero(mask).astype(np.int64) for mask in masks]])
+        else:
+            least = DEPTH if query.mode == "hybrid" else 1
+            following_rows = tiers(views, masks, stages, encoded, query.candidates, least, spec.splits, workers)
+        # Fusion scores whole documents itself.
+        whole, ranked = spec.splits and not query.exact and query.mode != "hybrid", list[Ranked]()
+        while len(ranked) < k:
+            with self.clock.stage("candidates"):
+                rows = next(following_rows, None)
+            if rows is None:
+                break
+            with self.clock.stage("rescore"):
+                ranked += rank_tier(views, rows, scores, k - len(ranked), whole, workers, self.snapshot.identify)
+        return _Found(ranked, _count(allowed), scores=scores)
+
+    def _in_time(
+        self, allowed: Sequence[Mask], masks: Sequence[Mask], stages: Sequence[FirstStage], scores: Scores, k: int
+    ) -> _Found:
+        """The best k of what is scored until the time is over."""
+        query, views, workers = self.query, self.snapshot.views, self.collection.resources.workers
         with self.clock.stage("candidates"):
             if query.exact:
                 chosen = [Chosen.all(mask) for mask in masks]
             else:
-                stages = self.snapshot.stages
-                stages = by_pooled(stages) if query.mode == "dense" else stages
-                chosen = find_candidates(views, masks, stages, encoded, k, query.candidates, workers)
-                if spec.splits:
+                chosen = find_candidates(views, masks, stages, self._encoded(), k, query.candidates, workers)
+                if self.collection.spec.splits:
                     chosen = [one.with_openings(view) for one, view in zip(chosen, views, strict=True)]
-        scores = Pooled(encoded.pooled, spec.splits) if query.mode == "dense" else scores_of(spec, encoded)
         with self.clock.stage("rescore"):
-            if query.partial:
-                ranked, scored = rank_in_time(views, chosen, scores, k, workers, self.snapshot.identify)
-                coverage = Coverage(scored, sum(len(one.rows) for one in chosen))
-                return _Found(ranked, _count(allowed), coverage, scores=scores)
-            ranked = rank(views, [one.rows for one in chosen], scores, k, workers, self.snapshot.identify)
-            if spec.splits and not query.exact and query.mode != "hybrid":
-                # Each by the best of all its rows, whichever of them were candidates; fusion does so itself.
-                whole = whole_documents(views, ranked)
-                if sum(map(len, whole)) > len(ranked):
-                    ranked = rank(views, whole, scores, k, workers, self.snapshot.identify)
-            return _Found(ranked, _count(allowed), scores=scores)
+            ranked, scored = rank_in_time(views, chosen, scores, k, workers, self.snapshot.identify)
+            coverage = Coverage(scored, sum(len(one.rows) for one in chosen))
+            return _Found(ranked, _count(allowed), coverage, scores=scores)
 
     def _fused(self, allowed: Sequence[Mask], meant: Sequence[Ranked], words: WordScores) -> Fused:
         """By meaning and by words. A query that is weighted by what the collection has learned adds to it."""

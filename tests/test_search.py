@@ -224,21 +224,22 @@ def test_the_candidates_width_is_respected(make_collection: MakeCollection, monk
     random = np.random.default_rng(3)
     collection = make_collection(dim=4)
     fill(collection, random, 500, 200, deleted=0)
-    import app.search
+    from app.query import reaching
 
     asked: list[int] = []
-    original: Callable[..., Any] = app.search.rank
+    original: Callable[..., Any] = reaching.rank
 
     def counting(views: Any, rows: list[Any], *rest: Any) -> Any:
         asked.append(sum(map(len, rows)))
         return original(views, rows, *rest)
 
-    monkeypatch.setattr(app.search, "rank", counting)
+    monkeypatch.setattr(reaching, "rank", counting)
     query = Query(vectors=vectors(random, "multi_vector", 4), k=5)
     for options in ({}, {"candidates": 17}, {"candidates": 2}, {"candidates": 10_000}, {"exact": True}):
         search(collection, Query(vectors=query.vectors, k=5, **options))
     count = collection.count()
-    assert asked == [collection.stage.width, 17, 5, count, count]
+    # Two candidates are too few for five hits: then as many more, and as many as these together.
+    assert asked == [collection.stage.width, 17, 2, 2, 4, count, count]
 
 
 def test_text_queries_are_scored_by_the_encoders_vectors(make_collection: MakeCollection) -> None:

@@ -101,6 +101,8 @@ def search_answer(result: SearchResult, form: Form) -> SearchAnswer:
         answer.weights = dict(result.weights)
     if result.total is not None:
         answer.total = result.total
+    if result.next is not None:
+        answer.next = result.next
     if result.coverage is not None:
         answer.partial, answer.coverage = result.coverage.partial, result.coverage
     return warned(answer, result.warnings)

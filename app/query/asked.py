@@ -29,11 +29,12 @@ class Query:
     order of the hits, of all that match in `lexical` and `browse`, else of the best ``SORTED``. syntax: whether text is
     plain words, or the query language (app.lexical.clauses). weights: of a hybrid search; None takes those that the
     collection has learned, "reciprocal_rank" none. explain: whether hits carry their reasons.
-    candidates: passages that are rescored, at least k, and in a hybrid search at least those of 200 documents; None
-    means the collection's own width. include: of text, metadata, vectors. partial: whether what was scored when the
-    time was over is an answer; else, and where nothing was, it is TooSlow. passages: how many of its best ones each hit
-    carries. highlights: how each shows what of it was asked for; None: not at all. at: the pointer to the query, for
-    errors.
+    offset: hits that are passed over. cursor: of the page before, in the place of an offset (app.results.paging).
+    candidates: passages that are rescored, more where more documents are asked for (app.query.reaching), in a hybrid
+    search at least those of 200 documents; None means the collection's own width. include: of text, metadata, vectors.
+    partial: whether what was scored when the time was over is an answer; else, and where nothing was, it is TooSlow.
+    passages: how many of its best ones each hit carries. highlights: how each shows what of it was asked for; None: not
+    at all. at: the pointer to the query, for errors.
     """
 
     text: str | None = None
@@ -52,6 +53,8 @@ class Query:
     explain: bool = False
     ids: Sequence[str] | None = None
     sort: Sequence[SortKey] = ()
+    offset: int = 0
+    cursor: str | None = None
     at: str = ""
 
 
@@ -93,3 +96,5 @@ class SearchResult:
     weights: Weights | None = None
     mode: Mode = "semantic"
     total: Total | None = None
+    next: str | None = None
+    """The cursor of the next page; None where there is none, or where time decided what was found."""

@@ -73,20 +73,26 @@ def find_candidates(
     least: int,
     width: int | None,
     workers: Workers,
+    alike: int | None = None,
 ) -> list[Chosen]:
     """For each view the rows to rescore: of the views of one stage exactly min(width, allowed rows) in all.
 
     allowed: for each view the rows (size,). stages: for each view. width: None takes each stage's own; never less than
     ``least``. Where no more rows are allowed than the width they all are candidates, so a selective filter never gives
-    a short page.
+    a short page. alike: how many rows of one score come before others do; None: ``least``.
     """
+    alike = alike or least
     found: dict[int, Chosen] = {}
     for stage in {id(stage): stage for stage in stages}.values():
         mine = [i for i, other in enumerate(stages) if other is stage]
         masks = [allowed[i] for i in mine]
         wanted = max(width or stage.width, least)
         found.update(
-            zip(mine, _wide_enough([views[i] for i in mine], masks, stage, query, wanted, least, workers), strict=True)
+            zip(
+                mine,
+                _wide_enough([views[i] for i in mine], masks, stage, query, wanted, least, alike, workers),
+                strict=True,
+            )
         )
     return [found[i] for i in range(len(views))]
 
@@ -98,12 +104,13 @@ def _wide_enough(
     query: EncodedQuery,
     width: int,
     least: int,
+    alike: int,
     workers: Workers,
 ) -> list[Chosen]:
     """``width`` rows, or as many more as it takes until ``least`` documents own some: one may own many of the best."""
     there = sum(np.count_nonzero(mask) for mask in allowed)
     while width < there:
-        chosen = _nearest(views, allowed, stage, query, width, least, workers)
+        chosen = _nearest(views, allowed, stage, query, width, alike, workers)
         if _documents(views, chosen) >= least:
             return chosen
         width *= 2
@@ -121,7 +128,7 @@ def _nearest(
     stage: FirstStage,
     query: EncodedQuery,
     width: int,
-    least: int,
+    alike: int,
     workers: Workers,
 ) -> list[Chosen]:
     """Exactly ``width`` rows, of more that are allowed."""
@@ -130,7 +137,7 @@ def _nearest(
     asked = [retriever.encode(query, workers) for retriever in by]
 
     def rankings(start: int, stop: int) -> list[I64]:
-        return [_ranking(views, allowed, by[i], asked[i], width, stage.widening, least) for i in range(start, stop)]
+        return [_ranking(views, allowed, by[i], asked[i], width, stage.widening, alike) for i in range(start, stop)]
 
     # Side by side where it takes longer than to hand work over.
     alone = len(by) if sum(len(mask) for mask in allowed) < SIDE_BY_SIDE else 1
@@ -155,18 +162,18 @@ def _ranking(
     query: F32,
     width: int,
     widening: int,
-    least: int,
+    alike: int,
 ) -> I64:
     """(width,): view * OWNER + row of the best rows over all views, best first.
 
-    Of rows with one score, which the retriever cannot tell apart, the first ``least`` come; the others only where no
+    Of rows with one score, which the retriever cannot tell apart, the first ``alike`` come; the others only where no
     better use is found for their places among ``DEEPEST``.
     """
     deep, there = width, sum(np.count_nonzero(mask) for mask in allowed)
     while True:
         keys, scores = _best(views, allowed, by, query, deep, widening * deep)
         runs = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))
-        apart = np.arange(len(scores)) - np.repeat(runs, np.diff(runs, append=len(scores))) < least
+        apart = np.arange(len(scores)) - np.repeat(runs, np.diff(runs, append=len(scores))) < alike
         if np.count_nonzero(apart) >= width or deep >= min(there, max(DEEPEST, width)):
             break
         deep *= 8

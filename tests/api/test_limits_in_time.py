@@ -261,15 +261,15 @@ def test_bodies_in_memory_are_limited_together(running: Callable[[Settings], Any
 def test_a_search_ends_when_its_time_is_over(
     client: httpx.Client, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app import search
+    from app.query import reaching
 
-    real = search.find_candidates
+    real = reaching.find_candidates
 
     def slow(*args: Any) -> Any:
         time.sleep(0.3)
         return real(*args)
 
-    monkeypatch.setattr(search, "find_candidates", slow)
+    monkeypatch.setattr(reaching, "find_candidates", slow)
     late = client.post(f"{collection}/search", json={"query": "cat", "timeout_ms": 100})
     assert (late.status_code, late.json()["code"]) == (504, "search_timeout")
     batch = client.post(
@@ -285,14 +285,14 @@ def test_a_search_ends_when_its_time_is_over(
 def test_the_server_has_a_time_of_its_own(
     running: Callable[[Settings], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app import search
+    from app.query import reaching
 
     models = {"words": DeterministicModel(type="deterministic", dim=16)}
     server = running(Settings(indexes=tmp_path, models=models, search_timeout_ms=100))
-    real = search.find_candidates
+    real = reaching.find_candidates
     try:
         post(server, "", {"name": "text", "encoder": {"model": "words"}}, status=201)
-        monkeypatch.setattr(search, "find_candidates", lambda *args: time.sleep(0.3) or real(*args))
+        monkeypatch.setattr(reaching, "find_candidates", lambda *args: time.sleep(0.3) or real(*args))
         post(server, "/text/search", {"query": "cat", "timeout_ms": 60_000}, status=504)
     finally:
         server.stop()

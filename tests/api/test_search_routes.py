@@ -123,6 +123,46 @@ def test_what_is_wrong_with_browsing_is_told_at_its_place(
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
+def test_pages_lead_from_one_to_the_next(client: httpx.Client, collection: str) -> None:
+    body: dict[str, Any] = {"query": "animal night", "k": 1}
+    whole = client.post(f"{collection}/search", json={**body, "k": 10}).json()
+    assert "next" not in whole
+    weights = {"weights": whole["weights"]}
+    seen, cursor = [], None
+    while len(seen) < 9:
+        page = {**body, **weights} if cursor is None else {**body, "cursor": cursor}
+        answer = client.post(f"{collection}/search", json=page).json()
+        assert answer["total"] == {"count": 3, "exact": True}
+        seen += answer["hits"]
+        cursor = answer.get("next")
+        if cursor is None:
+            break
+    assert seen == whole["hits"]
+    second = client.post(f"{collection}/search", json={**body, **weights, "offset": 1}).json()
+    assert second["hits"] == whole["hits"][1:2]
+    beyond = client.post(f"{collection}/search", json={**body, "offset": 9_999}).json()
+    assert (beyond["hits"], "next" in beyond) == ([], False)
+
+
+@pytest.mark.parametrize(
+    ("page", "pointer"),
+    [
+        ({"offset": -1}, "/offset"),
+        ({"offset": 9_999, "k": 2}, "/offset"),
+        ({"offset": 1, "cursor": "x"}, "/offset"),
+        ({"cursor": "x"}, "/cursor"),
+        ({"cursor": ""}, "/cursor"),
+        ({"cursor": "x" * 1_001}, "/cursor"),
+    ],
+)
+def test_a_page_that_there_is_not_is_refused(
+    client: httpx.Client, collection: str, page: dict[str, Any], pointer: str
+) -> None:
+    answer = client.post(f"{collection}/search", json={"query": "cat", **page})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["pointer"] == pointer
+
+
 def test_a_batch_answers_in_order(client: httpx.Client, collection: str) -> None:
     searches = [
         {"query": "hen eggs", "k": 1, "mode": "lexical"},

@@ -162,16 +162,16 @@ def test_tail_and_segments_each_have_their_width(collection: Collection, monkeyp
     # Better than all that is sealed, by a stage whose scores are another's.
     query = vectors(5) + np.float32(0.1)
     write_documents(collection, [Document(f"t{i}", vectors=query) for i in range(6)])
-    import app.search
+    from app.query import reaching
 
     asked: list[list[int]] = []
-    original: Callable[..., Any] = app.search.rank
+    original: Callable[..., Any] = reaching.rank
 
     def counting(views: Any, rows: Any, *rest: Any) -> Any:
         asked.append([len(part) for part in rows])
         return original(views, rows, *rest)
 
-    monkeypatch.setattr(app.search, "rank", counting)
+    monkeypatch.setattr(reaching, "rank", counting)
     assert [identifier for identifier, _ in found(collection, k=6)] == [f"t{i}" for i in range(6)]
     assert (sum(asked[-1][:-1]), asked[-1][-1]) == (15, 6)
     fill(collection, 200, 600)

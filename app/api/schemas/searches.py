@@ -27,6 +27,7 @@ from app.documents import DocumentId, Strict, VectorField, VectorsField, fault
 from app.highlights.fragments import Highlight
 from app.query.explaining import Explanation
 from app.query.fusion import Side
+from app.results.paging import REACH
 from app.search import Coverage, Mode, Total
 from app.settings import DEFAULT, limits_of
 from app.types import MAX_EXCERPTS, MAX_K, Excerpt
@@ -109,6 +110,11 @@ class SearchRequest(Asked):
 
     k: int = Field(default=10, ge=1, le=MAX_K)
     """How many documents to return."""
+    offset: int = Field(default=0, ge=0, le=REACH)
+    """How many of the best are passed over: a page is that piece of the one list, which reaches 10,000 documents."""
+    cursor: str | None = Field(default=None, max_length=1_000)
+    """The `next` of the page before, with the same search: the page after it, of the list as it was. Once the
+    collection has changed it is 409 (`cursor_expired`)."""
     mode: Mode | None = None
     """`hybrid`: by words and meaning, fused, which is the default where there is a text and both can be; `semantic`: by
     the collection's vectors, the default without a text; `dense`: by pooled vectors; `lexical`: by words (BM25), the
@@ -179,6 +185,10 @@ class SearchRequest(Asked):
         for field, most in (("k", limits.k), ("candidates", limits.candidates)):
             if (getattr(self, field) or 0) > most:
                 raise fault(f"/{field}", f"expected at most {most:,}, the limit of this server")
+        if self.offset and self.cursor is not None:
+            raise fault("/offset", "a cursor has a place of its own")
+        if self.offset + self.k > REACH:
+            raise fault("/offset", f"offset and k reach {REACH:,} documents together, at most")
         if len(self.ids or ()) > limits.filter_conditions:
             raise fault("/ids", f"a search is among at most {limits.filter_conditions:,} ids here")
         return self
@@ -216,6 +226,8 @@ class SearchAnswer(Warned):
     """What was done, where the search did not say."""
     total: Total | None = None
     """How many documents match; left out where the time was over before they were counted."""
+    next: str | None = None
+    """The cursor of the next page; left out where there is none, and where the search may be partial."""
     weights: dict[Side, float] | None = None
     """Of a hybrid search: what the scores counted for."""
 

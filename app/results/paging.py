@@ -1,0 +1,82 @@
+"""Pages of one list: a cursor names the list, the moment it is of, and how much of it was seen.
+
+A list is the same as long as the collection is: nothing is lost or seen twice. Once the collection has changed (by a
+write, or by what the background makes of writes) the list of that moment is gone, and its cursor says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Final
+
+from app.collection.view import Snapshot
+from app.errors import Conflict, Invalid
+from app.query.asked import Query
+from app.query.fusion import Side
+
+REACH: Final = 10_000
+"""Hits of one list."""
+_FREE: Final = ("k", "offset", "cursor", "include", "passages", "highlights", "explain", "weights", "at")
+"""What may differ from page to page. The weights of the first page are those of all."""
+
+
+def resumed(query: Query, snapshot: Snapshot, sides: Sequence[Side]) -> Query:
+    """The query at the place of its cursor. sides: that a hybrid search of the collection weighs.
+
+    Raises Invalid, and Conflict where the list is gone.
+    """
+    if query.cursor is None:
+        return query
+    at = f"{query.at}/cursor"
+    try:
+        said, offset, asked, weights = json.loads(base64.urlsafe_b64decode(query.cursor.encode("ascii")))
+    except (ValueError, TypeError, RecursionError):
+        said = offset = asked = weights = None
+    if not (isinstance(said, int) and isinstance(offset, int) and 0 < offset < REACH and _weighs(weights, sides)):
+        raise Invalid.at(at, "expected the `next` of an answer")
+    other = isinstance(query.weights, Mapping) and dict(query.weights) != weights
+    if asked != _named(query, snapshot.name) or other:
+        raise Invalid.at(at, "the cursor is of another search: send the same one, of which only the page differs")
+    if said != snapshot.published.commit:
+        raise Conflict(
+            "the collection has changed since the page before: begin the list anew, without a cursor",
+            code="cursor_expired",
+        )
+    return replace(query, offset=offset, k=min(query.k, REACH - offset), weights=query.weights or weights)
+
+
+def following(
+    query: Query, snapshot: Snapshot, weights: Mapping[Side, float] | None, hits: int, total: int
+) -> str | None:
+    """The cursor of the page after this one. weights: that were used. hits: of this page. total: of the list."""
+    offset = query.offset + hits
+    if not hits or offset >= min(total, REACH):
+        return None
+    used = None if weights is None else dict(weights)
+    said = json.dumps([snapshot.published.commit, offset, _named(query, snapshot.name), used])
+    return base64.urlsafe_b64encode(said.encode()).decode()
+
+
+def _named(query: Query, collection: str) -> str:
+    """The same for queries that have one list."""
+    named = hashlib.sha256(collection.encode())
+    for one in fields(query):
+        if one.name not in _FREE:
+            value = getattr(query, one.name)
+            named.update(f"{one.name}={value!r};".encode(errors="surrogatepass") if one.name != "vectors" else b"")
+    if query.vectors is not None:
+        named.update(query.vectors.tobytes())
+    named.update(str(query.weights == "reciprocal_rank").encode())
+    return named.hexdigest()[:16]
+
+
+def _weighs(value: object, sides: Sequence[Side]) -> bool:
+    """Whether these are weights of the sides, or none."""
+    if value is None:
+        return True
+    numbers = isinstance(value, dict) and all(isinstance(one, int | float) for one in value.values())
+    return isinstance(value, dict) and numbers and set(value) == set(sides)
