@@ -4,7 +4,7 @@ timed. A mode is a choice among these stages."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -28,8 +28,8 @@ from app.query.asked import Weights as Weights
 from app.query.candidates import Chosen, by_pooled, find_candidates
 from app.query.encoded import EncodedQuery
 from app.query.excerpts import excerpts, spoken_excerpts
-from app.query.fusion import weights_at
-from app.query.hybrid import DEPTH, Fused, fuse, reach_of, side_scores, sides_of
+from app.query.fusion import Side, weights_at
+from app.query.hybrid import DEPTH, Fused, Meant, fuse, reach_of, side_scores, sides_of
 from app.query.ranking import Ranked, rank_in_time
 from app.query.reaching import rank_tier, tiers
 from app.query.scores import Pooled, Scores, scores_of
@@ -38,7 +38,7 @@ from app.query.words import WordScores, document_of, first_row, rank_words
 from app.results.paging import following, resumed
 from app.results.sorting import sort_documents, sort_ranked
 from app.results.sorting import warnings as warnings_of_sort
-from app.types import F32, Document, Excerpt, Hit, Mask, Room, TokenVectors
+from app.types import F32, I64, Document, Excerpt, Hit, Mask, Room, TokenVectors
 
 
 @dataclass
@@ -203,11 +203,13 @@ class _Search:
         return _Found(ranked, _count(matching), words=words)
 
     def _by_both(self, words: WordScores, allowed: Sequence[Mask]) -> _Found:
-        meant = self._by_meaning(allowed, reach_of(self.reach))
+        scores = side_scores(self.collection.spec, self._encoded())
+        first = next(iter(scores.values()))
+        meant, coverage = self._meant(allowed, first)
         # Bounded work, so that what was found by meaning before the time was over is answered.
         with _unhurried(self.query), self.clock.stage("fuse"):
-            fused = self._fused(allowed, meant.ranked, words)
-        return _Found(fused.ranked, meant.total, meant.coverage, words, fused, meant.scores)
+            fused = self._fused(allowed, meant, words, scores)
+        return _Found(fused.ranked, _count(allowed), coverage, words, fused, first)
 
     def explained(self, found: _Found) -> _Found:
         """With whether the approximate path finds it too: the same search, asked so."""
@@ -224,41 +226,48 @@ class _Search:
                 ranked = replace(self, query=again, clock=_Clock()).ranked().ranked
         return replace(found, approximate=frozenset(item.seq for item in ranked))
 
-    def _by_meaning(self, allowed: Sequence[Mask], k: int) -> _Found:
-        """The best k by vectors."""
+    def _by_meaning(self, allowed: Sequence[Mask], k: int, scores: Scores | None = None) -> _Found:
+        """The best k by vectors. scores: those to rank by, where they are not the mode's own."""
         query, views, workers = self.query, self.snapshot.views, self.collection.resources.workers
         encoded, spec = self._encoded(), self.collection.spec
-        masks = [view.part.owners.spread(mask) for view, mask in zip(views, allowed, strict=True)]
-        scores = Pooled(encoded.pooled, spec.splits) if query.mode == "dense" else scores_of(spec, encoded)
-        stages = self.snapshot.stages
-        stages = by_pooled(stages) if query.mode == "dense" else stages
+        if scores is None:
+            scores = Pooled(encoded.pooled, spec.splits) if query.mode == "dense" else scores_of(spec, encoded)
         if query.partial:
-            return self._in_time(allowed, masks, stages, scores, k)
-        if query.exact:
-            following_rows = iter([[np.flatnonzero(mask).astype(np.int64) for mask in masks]])
-        else:
-            least = DEPTH if query.mode == "hybrid" else 1
-            following_rows = tiers(views, masks, stages, encoded, query.candidates, least, spec.splits, workers)
+            return self._in_time(allowed, scores, k)
         # Fusion scores whole documents itself.
         whole, ranked = spec.splits and not query.exact and query.mode != "hybrid", list[Ranked]()
-        while len(ranked) < k:
-            with self.clock.stage("candidates"):
-                rows = next(following_rows, None)
-            if rows is None:
-                break
+        for rows in self._tiers(allowed):
             with self.clock.stage("rescore"):
                 ranked += rank_tier(views, rows, scores, k - len(ranked), whole, workers, self.snapshot.identify)
+            if len(ranked) >= k:
+                break
         return _Found(ranked, _count(allowed), scores=scores)
 
-    def _in_time(
-        self, allowed: Sequence[Mask], masks: Sequence[Mask], stages: Sequence[FirstStage], scores: Scores, k: int
-    ) -> _Found:
+    def _tiers(self, allowed: Sequence[Mask]) -> Iterator[list[I64]]:
+        """For each view the rows that are to be scored next; in an exact search all at once."""
+        query, views, masks = self.query, self.snapshot.views, self._rows(allowed)
+        if query.exact:
+            yield [np.flatnonzero(mask).astype(np.int64) for mask in masks]
+            return
+        least, split = DEPTH if query.mode == "hybrid" else 1, self.collection.spec.splits
+        workers = self.collection.resources.workers
+        following = tiers(views, masks, self._stages(), self._encoded(), query.candidates, least, split, workers)
+        while True:
+            with self.clock.stage("candidates"):
+                rows = next(following, None)
+            if rows is None:
+                return
+            yield rows
+
+    def _in_time(self, allowed: Sequence[Mask], scores: Scores, k: int) -> _Found:
         """The best k of what is scored until the time is over."""
         query, views, workers = self.query, self.snapshot.views, self.collection.resources.workers
+        masks = self._rows(allowed)
         with self.clock.stage("candidates"):
             if query.exact:
                 chosen = [Chosen.all(mask) for mask in masks]
             else:
+                stages = self._stages()
                 chosen = find_candidates(views, masks, stages, self._encoded(), k, query.candidates, workers)
                 if self.collection.spec.splits:
                     chosen = [one.with_openings(view) for one, view in zip(chosen, views, strict=True)]
@@ -267,14 +276,38 @@ class _Search:
             coverage = Coverage(scored, sum(len(one.rows) for one in chosen))
             return _Found(ranked, _count(allowed), coverage, scores=scores)
 
-    def _fused(self, allowed: Sequence[Mask], meant: Sequence[Ranked], words: WordScores) -> Fused:
+    def _rows(self, allowed: Sequence[Mask]) -> list[Mask]:
+        """Of the documents that are allowed."""
+        views = self.snapshot.views
+        return [view.part.owners.spread(mask) for view, mask in zip(views, allowed, strict=True)]
+
+    def _stages(self) -> list[FirstStage]:
+        """Of each view."""
+        stages = self.snapshot.stages
+        return by_pooled(stages) if self.query.mode == "dense" else list(stages)
+
+    def _meant(self, allowed: Sequence[Mask], scores: Scores) -> tuple[Meant, Coverage | None]:
+        """What fusion takes of the best by vectors. scores: of its first side."""
+        query, views, workers = self.query, self.snapshot.views, self.collection.resources.workers
+        reach = reach_of(self.reach)
+        if reach > DEPTH or query.exact or query.partial:
+            found = self._by_meaning(allowed, reach, scores)
+            whole = query.exact and found.coverage is None
+            return Meant.of_ranked(views, found.ranked, whole=whole), found.coverage
+
+        def best(rows: Sequence[I64], k: int) -> list[Ranked]:
+            with self.clock.stage("rescore"):
+                return rank_tier(views, rows, scores, k, False, workers, self.snapshot.identify)
+
+        return Meant.of_tiers(views, self._tiers(allowed), best), None
+
+    def _fused(self, allowed: Sequence[Mask], meant: Meant, words: WordScores, scores: Mapping[Side, Scores]) -> Fused:
         """By meaning and by words. A query that is weighted by what the collection has learned adds to it."""
         query, spec, learned = self.query, self.collection.spec, self.collection.learned
         weights: Weights | None = None
         if query.weights != "reciprocal_rank":
             weights = query.weights or weights_at(learned.asked.rho, sides_of(spec))
         views, workers = self.snapshot.views, self.collection.resources.workers
-        scores = side_scores(spec, self._encoded())
         fused = fuse(views, allowed, meant, words, scores, weights, self.reach, workers, self.snapshot.identify)
         if query.weights is None and fused.standards:
             learned.note(fused.standards["words"].best, fused.standards["pooled"].best)

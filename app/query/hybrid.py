@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,7 +16,7 @@ from app.query.encoded import EncodedQuery
 from app.query.fusion import Side, Standard, ranks_of, reciprocal_ranks, weighted
 from app.query.ranking import Identify, Ranked, break_ties
 from app.query.scores import Dense, MaxSim, Pooled, Scores, of_document
-from app.query.words import WordScores, document_of, rows_of
+from app.query.words import WordScores, document_of
 from app.types import I64, Mask
 
 DEPTH: Final = 200
@@ -73,10 +73,49 @@ def side_scores(spec: CollectionSpec, query: EncodedQuery) -> dict[Side, Scores]
     return {"pooled": Dense(query.pooled, spec.splits)}
 
 
+@dataclass(frozen=True)
+class Meant:
+    """The best documents by meaning. keys: best first, where they are more than ``DEPTH``. known: of documents whose
+    every row was ranked, the best row and the score by the first side."""
+
+    keys: list[_Key]
+    known: Mapping[_Key, tuple[int, float]]
+
+    @classmethod
+    def of_ranked(cls, views: Sequence[View], ranked: Sequence[Ranked], *, whole: bool) -> Meant:
+        """whole: whether all rows of each were ranked."""
+        keys = [(one.view, document_of(views[one.view], one.row)) for one in ranked]
+        whole = whole or all(view.part.owners.starts is None for view in views)
+        known = {key: (one.row, one.score) for key, one in zip(keys, ranked, strict=True)}
+        return cls(keys, known if whole else {})
+
+    @classmethod
+    def of_tiers(
+        cls,
+        views: Sequence[View],
+        tiers: Iterable[Sequence[I64]],
+        best: Callable[[Sequence[I64], int], list[Ranked]],
+    ) -> Meant:
+        """The first ``DEPTH`` documents of the rows of each view in each tier. best: ranks those of the last tier, of
+        which not all are among them; the others need no order."""
+        keys: list[_Key] = []
+        known: Mapping[_Key, tuple[int, float]] = {}
+        for rows in tiers:
+            documents = [np.unique(view.part.owners.of(own)).tolist() for view, own in zip(views, rows, strict=True)]
+            new = [(number, one) for number, own in enumerate(documents) for one in own]
+            if len(keys) + len(new) > DEPTH:
+                last = cls.of_ranked(views, best(rows, DEPTH - len(keys)), whole=False)
+                new, known = last.keys, last.known
+            keys += new
+            if len(keys) == DEPTH:
+                break
+        return cls(keys, known)
+
+
 def fuse(
     views: Sequence[View],
     allowed: Sequence[Mask],
-    meant: Sequence[Ranked],
+    meant: Meant,
     words: WordScores,
     scores: Mapping[Side, Scores],
     weigh: Mapping[Side, float] | None,
@@ -84,17 +123,17 @@ def fuse(
     workers: Workers,
     identify: Identify,
 ) -> Fused:
-    """allowed: for each view the documents. meant: the best ``reach_of(k)`` by meaning, best first. scores: of each
-    side but words. weigh: the weight of each side; None for reciprocal ranks. Raises Damaged."""
+    """allowed: for each view the documents. meant: ``reach_of(k)`` at most. scores: of each side but words. weigh: the
+    weight of each side; None for reciprocal ranks. Raises Damaged."""
     reach = reach_of(k)
     spoken = words.best(views, allowed, reach, ties=False)
-    by_meaning = [(one.view, document_of(views[one.view], one.row)) for one in meant]
+    by_meaning = meant.keys
     by_words = [(view, document) for view, document, _, _ in spoken]
     tiers = _tiers(by_meaning, by_words, reach)
     keys = list(dict.fromkeys(key for tier in tiers for key in tier))
     if not keys:
         return Fused([], {}, {}, weigh, {})
-    rows, columns = _scored(views, keys, scores, workers)
+    rows, columns = _scored(views, keys, meant.known, scores, workers)
     columns["words"] = [float(words.by_view[view][document]) for view, document in keys]
     columns = {side: columns[side] for side in ("words", *scores)}
     standards = {side: Standard.of(column, len(tiers[0])) for side, column in columns.items()}
@@ -138,33 +177,43 @@ def _tiers(meant: Sequence[_Key], spoken: Sequence[_Key], reach: int) -> list[li
 
 
 def _scored(
-    views: Sequence[View], keys: Sequence[_Key], scores: Mapping[Side, Scores], workers: Workers
+    views: Sequence[View],
+    keys: Sequence[_Key],
+    known: Mapping[_Key, tuple[int, float]],
+    scores: Mapping[Side, Scores],
+    workers: Workers,
 ) -> tuple[list[int], dict[Side, list[float]]]:
     """For each document the row that is best by the first side, and its score by each side."""
-    places: dict[int, list[tuple[int, int]]] = {}
-    for i, (number, document) in enumerate(keys):
-        places.setdefault(number, []).append((document, i))
-    rows = [0] * len(keys)
-    columns: dict[Side, list[float]] = {side: [0.0] * len(keys) for side in scores}
     first = next(iter(scores))
-    for number, some in places.items():
-        some.sort()
-        view = views[number]
-        documents = [document for document, _ in some]
-        asked = rows_of(view, documents)
-        counts = view.part.owners.counts_of(np.array(documents, np.int64))
-        for side, by in scores.items():
-            kept = _hopeful(view, asked, counts, by, workers)
-            values = by.references(view.part, asked[kept], workers)
-            edges = np.searchsorted(kept, np.cumsum([0, *counts.tolist()])).tolist()
-            for (_, i), count, start, stop in zip(some, counts.tolist(), edges, edges[1:], strict=False):
-                if by.split:
-                    values[start:stop] = [of_document(values[start], one, count) for one in values[start:stop]]
-                best = max(range(start, stop), key=values.__getitem__)
-                columns[side][i] = values[best]
-                if side == first:
-                    rows[i] = int(asked[kept[best]])
+    columns: dict[Side, list[float]] = {}
+    rows: list[int] = []
+    for side, by in scores.items():
+        found = dict(known) if side == first else {}
+        for number, view in enumerate(views):
+            asked = sorted(document for owner, document in keys if owner == number and (owner, document) not in found)
+            best = _best_rows(view, np.array(asked, np.int64), by, workers)
+            found.update(zip(((number, document) for document in asked), best, strict=True))
+        columns[side] = [found[key][1] for key in keys]
+        if side == first:
+            rows = [found[key][0] for key in keys]
     return rows, columns
+
+
+def _best_rows(view: View, documents: I64, scores: Scores, workers: Workers) -> list[tuple[int, float]]:
+    """The best row of each document, of all its rows, and the document's score. documents: ascending."""
+    owners = view.part.owners
+    rows, counts = owners.rows_of(documents), owners.counts_of(documents)
+    rows = rows[_hopeful(view, rows, counts, scores, workers)]
+    values = scores.references(view.part, rows, workers)
+    edges = [*np.searchsorted(rows, owners.firsts[documents]).tolist(), len(rows)]
+    best = []
+    for count, start, stop in zip(counts.tolist(), edges, edges[1:], strict=False):
+        own = values[start:stop]
+        if scores.split:
+            own = [of_document(own[0], one, count) for one in own]
+        place = max(range(len(own)), key=own.__getitem__)
+        best.append((int(rows[start + place]), own[place]))
+    return best
 
 
 def _hopeful(view: View, rows: I64, counts: I64, scores: Scores, workers: Workers) -> I64:
@@ -172,12 +221,15 @@ def _hopeful(view: View, rows: I64, counts: I64, scores: Scores, workers: Worker
 
     counts: how many of the rows each document has.
     """
-    if len(counts) == len(rows):
-        return np.arange(len(rows))
-    column, firsts = scores.fast(view.part, rows, workers), np.cumsum(counts) - counts
-    with np.errstate(invalid="ignore"):
-        certain = np.repeat(np.fmax.reduceat(column.values - column.bounds, firsts), counts)
-        # Not `>=`: what is no number could be anything.
-        kept = ~(column.values + column.bounds < certain)
-    kept[firsts] = True
+    several = np.flatnonzero(np.repeat(counts > 1, counts))
+    kept = np.ones(len(rows), bool)
+    if len(several):
+        column = scores.fast(view.part, rows[several], workers, rough=scores.has_rough(view.part))
+        counts = counts[counts > 1]
+        firsts = np.cumsum(counts) - counts
+        with np.errstate(invalid="ignore"):
+            certain = np.repeat(np.fmax.reduceat(column.values - column.bounds, firsts), counts)
+            # Not `>=`: what is no number could be anything.
+            kept[several] = ~(column.values + column.bounds < certain)
+        kept[several[firsts]] = True
     return np.flatnonzero(kept).astype(np.int64)

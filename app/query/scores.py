@@ -29,6 +29,8 @@ FEW = 4
 """The same for references."""
 SURE: Final = 1e-5
 """More than the fast pass can be off by, in inner products of vectors of length 1."""
+ROUGHLY: Final = 64
+"""References from which the rough pass looks for the tokens that decide. They have the same bits after either pass."""
 OPENING: Final = 4
 """Rows of a text that its opening's score stands for; half of them at most."""
 
@@ -179,7 +181,8 @@ class MaxSim:
         return Column(values, by.error_bound(part.norms[rows]))
 
     def references(self, part: Part, rows: I64, workers: Workers) -> list[float]:
-        layer, by = part.ragged(TOKENS), self._scorer(part.code)
+        rough = len(rows) >= ROUGHLY and self.has_rough(part)
+        layer, by = part.ragged(TOKENS), self._scorer(part.code, rough=rough)
 
         def work(start: int, stop: int) -> list[float]:
             piece = rows[start:stop]

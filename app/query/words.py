@@ -12,7 +12,7 @@ from app.collection.spec import LexicalSpec
 from app.lexical.bm25 import Bm25, best
 from app.lexical.clauses import Clause
 from app.query.ranking import Identify, Ranked, break_ties
-from app.types import F64, I64, Mask
+from app.types import F64, Mask
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,3 @@ def first_row(view: View, document: int) -> int:
 def document_of(view: View, row: int) -> int:
     """That owns a row."""
     return int(view.part.owners.of(np.array([row], np.int64))[0])
-
-
-def rows_of(view: View, documents: Sequence[int]) -> I64:
-    """The rows of documents that ascend."""
-    return view.part.owners.rows_of(np.array(documents, np.int64))

@@ -7,12 +7,11 @@ order.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codes.grid import number_at
 from app.codes.unpacking import float_at, unpack
 from app.compute.native import kernel
 from app.compute.vnni import products1, products2, products3, products4
@@ -163,49 +162,79 @@ def reference_maxima(
     starts: NDArray[np.int32],
     planes: int,
     native: bool,
+    zero: int,
     query: F64,
     slack: F64,
     out: F64,
 ) -> None:
     """As ``maxima``, by ``dot`` in float64: out (n, q).
 
-    query: (q, d) float64, zeros from dim on. slack: (n, q), in the units of the planes: what a value can be below the
-    largest one while its real inner product is the largest. Only these are computed.
+    zero: of the GridCode. query: (q, d) float64, zeros from dim on. slack: (n, q), in the units of the planes: what a
+    value can be below the largest one while its real inner product is the largest. Only these are computed.
     """
     steps = (dim + 3) >> 2
     stride = ((4 * steps + 7) >> 3) << 3
     held = _room(HELD * stride).reshape(HELD, stride)
     sums = _room(HELD * 256).view(np.int32).reshape(HELD, 64)
-    scales = np.empty(HELD, np.float32)
     width = codes.shape[1]
     source, target = np.int64(codes.ctypes.data), np.int64(held.ctypes.data)
-    fast = np.empty((1, out.shape[1]), np.float32)
+    longest = 0
+    for i in range(begins.shape[0]):
+        longest = max(longest, ends[i] - begins[i])
+    values = np.empty((longest, out.shape[1]), np.float32)
+    least = np.empty(out.shape[1], np.float64)
     row = np.zeros(query.shape[1], np.float64)
     out[:] = -np.inf
     for i in range(begins.shape[0]):
-        maxima(codes, dim, bits, begins[i : i + 1], ends[i : i + 1], blocks, content, starts, planes, native, fast)
-        for begin in range(begins[i], ends[i], HELD):
-            filled = min(HELD, ends[i] - begin)
+        count = ends[i] - begins[i]
+        least[:] = -np.inf
+        for begin in range(0, count, HELD):
+            filled = min(HELD, count - begin)
             for t in range(filled):
-                unpack(source + (begin + t) * width, dim, bits, target + t * stride)
-                scales[t] = float_at(source + (begin + t + 1) * width - 4)
+                unpack(source + (begins[i] + begin + t) * width, dim, bits, target + t * stride)
             for number in range(blocks.shape[0]):
-                first, count = blocks[number, 0], blocks[number, 1]
                 _multiply(held, filled, blocks[number], steps, content, starts, native, sums)
+                first, lanes = blocks[number, 0], blocks[number, 1]
                 for t in range(filled):
-                    scale = scales[t]
-                    ready = False
-                    for q in range(count):
-                        value = np.float32(128) * np.float32(sums[t, q]) + np.float32(sums[t, count + q])
-                        if planes == 1:
-                            value = np.float32(sums[t, q])
-                        if np.float64(scale * value) >= np.float64(fast[0, first + q]) - slack[i, first + q]:
-                            if not ready:
-                                for d in range(dim):
-                                    row[d] = number_at(codes[begin + t], d, bits)
-                                ready = True
-                            exact = np.float64(scale) * dot(query[first + q], row)
-                            out[i, first + q] = max(out[i, first + q], exact)
+                    scale = float_at(source + (begins[i] + begin + t + 1) * width - 4)
+                    for q in range(lanes):
+                        value = np.float32(sums[t, q])
+                        if planes == 2:
+                            value = np.float32(128) * value + np.float32(sums[t, lanes + q])
+                        values[begin + t, first + q] = scale * value
+                        least[first + q] = max(least[first + q], np.float64(scale * value))
+        least -= slack[i]
+        for t in range(count):
+            at = source + (begins[i] + t) * width
+            _compute(at, width, dim, bits, zero, values[t], least, query, target, held[0], row, out[i])
+
+
+@kernel
+def _compute(
+    at: Any,
+    width: int,
+    dim: int,
+    bits: int,
+    zero: int,
+    values: F32,
+    least: F64,
+    query: F64,
+    target: Any,
+    held: Bytes,
+    row: F64,
+    out: F64,
+) -> None:
+    """``dot`` of a token with those query vectors for which its value is large enough. at, target: addresses."""
+    ready = False
+    scale = float_at(at + width - 4)
+    for q in range(out.shape[0]):
+        if np.float64(values[q]) >= least[q]:
+            if not ready:
+                unpack(at, dim, bits, target)
+                for d in range(dim):
+                    row[d] = np.int64(held[d]) - zero
+                ready = True
+            out[q] = max(out[q], np.float64(scale) * dot(query[q], row))
 
 
 @kernel

@@ -69,7 +69,8 @@ class CodeScorer:
         begins, ends = _places(tokens, rows)
         slack = 2 * norms.astype(np.float64)[:, None] * (self._errors / self._planes.units) * (1 + 2.0**-9)
         best = np.empty((len(rows), len(self._wide)))
-        integers.reference_maxima(*self._arguments(tokens, begins, ends, self._wide, slack + 8 * SMALLEST32, best))
+        rest = self._code.zero, self._wide, slack + 8 * SMALLEST32, best
+        integers.reference_maxima(*self._arguments(tokens, begins, ends, *rest))
         return [float(np.float32(math.fsum(row))) for row in best.tolist()]
 
     def _maxima(self, tokens: TokenVectors, rows: I64 | None) -> F32:

@@ -14,17 +14,20 @@ def keep_for_top(scores: F32 | F64, bounds: F64, k: int, firsts: I64 | None = No
 
     scores, bounds: (n,). firsts: the place of the first row of each document, from 0; None where each has one. A row is
     kept when its highest possible score, s + e, reaches the k-th largest of what documents are certain to reach, the
-    largest s - e of their rows. A score that is NaN could be anything, so it is kept.
+    largest s - e of their rows, and what its own document is certain to reach. A score that is NaN could be anything,
+    so it is kept.
 
     >>> keep_for_top(np.array([5, 3.9, 4, 1], np.float32), np.full(4, 0.1), 2).tolist()
     [0, 1, 2]
-    >>> keep_for_top(np.array([5, 4, 3, 1], np.float32), np.full(4, 0.1), 2, np.array([0, 2, 3])).tolist()
+    >>> keep_for_top(np.array([5, 4.9, 3, 1], np.float32), np.full(4, 0.1), 2, np.array([0, 2, 3])).tolist()
     [0, 1, 2]
+    >>> keep_for_top(np.array([5, 4, 3, 1], np.float32), np.full(4, 0.1), 9, np.array([0, 2, 3])).tolist()
+    [0, 2, 3]
     """
     if k < 1:
         raise Invalid(f"k: expected at least 1, got {k}")
     documents = len(scores) if firsts is None else len(firsts)
-    if k >= documents:
+    if k >= documents and firsts is None:
         return np.arange(len(scores), dtype=np.int64)
     wide = scores.astype(np.float64)
     with np.errstate(invalid="ignore"):
@@ -33,7 +36,10 @@ def keep_for_top(scores: F32 | F64, bounds: F64, k: int, firsts: I64 | None = No
         highest: F64 = wide + bounds
     lowest[np.isnan(lowest)] = -np.inf
     highest[np.isnan(highest)] = np.inf
-    if firsts is not None:
+    could = np.ones(len(scores), bool)
+    if firsts is not None and documents:
         lowest = np.maximum.reduceat(lowest, firsts)
-    certain = np.partition(lowest, documents - k)[documents - k]
-    return np.flatnonzero(highest >= certain).astype(np.int64)
+        could = highest >= np.repeat(lowest, np.diff(firsts, append=len(scores)))
+    if k < documents:
+        could &= highest >= np.partition(lowest, documents - k)[documents - k]
+    return np.flatnonzero(could).astype(np.int64)
