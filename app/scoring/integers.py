@@ -1,7 +1,7 @@
 """MaxSim over codes in whole numbers: tokens unpacked to bytes, a few dozen at a time, times planes of bytes.
 
 The sums are exact in 32 bits (16,384 dimensions of 255 * 127 and a start below 2^28), so the loop with VNNI and the
-one without it, in plain numba, give the same bits. What a sum is worth, scale * (128 * high + low), is float32 in one
+one without it give the same bits. What a sum is worth, scale * (128 * high + low), is float32 in one
 order.
 """
 
@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codes.unpacking import float_at, unpack
+from app.compute import pairs
 from app.compute.native import kernel
 from app.compute.vnni import products1, products2, products3, products4
 from app.types import F32, F64, I64
 
 HELD: Final = 24
-"""Tokens that are unpacked at a time: a multiple of every T of app.compute.vnni; 9 KiB at 384 dimensions."""
+"""Tokens that are unpacked at a time: a multiple of every T of app.compute.vnni and pairs; 9 KiB at 384 dimensions."""
 
 Bytes = NDArray[np.uint8]
 
@@ -29,6 +30,12 @@ def _room(size: int) -> Bytes:
     room = np.zeros(size + 64, np.uint8)
     first = -np.int64(room.ctypes.data) % 64
     return room[first : first + size]
+
+
+@kernel
+def padded(steps: int) -> Any:
+    """Bytes of a row that the loop without VNNI takes, for steps of 4 dimensions."""
+    return (4 * steps + pairs.STEP - 1) // pairs.STEP * pairs.STEP
 
 
 @kernel
@@ -61,15 +68,13 @@ def _multiply(
             else:
                 products4(token, stride, lanes, np.int64(steps), begin, out)
         return
-    size = 4 * steps
-    for t in range(tokens):
-        row = held[t]
-        for lane in range(16 * groups):
-            plane = content[first + lane * size : first + (lane + 1) * size]
-            total = starts[start + lane]
-            for i in range(size):
-                total += np.int32(row[i]) * np.int32(plane[i])
-            sums[t, lane] = total
+    size = padded(steps)
+    for t in range(0, tokens, pairs.TOKENS):
+        token, out = np.int64(held.ctypes.data) + t * held.shape[1], np.int64(sums.ctypes.data) + 256 * t
+        for lane in range(0, 16 * groups, pairs.LANES):
+            lanes = np.int64(content.ctypes.data) + first + lane * size
+            begin = np.int64(starts.ctypes.data) + 4 * (start + lane)
+            pairs.products(token, np.int64(held.shape[1]), lanes, np.int64(size), begin, out + 4 * lane)
 
 
 @kernel
@@ -91,7 +96,7 @@ def maxima(
     codes: rows of a GridCode, C-contiguous, read-only. The rest is of ``Planes``.
     """
     steps = (dim + 3) >> 2
-    stride = ((4 * steps + 7) >> 3) << 3
+    stride = padded(steps)
     held = _room(HELD * stride).reshape(HELD, stride)
     sums = _room(HELD * 256).view(np.int32).reshape(HELD, 64)
     scales = np.empty(HELD, np.float32)
@@ -173,7 +178,7 @@ def reference_maxima(
     value can be below the largest one while its real inner product is the largest. Only these are computed.
     """
     steps = (dim + 3) >> 2
-    stride = ((4 * steps + 7) >> 3) << 3
+    stride = padded(steps)
     held = _room(HELD * stride).reshape(HELD, stride)
     sums = _room(HELD * 256).view(np.int32).reshape(HELD, 64)
     width = codes.shape[1]

@@ -4,8 +4,8 @@ A coordinate is about unit * (128 * high + low), |high| at most 127, low from -6
 of a coordinate is at most 1/32,512 of the largest one. With one plane it is unit * high.
 
 Lanes: queries are cut into blocks; a block of n queries has 2n lanes (its high bytes, then its low ones) or n, filled
-with zeros to G groups of 16. In memory a block is (steps, 16 G, 4) bytes where the machine has VNNI, (16 G, 4 * steps)
-where not; steps is a quarter of the dimensions, rounded up.
+with zeros to G groups of 16. In memory a block is (steps, 16 G, 4) bytes where the machine has VNNI; steps is a quarter
+of the dimensions, rounded up. Where it has not, it is (16 G, d), the dimensions rounded up to what ``pairs`` takes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from app.codes.grid import GridCode
 from app.compute.native import has_vnni
+from app.compute.pairs import STEP
 from app.types import F32, F64, I64
 
 GROUPS = 4
@@ -66,7 +67,7 @@ def planes_of(query: F32, code: GridCode, planes: Literal[1, 2] = 2, native: boo
     for block in np.array_split(np.arange(count), -(-count // most)):
         lanes = np.concatenate([part[block] for part in parts])
         groups = -(-len(lanes) // 16)
-        padded = np.zeros((16 * groups, 4 * steps), np.int8)
+        padded = np.zeros((16 * groups, 4 * steps if native else -(-4 * steps // STEP) * STEP), np.int8)
         padded[: len(lanes), : query.shape[1]] = lanes
         blocks.append([block[0], len(block), groups, sum(map(len, content)), sum(map(len, starts))])
         starts.append((-code.zero * padded.astype(np.int32).sum(axis=1, dtype=np.int32)).astype(np.int32))
