@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from app.codes.grid import GridCode
 from app.compute.native import has_vnni
-from app.compute.pairs import STEP
+from app.scoring.pairs import STEP
 from app.types import F32, F64, I64
 
 GROUPS = 4
