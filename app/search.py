@@ -35,8 +35,9 @@ from app.query.reaching import rank_tier, tiers
 from app.query.scores import Pooled, Scores, scores_of
 from app.query.showing import NOTHING, Showing, Shown
 from app.query.words import WordScores, document_of, first_row, rank_words
+from app.results.facets import count_facets
 from app.results.paging import following, resumed
-from app.results.sorting import sort_documents, sort_ranked
+from app.results.sorting import marked, sort_documents, sort_ranked
 from app.results.sorting import warnings as warnings_of_sort
 from app.types import F32, I64, Document, Excerpt, Hit, Mask, Room, TokenVectors
 
@@ -110,6 +111,9 @@ def search_encoded(
         found = asked.explained(asked.ranked())
         found = replace(found, ranked=found.ranked[query.offset :])
         # What was scored is answered, whatever time it is.
+        with _unhurried(query), clock.stage("facets") if query.facets else nullcontext():
+            facets = count_facets(snapshot, found.matching, query.facets)
+            total = sum(int(np.count_nonzero(mask)) for mask in found.matching)
         with _unhurried(query), clock.stage("fetch"):
             hits = _hits(collection, snapshot, found, query, encoded, room or collection.room())
     exact = (query.exact or query.mode in UNENCODED) and not (found.coverage and found.coverage.partial)
@@ -125,8 +129,9 @@ def search_encoded(
         warnings,
         weights,
         query.mode,
-        Total(found.total, exact=True),
-        None if found.coverage else following(query, snapshot, weights, len(hits), found.total),
+        Total(total, exact=True),
+        facets,
+        None if found.coverage else following(query, snapshot, weights, len(hits), total),
     )
 
 
@@ -143,10 +148,10 @@ def _allowed(snapshot: Snapshot, query: Query) -> tuple[list[Mask], list[str]]:
 
 @dataclass(frozen=True)
 class _Found:
-    """The order of the documents, how many there are in all, and what it was made of."""
+    """The order of the documents, which match in all, for each view, and what the order was made of."""
 
     ranked: list[Ranked]
-    total: int
+    matching: Sequence[Mask]
     coverage: Coverage | None = None
     words: WordScores | None = None
     fused: Fused | None = None
@@ -171,7 +176,7 @@ class _Search:
         if query.mode == "browse":
             with self.clock.stage("sort"):
                 ranked = sort_documents(self.snapshot, self.allowed, query.sort, query.offset + query.k)
-            return _Found(ranked, _count(self.allowed))
+            return _Found(ranked, self.allowed)
         if query.mode in ("semantic", "dense"):
             found = self._by_meaning(self.allowed, self.reach)
         else:
@@ -185,7 +190,7 @@ class _Search:
             return found
         with _unhurried(query), self.clock.stage("sort"):
             ranked = sort_ranked(self.snapshot, found.ranked, query.sort, query.offset + query.k)
-        return replace(found, ranked=ranked, total=len(found.ranked))
+        return replace(found, ranked=ranked, matching=marked(self.snapshot, found.ranked))
 
     @property
     def reach(self) -> int:
@@ -200,7 +205,7 @@ class _Search:
                 ranked = sort_documents(snapshot, matching, query.sort, query.offset + query.k, words.by_view)
             else:
                 ranked = rank_words(snapshot.views, matching, words, self.reach, snapshot.identify)
-        return _Found(ranked, _count(matching), words=words)
+        return _Found(ranked, matching, words=words)
 
     def _by_both(self, words: WordScores, allowed: Sequence[Mask]) -> _Found:
         scores = side_scores(self.collection.spec, self._encoded())
@@ -209,7 +214,7 @@ class _Search:
         # Bounded work, so that what was found by meaning before the time was over is answered.
         with _unhurried(self.query), self.clock.stage("fuse"):
             fused = self._fused(allowed, meant, words, scores)
-        return _Found(fused.ranked, _count(allowed), coverage, words, fused, first)
+        return _Found(fused.ranked, allowed, coverage, words, fused, first)
 
     def explained(self, found: _Found) -> _Found:
         """With whether the approximate path finds it too: the same search, asked so."""
@@ -241,7 +246,7 @@ class _Search:
                 ranked += rank_tier(views, rows, scores, k - len(ranked), whole, workers, self.snapshot.identify)
             if len(ranked) >= k:
                 break
-        return _Found(ranked, _count(allowed), scores=scores)
+        return _Found(ranked, allowed, scores=scores)
 
     def _tiers(self, allowed: Sequence[Mask]) -> Iterator[list[I64]]:
         """For each view the rows that are to be scored next; in an exact search all at once."""
@@ -274,7 +279,7 @@ class _Search:
         with self.clock.stage("rescore"):
             ranked, scored = rank_in_time(views, chosen, scores, k, workers, self.snapshot.identify)
             coverage = Coverage(scored, sum(len(one.rows) for one in chosen))
-            return _Found(ranked, _count(allowed), coverage, scores=scores)
+            return _Found(ranked, allowed, coverage, scores=scores)
 
     def _rows(self, allowed: Sequence[Mask]) -> list[Mask]:
         """Of the documents that are allowed."""
@@ -316,10 +321,6 @@ class _Search:
     def _encoded(self) -> EncodedQuery:
         assert self.encoded is not None, "a query by meaning has vectors"
         return self.encoded
-
-
-def _count(masks: Sequence[Mask]) -> int:
-    return sum(int(np.count_nonzero(mask)) for mask in masks)
 
 
 def _unhurried(query: Query) -> AbstractContextManager[None]:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.schemas.documents import Base64Answer, DocumentAnswer, VectorsFormat, Warned
+from app.api.schemas.results import facet_answers
 from app.api.schemas.searches import HitAnswer, SearchAnswer
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Budget, Service
@@ -101,6 +102,8 @@ def search_answer(result: SearchResult, form: Form) -> SearchAnswer:
         answer.weights = dict(result.weights)
     if result.total is not None:
         answer.total = result.total
+    if result.facets:
+        answer.facets = facet_answers(result.facets)
     if result.next is not None:
         answer.next = result.next
     if result.coverage is not None:

@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias
 from app.filters import Filter
 from app.highlights.fragments import Marking
 from app.query.fusion import Side
+from app.results.facets import Counted, Facet
 from app.results.sorting import SortKey
 from app.types import DEFAULT_INCLUDE, F32, Hit
 
@@ -29,7 +30,8 @@ class Query:
     order of the hits, of all that match in `lexical` and `browse`, else of the best ``SORTED``. syntax: whether text is
     plain words, or the query language (app.lexical.clauses). weights: of a hybrid search; None takes those that the
     collection has learned, "reciprocal_rank" none. explain: whether hits carry their reasons.
-    offset: hits that are passed over. cursor: of the page before, in the place of an offset (app.results.paging).
+    facets: of what ``total`` counts. offset: hits that are passed over. cursor: of the page before, in its place
+    (app.results.paging).
     candidates: passages that are rescored, more where more documents are asked for (app.query.reaching), in a hybrid
     search at least those of 200 documents; None means the collection's own width. include: of text, metadata, vectors.
     partial: whether what was scored when the time was over is an answer; else, and where nothing was, it is TooSlow.
@@ -53,6 +55,7 @@ class Query:
     explain: bool = False
     ids: Sequence[str] | None = None
     sort: Sequence[SortKey] = ()
+    facets: Sequence[Facet] = ()
     offset: int = 0
     cursor: str | None = None
     at: str = ""
@@ -96,5 +99,6 @@ class SearchResult:
     weights: Weights | None = None
     mode: Mode = "semantic"
     total: Total | None = None
+    facets: Mapping[str, Counted] = field(default_factory=dict)
     next: str | None = None
     """The cursor of the next page; None where there is none, or where time decided what was found."""

@@ -20,7 +20,7 @@ from app.query.fusion import Side
 
 REACH: Final = 10_000
 """Hits of one list."""
-_FREE: Final = ("k", "offset", "cursor", "include", "passages", "highlights", "explain", "weights", "at")
+_FREE: Final = ("k", "offset", "cursor", "include", "facets", "passages", "highlights", "explain", "weights", "at")
 """What may differ from page to page. The weights of the first page are those of all."""
 
 

@@ -102,11 +102,16 @@ def sort_documents(
 
 def sort_ranked(snapshot: Snapshot, ranked: Sequence[Ranked], keys: Sequence[SortKey], count: int) -> list[Ranked]:
     """The first ``count`` of these. Raises TooSlow."""
+    by_seq = {one.seq: one for one in ranked}
+    return [by_seq[seq] for seq in _ordered(snapshot, marked(snapshot, ranked), keys, count)]
+
+
+def marked(snapshot: Snapshot, ranked: Sequence[Ranked]) -> list[Mask]:
+    """For each view (documents,): which these are."""
     masks = [np.zeros(len(view.alive), bool) for view in snapshot.views]
     for one in ranked:
         masks[one.view][document_of(snapshot.views[one.view], one.row)] = True
-    by_seq = {one.seq: one for one in ranked}
-    return [by_seq[seq] for seq in _ordered(snapshot, masks, keys, count)]
+    return masks
 
 
 def _ordered(snapshot: Snapshot, allowed: Sequence[Mask], keys: Sequence[SortKey], count: int) -> list[int]:

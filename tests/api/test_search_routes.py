@@ -163,6 +163,27 @@ def test_a_page_that_there_is_not_is_refused(
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
+def test_facets_count_what_matches(client: httpx.Client, collection: str) -> None:
+    facets = {"legs": {"terms": 1}, "tags": {"ranges": [{"gt": 1}]}, "loud": {"terms": 5}, "day": {"dates": "month"}}
+    for body, more in (
+        ({"mode": "browse"}, {}),
+        ({"query": "cat dog", "mode": "lexical"}, {"filter": {"legs": {"gt": 1}}}),
+    ):
+        answer = client.post(f"{collection}/search", json={**body, **more, "facets": facets, "k": 1})
+        read = SearchAnswer.model_validate_json(answer.content, extra="forbid")
+        assert read.facets is not None
+        total = answer.json()["total"]["count"]
+        assert answer.json()["facets"] == {
+            "legs": {"counts": [{"value": 4, "count": 2}], "distinct": 2 if total == 3 else 1, "missing": 0},
+            "tags": {"counts": [{"range": {"gt": 1}, "count": 0}], "distinct": 1, "missing": total},
+            "loud": {"counts": [{"value": True, "count": 1}], "distinct": 1, "missing": total - 1},
+            "day": {"counts": [], "distinct": 0, "missing": total},
+        }
+    wrong = client.post(f"{collection}/search", json={"query": "cat", "facets": {"legs": {"terms": 0}}})
+    assert wrong.status_code == 422
+    assert wrong.json()["errors"][0]["pointer"] == "/facets/legs/terms"
+
+
 def test_a_batch_answers_in_order(client: httpx.Client, collection: str) -> None:
     searches = [
         {"query": "hen eggs", "k": 1, "mode": "lexical"},

@@ -1,15 +1,16 @@
-"""What is made of the documents that match: their order."""
+"""What is made of the documents that match: their order, and how often they have which values."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import GetPydanticSchema, WithJsonSchema
+from pydantic import BaseModel, GetPydanticSchema, WithJsonSchema
 from pydantic_core import core_schema
 
 from app.documents import fault
 from app.errors import Invalid
-from app.results import sorting
+from app.results import facets, sorting
 
 
 def _sort(value: object) -> tuple[sorting.SortKey, ...]:
@@ -19,6 +20,47 @@ def _sort(value: object) -> tuple[sorting.SortKey, ...]:
         raise fault(error.problems[0].pointer, error.problems[0].message) from None
 
 
+def _facets(value: object) -> tuple[facets.Facet, ...]:
+    try:
+        return facets.parse(value)
+    except Invalid as error:
+        raise fault(error.problems[0].pointer, error.problems[0].message) from None
+
+
 # Made without looking into the class of a key, which is nobody's schema.
 _SORT = GetPydanticSchema(lambda _source, _handler: core_schema.no_info_plain_validator_function(_sort))
 SortField = Annotated[tuple[sorting.SortKey, ...] | None, _SORT, WithJsonSchema(sorting.SORT_SCHEMA)]
+_FACETS = GetPydanticSchema(lambda _source, _handler: core_schema.no_info_plain_validator_function(_facets))
+FacetsField = Annotated[tuple[facets.Facet, ...] | None, _FACETS, WithJsonSchema(facets.FACETS_SCHEMA)]
+
+
+class ValueCount(BaseModel):
+    """How many documents have a value, or lie in a range."""
+
+    value: bool | int | float | str | None = None
+    range: Annotated[dict[str, int | float | str] | None, WithJsonSchema({"type": "object"})] = None
+    count: int
+
+
+class FacetAnswer(BaseModel):
+    """Of one field: terms by count, then by value; ranges as they were asked; dates ascending, the latest 1,000."""
+
+    counts: list[ValueCount]
+    distinct: int
+    """How many values there are in all."""
+    missing: int
+    """Documents that have none of them."""
+
+
+def facet_answers(counted: Mapping[str, facets.Counted]) -> dict[str, FacetAnswer]:
+    """By field."""
+    found = {}
+    for field, one in counted.items():
+        counts = [_answer(count) for count in one.counts]
+        found[field] = FacetAnswer(counts=counts, distinct=one.distinct, missing=one.missing)
+    return found
+
+
+def _answer(one: facets.FacetCount) -> ValueCount:
+    given: Any = {"value": one.value} if one.range is None else {"range": dict(one.range)}
+    return ValueCount(**given, count=one.count)

@@ -22,7 +22,7 @@ from app.api.schemas.documents import (
     VectorsFormat,
     Warned,
 )
-from app.api.schemas.results import SortField
+from app.api.schemas.results import FacetAnswer, FacetsField, SortField
 from app.documents import DocumentId, Strict, VectorField, VectorsField, fault
 from app.highlights.fragments import Highlight
 from app.query.explaining import Explanation
@@ -141,6 +141,7 @@ class SearchRequest(Asked):
     ids: list[DocumentId] | None = Field(default=None, fail_fast=True)
     """The only documents that are searched, beside the filter; those that are not there are no error."""
     sort: SortField = None
+    facets: FacetsField = None
     exact: bool = False
     """Score every document instead of candidates only: the truth, at its price."""
     candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
@@ -225,7 +226,10 @@ class SearchAnswer(Warned):
     mode: Mode
     """What was done, where the search did not say."""
     total: Total | None = None
-    """How many documents match; left out where the time was over before they were counted."""
+    """How many documents match: all that pass, in a `lexical` search those with a word; where a search by meaning is
+    sorted, the best 1,000. Left out where the time was over before they were counted."""
+    facets: dict[str, FacetAnswer] | None = None
+    """By field, where they were asked for, of the documents that `total` counts."""
     next: str | None = None
     """The cursor of the next page; left out where there is none, and where the search may be partial."""
     weights: dict[Side, float] | None = None
