@@ -367,7 +367,7 @@ def _check_browsing(query: Query) -> None:
     """Raises Invalid where it asks for what there is only with a query."""
     if query.text is not None or query.vectors is not None:
         raise Invalid.at(f"{query.at}/mode", "browse is of a search without a query")
-    for name in ("explain", "passages"):
+    for name in ("explain", "highlights", "passages"):
         if getattr(query, name):
             raise Invalid.at(
                 f"{query.at}/{name}", "without a query no document is better than another, nor a part of it"

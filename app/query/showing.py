@@ -70,11 +70,11 @@ class Showing:
         """
         rows = [self._row(item, document) for item, document in zip(ranked, documents, strict=True)]
         openings = [self._opening(row) for row in rows]
-        tokens = self._tokens([*rows, *(row for row in openings if row is not None)])
+        every = [*rows, *(row for row in openings if row is not None)]
+        tokens = self._tokens(every)
         asked = self._asked()
-        scored = [*rows, *(row for row in openings if row is not None)]
-        products = self._products(scored, tokens)
-        shares = self._shares(scored, products, asked, tokens)
+        products = self._products(every, tokens)
+        shares = self._shares(every, products, asked, tokens)
         spoken = None
         if self.marking is not None and self.words is not None and self.spec.lexical is not None:
             spoken = by_words(self.words.bm25, self.spec.lexical.analyser, self.marking)

@@ -107,6 +107,7 @@ def test_documents_are_browsed_and_sorted(
         ({"mode": "browse", "query": "cat"}, "/mode"),
         ({"filter": {"legs": {"eq": 4}}, "explain": True}, "/explain"),
         ({"filter": {"legs": {"eq": 4}}, "passages": 1}, "/passages"),
+        ({"filter": {"legs": {"eq": 4}}, "highlights": {}}, "/highlights"),
         ({"sort": [{"legs": "up"}]}, "/sort/0/legs"),
         ({"query": "cat", "sort": []}, "/sort"),
         ({"query": "cat", "sort": None}, "/sort"),
