@@ -205,9 +205,10 @@ def _count(
             of_code[code] = places.setdefault(named, len(places))
     own = of_code[codes]
     rows, own = rows[own >= 0], own[own >= 0]
-    # A list may say one thing twice.
-    pairs = np.unique(rows.astype(np.int64) * max(len(places), 1) + own)
-    counts = np.bincount(pairs % max(len(places), 1), minlength=len(places)).tolist()
+    if len(rows) and (np.diff(rows) <= 0).any():
+        # Rows of lists come more than once, and a list may say one thing twice.
+        own = np.unique(rows.astype(np.int64) * len(places) + own) % len(places)
+    counts = np.bincount(own, minlength=len(places)).tolist()
     return rows, {named: counts[place] for named, place in places.items()}
 
 
