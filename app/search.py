@@ -4,7 +4,7 @@ timed. A mode is a choice among these stages."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
+from app.collection.layers import TOKENS, scored
 from app.collection.passages import check_vectors, pool, require_direction
 from app.collection.spec import CollectionSpec, LexicalSpec
 from app.collection.view import Snapshot
@@ -25,11 +26,11 @@ from app.query.asked import Query as Query
 from app.query.asked import SearchResult as SearchResult
 from app.query.asked import Total as Total
 from app.query.asked import Weights as Weights
-from app.query.candidates import Chosen, by_pooled, find_candidates
+from app.query.candidates import Chosen, by_pooled, find_candidates, for_length
 from app.query.encoded import EncodedQuery
 from app.query.excerpts import excerpts, spoken_excerpts
-from app.query.fusion import Side, weights_at
-from app.query.hybrid import DEPTH, Fused, Meant, fuse, reach_of, side_scores, sides_of
+from app.query.fusion import weights_at
+from app.query.hybrid import DEPTH, Candidates, Fused, Meant, fuse, reach_of, score_candidates, side_scores, sides_of
 from app.query.ranking import Ranked, rank_in_time
 from app.query.reaching import rank_tier, tiers
 from app.query.scores import Pooled, Scores, scores_of
@@ -211,9 +212,13 @@ class _Search:
         scores = side_scores(self.collection.spec, self._encoded())
         first = next(iter(scores.values()))
         meant, coverage = self._meant(allowed, first)
+        views, workers = self.snapshot.views, self.collection.resources.workers
         # Bounded work, so that what was found by meaning before the time was over is answered.
-        with _unhurried(self.query), self.clock.stage("fuse"):
-            fused = self._fused(allowed, meant, words, scores)
+        with _unhurried(self.query):
+            with self.clock.stage("rescore"):
+                scored = score_candidates(views, allowed, meant, words, scores, self.reach, workers)
+            with self.clock.stage("fuse"):
+                fused = self._fused(scored)
         return _Found(fused.ranked, allowed, coverage, words, fused, first)
 
     def explained(self, found: _Found) -> _Found:
@@ -288,8 +293,10 @@ class _Search:
 
     def _stages(self) -> list[FirstStage]:
         """Of each view."""
-        stages = self.snapshot.stages
-        return by_pooled(stages) if self.query.mode == "dense" else list(stages)
+        stages, encoded = self.snapshot.stages, self._encoded()
+        if self.query.mode == "dense":
+            return by_pooled(stages)
+        return for_length(stages, len(encoded.vectors)) if scored(self.collection.spec) == TOKENS else list(stages)
 
     def _meant(self, allowed: Sequence[Mask], scores: Scores) -> tuple[Meant, Coverage | None]:
         """What fusion takes of the best by vectors. scores: of its first side."""
@@ -306,14 +313,13 @@ class _Search:
 
         return Meant.of_tiers(views, self._tiers(allowed), best), None
 
-    def _fused(self, allowed: Sequence[Mask], meant: Meant, words: WordScores, scores: Mapping[Side, Scores]) -> Fused:
+    def _fused(self, found: Candidates) -> Fused:
         """By meaning and by words. A query that is weighted by what the collection has learned adds to it."""
         query, spec, learned = self.query, self.collection.spec, self.collection.learned
         weights: Weights | None = None
         if query.weights != "reciprocal_rank":
             weights = query.weights or weights_at(learned.asked.rho, sides_of(spec))
-        views, workers = self.snapshot.views, self.collection.resources.workers
-        fused = fuse(views, allowed, meant, words, scores, weights, self.reach, workers, self.snapshot.identify)
+        fused = fuse(self.snapshot.views, found, weights, self.reach, self.snapshot.identify)
         if query.weights is None and fused.standards:
             learned.note(fused.standards["words"].best, fused.standards["pooled"].best)
         return fused

@@ -234,7 +234,7 @@ def test_the_candidates_width_is_respected(make_collection: MakeCollection, monk
         return original(views, rows, *rest)
 
     monkeypatch.setattr(reaching, "rank", counting)
-    query = Query(vectors=vectors(random, "multi_vector", 4), k=5)
+    query = Query(vectors=random.integers(1, 3, (12, 4)).astype(np.float32), k=5)
     for options in ({}, {"candidates": 17}, {"candidates": 2}, {"candidates": 10_000}, {"exact": True}):
         search(collection, Query(vectors=query.vectors, k=5, **options))
     count = collection.count()
@@ -354,3 +354,21 @@ def test_sources_are_searched_side_by_side_with_the_same_result(
     monkeypatch.setattr("app.query.candidates.SIDE_BY_SIDE", 0)
     assert pairs(collection, query) == alone
     assert 2 in used
+
+
+def test_a_query_of_few_vectors_has_more_candidates(make_collection: MakeCollection) -> None:
+    """As many as it was found to need, by the third power of how few they are; those that are asked for as they are."""
+    collection = make_collection(dim=8)
+    random = np.random.default_rng(3)
+    vectors = random.normal(size=(1_500, 2, 8)).astype(np.float32)
+    write_documents(collection, [Document(f"d{i}", "", vectors=one) for i, one in enumerate(vectors)])
+    assert collection.published.stage.width == 400
+
+    def candidates(count: int, asked: int | None = None) -> int | None:
+        query = Query(vectors=random.normal(size=(count, 8)).astype(np.float32), candidates=asked, partial=True)
+        found = search(collection, query).coverage
+        assert found is not None
+        return found.of
+
+    assert [candidates(count) for count in (32, 11, 9, 7, 1)] == [400, 400, 636, 1_350, 1_500]
+    assert candidates(7, asked=300) == 300

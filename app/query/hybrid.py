@@ -112,38 +112,55 @@ class Meant:
         return cls(keys, known)
 
 
-def fuse(
+@dataclass(frozen=True)
+class Candidates:
+    """What fusion orders. tiers: of keys, each after the one before. meant, spoken: those by meaning and by words.
+    rows: of each key the row that is best by the first side. columns: of each side the scores of the keys."""
+
+    tiers: list[list[_Key]]
+    meant: Sequence[_Key]
+    spoken: Sequence[_Key]
+    rows: list[int]
+    columns: dict[Side, list[float]]
+
+
+def score_candidates(
     views: Sequence[View],
     allowed: Sequence[Mask],
     meant: Meant,
     words: WordScores,
     scores: Mapping[Side, Scores],
-    weigh: Mapping[Side, float] | None,
     k: int,
     workers: Workers,
-    identify: Identify,
-) -> Fused:
-    """allowed: for each view the documents. meant: ``reach_of(k)`` at most. scores: of each side but words. weigh: the
-    weight of each side; None for reciprocal ranks. Raises Damaged."""
+) -> Candidates:
+    """allowed: for each view the documents. meant: ``reach_of(k)`` at most. scores: of each side but words. Raises
+    Damaged."""
     reach = reach_of(k)
-    spoken = words.best(views, allowed, reach, ties=False)
-    by_meaning = meant.keys
-    by_words = [(view, document) for view, document, _, _ in spoken]
-    tiers = _tiers(by_meaning, by_words, reach)
-    keys = list(dict.fromkeys(key for tier in tiers for key in tier))
+    spoken = [(view, document) for view, document, _, _ in words.best(views, allowed, reach, ties=False)]
+    tiers = _tiers(meant.keys, spoken, reach)
+    keys = [key for tier in tiers for key in tier]
+    columns: dict[Side, list[float]] = {
+        "words": [float(words.by_view[view][document]) for view, document in keys],
+    }
+    rows, others = _scored(views, keys, meant.known, scores, workers)
+    return Candidates(tiers, meant.keys, spoken, rows, columns | others)
+
+
+def fuse(
+    views: Sequence[View], found: Candidates, weigh: Mapping[Side, float] | None, k: int, identify: Identify
+) -> Fused:
+    """weigh: the weight of each side; None for reciprocal ranks."""
+    keys, columns = [key for tier in found.tiers for key in tier], found.columns
     if not keys:
         return Fused([], {}, {}, weigh, {})
-    rows, columns = _scored(views, keys, meant.known, scores, workers)
-    columns["words"] = [float(words.by_view[view][document]) for view, document in keys]
-    columns = {side: columns[side] for side in ("words", *scores)}
-    standards = {side: Standard.of(column, len(tiers[0])) for side, column in columns.items()}
+    standards = {side: Standard.of(column, len(found.tiers[0])) for side, column in columns.items()}
     seqs = [int(views[view].part.seqs[document]) for view, document in keys]
     ranked: list[Ranked] = []
     ranks: dict[Side, list[int | None]] = {side: [] for side in columns} if weigh is None else {}
-    for number, tier in enumerate(tiers):
+    for number, tier in enumerate(found.tiers):
         start, stop = len(ranked), len(ranked) + len(tier)
         if weigh is None:
-            said, meaning = ({*side[: DEPTH * 2**number]} for side in (by_words, by_meaning))
+            said, meaning = ({*side[: DEPTH * 2**number]} for side in (found.spoken, found.meant))
             by = {side: [key in (said if side == "words" else meaning) for key in keys[:stop]] for side in columns}
             now = {side: ranks_of(column[:stop], by[side]) for side, column in columns.items()}
             fused = reciprocal_ranks(now)
@@ -151,7 +168,7 @@ def fuse(
                 ranks[side] += own[start:]
         else:
             fused = weighted(standards, weigh)
-        new = [Ranked(keys[i][0], rows[i], seqs[i], fused[i]) for i in range(start, stop)]
+        new = [Ranked(keys[i][0], found.rows[i], seqs[i], fused[i]) for i in range(start, stop)]
         ranked += break_ties(sorted(new, key=lambda one: -one.score), len(new), identify)
     return Fused(ranked[:k], columns, standards, weigh, {seq: i for i, seq in enumerate(seqs)}, ranks)
 

@@ -46,6 +46,7 @@ def _multiply(
     steps: int,
     content: NDArray[np.int8],
     starts: NDArray[np.int32],
+    planes: int,
     native: bool,
     sums: NDArray[np.int32],
 ) -> None:
@@ -71,7 +72,7 @@ def _multiply(
     size = padded(steps)
     for t in range(0, tokens, pairs.TOKENS):
         token, out = np.int64(held.ctypes.data) + t * held.shape[1], np.int64(sums.ctypes.data) + 256 * t
-        for lane in range(0, 16 * groups, pairs.LANES):
+        for lane in range(0, planes * block[1], pairs.LANES):
             lanes = np.int64(content.ctypes.data) + first + lane * size
             begin = np.int64(starts.ctypes.data) + 4 * (start + lane)
             pairs.products(token, np.int64(held.shape[1]), lanes, np.int64(size), begin, out + 4 * lane)
@@ -114,7 +115,7 @@ def maxima(
             if filled == HELD or (i == begins.shape[0] - 1 and j == ends[i] - 1):
                 for number in range(blocks.shape[0]):
                     block = blocks[number]
-                    _multiply(held, filled, block, steps, content, starts, native, sums)
+                    _multiply(held, filled, block, steps, content, starts, planes, native, sums)
                     _raise(sums, filled, owners, scales, block[0], block[1], planes, out)
                 filled = 0
 
@@ -198,7 +199,7 @@ def reference_maxima(
             for t in range(filled):
                 unpack(source + (begins[i] + begin + t) * width, dim, bits, target + t * stride)
             for number in range(blocks.shape[0]):
-                _multiply(held, filled, blocks[number], steps, content, starts, native, sums)
+                _multiply(held, filled, blocks[number], steps, content, starts, planes, native, sums)
                 first, lanes = blocks[number, 0], blocks[number, 1]
                 for t in range(filled):
                     scale = float_at(source + (begins[i] + begin + t + 1) * width - 4)
