@@ -1,5 +1,5 @@
-"""The query flow: encode -> snapshot -> filter -> words -> candidates -> exact scores -> fusion -> hits; each stage is
-timed. A mode is a choice among these stages."""
+"""The query flow: encode -> snapshot -> filter -> words -> candidates -> exact scores -> fusion -> reranking -> hits;
+each stage is timed. A mode is a choice among these stages."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
 from app.collection.layers import TOKENS, scored
 from app.collection.passages import check_vectors, pool, require_direction
-from app.collection.spec import CollectionSpec, LexicalSpec
 from app.collection.view import Snapshot
 from app.compute import deadline
 from app.errors import Invalid, TextRefused, TooSlow
-from app.lexical.clauses import Clause, parse, plain, spoken
-from app.query.asked import SORTED, UNENCODED
+from app.query.asked import SORTED, UNENCODED, check_browsing
 from app.query.asked import Coverage as Coverage
 from app.query.asked import Mode as Mode
 from app.query.asked import Query as Query
@@ -35,7 +33,10 @@ from app.query.ranking import Ranked, rank_in_time
 from app.query.reaching import rank_tier, tiers
 from app.query.scores import Pooled, Scores, scores_of
 from app.query.showing import NOTHING, Showing, Shown
+from app.query.wording import clauses_of, spoken_text
 from app.query.words import WordScores, document_of, first_row, rank_words
+from app.rerank.order import Reranked
+from app.rerank.stage import check, reranked, reranker_for, widened
 from app.results.facets import count_facets
 from app.results.paging import following, resumed
 from app.results.sorting import marked, sort_documents, sort_ranked
@@ -104,12 +105,19 @@ def search_encoded(
     """
     clock = _Clock(stages={"encode_ms": encode_ms})
     workers = collection.resources.workers
+    # Before it is its turn: a model may have to be waited for.
+    with clock.stage("rerank") if query.rerank else nullcontext():
+        reranker = reranker_for(collection.resources.encoders, query, lambda: spoken_text(collection.spec, query))
     with workers.turn(), collection.snapshot() as snapshot:
         query = resumed(query, snapshot, sides_of(collection.spec))
         with clock.stage("filter"):
             allowed, warnings = _allowed(snapshot, query)
-        asked = _Search(collection, query, encoded, snapshot, allowed, clock)
+        asked = _Search(collection, widened(query), encoded, snapshot, allowed, clock)
         found = asked.explained(asked.ranked())
+        if reranker is not None:
+            with clock.stage("rerank"):
+                made = reranked(collection, snapshot, found.ranked, found.words, found.scores, query, reranker)
+            found = replace(found, ranked=made.ranked, reranked=made)
         found = replace(found, ranked=found.ranked[query.offset :])
         # What was scored is answered, whatever time it is.
         with _unhurried(query), clock.stage("facets") if query.facets else nullcontext():
@@ -133,6 +141,7 @@ def search_encoded(
         Total(total, exact=True),
         facets,
         None if found.coverage else following(query, snapshot, weights, len(hits), total),
+        None if found.reranked is None else (len(found.reranked.former), found.reranked.of),
     )
 
 
@@ -159,6 +168,7 @@ class _Found:
     scores: Scores | None = None
     approximate: frozenset[int] | None = None
     """Sequence numbers of what an approximate search finds, where that is known."""
+    reranked: Reranked | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +192,7 @@ class _Search:
             found = self._by_meaning(self.allowed, self.reach)
         else:
             with self.clock.stage("words"):
-                words = WordScores.of(self.snapshot.views, *_clauses(self.collection.spec, query))
+                words = WordScores.of(self.snapshot.views, *clauses_of(self.collection.spec, query))
                 allowed = words.narrowed(self.allowed)
             if query.mode == "lexical":
                 return self._by_words(words, allowed)
@@ -334,50 +344,22 @@ def _unhurried(query: Query) -> AbstractContextManager[None]:
     return deadline.deadline(None) if query.partial else nullcontext()
 
 
-def _clauses(spec: CollectionSpec, query: Query) -> tuple[list[Clause], LexicalSpec]:
-    """What the query asks of words. Raises Invalid."""
-    if spec.lexical is None:
-        raise Invalid.at(f"{query.at}/mode", f"collection {spec.name} has no index of words: its `lexical` is null")
-    if query.text is None:
-        raise Invalid.at(f"{query.at}/mode", f"a {query.mode} search needs a query in words")
-    if query.syntax == "query":
-        found = parse(query.text, spec.lexical.analyser, spec.lexical.fields, f"{query.at}/query")
-        return found, spec.lexical
-    return plain(query.text, spec.lexical.analyser), spec.lexical
-
-
-def _spoken(spec: CollectionSpec, query: Query) -> str | None:
-    """The text that is encoded of a search by words: in the query language what is asked for, not its signs."""
-    clauses, _ = _clauses(spec, query)
-    return spoken(clauses) if query.syntax == "query" else query.text
-
-
 def _encode(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery | None]:
     """As ``encode_queries``; None for a query by words alone, or by nothing."""
     meaning: list[Query] = []
     for query in queries:
+        check(query, collection.resources.encoders)
         if query.mode == "browse":
-            _check_browsing(query)
+            check_browsing(query)
         elif query.mode in ("lexical", "hybrid"):
             # What is wrong with the words is said before anything is encoded for nothing.
-            query = replace(query, text=_spoken(collection.spec, query))
+            query = replace(query, text=spoken_text(collection.spec, query))
         elif query.syntax == "query":
             raise Invalid.at(f"{query.at}/syntax", f"a {query.mode} search is by no words, which the language is of")
         if query.mode not in UNENCODED:
             meaning.append(query)
     meant = iter(encode_queries(collection, meaning))
     return [None if query.mode in UNENCODED else next(meant) for query in queries]
-
-
-def _check_browsing(query: Query) -> None:
-    """Raises Invalid where it asks for what there is only with a query."""
-    if query.text is not None or query.vectors is not None:
-        raise Invalid.at(f"{query.at}/mode", "browse is of a search without a query")
-    for name in ("explain", "highlights", "passages"):
-        if getattr(query, name):
-            raise Invalid.at(
-                f"{query.at}/{name}", "without a query no document is better than another, nor a part of it"
-            )
 
 
 def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery]:
@@ -425,11 +407,12 @@ def _hits(
     if len(documents) < len(seqs):
         raise room.full()
     as_asked = collection.spec.measure.score if query.mode in ("semantic", "dense") else float
+    former = {} if found.reranked is None else found.reranked.former
     shown = _shown(collection, snapshot, found, documents, query, encoded, room)
     return [
         Hit(
             document.id,
-            as_asked(item.score),
+            item.score if item.seq in former else as_asked(item.score),
             document.title,
             document.text if "text" in include else None,
             document.metadata if "metadata" in include else None,
@@ -437,6 +420,7 @@ def _hits(
             _excerpts(collection, snapshot, item, document, query, found, room) if query.passages else None,
             show.highlights,
             show.explanation,
+            as_asked(former[item.seq]) if item.seq in former else None,
         )
         for item, document, show in zip(found.ranked, documents, shown, strict=True)
     ]
@@ -482,7 +466,7 @@ def _shown(
         return
     asked = None
     if query.vectors is None and encoded is not None:
-        asked = _spoken(collection.spec, query) if query.mode == "hybrid" else query.text
+        asked = spoken_text(collection.spec, query) if query.mode == "hybrid" else query.text
     showing = Showing(
         collection.spec, snapshot.views, query.highlights, query.explain, encoded, asked, found.words, found.fused,
         found.scores, found.approximate, collection.token_places,

@@ -30,19 +30,24 @@ from app.keys import ApiKey
 from app.types import MAX_K
 
 
-class LocalModel(BaseModel):
-    """A sentence-transformers model: a folder, or a hub id that the operator has allowed by writing it here."""
+class SavedModel(BaseModel):
+    """A folder, or a hub id that the operator has allowed by writing it here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    type: Literal["sentence_transformer", "colbert"]
-    """`sentence_transformer`: SentenceTransformer, dense or its token vectors. `colbert`: MultiVectorEncoder."""
     path: str
     """A folder, or a hub id such as `lightonai/GTE-ModernColBERT-v1`."""
     revision: str | None = None
     """The hub's revision; ignored for a folder."""
     device: str = "auto"
     """`auto`: a GPU where torch can use one, else the CPU. Or a name of torch's, such as `cpu` or `cuda:1`."""
+
+
+class LocalModel(SavedModel):
+    """A sentence-transformers model that encodes texts."""
+
+    type: Literal["sentence_transformer", "colbert"]
+    """`sentence_transformer`: SentenceTransformer, dense or its token vectors. `colbert`: MultiVectorEncoder."""
     query_prefix: str | None = None
     """What each query begins with; none given: as the model was saved. Other words are another encoder."""
     document_prefix: str | None = None
@@ -51,6 +56,12 @@ class LocalModel(BaseModel):
     @property
     def prompts(self) -> dict[Literal["query", "document"], str | None]:
         return {"query": self.query_prefix, "document": self.document_prefix}
+
+
+class CrossEncoderModel(SavedModel):
+    """A sentence-transformers CrossEncoder: it reads a query and a text together, and reranks."""
+
+    type: Literal["cross_encoder"]
 
 
 class RemoteModel(BaseModel):
@@ -85,7 +96,9 @@ class DeterministicModel(BaseModel):
     dim: Annotated[int, Field(ge=1, le=16_384)] = 64
 
 
-ModelSettings = Annotated[LocalModel | RemoteModel | DeterministicModel, Field(discriminator="type")]
+ModelSettings = Annotated[
+    LocalModel | CrossEncoderModel | RemoteModel | DeterministicModel, Field(discriminator="type")
+]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
 
 
@@ -162,7 +175,7 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = None
     """The key that commands send to a server; the server itself does not read it."""
     models: dict[ModelName, ModelSettings] = {}
-    """Encoders by name (JSON object), beside `builtin`; requests name these, never a path."""
+    """Encoders and cross encoders by name (JSON object), beside `builtin`; requests name these, never a path."""
     preload: str = "collections"
     """Encoders that are loaded before the server is ready: `collections` (the local ones of those that are there),
     `none`, or names with commas between them."""

@@ -278,7 +278,8 @@ class Excerpt:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One ranked document. passages: its best ones, where they were asked for."""
+    """One ranked document. passages: its best ones, where they were asked for. former_score: of one that was reranked,
+    before that."""
 
     id: str
     score: float
@@ -291,3 +292,4 @@ class Hit:
     """A list of app.highlights.fragments.Highlight, where it was asked for."""
     explanation: Any = None
     """app.query.explaining.Explanation, where it was asked for."""
+    former_score: float | None = None

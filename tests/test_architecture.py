@@ -26,7 +26,7 @@ LAYERS = [
     {"app.catalogue"},
     {"app.backup", "app.tasks"},
     {"app.ingest", "app.search"},
-    {"app.highlights", "app.indexing", "app.query", "app.passages", "app.results"},
+    {"app.highlights", "app.indexing", "app.query", "app.passages", "app.rerank", "app.results"},
     {"app.collection"},
     {"app.encoders", "app.encodings", "app.lexical", "app.sources", "app.store", "app.vector_index"},
     {"app.scoring"},

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.schemas.documents import Base64Answer, DocumentAnswer, VectorsFormat, Warned
 from app.api.schemas.results import facet_answers
-from app.api.schemas.searches import HitAnswer, SearchAnswer
+from app.api.schemas.searches import HitAnswer, RerankAnswer, SearchAnswer, SearchRequest
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Budget, Service
 from app.search import SearchResult
@@ -72,7 +72,7 @@ def document_answer(document: Document, include: Collection[str], form: Form) ->
 
 
 def hit_answer(hit: Hit, form: Form) -> HitAnswer:
-    names = ("title", "text", "metadata", "passages", "highlights", "explanation")
+    names = ("title", "text", "metadata", "passages", "highlights", "explanation", "former_score")
     given = {name: value for name in names if (value := getattr(hit, name)) is not None}
     return HitAnswer(id=hit.id, score=hit.score, **given, **_vectors(hit.vectors, form))
 
@@ -89,7 +89,8 @@ def _vectors(vectors: F32 | None, form: Form) -> dict[str, Any]:
     return {name: Base64Answer(base64=text, dtype="float32", shape=list(array.shape))}
 
 
-def search_answer(result: SearchResult, form: Form) -> SearchAnswer:
+def search_answer(result: SearchResult, asked: SearchRequest, kind: Kind) -> SearchAnswer:
+    form = kind, asked.vectors_format
     answer = SearchAnswer(
         hits=[hit_answer(hit, form) for hit in result.hits],
         took_ms=result.took_ms,
@@ -100,6 +101,9 @@ def search_answer(result: SearchResult, form: Form) -> SearchAnswer:
     )
     if result.weights is not None:
         answer.weights = dict(result.weights)
+    if asked.rerank is not None and result.reranked is not None:
+        done, of = result.reranked
+        answer.rerank = RerankAnswer(model=asked.rerank.model, reranked=done, of=of)
     if result.total is not None:
         answer.total = result.total
     if result.facets:

@@ -20,6 +20,8 @@ def encoder_of(
         if dim is None:
             raise Invalid.at("/encoder/dim", "expected the dimensions of the vectors that you will bring")
         return None
+    if not encoders.kinds(model):
+        raise Invalid.at("/encoder/model", f"{model!r} is a cross encoder, which makes no vectors: a search names it")
     if kind not in encoders.kinds(model):
         made = ", ".join(encoders.kinds(model))
         raise Invalid.at("/encoder/kind", f"the model {model!r} makes {made} vectors")

@@ -22,7 +22,10 @@ def load_encoders(catalogue: Catalogue) -> None:
     encoders, settings = catalogue.encoders, catalogue.settings
     for name in settings.preloaded:
         with _told(f"the encoder {name}"):
-            _load(catalogue, name, encoders.kinds(name)[0])
+            if kinds := encoders.kinds(name):
+                _load(catalogue, name, kinds[0])
+            else:
+                encoders.cross_encoder(name, patient=True)
     loaded = set(settings.preloaded)
     for info in catalogue.describe_all() if settings.preload == "collections" else ():
         model = info.encoder.model

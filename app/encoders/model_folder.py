@@ -121,6 +121,30 @@ def check_colbert(folder: Path) -> None:
         )
 
 
+def check_cross_encoder(folder: Path) -> None:
+    """Raises EncoderRefused unless the folder is a CrossEncoder with safetensors weights, in its own layout or, as
+    older ones were saved, as a transformer that classifies."""
+    saved = _raw(folder / "config_sentence_transformers.json", {})
+    classifies = any(name.endswith("ForSequenceClassification") for name in _architectures(folder))
+    if saved.get("model_type") != "CrossEncoder" and not (recognise(folder) == "plain" and classifies):
+        raise EncoderRefused(
+            f"{folder} is not a CrossEncoder: what scores a query with a text would be random; a model that encodes is "
+            'configured with type "sentence_transformer" or "colbert"'
+        )
+    config = _raw(folder / "config.json", {})
+    of_config = config.get("sentence_transformers")
+    last = [
+        saved.get("activation_fn"),
+        of_config.get("activation_fn") if isinstance(of_config, dict) else None,
+        config.get("sbert_ce_default_activation_function"),
+    ]
+    for activation in last:
+        # Any other would be replaced by the default without a word.
+        if activation is not None and not str(activation).startswith("torch.nn.modules."):
+            raise EncoderRefused(f"{folder} ends with {activation}, which is none of torch's own activations")
+    _check_weights(folder)
+
+
 def dense_modules(folder: Path) -> int:
     """How many projections the folder says it has."""
     modules = _modules(folder)

@@ -102,3 +102,21 @@ class Encoder(Protocol):
     def encode_documents(self, texts: Sequence[str]) -> Encoded: ...
 
     def encode_queries(self, texts: Sequence[str]) -> Encoded: ...
+
+
+class CrossEncoder(Protocol):
+    """A query and a text, read together -> how well the text answers. Safe to call from several threads at once."""
+
+    @property
+    def backend(self) -> str:
+        """What computes, for people to read: `torch, cpu`."""
+        ...
+
+    @property
+    def max_tokens(self) -> int | None:
+        """After which a query and its text are cut, together, the longer one first; None where there is no limit."""
+        ...
+
+    def scores(self, query: str, texts: Sequence[str]) -> list[float]:
+        """Of each text: finite, the larger the better, the same whatever else is scored. Raises EncoderError."""
+        ...

@@ -1,4 +1,4 @@
-"""The encoders that requests may name: `builtin`, and what the operator configured. Opened at first use, kept.
+"""The models that requests may name: `builtin`, and what the operator configured. Opened at first use, kept.
 
 Importing this module imports neither torch nor sentence-transformers, so that a server of callers' own vectors
 starts fast; each family's module is imported when one of its models is opened.
@@ -15,17 +15,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from app.compute import deadline
 from app.compute.quota import cores
 from app.encoders.model_folder import locate, saved_name
 from app.encoders.prompts import Task, missing
-from app.encoders.protocol import Encoder
+from app.encoders.protocol import CrossEncoder, Encoder
 from app.encoders.together import Together
 from app.encoders.torch.backbone import choose_device
 from app.errors import EncoderUnavailable, Invalid
-from app.settings import DeterministicModel, LocalModel, ModelSettings, RemoteModel
+from app.settings import CrossEncoderModel, DeterministicModel, LocalModel, ModelSettings, RemoteModel
 from app.types import Encoded, Kind
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,11 @@ Count: TypeAlias = Callable[[str, str, int, float, bool], None]
 """model, role, texts, seconds, whether it failed. Called from any thread."""
 State: TypeAlias = Literal["loaded", "loading", "failed", "not loaded"]
 _Maker: TypeAlias = Callable[[Kind], Encoder]
+T = TypeVar("T")
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "sentence_transformer": ("multi_vector", "dense"),
     "colbert": ("multi_vector",),
+    "cross_encoder": (),
     "remote": ("dense",),
     "deterministic": ("multi_vector", "dense"),
 }
@@ -46,12 +48,14 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What is known of an encoder. From ``dim`` on only of one that is loaded: dim: of its vectors, in the kind that is
+    """What is known of a model. kinds: of collections that it encodes for. reranks: whether a search may name it to
+    rerank its hits. From ``dim`` on only of one that is loaded: dim: of its vectors, in the kind that is
     open first. max_tokens: after which a document is cut, None where nothing is known. query_prompt, document_prompt:
     what each text begins with. warning: what it lacks. error: why it failed to load."""
 
     name: str
     kinds: tuple[Kind, ...]
+    reranks: bool
     state: State
     backend: str | None = None
     dim: int | None = None
@@ -68,8 +72,16 @@ class _Open:
     together: Together
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What a model gives once it is open: encoders of its kinds, or scores of pairs."""
+
+    encoders: _Maker | None = None
+    pairs: CrossEncoder | None = None
+
+
 class Encoders:
-    """Encoders by name and kind, for several threads.
+    """Encoders by name and kind, and cross encoders by name, for several threads.
 
     Both kinds of one model share its loaded weights. A model is opened by a thread of its own, for it may take minutes
     (one that is new is converted first); whoever asks for it waits as long as it may, and the opening goes on. One that
@@ -101,7 +113,7 @@ class Encoders:
         self._models = dict(models)
         self._cache, self._threads, self._count, self._patience_s = cache, threads, count, patience_s
         self._lock = threading.Lock()
-        self._opening: dict[str, Future[_Maker]] = {}
+        self._opening: dict[str, Future[_Loaded]] = {}
         self._failed: dict[str, str] = {}
         self._open: dict[tuple[str, Kind], _Open] = {}
         self._closing = ExitStack()
@@ -115,7 +127,8 @@ class Encoders:
         return name == BUILTIN or isinstance(self._models.get(name), LocalModel)
 
     def kinds(self, name: str) -> tuple[Kind, ...]:
-        """The kinds of collection that a model can encode for, the default first. Loads nothing.
+        """The kinds of collection that a model can encode for, the default first; none of a cross encoder. Loads
+        nothing.
 
         Raises Invalid for an unknown name.
         """
@@ -124,6 +137,12 @@ class Encoders:
         if name not in self._models:
             raise Invalid.at("/encoder/model", f"no encoder is named {name!r}; there are {', '.join(self.names())}")
         return _KINDS[self._models[name].type]
+
+    def reranks(self, name: str) -> bool:
+        """Whether it can tell how well a text answers a query, by itself or by token vectors. Raises Invalid for an
+        unknown name."""
+        kinds = self.kinds(name)
+        return not kinds or "multi_vector" in kinds
 
     def get(self, name: str, kind: Kind, *, patient: bool = False) -> Encoder:
         """The encoder, opened if it is not open yet. patient: waits until it is, however long.
@@ -146,6 +165,18 @@ class Encoders:
             return self._counted(name, "queries", open.encoder.encode_queries, texts)
         return open.together.encode_queries(texts)
 
+    def cross_encoder(self, name: str, *, patient: bool = False) -> CrossEncoder:
+        """As ``get``, of a model that is a cross encoder."""
+        if self.kinds(name):
+            raise Invalid.at("/encoder/model", f"{name!r} is no cross encoder")
+        found = self._opened(name, patient).pairs
+        assert found is not None, "what encodes for no kind is a cross encoder"
+        return found
+
+    def scores(self, name: str, query: str, texts: Sequence[str]) -> list[float]:
+        """As the cross encoder's own, and counted. Raises what ``cross_encoder`` and it raise."""
+        return self._counted(name, "pairs", partial(self.cross_encoder(name).scores, query), texts)
+
     def describe(self, name: str) -> ModelInfo:
         """What is known of it without opening it. Raises Invalid for an unknown name."""
         kinds = self.kinds(name)
@@ -154,7 +185,10 @@ class Encoders:
         if opening is not None:
             state = "loaded" if opening.done() else "loading"
         open = [self._open[name, kind] for kind in kinds if (name, kind) in self._open]
-        info = ModelInfo(name, kinds, state, error=self._failed.get(name))
+        info = ModelInfo(name, kinds, self.reranks(name), state, error=self._failed.get(name))
+        if state == "loaded" and not kinds:
+            cross = self.cross_encoder(name)
+            return replace(info, backend=cross.backend, max_tokens=cross.max_tokens)
         if not open:
             return info
         encoder = open[0].encoder
@@ -181,9 +215,7 @@ class Encoders:
             self._opening.clear()
             self._closing.close()
 
-    def _counted(
-        self, name: str, role: str, encode: Callable[[Sequence[str]], Encoded], texts: Sequence[str]
-    ) -> Encoded:
+    def _counted(self, name: str, role: str, encode: Callable[[Sequence[str]], T], texts: Sequence[str]) -> T:
         started, failed = time.perf_counter(), True
         try:
             found = encode(texts)
@@ -200,7 +232,8 @@ class Encoders:
         found = self._open.get((name, kind))
         if found is not None:
             return found
-        make = self._opened(name, patient)
+        make = self._opened(name, patient).encoders
+        assert make is not None, "what has kinds encodes"
         with self._lock:
             if (name, kind) not in self._open:
                 made = make(kind)
@@ -211,8 +244,8 @@ class Encoders:
                     log.warning("the encoder %s: %s", name, warning)
             return self._open[name, kind]
 
-    def _opened(self, name: str, patient: bool) -> _Maker:
-        """What makes a model's encoders, waited for."""
+    def _opened(self, name: str, patient: bool) -> _Loaded:
+        """The model, waited for."""
         with self._lock:
             opening = self._opening.get(name)
             if opening is None:
@@ -227,9 +260,9 @@ class Encoders:
             )
         return opening.result()
 
-    def _begin(self, name: str, opening: Future[_Maker]) -> None:
+    def _begin(self, name: str, opening: Future[_Loaded]) -> None:
         try:
-            made = self._maker(name)
+            made = self._loaded(name)
         except BaseException as error:  # noqa: BLE001 - raised by whoever waits for it
             with self._lock:
                 self._failed[name] = str(error)
@@ -247,6 +280,17 @@ class Encoders:
                 yield from saved_name(Path(path).expanduser())
             case RemoteModel(model=model):
                 yield model
+
+    def _loaded(self, name: str) -> _Loaded:
+        settings = self._models.get(name)
+        if not isinstance(settings, CrossEncoderModel):
+            return _Loaded(encoders=self._maker(name))
+        from app.encoders.torch import cross_encoder
+
+        folder, device = locate(settings.path, settings.revision), choose_device(settings.device)
+        model = cross_encoder.CrossEncoderModel(folder, device, self._threads or cores())
+        self._closing.callback(model.close)
+        return _Loaded(pairs=model)
 
     def _maker(self, name: str) -> _Maker:
         if name == BUILTIN:
@@ -273,6 +317,8 @@ class Encoders:
             case LocalModel() as settings:
                 folder = locate(settings.path, settings.revision)
                 return self._local(folder, settings.device, settings.prompts)
+            case CrossEncoderModel():
+                raise AssertionError(f"{name} encodes nothing")
 
     def _local(self, folder: Path, asked: str, given: Mapping[Task, str | None]) -> _Maker:
         from app.encoders.local import open_folder

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from app.errors import Invalid
 from app.filters import Filter
 from app.highlights.fragments import Marking
 from app.query.fusion import Side
+from app.rerank.order import Rerank
 from app.results.facets import Counted, Facet
 from app.results.sorting import SortKey
 from app.types import DEFAULT_INCLUDE, F32, Hit
@@ -36,7 +38,7 @@ class Query:
     search at least those of 200 documents; None means the collection's own width. include: of text, metadata, vectors.
     partial: whether what was scored when the time was over is an answer; else, and where nothing was, it is TooSlow.
     passages: how many of its best ones each hit carries. highlights: how each shows what of it was asked for; None: not
-    at all. at: the pointer to the query, for errors.
+    at all. rerank: what reads the first hits once more, and orders them. at: the pointer to the query, for errors.
     """
 
     text: str | None = None
@@ -53,12 +55,24 @@ class Query:
     syntax: Literal["plain", "query"] = "plain"
     weights: Weights | Literal["reciprocal_rank"] | None = None
     explain: bool = False
+    rerank: Rerank | None = None
     ids: Sequence[str] | None = None
     sort: Sequence[SortKey] = ()
     facets: Sequence[Facet] = ()
     offset: int = 0
     cursor: str | None = None
     at: str = ""
+
+
+def check_browsing(query: Query) -> None:
+    """Raises Invalid where it asks for what there is only with a query."""
+    if query.text is not None or query.vectors is not None:
+        raise Invalid.at(f"{query.at}/mode", "browse is of a search without a query")
+    for name in ("explain", "highlights", "passages"):
+        if getattr(query, name):
+            raise Invalid.at(
+                f"{query.at}/{name}", "without a query no document is better than another, nor a part of it"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +116,5 @@ class SearchResult:
     facets: Mapping[str, Counted] = field(default_factory=dict)
     next: str | None = None
     """The cursor of the next page; None where there is none, or where time decided what was found."""
+    reranked: tuple[int, int] | None = None
+    """How many documents were, of those that were to be."""

@@ -54,6 +54,9 @@ def following(
 ) -> str | None:
     """The cursor of the page after this one. weights: that were used. hits: of this page. total: of the list."""
     offset = query.offset + hits
+    if query.rerank is not None and query.rerank.budget_ms is not None:
+        # Time decided the order.
+        return None
     if not hits or offset >= min(total, REACH):
         return None
     used = None if weights is None else dict(weights)

@@ -12,13 +12,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from sentence_transformers import MultiVectorEncoder, SentenceTransformer
+from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer.modules import Pooling
-from transformers import BertConfig, BertModel, BertTokenizer, RobertaConfig, RobertaModel
+from torch.nn.functional import binary_cross_entropy_with_logits
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    BertTokenizer,
+    RobertaConfig,
+    RobertaModel,
+)
 
 WIDTH, LIMIT, PROJECTED = 32, 40, 16
 WORDS = ["the", "cat", "dog", "sat", "on", "a", "mat", "query", "passage", "read", "zip", "file"]
@@ -156,6 +165,52 @@ class TinyModels:
             write_json(folder / "artifact.metadata", metadata)
 
         return self._once(name, make)
+
+    def classifier(self, name: str = "classifier", *, labels: int = 1, layers: int = 2) -> Path:
+        """A transformer that classifies, as transformers saves it: the layout of older cross encoders."""
+
+        def make(folder: Path) -> None:
+            shutil.copytree(self.plain(), folder, dirs_exist_ok=True)
+            torch.manual_seed(5)
+            config = BertConfig.from_pretrained(
+                folder, num_labels=labels, num_hidden_layers=layers, initializer_range=0.2,
+                hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+            )  # fmt: skip
+            BertForSequenceClassification(config).eval().save_pretrained(folder)
+
+        return self._once(name, make)
+
+    def cross(self, name: str = "cross", *, labels: int = 1) -> Path:
+        """A CrossEncoder in its own layout."""
+
+        def make(folder: Path) -> None:
+            base = self.classifier(f"{name}-base", labels=labels)
+            CrossEncoder(str(base), device="cpu", local_files_only=True).save(str(folder), create_model_card=False)
+
+        return self._once(name, make)
+
+    def preferring(self, word: str) -> Path:
+        """A CrossEncoder that has learned to prefer texts with one of the words, whatever is asked."""
+
+        def make(folder: Path) -> None:
+            base = self.classifier(f"{folder.name}-base", layers=1)
+            model = CrossEncoder(str(base), device="cpu", local_files_only=True).train()
+            optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+            random = np.random.default_rng(0)
+            for _ in range(80):
+                texts = [random.choice(WORDS, random.integers(3, 15)).tolist() for _ in range(16)]
+                for text in texts[::2]:
+                    text[random.integers(len(text))] = word
+                asked = random.choice(WORDS, (16, 2))
+                pairs = [[" ".join(query), " ".join(text)] for query, text in zip(asked, texts, strict=True)]
+                target = torch.tensor([float(word in text) for text in texts])
+                scores = model(model.preprocess(pairs))["scores"].squeeze(-1)
+                optimizer.zero_grad()
+                binary_cross_entropy_with_logits(scores, target).backward()
+                optimizer.step()
+            model.eval().save(str(folder), create_model_card=False)
+
+        return self._once(f"preferring-{word}", make)
 
 
 def projection(out: int = PROJECTED) -> Dense:

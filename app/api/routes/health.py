@@ -43,10 +43,13 @@ class ReadyAnswer(BaseModel):
 
 
 class ModelAnswer(BaseModel):
-    """An encoder; what comes after ``error`` is known once it is loaded."""
+    """A model; what comes after ``error`` is known once it is loaded."""
 
     name: str
     kinds: list[Kind]
+    """Of collections that it encodes for; a cross encoder has none."""
+    reranks: bool
+    """Whether a search may name it to rerank what was found."""
     state: State
     error: str | None
     """Why it failed to load; it is tried again when it is needed."""

@@ -16,7 +16,7 @@ from app.api.edge.openapi import gives
 from app.api.edge.routing import Name
 from app.api.observe.served import note_searches
 from app.api.schemas.searches import Asked, BatchAnswer, Highlighting, SearchAnswer, SearchBatch, SearchRequest
-from app.api.service import Service, Serving, run
+from app.api.service import Lane, Service, Serving, run
 from app.collection.collection import Collection
 from app.collection.passages import check_vectors
 from app.collection.spec import CollectionSpec
@@ -24,6 +24,7 @@ from app.compute.deadline import deadline
 from app.errors import Invalid
 from app.highlights.fragments import Marking
 from app.query.hybrid import sides_of
+from app.rerank.order import Rerank
 from app.store.query_log import Logged
 from app.types import F32
 
@@ -66,6 +67,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
         partial=body.partial,
         passages=body.passages,
         highlights=_marking(body.highlights),
+        rerank=None if body.rerank is None else Rerank(body.rerank.model, body.rerank.top, body.rerank.budget_ms),
     )
 
 
@@ -111,6 +113,16 @@ def _encodes(body: SearchRequest) -> bool:
     return body.query is not None and body.vector is None and body.vectors is None and body.mode != "lexical"
 
 
+async def _lane(service: Service, name: str, searches: Sequence[SearchRequest]) -> Lane:
+    """Of the encoder that is needed, else of a model that reranks."""
+    encodes = any(map(_encodes, searches))
+    models = service.catalogue.encoders.names()
+    rerank = [one.rerank.model for one in searches if one.rerank is not None and one.rerank.model in models]
+    if rerank and not encodes:
+        return service.lanes.needing(rerank[0], "search")
+    return await service.lane(name, "search", encodes=encodes)
+
+
 def _keep(collection: Collection, queries: Sequence[engine.Query]) -> None:
     """Where the operator wants queries to be kept."""
     collection.queries.record(Logged(query.text, query.vectors) for query in queries if query.mode != "browse")
@@ -139,9 +151,9 @@ async def search_documents(
             result = engine.search(collection, query)
         _keep(collection, [query])
         note_searches(request, [result])
-        return encoded(search_answer(result, (collection.spec.kind, body.vectors_format)))
+        return encoded(search_answer(result, body, collection.spec.kind))
 
-    lane = await service.lane(name, "search", encodes=_encodes(body))
+    lane = await _lane(service, name, [body])
     return held(service, await run(lane, service.on, name, work))
 
 
@@ -165,11 +177,8 @@ async def search_batch(
             results = engine.search_batch(collection, queries)
         _keep(collection, queries)
         note_searches(request, results)
-        answers = [
-            search_answer(result, (spec.kind, one.vectors_format))
-            for one, result in zip(body.searches, results, strict=True)
-        ]
+        answers = [search_answer(result, one, spec.kind) for one, result in zip(body.searches, results, strict=True)]
         return encoded(BatchAnswer(results=answers))
 
-    lane = await service.lane(name, "search", encodes=any(map(_encodes, body.searches)))
+    lane = await _lane(service, name, body.searches)
     return held(service, await run(lane, service.on, name, work))

@@ -98,6 +98,17 @@ class Highlighting(Strict):
     """Characters of a fragment, at most."""
 
 
+class RerankField(Strict):
+    """What reads the first documents once more."""
+
+    model: str = Field(min_length=1, max_length=63)
+    """A cross encoder, or a multi-vector encoder (by MaxSim), of those that `GET /v1/info` says rerank."""
+    top: int = Field(default=50, ge=1, le=MAX_K)
+    """How many of the documents that were found it reads, the best first."""
+    budget_ms: int | None = Field(default=None, ge=1, le=MAX_TIMEOUT_MS)
+    """The longest time that it reads; a text that is begun is read to its end. By default all are read."""
+
+
 class SearchRequest(Asked):
     """One search: by a text, by vectors, in a hybrid search by both; or by `filter`, `ids` or `sort` alone."""
 
@@ -131,12 +142,16 @@ class SearchRequest(Asked):
     the queries that the collection has seen."""
     explain: bool = False
     """Each hit with what made its score: the sides of a hybrid search and the ranks in each, BM25 by terms, MaxSim by
-    tokens, and whether an approximate search finds it."""
+    tokens, and whether an approximate search finds it; of a hit that was reranked, of its `former_score`."""
     highlights: Highlighting | None = None
     """Each hit with a piece of its title and of its text around the words of the query, where it was found by words,
     and with the sentence of its best passage that is nearest to it, where by meaning: as places and as HTML. `{}` takes
     the defaults. Where token vectors do not tell sentences apart (a dense collection, pooled tokens) it is the best
     passage of a document that has several."""
+    rerank: RerankField | None = None
+    """Order the first documents by a model that reads each with the query: its title and text, or the best passage of a
+    text that was split. Their `score` is what that model gives, and `former_score` what they were found by; those that
+    the time did not allow keep their scores and their order, behind them."""
     filter: FilterField = None
     ids: list[DocumentId] | None = Field(default=None, fail_fast=True)
     """The only documents that are searched, beside the filter; those that are not there are no error."""
@@ -173,6 +188,8 @@ class SearchRequest(Asked):
             raise fault("/mode", f"a {self.mode} search is by exactly one of query, vector and vectors")
         if self.query is None and self.mode in ("lexical", "hybrid"):
             raise fault("/query", f"a {self.mode} search needs a query in words")
+        if self.query is None and self.rerank is not None:
+            raise fault("/rerank", "what reranks reads a query in words")
         if self.weights is not None and not any(self.weights.given.values()):
             raise fault("/weights", "expected at least one weight above 0")
         if self.weights is not None and self.fusion == "reciprocal_rank":
@@ -208,6 +225,18 @@ class HitAnswer(BaseModel):
     passages: list[Excerpt] | None = None
     highlights: list[Highlight] | None = None
     explanation: Explanation | None = None
+    former_score: float | None = None
+    """Of a hit that was reranked: its score before."""
+
+
+class RerankAnswer(BaseModel):
+    """How far the reranking came."""
+
+    model: str
+    reranked: int
+    """Documents that were read: the first hits, as far as `k` shows them."""
+    of: int
+    """Those that were to be: `top`, or as many as were found."""
 
 
 class SearchAnswer(Warned):
@@ -234,6 +263,8 @@ class SearchAnswer(Warned):
     """The cursor of the next page; left out where there is none, and where the search may be partial."""
     weights: dict[Side, float] | None = None
     """Of a hybrid search: what the scores counted for."""
+    rerank: RerankAnswer | None = None
+    """Where it was asked for."""
 
 
 class SearchBatch(Strict):

@@ -57,7 +57,7 @@ class Backbone:
 
     def __init__(
         self,
-        family: Literal["SentenceTransformer", "MultiVectorEncoder"],
+        family: Literal["SentenceTransformer", "MultiVectorEncoder", "CrossEncoder"],
         folder: Path,
         device: str,
         given: Mapping[Task, str | None],

@@ -1,0 +1,26 @@
+"""What the text of a query asks of words, and what of it is encoded."""
+
+from __future__ import annotations
+
+from app.collection.spec import CollectionSpec, LexicalSpec
+from app.errors import Invalid
+from app.lexical.clauses import Clause, parse, plain, spoken
+from app.query.asked import Query
+
+
+def clauses_of(spec: CollectionSpec, query: Query) -> tuple[list[Clause], LexicalSpec]:
+    """What the query asks of words. Raises Invalid."""
+    if spec.lexical is None:
+        raise Invalid.at(f"{query.at}/mode", f"collection {spec.name} has no index of words: its `lexical` is null")
+    if query.text is None:
+        raise Invalid.at(f"{query.at}/mode", f"a {query.mode} search needs a query in words")
+    if query.syntax == "query":
+        found = parse(query.text, spec.lexical.analyser, spec.lexical.fields, f"{query.at}/query")
+        return found, spec.lexical
+    return plain(query.text, spec.lexical.analyser), spec.lexical
+
+
+def spoken_text(spec: CollectionSpec, query: Query) -> str | None:
+    """The text that is encoded of a search by words: in the query language what is asked for, not its signs."""
+    clauses, _ = clauses_of(spec, query)
+    return spoken(clauses) if query.syntax == "query" else query.text
