@@ -44,7 +44,7 @@ SLOW = [
     *("backup/test_saved.py", "catalogue/test_catalogue.py", "collection/test_crash.py"),
     *("collection/test_processes.py", "compute/test_native.py", "sources/test_ndjson.py", "store/test_disk_full.py"),
     # They convert models, fit encodings and build large indexes.
-    *("encoders", "encodings", "tuning", "vector_index"),
+    *("encoders", "encodings", "rerank", "tuning", "vector_index", "api/test_rerank_route.py"),
     *("indexing/test_drift.py", "indexing/test_fitting.py", "indexing/test_width.py"),
     # They try many sequences, every path there is, or every way in which a file or a body can be wrong.
     *("api/test_alias_routes.py", "api/test_anything.py", "api/test_bad_input.py", "api/test_bodies.py"),
