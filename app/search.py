@@ -306,7 +306,9 @@ class _Search:
         stages, encoded = self.snapshot.stages, self._encoded()
         if self.query.mode == "dense":
             return by_pooled(stages)
-        return for_length(stages, len(encoded.vectors)) if scored(self.collection.spec) == TOKENS else list(stages)
+        if self.query.vectors is not None or scored(self.collection.spec) != TOKENS:
+            return list(stages)
+        return for_length(stages, len(encoded.vectors))
 
     def _meant(self, allowed: Sequence[Mask], scores: Scores) -> tuple[Meant, Coverage | None]:
         """What fusion takes of the best by vectors. scores: of its first side."""

@@ -17,6 +17,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,11 +27,14 @@ from pydantic_settings import SettingsError
 from python_docs import PythonDocs
 
 from app.catalogue.catalogue import SERVER_LOCK, Catalogue
+from app.compute.native import prepare
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, NotFound, SheafError
 from app.ingest import beyond_the_limit
+from app.lexical import bm25
 from app.load.bulk import Summary, fill
 from app.load.client import Server
+from app.scoring import choose
 from app.settings import Settings, refusals
 from app.sources.choose import FORMATS, open_source
 from app.sources.protocol import Source
@@ -212,7 +216,11 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         with Catalogue(settings.indexes, encoders, settings) as catalogue:
             source = source_of(args, _kind(catalogue, name, wanted))
             try:
-                report(name, build(catalogue, name, source, wanted, args.on_error))
+                summary = build(catalogue, name, source, wanted, args.on_error)
+                report(name, summary)
+                if summary.written:
+                    # Here, where nobody waits for an answer, rather than with a server's first search.
+                    prepare(chain(choose.loops(), bm25.loops()))
                 return
             except Conflict as error:
                 url = FileLock(settings.indexes / SERVER_LOCK).note()

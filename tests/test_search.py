@@ -356,19 +356,23 @@ def test_sources_are_searched_side_by_side_with_the_same_result(
     assert 2 in used
 
 
-def test_a_query_of_few_vectors_has_more_candidates(make_collection: MakeCollection) -> None:
+def test_a_text_of_few_vectors_has_more_candidates(make_collection: MakeCollection) -> None:
     """As many as it was found to need, by the third power of how few they are; those that are asked for as they are."""
-    collection = make_collection(dim=8)
-    random = np.random.default_rng(3)
-    vectors = random.normal(size=(1_500, 2, 8)).astype(np.float32)
-    write_documents(collection, [Document(f"d{i}", "", vectors=one) for i, one in enumerate(vectors)])
+    collection = make_collection()
+    texts = [" ".join(f"w{(i * step) % 89}" for step in range(1, 4)) for i in range(1_500)]
+    write_documents(collection, [Document(f"d{i}", text) for i, text in enumerate(texts)])
     assert collection.published.stage.width == 400
 
-    def candidates(count: int, asked: int | None = None) -> int | None:
-        query = Query(vectors=random.normal(size=(count, 8)).astype(np.float32), candidates=asked, partial=True)
-        found = search(collection, query).coverage
+    def candidates(vectors: int, **options: Any) -> int | None:
+        text = " ".join(f"w{i}" for i in range(vectors))
+        assert len(collection.encode_queries([text]).tokens[0]) == vectors
+        found = search(collection, Query(text=text, partial=True, **options)).coverage
         assert found is not None
         return found.of
 
     assert [candidates(count) for count in (32, 11, 9, 7, 1)] == [400, 400, 636, 1_350, 1_500]
-    assert candidates(7, asked=300) == 300
+    assert candidates(7, candidates=300) == 300
+    own = Query(vectors=np.eye(7, DIM, dtype=np.float32), partial=True)
+    found = search(collection, own).coverage
+    assert found is not None
+    assert found.of == 400, "callers' vectors are as many as they mean"

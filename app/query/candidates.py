@@ -97,18 +97,18 @@ def find_candidates(
 
     allowed: for each view the rows (size,). stages: for each view. width: None takes each stage's own; never less than
     ``least``. Where no more rows are allowed than the width they all are candidates, so a selective filter never gives
-    a short page. alike: how many rows of one score come before others do; None: ``least``.
+    a short page. alike: how many rows of one score come before others do, a third of the width at most; None: least.
     """
-    alike = alike or least
     found: dict[int, Chosen] = {}
     for stage in {id(stage): stage for stage in stages}.values():
         mine = [i for i, other in enumerate(stages) if other is stage]
         masks = [allowed[i] for i in mine]
         wanted = max(width or stage.width, least)
+        first = least if alike is None else min(alike, max(1, wanted // 3))
         found.update(
             zip(
                 mine,
-                _wide_enough([views[i] for i in mine], masks, stage, query, wanted, least, alike, workers),
+                _wide_enough([views[i] for i in mine], masks, stage, query, wanted, least, first, workers),
                 strict=True,
             )
         )

@@ -20,7 +20,7 @@ from app.settings import Settings
 ROOT = Path(__file__).parents[2]
 SCHEMA = create_app(Settings()).openapi()
 JSON, TAR = "application/json", "application/x-tar"
-LATER = {"rerank", "qrels", "measures"}
+LATER = {"qrels", "measures"}
 ROUTES = {
     "/health/live": {"get"},
     "/health/ready": {"get"},
