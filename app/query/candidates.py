@@ -97,14 +97,15 @@ def find_candidates(
 
     allowed: for each view the rows (size,). stages: for each view. width: None takes each stage's own; never less than
     ``least``. Where no more rows are allowed than the width they all are candidates, so a selective filter never gives
-    a short page. alike: how many rows of one score come before others do, a third of the width at most; None: least.
+    a short page. alike: how many rows of one score come before others do, at most a third of the width, or ten; None
+    takes ``least``.
     """
     found: dict[int, Chosen] = {}
     for stage in {id(stage): stage for stage in stages}.values():
         mine = [i for i, other in enumerate(stages) if other is stage]
         masks = [allowed[i] for i in mine]
         wanted = max(width or stage.width, least)
-        first = least if alike is None else min(alike, max(1, wanted // 3))
+        first = least if alike is None else min(alike, max(10, wanted // 3))
         found.update(
             zip(
                 mine,

@@ -23,7 +23,7 @@ from app.query.scores import Scores
 from app.types import I64, Mask
 
 ALIKE: Final = 100
-"""Rows of one first-stage score that are candidates before others are, at most; and at most a third of the width."""
+"""Rows of one first-stage score that are candidates before others are, at most; and a third of the width, or ten."""
 BLOCK: Final = 16
 """Documents that are scored by all their rows side by side, the best by those that were found; then as many more, then
 twice as many."""
