@@ -8,7 +8,6 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import chain
 from typing import Final
 
 import anyio.to_thread
@@ -35,8 +34,7 @@ from app.compute.native import prepare
 from app.encoders.registry import Encoders
 from app.errors import SheafError
 from app.keys import Keyring, read_keys
-from app.lexical import bm25
-from app.scoring import choose
+from app.search import loops
 from app.settings import Settings
 from app.tasks.importing import run_import
 from app.tasks.rebuild import run_rebuild
@@ -163,8 +161,7 @@ async def _warm(opening: asyncio.Future[None], catalogue: Catalogue) -> None:
 
 async def _prepare(warming: asyncio.Future[None], catalogue: Catalogue) -> None:
     await asyncio.wait([warming])
-    loops = chain(choose.loops(), bm25.loops())
-    await anyio.to_thread.run_sync(prepare, loops, lambda: catalogue.ready)
+    await anyio.to_thread.run_sync(prepare, loops(), lambda: catalogue.ready)
 
 
 def _way_out(settings: Settings, error: BaseException | None) -> str:

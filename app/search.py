@@ -17,6 +17,7 @@ from app.collection.passages import check_vectors, pool, require_direction
 from app.collection.view import Snapshot
 from app.compute import deadline
 from app.errors import Invalid, TextRefused, TooSlow
+from app.lexical import bm25
 from app.query.asked import SORTED, UNENCODED, check_browsing
 from app.query.asked import Coverage as Coverage
 from app.query.asked import Mode as Mode
@@ -41,6 +42,7 @@ from app.results.facets import count_facets
 from app.results.paging import following, resumed
 from app.results.sorting import marked, sort_documents, sort_ranked
 from app.results.sorting import warnings as warnings_of_sort
+from app.scoring import choose
 from app.types import F32, I64, Document, Excerpt, Hit, Mask, Room, TokenVectors
 
 
@@ -339,6 +341,12 @@ class _Search:
     def _encoded(self) -> EncodedQuery:
         assert self.encoded is not None, "a query by meaning has vectors"
         return self.encoded
+
+
+def loops() -> Iterator[None]:
+    """Compiles every loop that searches need (``native.prepare``)."""
+    yield from choose.loops()
+    yield from bm25.loops()
 
 
 def _unhurried(query: Query) -> AbstractContextManager[None]:

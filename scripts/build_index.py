@@ -17,7 +17,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -31,10 +30,9 @@ from app.compute.native import prepare
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, NotFound, SheafError
 from app.ingest import beyond_the_limit
-from app.lexical import bm25
 from app.load.bulk import Summary, fill
 from app.load.client import Server
-from app.scoring import choose
+from app.search import loops
 from app.settings import Settings, refusals
 from app.sources.choose import FORMATS, open_source
 from app.sources.protocol import Source
@@ -220,7 +218,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
                 report(name, summary)
                 if summary.written:
                     # Here, where nobody waits for an answer, rather than with a server's first search.
-                    prepare(chain(choose.loops(), bm25.loops()))
+                    prepare(loops())
                 return
             except Conflict as error:
                 url = FileLock(settings.indexes / SERVER_LOCK).note()

@@ -32,7 +32,7 @@ SIDE_BY_SIDE: Final = 50_000
 
 
 FEW_VECTORS: Final = 10.5
-"""Vectors of a query below which it needs more candidates than the width: their number grows with the third power."""
+"""Vectors of a text below which it needs more candidates than the width: their number grows with the third power."""
 WIDEST: Final = 16
 """Times the width, at most."""
 
@@ -73,10 +73,11 @@ def by_pooled(stages: Sequence[FirstStage]) -> list[FirstStage]:
 
 
 def for_length(stages: Sequence[FirstStage], vectors: int) -> list[FirstStage]:
-    """The same first stages, wider for a query of few vectors.
+    """The same first stages, wider for a text of few vectors.
 
     A sum of few maxima is less like the one inner product that stands for it: with a width of 200, recall@10 of one
-    word of a title (5 vectors with those at its ends) was .87, of three words .95, of twelve .99 (docs/decisions.md).
+    word of a title (5 vectors with those at its ends) was .87, of three words .95, of whole claims .99
+    (docs/decisions.md).
     """
     factor = min(max(1.0, (FEW_VECTORS / vectors) ** 3), WIDEST)
     made = {id(stage): replace(stage, width=math.ceil(stage.width * factor)) for stage in stages}

@@ -18,16 +18,14 @@ from app.collection.columns import I32, Column
 from app.collection.view import Snapshot
 from app.compute import deadline
 from app.errors import Invalid
-from app.filters import FIELD, RESERVED, And, Condition, Scalar, is_number
+from app.filters import FIELD, And, Condition, Scalar
 from app.filters import parse as parse_filter
+from app.results.values import Typed, require_field, typed
 from app.types import Mask
 
 MOST_FACETS: Final = 16
 MOST_RANGES: Final = 64
 MOST_VALUES: Final = 1_000
-
-_Named: TypeAlias = tuple[int, Any]
-"""A value and the rank of its type, so that true is not 1, and all have an order."""
 
 Unit: TypeAlias = Literal["year", "month", "day"]
 _LENGTH: Final[Mapping[Unit, int]] = {"year": 4, "month": 7, "day": 10}
@@ -109,8 +107,7 @@ def parse(value: object) -> tuple[Facet, ...]:
 
 
 def _facet(field: str, value: object) -> Facet:
-    if not FIELD.fullmatch(field) or field in RESERVED:
-        raise Invalid.at("", f"a metadata field matches {FIELD.pattern} and is not and, or, not; got {field[:100]!r}")
+    require_field(field, "")
     if not isinstance(value, dict) or len(value) != 1:
         raise Invalid.at(f"/{field}", "expected an object with exactly one of terms, ranges, dates")
     ((kind, given),) = value.items()
@@ -163,8 +160,8 @@ def _in_ranges(snapshot: Snapshot, matching: Sequence[Mask], facet: Facet) -> Co
 
 
 def _by_value(snapshot: Snapshot, matching: Sequence[Mask], facet: Facet) -> Counted:
-    label = _date(facet.dates) if facet.dates else _term
-    counts: dict[_Named, int] = {}
+    label = _date(facet.dates) if facet.dates else typed
+    counts: dict[Typed, int] = {}
     missing = 0
     for view, mask in zip(snapshot.views, matching, strict=True):
         column, left = view.part.column(facet.field), mask.copy()
@@ -193,11 +190,11 @@ def _entries(column: Column) -> list[tuple[I32, I32, Callable[[int], Scalar]]]:
 
 
 def _count(
-    rows: I32, codes: I32, value: Callable[[int], Scalar], label: Callable[[Scalar], _Named | None]
-) -> tuple[I32, dict[_Named, int]]:
+    rows: I32, codes: I32, value: Callable[[int], Scalar], label: Callable[[Scalar], Typed | None]
+) -> tuple[I32, dict[Typed, int]]:
     """The rows that have a label, and how many have which. Of values only those that occur are looked at."""
     occurring = np.flatnonzero(np.bincount(codes)) if len(codes) else np.zeros(0, np.int64)
-    places: dict[_Named, int] = {}
+    places: dict[Typed, int] = {}
     of_code = np.full(int(occurring[-1]) + 1 if len(occurring) else 0, -1, np.int64)
     for code in occurring.tolist():
         named = label(value(code))
@@ -212,15 +209,11 @@ def _count(
     return rows, {named: counts[place] for named, place in places.items()}
 
 
-def _term(value: Scalar) -> _Named:
-    return (0 if isinstance(value, bool) else 1 if is_number(value) else 2), value
-
-
-def _date(unit: Unit) -> Callable[[Scalar], _Named | None]:
+def _date(unit: Unit) -> Callable[[Scalar], Typed | None]:
     length = _LENGTH[unit]
 
-    def named(value: Scalar) -> _Named | None:
-        return (2, value[:length]) if isinstance(value, str) and _DATE.fullmatch(value) else None
+    def named(value: Scalar) -> Typed | None:
+        return typed(value[:length]) if isinstance(value, str) and _DATE.fullmatch(value) else None
 
     return named
 

@@ -19,16 +19,17 @@ from app.collection.part import View
 from app.collection.view import Snapshot
 from app.compute import deadline
 from app.errors import Invalid
-from app.filters import FIELD, RESERVED, Scalar, is_number
+from app.filters import FIELD
 from app.query.ranking import Ranked
 from app.query.words import document_of, first_row
+from app.results.values import Typed, require_field, typed
 from app.types import F64, I64, Mask
 
 MOST_KEYS: Final = 8
 _LAST: Final = np.int32(2**31 - 1)
 
-_Value: TypeAlias = tuple[int, Scalar] | None
-"""A value and the rank of its type, so that true is not 1; None where there is none."""
+_Value: TypeAlias = Typed | None
+"""None where there is none."""
 
 SORT_SCHEMA: Final[dict[str, Any]] = {
     "type": "array",
@@ -69,8 +70,7 @@ def parse(value: object) -> tuple[SortKey, ...]:
         if not isinstance(one, dict) or len(one) != 1:
             raise Invalid.at(f"/{i}", 'expected an object with exactly one key, such as {"year": "desc"}')
         ((field, order),) = one.items()
-        if not FIELD.fullmatch(field) or field in RESERVED:
-            raise Invalid.at(f"/{i}", f"a metadata field matches {FIELD.pattern} and is not and, or, not")
+        require_field(field, f"/{i}")
         if order not in ("asc", "desc"):
             raise Invalid.at(f"/{i}/{field}", "expected asc or desc")
         keys.append(SortKey(field, order == "desc"))
@@ -209,8 +209,7 @@ class _Ordered:
     def value(self, place: np.int32) -> _Value:
         if self.column is None or place == _LAST:
             return None
-        value = self.column.scalars.value(int(-place if self.descending else place))
-        return (0 if isinstance(value, bool) else 1 if is_number(value) else 2), value
+        return typed(self.column.scalars.value(int(-place if self.descending else place)))
 
 
 def _sortable(value: _Value, key: SortKey) -> tuple[int, Any, Any]:

@@ -15,9 +15,8 @@ from app.compute import native
 from app.encoders.registry import Encoders
 from app.indexing.sealing import seal
 from app.ingest import write_documents
-from app.lexical import bm25
 from app.scoring import inner_product
-from app.search import Query, search
+from app.search import Query, loops, search
 from app.settings import DeterministicModel, Settings
 from app.types import Document
 
@@ -32,9 +31,7 @@ with tempfile.TemporaryDirectory() as folder:
     settings = Settings(indexes=Path(folder), models={"words": DeterministicModel(type="deterministic", dim=8)})
     with Catalogue(settings.indexes, Encoders(settings.models), settings) as catalogue:
         made = catalogue.create("c", model="words", kind="multi_vector")
-        from app.scoring.choose import loops
         native.prepare(loops())
-        native.prepare(bm25.loops())
         before = compiled()
         assert before
         for _ in range(2):
