@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def test_the_registry_tells_of_it_and_opens_it_once_it_is_asked(tiny: TinyModels
     told = encoders.describe("cross")
     assert told.state == "failed"
     assert "late-cross is not a folder" in str(told.error)
-    tiny.copy(tiny.cross(), "late-cross")
+    shutil.copytree(tiny.cross(), late)
     scores = encoders.scores("cross", QUERY, ["a", "the cat"])
     assert scores == encoders.cross_encoder("cross").scores(QUERY, ["a", "the cat"])
     told = encoders.describe("cross")

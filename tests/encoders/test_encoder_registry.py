@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -71,7 +72,7 @@ def test_a_model_that_failed_is_tried_again(tiny: TinyModels) -> None:
     registry = Encoders({"late": LocalModel(type="sentence_transformer", path=str(path))})
     with pytest.raises(EncoderRefused, match="late is not a folder"):
         registry.get("late", "dense")
-    tiny.copy(tiny.sentence(), "late")
+    shutil.copytree(tiny.sentence(), path)
     assert registry.get("late", "dense").dim == 32
 
 

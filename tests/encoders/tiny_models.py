@@ -10,6 +10,7 @@ import shutil
 import string
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,8 @@ class TinyModels:
         return folder
 
     def copy(self, folder: Path, name: str) -> Path:
-        return Path(shutil.copytree(folder, self.root / name))
+        """One of the caller's own: tests of several files share the root."""
+        return Path(shutil.copytree(folder, mkdtemp(prefix=f"{name}-", dir=self.root), dirs_exist_ok=True))
 
     def plain(self, seed: int = 0) -> Path:
         """A transformer and its tokenizer, as transformers saves them."""

@@ -15,11 +15,12 @@ from app.encoders import model_folder
 from app.encoders.prompts import Task
 from app.encoders.protocol import Fingerprint, TokenPlaces
 from app.encoders.torch.backbone import Backbone, Passed, Vectors
+from app.encoders.torch.encoder import TorchEncoder
 from app.errors import EncoderRefused
-from app.types import I64, Encoded, Kind, Mask
+from app.types import Mask
 
 
-class ColbertEncoder:
+class ColbertEncoder(TorchEncoder):
     """Multi-vector only. A query has one vector a token and, with expansion, one for each token added."""
 
     def __init__(self, folder: Path, device: str, given: Mapping[Task, str | None] | None = None) -> None:
@@ -27,51 +28,22 @@ class ColbertEncoder:
         from sentence_transformers.base.modules import Dense
 
         model_folder.check_colbert(folder)
-        self._backbone = Backbone("MultiVectorEncoder", folder, device, given or {})
-        projections = sum(isinstance(module, Dense) for module in self._backbone.model)
+        backbone = Backbone("MultiVectorEncoder", folder, device, given or {})
+        projections = sum(isinstance(module, Dense) for module in backbone.model)
         if projections != model_folder.dense_modules(folder):
             raise EncoderRefused(f"{folder}: its projection is not in its files, and would be random")
         widths = {
-            task: int(self._backbone.forward(["a"], task).features["token_embeddings"].shape[2])
+            task: int(backbone.forward(["a"], task).features["token_embeddings"].shape[2])
             for task in ("query", "document")
         }
         if widths["query"] != widths["document"]:
             raise EncoderRefused(f"{folder}: queries and documents have other dimensions: {widths}")
-        self._dim = widths["document"]
-        details = {**self._backbone.details(), "pooled": "mean of token vectors"}
-        self._fingerprint = Fingerprint("colbert", self._backbone.weights, details)
-
-    @property
-    def kind(self) -> Kind:
-        return "multi_vector"
-
-    @property
-    def dim(self) -> int:
-        return self._dim
-
-    @property
-    def backend(self) -> str:
-        return f"torch, {self._backbone.device}"
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        return self._fingerprint
-
-    @property
-    def room(self) -> int | None:
-        return self._backbone.room
-
-    def tokens(self, texts: Sequence[str]) -> list[I64]:
-        return self._backbone.tokens(texts)
+        details = {**backbone.details(), "pooled": "mean of token vectors"}
+        fingerprint = Fingerprint("colbert", backbone.weights, details)
+        super().__init__(backbone, "multi_vector", widths["document"], fingerprint)
 
     def token_places(self, texts: Sequence[str], task: Task) -> list[TokenPlaces] | None:
         return self._backbone.token_places(texts, task, self._mask)
-
-    def encode_documents(self, texts: Sequence[str]) -> Encoded:
-        return self._backbone.encode(texts, "document", self._dim, self.kind, self._read)
-
-    def encode_queries(self, texts: Sequence[str]) -> Encoded:
-        return self._backbone.encode(texts, "query", self._dim, self.kind, self._read)
 
     def _mask(self, ids: Sequence[int], task: Task) -> Mask:
         """(tokens,): those that are scored, as the model's own masks have it."""
