@@ -118,15 +118,17 @@ def around(text: str, first: int, last: int, length: int) -> tuple[int, int]:
     """
     room = length - (last - first)
     if room <= 0:
-        return first, _between_characters(text, first + length, first)
+        return first, last if room == 0 else _back(text, first + length, first) or first + length
     start = max(0, min(first - room // 2, len(text) - length))
     if start:
         start = _beginning(text, start, max(0, first - room * 3 // 4), first)
+    while start < first and _parts(text, start):
+        start += 1
     stop = min(start + length, len(text))
     if stop < len(text):
         ends = [match.start() for match in _SPACE.finditer(text, last, stop + 1)]
-        stop = ends[-1] if ends else max(last, _between_characters(text, stop, last))
-    return start, last + len(text[last:stop].rstrip())
+        stop = ends[-1] if ends else stop
+    return start, _back(text, last + len(text[last:stop].rstrip()), last) or last
 
 
 def _beginning(text: str, start: int, least: int, first: int) -> int:
@@ -135,7 +137,7 @@ def _beginning(text: str, start: int, least: int, first: int) -> int:
     for place in (*(one for one in begins if one >= start), *begins[::-1]):
         return place
     match = _SPACE.search(text, start, first)
-    return _between_characters(text, start, 0) if match is None else match.end()
+    return start if match is None else match.end()
 
 
 def _densest(matches: Sequence[Match], worth: Sequence[float], length: int) -> tuple[int, int]:
@@ -158,12 +160,16 @@ def _densest(matches: Sequence[Match], worth: Sequence[float], length: int) -> t
     return found
 
 
-def _between_characters(text: str, place: int, least: int) -> int:
-    """The place, or the one before it that parts no character from its marks; from ``least`` on."""
-    found = place
-    while least < found < len(text) and (binds(text[found]) or text[found - 1] == _JOINER):
-        found -= 1
-    return found if found > least else place
+def _back(text: str, place: int, least: int) -> int | None:
+    """The place, or the last one before it that parts no character from its marks; None where that is ``least``."""
+    while place > least and _parts(text, place):
+        place -= 1
+    return place if place > least else None
+
+
+def _parts(text: str, place: int) -> bool:
+    """Whether a character has marks, or what is joined to it, on both sides of the place."""
+    return 0 < place < len(text) and (binds(text[place]) or text[place - 1] == _JOINER)
 
 
 def binds(character: str) -> bool:

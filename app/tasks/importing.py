@@ -91,13 +91,13 @@ def run_import(collection: Collection, running: Running) -> None:
 
 
 def body_sum(folder: Directory, name: str) -> int | None:
-    """The CRC-32 of a file; None for one that is not there. Raises SystemFault, OSError for one that is not read."""
+    """The CRC-32 of a file; None where there is none. Raises SystemFault, OSError for one that is not read."""
     crc = 0
     try:
         with folder.open(name) as file:
             while piece := file.read(2**20):
                 crc = zlib.crc32(piece, crc)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
     return crc
 

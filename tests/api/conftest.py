@@ -218,7 +218,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 @pytest.fixture(scope="module")
 def tight(tmp_path_factory: pytest.TempPathFactory, running: Callable[[Settings], Any]) -> Iterator[Any]:
     models = {"words": DeterministicModel(type="deterministic", dim=16)}
-    server = running(Settings(indexes=tmp_path_factory.mktemp("tight"), models=models, **TIGHT))
+    server = running(Settings(indexes=tmp_path_factory.mktemp("tight"), models=models, **TIGHT)).opened()
     for name, encoder in (("text", {"model": "words"}), ("many", {"model": None, "dim": 2})):
         post(server, "", {"name": name, "encoder": encoder}, status=201)
     post(server, "/text/documents", {"documents": [{"id": "a", "text": "a cat", "metadata": {"legs": 4}}]})

@@ -250,7 +250,7 @@ def test_a_key_for_an_alias_sees_what_it_reaches(running: Callable[[Settings], A
         ApiKey(name="narrow", sha256=hash_of(KEYS["narrow"]), scopes=("read", "write"), collections=("live", "free")),
     ]
     models = {"words": DeterministicModel(type="deterministic", dim=16)}
-    server = running(Settings(indexes=tmp_path, models=models, keys=tuple(entries)))
+    server = running(Settings(indexes=tmp_path, models=models, keys=tuple(entries))).opened()
     try:
         for name in ("one", "two"):
             body = {"name": name, "encoder": {"model": "words"}}
@@ -310,7 +310,7 @@ def test_an_unknown_path_is_not_found_without_a_key(guarded: Any) -> None:
 
 def test_too_many_a_second_are_told_to_wait(running: Callable[[Settings], Any], tmp_path: Any) -> None:
     entries = tuple(ApiKey(name=name, sha256=hash_of(KEYS[name]), scopes=("read",)) for name in ("reader", "boss"))
-    server = running(Settings(indexes=tmp_path, keys=entries, rate=0.01))
+    server = running(Settings(indexes=tmp_path, keys=entries, rate=0.01)).opened()
     try:
         assert ask(server, "GET", "/v1/collections", "reader").status_code == 200
         refused = ask(server, "GET", "/v1/collections", "reader")

@@ -300,7 +300,7 @@ MONSTROUS = {
 @pytest.fixture(scope="module")
 def large(running: Callable[[Settings], Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A server that takes larger bodies than that of the other tests."""
-    server = running(Settings(indexes=tmp_path_factory.mktemp("large")))
+    server = running(Settings(indexes=tmp_path_factory.mktemp("large"))).opened()
     with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
         made = {"name": "c", "encoder": {"model": None, "kind": "dense", "dim": 2}}
         assert client.post("/v1/collections", json=made).status_code == 201

@@ -92,7 +92,7 @@ def crossing(tmp_path_factory: pytest.TempPathFactory, running: Callable[[Settin
     key = ApiKey(name="a", sha256=hash_of("a-key"), scopes=("admin",))
     models = {"words": DeterministicModel(type="deterministic", dim=16)}
     folder = tmp_path_factory.mktemp("crossing")
-    server = running(Settings(indexes=folder, models=models, keys=(key,), cors_origins=(ORIGIN,)))
+    server = running(Settings(indexes=folder, models=models, keys=(key,), cors_origins=(ORIGIN,))).opened()
     yield server.url
     server.stop()
 

@@ -106,7 +106,9 @@ def test_json_of_any_depth_is_refused(client: httpx.Client, collection: str, ope
 
 
 def test_json_of_200_000_levels(running: Callable[[Settings], Any], tmp_path: Path) -> None:
-    server = running(Settings(indexes=tmp_path, models={"words": DeterministicModel(type="deterministic", dim=16)}))
+    server = running(
+        Settings(indexes=tmp_path, models={"words": DeterministicModel(type="deterministic", dim=16)})
+    ).opened()
     try:
         post(server, "", {"name": "c", "encoder": {"model": "words"}}, status=201)
         for content in (b"[" * DEEP, b"[" * DEEP + b"]" * DEEP, b'{"a":' * DEEP + b"1" + b"}" * DEEP):

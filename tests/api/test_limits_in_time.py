@@ -94,7 +94,9 @@ def test_500_slow_connections_are_closed_while_others_are_served(
     running: Callable[[Settings], Any], tmp_path: Path
 ) -> None:
     """With the default settings. Half send their head drop by drop, half their body."""
-    server = running(Settings(indexes=tmp_path, models={"words": DeterministicModel(type="deterministic", dim=16)}))
+    server = running(
+        Settings(indexes=tmp_path, models={"words": DeterministicModel(type="deterministic", dim=16)})
+    ).opened()
     try:
         post(server, "", {"name": "text", "encoder": {"model": "words"}}, status=201)
         connections = [socket.create_connection(("127.0.0.1", server.port), 60) for _ in range(500)]
@@ -127,7 +129,7 @@ def test_500_slow_connections_are_closed_while_others_are_served(
 
 
 def test_connections_have_a_number(running: Callable[[Settings], Any], tmp_path: Path) -> None:
-    server = running(Settings(indexes=tmp_path, max_connections=3))
+    server = running(Settings(indexes=tmp_path, max_connections=3)).opened()
     try:
         held = [socket.create_connection(("127.0.0.1", server.port), 60) for _ in range(3)]
         assert_refused(server)
@@ -167,7 +169,7 @@ def test_more_searches_than_may_wait_are_told_to_come_again(
         return real(*args)
 
     models = {"words": DeterministicModel(type="deterministic", dim=16)}
-    server = running(Settings(indexes=tmp_path, models=models, threads=1, max_queue=2))
+    server = running(Settings(indexes=tmp_path, models=models, threads=1, max_queue=2)).opened()
     try:
         post(server, "", {"name": "text", "encoder": {"model": "words"}}, status=201)
         monkeypatch.setattr(searches.engine, "search", held)
@@ -235,7 +237,7 @@ def test_a_budget_is_shared_and_given_back() -> None:
 def test_bodies_in_memory_are_limited_together(running: Callable[[Settings], Any], tmp_path: Path) -> None:
     """One body is on its way and takes what there is; when it has gone, there is room again."""
     models = {"words": DeterministicModel(type="deterministic", dim=16)}
-    server = running(Settings(indexes=tmp_path, models=models, max_buffered_bytes=20_000, body_timeout_s=30))
+    server = running(Settings(indexes=tmp_path, models=models, max_buffered_bytes=20_000, body_timeout_s=30)).opened()
     try:
         post(server, "", {"name": "text", "encoder": {"model": "words"}}, status=201)
         large = {"query": "a" * 9_000}
@@ -288,7 +290,7 @@ def test_the_server_has_a_time_of_its_own(
     from app.query import reaching
 
     models = {"words": DeterministicModel(type="deterministic", dim=16)}
-    server = running(Settings(indexes=tmp_path, models=models, search_timeout_ms=100))
+    server = running(Settings(indexes=tmp_path, models=models, search_timeout_ms=100)).opened()
     real = reaching.find_candidates
     try:
         post(server, "", {"name": "text", "encoder": {"model": "words"}}, status=201)

@@ -50,7 +50,7 @@ class TinyModels:
 
     def copy(self, folder: Path, name: str) -> Path:
         """One of the caller's own: tests of several files share the root."""
-        return Path(shutil.copytree(folder, mkdtemp(prefix=f"{name}-", dir=self.root), dirs_exist_ok=True))
+        return Path(shutil.copytree(folder, Path(mkdtemp(dir=self.root)) / name))
 
     def plain(self, seed: int = 0) -> Path:
         """A transformer and its tokenizer, as transformers saves them."""

@@ -164,12 +164,7 @@ def test_a_word_longer_than_a_fragment_is_cut():
     assert one.marked == f"<mark>{'w' * 240}</mark>"
 
 
-@settings(max_examples=150, deadline=None)
-@given(TEXTS.map(written), st.data())
-def test_a_fragment_has_what_it_is_around_and_parts_no_character_from_its_marks(text: str, data: st.DataObject):
-    first = data.draw(st.integers(0, len(text)))
-    last = data.draw(st.integers(first, len(text)))
-    length = data.draw(st.integers(max(16, last - first), 120))
+def check_around(text: str, first: int, last: int, length: int) -> None:
     start, stop = around(text, first, last, length)
     assert 0 <= start <= first <= last <= stop <= len(text)
     assert stop - start <= length
@@ -177,6 +172,23 @@ def test_a_fragment_has_what_it_is_around_and_parts_no_character_from_its_marks(
         if edge != own and 0 < edge < len(text):
             assert not unicodedata.category(text[edge]).startswith("M")
             assert "\u200d" not in text[edge - 1 : edge + 1]
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS.map(written), st.data())
+def test_a_fragment_has_what_it_is_around_and_parts_no_character_from_its_marks(text: str, data: st.DataObject):
+    first = data.draw(st.integers(0, len(text)))
+    last = data.draw(st.integers(first, len(text)))
+    check_around(text, first, last, data.draw(st.integers(max(16, last - first), 120)))
+
+
+def test_a_fragment_is_within_its_bounds_wherever_marks_stand():
+    random = np.random.default_rng(0)
+    characters = ["a", "Z", " ", "\n", ".", "\u0301", "न", "\u0940", "\u200d", "\U0001f469"]
+    for _ in range(5_000):
+        text = "".join(random.choice(characters, int(random.integers(1, 40))))
+        first, last = sorted(random.integers(0, len(text) + 1, 2).tolist())
+        check_around(text, first, last, int(random.integers(max(16, last - first), 121)))
 
 
 def test_fields_that_are_not_indexed_are_not_marked():

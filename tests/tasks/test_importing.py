@@ -422,9 +422,8 @@ def test_a_text_that_the_encoder_refuses_is_a_bad_line(open_catalogue: OpenCatal
         )
 
 
-def test_a_body_that_is_not_what_was_accepted_is_not_applied(
-    open_catalogue: OpenCatalogue,
-) -> None:
+@pytest.mark.parametrize("harm", ["changed", "gone", "a folder"])
+def test_a_body_that_is_not_what_was_accepted_is_not_applied(open_catalogue: OpenCatalogue, harm: str) -> None:
     with open_catalogue() as catalogue:
         collection = catalogue.create("rotten", model="words", kind="multi_vector")
         tasks = catalogue.tasks("rotten")
@@ -432,7 +431,12 @@ def test_a_body_that_is_not_what_was_accepted_is_not_applied(
         upload.write(b'{"id": "a", "text": "one"}\n')
         task = upload.commit()
         path = tasks.folder.path / tasks.file(task.id)
-        path.write_bytes(path.read_bytes().replace(b"one", b"two"))
+        if harm == "changed":
+            path.write_bytes(path.read_bytes().replace(b"one", b"two"))
+        else:
+            path.unlink()
+        if harm == "a folder":
+            path.mkdir()
     with open_catalogue(tasks=True) as catalogue:
         catalogue.serve("http://here")
         deadline = time.monotonic() + 60
@@ -440,4 +444,6 @@ def test_a_body_that_is_not_what_was_accepted_is_not_applied(
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert (found.state, found.errors[0].code) == ("failed", "collection_damaged")
+        assert path.name in found.errors[0].message
+        assert "send the import again" in found.errors[0].message
         assert catalogue.get("rotten").count() == 0
