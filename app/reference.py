@@ -314,7 +314,7 @@ def candidates(rankings: Sequence[Sequence[int]], width: int) -> list[int]:
     return list(found)[:width]
 
 
-# 5. Words (app/lexical), and one order of words and meaning (app/query/fusion.py). Which words a text has is given.
+# 5. Words (app/lexical), and one order of words and meaning (app/fusion/formulas.py). Which words a text has is given.
 
 
 def bm25(

@@ -17,6 +17,10 @@ from app.collection.passages import check_vectors, pool, require_direction
 from app.collection.view import Snapshot
 from app.compute import deadline
 from app.errors import Invalid, TextRefused, TooSlow
+from app.fusion.formulas import weights_at
+from app.fusion.hybrid import DEPTH, Candidates, Fused, Meant, fuse, reach_of, score_candidates, side_scores, sides_of
+from app.hits.fetching import hits_of
+from app.hits.found import Found
 from app.lexical import bm25
 from app.query.asked import SORTED, UNENCODED, check_browsing
 from app.query.asked import Coverage as Coverage
@@ -27,23 +31,18 @@ from app.query.asked import Total as Total
 from app.query.asked import Weights as Weights
 from app.query.candidates import Chosen, by_pooled, find_candidates, for_length
 from app.query.encoded import EncodedQuery
-from app.query.excerpts import excerpts, spoken_excerpts
-from app.query.fusion import weights_at
-from app.query.hybrid import DEPTH, Candidates, Fused, Meant, fuse, reach_of, score_candidates, side_scores, sides_of
 from app.query.ranking import Ranked, rank_in_time
 from app.query.reaching import rank_tier, tiers
 from app.query.scores import Pooled, Scores, scores_of
-from app.query.showing import NOTHING, Showing, Shown
 from app.query.wording import clauses_of, spoken_text
-from app.query.words import WordScores, document_of, first_row, rank_words
-from app.rerank.order import Reranked
+from app.query.words import WordScores, rank_words
 from app.rerank.stage import check, reranked, reranker_for, widened
 from app.results.facets import count_facets
 from app.results.paging import following, resumed
 from app.results.sorting import marked, sort_documents, sort_ranked
 from app.results.sorting import warnings as warnings_of_sort
 from app.scoring import choose
-from app.types import F32, I64, Document, Excerpt, Hit, Mask, Room, TokenVectors
+from app.types import F32, I64, Mask, Room, TokenVectors
 
 
 @dataclass
@@ -126,7 +125,7 @@ def search_encoded(
             facets = count_facets(snapshot, found.matching, query.facets)
             total = sum(int(np.count_nonzero(mask)) for mask in found.matching)
         with _unhurried(query), clock.stage("fetch"):
-            hits = _hits(collection, snapshot, found, query, encoded, room or collection.room())
+            hits = hits_of(collection, snapshot, found, query, encoded, room or collection.room())
     exact = (query.exact or query.mode in UNENCODED) and not (found.coverage and found.coverage.partial)
     took_ms = encode_ms + clock.took_ms()
     weights = None if found.fused is None else found.fused.weights
@@ -159,21 +158,6 @@ def _allowed(snapshot: Snapshot, query: Query) -> tuple[list[Mask], list[str]]:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """The order of the documents, which match in all, for each view, and what the order was made of."""
-
-    ranked: list[Ranked]
-    matching: Sequence[Mask]
-    coverage: Coverage | None = None
-    words: WordScores | None = None
-    fused: Fused | None = None
-    scores: Scores | None = None
-    approximate: frozenset[int] | None = None
-    """Sequence numbers of what an approximate search finds, where that is known."""
-    reranked: Reranked | None = None
-
-
-@dataclass(frozen=True)
 class _Search:
     """One query over one snapshot. allowed: for each view the documents."""
 
@@ -184,12 +168,12 @@ class _Search:
     allowed: Sequence[Mask]
     clock: _Clock
 
-    def ranked(self) -> _Found:
+    def ranked(self) -> Found:
         query = self.query
         if query.mode == "browse":
             with self.clock.stage("sort"):
                 ranked = sort_documents(self.snapshot, self.allowed, query.sort, query.offset + query.k)
-            return _Found(ranked, self.allowed)
+            return Found(ranked, self.allowed)
         if query.mode in ("semantic", "dense"):
             found = self._by_meaning(self.allowed, self.reach)
         else:
@@ -210,7 +194,7 @@ class _Search:
         """How many of the best by score are wanted."""
         return SORTED if self.query.sort else self.query.offset + self.query.k
 
-    def _by_words(self, words: WordScores, allowed: Sequence[Mask]) -> _Found:
+    def _by_words(self, words: WordScores, allowed: Sequence[Mask]) -> Found:
         query, snapshot = self.query, self.snapshot
         matching = [mask & (scores > 0) for mask, scores in zip(allowed, words.by_view, strict=True)]
         with self.clock.stage("sort" if query.sort else "rank"):
@@ -218,9 +202,9 @@ class _Search:
                 ranked = sort_documents(snapshot, matching, query.sort, query.offset + query.k, words.by_view)
             else:
                 ranked = rank_words(snapshot.views, matching, words, self.reach, snapshot.identify)
-        return _Found(ranked, matching, words=words)
+        return Found(ranked, matching, words=words)
 
-    def _by_both(self, words: WordScores, allowed: Sequence[Mask]) -> _Found:
+    def _by_both(self, words: WordScores, allowed: Sequence[Mask]) -> Found:
         scores = side_scores(self.collection.spec, self._encoded())
         first = next(iter(scores.values()))
         meant, coverage = self._meant(allowed, first)
@@ -231,9 +215,9 @@ class _Search:
                 scored = score_candidates(views, allowed, meant, words, scores, self.reach, workers)
             with self.clock.stage("fuse"):
                 fused = self._fused(scored)
-        return _Found(fused.ranked, allowed, coverage, words, fused, first)
+        return Found(fused.ranked, allowed, coverage, words, fused, first)
 
-    def explained(self, found: _Found) -> _Found:
+    def explained(self, found: Found) -> Found:
         """With whether the approximate path finds it too: the same search, asked so."""
         query = self.query
         if not query.explain or query.mode == "lexical" or (query.exact and query.partial):
@@ -248,7 +232,7 @@ class _Search:
                 ranked = replace(self, query=again, clock=_Clock()).ranked().ranked
         return replace(found, approximate=frozenset(item.seq for item in ranked))
 
-    def _by_meaning(self, allowed: Sequence[Mask], k: int, scores: Scores | None = None) -> _Found:
+    def _by_meaning(self, allowed: Sequence[Mask], k: int, scores: Scores | None = None) -> Found:
         """The best k by vectors. scores: those to rank by, where they are not the mode's own."""
         query, views, workers = self.query, self.snapshot.views, self.collection.resources.workers
         encoded, spec = self._encoded(), self.collection.spec
@@ -263,7 +247,7 @@ class _Search:
                 ranked += rank_tier(views, rows, scores, k - len(ranked), whole, workers, self.snapshot.identify)
             if len(ranked) >= k:
                 break
-        return _Found(ranked, allowed, scores=scores)
+        return Found(ranked, allowed, scores=scores)
 
     def _tiers(self, allowed: Sequence[Mask]) -> Iterator[list[I64]]:
         """For each view the rows that are to be scored next; in an exact search all at once."""
@@ -281,7 +265,7 @@ class _Search:
                 return
             yield rows
 
-    def _in_time(self, allowed: Sequence[Mask], scores: Scores, k: int) -> _Found:
+    def _in_time(self, allowed: Sequence[Mask], scores: Scores, k: int) -> Found:
         """The best k of what is scored until the time is over."""
         query, views, workers = self.query, self.snapshot.views, self.collection.resources.workers
         masks = self._rows(allowed)
@@ -296,7 +280,7 @@ class _Search:
         with self.clock.stage("rescore"):
             ranked, scored = rank_in_time(views, chosen, scores, k, workers, self.snapshot.identify)
             coverage = Coverage(scored, sum(len(one.rows) for one in chosen))
-            return _Found(ranked, allowed, coverage, scores=scores)
+            return Found(ranked, allowed, coverage, scores=scores)
 
     def _rows(self, allowed: Sequence[Mask]) -> list[Mask]:
         """Of the documents that are allowed."""
@@ -406,88 +390,3 @@ def _from_encoder(collection: Collection, queries: Sequence[Query]) -> Iterator[
     for place in range(len(encoded.pooled)):
         pooled = encoded.pooled[place : place + 1]
         yield pooled if encoded.tokens is None else encoded.tokens[place], pooled
-
-
-def _hits(
-    collection: Collection, snapshot: Snapshot, found: _Found, query: Query, encoded: EncodedQuery | None, room: Room
-) -> list[Hit]:
-    include, seqs = query.include, [item.seq for item in found.ranked]
-    read = include | {"text"} if query.passages or query.highlights or query.explain else include
-    documents = collection.documents(snapshot.connection, snapshot.published, seqs, read, room)
-    if len(documents) < len(seqs):
-        raise room.full()
-    as_asked = collection.spec.measure.score if query.mode in ("semantic", "dense") else float
-    former = {} if found.reranked is None else found.reranked.former
-    shown = _shown(collection, snapshot, found, documents, query, encoded, room)
-    return [
-        Hit(
-            document.id,
-            item.score if item.seq in former else as_asked(item.score),
-            document.title,
-            document.text if "text" in include else None,
-            document.metadata if "metadata" in include else None,
-            document.matrices[_passage(snapshot, item)] if "vectors" in include else None,
-            _excerpts(collection, snapshot, item, document, query, found, room) if query.passages else None,
-            show.highlights,
-            show.explanation,
-            as_asked(former[item.seq]) if item.seq in former else None,
-        )
-        for item, document, show in zip(found.ranked, documents, shown, strict=True)
-    ]
-
-
-def _excerpts(
-    collection: Collection,
-    snapshot: Snapshot,
-    item: Ranked,
-    document: Document,
-    query: Query,
-    found: _Found,
-    room: Room,
-) -> list[Excerpt]:
-    view = snapshot.views[item.view]
-    place = document_of(view, item.row)
-    if found.scores is None:
-        assert found.words is not None, "what was not found by meaning was found by words"
-        lexical = collection.spec.lexical
-        assert lexical is not None, "what is found by words has words"
-        best = spoken_excerpts(view.part, place, document.text, found.words.bm25, lexical.analyser, query.passages)
-    else:
-        workers, measure = collection.resources.workers, collection.spec.measure
-        best = excerpts(view.part, place, document.text, found.scores, query.passages, workers)
-        best = [replace(one, score=measure.score(one.score)) for one in best]
-    if not room.take(Document("", "".join(one.text for one in best)), 0):
-        raise room.full()
-    return best
-
-
-def _shown(
-    collection: Collection,
-    snapshot: Snapshot,
-    found: _Found,
-    documents: Sequence[Document],
-    query: Query,
-    encoded: EncodedQuery | None,
-    room: Room,
-) -> Iterator[Shown]:
-    """What each hit shows of itself."""
-    if query.highlights is None and not query.explain:
-        yield from [NOTHING] * len(documents)
-        return
-    asked = None
-    if query.vectors is None and encoded is not None:
-        asked = spoken_text(collection.spec, query) if query.mode == "hybrid" else query.text
-    showing = Showing(
-        collection.spec, snapshot.views, query.highlights, query.explain, encoded, asked, found.words, found.fused,
-        found.scores, found.approximate, collection.token_places,
-    )  # fmt: skip
-    for shown in showing.of(found.ranked, documents):
-        if not room.take(Document("", "".join(one.marked for one in shown.highlights or ())), 0):
-            raise room.full()
-        yield shown
-
-
-def _passage(snapshot: Snapshot, found: Ranked) -> int:
-    """Which of the document's passages was found."""
-    view = snapshot.views[found.view]
-    return found.row - first_row(view, document_of(view, found.row))

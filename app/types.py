@@ -291,5 +291,5 @@ class Hit:
     highlights: Any = None
     """A list of app.highlights.fragments.Highlight, where it was asked for."""
     explanation: Any = None
-    """app.query.explaining.Explanation, where it was asked for."""
+    """app.hits.explanation.Explanation, where it was asked for."""
     former_score: float | None = None

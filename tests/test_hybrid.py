@@ -13,10 +13,10 @@ from app.collection.collection import Collection
 from app.encoders.deterministic import DeterministicEncoder
 from app.errors import Invalid
 from app.filters import parse as parse_filter
+from app.fusion.hybrid import DEPTH
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.lexical.analysis import Analyser
-from app.query.hybrid import DEPTH
 from app.search import Mode, Query, SearchResult, search, search_batch
 from app.types import Document, Kind
 

@@ -1,8 +1,8 @@
 """What a collection has seen of queries: whether their words tell more than their meaning, or less.
 
 For each query, how far its best document by words stands out from its candidates, and how far its best by the pooled
-vector does (app.query.fusion). The sums begin with ``PRIOR`` queries that have the ratio ``USUAL``, so that the first
-query is answered well too.
+vector does (app.fusion.formulas). The sums begin with ``PRIOR`` queries that have the ratio ``USUAL``, so that the
+first query is answered well too.
 """
 
 from __future__ import annotations

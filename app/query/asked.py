@@ -8,8 +8,8 @@ from typing import Final, Literal, TypeAlias
 
 from app.errors import Invalid
 from app.filters import Filter
+from app.fusion.formulas import Side
 from app.highlights.fragments import Marking
-from app.query.fusion import Side
 from app.rerank.order import Rerank
 from app.results.facets import Counted, Facet
 from app.results.sorting import SortKey

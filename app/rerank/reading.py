@@ -11,9 +11,9 @@ from app.collection.collection import Collection
 from app.collection.layers import SPANS
 from app.collection.part import Part
 from app.collection.view import Snapshot
+from app.hits.excerpts import spoken_excerpts
 from app.lexical.bm25 import Bm25
 from app.passages.structure import headings_of, path
-from app.query.excerpts import spoken_excerpts
 from app.query.ranking import Ranked
 from app.query.words import document_of
 from app.types import Document

@@ -15,8 +15,8 @@ from typing import Final
 
 from app.collection.view import Snapshot
 from app.errors import Conflict, Invalid
+from app.fusion.formulas import Side
 from app.query.asked import Query
-from app.query.fusion import Side
 
 REACH: Final = 10_000
 """Hits of one list."""

@@ -17,9 +17,9 @@ from app.collection.collection import Collection
 from app.collection.spec import PassageSpec
 from app.encoders.deterministic import DeterministicEncoder
 from app.errors import EncoderRefused, Invalid
+from app.fusion.hybrid import sides_of
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
-from app.query.hybrid import sides_of
 from app.rerank.order import Rerank
 from app.search import Mode, Query, search, search_batch
 from app.settings import CrossEncoderModel, DeterministicModel

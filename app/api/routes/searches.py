@@ -22,8 +22,8 @@ from app.collection.passages import check_vectors
 from app.collection.spec import CollectionSpec
 from app.compute.deadline import deadline
 from app.errors import Invalid
+from app.fusion.hybrid import sides_of
 from app.highlights.fragments import Marking
-from app.query.hybrid import sides_of
 from app.rerank.order import Rerank
 from app.store.query_log import Logged
 from app.types import F32

@@ -24,9 +24,9 @@ from app.api.schemas.documents import (
 )
 from app.api.schemas.results import FacetAnswer, FacetsField, SortField
 from app.documents import DocumentId, Strict, VectorField, VectorsField, fault
+from app.fusion.formulas import Side
 from app.highlights.fragments import Highlight
-from app.query.explaining import Explanation
-from app.query.fusion import Side
+from app.hits.explanation import Explanation
 from app.results.paging import REACH
 from app.search import Coverage, Mode, Total
 from app.settings import DEFAULT, limits_of

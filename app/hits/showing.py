@@ -15,13 +15,13 @@ from app.collection.spec import CollectionSpec
 from app.compute import deadline
 from app.encoders.prompts import Task
 from app.encoders.protocol import TokenPlaces
+from app.fusion.hybrid import Fused
 from app.highlights.fragments import Highlight, Marking, of_sentence
 from app.highlights.hits import by_words
 from app.highlights.sentences import nearest
 from app.highlights.tokens import Key, Row, RowTokens, tokens_of, trimmed
+from app.hits.explanation import Explanation, TokenShare, ranks_among, told
 from app.query.encoded import EncodedQuery
-from app.query.explaining import Explanation, TokenShare, ranks_among, told
-from app.query.hybrid import Fused
 from app.query.ranking import Ranked
 from app.query.scores import MaxSim, Scores, Share, opening_weight
 from app.query.words import WordScores, document_of

@@ -12,8 +12,8 @@ from app.collection.layers import TOKENS, scored
 from app.collection.part import View
 from app.collection.spec import CollectionSpec
 from app.compute.workers import Workers
+from app.fusion.formulas import Side, Standard, ranks_of, reciprocal_ranks, weighted
 from app.query.encoded import EncodedQuery
-from app.query.fusion import Side, Standard, ranks_of, reciprocal_ranks, weighted
 from app.query.ranking import Identify, Ranked, break_ties
 from app.query.scores import Dense, MaxSim, Pooled, Scores, of_document
 from app.query.words import WordScores, document_of

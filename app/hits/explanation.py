@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from app.fusion.formulas import Side
+from app.fusion.hybrid import Fused, SideScore
 from app.highlights.tokens import RowTokens, Token
 from app.lexical.bm25 import TermScore
-from app.query.fusion import Side
-from app.query.hybrid import Fused, SideScore
 from app.query.ranking import Ranked
 from app.query.scores import Share
 

@@ -1,0 +1,29 @@
+"""What a search found, before a byte of it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.fusion.hybrid import Fused
+from app.query.asked import Coverage
+from app.query.ranking import Ranked
+from app.query.scores import Scores
+from app.query.words import WordScores
+from app.rerank.order import Reranked
+from app.types import Mask
+
+
+@dataclass(frozen=True)
+class Found:
+    """The order of the documents, which match in all, for each view, and what the order was made of."""
+
+    ranked: list[Ranked]
+    matching: Sequence[Mask]
+    coverage: Coverage | None = None
+    words: WordScores | None = None
+    fused: Fused | None = None
+    scores: Scores | None = None
+    approximate: frozenset[int] | None = None
+    """Sequence numbers of what an approximate search finds, where that is known."""
+    reranked: Reranked | None = None
