@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.types import F32, F64, TokenVectors
+from app.types import F32, F64
 
 U32 = 2.0**-24
 """Unit roundoff of float32."""
@@ -48,14 +48,6 @@ def norms_up(vectors: NDArray[Any]) -> F32:
         with np.errstate(over="ignore"):
             norms[start : start + _ROWS] = np.nextafter(exact.astype(np.float32), np.float32(np.inf))
     return norms
-
-
-def largest_norms(tokens: TokenVectors) -> F32:
-    """The largest norm of a vector in each passage, rounded up, (n,) float32: what ``maxsim.error_bound`` asks for."""
-    if not len(tokens):
-        return np.empty(0, np.float32)
-    largest: F32 = np.maximum.reduceat(norms_up(tokens.values), tokens.offsets[:-1])
-    return largest
 
 
 def bound(dim: int, terms: int, sizes: F64) -> F64:

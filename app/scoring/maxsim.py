@@ -92,15 +92,10 @@ def fast_scores(query: F32, tokens: TokenVectors) -> F32:
     return _scores(query, tokens, None)
 
 
-def fast_scores_rows(query: F32, tokens: TokenVectors, rows: I64) -> F32:
-    """Scores of the given passages alone, in their order, gathered chunk by chunk: (len(rows),) float32."""
-    return _scores(query, tokens, rows)
-
-
 def error_bound(query: F32, norms: F32) -> F64:
     """|fast_scores - reference| is never above it, (n,) float64.
 
-    norms: (n,) float32, the largest norm of a vector in each passage, as ``rounding.largest_norms`` gives.
+    norms: (n,) float32, the largest norm of a vector in each passage, rounded up (``rounding.norms_up``).
     """
     query_norms = np.sqrt(np.einsum("ij,ij->i", query, query, dtype=np.float64))
     with np.errstate(invalid="ignore"):

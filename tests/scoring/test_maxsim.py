@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.compute.rounding import largest_norms, norms_up
+from app.compute.rounding import norms_up
 from app.errors import Invalid
 from app.scoring import maxsim
 from app.types import F32, TokenVectors
@@ -27,6 +27,11 @@ def draw(
     random = np.random.default_rng(seed)
     matrices = [random.standard_normal((n, dim)).astype(dtype) for n in lengths]
     return random.standard_normal((queries, dim), np.float32), TokenVectors.join(matrices)
+
+
+def largest_norms(tokens: TokenVectors) -> F32:
+    largest: F32 = np.maximum.reduceat(norms_up(tokens.values), tokens.offsets[:-1])
+    return largest
 
 
 def references(query: F32, tokens: TokenVectors) -> NDArray[np.float64]:
@@ -140,7 +145,7 @@ def test_passages_across_chunks(dtype: type, dim: int) -> None:
     query, tokens = draw(0, lengths, dim, dtype, 3)
     assert_within_bound(query, tokens, maxsim.fast_scores(query, tokens))
     picked = np.random.default_rng(1).permutation(len(lengths))[:40]
-    assert_within_bound(query, tokens.take(picked), maxsim.fast_scores_rows(query, tokens, picked))
+    assert_within_bound(query, tokens.take(picked), maxsim.FloatScorer(query).scores(tokens, picked))
 
 
 def test_a_long_passage_takes_no_more_memory_than_a_chunk() -> None:
@@ -181,7 +186,7 @@ def test_given_rows_score_as_the_passages_they_name(seed: int, lengths: list[int
     everything = maxsim.fast_scores(query, tokens)
     rows = np.random.default_rng(seed).integers(0, len(lengths), 25)  # repeated, in any order
     for picked in (rows, np.sort(rows), np.arange(len(lengths)), rows[:0]):
-        found = maxsim.fast_scores_rows(query, tokens, picked)
+        found = maxsim.FloatScorer(query).scores(tokens, picked)
         np.testing.assert_allclose(found, everything[picked], rtol=1e-5, atol=1e-5)
 
 
@@ -192,14 +197,14 @@ def test_a_memory_mapped_file_is_read_in_place(tmp_path: Path) -> None:
     mapped = TokenVectors(np.memmap(file, np.float16, "r", shape=tokens.values.shape), tokens.offsets)
     rows = np.array([3, 70, 5, 6, 7])
     assert np.array_equal(maxsim.fast_scores(query, mapped), maxsim.fast_scores(query, tokens))
-    assert np.array_equal(maxsim.fast_scores_rows(query, mapped, rows), maxsim.fast_scores_rows(query, tokens, rows))
+    by = maxsim.FloatScorer(query)
+    assert np.array_equal(by.scores(mapped, rows), by.scores(tokens, rows))
     assert type(maxsim.fast_scores(query, mapped)) is np.ndarray
 
 
 def test_no_passages() -> None:
     query, tokens = draw(0, [3], 4)
     assert maxsim.fast_scores(query, tokens.slice(0, 0)).shape == (0,)
-    assert largest_norms(tokens.slice(0, 0)).shape == (0,)
 
 
 def test_a_passage_without_vectors_is_refused() -> None:
@@ -207,8 +212,8 @@ def test_a_passage_without_vectors_is_refused() -> None:
     with pytest.raises(Invalid, match="passage 1 has no vectors"):
         maxsim.fast_scores(query, tokens)
     with pytest.raises(Invalid, match="passage 1 has no vectors"):
-        maxsim.fast_scores_rows(query, tokens, np.array([2, 1]))
-    assert len(maxsim.fast_scores_rows(query, tokens, np.array([2, 0]))) == 2
+        maxsim.FloatScorer(query).scores(tokens, np.array([2, 1]))
+    assert len(maxsim.FloatScorer(query).scores(tokens, np.array([2, 0]))) == 2
     with pytest.raises(Invalid):
         maxsim.reference(query, tokens[1])
 
@@ -231,5 +236,3 @@ def test_norms_are_never_below_the_real_ones(seed: int, dtype: type, scale: floa
     exact = np.array([math.sqrt(math.fsum(float(x) ** 2 for x in row)) for row in values])
     assert (norms.astype(np.float64) >= exact).all()
     np.testing.assert_allclose(norms, exact, rtol=1e-6, atol=1e-44)
-    largest = largest_norms(TokenVectors(values, tokens.offsets))
-    assert largest.tolist() == [norms[:3].max(), norms[3], norms[4:904].max(), norms[904:].max()]
