@@ -48,11 +48,13 @@ SLOW = [
     *("indexing/test_drift.py", "indexing/test_fitting.py", "indexing/test_width.py"),
     # They try many sequences, every path there is, or every way in which a file or a body can be wrong.
     *("api/test_alias_routes.py", "api/test_anything.py", "api/test_bad_input.py", "api/test_bodies.py"),
-    *("api/test_metrics.py", "api/test_openapi.py", "api/test_partial_route.py", "api/test_writing.py"),
+    *("api/test_limits_in_time.py", "api/test_metrics.py", "api/test_openapi.py", "api/test_partial_route.py"),
+    *("api/test_writing.py", "catalogue/test_open_files.py", "catalogue/test_passing_faults.py"),
     *("backup/test_hostile_archives.py", "backup/test_snapshots.py", "backup/test_uploaded.py"),
     *("backup/test_uploaded_values.py", "codes/test_token_pooling.py", "codes/test_trellis.py"),
     *("collection/test_damage.py", "collection/test_laws.py", "collection/test_listing.py", "collection/test_parts.py"),
-    *("indexing/test_newcomers.py", "indexing/test_stages.py", "scoring/test_select.py", "test_fuzzing.py"),
+    *("highlights/test_what_a_hit_shows.py", "indexing/test_newcomers.py"),
+    *("indexing/test_stages.py", "scoring/test_select.py", "test_fuzzing.py"),
     *("test_partial.py", "test_precisions.py", "test_reference.py", "test_safety_nets.py"),
 ]
 SERVERS = {"start"}
@@ -61,11 +63,21 @@ _quick: list[str] = []
 """The test that runs, where it is not marked as slow."""
 
 
+@cache
+def _slow(path: Path) -> bool:
+    """Whether a file or a folder is slow, or lies in one that is."""
+    return path.is_relative_to(TESTS) and any(path.is_relative_to(TESTS / name) for name in SLOW)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Slow files are not imported for nothing: encoders' take seconds."""
+    return True if config.option.markexpr == "not slow" and _slow(collection_path) else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        slow = any(item.path.is_relative_to(TESTS / name) for name in SLOW)
-        if slow or SERVERS & set(getattr(item, "fixturenames", ())):
+        if _slow(item.path) or SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

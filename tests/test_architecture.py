@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,12 @@ LAYERS = [
 ]
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def modules() -> dict[str, Path]:
     found = {}
     for path in sorted((ROOT / "app").rglob("*.py")):
@@ -66,10 +73,11 @@ def layer_of(module: str) -> int:
     raise AssertionError(f"{module} has no layer: give it one in this test, and a place in ARCHITECTURE.md")
 
 
-def imports_of(path: Path) -> set[str]:
+@cache
+def imports_of(path: Path) -> frozenset[str]:
     known = set(modules())
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -78,7 +86,7 @@ def imports_of(path: Path) -> set[str]:
                 f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in known else node.module
                 for alias in node.names
             }
-    return {name for name in found if name.split(".")[0] == "app" and name != "app"}
+    return frozenset(name for name in found if name.split(".")[0] == "app" and name != "app")
 
 
 def test_no_import_points_up():
@@ -113,7 +121,7 @@ def test_no_circle_among_modules():
 def test_a_library_has_one_home(package: str, home: str):
     users = []
     for module, path in modules().items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]
@@ -210,7 +218,7 @@ def test_files_of_collections_are_reached_through_the_store():
 def test_the_http_layer_knows_no_arrays():
     for module, path in modules().items():
         if module.startswith("app.api"):
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in ast.walk(tree(path)):
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
                 if isinstance(node, ast.ImportFrom):
                     names = [node.module or ""]

@@ -57,6 +57,7 @@ filters = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=250, derandomize=True, deadline=None)
 @given(rows, filters)
 @example([{"a": LARGE + 1}, {"a": float(LARGE)}], {"a": {"gt": float(LARGE)}})
@@ -230,6 +231,7 @@ def looks() -> Iterator[list[int]]:
         yield seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["number", "word", "tags"])
 def test_many_conditions_allocate_as_much_as_few(many: Columns, field: str) -> None:
     values = list(range(4_000)) if field == "number" else [f"{field[0]}{i}" for i in range(4_000)]

@@ -169,6 +169,7 @@ def small_ivf(monkeypatch: pytest.MonkeyPatch) -> None:
     code_everything(monkeypatch, 4_000)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_ivf")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_filter_never_gives_a_short_page(make_collection: MakeCollection, kind: str) -> None:

@@ -243,6 +243,7 @@ def test_what_a_limited_key_sees_of_the_whole(guarded: Any) -> None:
     assert ask(guarded, "POST", f"/v1/tasks/{tasks['mine']}/cancel", "narrow-boss").status_code in (200, 409)
 
 
+@pytest.mark.slow
 def test_a_key_for_an_alias_sees_what_it_reaches(running: Callable[[Settings], Any], tmp_path: Any) -> None:
     """By that name: the collection's own it may not use."""
     entries = [

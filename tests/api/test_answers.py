@@ -129,6 +129,7 @@ def test_an_answer_has_a_bound(serve: Callable[..., Any]) -> None:
         assert len(client.get(f"{address}/documents?cursor=d29").json()["documents"][0]["text"]) == 50_000
 
 
+@pytest.mark.slow
 def test_memory_for_an_answer_is_bounded_by_its_bytes(open_catalogue: OpenCatalogue) -> None:
     most = 2**20
     collection = open_catalogue(max_answer_bytes=most).create("c", model="words", kind="dense")

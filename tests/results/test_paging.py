@@ -44,6 +44,7 @@ def found(collection: Collection, asked: dict[str, Any], **page: Any) -> list[tu
     return [(hit.id, hit.score) for hit in search(collection, Query(**asked, include=frozenset(), **page)).hits]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [None, 8])
 def test_a_page_is_a_piece_of_the_one_list(make_collection: MakeCollection, size: int | None) -> None:
     options: dict[str, Any] = {} if size is None else {"passages": PassageSpec(size=size, overlap=1)}

@@ -182,6 +182,7 @@ def test_a_wrong_order_is_refused_at_its_place(value: Any, pointer: str) -> None
     assert caught.value.problems[0].pointer == pointer
 
 
+@pytest.mark.slow
 def test_sorting_costs_arrays_and_reads_no_document_but_the_hits(
     make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,7 @@ def test_with_stop_a_bad_line_leaves_the_collection_as_it_was(catalogue: Catalog
     assert_no_body_stays(collection)
 
 
+@pytest.mark.slow
 def test_a_bad_line_after_a_hundred_thousand(open_catalogue: OpenCatalogue) -> None:
     catalogue = open_catalogue(tasks=True)
     collection = catalogue.create("c", model=None, kind="dense", dim=1)
@@ -189,6 +190,7 @@ def test_why_a_task_failed_is_listed_after_any_number_of_bad_lines(open_catalogu
         assert catalogue.task(running.task.id, LISTED - 1).errors == (TaskError(LISTED, "invalid", "bad"),)
 
 
+@pytest.mark.slow
 def test_a_line_that_is_too_long_is_not_held(catalogue: Catalogue) -> None:
     long = b'{"id": "x", "text": "' + b"x" * (2 * LONGEST_LINE) + b'"}'
     body = b"\n".join([line(0).encode(), long, line(1).encode()])
