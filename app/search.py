@@ -22,7 +22,8 @@ from app.fusion.hybrid import DEPTH, Candidates, Fused, Meant, fuse, reach_of, s
 from app.hits.fetching import hits_of
 from app.hits.found import Found
 from app.lexical import bm25
-from app.query.asked import SORTED, UNENCODED, check_browsing
+from app.query.alike import Alike, alike_to
+from app.query.asked import SORTED, UNENCODED, check_browsing, check_examples
 from app.query.asked import Coverage as Coverage
 from app.query.asked import Mode as Mode
 from app.query.asked import Query as Query
@@ -77,6 +78,7 @@ def search_batch(collection: Collection, queries: Sequence[Query]) -> list[Searc
     """
     clock = _Clock()
     with clock.stage("encode"):
+        queries = _with_examples(collection, queries)
         encoded = _encode(collection, queries)
     encode_ms = clock.stages["encode_ms"]
     results: list[SearchResult] = []
@@ -110,10 +112,15 @@ def search_encoded(
     with clock.stage("rerank") if query.rerank else nullcontext():
         reranker = reranker_for(collection.resources.encoders, query, lambda: spoken_text(collection.spec, query))
     with workers.turn(), collection.snapshot() as snapshot:
-        query = resumed(query, snapshot, sides_of(collection.spec))
+        query, alike = resumed(query, snapshot, sides_of(collection.spec)), None
+        if query.like is not None:
+            with clock.stage("like"):
+                alike = alike_to(snapshot, collection.spec, query.like, query.mode, query.at)
+                encoded = alike.encoded
         with clock.stage("filter"):
             allowed, warnings = _allowed(snapshot, query)
-        asked = _Search(collection, widened(query), encoded, snapshot, allowed, clock)
+            allowed = allowed if alike is None else alike.without(snapshot.views, allowed)
+        asked = _Search(collection, widened(query), encoded, snapshot, allowed, clock, alike)
         found = asked.explained(asked.ranked())
         if reranker is not None:
             with clock.stage("rerank"):
@@ -159,7 +166,7 @@ def _allowed(snapshot: Snapshot, query: Query) -> tuple[list[Mask], list[str]]:
 
 @dataclass(frozen=True)
 class _Search:
-    """One query over one snapshot. allowed: for each view the documents."""
+    """One query over one snapshot. allowed: for each view the documents. alike: what its examples ask for."""
 
     collection: Collection
     query: Query
@@ -167,6 +174,7 @@ class _Search:
     snapshot: Snapshot
     allowed: Sequence[Mask]
     clock: _Clock
+    alike: Alike | None = None
 
     def ranked(self) -> Found:
         query = self.query
@@ -178,7 +186,8 @@ class _Search:
             found = self._by_meaning(self.allowed, self.reach)
         else:
             with self.clock.stage("words"):
-                words = WordScores.of(self.snapshot.views, *clauses_of(self.collection.spec, query))
+                made = None if self.alike is None else self.alike.clauses
+                words = WordScores.of(self.snapshot.views, *clauses_of(self.collection.spec, query, made))
                 allowed = words.narrowed(self.allowed)
             if query.mode == "lexical":
                 return self._by_words(words, allowed)
@@ -318,7 +327,7 @@ class _Search:
         if query.weights != "reciprocal_rank":
             weights = query.weights or weights_at(learned.asked.rho, sides_of(spec))
         fused = fuse(self.snapshot.views, found, weights, self.reach, self.snapshot.identify)
-        if query.weights is None and fused.standards:
+        if query.weights is None and query.like is None and fused.standards:
             learned.note(fused.standards["words"].best, fused.standards["pooled"].best)
         return fused
 
@@ -339,12 +348,15 @@ def _unhurried(query: Query) -> AbstractContextManager[None]:
 
 
 def _encode(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery | None]:
-    """As ``encode_queries``; None for a query by words alone, or by nothing."""
+    """As ``encode_queries``; None for a query by words alone, by examples, or by nothing."""
     meaning: list[Query] = []
     for query in queries:
         check(query, collection.resources.encoders)
         if query.mode == "browse":
             check_browsing(query)
+        elif query.like is not None:
+            check_examples(query, collection.spec)
+            continue
         elif query.mode in ("lexical", "hybrid"):
             # What is wrong with the words is said before anything is encoded for nothing.
             query = replace(query, text=spoken_text(collection.spec, query))
@@ -353,7 +365,24 @@ def _encode(collection: Collection, queries: Sequence[Query]) -> list[EncodedQue
         if query.mode not in UNENCODED:
             meaning.append(query)
     meant = iter(encode_queries(collection, meaning))
-    return [None if query.mode in UNENCODED else next(meant) for query in queries]
+    return [None if query.mode in UNENCODED or query.like is not None else next(meant) for query in queries]
+
+
+def _with_examples(collection: Collection, queries: Sequence[Query]) -> list[Query]:
+    """With the texts and vectors among their examples encoded, all in one batch."""
+    asked = [
+        Query(text=one.text, vectors=one.vectors, at=one.at)
+        for query in queries
+        if query.like is not None and query.mode != "lexical"
+        for one in query.like.given
+    ]
+    made = iter(encode_queries(collection, asked))
+    return [
+        query
+        if query.like is None or query.mode == "lexical"
+        else replace(query, like=query.like.encoded([next(made) for _ in query.like.given]))
+        for query in queries
+    ]
 
 
 def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery]:

@@ -15,7 +15,7 @@ from app.compute.workers import Workers
 from app.fusion.formulas import Side, Standard, ranks_of, reciprocal_ranks, weighted
 from app.query.encoded import EncodedQuery
 from app.query.ranking import Identify, Ranked, break_ties
-from app.query.scores import Dense, MaxSim, Pooled, Scores, of_document
+from app.query.scores import Dense, Pooled, Scores, of_document, scores_of
 from app.query.words import WordScores, document_of
 from app.types import I64, Mask
 
@@ -69,7 +69,7 @@ def sides_of(spec: CollectionSpec) -> list[Side]:
 def side_scores(spec: CollectionSpec, query: EncodedQuery) -> dict[Side, Scores]:
     """The exact scores of each side that is not words, the one that its candidates are ranked by first."""
     if scored(spec) == TOKENS:
-        return {"tokens": MaxSim(query.vectors, spec.splits), "pooled": Pooled(query.pooled, spec.splits)}
+        return {"tokens": scores_of(spec, query), "pooled": Pooled(query.pooled, spec.splits)}
     return {"pooled": Dense(query.pooled, spec.splits)}
 
 

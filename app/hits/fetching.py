@@ -87,7 +87,7 @@ def _shown(
         yield from [NOTHING] * len(documents)
         return
     asked = None
-    if query.vectors is None and encoded is not None:
+    if query.vectors is None and query.like is None and encoded is not None:
         asked = spoken_text(collection.spec, query) if query.mode == "hybrid" else query.text
     showing = Showing(
         collection.spec, snapshot.views, query.highlights, query.explain, encoded, asked, found.words, found.fused,

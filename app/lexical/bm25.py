@@ -128,6 +128,11 @@ class Bm25:
         return found
 
     @property
+    def frequencies(self) -> list[int]:
+        """How many documents that stand have what each clause asks for."""
+        return list(self._counts)
+
+    @property
     def worth(self) -> list[float]:
         """What each clause counts for, where it is found."""
         return [clause.weight * self._idf(i) for i, clause in enumerate(self.clauses)]

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from app.collection.spec import CollectionSpec
 from app.errors import Invalid
 from app.filters import Filter
 from app.fusion.formulas import Side
 from app.highlights.fragments import Marking
+from app.query.examples import Like
 from app.rerank.order import Rerank
 from app.results.facets import Counted, Facet
 from app.results.sorting import SortKey
@@ -25,7 +27,8 @@ SORTED: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked: by text, by vectors ((q, dim) float32; one row in a dense collection), a hybrid search by both.
+    """What is asked: by text, by vectors ((q, dim) float32; one row in a dense collection), a hybrid search by both;
+    or in their place by what is like some examples.
 
     mode: `semantic` ranks by the collection's exact scores, `dense` by pooled vectors, `lexical` by BM25, `hybrid` by
     all; `browse` takes all that match, by id. ids: of the only documents that are asked, beside the filter. sort: the
@@ -43,6 +46,7 @@ class Query:
 
     text: str | None = None
     vectors: F32 | None = None
+    like: Like | None = None
     k: int = 10
     filter: Filter | None = None
     exact: bool = False
@@ -66,13 +70,23 @@ class Query:
 
 def check_browsing(query: Query) -> None:
     """Raises Invalid where it asks for what there is only with a query."""
-    if query.text is not None or query.vectors is not None:
+    if query.text is not None or query.vectors is not None or query.like is not None:
         raise Invalid.at(f"{query.at}/mode", "browse is of a search without a query")
     for name in ("explain", "highlights", "passages"):
         if getattr(query, name):
             raise Invalid.at(
                 f"{query.at}/{name}", "without a query no document is better than another, nor a part of it"
             )
+
+
+def check_examples(query: Query, spec: CollectionSpec) -> None:
+    """Raises Invalid where a search by examples asks for what takes a text, or for words that are not indexed."""
+    if query.text is not None or query.vectors is not None:
+        raise Invalid.at(f"{query.at}/like", "a search is by examples, or by query, vector or vectors")
+    if query.syntax == "query":
+        raise Invalid.at(f"{query.at}/syntax", "a search by examples is by no text, which the language is of")
+    if query.mode in ("lexical", "hybrid") and spec.lexical is None:
+        raise Invalid.at(f"{query.at}/mode", f"collection {spec.name} has no index of words: its `lexical` is null")
 
 
 @dataclass(frozen=True, slots=True)

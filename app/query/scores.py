@@ -103,7 +103,10 @@ class Scores(Protocol):
 
 def scores_of(spec: CollectionSpec, query: EncodedQuery) -> Scores:
     """The exact scores of a collection for a query."""
-    return MaxSim(query.vectors, spec.splits) if scored(spec) == TOKENS else Dense(query.vectors, spec.splits)
+    if scored(spec) != TOKENS:
+        return Dense(query.vectors, spec.splits)
+    more = MaxSim(query.vectors, spec.splits)
+    return more if query.less is None else Contrast(more, MaxSim(query.less, spec.splits))
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +235,40 @@ class MaxSim:
         if made is None:
             made = self._made[code, rough] = scorer(self.query, code, rough=rough)
         return made
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """One MaxSim less another, of the same row, rounded once to float32."""
+
+    more: MaxSim
+    less: MaxSim
+    name: str = "maxsim"
+
+    @property
+    def split(self) -> bool:
+        return self.more.split
+
+    def has_rough(self, part: Part) -> bool:
+        return self.more.has_rough(part)
+
+    def fast(self, part: Part, rows: I64, workers: Workers, *, rough: bool = False) -> Column:
+        more, less = (one.fast(part, rows, workers, rough=rough) for one in (self.more, self.less))
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = more.values - less.values
+            # And what the difference is rounded by, here and in the reference.
+            return Column(values, more.bounds + less.bounds + np.abs(values.astype(np.float64)) * 2.0**-22)
+
+    def references(self, part: Part, rows: I64, workers: Workers) -> list[float]:
+        pairs = zip(*(one.references(part, rows, workers) for one in (self.more, self.less)), strict=True)
+        with np.errstate(over="ignore"):
+            return [float(np.float32(more - less)) for more, less in pairs]
+
+    def explain(self, part: Part, rows: I64) -> list[list[Share]]:
+        """The vectors of what is taken off come after the others, and their products are negative."""
+        after = len(self.more.query)
+        pairs = zip(self.more.explain(part, rows), self.less.explain(part, rows), strict=True)
+        return [[*more, *(Share(after + one.query, one.row, -one.product) for one in less)] for more, less in pairs]
 
 
 def _joined(pieces: Sequence[F32]) -> F32:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app.collection.spec import CollectionSpec, LexicalSpec
 from app.errors import Invalid
 from app.lexical.clauses import Clause, parse, plain, spoken
 from app.query.asked import Query
 
 
-def clauses_of(spec: CollectionSpec, query: Query) -> tuple[list[Clause], LexicalSpec]:
-    """What the query asks of words. Raises Invalid."""
+def clauses_of(
+    spec: CollectionSpec, query: Query, made: Sequence[Clause] | None = None
+) -> tuple[Sequence[Clause], LexicalSpec]:
+    """What the query asks of words. made: of examples, where it has some in the place of a text. Raises Invalid."""
     if spec.lexical is None:
         raise Invalid.at(f"{query.at}/mode", f"collection {spec.name} has no index of words: its `lexical` is null")
+    if made is not None:
+        return made, spec.lexical
     if query.text is None:
         raise Invalid.at(f"{query.at}/mode", f"a {query.mode} search needs a query in words")
     if query.syntax == "query":

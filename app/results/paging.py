@@ -70,9 +70,12 @@ def _named(query: Query, collection: str) -> str:
     for one in fields(query):
         if one.name not in _FREE:
             value = getattr(query, one.name)
-            named.update(f"{one.name}={value!r};".encode(errors="surrogatepass") if one.name != "vectors" else b"")
+            arrays = one.name in ("vectors", "like")
+            named.update(b"" if arrays else f"{one.name}={value!r};".encode(errors="surrogatepass"))
     if query.vectors is not None:
         named.update(query.vectors.tobytes())
+    if query.like is not None:
+        named.update(query.like.named)
     named.update(str(query.weights == "reciprocal_rank").encode())
     return named.hexdigest()[:16]
 

@@ -24,6 +24,7 @@ from app.compute.deadline import deadline
 from app.errors import Invalid
 from app.fusion.hybrid import sides_of
 from app.highlights.fragments import Marking
+from app.query.examples import Example, Like
 from app.rerank.order import Rerank
 from app.store.query_log import Logged
 from app.types import F32
@@ -38,6 +39,14 @@ _FILTERED = {
     "include": ["text"],
 }
 _BROWSE = {"filter": {"module": {"eq": "zipfile"}}, "sort": [{"line": "asc"}], "k": 20}
+_LIKE = {
+    "like": {
+        "positive": ["zipfile.ZipFile", {"query": "read an archive"}],
+        "negative": [{"query": "send an email"}],
+        "include_examples": True,
+    },
+    "k": 5,
+}
 _EXACT = {"query": "send an email", "exact": True, "k": 3}
 
 
@@ -49,6 +58,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
     return engine.Query(
         text=body.query,
         vectors=fitting(body, spec, at),
+        like=_like(body, spec, at),
         mode=body.mode or _mode(body, spec),
         syntax=body.syntax,
         weights=_weights(body, spec, at),
@@ -71,6 +81,23 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
     )
 
 
+def _like(body: SearchRequest, spec: CollectionSpec, at: str) -> Like | None:
+    """Raises Invalid for vectors that do not fit the collection."""
+    if body.like is None:
+        return None
+
+    def example(one: str | Asked, here: str) -> Example:
+        if isinstance(one, str):
+            return Example(one, at=here)
+        return Example(None, one.query, fitting(one, spec, here), at=here)
+
+    positive, negative = (
+        [example(one, f"{at}/like/{name}/{i}") for i, one in enumerate(getattr(body.like, name))]
+        for name in ("positive", "negative")
+    )
+    return Like(positive, negative, body.like.weight, body.like.include_examples)
+
+
 def _marking(asked: Highlighting | None) -> Marking | None:
     return None if asked is None else Marking((asked.marks[0], asked.marks[1]), asked.length)
 
@@ -78,6 +105,9 @@ def _marking(asked: Highlighting | None) -> Marking | None:
 def _mode(body: SearchRequest, spec: CollectionSpec) -> engine.Mode:
     """What a search does that does not say: all that it can."""
     by_vectors = body.vector is not None or body.vectors is not None
+    if body.like is not None:
+        spoken = any(isinstance(one, str) or one.query is not None for one in body.like.positive)
+        return "hybrid" if spoken and spec.lexical is not None else "semantic"
     if body.query is None:
         return "semantic" if by_vectors else "browse"
     if spec.lexical is None and not by_vectors:
@@ -110,6 +140,9 @@ def fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
 
 def _encodes(body: SearchRequest) -> bool:
     """Whether an encoder may be needed."""
+    if body.like is not None and body.mode != "lexical":
+        examples = (*body.like.positive, *body.like.negative)
+        return any(not isinstance(one, str) and one.query is not None for one in examples)
     return body.query is not None and body.vector is None and body.vectors is None and body.mode != "lexical"
 
 
@@ -124,8 +157,9 @@ async def _lane(service: Service, name: str, searches: Sequence[SearchRequest]) 
 
 
 def _keep(collection: Collection, queries: Sequence[engine.Query]) -> None:
-    """Where the operator wants queries to be kept."""
-    collection.queries.record(Logged(query.text, query.vectors) for query in queries if query.mode != "browse")
+    """Where the operator wants queries to be kept; examples are none."""
+    asked = [query for query in queries if query.mode != "browse" and query.like is None]
+    collection.queries.record(Logged(query.text, query.vectors) for query in asked)
 
 
 def _until(service: Service, searches: Sequence[SearchRequest]) -> float:
@@ -139,7 +173,9 @@ async def search_documents(
     request: Request,
     service: Serving,
     name: Name,
-    body: Annotated[SearchRequest, READ, examples(text=_TEXT, filtered=_FILTERED, exact=_EXACT, browse=_BROWSE)],
+    body: Annotated[
+        SearchRequest, READ, examples(text=_TEXT, filtered=_FILTERED, exact=_EXACT, browse=_BROWSE, like=_LIKE)
+    ],
 ) -> Response:
     """The best documents for a query, or without one those that match."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -9,9 +10,12 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
+    GetPydanticSchema,
+    TypeAdapter,
     ValidationInfo,
     model_validator,
 )
+from pydantic_core import core_schema
 
 from app.api.schemas.documents import (
     FilterField,
@@ -23,10 +27,12 @@ from app.api.schemas.documents import (
     Warned,
 )
 from app.api.schemas.results import FacetAnswer, FacetsField, SortField
-from app.documents import DocumentId, Strict, VectorField, VectorsField, fault
+from app.documents import DocumentId, Strict, VectorField, VectorsField, fault, read_id
 from app.fusion.formulas import Side
 from app.highlights.fragments import Highlight
 from app.hits.explanation import Explanation
+from app.query.examples import MAX_SHARE, SHARE
+from app.query.examples import MOST_EXAMPLES as MAX_EXAMPLES
 from app.results.paging import REACH
 from app.search import Coverage, Mode, Total
 from app.settings import DEFAULT, limits_of
@@ -41,7 +47,7 @@ MAX_FRAGMENT = 2_000
 _WAYS = ("query", "vector", "vectors")
 _NARROWED = ("filter", "ids", "sort")
 _SOME_OF: Any = [
-    *({"required": [way]} for way in (*_WAYS, *_NARROWED)),
+    *({"required": [way]} for way in (*_WAYS, "like", *_NARROWED)),
     {"properties": {"mode": {"const": "browse"}}, "required": ["mode"]},
 ]
 _ONE_OF: dict[str, Any] = {"oneOf": [{"required": [way]} for way in _WAYS]}
@@ -72,6 +78,35 @@ class Asked(Strict):
         most = limits_of(info.context).query_vectors
         if self.vectors is not None and len(self.vectors) > most:
             raise fault("/vectors", f"a query has at most {most:,} vectors here; got {len(self.vectors):,}")
+
+
+def _example(value: object, asked: Callable[[object], Asked]) -> str | Asked:
+    return read_id(value) if isinstance(value, str) else asked(value)
+
+
+# No union of the two, whose names would stand in the pointers of faults.
+_EXAMPLE = GetPydanticSchema(
+    lambda _, handler: core_schema.no_info_wrap_validator_function(_example, handler(Asked)),
+    lambda schema, handler: {"anyOf": [TypeAdapter(DocumentId).json_schema(), handler(schema)]},
+)
+Example = Annotated[str | Asked, _EXAMPLE]
+"""A document of the collection by its id, or what a query could be."""
+
+
+class LikeField(Strict):
+    """Examples of what is to be found, and of what is not."""
+
+    positive: list[Example] = Field(min_length=1, max_length=MAX_EXAMPLES)
+    """What hits are to be like: ids of documents of the collection, each a string, and texts and vectors as of a query:
+    `["id1", {"query": "read a zip archive"}]`. A document counts by its opening passage. An id that is not there is
+    422."""
+    negative: list[Example] = Field(default=[], max_length=MAX_EXAMPLES)
+    """Likewise what they are not to be like."""
+    weight: float = Field(default=SHARE, ge=0, le=MAX_SHARE)
+    """The share of the negative examples' mean that is taken off the mean of the positive ones (Rocchio 1971): of the
+    pooled vectors, of how often words stand, and with token vectors of MaxSim."""
+    include_examples: bool = False
+    """Whether the documents that are named here may be among the hits."""
 
 
 class SideWeights(Strict):
@@ -110,7 +145,8 @@ class RerankField(Strict):
 
 
 class SearchRequest(Asked):
-    """One search: by a text, by vectors, in a hybrid search by both; or by `filter`, `ids` or `sort` alone."""
+    """One search: by a text, by vectors, in a hybrid search by both; by examples (`like`); or by `filter`, `ids` or
+    `sort` alone."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -119,6 +155,10 @@ class SearchRequest(Asked):
         }
     )
 
+    like: LikeField | None = None
+    """Find more like these, in the place of `query`, `vector` and `vectors`. By words it asks for the 25 most telling
+    ones of the examples (the largest tf * idf), by meaning with their vectors, of 64 clusters of their token vectors at
+    most."""
     k: int = Field(default=10, ge=1, le=MAX_K)
     """How many documents to return."""
     offset: int = Field(default=0, ge=0, le=REACH)
@@ -180,16 +220,22 @@ class SearchRequest(Asked):
         ways = [way for way in _WAYS if getattr(self, way) is not None]
         if ways[-2:] == ["vector", "vectors"]:
             raise fault("", "expected a query, and instead of it or beside it vector or vectors")
+        if self.like is not None:
+            if ways:
+                raise fault("/like", "a search is by examples, or by query, vector or vectors")
+            ways = ["like"]
         if not ways and not (self.mode == "browse" or any(getattr(self, way) is not None for way in _NARROWED)):
             raise fault("", f"expected a query or vectors, or to browse one of {', '.join(_NARROWED)}")
         if (not ways) != (self.mode == "browse") and self.mode is not None:
             raise fault("/mode", "browse is of a search without a query, and the only mode there")
         if len(ways) > 1 and self.mode not in (None, "hybrid"):
             raise fault("/mode", f"a {self.mode} search is by exactly one of query, vector and vectors")
-        if self.query is None and self.mode in ("lexical", "hybrid"):
+        if self.query is None and self.like is None and self.mode in ("lexical", "hybrid"):
             raise fault("/query", f"a {self.mode} search needs a query in words")
         if self.query is None and self.rerank is not None:
             raise fault("/rerank", "what reranks reads a query in words")
+        if self.like is not None and self.syntax == "query":
+            raise fault("/syntax", "a search by examples is by no text, which the language is of")
         if self.weights is not None and not any(self.weights.given.values()):
             raise fault("/weights", "expected at least one weight above 0")
         if self.weights is not None and self.fusion == "reciprocal_rank":
