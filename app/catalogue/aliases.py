@@ -55,7 +55,7 @@ class Aliases:
         Raises Damaged, SystemFault where nobody knows.
         """
         fault = self._unknown()
-        if fault is not None and name not in folders.names(self._root):
+        if fault is not None and not folders.holds(self._root, name):
             raise fault
         return self._names.get(name, name)
 
@@ -79,10 +79,10 @@ class Aliases:
         """
         check_name(alias)
         with self._lock:
-            now, names = self.all(), folders.names(self._root)
-            if alias in names:
+            now = self.all()
+            if folders.holds(self._root, alias):
                 raise folders.taken(alias)
-            if collection not in names:
+            if not folders.holds(self._root, collection):
                 raise NotFound(f"there is no collection {collection!r}", code="collection_not_found")
             self._replace({**now, alias: collection})
         return alias not in now
@@ -108,8 +108,7 @@ class Aliases:
     def prune(self) -> None:
         """Forgets those whose collection is gone; on a full disk only until the next start, which does it again."""
         with self._lock:
-            names = folders.names(self._root)
-            kept = {alias: collection for alias, collection in self._names.items() if collection in names}
+            kept = {alias: name for alias, name in self._names.items() if folders.holds(self._root, name)}
             if kept != self._names:
                 self._names = kept
                 with suppress(StorageFull):

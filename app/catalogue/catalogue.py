@@ -259,7 +259,7 @@ class Catalogue:
         """Raises NotFound, Conflict. A quarantined collection can be deleted too."""
         with self._turns.of(name):
             self.aliases.require_none(name)
-            if name not in self._names():
+            if not self._holds(name):
                 raise _unknown(name)
             with self._closed_for_good(name), self._lock:
                 gone = folders.take_away(self.files, name)
@@ -315,7 +315,7 @@ class Catalogue:
         """
         check_name(name)
         self.aliases.require_none(name)
-        if name not in self._names():
+        if not self._holds(name):
             require_files(SPARE, "no collection can be added now")
         elif not replace:
             raise folders.taken(name)
@@ -330,7 +330,7 @@ class Catalogue:
         with self._turns.of(name):
             self.require_room_for(name, replace=replace)
             with ExitStack() as closed:
-                if name in self._names():
+                if self._holds(name):
                     idle = name in self._quarantined
                     end = closed.enter_context(self._closed_for_good(name))
                     inherit(self.folder / name, self.folder / staged, name, end, idle=idle)
@@ -418,7 +418,7 @@ class Catalogue:
                 return opened
             if isinstance(error := self._quarantined.get(name), Damaged | FormatTooNew):
                 raise error
-            if name not in self._names():
+            if not self._holds(name):
                 raise _unknown(name)
             try:
                 return self._start(name)
@@ -479,6 +479,9 @@ class Catalogue:
 
     def _names(self) -> list[str]:
         return folders.names(self.files)
+
+    def _holds(self, name: str) -> bool:
+        return folders.holds(self.files, name)
 
     def _busy(self) -> str:
         url = "" if self._server.held else self._server.note()

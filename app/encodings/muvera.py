@@ -37,7 +37,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as save_tensors
-from scipy.sparse import csc_array
 
 from app.compute.blas import keep_to_one_thread
 from app.compute.float16 import widen
@@ -289,6 +288,9 @@ class Muvera:
             values, step = _product(piece.rows, self._signs[slab]).reshape(-1, self._width), 1
         else:
             values, step = piece.rows, many
+        # Here, since a server without multi-vector collections does not load it.
+        from scipy.sparse import csc_array
+
         starts = np.arange(0, buckets.size + 1, step, dtype=np.int32)
         ones = np.ones(buckets.size, np.float32)
         added: F32 = csc_array((ones, buckets.reshape(-1), starts), shape=(len(counts), len(values))) @ values

@@ -28,6 +28,11 @@ def names(root: Directory) -> list[str]:
     return [name for name in root.list() if NAME.fullmatch(name) and _holds_collection(root.folder(name))]
 
 
+def holds(root: Directory, name: str) -> bool:
+    """Whether a collection has the name, as ``names`` has it: looked up, however many others there are."""
+    return NAME.fullmatch(name) is not None and root.has(name) and _holds_collection(root.folder(name))
+
+
 def _holds_collection(folder: Directory) -> bool:
     try:
         return folder.has(DATABASE)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from made import OpenCatalogue
@@ -22,6 +22,7 @@ from app.indexing.sealing import seal
 from app.ingest import write_documents
 from app.search import Query, search
 from app.store import faults
+from app.store.local_directory import LocalDirectory
 from app.tasks.importing import ImportUpload
 from app.tasks.records import ENDED, Task, insert_task
 from app.types import Document
@@ -340,3 +341,37 @@ def test_the_turn_of_one_name_keeps_no_other_waiting() -> None:
         assert order == ["b"]
     other.join()
     assert (order, len(turns)) == (["b", "a"], 0)
+
+
+def test_a_collection_is_opened_and_missed_without_a_look_at_all_others(
+    open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a start would take the square of their number."""
+    looks: list[str] = []
+    for name in ("list", "has"):
+        real = getattr(LocalDirectory, name)
+
+        def counted(self: LocalDirectory, *arguments: str, real: Any = real) -> Any:
+            looks.append(self.name)
+            return real(self, *arguments)
+
+        monkeypatch.setattr(LocalDirectory, name, counted)
+    costs = []
+    for count in (2, 12):
+        with open_catalogue() as catalogue:
+            for number in range(count):
+                if f"c{number}" not in [info.name for info in catalogue.describe_all()]:
+                    catalogue.create(f"c{number}", model=None, kind="dense", dim=2)
+        with open_catalogue() as catalogue:
+            catalogue.claim("http://here")
+            looks.clear()
+            catalogue.open_all()
+            opened = len(looks) / count
+            looks.clear()
+            for ask in (catalogue.get, catalogue.delete, lambda name: catalogue.aliases.set("alias", name)):
+                with pytest.raises(NotFound):
+                    ask("nothing")
+            costs.append((opened, len(looks)))
+    (few, missed_among_few), (many, missed_among_many) = costs
+    assert many <= few
+    assert missed_among_many == missed_among_few
