@@ -336,10 +336,27 @@ def bm25(
     return scores
 
 
-def fused(sides: Mapping[str, Mapping[str, float]], weights: Mapping[str, float], depth: int = 200) -> dict[str, float]:
+def decayed(value: float, origin: float, scale: float, kind: str = "gauss", offset: float = 0.0) -> float:
+    """What a boost makes of a number (app/boosts): 1 at the origin, a half ``scale`` further than ``offset`` from it.
+
+    >>> decayed(2010, 2020, 5), decayed(2010, 2020, 5, "exp"), decayed(2010, 2020, 8, "linear")
+    (0.0625, 0.25, 0.375)
+    """
+    steps = max(0.0, abs(value - origin) - offset) / scale
+    if kind == "linear":
+        return max(0.0, 1 - steps / 2)
+    return math.exp2(-steps * steps if kind == "gauss" else -steps)
+
+
+def fused(
+    sides: Mapping[str, Mapping[str, float]],
+    weights: Mapping[str, float],
+    depth: int = 200,
+    added: Mapping[str, float] | None = None,
+) -> dict[str, float]:
     """The best ``depth`` of each list of ``sides`` are candidates: words, and meaning, which is the side after it. Each
     score is standardised over them; a document is worth the weighted sum. sides: scores of all documents by name; by
-    words only those above 0 are found.
+    words only those above 0 are found. added: what boosts add to each document, all of which are ordered then.
 
     >>> list(fused({"words": {"a": 2.0, "b": 0.0}, "pooled": {"a": 0.1, "b": 0.3}}, {"words": 0.25, "pooled": 0.75}))
     ['b', 'a']
@@ -349,12 +366,12 @@ def fused(sides: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]
     spoken = [name for name in sides[words] if sides[words][name] > 0]
     found += sorted(spoken, key=lambda name: -sides[words][name])[:depth]
     candidates = list(dict.fromkeys(found))
-    scores = dict.fromkeys(candidates, 0.0)
+    scores = dict.fromkeys(candidates, 0.0) if added is None else dict(added)
     for side, by_name in sides.items():
         values = np.array([by_name[name] for name in candidates])
-        standard = (values - values.mean()) / (values.std() or 1)
-        for name, value in zip(candidates, standard.tolist(), strict=True):
-            scores[name] += weights[side] * value
+        mean, deviation = float(values.mean()), float(values.std()) or 1.0
+        for name in scores:
+            scores[name] += weights[side] * (by_name[name] - mean) / deviation
     return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0].encode())))
 
 

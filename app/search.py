@@ -10,6 +10,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from app.boosts.ranking import Boosted, rank_scored
+from app.boosts.values import Boosts
+from app.boosts.values import warnings as warnings_of_boosts
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
 from app.collection.layers import TOKENS, scored
@@ -120,8 +123,10 @@ def search_encoded(
         with clock.stage("filter"):
             allowed, warnings = _allowed(snapshot, query)
             allowed = allowed if alike is None else alike.without(snapshot.views, allowed)
-        asked = _Search(collection, widened(query), encoded, snapshot, allowed, clock, alike)
-        found = asked.explained(asked.ranked())
+        asked = _Search(
+            collection, widened(query), encoded, snapshot, allowed, clock, alike, _boosts(collection, query, encoded)
+        )
+        found = replace(asked.explained(asked.ranked()), boosts=asked.boosts)
         if reranker is not None:
             with clock.stage("rerank"):
                 made = reranked(collection, snapshot, found.ranked, found.words, found.scores, query, reranker)
@@ -153,9 +158,18 @@ def search_encoded(
     )
 
 
+def _boosts(collection: Collection, query: Query, encoded: EncodedQuery | None) -> Boosts | None:
+    """What adds to scores, in the unit of the mode."""
+    if not query.boosts:
+        return None
+    sums = query.mode == "semantic" and encoded is not None and scored(collection.spec) == TOKENS
+    return Boosts(query.boosts, float(len(encoded.vectors)) if sums and encoded is not None else 1.0)
+
+
 def _allowed(snapshot: Snapshot, query: Query) -> tuple[list[Mask], list[str]]:
     """For each view the documents that are asked, and where the query asks for what no document has."""
     warnings = [*snapshot.warnings(query.filter), *warnings_of_sort(snapshot, query.sort)]
+    warnings += warnings_of_boosts(snapshot, query.boosts)
     if query.ids is None:
         return snapshot.allowed(query.filter), warnings
     among = snapshot.versions(query.ids)
@@ -166,7 +180,8 @@ def _allowed(snapshot: Snapshot, query: Query) -> tuple[list[Mask], list[str]]:
 
 @dataclass(frozen=True)
 class _Search:
-    """One query over one snapshot. allowed: for each view the documents. alike: what its examples ask for."""
+    """One query over one snapshot. allowed: for each view the documents. alike: what its examples ask for. boosts: what
+    adds to scores."""
 
     collection: Collection
     query: Query
@@ -175,6 +190,7 @@ class _Search:
     allowed: Sequence[Mask]
     clock: _Clock
     alike: Alike | None = None
+    boosts: Boosts | None = None
 
     def ranked(self) -> Found:
         query = self.query
@@ -207,8 +223,13 @@ class _Search:
         query, snapshot = self.query, self.snapshot
         matching = [mask & (scores > 0) for mask, scores in zip(allowed, words.by_view, strict=True)]
         with self.clock.stage("sort" if query.sort else "rank"):
+            scores = words.by_view
+            if self.boosts is not None:
+                scores = self.boosts.over([view.part for view in snapshot.views], scores, matching)
             if query.sort:
-                ranked = sort_documents(snapshot, matching, query.sort, query.offset + query.k, words.by_view)
+                ranked = sort_documents(snapshot, matching, query.sort, query.offset + query.k, scores)
+            elif self.boosts is not None:
+                ranked = rank_scored(snapshot.views, matching, scores, self.reach, snapshot.identify)
             else:
                 ranked = rank_words(snapshot.views, matching, words, self.reach, snapshot.identify)
         return Found(ranked, matching, words=words)
@@ -221,7 +242,9 @@ class _Search:
         # Bounded work, so that what was found by meaning before the time was over is answered.
         with _unhurried(self.query):
             with self.clock.stage("rescore"):
-                scored = score_candidates(views, allowed, meant, words, scores, self.reach, workers)
+                # What is boosted may be far behind without.
+                whole = self.boosts is not None and self.query.exact and coverage is None
+                scored = score_candidates(views, allowed, meant, words, scores, self.reach, workers, whole=whole)
             with self.clock.stage("fuse"):
                 fused = self._fused(scored)
         return Found(fused.ranked, allowed, coverage, words, fused, first)
@@ -244,16 +267,17 @@ class _Search:
     def _by_meaning(self, allowed: Sequence[Mask], k: int, scores: Scores | None = None) -> Found:
         """The best k by vectors. scores: those to rank by, where they are not the mode's own."""
         query, views, workers = self.query, self.snapshot.views, self.collection.resources.workers
-        encoded, spec = self._encoded(), self.collection.spec
+        encoded, spec, boosts = self._encoded(), self.collection.spec, self.boosts if scores is None else None
         if scores is None:
             scores = Pooled(encoded.pooled, spec.splits) if query.mode == "dense" else scores_of(spec, encoded)
+        by = scores if boosts is None else Boosted(scores, boosts)
         if query.partial:
-            return self._in_time(allowed, scores, k)
+            return replace(self._in_time(allowed, by, k), scores=scores)
         # Fusion scores whole documents itself.
         whole, ranked = spec.splits and not query.exact and query.mode != "hybrid", list[Ranked]()
         for rows in self._tiers(allowed):
             with self.clock.stage("rescore"):
-                ranked += rank_tier(views, rows, scores, k - len(ranked), whole, workers, self.snapshot.identify)
+                ranked += rank_tier(views, rows, by, k - len(ranked), whole, workers, self.snapshot.identify)
             if len(ranked) >= k:
                 break
         return Found(ranked, allowed, scores=scores)
@@ -264,7 +288,7 @@ class _Search:
         if query.exact:
             yield [np.flatnonzero(mask).astype(np.int64) for mask in masks]
             return
-        least, split = DEPTH if query.mode == "hybrid" else 1, self.collection.spec.splits
+        least, split = DEPTH if query.mode == "hybrid" or self.boosts else 1, self.collection.spec.splits
         workers = self.collection.resources.workers
         following = tiers(views, masks, self._stages(), self._encoded(), query.candidates, least, split, workers)
         while True:
@@ -326,7 +350,7 @@ class _Search:
         weights: Weights | None = None
         if query.weights != "reciprocal_rank":
             weights = query.weights or weights_at(learned.asked.rho, sides_of(spec))
-        fused = fuse(self.snapshot.views, found, weights, self.reach, self.snapshot.identify)
+        fused = fuse(self.snapshot.views, found, weights, self.reach, self.snapshot.identify, self.boosts)
         if query.weights is None and query.like is None and fused.standards:
             learned.note(fused.standards["words"].best, fused.standards["pooled"].best)
         return fused

@@ -28,6 +28,7 @@ LAYERS = [
     {"app.backup", "app.tasks"},
     {"app.ingest", "app.search"},
     {
+        "app.boosts",
         "app.fusion",
         "app.highlights",
         "app.hits",

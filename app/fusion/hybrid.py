@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from app.boosts.values import Boosts
 from app.collection.layers import TOKENS, scored
 from app.collection.part import View
 from app.collection.spec import CollectionSpec
@@ -17,7 +18,7 @@ from app.query.encoded import EncodedQuery
 from app.query.ranking import Identify, Ranked, break_ties
 from app.query.scores import Dense, Pooled, Scores, of_document, scores_of
 from app.query.words import WordScores, document_of
-from app.types import I64, Mask
+from app.types import F64, I64, Mask
 
 DEPTH: Final = 200
 """Documents of each side that are candidates, and over which scores are standardised. A longer list goes on with more
@@ -115,13 +116,19 @@ class Meant:
 @dataclass(frozen=True)
 class Candidates:
     """What fusion orders. tiers: of keys, each after the one before. meant, spoken: those by meaning and by words.
-    rows: of each key the row that is best by the first side. columns: of each side the scores of the keys."""
+    rows: of each key the row that is best by the first side. columns: of each side the scores of the keys. base: how
+    many keys, from the first on, scores are standardised over."""
 
     tiers: list[list[_Key]]
     meant: Sequence[_Key]
     spoken: Sequence[_Key]
     rows: list[int]
     columns: dict[Side, list[float]]
+    base: int
+
+    @property
+    def keys(self) -> list[_Key]:
+        return [key for tier in self.tiers for key in tier]
 
 
 def score_candidates(
@@ -132,28 +139,41 @@ def score_candidates(
     scores: Mapping[Side, Scores],
     k: int,
     workers: Workers,
+    *,
+    whole: bool = False,
 ) -> Candidates:
-    """allowed: for each view the documents. meant: ``reach_of(k)`` at most. scores: of each side but words. Raises
+    """allowed: for each view the documents. meant: ``reach_of(k)`` at most. scores: of each side but words. whole:
+    whether all documents that are allowed are candidates, though scores are standardised over the same. Raises
     Damaged."""
     reach = reach_of(k)
     spoken = [(view, document) for view, document, _, _ in words.best(views, allowed, reach, ties=False)]
     tiers = _tiers(meant.keys, spoken, reach)
+    base = len(tiers[0])
+    if whole:
+        every = [(view, one) for view, mask in enumerate(allowed) for one in np.flatnonzero(mask).tolist()]
+        tiers = [list(dict.fromkeys([*tiers[0], *every]))]
     keys = [key for tier in tiers for key in tier]
     columns: dict[Side, list[float]] = {
         "words": [float(words.by_view[view][document]) for view, document in keys],
     }
     rows, others = _scored(views, keys, meant.known, scores, workers)
-    return Candidates(tiers, meant.keys, spoken, rows, columns | others)
+    return Candidates(tiers, meant.keys, spoken, rows, columns | others, base)
 
 
 def fuse(
-    views: Sequence[View], found: Candidates, weigh: Mapping[Side, float] | None, k: int, identify: Identify
+    views: Sequence[View],
+    found: Candidates,
+    weigh: Mapping[Side, float] | None,
+    k: int,
+    identify: Identify,
+    added: Boosts | None = None,
 ) -> Fused:
-    """weigh: the weight of each side; None for reciprocal ranks."""
-    keys, columns = [key for tier in found.tiers for key in tier], found.columns
+    """weigh: the weight of each side; None for reciprocal ranks. added: to what is fused."""
+    keys, columns = found.keys, found.columns
+    more = np.zeros(len(keys)) if added is None else _added(views, keys, added)
     if not keys:
         return Fused([], {}, {}, weigh, {})
-    standards = {side: Standard.of(column, len(found.tiers[0])) for side, column in columns.items()}
+    standards = {side: Standard.of(column, found.base) for side, column in columns.items()}
     seqs = [int(views[view].part.seqs[document]) for view, document in keys]
     ranked: list[Ranked] = []
     ranks: dict[Side, list[int | None]] = {side: [] for side in columns} if weigh is None else {}
@@ -168,9 +188,20 @@ def fuse(
                 ranks[side] += own[start:]
         else:
             fused = weighted(standards, weigh)
-        new = [Ranked(keys[i][0], found.rows[i], seqs[i], fused[i]) for i in range(start, stop)]
+        new = [Ranked(keys[i][0], found.rows[i], seqs[i], fused[i] + float(more[i])) for i in range(start, stop)]
         ranked += break_ties(sorted(new, key=lambda one: -one.score), len(new), identify)
     return Fused(ranked[:k], columns, standards, weigh, {seq: i for i, seq in enumerate(seqs)}, ranks)
+
+
+def _added(views: Sequence[View], keys: Sequence[_Key], boosts: Boosts) -> F64:
+    """(keys,): what boosts add to each."""
+    owners = np.array([view for view, _ in keys], np.int64)
+    documents = np.array([document for _, document in keys], np.int64)
+    found = np.zeros(len(keys))
+    for number, view in enumerate(views):
+        mine = owners == number
+        found[mine] = boosts.of(view.part, documents[mine])
+    return found
 
 
 def reach_of(k: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from app.boosts.values import BoostShare
 from app.fusion.formulas import Side
 from app.fusion.hybrid import Fused, SideScore
 from app.highlights.tokens import RowTokens, Token
@@ -37,7 +38,7 @@ class Explanation:
     that passage, or of dense vectors the one product; they add up to the passage's score. opening: likewise of the
     first passage of a text that was split; the document's exact score is opening_weight of it, and the rest of the
     best's. approximate: whether a search that is not exact has the document among its hits; null where that is not
-    known."""
+    known. boosts: what each adds to the score beside all that."""
 
     sides: list[SideScore] = field(default_factory=list)
     ranks: dict[Side, int | None] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Explanation:
     opening: list[TokenShare] = field(default_factory=list)
     opening_weight: float = 0.0
     approximate: bool | None = None
+    boosts: list[BoostShare] = field(default_factory=list)
 
 
 def told(shares: Sequence[Share], asked: Sequence[str] | None, tokens: RowTokens | None) -> list[TokenShare]:

@@ -91,7 +91,7 @@ def _shown(
         asked = spoken_text(collection.spec, query) if query.mode == "hybrid" else query.text
     showing = Showing(
         collection.spec, snapshot.views, query.highlights, query.explain, encoded, asked, found.words, found.fused,
-        found.scores, found.approximate, collection.token_places,
+        found.scores, found.approximate, found.boosts, collection.token_places,
     )  # fmt: skip
     for shown in showing.of(found.ranked, documents):
         if not room.take(Document("", "".join(one.marked for one in shown.highlights or ())), 0):

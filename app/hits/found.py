@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.boosts.values import Boosts
 from app.fusion.hybrid import Fused
 from app.query.asked import Coverage
 from app.query.ranking import Ranked
@@ -26,4 +27,6 @@ class Found:
     scores: Scores | None = None
     approximate: frozenset[int] | None = None
     """Sequence numbers of what an approximate search finds, where that is known."""
+    boosts: Boosts | None = None
+    """What was added to scores; ``scores`` and ``words`` are without it."""
     reranked: Reranked | None = None

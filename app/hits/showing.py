@@ -9,6 +9,7 @@ from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 
+from app.boosts.values import Boosts
 from app.collection.layers import TOKENS, scored
 from app.collection.part import Part, View
 from app.collection.spec import CollectionSpec
@@ -48,7 +49,7 @@ NOTHING: Final = Shown(None, None)
 class Showing:
     """marking: None for no highlights. explain: whether scores are explained. encoded: None of a search by words alone.
     text: that was encoded, if any was. words, fused, scores: what the hits were found by. approximate: sequence numbers
-    of what an approximate search finds, where that is known."""
+    of what an approximate search finds, where that is known. boosts: what was added to scores."""
 
     spec: CollectionSpec
     views: Sequence[View]
@@ -60,6 +61,7 @@ class Showing:
     fused: Fused | None
     scores: Scores | None
     approximate: Set[int] | None
+    boosts: Boosts | None
     places: Places
 
     def of(self, ranked: Sequence[Ranked], documents: Sequence[Document]) -> Iterator[Shown]:
@@ -97,6 +99,7 @@ class Showing:
                     opening=[] if opening is None else shares[opening.key],
                     opening_weight=0.0 if opening is None else opening_weight(row.siblings),
                     approximate=None if self.approximate is None else item.seq in self.approximate,
+                    boosts=[] if self.boosts is None else self.boosts.shares(row.part, row.place),
                 )
             yield Shown(highlights, explanation)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from app.boosts.asked import Boost
 from app.collection.spec import CollectionSpec
 from app.errors import Invalid
 from app.filters import Filter
@@ -35,6 +36,7 @@ class Query:
     order of the hits, of all that match in `lexical` and `browse`, else of the best ``SORTED``. syntax: whether text is
     plain words, or the query language (app.lexical.clauses). weights: of a hybrid search; None takes those that the
     collection has learned, "reciprocal_rank" none. explain: whether hits carry their reasons.
+    boosts: what adds to scores (app.boosts).
     facets: of what ``total`` counts. offset: hits that are passed over. cursor: of the page before, in its place
     (app.results.paging).
     candidates: passages that are rescored, more where more documents are asked for (app.query.reaching), in a hybrid
@@ -62,6 +64,7 @@ class Query:
     rerank: Rerank | None = None
     ids: Sequence[str] | None = None
     sort: Sequence[SortKey] = ()
+    boosts: Sequence[Boost] = ()
     facets: Sequence[Facet] = ()
     offset: int = 0
     cursor: str | None = None
@@ -72,7 +75,7 @@ def check_browsing(query: Query) -> None:
     """Raises Invalid where it asks for what there is only with a query."""
     if query.text is not None or query.vectors is not None or query.like is not None:
         raise Invalid.at(f"{query.at}/mode", "browse is of a search without a query")
-    for name in ("explain", "highlights", "passages"):
+    for name in ("explain", "highlights", "passages", "boosts"):
         if getattr(query, name):
             raise Invalid.at(
                 f"{query.at}/{name}", "without a query no document is better than another, nor a part of it"

@@ -68,6 +68,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
         filter=body.filter,
         ids=body.ids,
         sort=body.sort or (),
+        boosts=body.boosts or (),
         facets=body.facets or (),
         offset=body.offset,
         cursor=body.cursor,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, GetPydanticSchema, WithJsonSchema
+from pydantic import BaseModel, GetPydanticSchema, ValidationInfo, WithJsonSchema
 from pydantic_core import core_schema
 
+from app.boosts import asked as boosts
 from app.documents import fault
 from app.errors import Invalid
 from app.results import facets, sorting
+from app.settings import limits_of
 
 
 def _sort(value: object) -> tuple[sorting.SortKey, ...]:
@@ -27,10 +29,19 @@ def _facets(value: object) -> tuple[facets.Facet, ...]:
         raise fault(error.problems[0].pointer, error.problems[0].message) from None
 
 
+def _boosts(value: object, info: ValidationInfo) -> tuple[boosts.Boost, ...]:
+    try:
+        return boosts.parse(value, limits_of(info.context))
+    except Invalid as error:
+        raise fault(error.problems[0].pointer, error.problems[0].message) from None
+
+
 # Made without looking into the class of a key, which is nobody's schema.
 _SORT = GetPydanticSchema(lambda _source, _handler: core_schema.no_info_plain_validator_function(_sort))
 SortField = Annotated[tuple[sorting.SortKey, ...] | None, _SORT, WithJsonSchema(sorting.SORT_SCHEMA)]
 _FACETS = GetPydanticSchema(lambda _source, _handler: core_schema.no_info_plain_validator_function(_facets))
+_BOOSTS = GetPydanticSchema(lambda _source, _handler: core_schema.with_info_plain_validator_function(_boosts))
+BoostsField = Annotated[tuple[boosts.Boost, ...] | None, _BOOSTS, WithJsonSchema(boosts.BOOSTS_SCHEMA)]
 FacetsField = Annotated[tuple[facets.Facet, ...] | None, _FACETS, WithJsonSchema(facets.FACETS_SCHEMA)]
 
 

@@ -26,7 +26,7 @@ from app.api.schemas.documents import (
     VectorsFormat,
     Warned,
 )
-from app.api.schemas.results import FacetAnswer, FacetsField, SortField
+from app.api.schemas.results import BoostsField, FacetAnswer, FacetsField, SortField
 from app.documents import DocumentId, Strict, VectorField, VectorsField, fault, read_id
 from app.fusion.formulas import Side
 from app.highlights.fragments import Highlight
@@ -196,6 +196,7 @@ class SearchRequest(Asked):
     ids: list[DocumentId] | None = Field(default=None, fail_fast=True)
     """The only documents that are searched, beside the filter; those that are not there are no error."""
     sort: SortField = None
+    boosts: BoostsField = None
     facets: FacetsField = None
     exact: bool = False
     """Score every document instead of candidates only: the truth, at its price."""
@@ -236,6 +237,8 @@ class SearchRequest(Asked):
             raise fault("/rerank", "what reranks reads a query in words")
         if self.like is not None and self.syntax == "query":
             raise fault("/syntax", "a search by examples is by no text, which the language is of")
+        if self.boosts is not None and not ways:
+            raise fault("/boosts", "without a query no document has a score to add to; sort instead")
         if self.weights is not None and not any(self.weights.given.values()):
             raise fault("/weights", "expected at least one weight above 0")
         if self.weights is not None and self.fusion == "reciprocal_rank":
