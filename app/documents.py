@@ -11,9 +11,13 @@ place where pydantic found that value.
 
 from __future__ import annotations
 
+import ast
 import base64
 import binascii
+import inspect
+import itertools
 import re
+import textwrap
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Final
 
@@ -116,7 +120,6 @@ class Strict(BaseModel):
         allow_inf_nan=False,
         frozen=True,
         arbitrary_types_allowed=True,
-        use_attribute_docstrings=True,
     )
     nullable: ClassVar[frozenset[str]] = frozenset()
 
@@ -131,13 +134,32 @@ class Strict(BaseModel):
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler(core_schema)
         model = handler.resolve_ref_schema(schema)
+        descriptions = _field_docstrings(cls)
         for name, field in model["properties"].items():
             if name not in cls.nullable and field.get("default", ...) is None:
                 del field["default"]
                 field.pop("title", None)
                 kinds = [kind for kind in field.pop("anyOf", []) if kind != {"type": "null"}]
                 field.update(kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})
+            if name in descriptions:
+                field["description"] = descriptions[name]
         return schema
+
+
+def _field_docstrings(model: type[BaseModel]) -> dict[str, str]:
+    """The string under each field. Pydantic can find them too, but does so for each model at every start of a server;
+    here the source is read only where the API is described."""
+    found: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if base in (Strict, BaseModel) or not issubclass(base, BaseModel):
+            continue
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(body, ast.ClassDef)
+        for statement, below in itertools.pairwise(body.body):
+            match statement, below:
+                case ast.AnnAssign(target=ast.Name(id=field)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[field] = inspect.cleandoc(text)
+    return found
 
 
 def read_id(value: str) -> str:

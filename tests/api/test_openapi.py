@@ -103,6 +103,17 @@ def test_every_reference_leads_somewhere() -> None:
     assert {"SearchRequest", "SearchAnswer", "DocumentBody", "ProblemAnswer"} <= names
 
 
+def test_fields_are_described_by_what_stands_under_them() -> None:
+    """In the class itself before the one that it comes from; of several lines too."""
+    schemas = SCHEMA["components"]["schemas"]
+    described = {name: schemas[name]["properties"] for name in ("SearchRequest", "PutDocument", "DocumentBody")}
+    assert described["SearchRequest"]["k"]["description"] == "How many documents to return."
+    assert described["SearchRequest"]["query"]["description"] == "Text, which the collection's encoder encodes."
+    assert "reaches 10,000 documents" in described["SearchRequest"]["offset"]["description"]
+    assert "path" in described["PutDocument"]["id"]["description"]
+    assert "path" not in described["DocumentBody"]["id"]["description"]
+
+
 def test_every_answer_and_every_body_has_a_schema() -> None:
     without_body = {
         "/v1/collections/{name}/rebuild",
