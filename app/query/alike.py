@@ -5,8 +5,9 @@ mean of the positive ones less a share of the mean of the negative ones. It is t
 and of how often words stand. Token vectors are the query's own, the positive ones by MaxSim, from which the negative
 ones' is subtracted (``scores.Contrast``): the mean of token vectors is like none of them.
 
-A document counts by its opening passage, which says what it is about, and by ``VECTORS`` token vectors at most, the
-means of clusters (docs/decisions.md has what else was measured). All is read from the snapshot that is searched.
+A document counts by its opening passage, which says what it is about, and by ``VECTORS`` vectors at most: sums of its
+token vectors over clusters of like ones, so that each token still counts as one (docs/decisions.md has what else was
+measured). All is read from the snapshot that is searched.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def _vectors(spec: CollectionSpec, example: Example, located: Mapping[str, _Plac
 def _shared(examples: Sequence[F32], spec: CollectionSpec) -> F32:
     """(n, dim): ``VECTORS`` at most of all examples, each with the same share, and as much weight in a sum."""
     share = max(1, VECTORS // len(examples))
-    reduced = [spec.measure.query(few(one, share)) for one in examples]
+    reduced = [few(spec.measure.query(one), share) for one in examples]
     if len(reduced) == 1:
         return reduced[0]
     each = sum(map(len, reduced)) / len(reduced)
@@ -147,10 +148,11 @@ def _shared(examples: Sequence[F32], spec: CollectionSpec) -> F32:
 
 
 def few(vectors: F32, most: int) -> F32:
-    """The means of ``most`` clusters of like vectors (token pooling), where there are more; not normalised.
+    """The sums of ``most`` clusters of like vectors, where there are more (token pooling), scaled so that
+    a MaxSim is as large as one of so many vectors.
 
-    >>> few(np.array([[0, 1], [1, 0], [0, 1]], np.float32), 2).tolist()
-    [[0.0, 1.0], [1.0, 0.0]]
+    >>> few(np.array([[0, 1], [1, 0], [0, 1], [0, 1]], np.float32), 2).tolist()
+    [[0.0, 1.5], [0.5, 0.0]]
     """
     if len(vectors) <= most:
         return vectors
@@ -158,7 +160,7 @@ def few(vectors: F32, most: int) -> F32:
     labels = clusters(wide, most)
     order = np.argsort(labels, kind="stable")
     sums = np.add.reduceat(wide[order], np.searchsorted(labels[order], np.arange(most)), axis=0)
-    found: F32 = (sums / np.bincount(labels, minlength=most)[:, None]).astype(np.float32)
+    found: F32 = (sums * (most / len(vectors))).astype(np.float32)
     return found
 
 
