@@ -24,7 +24,18 @@ from app.api.edge.routing import include
 from app.api.observe import metrics
 from app.api.observe.served import Observer
 from app.api.observe.traces import tracing
-from app.api.routes import aliases, collections, documents, health, imports, measures, searches, snapshots, tasks
+from app.api.routes import (
+    aliases,
+    collections,
+    documents,
+    health,
+    imports,
+    measures,
+    multisearch,
+    searches,
+    snapshots,
+    tasks,
+)
 from app.api.routes.pages import page_router
 from app.api.service import Lanes, Service, State
 from app.catalogue.catalogue import Catalogue
@@ -91,6 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
             documents.router,
             imports.router,
             searches.router,
+            multisearch.router,
             measures.router,
             snapshots.router,
             aliases.router,

@@ -67,13 +67,13 @@ class _Clock:
         return (time.perf_counter() - self.started) * 1e3
 
 
-def search(collection: Collection, query: Query) -> SearchResult:
-    """One query. Raises Invalid (vectors that do not fit), Conflict (no encoder, or another), Damaged, TooSlow,
-    AnswerTooLarge."""
-    return search_batch(collection, [query])[0]
+def search(collection: Collection, query: Query, room: Room | None = None) -> SearchResult:
+    """One query. room: of an answer to several. Raises Invalid (vectors that do not fit), Conflict (no encoder, or
+    another), Damaged, TooSlow, AnswerTooLarge."""
+    return search_batch(collection, [query], room)[0]
 
 
-def search_batch(collection: Collection, queries: Sequence[Query]) -> list[SearchResult]:
+def search_batch(collection: Collection, queries: Sequence[Query], room: Room | None = None) -> list[SearchResult]:
     """Several queries, their texts encoded together; each result's encode_ms is the whole batch's.
 
     Once the time is over and something was found, those that allow to be partial and have not begun are answered with
@@ -85,7 +85,7 @@ def search_batch(collection: Collection, queries: Sequence[Query]) -> list[Searc
         encoded = _encode(collection, queries)
     encode_ms = clock.stages["encode_ms"]
     results: list[SearchResult] = []
-    room = collection.room()
+    room = room or collection.room()
     for query, vectors in zip(queries, encoded, strict=True):
         try:
             results.append(search_encoded(collection, query, vectors, encode_ms, room))

@@ -18,6 +18,7 @@ from app.collection.collection import Collection
 from app.compute.quota import cores
 from app.errors import Damaged, NotReady, Overloaded
 from app.settings import Settings
+from app.types import Room
 
 T = TypeVar("T")
 
@@ -117,12 +118,19 @@ class Service:
         """Whether searches are answered, and none of those that were expected has to load its encoder first."""
         return self.catalogue.ready and (self.warming is None or self.warming.done())
 
+    def room(self) -> Room:
+        """Of an answer from several collections."""
+        return Room(self.settings.max_answer_bytes)
+
     def on(self, name: str, work: Callable[[Collection], T]) -> T:
         """``work`` on a collection. Damage that it meets takes the collection out of service.
 
         Raises NotFound, Damaged, and whatever ``work`` does.
         """
-        collection = self.catalogue.get(name)
+        return self.within(self.catalogue.get(name), work)
+
+    def within(self, collection: Collection, work: Callable[[Collection], T]) -> T:
+        """The same on one that is at hand."""
         try:
             return work(collection)
         except Damaged as error:

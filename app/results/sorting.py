@@ -122,7 +122,7 @@ def _ordered(snapshot: Snapshot, allowed: Sequence[Mask], keys: Sequence[SortKey
             merged.setdefault(values, []).append(view.part.seqs[documents])
     groups = list(merged.items())
     for i in reversed(range(len(keys))):
-        groups.sort(key=lambda group: _sortable(group[0][i], keys[i]), reverse=keys[i].descending)
+        groups.sort(key=lambda group: sortable(group[0][i], keys[i]), reverse=keys[i].descending)
     alike, left = [], count
     for _, parts in groups:
         alike.append(np.sort(np.concatenate(parts)))
@@ -212,7 +212,7 @@ class _Ordered:
         return typed(self.column.scalars.value(int(-place if self.descending else place)))
 
 
-def _sortable(value: _Value, key: SortKey) -> tuple[int, Any, Any]:
+def sortable(value: _Value, key: SortKey) -> tuple[int, Any, Any]:
     """What values are compared by, that are sorted in reverse where the key descends: None comes last either way."""
     if value is None:
         return (0 if key.descending else 2), 0, 0

@@ -34,6 +34,8 @@ ROUTES = {
     "/v1/collections/{name}/import": {"post"},
     "/v1/collections/{name}/delete": {"post"},
     "/v1/collections/{name}/count": {"post"},
+    "/v1/search": {"post"},
+    "/v1/search/batch": {"post"},
     "/v1/collections/{name}/search": {"post"},
     "/v1/collections/{name}/search/batch": {"post"},
     "/v1/collections/{name}/rebuild": {"post"},
@@ -229,6 +231,10 @@ def test_every_example_works(
         if "collection" in example:
             example["collection"] = module_of_examples.rpartition("/")[2]
             address = address.replace(example["collection"], "restored-example")
+    if path.startswith("/v1/search"):
+        mine = {"collections": [module_of_examples.rpartition("/")[2]]}
+        searches = [{**one, **mine} for one in example.get("searches", [example])]
+        example = {"searches": searches} if "searches" in example else searches[0]
     if path.startswith("/v1/aliases/"):
         address, example = "/v1/aliases/an-example", {"collection": module_of_examples.rpartition("/")[2]}
     headers = {"Content-Type": media_type}

@@ -71,6 +71,8 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
     ("POST", f"{_IN}/count"): READ,
     ("POST", f"{_IN}/search"): READ,
     ("POST", f"{_IN}/search/batch"): READ,
+    ("POST", "/v1/search"): Rule(("read",), "handler"),
+    ("POST", "/v1/search/batch"): Rule(("read",), "handler"),
     ("POST", f"{_IN}/recall"): READ,
     ("GET", f"{_IN}/queries"): READ,
     ("DELETE", f"{_IN}/queries"): ADMIN,

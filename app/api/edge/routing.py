@@ -63,11 +63,17 @@ def decoded(value: str, at: str) -> str:
 
 
 def collection_name(name: str) -> str:
-    """The name in a path. An invalid one is a collection that is not there; it never reaches the disk."""
-    if not NAME.fullmatch(found := decoded(name, "/name")):
-        message = f"there is no collection {found[:100]!r}; a name matches {NAME.pattern}"
-        raise NotFound(message, code="collection_not_found")
+    """The name in a path. Raises as ``require_name``."""
+    found = decoded(name, "/name")
+    require_name(found)
     return found
+
+
+def require_name(name: str) -> None:
+    """An invalid name is a collection that is not there; it never reaches the disk. Raises NotFound."""
+    if not NAME.fullmatch(name):
+        message = f"there is no collection {name[:100]!r}; a name matches {NAME.pattern}"
+        raise NotFound(message, code="collection_not_found")
 
 
 async def _name(name: Annotated[str, Path(description="The collection's name.", examples=["papers"])]) -> str:

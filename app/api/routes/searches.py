@@ -139,7 +139,7 @@ def fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
     return vectors
 
 
-def _encodes(body: SearchRequest) -> bool:
+def encodes(body: SearchRequest) -> bool:
     """Whether an encoder may be needed."""
     if body.like is not None and body.mode != "lexical":
         examples = (*body.like.positive, *body.like.negative)
@@ -149,21 +149,21 @@ def _encodes(body: SearchRequest) -> bool:
 
 async def _lane(service: Service, name: str, searches: Sequence[SearchRequest]) -> Lane:
     """Of the encoder that is needed, else of a model that reranks."""
-    encodes = any(map(_encodes, searches))
+    needed = any(map(encodes, searches))
     models = service.catalogue.encoders.names()
     rerank = [one.rerank.model for one in searches if one.rerank is not None and one.rerank.model in models]
-    if rerank and not encodes:
+    if rerank and not needed:
         return service.lanes.needing(rerank[0], "search")
-    return await service.lane(name, "search", encodes=encodes)
+    return await service.lane(name, "search", encodes=needed)
 
 
-def _keep(collection: Collection, queries: Sequence[engine.Query]) -> None:
+def keep_queries(collection: Collection, queries: Sequence[engine.Query]) -> None:
     """Where the operator wants queries to be kept; examples are none."""
     asked = [query for query in queries if query.mode != "browse" and query.like is None]
     collection.queries.record(Logged(query.text, query.vectors) for query in asked)
 
 
-def _until(service: Service, searches: Sequence[SearchRequest]) -> float:
+def until_of(service: Service, searches: Sequence[SearchRequest]) -> float:
     """When a request that came now is to be answered, of ``time.monotonic()``."""
     asked = [one.timeout_ms for one in searches if one.timeout_ms is not None]
     return time.monotonic() + min([service.settings.search_timeout_ms, *asked]) / 1_000
@@ -180,13 +180,13 @@ async def search_documents(
 ) -> Response:
     """The best documents for a query, or without one those that match."""
 
-    until = _until(service, [body])
+    until = until_of(service, [body])
 
     def work(collection: Collection) -> bytes:
         query = to_query(body, collection.spec)
         with deadline(until):
             result = engine.search(collection, query)
-        _keep(collection, [query])
+        keep_queries(collection, [query])
         note_searches(request, [result])
         return encoded(search_answer(result, body, collection.spec.kind))
 
@@ -205,14 +205,14 @@ async def search_batch(
     if len(body.searches) > service.settings.max_batch:
         raise Invalid.at("/searches", f"a batch has at most {service.settings.max_batch:,} searches")
 
-    until = _until(service, body.searches)
+    until = until_of(service, body.searches)
 
     def work(collection: Collection) -> bytes:
         spec = collection.spec
         queries = [to_query(one, spec, f"/searches/{i}") for i, one in enumerate(body.searches)]
         with deadline(until):
             results = engine.search_batch(collection, queries)
-        _keep(collection, queries)
+        keep_queries(collection, queries)
         note_searches(request, results)
         answers = [search_answer(result, one, spec.kind) for one, result in zip(body.searches, results, strict=True)]
         return encoded(BatchAnswer(results=answers))
