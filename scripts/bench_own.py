@@ -10,7 +10,6 @@ cores, where an own loop lets go of the interpreter's lock.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +24,11 @@ from threadpoolctl import threadpool_limits
 
 from app.codes import ward
 from app.compute.float16 import widen
+from app.compute.quota import cores
 from app.compute.workers import Workers
 from app.encodings.solving import Solver, Work
 
-CORES = os.cpu_count() or 1
+CORES = cores()
 TOKENS = 180
 """Of a passage."""
 FEATURES = 4_096
