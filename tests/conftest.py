@@ -53,7 +53,8 @@ SLOW = [
     *("backup/test_hostile_archives.py", "backup/test_snapshots.py", "backup/test_uploaded.py"),
     *("backup/test_uploaded_values.py", "codes/test_token_pooling.py", "codes/test_trellis.py"),
     *("collection/test_damage.py", "collection/test_laws.py", "collection/test_listing.py", "collection/test_parts.py"),
-    *("highlights/test_what_a_hit_shows.py", "indexing/test_newcomers.py"),
+    *("highlights", "load", "measure", "indexing/test_newcomers.py", "passages/test_windows.py"),
+    *("tasks/test_importing.py", "tasks/test_rebuild.py", "test_boosts.py", "test_hybrid.py", "test_like.py"),
     *("indexing/test_stages.py", "scoring/test_select.py", "test_fuzzing.py"),
     *("test_partial.py", "test_precisions.py", "test_reference.py", "test_safety_nets.py"),
 ]
