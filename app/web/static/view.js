@@ -21,7 +21,7 @@ function make(name, properties = {}, ...children) {
   return element;
 }
 
-const count = (n, noun) => `${number.format(n)} ${noun}${n === 1 ? "" : "s"}`;
+export const count = (n, noun) => `${number.format(n)} ${noun}${n === 1 ? "" : "s"}`;
 
 function duration(ms) {
   if (ms < 0.005) return "0 ms";
@@ -179,33 +179,15 @@ function reasons(hit, why) {
   const details = make("details", {}, make("summary", {}, "Why this score?"), list);
   details.addEventListener("toggle", async () => {
     if (!details.open || list.hasChildNodes()) return;
+    const explaining = import("./explanation.js");
     try {
       const found = (await why()).hits.find(({ id }) => id === hit.id)?.explanation;
-      list.replaceChildren(...(found ? told(found) : [field("changed", "The collection has changed since: search again.")]));
+      list.replaceChildren(...(found ? (await explaining).told(found) : [field("changed", "The collection has changed since: search again.")]));
     } catch (error) {
       list.replaceChildren(field("error", error.message));
     }
   });
   return details;
-}
-
-const SIDES = { words: "Words", tokens: "Meaning, by tokens", pooled: "Meaning, as a whole" };
-const fixed = (value) => value.toFixed(3);
-
-function told({ sides, ranks, terms, shares, passage, opening_weight, approximate }) {
-  const said = sides.map(({ side, score, mean, standard, weight }) => [
-    SIDES[side],
-    `adds ${fixed(weight * standard)}: ${ranks[side] ? `number ${ranks[side]} of the candidates` : "none of the words"}, ${fixed(Math.abs(standard))} deviations `
-      + `${standard < 0 ? "below" : "above"} their mean (${fixed(score)} beside ${fixed(mean)}), times a weight of ${fixed(weight)}`,
-  ]);
-  for (const { term, tf, df, score } of terms) {
-    said.push([term, `adds ${fixed(score)} to words: it is here ${count(tf, "time")}, and in ${count(df, "document")}`]);
-  }
-  const pairs = shares.map(({ query, row, product, asked, found }) => `${asked ?? `vector ${query + 1}`} → ${found?.text ?? `vector ${row + 1}`} ${fixed(product)}`);
-  if (pairs.length) said.push([opening_weight ? `Tokens of passage ${passage + 1}` : "Tokens", pairs.join(", ")]);
-  if (opening_weight) said.push(["Its opening", `counts for ${Math.round(100 * opening_weight)} % of its meaning by tokens`]);
-  if (approximate === false) said.push(["Approximate search", "does not find it"]);
-  return said.map(([key, value]) => field(key, value));
 }
 
 // A link to the document over REST; a dot or two would be taken for a step in the path, and a link carries no key.
@@ -216,7 +198,7 @@ function identity(id, collection) {
 }
 
 const shown = (value) => (Array.isArray(value) ? value.join(", ") : String(value));
-const field = (key, value) => make("div", {}, make("dt", {}, key), make("dd", { dir: "auto" }, value));
+export const field = (key, value) => make("div", {}, make("dt", {}, key), make("dd", { dir: "auto" }, value));
 const metadata = (fields) => make("dl", { className: "metadata", ariaLabel: "Metadata" }, ...fields);
 
 // Problem details. Faults of the filter stand beside it, all others in the page.

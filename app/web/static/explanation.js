@@ -1,0 +1,22 @@
+// What a score is made of, in words. Loaded when somebody asks.
+
+import { count, field } from "./view.js";
+
+const SIDES = { words: "Words", tokens: "Meaning, by tokens", pooled: "Meaning, as a whole" };
+const fixed = (value) => value.toFixed(3);
+
+export function told({ sides, ranks, terms, shares, passage, opening_weight, approximate }) {
+  const said = sides.map(({ side, score, mean, standard, weight }) => [
+    SIDES[side],
+    `adds ${fixed(weight * standard)}: ${ranks[side] ? `number ${ranks[side]} of the candidates` : "none of the words"}, ${fixed(Math.abs(standard))} deviations `
+      + `${standard < 0 ? "below" : "above"} their mean (${fixed(score)} beside ${fixed(mean)}), times a weight of ${fixed(weight)}`,
+  ]);
+  for (const { term, tf, df, score } of terms) {
+    said.push([term, `adds ${fixed(score)} to words: it is here ${count(tf, "time")}, and in ${count(df, "document")}`]);
+  }
+  const pairs = shares.map(({ query, row, product, asked, found }) => `${asked ?? `vector ${query + 1}`} → ${found?.text ?? `vector ${row + 1}`} ${fixed(product)}`);
+  if (pairs.length) said.push([opening_weight ? `Tokens of passage ${passage + 1}` : "Tokens", pairs.join(", ")]);
+  if (opening_weight) said.push(["Its opening", `counts for ${Math.round(100 * opening_weight)} % of its meaning by tokens`]);
+  if (approximate === false) said.push(["Approximate search", "does not find it"]);
+  return said.map(([key, value]) => field(key, value));
+}
