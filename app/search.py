@@ -42,6 +42,7 @@ from app.query.wording import clauses_of, spoken_text
 from app.query.words import WordScores, rank_words
 from app.rerank.stage import check, reranked, reranker_for, widened
 from app.results.facets import count_facets
+from app.results.grouping import LEAST, Group, GroupBy, Grouping, with_hits
 from app.results.paging import following, resumed
 from app.results.sorting import marked, sort_documents, sort_ranked
 from app.results.sorting import warnings as warnings_of_sort
@@ -126,12 +127,24 @@ def search_encoded(
         asked = _Search(
             collection, widened(query), encoded, snapshot, allowed, clock, alike, _boosts(collection, query, encoded)
         )
-        found = replace(asked.explained(asked.ranked()), boosts=asked.boosts)
+        grouping, whole = None, query
+        if query.group_by is None:
+            found = asked.ranked()
+        else:
+            asked, found, grouping = asked.grouped(query.group_by)
+            whole = asked.query
+        found = replace(asked.explained(found), boosts=asked.boosts)
         if reranker is not None:
             with clock.stage("rerank"):
-                made = reranked(collection, snapshot, found.ranked, found.words, found.scores, query, reranker)
+                made = reranked(collection, snapshot, found.ranked, found.words, found.scores, whole, reranker)
             found = replace(found, ranked=made.ranked, reranked=made)
-        found = replace(found, ranked=found.ranked[query.offset :])
+        groups: list[Group] | None = None
+        if grouping is None:
+            found = replace(found, ranked=found.ranked[query.offset :])
+        else:
+            warnings += grouping.warnings
+            groups, ranked = grouping.page(found.ranked, query.offset, query.k)
+            found = replace(found, ranked=ranked)
         # What was scored is answered, whatever time it is.
         with _unhurried(query), clock.stage("facets") if query.facets else nullcontext():
             facets = count_facets(snapshot, found.matching, query.facets)
@@ -141,6 +154,7 @@ def search_encoded(
     exact = (query.exact or query.mode in UNENCODED) and not (found.coverage and found.coverage.partial)
     took_ms = encode_ms + clock.took_ms()
     weights = None if found.fused is None else found.fused.weights
+    seen, there = (len(hits), total) if grouping is None or groups is None else (len(groups), grouping.total)
     return SearchResult(
         hits,
         took_ms,
@@ -153,8 +167,10 @@ def search_encoded(
         query.mode,
         Total(total, exact=True),
         facets,
-        None if found.coverage else following(query, snapshot, weights, len(hits), total),
+        None if found.coverage else following(query, snapshot, weights, seen, there),
         None if found.reranked is None else (len(found.reranked.former), found.reranked.of),
+        None if groups is None else with_hits(groups, found.ranked, hits),
+        None if grouping is None else grouping.total,
     )
 
 
@@ -213,6 +229,22 @@ class _Search:
         with _unhurried(query), self.clock.stage("sort"):
             ranked = sort_ranked(self.snapshot, found.ranked, query.sort, query.offset + query.k)
         return replace(found, ranked=ranked, matching=marked(self.snapshot, found.ranked))
+
+    def grouped(self, by: GroupBy) -> tuple[_Search, Found, Grouping]:
+        """This search for a list as long as the groups of its page take; what it finds, and how that is grouped."""
+        query, grouping = self.query, None
+        wanted, first = query.offset + query.k, 0 if query.rerank is None else query.rerank.top
+        asked = replace(self, query=replace(query, offset=0, k=max(wanted, first, LEAST)))
+        while True:
+            found = asked.ranked()
+            with self.clock.stage("group"), _unhurried(query):
+                grouping = grouping or Grouping(self.snapshot, by, found.matching)
+                longer = grouping.longer(found.ranked, wanted, first, asked.query.k)
+            if longer is None or query.partial:
+                return asked, found, grouping
+            # By the weights of the shorter list, so that it is the beginning of this one.
+            used = None if found.fused is None else found.fused.weights
+            asked = replace(asked, query=replace(asked.query, k=longer, weights=used or asked.query.weights))
 
     @property
     def reach(self) -> int:

@@ -31,6 +31,8 @@ Split: TypeAlias = Literal["structure", "none"]
 
 MAX_DIM = 16_384
 MAX_K = 1_000
+REACH = 10_000
+"""Documents of one list, which pages and groups are pieces of."""
 MAX_TOKEN_POOLING = 32
 MIN_WINDOW, MAX_WINDOW = 8, 65_536
 """Tokens of a passage of a text."""

@@ -14,9 +14,10 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.schemas.documents import Base64Answer, DocumentAnswer, VectorsFormat, Warned
 from app.api.schemas.results import facet_answers
-from app.api.schemas.searches import HitAnswer, RerankAnswer, SearchAnswer, SearchRequest
+from app.api.schemas.searches import GroupAnswer, HitAnswer, RerankAnswer, SearchAnswer, SearchRequest
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Budget, Service
+from app.results.grouping import HitGroup
 from app.search import SearchResult
 from app.types import F32, Document, Hit, Kind
 
@@ -77,6 +78,11 @@ def hit_answer(hit: Hit, form: Form) -> HitAnswer:
     return HitAnswer(id=hit.id, score=hit.score, **given, **_vectors(hit.vectors, form))
 
 
+def _group_answer(group: HitGroup, form: Form) -> GroupAnswer:
+    value: Any = {} if group.value is None else {"value": group.value}
+    return GroupAnswer(**value, hits=[hit_answer(hit, form) for hit in group.hits])
+
+
 def _vectors(vectors: F32 | None, form: Form) -> dict[str, Any]:
     """As callers give them: a dense collection's is one vector."""
     if vectors is None:
@@ -92,13 +98,15 @@ def _vectors(vectors: F32 | None, form: Form) -> dict[str, Any]:
 def search_answer(result: SearchResult, asked: SearchRequest, kind: Kind) -> SearchAnswer:
     form = kind, asked.vectors_format
     answer = SearchAnswer(
-        hits=[hit_answer(hit, form) for hit in result.hits],
+        hits=[hit_answer(hit, form) for hit in result.hits] if result.groups is None else [],
         took_ms=result.took_ms,
         stages=result.stages,
         exact=result.exact,
         generation=result.generation,
         mode=result.mode,
     )
+    if result.groups is not None:
+        answer.groups, answer.total_groups = [_group_answer(one, form) for one in result.groups], result.total_groups
     if result.weights is not None:
         answer.weights = dict(result.weights)
     if asked.rerank is not None and result.reranked is not None:

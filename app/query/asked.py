@@ -15,6 +15,7 @@ from app.highlights.fragments import Marking
 from app.query.examples import Like
 from app.rerank.order import Rerank
 from app.results.facets import Counted, Facet
+from app.results.grouping import GroupBy, HitGroup
 from app.results.sorting import SortKey
 from app.types import DEFAULT_INCLUDE, F32, Hit
 
@@ -37,7 +38,8 @@ class Query:
     plain words, or the query language (app.lexical.clauses). weights: of a hybrid search; None takes those that the
     collection has learned, "reciprocal_rank" none. explain: whether hits carry their reasons.
     boosts: what adds to scores (app.boosts).
-    facets: of what ``total`` counts. offset: hits that are passed over. cursor: of the page before, in its place
+    facets: of what ``total`` counts. group_by: the field by whose values hits are grouped; k, offset and pages count
+    groups then. offset: hits that are passed over. cursor: of the page before, in its place
     (app.results.paging).
     candidates: passages that are rescored, more where more documents are asked for (app.query.reaching), in a hybrid
     search at least those of 200 documents; None means the collection's own width. include: of text, metadata, vectors.
@@ -66,6 +68,7 @@ class Query:
     sort: Sequence[SortKey] = ()
     boosts: Sequence[Boost] = ()
     facets: Sequence[Facet] = ()
+    group_by: GroupBy | None = None
     offset: int = 0
     cursor: str | None = None
     at: str = ""
@@ -135,3 +138,7 @@ class SearchResult:
     """The cursor of the next page; None where there is none, or where time decided what was found."""
     reranked: tuple[int, int] | None = None
     """How many documents were, of those that were to be."""
+    groups: list[HitGroup] | None = None
+    """Of the hits, where they are grouped: a hit may be in several."""
+    total_groups: int | None = None
+    """How many there are, of the documents that match."""

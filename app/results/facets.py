@@ -159,12 +159,15 @@ def _in_ranges(snapshot: Snapshot, matching: Sequence[Mask], facet: Facet) -> Co
     return Counted(found, len(counts), missing)
 
 
-def _by_value(snapshot: Snapshot, matching: Sequence[Mask], facet: Facet) -> Counted:
-    label = _date(facet.dates) if facet.dates else typed
+def value_counts(
+    snapshot: Snapshot, matching: Sequence[Mask], field: str, label: Callable[[Scalar], Typed | None] = typed
+) -> tuple[dict[Typed, int], int]:
+    """How many documents have which value of a field, or which label of one, and how many have none. matching: for each
+    view (documents,). Raises TooSlow."""
     counts: dict[Typed, int] = {}
     missing = 0
     for view, mask in zip(snapshot.views, matching, strict=True):
-        column, left = view.part.column(facet.field), mask.copy()
+        column, left = view.part.column(field), mask.copy()
         for rows, codes, value in [] if column is None else _entries(column):
             deadline.check(deadline.current())
             chosen = mask[rows]
@@ -173,6 +176,12 @@ def _by_value(snapshot: Snapshot, matching: Sequence[Mask], facet: Facet) -> Cou
             for named, count in own.items():
                 counts[named] = counts.get(named, 0) + count
         missing += int(np.count_nonzero(left))
+    return counts, missing
+
+
+def _by_value(snapshot: Snapshot, matching: Sequence[Mask], facet: Facet) -> Counted:
+    label = _date(facet.dates) if facet.dates else typed
+    counts, missing = value_counts(snapshot, matching, facet.field, label)
     if facet.dates:
         best = sorted(counts)[-MOST_VALUES:]
     else:

@@ -17,9 +17,8 @@ from app.collection.view import Snapshot
 from app.errors import Conflict, Invalid
 from app.fusion.formulas import Side
 from app.query.asked import Query
+from app.types import REACH
 
-REACH: Final = 10_000
-"""Hits of one list."""
 _FREE: Final = ("k", "offset", "cursor", "include", "facets", "passages", "highlights", "explain", "weights", "at")
 """What may differ from page to page. The weights of the first page are those of all."""
 
@@ -52,7 +51,8 @@ def resumed(query: Query, snapshot: Snapshot, sides: Sequence[Side]) -> Query:
 def following(
     query: Query, snapshot: Snapshot, weights: Mapping[Side, float] | None, hits: int, total: int
 ) -> str | None:
-    """The cursor of the page after this one. weights: that were used. hits: of this page. total: of the list."""
+    """The cursor of the page after this one. weights: that were used. hits: of this page. total: of the list. Both are
+    of groups where there are some."""
     offset = query.offset + hits
     if query.rerank is not None and query.rerank.budget_ms is not None:
         # Time decided the order.

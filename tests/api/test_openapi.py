@@ -250,7 +250,8 @@ def test_every_example_works(
     if answer.status_code == 202:
         assert finished(answer.headers["location"])["state"] == "succeeded"
     if path.endswith("/search"):
-        assert "zipfile.ZipFile" in [hit["id"] for hit in answer.json()["hits"]]
+        lists = [answer.json()["hits"], *(group["hits"] for group in answer.json().get("groups", ()))]
+        assert "zipfile.ZipFile" in [hit["id"] for hits in lists for hit in hits]
     if path.endswith("/delete"):
         assert answer.json() == {"deleted": 1}
     if path.endswith("/count"):

@@ -185,6 +185,32 @@ def test_facets_count_what_matches(client: httpx.Client, collection: str) -> Non
     assert wrong.json()["errors"][0]["pointer"] == "/facets/legs/terms"
 
 
+def test_hits_come_in_groups(client: httpx.Client, collection: str) -> None:
+    """k counts groups, and so do the pages."""
+    body = {"mode": "browse", "group_by": {"field": "legs", "size": 5}, "include": [], "k": 1}
+    first = client.post(f"{collection}/search", json=body)
+    read = SearchAnswer.model_validate_json(first.content, extra="forbid")
+    assert (read.hits, read.total_groups) == ([], 2)
+    assert read.total is not None
+    second = client.post(f"{collection}/search", json={**body, "cursor": read.next}).json()
+    assert "next" not in second
+    groups = [*first.json()["groups"], *second["groups"]]
+    assert sorted(group["value"] for group in groups) == [2, 4]
+    assert sum(len(group["hits"]) for group in groups) == read.total.count
+    assert all(hit.keys() <= {"id", "score", "title"} for group in groups for hit in group["hits"])
+    alone = client.post(f"{collection}/search", json={"query": "cat", "group_by": {"field": "loud"}, "k": 3}).json()
+    assert [group["value"] for group in alone["groups"] if "value" in group] == [True]
+    assert alone["total_groups"] == read.total.count
+    for wrong, pointer in (
+        ({"group_by": {"field": "legs", "size": 0}}, "/group_by/size"),
+        ({"group_by": {"field": "legs", "size": 100}, "k": 101}, "/group_by/size"),
+        ({"group_by": "legs"}, "/group_by"),
+    ):
+        refused = client.post(f"{collection}/search", json={"query": "cat", **wrong})
+        assert refused.status_code == 422
+        assert refused.json()["errors"][0]["pointer"] == pointer
+
+
 def test_a_batch_answers_in_order(client: httpx.Client, collection: str) -> None:
     searches = [
         {"query": "hen eggs", "k": 1, "mode": "lexical"},

@@ -39,6 +39,7 @@ _FILTERED = {
     "include": ["text"],
 }
 _BROWSE = {"filter": {"module": {"eq": "zipfile"}}, "sort": [{"line": "asc"}], "k": 20}
+_GROUPS = {"query": "read a zip archive", "group_by": {"field": "module", "size": 2}, "k": 5}
 _LIKE = {
     "like": {
         "positive": ["zipfile.ZipFile", {"query": "read an archive"}],
@@ -70,6 +71,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
         sort=body.sort or (),
         boosts=body.boosts or (),
         facets=body.facets or (),
+        group_by=body.group_by,
         offset=body.offset,
         cursor=body.cursor,
         exact=body.exact,
@@ -175,7 +177,9 @@ async def search_documents(
     service: Serving,
     name: Name,
     body: Annotated[
-        SearchRequest, READ, examples(text=_TEXT, filtered=_FILTERED, exact=_EXACT, browse=_BROWSE, like=_LIKE)
+        SearchRequest,
+        READ,
+        examples(text=_TEXT, filtered=_FILTERED, exact=_EXACT, browse=_BROWSE, like=_LIKE, groups=_GROUPS),
     ],
 ) -> Response:
     """The best documents for a query, or without one those that match."""

@@ -20,6 +20,7 @@ _OF_ONE: dict[str, str] = {
     "cursor": "a list of several collections is of no one moment: use offset",
     "like": "a document is one of a single collection: search by its text",
     "rerank": "reranking is of one collection",
+    "group_by": "groups are of one collection",
 }
 
 

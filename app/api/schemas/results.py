@@ -11,7 +11,7 @@ from pydantic_core import core_schema
 from app.boosts import asked as boosts
 from app.documents import fault
 from app.errors import Invalid
-from app.results import facets, sorting
+from app.results import facets, grouping, sorting
 from app.settings import limits_of
 
 
@@ -29,6 +29,13 @@ def _facets(value: object) -> tuple[facets.Facet, ...]:
         raise fault(error.problems[0].pointer, error.problems[0].message) from None
 
 
+def _group(value: object) -> grouping.GroupBy:
+    try:
+        return grouping.parse(value)
+    except Invalid as error:
+        raise fault(error.problems[0].pointer, error.problems[0].message) from None
+
+
 def _boosts(value: object, info: ValidationInfo) -> tuple[boosts.Boost, ...]:
     try:
         return boosts.parse(value, limits_of(info.context))
@@ -41,6 +48,8 @@ _SORT = GetPydanticSchema(lambda _source, _handler: core_schema.no_info_plain_va
 SortField = Annotated[tuple[sorting.SortKey, ...] | None, _SORT, WithJsonSchema(sorting.SORT_SCHEMA)]
 _FACETS = GetPydanticSchema(lambda _source, _handler: core_schema.no_info_plain_validator_function(_facets))
 _BOOSTS = GetPydanticSchema(lambda _source, _handler: core_schema.with_info_plain_validator_function(_boosts))
+_GROUP = GetPydanticSchema(lambda _source, _handler: core_schema.no_info_plain_validator_function(_group))
+GroupField = Annotated[grouping.GroupBy | None, _GROUP, WithJsonSchema(grouping.GROUP_SCHEMA)]
 BoostsField = Annotated[tuple[boosts.Boost, ...] | None, _BOOSTS, WithJsonSchema(boosts.BOOSTS_SCHEMA)]
 FacetsField = Annotated[tuple[facets.Facet, ...] | None, _FACETS, WithJsonSchema(facets.FACETS_SCHEMA)]
 

@@ -26,17 +26,16 @@ from app.api.schemas.documents import (
     VectorsFormat,
     Warned,
 )
-from app.api.schemas.results import BoostsField, FacetAnswer, FacetsField, SortField
+from app.api.schemas.results import BoostsField, FacetAnswer, FacetsField, GroupField, SortField
 from app.documents import DocumentId, Strict, VectorField, VectorsField, fault, read_id
 from app.fusion.formulas import Side
 from app.highlights.fragments import Highlight
 from app.hits.explanation import Explanation
 from app.query.examples import MAX_SHARE, SHARE
 from app.query.examples import MOST_EXAMPLES as MAX_EXAMPLES
-from app.results.paging import REACH
 from app.search import Coverage, Mode, Total
 from app.settings import DEFAULT, limits_of
-from app.types import MAX_EXCERPTS, MAX_K, Excerpt
+from app.types import MAX_EXCERPTS, MAX_K, REACH, Excerpt
 
 MAX_CANDIDATES = DEFAULT.candidates
 MAX_TIMEOUT_MS = 600_000
@@ -198,6 +197,7 @@ class SearchRequest(Asked):
     sort: SortField = None
     boosts: BoostsField = None
     facets: FacetsField = None
+    group_by: GroupField = None
     exact: bool = False
     """Score every document instead of candidates only: the truth, at its price."""
     candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
@@ -256,6 +256,8 @@ class SearchRequest(Asked):
             raise fault("/offset", "a cursor has a place of its own")
         if self.offset + self.k > REACH:
             raise fault("/offset", f"offset and k reach {REACH:,} documents together, at most")
+        if self.group_by is not None and self.k * self.group_by.size > REACH:
+            raise fault("/group_by/size", f"k groups of this size hold more than {REACH:,} documents")
         if len(self.ids or ()) > limits.filter_conditions:
             raise fault("/ids", f"a search is among at most {limits.filter_conditions:,} ids here")
         return self
@@ -278,6 +280,14 @@ class HitAnswer(BaseModel):
     """Of a hit that was reranked: its score before."""
 
 
+class GroupAnswer(BaseModel):
+    """Documents that have one value of the field that was grouped by, best first."""
+
+    value: bool | int | float | str | None = None
+    """Left out of a document that has none, which stands alone."""
+    hits: list[HitAnswer]
+
+
 class RerankAnswer(BaseModel):
     """How far the reranking came."""
 
@@ -292,6 +302,11 @@ class SearchAnswer(Warned):
     """Hits, best first; times in milliseconds."""
 
     hits: list[HitAnswer]
+    """None where they are grouped."""
+    groups: list[GroupAnswer] | None = None
+    """Where they are: in the order of their best hits."""
+    total_groups: int | None = None
+    """There too: how many groups the documents make that `total` counts."""
     took_ms: float
     stages: dict[str, float] = Field(examples=[{"encode_ms": 8.1, "candidates_ms": 1.2, "rescore_ms": 3.4}])
     exact: bool
