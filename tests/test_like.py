@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from app.query.examples import Example, Like
 from app.results.facets import parse as parse_facets
 from app.results.sorting import SortKey
 from app.search import Mode, Query, SearchResult, search
-from app.types import F32, Document, Kind
+from app.types import F32, Document, Encoded, Kind
 
 ENGLISH = Analyser("english")
 KINDS: list[Kind] = ["multi_vector", "dense"]
@@ -106,12 +107,23 @@ def telling(documents: list[Document], more: list[Document], less: list[Document
     return sorted(worth, key=lambda term: (-worth[term], term))[:25]
 
 
+@cache
+def encoded(texts: tuple[str, ...], kind: Kind, precision: Any) -> tuple[Encoded, list[F32]]:
+    """What the encoder makes, and token vectors as they are stored."""
+    made = DeterministicEncoder(DIM, kind).encode_documents(texts)
+    if made.tokens is None:
+        return made, []
+    assert precision in reference.BITS, "as collections of few dimensions are by default"
+    return made, [
+        reference.decoded(reference.encoded(unit_rows(own), precision), precision, DIM) for own in made.tokens
+    ]
+
+
 def by_hand(
     documents: list[Document], more: list[str], less: list[str], weight: float, kind: Kind, precision: Any
 ) -> dict[str, dict[str, float]]:
     """The score of every document by each side."""
-    encoder = DeterministicEncoder(DIM, kind)
-    made = encoder.encode_documents([one.passage for one in documents])
+    made, kept = encoded(tuple(one.passage for one in documents), kind, precision)
     place = {one.id: i for i, one in enumerate(documents)}
     pooled = unit_rows(made.pooled)
     asked = pooled[[place[name] for name in more]].astype(np.float64).mean(axis=0)
@@ -122,8 +134,6 @@ def by_hand(
     wanted = telling(documents, by["more"], by["less"], weight)
     sides = {"words": reference.bm25({one.id: _counted(one) for one in documents}, wanted)}
     if made.tokens is not None:
-        assert precision in reference.BITS, "as collections of few dimensions are by default"
-        kept = [reference.decoded(reference.encoded(unit_rows(own), precision), precision, DIM) for own in made.tokens]
         # Texts here have fewer vectors than are clustered: every one of them is asked with.
         own = [[unit_rows(kept[place[name]]) for name in some] for some in (more, less)]
         each = sum(map(len, own[0])) / len(more)
@@ -310,7 +320,7 @@ def test_long_documents_count_by_sums_of_their_vectors(make_collection: MakeColl
     assert [hit.id[0] for hit in result.hits] == ["0"] * 5 + ["3"] * 5
     shares = result.hits[0].explanation.shares
     assert len(shares) == 2 * VECTORS
-    # What is taken off: half as much, on the mean.
+    # What is taken off is less, on the mean.
     more, less = (np.mean([abs(one.product) for one in some]) for some in (shares[:VECTORS], shares[VECTORS:]))
     assert less < more
 

@@ -10,8 +10,9 @@ from typing import Final
 from app.query.encoded import EncodedQuery
 from app.types import F32
 
-SHARE: Final = 0.5
-"""Of what the negative examples have in common that is taken off the positive ones."""
+SHARE: Final = 0.2
+"""Of what the negative examples have in common that is taken off the positive ones: Rocchio's usual .15 / .75. A half
+took good hits with the bad ones (docs/decisions.md)."""
 MAX_SHARE: Final = 10.0
 MOST_EXAMPLES: Final = 64
 """Of a search."""
