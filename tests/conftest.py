@@ -53,8 +53,12 @@ SLOW = [
     *("backup/test_hostile_archives.py", "backup/test_snapshots.py", "backup/test_uploaded.py"),
     *("backup/test_uploaded_values.py", "codes/test_token_pooling.py", "codes/test_trellis.py"),
     *("collection/test_damage.py", "collection/test_laws.py", "collection/test_listing.py", "collection/test_parts.py"),
-    *("highlights", "load", "measure", "indexing/test_newcomers.py", "passages/test_windows.py"),
+    *("highlights", "load", "measure", "passages", "results", "indexing/test_newcomers.py", "lexical/test_words.py"),
     *("tasks/test_importing.py", "tasks/test_rebuild.py", "test_boosts.py", "test_hybrid.py", "test_like.py"),
+    *("api/test_boosts_route.py", "api/test_like_route.py", "api/test_multisearch_route.py"),
+    *("api/test_query_log_route.py", "api/test_snapshot_routes.py", "catalogue/test_lifetimes.py"),
+    # They wait for what does not happen.
+    *("api/test_encoder_loading.py", "catalogue/test_at_rest.py"),
     *("indexing/test_stages.py", "scoring/test_select.py", "test_fuzzing.py"),
     *("test_partial.py", "test_precisions.py", "test_reference.py", "test_safety_nets.py"),
 ]
