@@ -130,7 +130,7 @@ class Grouping:
     def longer(self, ranked: Sequence[Ranked], wanted: int, first: int, length: int) -> int | None:
         """How long the list must be; None where this one, of ``length`` documents if there are so many, will do: it has
         ``wanted`` groups, which are complete, as those of its first documents are, which may yet change places."""
-        groups = self.of(ranked)
+        groups, wanted = self.of(ranked), min(wanted, self.total)
         needed = groups[: max(wanted, len(self.of(ranked[:first])))]
         if len(ranked) < length or length == REACH or (len(groups) >= wanted and all(map(self._complete, needed))):
             return None

@@ -15,7 +15,7 @@ from app.ingest import write_documents
 from app.rerank.order import Rerank
 from app.results.grouping import GroupBy, parse
 from app.results.sorting import parse as parse_sort
-from app.search import Query, SearchResult, search
+from app.search import Query, SearchResult, _Search, search
 from app.types import Document, Metadata
 
 Groups = list[tuple[Any, list[str]]]
@@ -176,6 +176,30 @@ def test_what_is_reranked_is_grouped_afterwards(open_catalogue: OpenCatalogue) -
     for k in (1, 2, 3):
         result = grouped(collection, asked, GroupBy("kind", 4), k=k)
         assert said(result) == by_hand(ids, metadata, GroupBy("kind", 4))[:k]
+
+
+@pytest.mark.parametrize("mode", ["lexical", "semantic", "hybrid"])
+def test_a_list_is_no_longer_than_its_groups_take(
+    make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch, mode: Any
+) -> None:
+    """Where there are fewer groups than are asked for, too."""
+    collection = make_collection()
+    write_documents(
+        collection, [Document(f"d{i:03}", f"zip {'word ' * (i % 5)}", metadata={"kind": i % 3}) for i in range(240)]
+    )
+    lengths: list[int] = []
+    real = _Search.ranked
+
+    def counted(self: _Search) -> Any:
+        lengths.append(self.query.k)
+        return real(self)
+
+    monkeypatch.setattr(_Search, "ranked", counted)
+    for k, size in ((2, 1), (3, 2), (10, 2), (1_000, 4)):
+        lengths.clear()
+        result = grouped(collection, {"text": "zip", "mode": mode}, GroupBy("kind", size), k=k)
+        assert [len(members) for _, members in said(result)] == [size] * min(k, 3)
+        assert lengths == [max(k, 50)]
 
 
 @pytest.mark.parametrize(

@@ -306,7 +306,8 @@ class SearchAnswer(Warned):
     groups: list[GroupAnswer] | None = None
     """Where they are: in the order of their best hits."""
     total_groups: int | None = None
-    """There too: how many groups the documents make that `total` counts."""
+    """There too: how many groups the documents make that `total` counts; those whose best one is not among the best
+    10,000 are on no page."""
     took_ms: float
     stages: dict[str, float] = Field(examples=[{"encode_ms": 8.1, "candidates_ms": 1.2, "rescore_ms": 3.4}])
     exact: bool
