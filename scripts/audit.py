@@ -23,7 +23,7 @@ def normal(name: str) -> str:
 
 
 def differences(lock: str, installed: dict[str, str]) -> list[str]:
-    """What is installed at another version than is locked, or is not locked at all.
+    """Packages installed at another version than is locked, or not locked at all.
 
     >>> differences("a==1 --hash=x\\nb==2 --hash=y", {"a": "1", "b": "3", "c": "4"})
     ['b 3 is installed, 2 is locked', 'c 4 is installed and not locked']

@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def store(vectors: Vectors, count: int, path: Path) -> None:
-    """What ``contender.Vectors`` reads."""
+    """Writes the file that ``contender.Vectors`` reads."""
     asked = vectors.query_tokens.slice(0, count)
     np.savez(
         path,

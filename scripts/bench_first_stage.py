@@ -259,14 +259,14 @@ Result = TypeVar("Result")
 
 
 def timed(call: Callable[[], Result], count: int) -> tuple[Result, float]:
-    """What it gives, and CPU seconds for one of ``count``."""
+    """Its result, and CPU seconds for one of ``count``."""
     start = time.process_time()
     result = call()
     return result, (time.process_time() - start) / count
 
 
 def clocked(call: Callable[[], Result]) -> tuple[Result, float]:
-    """What it gives, and seconds."""
+    """Its result, and seconds."""
     start = time.perf_counter()
     result = call()
     return result, time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""What Sheaf has written for itself, beside the library that does the same: is it worth its lines?
+"""Code that Sheaf has written for itself, beside the library that does the same: is it worth its lines?
 
     python scripts/bench_own.py [--rounds 15]
 

@@ -1,4 +1,4 @@
-"""What HTTP adds to a search, how many searches a second a server answers, and whether its memory stays flat.
+"""The time that HTTP adds to a search, how many searches a second a server answers, and whether its memory stays flat.
 
     python scripts/bench_serving.py scifact/ [--documents 1000] [--searches 200] [--clients 1 2 4 8] [--soak 5000]
 

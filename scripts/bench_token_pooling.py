@@ -1,4 +1,4 @@
-"""What pooling of token vectors costs: vectors and bytes a document, nDCG@10, recall@10 of the exact float32 order.
+"""The cost of pooling token vectors: vectors and bytes a document, nDCG@10, recall@10 of the exact float32 order.
 
     python scripts/bench_token_pooling.py [BEIR_FOLDER ...] [--pages VECTORS ...] [--cache FOLDER] [--dim 0]
         [--factors 1 2 4 8] [--precision float32]

@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_spec(parser: argparse.ArgumentParser) -> None:
-    """What a collection is. Given for one that is there already, it must be what the collection is."""
+    """Options that describe a collection. Given for one that is there already, they must be true of it."""
     spec = parser.add_argument_group("a new collection")
     spec.add_argument("--model", help="the encoder, or `none` where the documents bring vectors (default: builtin)")
     spec.add_argument("--kind", choices=("multi_vector", "dense"), help="default: multi_vector")
@@ -95,14 +95,14 @@ def columns(args: argparse.Namespace) -> Columns | None:
 
 
 def source_of(args: argparse.Namespace, kind: Kind | None) -> Source:
-    """What is read. Raises Invalid, NotFound."""
+    """The source to read. Raises Invalid, NotFound."""
     if args.source == "python-docs" and args.format is None:
         return PythonDocs()
     return open_source(args.source, args.format, columns(args), kind)
 
 
 def asked(args: argparse.Namespace) -> dict[str, Any]:
-    """What the command line says of the collection, by the names of CollectionSpec."""
+    """The command line's description of the collection, by the names of CollectionSpec."""
     names = ("model", "kind", "dim", "similarity", "precision", "token_pooling")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if given.get("model") == "none":
@@ -191,7 +191,7 @@ def _unit(source: Source) -> str:
 
 
 def _note(source: Source, summary: Summary) -> str:
-    """What the bar does not count by itself."""
+    """Counts that the bar does not keep by itself."""
     read = f"{summary.read:,} documents" if source.unit == "bytes" else ""
     return ", ".join(filter(None, (read, summary.phase)))
 

@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def parameters(text: str) -> MuveraParameters:
-    """What ``20,5,16,2048,fill`` names."""
+    """The parameters that ``20,5,16,2048,fill`` names."""
     *numbers, last = text.split(",")
     fill = last == "fill"
     repetitions, hyperplanes, projection, *final = map(int, numbers if fill else [*numbers, last])

@@ -3,7 +3,7 @@
 A page is what one module documents, member after member, cut where it has enough vectors. It is encoded in windows of
 ``WORDS`` words, so that no encoder's limit cuts it, and its vectors are those of all its windows. Queries are first
 sentences of members' docstrings, which are taken out of the page; the page that one came from is its one judged
-answer. A sentence that occurs twice, or has fewer than ``QUERY_WORDS`` words, is left where it is. What remains of a
+answer. A sentence that occurs twice, or has fewer than ``QUERY_WORDS`` words, is left where it is. The rest of a
 member, its name and the rest of its docstring, has to answer for it.
 """
 

@@ -1,11 +1,11 @@
 """Run by itself, in its own interpreter: writes the standard library's docstrings to standard output as NDJSON.
 
 It imports nearly every module there is, so it never runs inside the service: ``python_docs`` gives this file to
-``python -I -S``, where only the standard library is on the path. What modules print while they are imported goes to
+``python -I -S``, where only the standard library is on the path. Output of modules during their import goes to
 the null device. Modules that do something when imported (open a browser, start a game) are left alone, as are tests
 and tables of character sets.
 
-What is documented, once each:
+Documented objects, once each:
 - modules, by their own docstring;
 - classes, exceptions and functions, under the module that offers them to the public: one that lists them in
   ``__all__``, the shortest such name first (``asyncio.run``, not ``asyncio.runners.run``);
@@ -83,7 +83,7 @@ class Walk:
 
 
 def public_names(module: types.ModuleType) -> list[str]:
-    """What the module offers: its ``__all__``, or every name; never one with an underscore before it."""
+    """The names that the module offers: its ``__all__``, or every name; never one with an underscore before it."""
     return sorted(name for name in set(getattr(module, "__all__", None) or vars(module)) if not name.startswith("_"))
 
 

@@ -227,7 +227,7 @@ def build(args: argparse.Namespace, pool: Pool, size: int) -> dict[str, Any]:
                 precision=args.precision,
                 stage=stage,
             )
-        # What comes after the fit is nothing where all is fitted on.
+        # The part after the fit is empty where all is fitted on.
         cuts = sorted({0, min(FITTED // CHUNK, chunks), chunks})
         for first, last in pairwise(cuts):
             source = Made(pool, size, first, last)

@@ -1,4 +1,4 @@
-"""What a document takes: bytes on disk by what they are, and memory, for each precision of token vectors.
+"""The room that a document takes: bytes on disk by what they are, and memory, for each precision of token vectors.
 
     python scripts/sizing.py --folder FOLDER [--documents 10000] [--dim 384] [--precision 1bit 4bit float16 dense]
 
@@ -125,7 +125,7 @@ def build(args: argparse.Namespace, precision: str) -> dict[str, float]:
         if path.is_file():
             index = "indexes" if path.suffix == ".index" else "other"
             part = "database" if path.name.startswith("collection.sqlite") else PARTS.get(path.name, index)
-            # What does not grow with the documents is not theirs.
+            # A file that does not grow with the documents is not theirs.
             parts[part] += path.stat().st_size if part != "other" or path.parts[-3] == SEGMENTS else 0
     sizes = {part: size / args.documents for part, size in parts.items()}
     return {**sizes, "disk": sum(sizes.values())}

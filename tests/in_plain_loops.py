@@ -58,7 +58,7 @@ def fill(collection: Collection, documents: Sequence[Document], every: int) -> d
 
 
 def place(value: Any, *, descending: bool) -> tuple[int, Any]:
-    """What a value is compared by, in a sort that is reversed where it descends."""
+    """The key that a value is compared by, in a sort that is reversed where it descends."""
     if value is None or isinstance(value, list):
         return (-1 if descending else 9), 0
     return (0 if isinstance(value, bool) else 1 if isinstance(value, int | float) else 2), value

@@ -1,4 +1,4 @@
-"""What the fixtures of conftest.py make, by name. (A conftest cannot be imported from: there are several.)"""
+"""The types that the fixtures of conftest.py make, by name. (A conftest cannot be imported from: there are several.)"""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def drawn(count: int, seed: int = 0) -> list[Document]:
 
 
 def added(one: Document) -> list[float]:
-    """What each of ``BOOSTS`` gives the document, times its weight."""
+    """The boost that each of ``BOOSTS`` gives the document, times its weight."""
     year, day, likes = (one.metadata.get(name) for name in ("year", "day", "likes"))
     numeric = isinstance(year, int | float) and not isinstance(year, bool)
     days = (np.datetime64(str(day)) - np.datetime64("2024-03-01")).astype(int) if day is not None else 0

@@ -94,7 +94,7 @@ def is_filter(value: Any, depth: int = 1) -> bool:
 
 
 def means(value: Any, metadata: dict[str, Any]) -> bool:
-    """What a valid filter says of metadata of numbers, booleans and strings."""
+    """The verdict of a valid filter on metadata of numbers, booleans and strings."""
     ((key, body),) = value.items()
     if key == "and":
         return all(means(one, metadata) for one in body)

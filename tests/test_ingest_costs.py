@@ -1,4 +1,4 @@
-"""What a write costs, in bytes, rows and calls: as much as what is written, never as what lies beside it."""
+"""The cost of a write, in bytes, rows and calls: as much as what is written, never as what lies beside it."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def telling(documents: list[Document], more: list[Document], less: list[Document
 
 @cache
 def encoded(texts: tuple[str, ...], kind: Kind, precision: Any) -> tuple[Encoded, list[F32]]:
-    """What the encoder makes, and token vectors as they are stored."""
+    """The encoder's output, and token vectors as they are stored."""
     made = DeterministicEncoder(DIM, kind).encode_documents(texts)
     if made.tokens is None:
         return made, []
@@ -320,7 +320,7 @@ def test_long_documents_count_by_sums_of_their_vectors(make_collection: MakeColl
     assert [hit.id[0] for hit in result.hits] == ["0"] * 5 + ["3"] * 5
     shares = result.hits[0].explanation.shares
     assert len(shares) == 2 * VECTORS
-    # What is taken off is less, on the mean.
+    # The part taken off is less, on the mean.
     more, less = (np.mean([abs(one.product) for one in some]) for some in (shares[:VECTORS], shares[VECTORS:]))
     assert less < more
 

@@ -1,4 +1,4 @@
-"""What installs, runs and ships Sheaf. No container is built here; all that can be held to the code without one is."""
+"""Installing, running, shipping Sheaf. No container is built here; all that can be held to the code without one is."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def test_compose_does_without_keys_only_because_it_is_published_on_loopback() ->
 
 def test_compose_passes_on_every_setting_from_a_file_that_the_example_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert COMPOSE["env_file"] == [{"path": "docker.env", "required": False}]
-    # What the image lies on, whatever the file says.
+    # The image's own settings, whatever the file says.
     given = {name: str(value) for name, value in COMPOSE["environment"].items() if name in image_environment()}
     assert given == {name: value for name, value in image_environment().items() if name.startswith("SHEAF_")}
     assert set(COMPOSE["environment"]) <= NAMES
@@ -286,7 +286,7 @@ def test_keys_come_to_the_container_as_a_secret_of_which_the_first_has_none() ->
 
 
 def test_a_changed_text_installs_nothing_again() -> None:
-    """What comes before the installation in its stage of the image."""
+    """The files copied before the installation in its stage of the image."""
     at = next(number for number, (_, line) in enumerate(docker()) if "make install" in line)
     copied = {word for name, arguments in docker()[:at] if name == "COPY" for word in shlex.split(arguments)[:-1]}
     assert copied == {"pyproject.toml", "requirements.lock", "Makefile"}

@@ -79,7 +79,7 @@ def pairs(result: SearchResult) -> list[tuple[str, float]]:
 
 
 def outcomes(ask: Callable[[], SearchResult]) -> list[SearchResult | None]:
-    """What comes of a search whose time is over after 1, 2, ... looks; None is TooSlow."""
+    """The outcome of a search whose time is over after 1, 2, ... looks; None is TooSlow."""
     found: list[SearchResult | None] = []
     for looks in range(LOOKS):
         try:

@@ -50,7 +50,7 @@ documents = st.builds(Document, ids, st.sampled_from(["", "red", "blue"]), st.ju
 
 @dataclass
 class Model:
-    """What a collection should hold. highest: version that its name has ever given."""
+    """The content that a collection should have. highest: version that its name has ever given."""
 
     stands: dict[str, Document] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
@@ -238,7 +238,7 @@ class SafetyNets(RuleBasedStateMachine):
             model.stands.pop(identifier, None)
             model.versions.pop(identifier, None)
 
-    # What happens in the background, and to the process
+    # Events in the background, and of the process
 
     @rule(name=called)
     def seal(self, name: str) -> None:
@@ -290,7 +290,7 @@ class SafetyNets(RuleBasedStateMachine):
         with pytest.raises(NotFound):
             self.catalogue.snapshots.get(*snapshot)
 
-    # What must hold after each
+    # Laws that must hold after each
 
     @invariant()
     def names_are_those(self) -> None:

@@ -1,4 +1,4 @@
-"""What scores a multi-vector query against passages, as they are stored."""
+"""The scorer of a multi-vector query against passages, as they are stored."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Similarity(Protocol):
         ...
 
     def score(self, product: float) -> float:
-        """What is answered for an inner product, or a sum of them."""
+        """The score of an inner product, or of a sum of them."""
         ...
 
 

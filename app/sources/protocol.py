@@ -1,4 +1,4 @@
-"""What a source of documents is."""
+"""The protocol of a source of documents."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Source(Protocol):
 
     @property
     def unit(self) -> Literal["bytes", "documents"]:
-        """What ``total`` and ``done`` count."""
+        """The unit of ``total`` and ``done``."""
         ...
 
     @property

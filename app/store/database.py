@@ -2,7 +2,7 @@
 
 Why SQLite: one commit makes documents, their vectors and the tables that name files durable together
 (``journal_mode=WAL, synchronous=FULL``: fsync before the answer), and readers keep a consistent view while a writer
-works. What SQLite does not do is notice a flipped bit; so
+works. SQLite does not notice a flipped bit; so
 
 - every row carries a CRC-32 that is checked whenever it is read, or is summed:
 - the ids that are live are counted and summed (a sum of CRC-32s, changed by every write), and checked at open; what is
@@ -16,7 +16,7 @@ still finds the text it ranked. A row is purged once every published snapshot is
 A connection costs two open files, and memory. Each database keeps its own between two uses, but all of a process keep
 no more than a number: the one that was unused for longest closes its connections, and opens new ones when it is asked.
 It closes all of them or none, since SQLite keeps the file of one that is closed beside others. With the last one SQLite
-empties and removes the log. What is opened later must be the same file, and reach the mark of commits.
+empties and removes the log. A file opened later must be the same, and reach the mark of commits.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ class Database:
 
     def rest(self) -> None:
         """Closes every connection, unless one is in use; the next use opens one again."""
-        # Who opens one uses it, and is not waited for. ``close`` waits: then the folder may be moved.
+        # An opener uses its connection, and is not waited for. ``close`` waits: then the folder may be moved.
         if self._opening.acquire(blocking=False):
             try:
                 for connection in IDLE.take(self, closing=False):
@@ -328,7 +328,7 @@ class Database:
             try:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA cell_size_check = ON")
-                # What the schema says runs nothing but what is harmless; it may have come in an archive.
+                # The schema runs nothing but what is harmless; it may have come in an archive.
                 connection.execute("PRAGMA trusted_schema = OFF")
                 # The log is opened by the first read.
                 connection.execute("PRAGMA schema_version").fetchone()

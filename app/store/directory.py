@@ -1,7 +1,7 @@
 """Where files of collections lie, and all that is done with them: one protocol, so that they can lie elsewhere.
 
-A collection, a segment of it, the folder of all collections: each is a ``Directory``, whose files have names. What is
-asked of one is what an object store can give too: a file is written once, whole and durable, and never changed; it is
+A collection, a segment of it, the folder of all collections: each is a ``Directory``, whose files have names. Its
+operations are those of an object store too: a file is written once, whole and durable, and never changed; it is
 read or mapped, gets a second name, is removed; and one name, of a file or a folder, can be made to mean something else
 in one step (``publish``). Everything else is made of these: a segment is a folder of files that a row names, aliases
 are one file that is published again.
@@ -54,7 +54,7 @@ class Lock(Protocol):
         """Takes it if it is free; says whether it is held now. note: for whoever is refused."""
 
     def note(self) -> str:
-        """What the holder wrote, or nothing."""
+        """The holder's note, or nothing."""
 
     def release(self) -> None: ...
 
@@ -62,7 +62,7 @@ class Lock(Protocol):
 class Directory(Protocol):
     """The files of one place, safe from any thread.
 
-    A name is of a file or a folder in it, never a path. What is not there is FileNotFoundError, what the system refuses
+    A name is of a file or a folder in it, never a path. A missing one is FileNotFoundError, one the system refuses
     for now (too many open files, no memory, an error of the disk, another owner) SystemFault where it is read, and an
     OSError where it is written.
     """

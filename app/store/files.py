@@ -39,7 +39,7 @@ def file_size(folder: Directory, name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """What a file was when it was written: size in bytes, and the CRC-32 of each block."""
+    """A file as it was written: size in bytes, and the CRC-32 of each block."""
 
     size: int
     checksums: tuple[int, ...]

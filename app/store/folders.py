@@ -46,7 +46,7 @@ def taken(name: str) -> Conflict:
 
 
 def put_back(root: Directory) -> None:
-    """What a stop between the two renames of ``put_in_place`` has left without a name has it again.
+    """Gives folders their names again where a stop between the two renames of ``put_in_place`` took them.
 
     For whoever opens the folder, so that nobody makes a new collection of the name.
     """
@@ -109,7 +109,7 @@ def create(
         _give_up(root, temporary)
         raise
     finally:
-        # What opens it next takes the lock again.
+        # The next opener takes the lock again.
         lock.release()
 
 

@@ -1,6 +1,6 @@
 """Files on local disk: durable by fsync, published by rename, locked by flock.
 
-What changes in place is here alone (``append``, ``overwrite``): it lies beside the database, on this disk, always.
+Files changed in place are here alone (``append``, ``overwrite``): they lie beside the database, on this disk, always.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class LocalDirectory:
     def free(self) -> int:
         return shutil.disk_usage(self.path).free
 
-    # What changes in place, beside the database
+    # Files changed in place, beside the database
 
     def append(self, name: str, content: bytes, *, anew: bool = False) -> None:
         """Adds to a file for its owner alone, in one write that no fsync follows. anew: to an empty one.

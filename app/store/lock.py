@@ -40,7 +40,7 @@ class FileLock:
         return True
 
     def note(self) -> str:
-        """What the holder wrote, or nothing."""
+        """The holder's note, or nothing."""
         return self.path.read_text() if self.path.exists() else ""
 
     def release(self) -> None:

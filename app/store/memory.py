@@ -1,6 +1,6 @@
 """Whether what is to be loaded fits into memory: refused with the figures, before the kernel ends the process for it.
 
-What counts is what a process takes for itself: indexes, small arrays and the tail. Mapped files are read through the
+The memory that counts is a process's own: indexes, small arrays and the tail. Mapped files are read through the
 page cache, which gives way.
 """
 

@@ -73,7 +73,7 @@ class QueryLog:
                 self._failing, self._lines = True, -1
 
     def all(self) -> list[Logged]:
-        """What is kept, the oldest first."""
+        """The kept queries, the oldest first."""
         with self._lock:
             content = self._read()
         found = [_parse(line) for line in content.splitlines()]

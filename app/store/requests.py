@@ -1,6 +1,6 @@
 """Requests that were applied: one that comes again under the same key is answered as the first time, and not applied.
 
-What was answered is written in the transaction of the write itself, so that after any stop either both are there or
+The answer is written in the transaction of the write itself, so that after any stop either both are there or
 neither. A key is forgotten after a time, and when many later ones have come. The table is made at its first use:
 collections that were made before it, and those that never see a key, do without.
 """
@@ -28,7 +28,7 @@ SCHEMA: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request was answered."""
+    """The answer to a request."""
 
     content: str
     status: int

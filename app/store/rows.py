@@ -24,7 +24,7 @@ def row_sum(*values: int | str | bytes | None) -> int:
 
 
 def live_sum(key: bytes, seq: int) -> int:
-    """What one live id adds to the digest."""
+    """One live id's share of the digest."""
     return zlib.crc32(key, zlib.crc32(struct.pack("<q", seq)))
 
 

@@ -2,7 +2,7 @@
 
 They pass (too many files are open, no memory, a disk that erred once, a full one) or are mended outside (an owner, a
 mode, a mount). So the collection stays as it is and the next request tries again; the error names the file, the limit
-and the remedy. What was read and is wrong, or is missing, is ``Damaged``, whoever asks and however often.
+and the remedy. Content that was read and is wrong, or is missing, is ``Damaged``, whoever asks and however often.
 """
 
 from __future__ import annotations

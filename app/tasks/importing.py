@@ -139,7 +139,7 @@ def _check(collection: Collection, running: Running) -> None:
 
 
 def _apply(collection: Collection, running: Running) -> None:
-    """Writes batch after batch. What the encoder alone can refuse, a text that is too long for a remote one, is found
+    """Writes batch after batch. A text that the encoder alone can refuse, too long for a remote one, is found
     here: with on_error=stop the batches before it are applied."""
     assert running.task.params is not None
     params = dict(running.task.params)
@@ -183,7 +183,7 @@ def _apply(collection: Collection, running: Running) -> None:
 
 
 def _cut(so_far: Mapping[str, Any] | None, ids: Sequence[str]) -> Mapping[str, Any] | None:
-    """What the task tells of texts that the encoder's limit cut, with those of one more batch."""
+    """The task's result on texts that the encoder's limit cut, with those of one more batch."""
     if not ids:
         return so_far
     before = so_far or {"truncated": 0, "truncated_ids": []}

@@ -1,4 +1,4 @@
-"""What a collection that takes another's place has of it: tasks that can still be asked for, and the numbers that were
+"""Inheritance of a collection that takes another's place: tasks that can still be asked for, and the numbers that were
 given, which are never given twice."""
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def run_rebuild(collection: Collection, running: Running) -> None:
             seal(collection, running.check)
         now = collection.published
         old = [view.part for view in now.segments]
-        # What is written from here on stays in the tail, also what came since it was sealed: one look tells both.
+        # Writes from here on stay in the tail, also those since it was sealed: one look tells both.
         end = now.next_seq if collection.salvaged or not now.tail.part.size else int(now.tail.part.seqs[0])
         with collection.database.read() as connection:
             live = connection.execute("SELECT seq FROM live WHERE seq < ? ORDER BY seq", (end,))

@@ -1,4 +1,4 @@
-"""What a task is, and how it lies in its collection's database: a row each, and one for each line that was refused."""
+"""A task, and how it lies in its collection's database: a row each, and one for each line that was refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LISTED: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class TaskError:
-    """What was wrong with one line; line 0 is the task as a whole."""
+    """The error of one line; line 0 is the task as a whole."""
 
     line: int
     code: str
@@ -53,7 +53,7 @@ class Task:
 
     @property
     def warnings(self) -> list[str]:
-        """What ended no task and refused no line, and should be known."""
+        """Problems that ended no task and refused no line, and should be known."""
         found = []
         if self.errors_total > LISTED:
             found.append(f"{self.errors_total:,} errors: the first {LISTED:,} are listed, more were not kept")

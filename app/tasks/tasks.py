@@ -2,8 +2,8 @@
 
 A task is a row in its collection's database. One job a collection runs those that change it, in the order in which they
 came, and another those that only copy it, so that a snapshot waits for no import. A task that a stop interrupted goes
-on at the next start from where its last transaction left it. What is known of each without the database is its number
-and its state: ended tasks are read when somebody asks for them.
+on at the next start from where its last transaction left it. Only the number and state of each are known
+without the database: ended tasks are read when somebody asks for them.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ Handler: TypeAlias = Callable[[Collection, Running], None]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is kept in memory of a task."""
+    """The part of a task that is kept in memory."""
 
     number: int
     kind: str
@@ -277,7 +277,7 @@ class Tasks:
         return replace(task, errors=tuple(TaskError(*error[1:-1]) for error in errors))
 
     def cancel(self, identifier: str) -> Task:
-        """Asks a task to stop; an ended one stays as it is. What it has applied stays applied. Raises NotFound."""
+        """Asks a task to stop; an ended one stays as it is. Changes that it has applied stay. Raises NotFound."""
         if self.get(identifier).state not in ENDED:
             self.collection.require_writer()
             # Under the lock, so that it does not start between our look and its end.
@@ -327,7 +327,7 @@ class Tasks:
         return None
 
     def _is_next(self, known: Known, *, beside: bool) -> bool:
-        # What needs the indexes waits for the rebuild, which makes them.
+        # Tasks that need the indexes wait for the rebuild, which makes them.
         return (known.kind in BESIDE) == beside and not (self.collection.salvaged and known.kind != "rebuild")
 
     def work(self, running: Running) -> None:
@@ -350,14 +350,14 @@ class Tasks:
             self._end(running, "failed")
         except SheafError as error:
             if _passes(error):
-                # What was accepted is done as soon as it can be.
+                # An accepted task is done as soon as it can be.
                 raise
             running.fail_lines([TaskError(0, error.code, error.message)])
             self._end(running, "failed")
         except Stopping:
             raise
         except Exception as error:
-            # What is stopping may have lost its folder to another collection.
+            # A stopping collection may have lost its folder to another.
             if of_the_disk(error) or isinstance(error, MemoryError) or self._stopping:
                 raise
             # A fault of ours ends the task, not those after it.
@@ -381,7 +381,7 @@ class Tasks:
         self._known[task.id] = Known(number, task.kind, task.created, task.state)
 
     def _read(self) -> None:
-        """What the database says. Raises Damaged."""
+        """Reads the tasks from the database. Raises Damaged."""
         with self._lock:
             with self.collection.database.read() as connection:
                 found = list(numbered(connection, self.collection.name))
@@ -398,7 +398,7 @@ def _passes(error: SheafError) -> bool:
 
 
 def _remove(folder: Directory, name: str) -> None:
-    """What no task needs any more. What the disk does not let go is tried again at the next start."""
+    """Removes a file that no task needs any more. One the disk does not let go is tried again at the next start."""
     try:
         folder.remove(name)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the steps of a search cost, timed on this machine.
+"""The costs of a search's steps, timed on this machine.
 
 Useful for: comparing first stages before one is built. Not useful for: what users wait for, which the built collection
 is measured for.
@@ -56,7 +56,7 @@ def scan_ms(index: VectorIndex, queries: F32, depth: int, size: int) -> float:
 
 
 def candidate_ms(collection: Collection, query: EncodedQuery) -> float:
-    """What one more candidate costs to be rescored."""
+    """The cost of rescoring one more candidate."""
     scores, workers = scores_of(collection.spec, query), collection.resources.workers
     random = np.random.default_rng(0)
     took = {}

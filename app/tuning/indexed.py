@@ -1,4 +1,4 @@
-"""What each kind of vector index would find and cost over an option's vectors, tried on a trial's passages.
+"""The recall and cost of each kind of vector index over an option's vectors, tried on a trial's passages.
 
 A code gives a neighbour another rank than its vector does. In the cascade it is found at width w if its code is among
 the ``widening * w`` best and its vector among the w best; so its rank is the larger of its vector's and its code's
@@ -79,7 +79,7 @@ class Indexed:
         return Found(FLAT, WIDENING, width, recall, reaches, ms, memory)
 
     def floor_ms(self) -> float:
-        """What no kind of index can go below: their candidates are never better ordered than by the vectors. Once the
+        """The floor of every kind of index: their candidates are never better ordered than by the vectors. Once the
         first of ``KINDS`` was tried, what reading its codes took counts, too.
         """
         return self._floor(self._narrowest(list(self._ranks.values()))[0]) + self._reading_ms

@@ -1,4 +1,4 @@
-"""What the codes of a collection's vectors cost: the order that exact search over codes misses of float32's.
+"""The cost of the codes of a collection's vectors: the order that exact search over codes misses of float32's.
 
 Vectors before they were coded are read where callers' are kept, else made anew from the texts, so only the best by
 codes get them: what float32 would rank among the top k must be among the ``DEEP`` times k best by codes to be seen.

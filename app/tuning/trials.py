@@ -1,4 +1,4 @@
-"""What a first stage would find of a collection, estimated from a part of it.
+"""The recall of a first stage over a collection, estimated from a part of it.
 
 Recall of candidates is decided by ranks: an exact neighbour is found at width w when its rank under the first stage is
 at most w. So for some queries the exact best are taken from the whole collection, with a uniform sample of the other

@@ -51,7 +51,7 @@ LISTS_FROM: Final = 2**28
 """Numbers (passages of the largest segment x dims) from which inverted files are tried: below, all codes are read in
 some milliseconds, and lists only lose recall; see ``app.vector_index.choose``."""
 LISTED: Final = "pq1"
-"""What is tried in them where vectors without codes were the fastest."""
+"""The codes tried in them where vectors without codes were the fastest."""
 
 
 @dataclass(frozen=True, slots=True)

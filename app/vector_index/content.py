@@ -25,7 +25,7 @@ _LAYOUT = struct.Struct("<8s16sqqqqq")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands before faiss's part. exponent: vectors are stored times 2**-exponent."""
+    """The header before faiss's part. exponent: vectors are stored times 2**-exponent."""
 
     name: str
     dim: int
@@ -36,7 +36,7 @@ class Header:
 
 
 def write_header(write: Callable[[bytes], Any], name: str, *, dim: int, size: int, exponent: int, length: int) -> None:
-    """What comes before the ``length`` bytes of faiss."""
+    """Writes the header before the ``length`` bytes of faiss."""
     write(_LAYOUT.pack(MAGIC, name.encode("ascii"), dim, size, exponent, _LAYOUT.size, length))
 
 

@@ -1,4 +1,4 @@
-"""What a vector index is: vectors -> candidates by largest inner product. One contract suite over all."""
+"""A vector index: vectors -> candidates by largest inner product. One contract suite over all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.types import F32, I64, Mask
 
 
 class Candidates(NamedTuple):
-    """What a search found, best first. rows: (q, k) int64, -1 where nothing was left. scores: (q, k) float32."""
+    """The result of a search, best first. rows: (q, k) int64, -1 where nothing was left. scores: (q, k) float32."""
 
     rows: I64
     scores: F32

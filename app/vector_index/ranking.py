@@ -1,4 +1,4 @@
-"""What every kind of index does around faiss: queries checked, filters as selectors, equal scores in row order."""
+"""The steps of every kind of index around faiss: queries checked, filters as selectors, equal scores in row order."""
 
 from __future__ import annotations
 

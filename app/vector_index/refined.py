@@ -2,7 +2,7 @@
 
 A code's score is rough, so the best k by codes are not the best k. The codes are asked for ``wide`` rows, the full
 vectors of those are read (from where they lie anyway, no second copy), and the best k by their inner products remain.
-What that list holds is in exact order. Where a filter leaves few rows the codes are not asked at all.
+That list is in exact order. Where a filter leaves few rows the codes are not asked at all.
 """
 
 from __future__ import annotations

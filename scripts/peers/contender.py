@@ -1,4 +1,4 @@
-"""What every contender of ``scripts/bench.py`` does: reads the same vectors, builds, searches one query at a time.
+"""The work of every contender of ``scripts/bench.py``: reads the same vectors, builds, searches one query at a time.
 
 Each contender runs as a process of its own, in an environment that has what it needs and NumPy; so this file imports
 nothing else. A contender is called as ``NAME.py VECTORS.npz RESULT.json WORK_FOLDER``.

@@ -1,4 +1,4 @@
-"""What the tests of limits share: a server with little of everything, and how it is asked."""
+"""Shared parts of the tests of limits: a server with little of everything, and how it is asked."""
 
 from __future__ import annotations
 

@@ -275,7 +275,7 @@ def test_a_key_for_an_alias_sees_what_it_reaches(running: Callable[[Settings], A
         assert ask(server, "GET", mine, "narrow").status_code == 200
         assert ask(server, "GET", hidden, "narrow").status_code == 404
         assert {one["collection"] for one in ask(server, "GET", "/v1/tasks", "narrow").json()["tasks"]} == {"one"}
-        # What it sees goes with the alias.
+        # Its view goes with the alias.
         assert ask(server, "PUT", "/v1/aliases/live", "boss", json={"collection": "two"}).status_code == 200
         assert ask(server, "GET", mine, "narrow").status_code == 404
         assert ask(server, "GET", hidden, "narrow").status_code == 200

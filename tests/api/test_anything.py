@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is an answer: never a 5xx, and each refusal is a problem."""
+"""The answer is an answer, whatever is sent: never a 5xx, and each refusal is a problem."""
 
 from __future__ import annotations
 

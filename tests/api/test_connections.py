@@ -95,7 +95,7 @@ def test_an_answer_that_is_not_taken_is_given_up_by_the_kernel() -> None:
 
 
 def read(messages: list[Message | None], limit: int = 100, length: str | None = None) -> list[bytes]:
-    """What ``pieces`` gives of a body that comes as ``messages``; None is a pause without end."""
+    """The pieces that ``pieces`` gives of a body that comes as ``messages``; None is a pause without end."""
     headers = [] if length is None else [(b"content-length", length.encode())]
 
     async def receive() -> Message:

@@ -51,7 +51,7 @@ def test_readiness_waits_for_the_encoders_that_are_preloaded(
     answer = ask(server, "GET", "/health/ready")
     assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "unavailable", "1")
     assert "sheaf_ready 0.0" in ask(server, "GET", "/metrics").text
-    # What needs no encoder is answered meanwhile.
+    # A request that needs no encoder is answered meanwhile.
     assert ask(server, "POST", "/v1/collections", VECTORS).status_code == 201
     loading.set()
     eventually(server.app.state.warming.done)

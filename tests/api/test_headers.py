@@ -1,4 +1,4 @@
-"""What every answer says to a browser, and which pages of other origins may read it."""
+"""The headers of every answer for a browser, and which pages of other origins may read it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def text_of(number: int, version: int) -> str:
 def test_ten_kills_lose_nothing_that_was_acknowledged(start: Callable[..., Any]) -> None:
     dice = random.Random(7)
     acknowledged: dict[str, str] = {}
-    # What was sent and not answered may stand or not, but whole.
+    # A write sent and not answered may stand or not, but whole.
     uncertain: dict[str, set[str]] = {}
     server = start(SHEAF_SEAL_DOCUMENTS="150")
     url = server.ready()
@@ -78,7 +78,7 @@ def check(url: str, acknowledged: dict[str, str], uncertain: dict[str, set[str]]
                 assert result["hits"][0]["id"] == key
                 assert result["hits"][0]["text"] == standing[key]
                 assert result["hits"][0]["score"] > 1.99
-        # What stands is what the rounds to come are held to.
+        # The rounds to come are held to what stands.
         acknowledged.update(standing)
         for key in uncertain:
             uncertain[key] = set()

@@ -1,4 +1,4 @@
-"""What a line of the log looks like, and what must not be in one."""
+"""The form of a line of the log, and what must not be in one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is scraped: counted against what was asked for, and asked of the collections themselves."""
+"""The scraped metrics: counted against what was asked for, and asked of the collections themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands behind the routes: readiness, and damage that a request meets."""
+"""The service behind the routes: readiness, and damage that a request meets."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def test_who_goes_away_after_the_last_byte_loses_only_the_answer(
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(head.encode() + archive)
             assert verifying.wait(60)
-            # Whoever asks meanwhile is served: no piece of another upload waits for this one.
+            # Others who ask meanwhile are served: no piece of another upload waits for this one.
             assert client.get("/v1/collections/b").status_code == 404
         gone.set()
         eventually(lambda: client.get("/v1/collections/b").status_code == 200)

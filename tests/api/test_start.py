@@ -1,4 +1,4 @@
-"""What a server has loaded, by the memory map of its process: no torch where none is needed."""
+"""The libraries that a server has loaded, by the memory map of its process: no torch where none is needed."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_a_span_a_request_and_one_a_stage(serve: Callable[..., Any], collector: 
         assert found.status_code == 200
         assert client.get("/v1/collections/none").status_code == 404
         assert client.get("/health/live").status_code == 200
-    # What was not sent yet is sent at the end.
+    # Spans not sent yet are sent at the end.
     running.stop()
     spans = {span.name: span for span in collector.spans}
     route = "POST /v1/collections/{name}/search"

@@ -128,7 +128,7 @@ def test_a_damaged_one_stays_in_the_list_with_its_error(catalogue: Catalogue, co
 def test_an_archive_is_a_collection_when_tar_unpacks_it(
     catalogue: Catalogue, collection: Collection, open_catalogue: OpenCatalogue, tmp_path: Path
 ) -> None:
-    """What is to be done without Sheaf's help, in need."""
+    """The way without Sheaf's help, in need."""
     before, taken = standing(collection), take(collection)
     folder = tmp_path / "elsewhere" / "c"
     folder.mkdir(parents=True)

@@ -35,7 +35,7 @@ def vectors(number: int) -> F32:
 
 
 def found(collection: Collection, *, exact: bool = False) -> list[list[tuple[str, float]]]:
-    """What some queries find."""
+    """The hits of some queries."""
     queries = [np.random.default_rng([1, n]).normal(size=(2, DIM)).astype(np.float32) for n in range(5)]
     asked = [Query(vectors=query, k=5, exact=exact) for query in queries]
     return [[(hit.id, hit.score) for hit in search(collection, one).hits] for one in asked]
@@ -122,7 +122,7 @@ def test_an_index_that_came_is_never_read(
     query = np.ones((2, DIM), np.float32)
     hits = search(restored, Query(vectors=query, k=9, exact=True)).hits
     assert [(hit.id, hit.score) for hit in hits] == ranking(truth, query, 9, restored.spec)
-    # What would have been: the same archive, taken for one of ours.
+    # The outcome otherwise: the same archive, taken for one of ours.
     with pytest.raises(Damaged):
         restore_file(catalogue, "own", written(tmp_path, sent), replace=False)
     assert came & set(read)

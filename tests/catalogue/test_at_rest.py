@@ -1,4 +1,4 @@
-"""What a server costs while nobody asks it for anything: nothing, however much it holds."""
+"""The cost of a server while nobody asks it for anything: nothing, however much it holds."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_idle_server_reads_nothing_and_wakes_no_thread(
     assert statements == []
     assert set(threading.enumerate()) - before == begun
 
-    # What was kept is there for who asks, and costs that one what is shown.
+    # Kept tasks are there for a caller who asks, and cost that one what is shown.
     found, following = catalogue.list_tasks(limit=10)
     assert [task.id for task in found] == [task.id for task in ended[:-11:-1]]
     assert 0 < len(statements) <= 10 * 4

@@ -151,7 +151,7 @@ def test_a_deleted_collection_is_gone_and_its_name_is_free(open_catalogue: OpenC
         catalogue.get("a")
     new = catalogue.create("a", model="words", kind="multi_vector")
     write_documents(new, [Document("y", "new text")])
-    # Who still holds the old one must not meet the new one's documents.
+    # A holder of the old one must not meet the new one's documents.
     for attempt in (
         lambda: search(old, Query(text="text")),
         lambda: old.get("x"),
@@ -220,7 +220,7 @@ def test_a_second_server_of_one_folder_is_refused(open_catalogue: OpenCatalogue)
         second.serve("http://second:2")
     assert caught.value.code == "folder_busy"
     assert not second.ready
-    # Who is refused a collection is told where its writer is.
+    # A caller refused a collection is told where its writer is.
     first.create("a", model="words", kind="multi_vector")
     with pytest.raises(Conflict, match="the server at http://first:1"):
         write_documents(second.get("a"), [Document("x", "text")])

@@ -1,4 +1,4 @@
-"""What begins, ends and replaces a collection while its background is at work: nobody waits, nothing is mixed up."""
+"""Collections begin, end and are replaced while their background is at work: nobody waits, nothing is mixed up."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def until(done: Callable[[], bool]) -> None:
 
 
 def without_waiting(work: Callable[[], T]) -> T:
-    """What it gives, or an error where it waits for what this test holds."""
+    """Its result, or an error where it waits for what this test holds."""
     pool = ThreadPoolExecutor(1)
     try:
         return pool.submit(work).result(timeout=60)
@@ -117,7 +117,7 @@ def test_nobody_waits_for_the_background_of_a_collection(
     until(lambda: new.published.tail.part.size == 0 and new.published.generation.stage is not None)
     assert {document.text for document in new.listing(None, 100)[0]} == {f"new {i}" for i in range(20)}
     catalogue.close()
-    # What the former one was at has left nothing in the folder of its name.
+    # The former one's work has left nothing in the folder of its name.
     named = {record.name for record in new.published.generation.segments}
     assert {path.name for path in (new.folder / "segments").iterdir()} == named
     assert {path.name for path in (new.folder / "encodings").iterdir()} == {new.published.generation.stage.file}

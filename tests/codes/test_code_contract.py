@@ -1,4 +1,4 @@
-"""What every code keeps to: batches, machines and sizes change no bit, and more bits lose less."""
+"""The contract of every code: batches, machines and sizes change no bit, and more bits lose less."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_more_bits_lose_less(dim: int) -> None:
         float(cosines(vectors, code_for(p, dim).decode(code_for(p, dim).encode(vectors))).mean()) for p in PRECISIONS
     ]
     assert mean == sorted(mean, reverse=True)
-    # What the papers' optimal grids give for coordinates drawn from a normal distribution, less a little.
+    # The cosines of the papers' optimal grids for coordinates drawn from a normal distribution, less a little.
     assert mean[2] > 0.9999
     for found, expected in zip(mean[3:], (0.993, 0.93, 0.88, 0.79), strict=True):
         assert found > expected
@@ -118,7 +118,7 @@ def test_lengths_do_not_matter(precision: Precision, dim: int, seed: int, expone
 
 
 def test_the_bits_are_those_of_every_machine() -> None:
-    """What lies on disk: these digests may change only with the format's number."""
+    """The format on disk: these digests may change only with the format's number."""
     found = {}
     for precision in GRIDS:
         for dim in (3, 100, 384):

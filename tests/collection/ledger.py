@@ -1,4 +1,4 @@
-"""What a process that writes has said, and whether a collection that it left holds exactly that."""
+"""The statements of a process that writes, and whether a collection that it left holds exactly that."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from app.types import F32
 
 
 class Ledger:
-    """What must be there. maybe: what the last, unacknowledged operation would make of it, in full or not at all.
-    there: whether the collection itself must be."""
+    """Documents that must be there. maybe: what the last, unacknowledged operation would make of it, in full or not at
+    all. there: whether the collection itself must be."""
 
     def __init__(self, *, there: bool = True) -> None:
         self.stands: dict[str, Any] = {}

@@ -268,7 +268,7 @@ def test_a_changed_value_in_any_table(healthy: Path, expected: dict[str, Any], t
 
 
 def crashed(open_catalogue: OpenCatalogue, folder: Path, target: Path) -> None:
-    """What a killed writer leaves: its files copied while it is open, the write-ahead log full."""
+    """The folder that a killed writer leaves: its files copied while it is open, the write-ahead log full."""
     with opened(folder) as catalogue:
         collection = catalogue.get("words")
         for i in range(60, 70):
@@ -533,7 +533,7 @@ def test_until_it_is_rebuilt_it_answers_no_search(
                 attempt()
         assert collection.get("d1").text == document(1, own=False).text
         assert catalogue.describe("words").state == "quarantined"
-    # What was accepted is done after a restart, without being asked for again.
+    # An accepted task is done after a restart, without being asked for again.
     with open_catalogue(copied, tasks=True) as catalogue:
         catalogue.serve("http://here")
         assert wait(catalogue, accepted.id).state == "succeeded"

@@ -123,7 +123,7 @@ class CollectionLaws(RuleBasedStateMachine):
     @precondition(lambda self: self.stands)
     @rule(data=st.data())
     def write_again(self, data: st.DataObject) -> None:
-        """What stands already is not written."""
+        """A document that stands already is not written."""
         batch = data.draw(st.lists(st.sampled_from(sorted(self.stands)), min_size=1, max_size=3, unique=True))
         before = self.collection.published
         write_documents(self.collection, [self.stands[i] for i in batch])

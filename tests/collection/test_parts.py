@@ -141,7 +141,7 @@ def test_every_part_says_the_same(
 
 
 def test_a_filter_reads_each_row_of_the_tail_once() -> None:
-    """Whatever the number of conditions; asked again, it reads none."""
+    """Any number of conditions; asked again, it reads none."""
 
     class Row(dict[str, Any]):
         read = 0
@@ -229,7 +229,7 @@ def test_merging_ends_with_few_segments_and_few_dead_rows(segments: list[tuple[i
     while chosen := plan(segments, tier):
         assert len(set(chosen)) == len(chosen)
         standing = sum(segments[i][1] for i in chosen)
-        # What is merged alone has dead rows to lose; else a whole tier is.
+        # A segment merged alone has dead rows to lose; else a whole tier is.
         assert len(chosen) >= TIER or segments[chosen[0]][0] > standing
         rest = [segment for i, segment in enumerate(segments) if i not in chosen]
         segments = [*rest, (standing, standing)] if standing else rest

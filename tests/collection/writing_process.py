@@ -39,7 +39,7 @@ def say(*words: object) -> None:
 
 
 def vectors(identifier: str, version: int) -> F32:
-    """What this version of a document has; no two are equal."""
+    """The vectors of this version of a document; no two are equal."""
     generator = np.random.default_rng([version, *identifier.encode()])
     return generator.normal(size=(2, DIM)).astype(np.float32)
 

@@ -83,7 +83,7 @@ def test_the_limit_of_memory_counts_without_pages_that_give_way(tmp_path: Path) 
     assert quota.available_memory(tmp_path) == 9 * 1024
     group(tmp_path, V2)
     put(tmp_path, {"memory.max": "1000\n", "memory.current": "700\n"})
-    # What lies on a temporary file system is counted as a file too, but stays.
+    # Content of a temporary file system is counted as a file too, but stays.
     put(tmp_path, {"memory.stat": "anon 400\nfile 250\nshmem 100\ninactive_file 50\nactive_file 100\n"})
     assert quota.available_memory(tmp_path) == 450
     put(tmp_path, {"memory.max": "max\n"})

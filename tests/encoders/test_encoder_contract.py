@@ -214,7 +214,7 @@ def test_tokens_are_those_that_are_read(encoder: Encoder) -> None:
     assert begins.tolist() == [0, 4]
     assert encoder.room is not None
     if encoder.backend != "remote":
-        # What a remote one reads is an estimate.
+        # A remote one's tokens are an estimate.
         fits, more = "the " * encoder.room, "the " * (encoder.room + 1)
         assert [len(own) for own in encoder.tokens([fits, more])] == [encoder.room, encoder.room + 1]
         assert encoder.encode_documents([fits, more]).truncated.tolist() == [False, True]
@@ -236,7 +236,7 @@ def test_each_token_vector_has_its_place_in_the_text(encoder: Encoder, task: Any
         assert (inside[:, 0] < inside[:, 1]).all()
         assert inside.max(initial=0) <= len(text)
         assert (np.diff(inside, axis=0) >= 0).all()
-    # What stands behind something that changes nothing has the vector of its own words.
+    # Text behind something that changes nothing has the vector of its own words.
     words = ["cat", "sat", "mat"]
     (own,) = encoder.token_places(["the cat sat on the mat"], task) or []
     said = ["the cat sat on the mat"[start:stop] for start, stop in own.spans.tolist() if start >= 0]

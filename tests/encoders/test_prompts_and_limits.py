@@ -1,4 +1,4 @@
-"""What is put before a text, and where it is cut: as the operator or the model says; told, and in the fingerprint."""
+"""The prompt before a text, and where it is cut: as the operator or the model says; told, and in the fingerprint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every encoding keeps to, whatever its kind: bits, shapes, refusals, round trips, and finding what is best."""
+"""The contract of every encoding, whatever its kind: bits, shapes, refusals, round trips, and finding what is best."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_only_what_learns_depends_on_the_sample(name: str, encoding: Encoding) -
     other = RECIPES[name].fit(Sample(LATER, QUERIES.slice(40, 100)))
     same = encoding.encode_documents(LATER).tobytes() == other.encode_documents(LATER).tobytes()
     assert same != RECIPES[name].learns
-    # What learns nothing has nothing to keep beside its description.
+    # An encoding that learns nothing has nothing to keep beside its description.
     assert (encoding.to_bytes() == b"") != RECIPES[name].learns
 
 

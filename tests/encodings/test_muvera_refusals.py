@@ -1,4 +1,4 @@
-"""What MUVERA refuses: descriptions, sizes and vectors that cannot be."""
+"""The refusals of MUVERA: descriptions, sizes and vectors that cannot be."""
 
 from __future__ import annotations
 

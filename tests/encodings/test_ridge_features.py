@@ -1,4 +1,4 @@
-"""What learned encodings are made of, each against its definition."""
+"""The parts of learned encodings, each against its definition."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_max_sims_less_what_the_origin_gives(mean: float, planes: int) -> None:
     for row, (start, stop) in enumerate(zip(moved.offsets[:-1], moved.offsets[1:], strict=True)):
         expected = (less[start:stop] @ samples.T.astype(np.float64)).max(axis=0)
         np.testing.assert_allclose(found[row], expected, atol=0.03)
-        # What it is for: to tell passages apart, where they differ by one or more.
+        # Its purpose: to tell passages apart, where they differ by one or more.
         assert np.abs(expected).max() > 0.5
 
 

@@ -2,7 +2,7 @@
 
 Each trial harms one file of a copy, opens the folder as a server does, and asks for everything. Good is: the collection
 is refused with the file's name and a way out while the others answer as before; or every answer is as before. Never a
-crash, never another answer. What was noticed must be found by scrub too; and what can be made anew is made anew.
+crash, never another answer. Damage that was noticed must be found by scrub too; and what can be made anew is made anew.
 
 Trials are forks of a process that has searched once, so that nothing is compiled in them; what is tried with machine
 code runs in processes of their own.
@@ -41,7 +41,7 @@ TRUNCATIONS, FLIPS = 20, 200
 WITHOUT_CONTENT = ("writer.lock", ".server.lock", "collection.sqlite-shm", "lock")
 """Files that hold nothing: harm to them changes nothing."""
 REMADE = (".models", ".compiled")
-"""Whatever is wrong there is made anew; so nothing is refused, and scrub does not look."""
+"""Damaged files there are made anew; so nothing is refused, and scrub does not look."""
 PROCESSES = 40
 """One in so many trials of machine code is run, in a process of its own; in the others it is loaded."""
 
@@ -221,7 +221,7 @@ def _trial(
 
 
 def _hurt(file: Path) -> str:
-    """What may be refused when the file is harmed."""
+    """The name of the part that may be refused when the file is harmed."""
     match file.parts:
         case (".aliases.json",):
             return "aliases"
@@ -280,7 +280,7 @@ def _in_a_process(place: Path) -> str:
 
 
 def _rebuilt(report: Report, folder: Path, image: Path, file: Path, expected: dict[str, Any]) -> None:
-    """What scrub says can be made anew is made anew, to the same answers."""
+    """Files that scrub says can be made anew are made anew, to the same answers."""
     content = (image / file).read_bytes()
     harmed = content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1])
     place = _copied(folder, image, file, lambda path: path.write_bytes(harmed))

@@ -103,7 +103,7 @@ def fill(folder: Path) -> None:
         catalogue.aliases.set(ALIAS, "own")
         models = ModelCache(folder / ".models")
         models.make(MODEL, lambda place: {"bytes": (place / "weights").write_bytes(bytes(range(256)) * 20)})
-        # What the searches of the parent process have left beside the folder.
+        # Machine code that the searches of the parent process have left beside the folder.
         (kept,) = native._kept
         shutil.copytree(kept, folder / ".compiled" / kept.name)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,6 +1,6 @@
 """A disk that remembers what was fsynced: a recorded log of changes is replayed onto it, and the power is cut anywhere.
 
-What POSIX promises, and no more: data are durable once their file was fsynced, and a name (new, removed or renamed)
+POSIX's promises, and no more: data are durable once their file was fsynced, and a name (new, removed or renamed)
 once its folder was. Of the rest anything may be there: nothing, all, or some of it, with writes torn at 512 bytes.
 Names of one folder change in their order, as every journalling file system has it.
 """
@@ -17,7 +17,7 @@ from typing import Literal
 SECTOR = 512
 HEAD = struct.Struct("<cIIqI")
 Loss = Literal["all", "some", "none"]
-"""What is lost of what was not fsynced."""
+"""The share of unsynced changes that is lost."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """A disk that refuses one change: any of those that every kind of write makes, with an error of the disk or for want of
-room. What was acknowledged stands, what failed is there as a whole or not at all, before a restart as after it; and the
+room. Acknowledged writes stand, a failed one is there as a whole or not at all, before a restart as after it; and the
 same process goes on writing. Needs a C compiler.
 """
 

@@ -29,14 +29,14 @@ KINDS = {
     "upsert": 24, "delete": 12, "import": 12, "rebuild": 10, "snapshot": 6, "awaited snapshot": 6, "restore": 4,
     "restore anew": 4, "discard": 2, "alias": 6, "tune": 0.5,
 }  # fmt: skip
-"""What is done, and how often beside the others."""
+"""The operations, and how often each is done beside the others."""
 
 TIMED = 20
 """Kills from which that is held: a short run may share the machine with others."""
 
 
 class Book:
-    """What must stand. sure: acknowledged text by id, None for a deletion. maybe: what was sent and not answered.
+    """State that must stand. sure: acknowledged text by id, None for a deletion. maybe: what was sent and not answered.
     whole: what a restore that was not answered would make of all. there: whether the collection must be.
     saved: what each snapshot holds. alias: what the alias of it may stand for, the last of it acknowledged."""
 
@@ -185,7 +185,7 @@ def _ended(client: httpx.Client, location: str) -> Any:
 def _other(
     client: httpx.Client, kind: str, name: str, books: dict[str, Book], chance: random.Random, report: Report
 ) -> bool:
-    """What changes no document by itself. Whether it was done."""
+    """An operation that changes no document by itself. Whether it was done."""
     at, book, again = f"/v1/collections/{name}", books[name], books[_again(name)]
     match kind:
         case "rebuild" | "tune":
@@ -232,7 +232,7 @@ def _check(client: httpx.Client, books: dict[str, Book], report: Report, where: 
     if ready["quarantined"]:
         report.fail(f"{where}: quarantined: {ready['quarantined']}")
         return
-    # What was accepted is applied, or goes on: then it is waited for, so that what stands is known.
+    # An accepted task is applied, or goes on: then it is waited for, so that what stands is known.
     deadline = time.monotonic() + 60
     while any(task["finished"] is None for task in client.get("/v1/tasks").json()["tasks"]):
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What time and restarts must not change: recall, and the disk that the same data use."""
+"""Recall, and the disk that the same data use: time and restarts must not change them."""
 
 from __future__ import annotations
 

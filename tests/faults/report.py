@@ -1,4 +1,4 @@
-"""What a scenario found."""
+"""The findings of a scenario."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def act_once(folder: Path, base: Path) -> list[str]:
 
 
 def hold(place: Path, said: str) -> None:
-    """What the process said stands, and the collections can be written and sealed again."""
+    """Everything the process said stands, and the collections can be written and sealed again."""
     ledgers = {"c": Ledger(), "own": Ledger(), "c-again": Ledger(there=False), "own-again": Ledger(there=False)}
     lines = [json.loads(line) for line in said.splitlines(keepends=True) if line.endswith("\n")]
     for name, ledger in ledgers.items():

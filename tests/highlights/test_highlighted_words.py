@@ -1,4 +1,4 @@
-"""What is marked is what the index counted, at its very place, in any script, and nothing else is HTML."""
+"""The marked words are those that the index counted, at their very place, in any script, and nothing else is HTML."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def test_where_tokens_are_not_known_the_place_alone_is_said(
         assert [one.query for one in shares] == list(range(3 if kind == "callers" else 1 if kind == "dense" else 2))
         assert all(one.found is None for one in shares)
         assert all((one.asked is not None) == (kind == "pooled") for one in shares)
-        # What was scored is the passage: where the document has several, it is shown.
+        # The scored text is the passage: where the document has several, it is shown.
         many = len(hit.passages or []) > 1
         several += many
         assert len(hit.highlights) == many

@@ -1,4 +1,4 @@
-"""What is acknowledged is found by its own vectors: odd ones among equals, and kinds that came after the fit."""
+"""Acknowledged documents are found by their own vectors: odd ones among equals, and kinds that came after the fit."""
 
 from __future__ import annotations
 

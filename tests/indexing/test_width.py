@@ -42,7 +42,7 @@ def collection(open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch) -
 
 
 def settled(collection: Collection, part: int = 1) -> tuple[Settled, list[int]]:
-    """What is settled by one document in ``part``; and the truth: the ranks of the best, by brute force."""
+    """The width settled by one document in ``part``; and the truth: the ranks of the best, by brute force."""
     sample, probes, _ = draw_sample(collection, count=80)
     encoding = POOR.fit(sample, collection.resources.background, lambda: None)
     sampled = encoding.encode_documents(sample.documents)[::part]

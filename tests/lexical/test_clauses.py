@@ -1,4 +1,4 @@
-"""What a query asks of words."""
+"""The clauses of a query on words."""
 
 from __future__ import annotations
 

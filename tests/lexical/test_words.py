@@ -49,7 +49,7 @@ def growing(documents: Documents, chunk: int = 3) -> Words:
     for start in range(0, len(documents), chunk):
         tail.append(Sequences.analysed(documents[start : start + chunk]))
     view = tail.view()
-    # What is written later is not seen by a view of before.
+    # Later writes are not seen by a view of before.
     tail.append(Sequences.analysed([["zip zip later", "cat"]]))
     return view
 

@@ -8,7 +8,7 @@ from app.passages.structure import LINE, PARAGRAPH, SECTION, SENTENCE, WORD, Str
 
 
 def kinds(text: str) -> dict[str, int]:
-    """What begins with each word that begins something."""
+    """The kind of structure that each word begins, where it begins one."""
     found = Structure.of(text)
     return {text[place:].split()[0]: kind for place, kind in zip(found.places, found.kinds.tolist(), strict=True)}
 

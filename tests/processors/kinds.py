@@ -36,7 +36,7 @@ class Kind:
     onednn: str
     """ONEDNN_MAX_CPU_ISA: what OpenVINO (and torch) compile for. None here has bfloat16."""
     compiled: str
-    """What OpenVINO calls a layer that it compiled for that."""
+    """OpenVINO's name for a layer that it compiled for that."""
 
     def environment(self) -> dict[str, str]:
         return {
@@ -83,7 +83,7 @@ def pytest_sessionstart() -> None:
 
 
 def taken() -> dict[str, Any]:
-    """What each library computes with in this process."""
+    """The instructions that each library computes with in this process."""
     import faiss
     import torch
     from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__  # type: ignore[attr-defined]

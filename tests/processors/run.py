@@ -1,6 +1,6 @@
 """The tests of what is computed, once on each processor that this one can imitate; `make processors`.
 
-What holds on one processor must hold on another, whose BLAS splits and rounds otherwise, whose loops are compiled for
+A result of one processor must hold on another, whose BLAS splits and rounds otherwise, whose loops are compiled for
 other registers, and whose encoder computes in float32. Each is a process of its own: libraries decide at their start.
 """
 
@@ -41,7 +41,7 @@ TESTS = [
     "tests/test_reference.py::test_maps_of_queries",
     "tests/test_search.py::test_exact_search_is_brute_force",
     "tests/test_search.py::test_vectors_of_any_length",
-    # What is fitted, and how much it finds: with room, on any processor.
+    # Fitted stages, and how much they find: with room, on any processor.
     "tests/encodings/test_ridge.py",
     "tests/vector_index/test_refined.py::test_a_wider_list_finds_more",
     "tests/vector_index/test_refined.py::test_the_list_of_the_codes_is_ordered_by_the_vectors",

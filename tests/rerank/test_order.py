@@ -1,4 +1,4 @@
-"""What the time allows is read, best first, and stands before the rest."""
+"""Hits are read as far as the time allows, best first, and stand before the rest."""
 
 from __future__ import annotations
 

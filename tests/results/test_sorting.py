@@ -79,7 +79,7 @@ def test_ids_are_searched_among_beside_the_filter(make_collection: MakeCollectio
 
 
 def test_ids_are_of_the_moment_of_the_search(open_catalogue: OpenCatalogue) -> None:
-    """What is written while a search goes on changes neither which ids there are nor their order."""
+    """Writes while a search goes on change neither which ids there are nor their order."""
     with open_catalogue() as catalogue:
         collection = catalogue.create("c", model=None, kind="dense", dim=1)
         one = np.ones((1, 1), np.float32)

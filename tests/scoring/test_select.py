@@ -1,4 +1,4 @@
-"""What keep_for_top keeps is exactly what could be in the top k."""
+"""The rows that keep_for_top keeps are exactly those that could be in the top k."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from commands import DEADLINE_S, MODELS, ROOT, Command
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """What the operator set."""
+    """The variables that the operator set."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SHEAF_")}
     return {
         **kept,

@@ -173,7 +173,7 @@ def test_a_build_of_nothing_leaves_no_collection(
     assert said in done.stderr
     assert ("Nothing is written" in done.stderr) == bool(content)
     assert names(open_catalogue) == []
-    # What was there before stays.
+    # Documents of before stay.
     command("build_index", "-", "--collection", "c", "--model", "words", stdin=lines([document(0)]))
     done = command("build_index", "-", "--collection", "c", "--model", "words", stdin=content)
     assert done.returncode == 1
@@ -335,7 +335,7 @@ def test_bad_lines_through_a_server_keep_their_numbers(command: Command, server:
     skipped = command("build_index", "-", "--collection", "c", "--on-error", "skip", stdin=content)
     assert skipped.returncode == 0, skipped.stderr
     assert [line[:7] for line in skipped.stderr.splitlines() if line.startswith("line ")] == ["line 2:", "line 4:"]
-    # What was sent is told whole, also of a source that goes in one piece.
+    # The sent bytes are told whole, also of a source that goes in one piece.
     assert f"c: sending: {len(content)} of {len(content)} B (100%)" in skipped.stderr
     assert skipped.stdout.startswith("collection c: 3 applied by the server, 2 bad lines")
     assert ids(server) == ["d0", "d1", "d2"]

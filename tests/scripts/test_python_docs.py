@@ -28,7 +28,7 @@ def test_every_entry_is_a_document_and_counted() -> None:
     assert source.done == source.total == len(entries) > 5_000
     assert [entry for entry in entries if not isinstance(entry.found, Document)] == []
     assert [entry.line for entry in entries] == list(range(1, len(entries) + 1))
-    # What cannot be imported is told; none of these is missing anywhere.
+    # Modules that cannot be imported are told; none of these is missing anywhere.
     assert not source.failed.keys() & {"os", "zipfile", "smtplib", "argparse", "json", "asyncio"}
 
 

@@ -1,6 +1,6 @@
 """A ``Directory`` as an object store would have it, in memory: names with slashes, whole objects, no folders.
 
-What is not finished is nowhere; ``publish`` of a folder moves what begins with its name; nothing has a path.
+An unfinished file is nowhere; ``publish`` of a folder moves what begins with its name; nothing has a path.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SLASH = "/"
 
 @dataclass
 class Objects:
-    """What all directories of one store share."""
+    """The state that all directories of one store share."""
 
     content: dict[str, bytes] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class MemoryDirectory:
-    """What begins with ``at``."""
+    """The objects whose names begin with ``at``."""
 
     store: Objects = field(default_factory=Objects)
     at: str = "store"

@@ -1,4 +1,4 @@
-"""What does not fit into memory is refused with the figures, and nothing of it is lost."""
+"""Data that do not fit into memory are refused with the figures, and nothing of them is lost."""
 
 from __future__ import annotations
 

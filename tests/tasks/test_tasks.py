@@ -320,7 +320,7 @@ def test_cancelling(open_tasks: Open) -> None:
 
 
 def test_a_cancelled_task_never_succeeds(open_tasks: Open) -> None:
-    """Whatever moment the cancellation comes at: what it answers holds."""
+    """The cancellation's answer holds, whatever moment it comes at."""
     tasks = open_tasks(work=lambda collection, running: running.check())
     for _ in range(60):
         task = tasks.submit("work", {})

@@ -137,7 +137,7 @@ def test_the_kind_that_fits_the_memory_is_built(
     assert kinds(collection) == {chosen["index"]}
     assert share(collection, 5) == pytest.approx(report["measured"]["recall"])
     assert report["measured"]["recall"] >= 0.9
-    # What comes later is indexed the same, and whoever opens a copy finds the same.
+    # Later documents are indexed the same, and whoever opens a copy finds the same.
     write_documents(collection, [Document(f"e{i}", vectors=vectors(5_000 + i)) for i in range(40)])
     seal(collection)
     assert kinds(collection) == {chosen["index"]}

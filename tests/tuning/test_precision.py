@@ -1,4 +1,4 @@
-"""What codes cost, against float64 brute force over the vectors as they came."""
+"""The cost of codes, against float64 brute force over the vectors as they came."""
 
 from __future__ import annotations
 

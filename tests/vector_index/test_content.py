@@ -1,4 +1,4 @@
-"""What is written is read again the same, and nothing else is read."""
+"""Written content is read again the same, and nothing else is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every kind of index keeps, held against brute force over the vectors that it stores."""
+"""The contract of every kind of index, held against brute force over the vectors that it stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an approximate index loses, and how breadth wins it back."""
+"""The loss of an approximate index, and how breadth wins it back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page shows when there is nothing to search, and how it fits its reader."""
+"""The page when there is nothing to search, and how it fits its reader."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_phone_scrolls_in_one_direction(server: Server, visit: Visits, state: 
     )
     assert right <= PHONE["viewport"]["width"]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    # What is touched is large enough, and no field is so small that a phone zooms in on it.
+    # A touched field is large enough, and no field is so small that a phone zooms in on it.
     for name in ("searchbox", "combobox", "spinbutton"):
         field = page.get_by_role(name)
         assert field.evaluate("e => parseFloat(getComputedStyle(e).fontSize)") >= 16

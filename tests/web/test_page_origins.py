@@ -59,7 +59,7 @@ def test_a_page_of_another_origin_reads_nothing(server: Server, other_page: Page
     assert "TypeError" in other_page.evaluate(ASK, [f"{server.url}/v1/collections", {}])
     search = {"method": "POST", "headers": {"Content-Type": "application/json"}, "body": '{"query": "cat"}'}
     assert "TypeError" in other_page.evaluate(ASK, [f"{server.url}/v1/collections/animals/search", search])
-    # What needs no leave to be sent is not taken.
+    # A request that needs no leave to be sent is not taken.
     plain = {"method": "POST", "mode": "no-cors", "body": '{"ids": ["cat"]}'}
     other_page.evaluate(ASK, [f"{server.url}/v1/collections/animals/delete", plain])
     assert server.client.get("/v1/collections/animals/documents/cat").status_code == 200

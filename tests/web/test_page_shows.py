@@ -1,4 +1,4 @@
-"""What a hit shows in the page: the words and the sentence that were found, and why it has its score."""
+"""The look of a hit in the page: the words and the sentence that were found, and why it has its score."""
 
 from __future__ import annotations
 
