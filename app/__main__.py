@@ -48,7 +48,7 @@ log = logging.getLogger("app")
 
 
 def main() -> int:
-    # What is loaded stays, and is not looked through again.
+    # Loaded modules stay, and are not looked through again.
     gc.freeze()
     gc.enable()
     try:
@@ -143,7 +143,7 @@ class _Server(uvicorn.Server):
             self._moving = asyncio.ensure_future(self._say_that_it_moves(watchdog))
 
     async def _say_that_it_moves(self, watchdog: Watchdog) -> None:
-        """To the end of the loop. What comes then, up to the end of the interpreter, has the limit once more."""
+        """To the end of the loop. The rest, up to the end of the interpreter, has the limit once more."""
         while True:
             watchdog.beat()
             await asyncio.sleep(self._limit_s / 8)

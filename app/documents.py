@@ -82,7 +82,7 @@ _PLAIN: Final = {
 
 
 def plain(fault: ErrorDetails) -> str:
-    """What is wrong, in our words; pydantic's own speak of its classes.
+    """The fault, in our words; pydantic's own speak of its classes.
 
     >>> plain({"type": "less_than_equal", "loc": ("k",), "msg": "", "input": 7, "ctx": {"le": 5}})
     'expected 5 or less'
@@ -92,7 +92,7 @@ def plain(fault: ErrorDetails) -> str:
 
 
 def invalid(error: ValidationError, body: type[Strict]) -> Invalid | MalformedBody:
-    """What pydantic found in a body, as an error of Sheaf: 400 where it is not JSON, else 422 with at most 100 faults.
+    """Pydantic's findings in a body, as an error of Sheaf: 400 where it is not JSON, else 422 with at most 100 faults.
     Beside an unknown field of the body itself it says which there are."""
     if error.error_count() > _ENUMERABLE:
         return Invalid.at("", f"{error.error_count():,} faults; too many to list")
@@ -365,7 +365,7 @@ _SOMETHING: Final[dict[str, Any]] = {
     ],
     "not": {"required": ["vector", "vectors"]},
 }
-"""What ``DocumentContent`` holds beside the types of its fields."""
+"""The checks of ``DocumentContent`` beside the types of its fields."""
 
 
 class DocumentContent(Strict):
@@ -432,7 +432,7 @@ def parse_document(content: bytes | str, kind: Kind | None = None, limits: Limit
 
 
 def _of_a_line(fault: Invalid | MalformedBody, content: bytes | str) -> Invalid | MalformedBody:
-    """What is wrong with one line of many, whose number the caller tells."""
+    """The faults of one line of many, whose number the caller tells."""
     if isinstance(fault, MalformedBody):
         where = fault.message.replace(" at line 1 column ", " at column ")
         return MalformedBody(where.replace("expected JSON", "expected JSON, one object a line (NDJSON)", 1))

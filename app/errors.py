@@ -108,7 +108,7 @@ class BadArchive(RequestError):
 
 
 class NotFound(RequestError):
-    """What the path names is not there."""
+    """Nothing has the name in the path."""
 
     status = 404
     code = "not_found"
@@ -206,8 +206,8 @@ class Damaged(StoreError):
 
 
 class SystemFault(StoreError):
-    """The system refuses a file for now: too many are open, no memory, a disk that erred, another's owner or mode. What
-    is kept is as it was. Names the file, the cause and the remedy.
+    """The system refuses a file for now: too many are open, no memory, a disk that erred, another's owner or mode. Kept
+    documents are as they were. Names the file, the cause and the remedy.
     """
 
     code = "system_fault"
@@ -221,7 +221,7 @@ class FormatTooNew(StoreError):
 
 
 class MemoryShort(StoreError):
-    """What is to be loaded does not fit into memory."""
+    """A collection or model to be loaded does not fit into memory."""
 
     code = "memory_short"
 
@@ -279,7 +279,7 @@ class TooSlow(SheafError):
 
 
 class NotIndexed(SheafError):
-    """What was written is durable and found; that it is in a generation too was waited for as long as a request may.
+    """The write is durable and found; that it is in a generation too was waited for as long as a request may.
     Nothing is to be sent again.
     """
 

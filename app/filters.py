@@ -29,7 +29,7 @@ from app.types import MetadataValue
 
 Scalar: TypeAlias = str | bool | int | float
 Shape: TypeAlias = Literal["number", "string", "boolean", "list"]
-"""What a metadata value is. A list holds strings."""
+"""The shape of a metadata value. A list holds strings."""
 Operator: TypeAlias = Literal["eq", "ne", "in", "gt", "gte", "lt", "lte", "exists"]
 
 FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")

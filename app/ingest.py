@@ -57,7 +57,7 @@ class WriteResult:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What must hold of the one document that a write is about. versions: one of them stands. exists: whether there is
+    """The conditions on the one document that a write is about. versions: one of them stands. exists: whether there is
     one; None: either."""
 
     versions: frozenset[int] | None = None
@@ -133,7 +133,7 @@ def _then(
 
 
 def beyond_the_limit(count: int, ids: Sequence[str]) -> str:
-    """What to say of texts that the encoder's limit cut. ids: of the first ones."""
+    """The warnings about texts that the encoder's limit cut. ids: of the first ones."""
     named = ", ".join(ids) + (", ..." if count > len(ids) else "")
     return f"{count:,} texts are longer than the encoder reads; what lies beyond is not searched: {named}"
 
@@ -259,7 +259,7 @@ def not_indexed() -> NotIndexed:
 
 @dataclass(slots=True)
 class _Plan:
-    """What a write has to do. live: versions that stood. standing: of these, those that it relies on. stored: vectors
+    """The work of a write. live: versions that stood. standing: of these, those that it relies on. stored: vectors
     to use again, by id. edited: of documents with another text now the one that stood and its vectors, of which
     some passages may be the same."""
 

@@ -54,7 +54,7 @@ class ApiKey(BaseModel):
 
 
 ANYONE: Final = ApiKey(name="anyone", sha256="0" * 64, scopes=("admin",))
-"""Whoever asks a server that has no keys."""
+"""Any caller of a server that has no keys."""
 
 
 class Keyring:

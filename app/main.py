@@ -60,7 +60,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "tune": run_tune,
     "snapshot": run_snapshot,
 }
-"""What runs each kind of task."""
+"""The function that runs each kind of task."""
 
 
 PATIENCE_S: Final = 10.0

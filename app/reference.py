@@ -32,7 +32,7 @@ BITS: Final = {"8bit": 8, "4bit": 4, "2bit": 2, "1bit": 1, "1.25bit": 5}
 
 
 def normalised(vectors: F32) -> F32:
-    """Rows of length 1, rounded once from float64; zero rows stay. What cosine makes of every vector.
+    """Rows of length 1, rounded once from float64; zero rows stay. Cosine makes this of every vector.
 
     >>> normalised(np.array([[3, 4]], np.float32)).round(2).tolist()
     [[0.6000000238418579, 0.800000011920929]]
@@ -320,7 +320,7 @@ def candidates(rankings: Sequence[Sequence[int]], width: int) -> list[int]:
 def bm25(
     documents: Mapping[str, Sequence[str]], query: Sequence[str], k1: float = 1.2, b: float = 0.75
 ) -> dict[str, float]:
-    """What each document is worth by the terms that it shares with the query, each as often as it is asked for.
+    """The worth of each document by the terms that it shares with the query, each as often as it is asked for.
 
     >>> {name: round(score, 4) for name, score in bm25({"a": ["zip", "file"], "b": ["tar"]}, ["zip"]).items()}
     {'a': 0.61, 'b': 0.0}
@@ -337,7 +337,7 @@ def bm25(
 
 
 def decayed(value: float, origin: float, scale: float, kind: str = "gauss", offset: float = 0.0) -> float:
-    """What a boost makes of a number (app/boosts): 1 at the origin, a half ``scale`` further than ``offset`` from it.
+    """The value of a number in a boost (app/boosts): 1 at the origin, a half ``scale`` further than ``offset`` from it.
 
     >>> decayed(2010, 2020, 5), decayed(2010, 2020, 5, "exp"), decayed(2010, 2020, 8, "linear")
     (0.0625, 0.25, 0.375)

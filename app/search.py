@@ -145,7 +145,7 @@ def search_encoded(
             warnings += grouping.warnings
             groups, ranked = grouping.page(found.ranked, query.offset, query.k)
             found = replace(found, ranked=ranked)
-        # What was scored is answered, whatever time it is.
+        # Scored documents are answered, whatever time it is.
         with _unhurried(query), clock.stage("facets") if query.facets else nullcontext():
             facets = count_facets(snapshot, found.matching, query.facets)
             total = sum(int(np.count_nonzero(mask)) for mask in found.matching)
@@ -175,7 +175,7 @@ def search_encoded(
 
 
 def _boosts(collection: Collection, query: Query, encoded: EncodedQuery | None) -> Boosts | None:
-    """What adds to scores, in the unit of the mode."""
+    """The boosts of scores, in the unit of the mode."""
     if not query.boosts:
         return None
     sums = query.mode == "semantic" and encoded is not None and scored(collection.spec) == TOKENS
@@ -274,7 +274,7 @@ class _Search:
         # Bounded work, so that what was found by meaning before the time was over is answered.
         with _unhurried(self.query):
             with self.clock.stage("rescore"):
-                # What is boosted may be far behind without.
+                # A boosted document may be far behind without.
                 whole = self.boosts is not None and self.query.exact and coverage is None
                 scored = score_candidates(views, allowed, meant, words, scores, self.reach, workers, whole=whole)
             with self.clock.stage("fuse"):
@@ -362,7 +362,7 @@ class _Search:
         return for_length(stages, len(encoded.vectors))
 
     def _meant(self, allowed: Sequence[Mask], scores: Scores) -> tuple[Meant, Coverage | None]:
-        """What fusion takes of the best by vectors. scores: of its first side."""
+        """The best by vectors, as fusion takes them. scores: of its first side."""
         query, views, workers = self.query, self.snapshot.views, self.collection.resources.workers
         reach = reach_of(self.reach)
         if reach > DEPTH or query.exact or query.partial:
@@ -414,7 +414,7 @@ def _encode(collection: Collection, queries: Sequence[Query]) -> list[EncodedQue
             check_examples(query, collection.spec)
             continue
         elif query.mode in ("lexical", "hybrid"):
-            # What is wrong with the words is said before anything is encoded for nothing.
+            # Faults of the words are said before anything is encoded for nothing.
             query = replace(query, text=spoken_text(collection.spec, query))
         elif query.syntax == "query":
             raise Invalid.at(f"{query.at}/syntax", f"a {query.mode} search is by no words, which the language is of")

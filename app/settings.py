@@ -49,9 +49,9 @@ class LocalModel(SavedModel):
     type: Literal["sentence_transformer", "colbert"]
     """`sentence_transformer`: SentenceTransformer, dense or its token vectors. `colbert`: MultiVectorEncoder."""
     query_prefix: str | None = None
-    """What each query begins with; none given: as the model was saved. Other words are another encoder."""
+    """The beginning of each query; none given: as the model was saved. Other words are another encoder."""
     document_prefix: str | None = None
-    """What each document begins with, in the same way."""
+    """The beginning of each document, in the same way."""
 
     @property
     def prompts(self) -> dict[Literal["query", "document"], str | None]:
@@ -145,7 +145,7 @@ def limits_of(context: object) -> Limits:
 
 
 class Settings(BaseSettings):
-    """What the operator decides. README.md lists every one; a test holds the list to this class.
+    """The operator's decisions. README.md lists every one; a test holds the list to this class.
 
     A variable that is empty is one that is not set: files of settings list them all, and compose passes on what is not
     set as empty.
@@ -228,8 +228,8 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=0, le=1_024)] = 0
     """Threads that search and encode; 0 means one a core of this process: as many as a container's quota gives it."""
     watchdog_s: Annotated[float, Field(ge=0)] = 60.0
-    """A server whose event loop stands still for so long writes all stacks and ends; 0 never. Whatever restarts it is
-    the operator's: docs/operations.md."""
+    """A server whose event loop stands still for so long writes all stacks and ends; 0 never. Its restart is the
+    operator's matter: docs/operations.md."""
     seal_documents: Annotated[int, Field(ge=1)] = 4_096
     """Documents in the tail of a collection at which it is sealed into an index."""
     seal_bytes: Annotated[int, Field(ge=1_024)] = 512 * 2**20
@@ -262,7 +262,7 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """What the schemas of bodies need to know of these."""
+        """The part of these that schemas of bodies need."""
         return Limits(
             k=self.max_k,
             candidates=self.max_candidates,
@@ -295,7 +295,7 @@ def unknown_variables() -> list[str]:
 
 
 def refusals(error: ValidationError | SettingsError) -> list[str]:
-    """What is wrong with the environment, a line a variable, without any of its values: they may be secrets."""
+    """The faults of the environment, a line a variable, without any of its values: they may be secrets."""
     if isinstance(error, SettingsError):
         # Its message names the field, its cause holds the value.
         field = "".join(re.findall(r'field "(\w+)"', str(error)))

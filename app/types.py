@@ -41,12 +41,12 @@ MAX_EXCERPTS = 10
 NUMBER_BYTES = 20
 """Of a float32 as JSON, or nearly."""
 DEFAULT_INCLUDE = frozenset({"text", "metadata"})
-"""What an answer has of a document beside its id and title."""
+"""The parts of a document in an answer beside its id and title."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a caller gives and gets back. ``vectors`` are the caller's own: (n, dim) float32, as given.
+    """A document as a caller gives it and gets it back. ``vectors`` are the caller's own: (n, dim) float32, as given.
 
     splits: how many of them each passage has, in order; none: all are of one passage.
     """
@@ -235,7 +235,7 @@ class Owners:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What an encoder makes of n texts in one pass.
+    """The vectors of n texts, made in one pass.
 
     pooled: (n, dim) float32, one dense vector a text. tokens: n matrices of token vectors, or None
     from a dense encoder. truncated: (n,) bool, whether the model's limit cut the text. Vectors have

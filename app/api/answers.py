@@ -67,7 +67,7 @@ class _Held(Response):
 
 
 def document_answer(document: Document, include: Collection[str], form: Form) -> DocumentAnswer:
-    """What was to be included; form: of its vectors."""
+    """The parts that were to be included; form: of its vectors."""
     given = {name: getattr(document, name) for name in ("text", "metadata") if name in include}
     return DocumentAnswer(id=document.id, title=document.title, **given, **_vectors(document.vectors, form))
 

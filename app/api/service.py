@@ -1,4 +1,4 @@
-"""What the routes work with, and the threads they work in."""
+"""The parts that routes work with, and the threads they work in."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class Lanes:
     that are verified and given their indexes, which may take minutes. parse: large bodies. index: what was
     written and is indexed at once. measure: one at a time, for it takes every core for a while.
 
-    What needs an encoder has lanes of that encoder (``needing``): queries that wait for it are encoded together, and
-    one that hangs holds up nobody else.
+    Work that needs an encoder has lanes of that encoder (``needing``): queries that wait for it are encoded together,
+    and one that hangs holds up nobody else.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""What every write can be asked: to be conditional, to be applied once, and what to wait for.
+"""The options of every write: to be conditional, to be applied once, and what to wait for.
 
 A document's version is its entity tag: a number that grows with each write to its collection. `Idempotency-Key` is the
 IETF's draft of that name: what was answered is kept with what was written, and a retry gets the same answer.
@@ -135,7 +135,7 @@ class Once:
 
 
 def once(request: Request, key: str | None, body: bytes | None = None) -> Once | None:
-    """What the request is, if it has a key. body: the digest of one that was not read as JSON."""
+    """The request's identity, if it has a key. body: the digest of one that was not read as JSON."""
     if key is None:
         return None
     # Without the collection's name, which may be an alias, and without what only says what to wait for.

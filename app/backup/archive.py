@@ -4,8 +4,8 @@
 checked while it comes in, without being held or read twice, and `tar -x` with `sha256sum` is all that one needs to look
 into it. No compression: vectors hardly shrink, and nothing then unpacks to more bytes than were sent.
 
-What is read may come from anyone. Only plain files are taken, under names that the list has, of the sizes that it has;
-no link, no device, no sparse file, no extended header, nothing absolute and no `..`. Whatever else comes is refused.
+An archive may come from anyone. Only plain files are taken, under names that the list has, of the sizes that it has;
+no link, no device, no sparse file, no extended header, nothing absolute and no `..`. All else is refused.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What an archive holds. documents: of the collection when it was taken. created: when, in UTC."""
+    """The contents of an archive. documents: of the collection when it was taken. created: when, in UTC."""
 
     collection: str
     created: str
@@ -179,7 +179,7 @@ def _header(name: str, size: int) -> bytes:
 class Unpacker:
     """Unpacks an archive that comes in pieces into an empty folder: ``feed`` them, then ``finish``.
 
-    What is written is not durable and not a collection before ``finish`` has returned; after any error the folder is to
+    The folder is not durable and not a collection before ``finish`` has returned; after any error the folder is to
     be removed. Memory is one block and the list of files.
     """
 

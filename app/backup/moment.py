@@ -49,7 +49,7 @@ def copy_moment(collection: Collection, folder: Directory, check: Check) -> List
             created = datetime.now(UTC).isoformat(timespec="seconds")
             check()
             with closing(sqlite3.connect(folder.path / DATABASE, isolation_level=None)) as target:
-                # What matters is the archive, which is synced.
+                # The archive matters, which is synced.
                 target.execute("PRAGMA synchronous = OFF")
                 snapshot.connection.backup(target, pages=_PAGES, progress=lambda *_: check(), sleep=0)
             published = snapshot.published
@@ -84,7 +84,7 @@ def _link(source: Directory, target: Directory, snapshot: Snapshot) -> None:
             for one in sorted(named[name]):
                 _link_tree(source.folder(name), one, target.folder(name))
         else:
-            # What other parts of Sheaf keep in the folder; their own sweeping removes what nothing names.
+            # Files that other parts of Sheaf keep in the folder; their own sweeping removes what nothing names.
             _link_tree(source, name, target)
 
 

@@ -44,7 +44,7 @@ class Saved:
     size: int
     sha256: str
     error: str | None = None
-    """What is wrong with it; then only its id, its collection and the size are known, and it can only be deleted."""
+    """Its fault; then only its id, its collection and the size are known, and it can only be deleted."""
 
 
 class SavedSnapshots:
@@ -137,7 +137,7 @@ class SavedSnapshots:
             self._discard(self._root.folder(name))
 
     def _discard(self, folder: Directory, identifier: str = "") -> None:
-        """What is no snapshot and no part of one. identifier: of that one alone."""
+        """Files that are no snapshot and no part of one. identifier: of that one alone."""
         for name in folder.list():
             of = name.partition(".")[0]
             if identifier in ("", of) and (name.endswith(_UNFINISHED) or not folder.has(f"{of}.json")):
@@ -151,7 +151,7 @@ def described(folder: Directory) -> list[str]:
 
 
 def read_description(folder: Directory, identifier: str) -> Saved:
-    """What `ID.json` says. Raises FileNotFoundError, Damaged, SystemFault."""
+    """The contents of `ID.json`. Raises FileNotFoundError, Damaged, SystemFault."""
     file = f"{identifier}.json"
     try:
         value = json.loads(folder.read(file))

@@ -1,4 +1,4 @@
-"""What an uploaded archive holds, made fit for native code.
+"""The contents of an uploaded archive, made fit for native code.
 
 A checksum says that a file is what its sender wrote, and the sender may be anyone. So of what he sent no vector index
 is read: faiss trusts the counts that it finds in one. Indexes are made anew from the arrays, as a sealing makes them.

@@ -1,7 +1,7 @@
 """The documents of an uploaded archive: each as a write would have taken it, and the columns of a segment made of them.
 
 A row's checksum says that it is what its sender wrote, which may be an id with control characters, or metadata that are
-NaN, nested or no object at all. Whoever read such a document later would meet what no other reads.
+NaN, nested or no object at all. A later reader of such a document would meet text that no other reads.
 """
 
 from __future__ import annotations

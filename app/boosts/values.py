@@ -1,4 +1,4 @@
-"""What boosts add to the scores of documents: read from columns, of those documents alone that are asked for."""
+"""The additions of boosts to documents' scores: read from columns, of those documents alone that are asked for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LARGEST: Final = 1e15
 
 @dataclass(frozen=True, slots=True)
 class BoostShare:
-    """What one boost adds to a score: weight * value * unit. boost: its place among those asked for, from 0."""
+    """One boost's addition to a score: weight * value * unit. boost: its place among those asked for, from 0."""
 
     boost: int
     value: float
@@ -59,7 +59,7 @@ class Boosts:
         return found
 
     def shares(self, part: Part, document: int) -> list[BoostShare]:
-        """What each adds to a document's score."""
+        """The addition of each to a document's score."""
         values = [float(self._values(part, np.array([document]), number)[0]) for number in range(len(self.asked))]
         return [
             BoostShare(number, value, one.weight, self.unit, value * one.weight * self.unit)

@@ -166,7 +166,7 @@ class Catalogue:
         for opened in closing:
             opened.join()
             opened.collection.close()
-        # What was closed before, as a deleted collection is, may not have come to its end either.
+        # Collections closed before, as a deleted one is, may not have come to its end either.
         self.background.close()
         self._server.release()
         self.resources.workers.close()
@@ -271,8 +271,8 @@ class Catalogue:
     def _closed_for_good(self, name: str) -> Iterator[int]:
         """Closes a collection, whose folder may be moved inside the block; the next sequence number that it had.
 
-        In one's turn. What works on it in the background is told to give up, and not waited for: it makes nothing in
-        the folder any more, and changes no database. Who asks for the collection later has it opened again.
+        In one's turn. Its background work is told to give up, and not waited for: it makes nothing in
+        the folder any more, and changes no database. A later request for the collection has it opened again.
         """
         opened, end = self._open.get(name), 0
         lock = self.files.folder(name).lock(WRITER_LOCK)
@@ -303,7 +303,7 @@ class Catalogue:
                 del self._open[name]
 
     def _remove(self, folder: str) -> None:
-        """What has no name any more."""
+        """Removes a folder that has no name any more."""
         try:
             self.files.remove(folder)
         except OSError as error:

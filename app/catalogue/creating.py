@@ -1,4 +1,4 @@
-"""What a new collection is asked to be, held to what there is."""
+"""The specification of a new collection, held to the encoders that there are."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Opened:
     """None where nothing runs in the background."""
 
     def begin(self, lanes: Background) -> None:
-        """What runs in the background."""
+        """The background work of the collection."""
         if self.maintenance is not None:
             self.collection.on_taken_over = self._taken_over
             self.tasks.start(lanes)

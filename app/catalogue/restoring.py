@@ -1,10 +1,10 @@
 """A collection out of an archive: unpacked beside the others, verified, and only then given its name.
 
-Whoever uploads an archive may have made it. So its database is looked at before it is used (no table but ours, no name
+The sender of an archive may have made it. So its database is looked at before it is used (no table but ours, no name
 that leads out of the folder), every checksum is held, its arrays are those of such a collection, its vector indexes are
-made anew (``uploaded.py``), and at last the folder is opened as any collection is. What does not hold is refused, and
-nothing of it stays. What this cannot know is whether documents and vectors are true. Snapshots of this server's own
-list bring their indexes.
+made anew (``uploaded.py``), and at last the folder is opened as any collection is. An archive that does not hold is
+refused, and nothing of it stays. Whether documents and vectors are true cannot be known here. Snapshots of this
+server's own list bring their indexes.
 """
 
 from __future__ import annotations

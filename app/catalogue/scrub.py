@@ -61,7 +61,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Scrubbed:
-    """What was read: bytes of files and rows of the database."""
+    """The amount that was read: bytes of files and rows of the database."""
 
     bytes: int = 0
     rows: int = 0

@@ -1,4 +1,4 @@
-"""What the first search would wait for is loaded before the server is ready: encoders, half a second each, or minutes.
+"""The models of a first search are loaded before the server is ready: encoders, half a second each, or minutes.
 
 By default the local ones of collections that are there: a server of callers' own vectors loads none, and no remote is
 asked for what nobody wants yet. ``Settings.preload`` says otherwise.
@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 
 def load_encoders(catalogue: Catalogue) -> None:
-    """Opens them, and encodes a word with each. What cannot be opened is told in the log, and again to who needs it."""
+    """Opens them, and encodes a word with each. A collection that cannot be opened is told in the log, and again to who
+    needs it."""
     encoders, settings = catalogue.encoders, catalogue.settings
     for name in settings.preloaded:
         with _told(f"the encoder {name}"):
@@ -45,7 +46,7 @@ def _load(catalogue: Catalogue, model: str, kind: Kind) -> None:
 
 @contextmanager
 def _told(of: str) -> Iterator[None]:
-    """What goes wrong with one encoder, even in a library below, keeps no other from being loaded."""
+    """A fault of one encoder, even in a library below, keeps no other from being loaded."""
     try:
         yield
     except SheafError as error:

@@ -11,7 +11,7 @@ from app.codes.protocol import Code
 from app.types import Precision, SimilarityName
 
 CODE_BYTES: Final = 64
-"""What the codes of a vector take by default, where they can; see docs/decisions.md for the measurement behind it."""
+"""The bytes of a vector's codes by default, where they can; see docs/decisions.md for the measurement behind it."""
 
 
 @lru_cache(maxsize=64)

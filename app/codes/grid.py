@@ -68,7 +68,7 @@ class GridCode:
 
     @property
     def zero(self) -> int:
-        """What is taken off an unpacked byte (app.codes.unpacking) to give the number."""
+        """The number taken off an unpacked byte (app.codes.unpacking) to give the number."""
         return 128 if self.bits in (8, TRELLIS) else 2**self.bits - 1
 
     def encode(self, vectors: F32) -> Rows:

@@ -1,4 +1,4 @@
-"""What a code is."""
+"""The definition of a code."""
 
 from __future__ import annotations
 

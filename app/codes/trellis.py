@@ -53,7 +53,7 @@ WORDS: Final = (
 
 
 def searched(table: NDArray[Any]) -> tuple[F32, F32]:
-    """What ``search`` takes of a table: (CODES, CODES) half the squared lengths of its entries, (COORDINATES, CODES,
+    """A table as ``search`` takes it: (CODES, CODES) half the squared lengths of its entries, (COORDINATES, CODES,
     CODES) their numbers.
     """
     numbers = np.ascontiguousarray(np.moveaxis(table, 2, 0), np.float32)

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write did. created: ids that were not there. first: the version of its first document; they ascend."""
+    """A write's outcome. created: ids that were not there. first: the version of its first document; they ascend."""
 
     created: int
     first: int
@@ -81,7 +81,7 @@ class Collection(Reader):
                 self._published = self._read_again(self._published)
                 self._opener.sweep(self._published)
             except BaseException:
-                # Who has the lock follows nobody, so it must not be kept with what is older.
+                # The holder of the lock follows nobody, so it must not be kept with what is older.
                 self._writer.release()
                 raise
         self.on_taken_over()
@@ -203,7 +203,7 @@ class Collection(Reader):
     ) -> int:
         """How many matched and are gone, durably."""
         self.require_writer()
-        # What takes time is done before other writes have to wait: then only what they have changed is left to do.
+        # Slow work is done before other writes have to wait: then only what they have changed is left to do.
         ids = self._matching(condition, {})
         with self._lock:
             ids = self._matching(condition, ids)

@@ -5,7 +5,7 @@ in them. An operator is decided on the distinct values, by binary search with Py
 64-bit integers beside floats lose nothing; rows are then picked by integer comparison. ``Condition.matches`` in
 app/filters.py says what each operator means; the tests hold the two together.
 
-What a filter holds is a few masks for each of its levels, however many conditions it has; each condition is one pass
+A filter holds a few masks for each of its levels, however many conditions it has; each condition is one pass
 over the rows, and the deadline is looked at before every block of them.
 """
 
@@ -101,7 +101,7 @@ class Column:
 
     @cached_property
     def shapes(self) -> frozenset[Shape]:
-        """What its values are."""
+        """The shapes of its values."""
         there: dict[Shape, bool] = {
             "number": bool(self.scalars.numbers),
             "string": bool(self.scalars.strings),
@@ -142,7 +142,7 @@ def _mark(mask: Mask, rows: I32 | None, codes: I32, ranges: Iterable[tuple[int, 
         deadline.check(deadline.current())
         part = slice(start, start + BLOCK)
         if rows is None:
-            # What is chosen is the mask: a tenth of the time of putting rows into one.
+            # The mask is chosen: a tenth of the time of putting rows into one.
             np.logical_or(mask[part], chosen(codes[part]), out=mask[part])
         else:
             mask[rows[part][chosen(codes[part])]] = True
@@ -200,7 +200,7 @@ class Columns:
                 return mask
 
     def shapes(self, field: str) -> frozenset[Shape]:
-        """What the values of a field are; nothing where no row has one."""
+        """The shapes of a field's values; nothing where no row has one."""
         column = self.keys.get(field)
         return frozenset() if column is None else column.shapes
 

@@ -1,7 +1,7 @@
 """The first stage: which vectors find the candidates of a collection, how many, and how it is kept.
 
 The tail has the collection's own first stage, which needs no data. The segments of a generation may have another, which
-was fitted to what is stored; the generation names it (``StageRecord``). What was fitted lies in
+was fitted to what is stored; the generation names it (``StageRecord``). A fitted encoding lies in
 `encodings/ID.safetensors`, written and fsynced before the transaction that names it, checked whole when it is opened,
 and removed when no generation names it any more. All segments share it, so that a query is encoded once.
 """
@@ -116,7 +116,7 @@ standard deviation between samples of one kind (.015); a fit finds its own docum
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a fit found its documents to be encoded as.
+    """The encoding of a fit's documents, as the fit found it.
 
     seqs: (n,) ascending. encoded: (n, encoded_dim) float32. segments: names of those that had these documents then; a
     rebuild may have given them other vectors since.
@@ -205,7 +205,7 @@ class StageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What was found of the documents that the fit knew and of later ones. fit: its ``next_seq``, to which it belongs.
+    """The findings about documents that the fit knew and about later ones. fit: its ``next_seq``, to which it belongs.
     later: how many documents had come since.
     """
 

@@ -1,7 +1,7 @@
 """The layers of a collection: every array that it keeps of its passages, declared once.
 
-What holds, writes, reads, checks or copies vectors (the tail, its chunks, segments, merges, snapshots, archives) loops
-over this table and knows no layer by name; what gives a layer its meaning (an index, a score) knows that one alone. A
+Holders, writers, readers and copiers of vectors (the tail, its chunks, segments, merges, snapshots, archives) loop over
+this table and know no layer by name; what gives a layer its meaning (an index, a score) knows that one alone. A
 new layer is an entry here, and whatever makes and uses it.
 """
 
@@ -21,7 +21,7 @@ TOKENS: Final = "tokens"
 NORMS: Final = "norms"
 """At least the length of the longest vector of a passage that exact scoring reads."""
 ENCODED: Final = "encoded"
-"""What the first stage made of the token vectors."""
+"""The first stage's encodings of the token vectors."""
 SPANS: Final = "spans"
 """Where a passage of a text begins and ends in it, in characters."""
 RAW: Final = "raw"
@@ -56,7 +56,7 @@ class Layer:
         return (values,) if self.width is None else (values, self.width)
 
     def to_json(self) -> dict[str, Any]:
-        """What a reader of its file must know."""
+        """The facts that a reader of its file must know."""
         return {
             "name": self.name,
             "held": self.held.str,

@@ -1,6 +1,6 @@
-"""What the disk says a collection is: what is published as of a commit, and which files no commit names.
+"""A collection as the disk has it: what is published as of a commit, and which files no commit names.
 
-Opening distrusts what it reads (app.store.files, app.store.database). What a former reading has open is used
+Opening distrusts what it reads (app.store.files, app.store.database). Files that a former reading has open are used
 again, so that following another process's writer costs what it wrote.
 """
 
@@ -52,7 +52,7 @@ class Opener:
         learned: bool = True,
         checked: bool = False,
     ) -> Published:
-        """What the database says now, reusing what ``previous`` has open. checked: holds what the parts have to it.
+        """The state in the database now, reusing what ``previous`` has open. checked: holds what the parts have to it.
 
         learned: as in ``load_from``. Raises Damaged, FormatTooNew, MemoryShort.
         """

@@ -1,4 +1,4 @@
-"""What a query reads: a part of a collection, a sealed segment or the tail, behind one protocol."""
+"""A part of a collection, as a query reads it: a sealed segment or the tail, behind one protocol."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Part(Protocol):
         ...
 
     def shapes(self, field: str) -> Set[Shape]:
-        """What the values of a metadata field are; nothing where no document has one."""
+        """The shapes of a metadata field's values; nothing where no document has one."""
         ...
 
     def column(self, field: str) -> Column | None:

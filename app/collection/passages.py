@@ -1,7 +1,7 @@
 """The vectors of some documents' passages as a collection stores them, and how an encoder's or a caller's become that.
 
 Coding happens once, at write time: as the similarity has them, pooled where the collection asks for it, coded as its
-precision has it, encoded for the first stage. What a query scores in the tail is to the bit what it scores after
+precision has it, encoded for the first stage. A query's scores in the tail are to the bit those after
 sealing.
 """
 

@@ -1,6 +1,6 @@
 """A collection as its readers use it: opened from its folder, seen by snapshots, following whoever writes it.
 
-What is published is one immutable object. A reader takes it once, with a read transaction in which every document row
+The published state is one immutable object. A reader takes it once, with a read transaction in which every document row
 that it names can still be read; where another process writes, it catches up with that one's commits first.
 """
 
@@ -49,7 +49,7 @@ SNAPSHOT_ATTEMPTS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What collections share."""
+    """The resources that collections share."""
 
     settings: Settings
     encoders: Encoders
@@ -86,7 +86,7 @@ class Reader:
         self.learning = threading.Lock()
         """Held while a first stage is learned because it is due."""
         self.drift: Drift | None = None
-        """What was seen last of documents that came after the first stage was fitted; not kept over a restart."""
+        """The last findings about documents that came after the first stage was fitted; not kept over a restart."""
         self.recall: Measured | None = None
         """Not kept over a restart."""
         self._writer = files.lock(WRITER_LOCK)
@@ -353,7 +353,7 @@ class Reader:
             return None
 
     def stored_vectors(self, seqs: Sequence[int], published: Published, *, staged: bool = True) -> dict[int, Passages]:
-        """What is stored of these versions, callers' own vectors included; those that moved on the way are left out.
+        """The stored vectors of these versions, callers' own included; those that moved on the way are left out.
 
         staged: with their encodings, as the tail has them. Each part, and each chunk of the tail, is read once.
         """

@@ -42,7 +42,7 @@ from app.types import F32, I64, Metadata, Owners
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a segment will hold, known before the first row is written. values: of each ragged layer, in all."""
+    """Sizes of a segment's contents, known before the first row is written. values: of each ragged layer, in all."""
 
     documents: int
     rows: int
@@ -87,7 +87,8 @@ def write_segment(
 def write_restaged(
     folder: Directory, spec: CollectionSpec, stage: FirstStage, segment: Segment, encoded: Iterable[F32] | None
 ) -> SegmentRecord:
-    """As ``write_segment``: the same rows under another first stage. What does not depend on it is linked, not copied.
+    """As ``write_segment``: the same rows under another first stage. Files that do not depend on it are linked, not
+    copied.
 
     encoded: (rows, encoded_dim) of all rows in order, in batches; nothing where the stage has no encoding. None: as
     they are in ``segment``, so that the indexes alone are new.

@@ -1,4 +1,4 @@
-"""What a collection is asked to be, decided at its creation and stored with it."""
+"""The specification of a collection, decided at its creation and stored with it."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ class CollectionSpec:
 
     @property
     def measure(self) -> Similarity:
-        """What the similarity makes of vectors."""
+        """The measure that the similarity makes of vectors."""
         return SIMILARITIES[self.similarity]
 
     @property
@@ -223,7 +223,7 @@ class CollectionSpec:
 
     @classmethod
     def from_json(cls, value: object) -> CollectionSpec:
-        """What ``to_json`` gave. Raises FormatTooNew for what this Sheaf does not know."""
+        """The specification that ``to_json`` gave. Raises FormatTooNew for what this Sheaf does not know."""
         with of_this_version("the specification"):
             nested = {**_fields(value), "encoder": EncoderSpec(**_fields(value, "encoder"))}
             nested["passages"] = PassageSpec(**_fields(value, "passages"))

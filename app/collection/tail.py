@@ -82,7 +82,7 @@ class Tail:
         self.nbytes += sum(rows.nbytes for _, rows in new)
 
     def view(self) -> TailView:
-        """What there is now."""
+        """The rows that there are now."""
         starts = self._starts.view(len(self) + 1)
         owners = Owners(len(self), None if int(starts[-1]) == len(self) else starts)
         offsets = {name: growing.view(owners.rows + 1) for name, growing in self._offsets.items()}
@@ -101,7 +101,7 @@ def _offsets() -> Growing:
 
 
 def _continued(offsets: Growing, counts: I64) -> I64:
-    """What comes after the offsets for so many values more."""
+    """The offsets that follow for so many values more."""
     found: I64 = np.cumsum(counts) + offsets.view(offsets.length)[-1]
     return found
 
@@ -180,7 +180,7 @@ class TailView:
         return [self._metadata[place] for place in documents]
 
     def passages(self, documents: I64, *, staged: bool = True) -> Passages:
-        """Without the cold layers, which stay in the database until they are sealed. What a first stage made is read
-        whether asked for or not: it lies in memory."""
+        """Without the cold layers, which stay in the database until they are sealed. The first stage's encodings are
+        read whether asked for or not: they lie in memory."""
         ragged = [name for name in self._values if name in self._offsets]
         return gathered(self, documents, [name for name in self._values if name not in self._offsets], ragged)

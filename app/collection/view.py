@@ -1,4 +1,4 @@
-"""What one query sees: the parts, the deletions and the documents of one moment."""
+"""The parts, deletions and documents of one moment, as one query sees them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IDENTIFIED: Final = 1_024
 """Ids that are read at a time."""
 
 _REPLACED: Final = """SELECT id, seq FROM dead JOIN documents USING (seq) WHERE died > :commit AND seq < :next"""
-"""What stood as of a commit and stands no more."""
+"""Documents that stood as of a commit and stand no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class TailState(View):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a collection shows as of one commit. Immutable; a new one replaces it in one assignment."""
+    """A collection as of one commit. Immutable; a new one replaces it in one assignment."""
 
     commit: int
     next_seq: int
@@ -281,7 +281,7 @@ class Snapshot:
         return self.connection.execute(f"{standing} ORDER BY id", {"after": after, **self._moment()})
 
     def _moment(self) -> dict[str, int]:
-        """What ``_REPLACED`` asks for."""
+        """The parameters of ``_REPLACED``."""
         return {"next": self.published.next_seq, "commit": self.published.commit}
 
     def documents(self, seqs: Sequence[int]) -> dict[int, Document]:

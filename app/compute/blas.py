@@ -26,7 +26,7 @@ def _libraries() -> list[LibController]:
 
 
 def keep_to_one_thread() -> None:
-    """Set it, for the process, unless it is so already (a microsecond). Whatever calls BLAS calls this first."""
+    """Set it, for the process, unless it is so already (a microsecond). Every caller of BLAS calls this first."""
     for library in _libraries():
         if library.get_num_threads() != 1:
             library.set_num_threads(1)

@@ -47,7 +47,7 @@ def deadline(given: Deadline | float | None) -> Iterator[None]:
 
 
 def current() -> Deadline | None:
-    """What is set here, to hand it to another thread."""
+    """The deadline set here, to hand it to another thread."""
     return _DEADLINE.get()
 
 
@@ -64,5 +64,5 @@ def check(given: Deadline | None) -> None:
 
 
 def over() -> TooSlow:
-    """What is raised then."""
+    """The error raised then."""
     return TooSlow("the search took longer than it may; try fewer candidates, a filter, or a longer timeout_ms")

@@ -1,8 +1,8 @@
 """Loops compiled for this CPU by numba, at their first use or loaded from where they were kept.
 
 A module marks its loops with ``kernel``; that costs nothing until one is called. Compiling all of them takes seconds,
-so a server says once where to keep the machine code (``keep_in``) and loads it from there at its next start. Whoever
-can write that folder can run code here, exactly as with the installation itself: a folder that others could write
+so a server says once where to keep the machine code (``keep_in``) and loads it from there at its next start. A user
+who can write that folder can run code here, exactly as with the installation itself: a folder that others could write
 is not used, and then nothing is kept. Disks err too: a file whose checksum differs is not read, and its loop is
 compiled anew.
 
@@ -82,7 +82,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
 
 def _read(path: str) -> bytes:
-    """What was written. Raises OSError."""
+    """The content that was written. Raises OSError."""
     content = Path(path).read_bytes()
     if hashlib.sha256(content[32:]).digest() != content[:32]:
         raise OSError(f"{path} is not what was written")

@@ -1,4 +1,5 @@
-"""What of the machine this process may use: its cores and its memory, or its container's share where that is less.
+"""The share of the machine that this process may use: its cores and its memory, or its container's share where that is
+less.
 
 A container sees the host's cores and its ``/proc/meminfo``; what it may use of them stands in its control group, of
 version 2 or 1, and in each group around that one, which all hold. Every function takes the root of the file system.

@@ -1,10 +1,11 @@
 """Ends the process when nobody has said for a while that it lives; then a supervisor starts it anew.
 
-What hangs may hold the interpreter's lock for good, or wait for it: then no Python thread runs, no signal is handled,
-and nobody is told. So the waiting is machine code in threads of its own, without the lock. After the limit the first of
-them takes the lock, where it is free, writes the stacks of all threads to standard error and ends the process with 1.
-Where it is not, the second does so without it, a sixth of the limit later. Not earlier: to walk the stacks of threads
-that run can crash. (Both exit by themselves: the first process of a container takes no deadly signal from inside.)
+A call that hangs may hold the interpreter's lock for good, or wait for it: then no Python thread runs, no signal is
+handled, and nobody is told. So the waiting is machine code in threads of its own, without the lock. After the limit the
+first of them takes the lock, where it is free, writes the stacks of all threads to standard error and ends the process
+with 1. Where it is not, the second does so without it, a sixth of the limit later. Not earlier: to walk the stacks of
+threads that run can crash. (Both exit by themselves: the first process of a container takes no deadly signal from
+inside.)
 
 The time is counted in sixty slices, each slept through, so a process that was stopped (Ctrl-Z, ``docker pause``, a
 debugger, a laptop's sleep) loses one of them at most. ``faulthandler.dump_traceback_later`` has one deadline instead,
@@ -28,7 +29,7 @@ from app.types import I64
 
 SLICES: Final = 60
 _DUMP: Final = signal.SIGRTMAX
-"""What the second thread sends itself, so that faulthandler writes the stacks."""
+"""The signal that the second thread sends itself, so that faulthandler writes the stacks."""
 
 _poll = types.ExternalFunction("poll", types.int32(types.voidptr, types.uint64, types.int32))
 _write = types.ExternalFunction("write", types.int64(types.int32, types.voidptr, types.uint64))

@@ -6,7 +6,7 @@ the whole process, and the slices are ours.
 
 A search alone is cut into as many slices as there are cores. Where others have their turn at the same time, each is
 cut into its share: as many searches as cores run whole, each on one, and meet neither at the pool nor, more often
-than they must, at the interpreter's lock. What comes then waits for its turn, first come, first served.
+than they must, at the interpreter's lock. A later search waits for its turn, first come, first served.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Opens a SentenceTransformer's folder: converted to OpenVINO where that gives the same vectors, else in torch.
 
-On a CPU OpenVINO encodes four times the documents of torch, and once converted a start imports no torch at all. What
-cannot be converted, and why, is said once in the log; nothing else changes, the fingerprint least of all.
+On a CPU OpenVINO encodes four times the documents of torch, and once converted a start imports no torch at all. The
+reason why a model cannot be converted is said once in the log; nothing else changes, the fingerprint least of all.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def open_folder(
     threads: int = 0,
     given: Mapping[Task, str | None] | None = None,
 ) -> tuple[Callable[[Kind], Encoder], Callable[[], None]]:
-    """What makes the encoder of either kind over one set of weights, and what closes it.
+    """A maker of encoders of either kind over one set of weights, and a function that closes it.
 
     cache: where converted models are kept; without one, and on another device than the CPU, torch runs the model.
     threads: of the converted model; 0 is one a core. given: the operator's prompts, in the place of the model's own.

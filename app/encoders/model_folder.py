@@ -22,7 +22,7 @@ Format: TypeAlias = Literal["sentence_transformer", "multi_vector", "pylate", "s
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "artifact.metadata")
 _PYLATE_KEYS = ("query_prefix", "document_prefix", "do_query_expansion", "attend_to_expansion_tokens")
-# What a new save may change without moving a vector.
+# Settings that a new save may change without moving a vector.
 _VOLATILE = {
     "__version__", "_name_or_path", "architectures", "dtype", "name_or_path", "processor_class", "requirements",
     "similarity_fn_name", "special_tokens_map_file", "torch_dtype", "transformers_version", "use_cache",
@@ -56,7 +56,7 @@ def locate(path: str, revision: str | None = None) -> Path:
 
 
 def saved_name(folder: Path) -> list[str]:
-    """What the model was called where it was saved, if its folder tells."""
+    """The model's name where it was saved, if its folder tells."""
     found = _raw(folder / "config.json", {}).get("_name_or_path")
     return [found] if isinstance(found, str) else []
 

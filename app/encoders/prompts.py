@@ -1,4 +1,4 @@
-"""What a model wants to be said before a text, such as `query: ` and `passage: `.
+"""The prompts that a model wants before a text, such as `query: ` and `passage: `.
 
 The operator's settings decide, else what the model was saved with. A model of a family that was trained with such
 words and is given none ranks badly and says nothing; so it is known by its name, and a warning given.
@@ -45,7 +45,7 @@ def in_force(saved: Mapping[str, str | None], given: Mapping[Task, str | None]) 
 
 
 def missing(names: Iterable[str], query: str, document: str) -> str | None:
-    """What a model of this name was trained with and is not given, for a warning. names: paths, hub ids.
+    """The prompts that a model of this name was trained with and is not given, for a warning. names: paths, hub ids.
 
     >>> missing(["/models/multilingual-e5-small"], "query: ", "")
     "it was trained with 'passage: ' before each document, and is given nothing: set document_prefix"

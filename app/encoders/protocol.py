@@ -1,4 +1,4 @@
-"""What an encoder is: text -> vectors. One implementation a file, one contract suite over all.
+"""The protocol of an encoder: text -> vectors. One implementation a file, one contract suite over all.
 
 Useful for: adding a model family or a remote service. Not useful for: callers who bring their own vectors;
 their collections have no encoder.
@@ -18,7 +18,7 @@ from app.types import I64, Encoded, Kind, Mask
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What must be equal for two encoders to give the same vectors; stored with a collection.
+    """The facts that must be equal for two encoders to give the same vectors; stored with a collection.
 
     model: the name or kind of model. weights: SHA-256 over the weight files (or the remote's model name).
     details: pooling, prompts (`query_prompt`, `document_prompt`), limits in tokens (`query_max_length`,
@@ -30,7 +30,7 @@ class Fingerprint:
     details: Mapping[str, str]
 
     def differences(self, other: Fingerprint) -> list[str]:
-        """What differs, for an error message: ``['weights', 'details.max_length']``."""
+        """The differences, for an error message: ``['weights', 'details.max_length']``."""
         found = [name for name in ("model", "weights") if getattr(self, name) != getattr(other, name)]
         keys = sorted(set(self.details) | set(other.details))
         return found + [f"details.{k}" for k in keys if self.details.get(k) != other.details.get(k)]
@@ -38,8 +38,9 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class TokenPlaces:
-    """What the token vectors of one text stand for. spans: (n, 2) int64, for each text[start:stop], in characters; -1
-    and -1 for what is none of the text. names: of these, by their place: `[CLS]`, or words of a prompt."""
+    """The places that the token vectors of one text stand for. spans: (n, 2) int64, for each text[start:stop], in
+    characters; -1 and -1 for what is none of the text. names: of these, by their place: `[CLS]`, or words of a
+    prompt."""
 
     spans: I64
     names: Mapping[int, str]
@@ -78,7 +79,7 @@ class Encoder(Protocol):
 
     @property
     def backend(self) -> str:
-        """What computes, for people to read: `openvino, bf16`."""
+        """The runtime, for people to read: `openvino, bf16`."""
         ...
 
     @property
@@ -109,7 +110,7 @@ class CrossEncoder(Protocol):
 
     @property
     def backend(self) -> str:
-        """What computes, for people to read: `torch, cpu`."""
+        """The runtime, for people to read: `torch, cpu`."""
         ...
 
     @property

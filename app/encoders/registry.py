@@ -48,7 +48,7 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What is known of a model. kinds: of collections that it encodes for. reranks: whether a search may name it to
+    """The facts known of a model. kinds: of collections that it encodes for. reranks: whether a search may name it to
     rerank its hits. From ``dim`` on only of one that is loaded: dim: of its vectors, in the kind that is
     open first. max_tokens: after which a document is cut, None where nothing is known. query_prompt, document_prompt:
     what each text begins with. warning: what it lacks. error: why it failed to load."""
@@ -74,7 +74,7 @@ class _Open:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What a model gives once it is open: encoders of its kinds, or scores of pairs."""
+    """A model that is open: encoders of its kinds, or scores of pairs."""
 
     encoders: _Maker | None = None
     pairs: CrossEncoder | None = None
@@ -178,7 +178,7 @@ class Encoders:
         return self._counted(name, "pairs", partial(self.cross_encoder(name).scores, query), texts)
 
     def describe(self, name: str) -> ModelInfo:
-        """What is known of it without opening it. Raises Invalid for an unknown name."""
+        """The facts known of it without opening it. Raises Invalid for an unknown name."""
         kinds = self.kinds(name)
         state: State = "failed" if name in self._failed else "not loaded"
         opening = self._opening.get(name)
@@ -273,7 +273,7 @@ class Encoders:
             opening.set_result(made)
 
     def _known_as(self, name: str) -> Iterable[str]:
-        """What tells a model's family."""
+        """The files that tell a model's family."""
         match self._models.get(name):
             case LocalModel(path=path):
                 yield path

@@ -1,8 +1,8 @@
 """A server with OpenAI's `/v1/embeddings`, such as vLLM, TEI, Ollama or llama.cpp. Dense vectors only.
 
-What goes wrong for a while (no connection, a time-out, 429, 5xx) is tried again with exponential back-off and full
+A passing failure (no connection, a time-out, 429, 5xx) is tried again with exponential back-off and full
 jitter, or after the time that the server names in Retry-After; then it is EncoderUnavailable. Where there is a deadline
-(``app.compute.deadline``) no try and no pause goes beyond it: then it is TooSlow. What will not mend itself
+(``app.compute.deadline``) no try and no pause goes beyond it: then it is TooSlow. A lasting failure
 (another refusal, an answer of another shape) is EncoderRefused at once: a vector in the wrong place or of the
 wrong model is worse than none. A batch that is refused for what is in it goes again in halves: texts that are refused
 alone are named (TextRefused), and if none is, the server takes no more at once than that, which is remembered.

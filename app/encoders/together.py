@@ -1,8 +1,8 @@
 """Queries that arrive together are encoded together, and a lone one waits for nothing.
 
-There is no window of time. What comes while fewer passes run than there are cores is encoded at once, by its own
-thread. What comes while all are busy waits, and the thread that waits longest takes everything with it into one pass
-as soon as one ends; so the busier the machine, the larger the passes, and the longest wait for a start is one pass.
+There is no window of time. A query that comes while fewer passes run than there are cores is encoded at once, by its
+own thread. Others wait, and the thread that waits longest takes everything with it into one pass as soon as one ends;
+so the busier the machine, the larger the passes, and the longest wait for a start is one pass.
 
 A pass of several callers that fails is made again by each caller for itself: an error reaches the one whose text it
 is. An encoder that is not available at all is not asked again; all of the pass are told so. A pass has the deadline of
@@ -31,7 +31,7 @@ class _Asked:
         self.texts = texts
         self.decided = threading.Event()
         self.gone = False
-        # What was decided: those that the caller takes into its pass, or its answer; neither is "for itself".
+        # The decision: those that the caller takes into its pass, or its answer; neither is "for itself".
         self.group: list[_Asked] = []
         self.answer: Encoded | EncoderUnavailable | None = None
 

@@ -1,4 +1,4 @@
-"""What learned encodings are made of: features of a vector, max-sims of a passage, samples of both.
+"""The parts of learned encodings: features of a vector, max-sims of a passage, samples of both.
 
 Max-sims are of whole numbers, and each query meets BLAS alone, in shapes that its own number of vectors decides. So the
 same vectors give the same bits, whatever else is in the batch.

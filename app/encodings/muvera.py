@@ -67,7 +67,7 @@ _SLAB_VALUES = 1 << 15
 
 @dataclass(frozen=True, slots=True)
 class MuveraParameters:
-    """What an encoding is made from. Raises Invalid for sizes that cannot be.
+    """The parameters of an encoding. Raises Invalid for sizes that cannot be.
 
     >>> MuveraParameters(repetitions=20, hyperplanes=5, projection=16).encoded_dim(384)
     10240

@@ -1,4 +1,4 @@
-"""What a fixed-dimensional encoding is: token vectors -> one vector, so that inner products rank like MaxSim.
+"""The protocol of a fixed-dimensional encoding: token vectors -> one vector, so that inner products rank like MaxSim.
 
 A ``Recipe`` says how one is made; fitted on a ``Sample`` it gives an ``Encoding``, which travels as JSON and arrays.
 """
@@ -56,7 +56,7 @@ class Encoding(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What an encoding is fitted on: documents of a collection, and queries like those that will come.
+    """The sample that an encoding is fitted on: documents of a collection, and queries like those that will come.
 
     document_pooled, query_pooled: their dense vectors, (n, dim) float32; None as in ``Encoding``. keys: (n,) int64,
     what the documents are known by.
@@ -74,7 +74,7 @@ class Recipe(Protocol):
 
     @property
     def learns(self) -> bool:
-        """Whether a sample decides anything. What does not learn can encode before there are documents."""
+        """Whether a sample decides anything. An encoding that does not learn can encode before there are documents."""
         ...
 
     def fit(

@@ -67,12 +67,12 @@ _GROUP = 64
 ALIKE = 0.5
 """The spread of samples below which a byte of each coordinate does not tell them apart."""
 LANDMARK_NOISE = 0.1
-"""What a document's max-sims vary by beside the covariance, in units of the prior's."""
+"""The variance of a document's max-sims beside the covariance, in units of the prior's."""
 
 
 @dataclass(frozen=True, slots=True)
 class RidgeParameters:
-    """What an encoding is fitted with. Raises Invalid for sizes that cannot be."""
+    """The parameters of a fit. Raises Invalid for sizes that cannot be."""
 
     rank: int = 256
     """Dimensions of the encodings, at most; fewer where the fit has fewer."""
@@ -104,7 +104,7 @@ class RidgeParameters:
 
 @dataclass(frozen=True, slots=True)
 class RidgeArrays:
-    """What a fit found; float32 all, finite.
+    """The result of a fit; float32 all, finite.
 
     samples: (n, dim) directions of length 1, or 0. centre: (dim,), of the samples. spread: (1,), above 0, the root of
     their mean squared distance from it. origin: (dim,), taken off documents' vectors. document_map: (landmarks, rank).
@@ -313,7 +313,7 @@ class Ridge:
 
 
 class _Half:
-    """What queries are encoded by, for half of the samples: always the same half, whether one thread computes both."""
+    """The map of queries, for half of the samples: always the same half, whether one thread computes both."""
 
     def __init__(self, arrays: RidgeArrays, bandwidth: float, part: slice) -> None:
         self._kernel = Gaussian(arrays.samples[part], arrays.centre, float(arrays.spread[0]), bandwidth)

@@ -2,7 +2,7 @@
 
 Each score of the candidates of a query is standardised over them, z = (score - mean) / deviation, and a document is
 worth a weighted sum. No fixed weight is right: on some collections words find what meaning does not, on others they
-mislead. What tells them apart is how far the best document by words stands out from the candidates, beside how far the
+mislead. They are told apart by how far the best document by words stands out from the candidates, beside how far the
 best by the pooled vector does. Over the queries that a collection was asked,
 
     rho = sum of max z(words) / sum of max z(pooled),   w = clip(3/2 (rho - 1.15), 0, .4)

@@ -30,7 +30,7 @@ _Key = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class SideScore:
-    """What one side adds to a fused score: weight * standard."""
+    """One side's addition to a fused score: weight * standard."""
 
     side: Side
     score: float
@@ -53,7 +53,7 @@ class Fused:
     ranks: Mapping[Side, list[int | None]] = field(default_factory=dict)
 
     def parts(self, seq: int) -> list[SideScore]:
-        """What makes the score of a document; nothing where ranks do."""
+        """The parts of a document's score; nothing where ranks do."""
         i = self.places[seq]
         return [
             SideScore(side, self.columns[side][i], one.mean, one.deviation, one.values[i], self.weights[side])
@@ -115,9 +115,9 @@ class Meant:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What fusion orders. tiers: of keys, each after the one before. meant, spoken: those by meaning and by words.
-    rows: of each key the row that is best by the first side. columns: of each side the scores of the keys. base: how
-    many keys, from the first on, scores are standardised over."""
+    """The candidates that fusion orders. tiers: of keys, each after the one before. meant, spoken: those by meaning and
+    by words. rows: of each key the row that is best by the first side. columns: of each side the scores of the keys.
+    base: how many keys, from the first on, scores are standardised over."""
 
     tiers: list[list[_Key]]
     meant: Sequence[_Key]

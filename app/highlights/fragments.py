@@ -34,7 +34,7 @@ class Marking:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What is marked, in characters of the whole field. terms: of the query, that it was found by; none where it was
+    """The marked places, in characters of the whole field. terms: of the query, that it was found by; none where it was
     found by its meaning."""
 
     start: int

@@ -12,7 +12,7 @@ from app.types import Document
 
 
 def by_words(query: Bm25, analyser: Analyser, marking: Marking) -> Callable[[Document], list[Highlight]]:
-    """What of a document's title and of its text the words of a query are, where their words are indexed."""
+    """The places of a query's words in a document's title and text, where their words are indexed."""
     fields: list[Field] = [field for field in ("title", "text") if field in query.fields]
     # Where no clause is of one field alone, what is known of a word in a title is known of it in a text.
     anywhere = None if any(clause.field for clause in query.clauses) else Finder(query.clauses, analyser, "text")

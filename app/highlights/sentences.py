@@ -35,7 +35,7 @@ def nearest(row: Row, tokens: RowTokens | None, products: F32 | None) -> tuple[i
     edges = [0, *np.searchsorted(last, begins[1:]).tolist(), len(last)]
     for (first, end), (begin, after) in zip(pairwise(edges), pairwise([*begins, stop]), strict=True):
         if first < end and (score := float(own[first:end].max(axis=0).sum())) > best:
-            # What counts is in the middle of the best tokens.
+            # The middle of the best tokens counts.
             middle = sorted(own[first:end].argmax(axis=0).tolist())[own.shape[1] // 2]
             best, found = score, (begin, after, int(last[first + middle]))
     return _bare(text, *found)

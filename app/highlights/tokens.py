@@ -32,8 +32,8 @@ Key: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What a vector stands for. text: its characters, or the name of a special token. field, start, stop: where in the
-    document they are, field[start:stop]; None where they are not of it."""
+    """The token that a vector stands for. text: its characters, or the name of a special token. field, start, stop:
+    where in the document they are, field[start:stop]; None where they are not of it."""
 
     text: str
     field: Field | None = None
@@ -92,7 +92,7 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class RowTokens:
-    """What the token vectors of a row stand for. spans: (n, 2), of what was encoded; starts, stops: (n,) of the
+    """The tokens that the vectors of a row stand for. spans: (n, 2), of what was encoded; starts, stops: (n,) of the
     document's text, in characters, -1 where it is not of that."""
 
     encoded: str
@@ -151,7 +151,7 @@ def tokens_of(rows: Sequence[Row], tokenise: Tokenise) -> list[RowTokens | None]
 
 
 def _encoded(row: Row) -> list[tuple[str, list[_Piece]]]:
-    """What may have been encoded for a row, with all headings over it, and with fewer of them."""
+    """The texts that may have been encoded for a row, with all headings over it, and with fewer of them."""
     document, (start, stop) = row.document, row.span
     title: list[tuple[str, Field, int]] = [(document.title, "title", 0)] if document.title.strip() else []
     if row.siblings == 1:

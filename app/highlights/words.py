@@ -23,8 +23,8 @@ class Match(NamedTuple):
 
 
 class Finder:
-    """Finds what some clauses ask for, in any number of texts of one field. What a piece of text has of it is found
-    once, however often it stands there.
+    """Finds what some clauses ask for, in any number of texts of one field. The words of a piece of text
+    are found once, however often it stands there.
 
     >>> from app.lexical.clauses import parse
     >>> english = Analyser("english")
@@ -34,7 +34,7 @@ class Finder:
     """
 
     def __init__(self, clauses: Sequence[Clause], analyser: Analyser, field: str) -> None:
-        """field: of the texts; a clause may be of one field alone. What is excluded is not looked for."""
+        """field: of the texts; a clause may be of one field alone. Excluded words are not looked for."""
         asked = [(i, one) for i, one in enumerate(clauses) if one.scored and one.field in (None, field)]
         self._analyser = analyser
         self._stems: Final = _by_word([(i, one) for i, one in asked if one.kind == "stem"])
@@ -61,7 +61,7 @@ class Finder:
         return sorted(found)
 
     def _alone(self, piece: str) -> list[Match]:
-        """What the words of one piece match, each by itself."""
+        """The terms that the words of one piece match, each by itself."""
         if not self._others:
             for word in PIECES[piece]:
                 if word in self._words or self._analyser.stem(word) in self._stems:

@@ -18,7 +18,7 @@ from app.query.scores import Share
 
 @dataclass(frozen=True, slots=True)
 class TokenShare:
-    """What one vector of the query adds to a score: its product with the best vector of the passage. query, row: their
+    """One query vector's addition to a score: its product with the best vector of the passage. query, row: their
     places, from 0. asked, found: the tokens that they stand for, where that is known: not of callers' own vectors, of
     pooled tokens, and of whole passages."""
 

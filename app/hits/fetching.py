@@ -82,7 +82,7 @@ def _shown(
     encoded: EncodedQuery | None,
     room: Room,
 ) -> Iterator[Shown]:
-    """What each hit shows of itself."""
+    """The highlights and the explanation of each hit."""
     if query.highlights is None and not query.explain:
         yield from [NOTHING] * len(documents)
         return

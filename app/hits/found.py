@@ -1,4 +1,4 @@
-"""What a search found, before a byte of it is read."""
+"""The findings of a search, before a byte of them is read."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ class Found:
     approximate: frozenset[int] | None = None
     """Sequence numbers of what an approximate search finds, where that is known."""
     boosts: Boosts | None = None
-    """What was added to scores; ``scores`` and ``words`` are without it."""
+    """The additions to scores; ``scores`` and ``words`` are without them."""
     reranked: Reranked | None = None

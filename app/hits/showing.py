@@ -1,4 +1,4 @@
-"""What the hits of one search show beside their documents: where they answer the query, and why they have their
+"""The highlights and explanations of one search's hits: where they answer the query, and why they have their
 scores."""
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Showing:
     places: Places
 
     def of(self, ranked: Sequence[Ranked], documents: Sequence[Document]) -> Iterator[Shown]:
-        """What each hit shows. documents: theirs, with their texts. Raises Damaged, TooSlow.
+        """The highlights and explanation of each hit. documents: theirs, with their texts. Raises Damaged, TooSlow.
 
         Tokens are found in two calls of the encoder's tokenizer: of the query, and of a passage or two a hit. Where
         passages stand under headings there may be more calls, one for each heading at most.
@@ -114,7 +114,7 @@ class Showing:
         return replace(row, row=row.row - row.number)
 
     def _tokens(self, rows: Sequence[Row]) -> dict[Key, RowTokens]:
-        """What the token vectors of these rows stand for, where it is known."""
+        """The tokens that the vectors of these rows stand for, where it is known."""
         wanted = self.marking is not None or isinstance(self.scores, MaxSim)
         known = self.spec.model is not None and scored(self.spec) == TOKENS and self.spec.token_pooling == 1
         if self.scores is None or not wanted or not known:
@@ -152,7 +152,7 @@ class Showing:
         asked: Sequence[str] | None,
         tokens: Mapping[Key, RowTokens],
     ) -> dict[Key, list[TokenShare]]:
-        """What each vector of the query adds to these rows."""
+        """The addition of each query vector to these rows."""
         if not self.explain or self.scores is None:
             return {}
         scores = self.scores
@@ -170,7 +170,7 @@ class Showing:
 
 
 def _by_part(rows: Sequence[Row], work: Callable[[Part, I64], Sequence[T]]) -> Iterator[tuple[Row, T]]:
-    """What is made of rows, those of a part together."""
+    """Work on rows, those of a part together."""
     parts: dict[int, list[Row]] = {}
     for row in rows:
         parts.setdefault(id(row.part), []).append(row)

@@ -67,8 +67,8 @@ Check = Callable[[], None]
 
 
 def default_recipe(documents: int) -> RidgeRecipe:
-    """What suits a collection of so many documents: fewer samples for few, since they cost most of a fit, and fewer
-    dimensions for very many.
+    """The fit that suits a collection of so many documents: fewer samples for few, since they cost most of a fit, and
+    fewer dimensions for very many.
     """
     samples = 8_192 if documents >= 4_096 else 4_096
     rank = RANK if documents < MANY else RANK_OF_MANY
@@ -107,7 +107,7 @@ def due(collection: Collection) -> str | None:
 
 
 def _drift(collection: Collection) -> Drift | None:
-    """What was seen last of the documents that came after the fit in force."""
+    """The last findings about documents that came after the fit in force."""
     record, seen = collection.published.generation.stage, collection.drift
     return seen if record is not None and seen is not None and seen.fit == record.fitted.get("next_seq") else None
 
@@ -243,8 +243,8 @@ def draw_sample(
 ) -> tuple[Sample, TokenVectors, dict[str, Any]]:
     """(sample, some more queries that are not in it, what it is): of distinct documents of the collection.
 
-    documents, count: how many of each, at most. queries: given ones, beside which none are drawn. What it is: sizes,
-    the seed, the source of the queries, and ``next_seq``, the first sequence number that it could not have.
+    documents, count: how many of each, at most. queries: given ones, beside which none are drawn. Its description:
+    sizes, the seed, the source of the queries, and ``next_seq``, the first sequence number that it could not have.
     Raises Invalid where there are no documents.
     """
     random = np.random.RandomState(seed)
@@ -330,7 +330,8 @@ def _tokens(collection: Collection, taken: Sequence[tuple[View, int]], counts: I
 def probed(
     collection: Collection, sample: Sample, probes: TokenVectors, encoding: Encoding, check: Check
 ) -> dict[str, Any]:
-    """What share of the exact top 10 a twentieth of the sample holds by each encoding's scores: the tail's and this.
+    """The share of the exact top 10 that a twentieth of the sample holds by each encoding's scores: the tail's and
+    this.
 
     On ``PROBED`` documents of the sample, for queries outside it. Says where token vectors share a large mean, at which
     encodings that need no data collapse.

@@ -1,7 +1,7 @@
 """The background of one collection.
 
 The tail is sealed when it is large, segments are merged when they are many, the first stage is learned when it is due.
-What makes or replaces segments may make something else due: so whenever it ends, here is looked at what is.
+A job that makes or replaces segments may make another due: so whenever it ends, here is looked at what is.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Maintenance:
         if not self._due():
             return None
         with self._collection.structure.attempt() as mine:
-            # Who holds it now wakes this job at its end.
+            # The present holder wakes this job at its end.
             if not mine:
                 return None
             try:

@@ -1,4 +1,5 @@
-"""What an encoding finds among some passages, against their exact order: a check that costs a fraction of a second.
+"""The findings of an encoding among some passages, against their exact order: a check that costs a fraction of a
+second.
 
 Useful for: saying how well a first stage fits these passages beside those. Not useful for: the recall of a collection
 (``app.measure.recall``): among few passages there are few rivals.
@@ -53,5 +54,5 @@ def share_found(
 
 
 def _sliced(workers: Workers | None, size: int, work: Callable[[int, int], F32]) -> F32:
-    """What ``work(start, stop)`` gives for all of 0 to size."""
+    """The joined results of ``work(start, stop)`` for all of 0 to size."""
     return work(0, size) if workers is None else np.concatenate(workers.map_slices(size, work, smallest=SLICE))

@@ -3,7 +3,7 @@
 A word is a run of letters, marks and digits of any script, in NFKC and case-folded. One of several parts (`fooBar`,
 `HTTPServer`, `foo_bar`) is there whole and in parts. Where a script writes no spaces (Han, Kana, Thai, ...), each two
 neighbours are a word, and the last character alone, so that every character begins one.
-What is indexed are words, all of them; stems and stop words are matters of the query and of its scores, so that no
+All words are indexed; stems and stop words are matters of the query and of its scores, so that no
 clause of a query is lost for the words it is made of.
 """
 
@@ -98,7 +98,7 @@ class Analyser:
         return found
 
     def stem(self, word: str) -> str:
-        """What words of one term have in common."""
+        """The common form of the words of one term."""
         if self.language is None:
             return word
         return _stem(self.language, word)

@@ -1,4 +1,4 @@
-"""What a collection has seen of queries: whether their words tell more than their meaning, or less.
+"""A collection's experience of queries: whether their words tell more than their meaning, or less.
 
 For each query, how far its best document by words stands out from its candidates, and how far its best by the pooled
 vector does (app.fusion.formulas). The sums begin with ``PRIOR`` queries that have the ratio ``USUAL``, so that the
@@ -19,7 +19,7 @@ USUAL: Final = 1.3
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a collection has seen of queries. words, pooled: sums of what their best documents stand out by."""
+    """A collection's experience of queries. words, pooled: sums of what their best documents stand out by."""
 
     queries: int = 0
     words: float = 0.0
@@ -51,7 +51,7 @@ class Asked:
 
 
 class Learned:
-    """What a collection has seen so far; of any thread."""
+    """A collection's experience so far; of any thread."""
 
     def __init__(self, kept: Asked) -> None:
         self._lock = threading.Lock()

@@ -43,7 +43,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class TermScore:
-    """What a term adds to a document's score. tf: how often it stands there. df: documents with it."""
+    """A term's addition to a document's score. tf: how often it stands there. df: documents with it."""
 
     term: str
     tf: int
@@ -103,7 +103,7 @@ class Bm25:
         return mask
 
     def explain(self, number: int, document: int) -> list[TermScore]:
-        """What each term adds to the score of a document of a part, of those that it has; they add up to it."""
+        """The additions of the terms to the score of a document of a part, of those that it has; they add up to it."""
         found = []
         part = self.parts[number]
         if part.words is None:
@@ -134,7 +134,7 @@ class Bm25:
 
     @property
     def worth(self) -> list[float]:
-        """What each clause counts for, where it is found."""
+        """The weight of each clause, where it is found."""
         return [clause.weight * self._idf(i) for i, clause in enumerate(self.clauses)]
 
     @property

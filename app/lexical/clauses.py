@@ -1,4 +1,4 @@
-"""What a query asks of words: clauses, from plain words or from the query language.
+"""A query's demands on words: clauses, from plain words or from the query language.
 
 Plain words are never an error, whatever stands between them. The language (``syntax: "query"``) has
 
@@ -81,7 +81,7 @@ def plain(text: str, analyser: Analyser) -> list[Clause]:
 
 
 def spoken(clauses: Sequence[Clause]) -> str:
-    """What is asked for, without the signs of the language and without what is excluded: for an encoder.
+    """The words asked for, without the signs of the language and without what is excluded: for an encoder.
 
     >>> spoken(parse('+zip -tar "read it" arch*', Analyser("english"), []))
     'zip read it arch'

@@ -15,7 +15,7 @@ from app.types import I64
 
 
 class _Pieces(dict[str, tuple[str, ...]]):
-    """What pieces of text are made of; each is taken apart once."""
+    """The words of pieces of text; each is taken apart once."""
 
     def __missing__(self, piece: str) -> tuple[str, ...]:
         found = words_of(piece)

@@ -147,7 +147,7 @@ class GrowingWords:
             growing.append(rows)
 
     def view(self) -> WordsView:
-        """What there is now."""
+        """The words that there are now."""
         documents = self._lengths.length
         offsets = self._offsets.view(documents * self.fields + 1)
         return WordsView(self, self._lengths.view(documents), offsets, self._ids.view(int(offsets[-1])))
@@ -205,8 +205,8 @@ class WordsView:
 
 
 def index(sequences: Sequences, fields: int, analyser: Analyser) -> tuple[I32, Dictionary, I32, I64, I32]:
-    """What a sealed part holds: the sequences in ids of its own, its dictionary, the documents' lengths, and the starts
-    and pairs of postings."""
+    """The contents of a sealed part: the sequences in ids of its own, its dictionary, the documents' lengths, and the
+    starts and pairs of postings."""
     used = np.zeros(len(sequences.vocabulary.words), bool)
     used[sequences.ids] = True
     words = [sequences.vocabulary.words[i] for i in np.flatnonzero(used).tolist()]

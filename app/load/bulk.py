@@ -42,7 +42,7 @@ Progress: TypeAlias = Callable[["Summary"], None]
 
 @dataclass(slots=True)
 class Summary:
-    """What became of the source. read: documents, bad lines included. written: new or changed. unchanged: stood
+    """The outcome of a load. read: documents, bad lines included. written: new or changed. unchanged: stood
     already. truncated: documents whose text the encoder's limit cut, and the ids of the first ones. skipped: neither
     title nor text. phase: what goes on after the last document was written; empty before.
     """

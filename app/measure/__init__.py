@@ -1,4 +1,4 @@
-"""What the approximate path misses, and what the codes do: measured against exact search.
+"""The losses of the approximate path and of the codes, measured against exact search.
 
 Useful for: trust. Not useful for: choosing another first stage (``app.tuning``).
 """

@@ -1,6 +1,6 @@
 """From documents to rows: texts split as the collection has it, encoded by windows, coded as they are stored.
 
-Whoever encodes texts for a collection does it here: a write, a rebuild, a measurement.
+All encoding of a collection's texts is done here: a write, a rebuild, a measurement.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class _Plan:
         return near
 
     def _said(self, begin: int, size: int) -> tuple[list[str], int]:
-        """What stands before a window, and its tokens: the title, of half a window at most, and as many headings, the
+        """The text before a window, and its tokens: the title, of half a window at most, and as many headings, the
         nearest first, as a quarter of one has room for."""
         title, cost = self.document.title, len(self.titled) + 1 if self.document.title.strip() else 0
         if cost > size // 2:

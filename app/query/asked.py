@@ -1,4 +1,4 @@
-"""What a search is asked, and what it answers."""
+"""A search's question and its answer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SORTED: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked: by text, by vectors ((q, dim) float32; one row in a dense collection), a hybrid search by both;
+    """A question: by text, by vectors ((q, dim) float32; one row in a dense collection), a hybrid search by both;
     or in their place by what is like some examples.
 
     mode: `semantic` ranks by the collection's exact scores, `dense` by pooled vectors, `lexical` by BM25, `hybrid` by

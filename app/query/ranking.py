@@ -69,7 +69,7 @@ def rank_in_time(
 ) -> tuple[list[Ranked], int]:
     """The same over as many of the chosen rows as the deadline that is set allows, and how many those are.
 
-    Rows are scored by their places, in pieces, at least the first. What was scored is then ranked as ``rank`` does,
+    Rows are scored by their places, in pieces, at least the first. Scored rows are then ranked as ``rank`` does,
     whatever time it is.
     """
     table = _Table.of(views, [one.rows for one in chosen], scores.split)

@@ -46,7 +46,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one query vector adds to a score: its inner product with the best vector of the row. query, row: places."""
+    """One query vector's addition to a score: its inner product with the best vector of the row. query, row: places."""
 
     query: int
     row: int
@@ -68,7 +68,7 @@ def of_document(opening: _S, row: _S, rows: int) -> _S:
 
 
 def opening_weight(rows: int) -> float:
-    """What the opening of a document of so many rows counts for."""
+    """The weight of the opening of a document of so many rows."""
     return min(0.5, OPENING / rows)
 
 

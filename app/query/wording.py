@@ -1,4 +1,4 @@
-"""What the text of a query asks of words, and what of it is encoded."""
+"""The clauses of a query's text, and the part of it that is encoded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.query.asked import Query
 def clauses_of(
     spec: CollectionSpec, query: Query, made: Sequence[Clause] | None = None
 ) -> tuple[Sequence[Clause], LexicalSpec]:
-    """What the query asks of words. made: of examples, where it has some in the place of a text. Raises Invalid."""
+    """The query's clauses. made: of examples, where it has some in the place of a text. Raises Invalid."""
     if spec.lexical is None:
         raise Invalid.at(f"{query.at}/mode", f"collection {spec.name} has no index of words: its `lexical` is null")
     if made is not None:

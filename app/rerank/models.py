@@ -1,4 +1,5 @@
-"""What reads a text once more: a cross encoder, or MaxSim of a multi-vector encoder that is not the collection's own.
+"""Models that read a text once more: a cross encoder, or MaxSim of a multi-vector encoder that is not the collection's
+own.
 
 Each text is read alone, so its score is the same whatever else is reranked, and in whatever pieces.
 """

@@ -17,15 +17,15 @@ from app.query.ranking import Ranked
 
 @dataclass(frozen=True, slots=True)
 class Rerank:
-    """What is asked for. model: that reranks, by name. top: documents that it is to read. budget_ms: the longest time
-    that it reads; None: as long as it takes."""
+    """The reranking that is asked for. model: that reranks, by name. top: documents that it is to read. budget_ms: the
+    longest time that it reads; None: as long as it takes."""
 
     model: str
     top: int = 50
     budget_ms: float | None = None
 
     def limits(self, also: Deadline | None) -> list[Deadline]:
-        """What ends the reading of what is begun now. also: a time that ends it too."""
+        """The end of a reading that begins now. also: a time that ends it too."""
         own = None if self.budget_ms is None else Deadline(time.monotonic() + self.budget_ms / 1e3)
         return [limit for limit in (own, also) if limit is not None]
 

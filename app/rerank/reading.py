@@ -1,4 +1,4 @@
-"""What a reranker reads of a document: its title and text, or where texts are split, its best passage, under its title
+"""A document as a reranker reads it: its title and text, or where texts are split, its best passage, under its title
 and headings."""
 
 from __future__ import annotations

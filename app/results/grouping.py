@@ -72,7 +72,7 @@ class HitGroup:
 
 
 def parse(value: object) -> GroupBy:
-    """What to group by, from parsed JSON. Raises Invalid, pointing at the place in it.
+    """A grouping, from parsed JSON. Raises Invalid, pointing at the place in it.
 
     >>> parse({"field": "module", "size": 3})
     GroupBy(field='module', size=3, missing='alone')

@@ -80,7 +80,7 @@ def total_of(results: Iterable[SearchResult]) -> Total | None:
 
 
 def widened(facets: Sequence[Facet]) -> tuple[Facet, ...]:
-    """What each collection is to count, so that the sums are those of all."""
+    """The facets that each collection is to count, so that the sums are those of all."""
     return tuple(replace(facet, terms=MOST_VALUES) if facet.terms else facet for facet in facets)
 
 

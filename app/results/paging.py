@@ -20,7 +20,7 @@ from app.query.asked import Query
 from app.types import REACH
 
 _FREE: Final = ("k", "offset", "cursor", "include", "facets", "passages", "highlights", "explain", "weights", "at")
-"""What may differ from page to page. The weights of the first page are those of all."""
+"""Fields that may differ from page to page. The weights of the first page are those of all."""
 
 
 def resumed(query: Query, snapshot: Snapshot, sides: Sequence[Side]) -> Query:

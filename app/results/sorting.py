@@ -213,7 +213,8 @@ class _Ordered:
 
 
 def sortable(value: _Value, key: SortKey) -> tuple[int, Any, Any]:
-    """What values are compared by, that are sorted in reverse where the key descends: None comes last either way."""
+    """The keys that values are compared by, that are sorted in reverse where the key descends: None comes last either
+    way."""
     if value is None:
         return (0 if key.descending else 2), 0, 0
     return 1, value[0], value[1]

@@ -96,7 +96,7 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
 
 
 def rule_of(route: Route, method: str) -> Rule:
-    """What a route needs. HEAD is a GET whose answer has no body."""
+    """The scope that a route needs. HEAD is a GET whose answer has no body."""
     path = getattr(route, "path_format", route.path)
     listed = ACCESS.get(("GET" if method == "HEAD" else method, path))
     if listed is None and getattr(route.endpoint, "serves_file", False):
@@ -219,6 +219,6 @@ async def _known_caller(request: Request) -> ApiKey:
 
 
 MaybeCaller: TypeAlias = Annotated[ApiKey | None, Depends(_caller)]
-"""Who asks an open route: None without a key, on a server that has some."""
+"""The caller of an open route: None without a key, on a server that has some."""
 Caller: TypeAlias = Annotated[ApiKey, Depends(_known_caller)]
-"""Who asks."""
+"""The caller."""

@@ -1,7 +1,7 @@
 """Connections: no more than the operator allows, and none that holds a place without asking for anything.
 
 uvicorn bounds the pause between two requests, but neither the time that a head takes nor its size: without a key a
-client could fill the memory with one. What the client does not read of its answer is bounded by the kernel
+client could fill the memory with one. The part of an answer that a client does not read is bounded by the kernel
 (TCP_USER_TIMEOUT), a body that is read in ``app.api.edge.bodies``, the rest of one that was answered early by the proxy
 that others reach the server through (docs/security.md).
 """

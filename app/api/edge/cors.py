@@ -19,7 +19,7 @@ _READ: Final = ("X-Request-Id", "Location", "ETag", "Retry-After", "WWW-Authenti
 
 
 class Cors:
-    """ASGI middleware. Whoever is not listed is answered as if nothing were known of other origins."""
+    """ASGI middleware. An origin that is not listed is answered as if nothing were known of other origins."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self.app, self.origins = app, frozenset(origins)

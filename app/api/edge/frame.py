@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its undecoded path, and one line in the log; whoever observes is told of it.
+"""The frame of every request: its id, its undecoded path, and one line in the log; observers are told of it.
 
 The path is routed as it was sent, percent signs and all, so that an encoded slash in a document's id never looks like
 a slash of the route; each parameter is decoded once, where it is read. The log line names the route's template,

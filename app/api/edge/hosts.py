@@ -1,4 +1,4 @@
-"""Who may be asked for: the Host header, against DNS rebinding.
+"""The hosts that may be asked for: the Host header, against DNS rebinding.
 
 A page of any origin may let its own name point at 127.0.0.1 and then read what a server there answers. Its requests
 carry its own name as Host, so only names that are loopback's or configured are answered. And a browser says by

@@ -53,7 +53,7 @@ class ProblemAnswer(BaseModel):
 
 
 class Other(SheafError):
-    """What the HTTP layer itself refuses: a method, a slow body."""
+    """Refusals of the HTTP layer itself: a method, a slow body."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message, code=code)
@@ -90,7 +90,7 @@ def install(app: FastAPI) -> None:
 async def _on_sheaf_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, SheafError)
     if not isinstance(error, RequestError | NotReady):
-        # What a remote encoder answered may repeat what it was sent.
+        # A remote encoder's answer may repeat what it was sent.
         said = error.message if isinstance(error, StoreError) or log.isEnabledFor(logging.DEBUG) else "see its answer"
         log.error("%s %s: %s", request_id(request.scope), error.code, said)
     # The rest of a body that was given up is not waited for.
@@ -99,14 +99,14 @@ async def _on_sheaf_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_system_error(request: Request, error: Exception) -> Response:
-    """What the system refused where nothing else could tell what it means."""
+    """A refusal of the system where nothing else could tell what it means."""
     if isinstance(error, OSError | sqlite3.Error) and of_the_disk(error):
         return await _on_sheaf_error(request, system_fault(error))
     raise error
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """What the router says: an unknown path, or a known one with another method."""
+    """The router's errors: an unknown path, or a known one with another method."""
     assert isinstance(error, HTTPException)
     id = request_id(request.scope)
     if error.status_code == HTTPStatus.NOT_FOUND:

@@ -21,7 +21,7 @@ def include(app: FastAPI, routers: Iterable[APIRouter]) -> None:
     """Adds the routes of each router, as they are."""
     for router in routers:
         app.router.routes += router.routes
-        # What is read by GET can be asked about by HEAD (RFC 9110, 9.1); the server leaves the body out.
+        # Resources read by GET can be asked about by HEAD (RFC 9110, 9.1); the server leaves the body out.
         app.router.routes += [
             type(route)(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
             for route in router.routes

@@ -1,4 +1,4 @@
-"""What the operator sees: logs, metrics, traces.
+"""The operator's view: logs, metrics, traces.
 
 Useful for: a new figure; docs/operations.md tells of each. Not useful for: what a user sees.
 """

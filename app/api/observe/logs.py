@@ -1,4 +1,4 @@
-"""What a line of the log looks like: readable, or one JSON object a line for machines.
+"""The form of a line of the log: readable, or one JSON object a line for machines.
 
 A record may carry ``fields`` (by ``extra={"fields": {...}}``): the JSON form has them as keys, the readable one has
 them in its message already. An exception is logged with the places in the code that it went through and its kind;

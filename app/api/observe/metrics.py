@@ -1,6 +1,7 @@
-"""What a Prometheus server scrapes at ``/metrics``; docs/operations.md says what each means and when to worry.
+"""The metrics that a Prometheus server scrapes at ``/metrics``; docs/operations.md says what each means and when to
+worry.
 
-Requests are counted as they are answered. What a collection holds is asked for at the scrape, so that it is never
+Requests are counted as they are answered. The contents of a collection are asked for at the scrape, so that it is never
 older than the answer. Each application has its own registry.
 """
 
@@ -103,7 +104,7 @@ class Metrics:
 
 
 class _Standing(Collector):
-    """What is asked for at the scrape."""
+    """The figures that are asked for at the scrape."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

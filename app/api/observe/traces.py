@@ -24,7 +24,8 @@ PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})
 
 
 def tracing(endpoint: str) -> tuple[Observer, Callable[[], None]]:
-    """What is told of requests, and what sends the last spans at the end. Raises Invalid without the packages."""
+    """The observer of requests, and the function that sends the last spans at the end. Raises Invalid without the
+    packages."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError as error:

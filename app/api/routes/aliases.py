@@ -44,7 +44,7 @@ async def list_aliases(service: Serving, caller: Caller) -> Response:
 
 @router.get("/v1/aliases/{alias}", responses=gives(AliasAnswer))
 async def get_alias(service: Serving, caller: Caller, alias: Alias) -> Response:
-    """What an alias stands for."""
+    """The collection that an alias stands for."""
 
     def work() -> bytes:
         name = service.catalogue.aliases.all().get(alias)

@@ -54,15 +54,15 @@ class ModelAnswer(BaseModel):
     error: str | None
     """Why it failed to load; it is tried again when it is needed."""
     backend: str | None
-    """What computes: `openvino, bf16`."""
+    """The runtime: `openvino, bf16`."""
     dim: int | None
     max_tokens: int | None
     """After which a text is cut; null where the model does not tell."""
     query_prompt: str | None
-    """What is put before each query."""
+    """The prompt before each query."""
     document_prompt: str | None
     warning: str | None
-    """What the model seems to lack, such as the prompts that it was trained with."""
+    """A lack that the model seems to have, such as of the prompts that it was trained with."""
 
 
 class InfoAnswer(BaseModel):

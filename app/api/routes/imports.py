@@ -87,7 +87,7 @@ async def import_documents(
             answer: Reply
             answer, committed = await run(lanes.upload, service.on, name, commit)
         finally:
-            # Whatever ends the upload early, a client that goes away or a full disk, nothing of it stays.
+            # An upload that ends early, by a client that goes away or a full disk, leaves nothing.
             if not committed:
                 upload.abort()
     return answer.response()

@@ -35,7 +35,7 @@ async def measure_recall(
     name: Name,
     body: Annotated[RecallRequest, READ, examples(drawn={"k": 10, "queries": 5}, given={"k": 5, "queries": [_GIVEN]})],
 ) -> Response:
-    """What share of the exact top k the approximate path finds, measured now."""
+    """The share of the exact top k that the approximate path finds, measured now."""
 
     def work(collection: Collection) -> bytes:
         asked = _to_measure(body.queries, collection)

@@ -106,7 +106,7 @@ def _marking(asked: Highlighting | None) -> Marking | None:
 
 
 def _mode(body: SearchRequest, spec: CollectionSpec) -> engine.Mode:
-    """What a search does that does not say: all that it can."""
+    """The mode of a search that does not say: all that it can."""
     by_vectors = body.vector is not None or body.vectors is not None
     if body.like is not None:
         spoken = any(isinstance(one, str) or one.query is not None for one in body.like.positive)

@@ -57,7 +57,7 @@ async def get_task(
 
 @router.post("/v1/tasks/{id}/cancel", responses=gives(TaskAnswer))
 async def cancel_task(service: Serving, caller: Caller, id: Annotated[str, Path()]) -> Response:
-    """Ask a task to stop. What it has applied stays."""
+    """Ask a task to stop. Applied lines stay."""
 
     def work() -> bytes:
         _reached(service, caller, id)

@@ -1,4 +1,4 @@
-"""What comes in and what goes out: each body is one of these, in the code and in OpenAPI, requests by their answers.
+"""Requests and answers: each body is one of these, in the code and in OpenAPI, requests by their answers.
 
 Bodies that come in are ``Strict``: nothing unknown, nothing guessed, and their schema says all that can be said of it.
 Answers are models too, or the engine's own dataclasses, so that the schema promises no other shape than is sent.

@@ -26,7 +26,7 @@ class SnapshotsAnswer(BaseModel):
 
 
 class SetAlias(Strict):
-    """What an alias stands for from now on."""
+    """The collection that an alias stands for from now on."""
 
     collection: str = Field(pattern=f"^{NAME.pattern}$")
 

@@ -21,7 +21,7 @@ _WITH_DIM: dict[str, Any] = {
 
 
 class EncoderChoice(Strict):
-    """What encodes the collection's texts."""
+    """The encoder of the collection's texts."""
 
     model_config = ConfigDict(json_schema_extra=_WITH_DIM)
     nullable: ClassVar[frozenset[str]] = frozenset({"model"})
@@ -64,7 +64,7 @@ class LexicalChoice(Strict):
     language: str | None = Field(default="english", json_schema_extra={"enum": [*LANGUAGES, None]})
     """Whose stems make words one term; null takes words as they are."""
     fields: list[str] = Field(default=["title", "text"], min_length=1, max_length=MAX_FIELDS)
-    """What is indexed: `id`, `title`, `text`, or the names of metadata fields, such as a part number."""
+    """The fields that are indexed: `id`, `title`, `text`, or the names of metadata fields, such as a part number."""
 
     @property
     def spec(self) -> LexicalSpec:

@@ -163,7 +163,7 @@ class DeleteAnswer(Warned):
 
 
 class CountDocuments(Strict):
-    """What to count; without a filter, everything."""
+    """The documents to count; without a filter, all."""
 
     filter: FilterField = None
 

@@ -14,7 +14,7 @@ MAX_QUERIES = 1_000
 
 
 class RecallRequest(Strict):
-    """What to measure the approximate path with. Every query is also searched exactly, which takes its time."""
+    """The queries to measure the approximate path with. Every query is also searched exactly, which takes its time."""
 
     k: int = Field(default=10, ge=1, le=MAX_K - 1)
     queries: (
@@ -31,7 +31,7 @@ class RecallRequest(Strict):
 
 
 class TuneRequest(Strict):
-    """What the collection's first stage is to reach. It is chosen, built and measured while searches go on."""
+    """The goal of the collection's first stage. It is chosen, built and measured while searches go on."""
 
     target_recall: float = Field(gt=0, le=1)
     """Of the exact top k, the mean over queries."""

@@ -61,7 +61,7 @@ class MultiHitAnswer(HitAnswer):
 
 
 class SearchedAnswer(Warned):
-    """What was done in one collection; fields as of a search of it alone."""
+    """The search of one collection; fields as of a search of it alone."""
 
     collection: str
     mode: Mode

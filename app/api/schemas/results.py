@@ -1,4 +1,4 @@
-"""What is made of the documents that match: their order, and how often they have which values."""
+"""Orders and counts of the documents that match: their order, and how often they have which values."""
 
 from __future__ import annotations
 

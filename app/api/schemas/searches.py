@@ -53,7 +53,7 @@ _ONE_OF: dict[str, Any] = {"oneOf": [{"required": [way]} for way in _WAYS]}
 
 
 class Asked(Strict):
-    """What is searched for, by exactly one of query, vector and vectors."""
+    """The subject of a search, by exactly one of query, vector and vectors."""
 
     model_config = ConfigDict(json_schema_extra=_ONE_OF)
 
@@ -96,9 +96,9 @@ class LikeField(Strict):
     """Examples of what is to be found, and of what is not."""
 
     positive: list[Example] = Field(min_length=1, max_length=MAX_EXAMPLES)
-    """What hits are to be like: ids of documents of the collection, each a string, and texts and vectors as of a query:
-    `["id1", {"query": "read a zip archive"}]`. A document counts by its opening passage. An id that is not there is
-    422."""
+    """Examples that hits are to be like: ids of documents of the collection, each a string, and texts and vectors as of
+    a query: `["id1", {"query": "read a zip archive"}]`. A document counts by its opening passage. An id that is not
+    there is 422."""
     negative: list[Example] = Field(default=[], max_length=MAX_EXAMPLES)
     """Likewise what they are not to be like."""
     weight: float = Field(default=SHARE, ge=0, le=MAX_SHARE)
@@ -109,7 +109,7 @@ class LikeField(Strict):
 
 
 class SideWeights(Strict):
-    """What each score counts for in a hybrid search, standardised over the candidates."""
+    """The weight of each score in a hybrid search, standardised over the candidates."""
 
     words: float = Field(default=0, ge=0, le=1, allow_inf_nan=False)
     """BM25."""
@@ -127,13 +127,13 @@ class Highlighting(Strict):
     """How hits show what of them answers the query."""
 
     marks: list[Annotated[str, Field(max_length=MAX_MARK)]] = Field(["<mark>", "</mark>"], min_length=2, max_length=2)
-    """What stands before and after what is marked, as it is: all else is escaped."""
+    """The text before and after what is marked, as it is: all else is escaped."""
     length: int = Field(default=240, ge=16, le=MAX_FRAGMENT)
     """Characters of a fragment, at most."""
 
 
 class RerankField(Strict):
-    """What reads the first documents once more."""
+    """The model that reads the first documents once more."""
 
     model: str = Field(min_length=1, max_length=63)
     """A cross encoder, or a multi-vector encoder (by MaxSim), of those that `GET /v1/info` says rerank."""
@@ -173,11 +173,11 @@ class SearchRequest(Asked):
     syntax: Literal["plain", "query"] = "plain"
     """How the words of the text are taken: as they are, which is never an error, or as `+required -excluded "exact
     phrases" field:word prefix* fuzzy~1`, which narrows a hybrid search too.
-    What is asked for, without signs and without what is excluded, is encoded then."""
+    The words that are asked for, without signs and without what is excluded, are encoded then."""
     fusion: Literal["weighted", "reciprocal_rank"] = "weighted"
     """How a hybrid search makes one order: by a weighted sum of scores, or by ranks alone."""
     weights: SideWeights | None = None
-    """What the scores count for, as an answer names it: the same weights give the same answer. By default what suits
+    """The weights of the scores, as an answer names them: the same weights give the same answer. By default what suits
     the queries that the collection has seen."""
     explain: bool = False
     """Each hit with what made its score: the sides of a hybrid search and the ranks in each, BM25 by terms, MaxSim by
@@ -204,7 +204,7 @@ class SearchRequest(Asked):
     """Passages that the first stage hands to exact scoring; by default the collection's own width. A hybrid search
     takes those of 200 documents at least."""
     include: IncludeField = Field(["text", "metadata"])
-    """What each hit carries beside id, score and title."""
+    """The parts of each hit beside id, score and title."""
     passages: int = Field(default=0, ge=0, le=MAX_EXCERPTS)
     """How many of its best passages each hit carries, with their places in its text."""
     vectors_format: VectorsFormat = "numbers"
@@ -318,7 +318,7 @@ class SearchAnswer(Warned):
     coverage: Coverage | None = None
     """There too: how much was scored."""
     mode: Mode
-    """What was done, where the search did not say."""
+    """The mode that was taken, where the search did not say."""
     total: Total | None = None
     """How many documents match: all that pass, in a `lexical` search those with a word; where a search by meaning is
     sorted, the best 1,000. Left out where the time was over before they were counted."""

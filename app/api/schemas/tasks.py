@@ -36,11 +36,11 @@ class TaskAnswer(BaseModel):
     """The first 1,000, by line."""
     errors_total: int
     warnings: list[str]
-    """What ended no task and refused no line, such as texts that the encoder's limit cut."""
+    """Problems that ended no task and refused no line, such as texts that the encoder's limit cut."""
     created: str
     finished: str | None
     result: dict[str, Any] | None
-    """What came out, where there is more to tell: of a tuning, what was tried, measured and chosen; of an import, how
+    """The result, where there is more to tell: of a tuning, what was tried, measured and chosen; of an import, how
     many texts the encoder's limit cut, and the first ids."""
 
 

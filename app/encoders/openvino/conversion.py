@@ -1,6 +1,6 @@
 """From a loaded torch model to the files that serve it without torch.
 
-What is kept: the transformer as OpenVINO's own files, the tokenizer exactly as transformers had it in memory (its
+Kept are the transformer as OpenVINO's own files, the tokenizer exactly as transformers had it in memory (its
 files alone would not tell: transformers changes them by other settings), and what the model gave in torch for a few
 texts. With these every later start compares itself, on its own CPU, before it answers anything.
 """
@@ -32,12 +32,12 @@ TEXTS: Final = (
     "Zip archives: naïve 日本語 \u200d 🙂 don't-stop [SEP] x_1 = f(2.5e-3)!",
     "In this study the binding of calcium to troponin C was measured in 1,024 samples. " * 4,
 )
-"""What a model is compared on: short, empty, of many scripts, of a paragraph."""
+"""The texts that a model is compared on: short, empty, of many scripts, of a paragraph."""
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def key(folder: Path, given: Mapping[Task, str | None] | None = None) -> dict[str, str]:
-    """What a converted model depends on; ``version_`` parts are of the libraries that make and read it.
+    """The dependencies of a converted model; ``version_`` parts are of the libraries that make and read it.
 
     given: the operator's prompts, which the texts that a start compares itself on begin with.
     """
@@ -126,7 +126,7 @@ def _save_network(backbone: Backbone, path: Path) -> list[str]:
 
     try:
         with warnings.catch_warnings(), _without_logs(), torch.inference_mode():
-            # What tracing warns of, a branch that was fixed, the comparison of the vectors finds out.
+            # A branch that was fixed, of which tracing warns, is found out by the comparison of the vectors.
             warnings.simplefilter("ignore")
             converted = library.convert_model(
                 TokenVectors().eval(), example_input=tuple(features[name] for name in names)

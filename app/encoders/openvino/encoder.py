@@ -96,7 +96,7 @@ class ConvertedModel:
         return Encoded(pooled, None if values is None else TokenVectors(values, offsets), truncated)
 
     def token_ids(self, texts: Sequence[str], task: Task) -> list[list[int]]:
-        """What the network is given for each text, special tokens and prompt included."""
+        """The token ids that the network is given for each text, special tokens and prompt included."""
         return [encoding.ids for encoding in self._tokenise(texts, task)[0]]
 
     @property

@@ -1,8 +1,8 @@
 """Converted models on disk: made whole or not at all, and checked before anything reads them.
 
 One folder an entry, named by a digest of its key (what it was made from and by which versions). It is written under
-another name, synced, and renamed; its manifest holds the size and the SHA-256 of every file, and its own. Whatever
-does not fit (a flipped bit, a file missing, another key, another format) counts as not there and is made anew: a
+another name, synced, and renamed; its manifest holds the size and the SHA-256 of every file, and its own. An entry
+that does not fit (a flipped bit, a file missing, another key, another format) counts as not there and is made anew: a
 cache can always be lost. The lock makes two processes convert one model once.
 """
 

@@ -45,7 +45,7 @@ def openvino() -> Any:
 
 
 def precisions() -> list[Precision]:
-    """What this CPU computes in natively, the fastest first. bfloat16: AVX512-BF16 or AMX."""
+    """The number formats that this CPU computes in natively, the fastest first. bfloat16: AVX512-BF16 or AMX."""
     capabilities = openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ["bf16", "f32"] if "BF16" in capabilities else ["f32"]
 

@@ -39,7 +39,8 @@ _LOADING = threading.Lock()
 
 
 class Vectors(NamedTuple):
-    """What a family reads off one batch: pooled (rows, dim) and, unless dense, one (tokens, dim) a row; float32."""
+    """The vectors that a family reads off one batch: pooled (rows, dim) and, unless dense, one (tokens, dim) a row;
+    float32."""
 
     pooled: F32
     tokens: Sequence[F32] | None
@@ -231,7 +232,7 @@ class Backbone:
 
     @staticmethod
     def _nothing(tokenizer: Any) -> str:
-        """What stands for a text without any token."""
+        """The vectors of a text without any token."""
         return str(tokenizer.eos_token or tokenizer.unk_token or ".")
 
     def _transformer(self, task: Task) -> Any:
@@ -250,7 +251,7 @@ def _load(family: str, folder: Path, device: str) -> Any:
     from safetensors import SafetensorError
     from sentence_transformers.base.modules import Transformer
 
-    # What the libraries raise for a folder that is broken, needs remote code or another package, or a device
+    # Errors that libraries raise for a folder that is broken, needs remote code or another package, or a device
     # that is not there; AssertionError is torch's for a device it was not built for.
     broken = (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError, AssertionError)
     with _LOADING, _quiet():

@@ -37,7 +37,7 @@ class CrossEncoderModel:
         # As in the backbone: two threads must not set a tokenizer's padding at once.
         self._tokenizing = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, "sheaf-rerank", initializer=_compute_alone)
-        # What a first pass makes, it makes now; and what is wrong with the model is known.
+        # A first pass is made now, and a fault of the model is known.
         self.scores("a", ["a"])
 
     @property

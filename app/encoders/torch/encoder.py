@@ -1,4 +1,4 @@
-"""What encoders over a torch pipeline have in common: all but how vectors are read from what it gives."""
+"""The common part of encoders over a torch pipeline: all but how vectors are read from what it gives."""
 
 from __future__ import annotations
 
