@@ -86,7 +86,7 @@ BOOSTS_SCHEMA: Final[dict[str, Any]] = {
             ),
         ]
     },
-    "description": "What adds to a score, each `weight` times a value: 1 of a document that passes a filter; a decay, "
+    "description": "Additions to a score, each `weight` times a value: 1 of a document that passes a filter; a decay, "
     "1 where a number or a date is `origin`, a half `scale` from it (of dates in days; ISO 8601, UTC where no zone is "
     "said; `offset`: as far as that it is 1): `gauss` .5^((d/scale)^2), `exp` .5^(d/scale), `linear` 1 - d/(2 scale), "
     "not below 0; or a function of a number above 0: `value`, `log1p` ln(1 + x), `sqrt`, `saturation` x / (x + pivot). "

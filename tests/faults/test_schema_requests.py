@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from schema_requests import SERVER, hold
 
+BATCHES = "search/batch$"
+"""Of searches like the single ones, of which every field is tried already; `make faults` tries theirs too."""
 
-def test_every_answer_is_as_the_schema_says(tmp_path: Path) -> None:
-    status, said = hold(tmp_path, 5, 1, ("examples", "coverage", "fuzzing"))
+
+@pytest.mark.parametrize(
+    ("phases", "paths"),
+    [
+        (("examples", "coverage", "fuzzing"), ("--exclude-path-regex", BATCHES)),
+        (("examples", "fuzzing"), ("--include-path-regex", BATCHES)),
+    ],
+    ids=["all but batches", "batches"],
+)
+def test_every_answer_is_as_the_schema_says(tmp_path: Path, phases: tuple[str, ...], paths: tuple[str, ...]) -> None:
+    status, said = hold(tmp_path, 5, 1, phases, 0, *paths)
     assert status == 0, said[-20_000:]
     # Every operation was asked, none was passed over for a body that cannot be made.
     assert "errored" not in said, said[-20_000:]

@@ -47,7 +47,7 @@ router = APIRouter(tags=["documents"], route_class=Route)
 T = TypeVar("T")
 Include: TypeAlias = Annotated[
     tuple[Literal["text", "metadata", "vectors"], ...],
-    Query(description="What each document has beside its id and title; the parameter may be repeated."),
+    Query(description="The parts of each document beside its id and title; the parameter may be repeated."),
 ]
 InFormat: TypeAlias = Annotated[VectorsFormat, Query(description="Vectors as lists of numbers, or as base64.")]
 

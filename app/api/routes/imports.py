@@ -40,7 +40,7 @@ async def import_documents(
     service: Serving,
     name: Name,
     on_error: Annotated[
-        Literal["stop", "skip"], Query(description="What a bad line does; the task lists it either way.")
+        Literal["stop", "skip"], Query(description="The effect of a bad line; the task lists it either way.")
     ] = "stop",
     key: Key = None,
 ) -> Response:
