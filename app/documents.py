@@ -365,7 +365,7 @@ _SOMETHING: Final[dict[str, Any]] = {
     ],
     "not": {"required": ["vector", "vectors"]},
 }
-"""The checks of ``DocumentContent`` beside the types of its fields."""
+"""The schema of ``DocumentContent`` beside the types of its fields."""
 
 
 class DocumentContent(Strict):
@@ -432,7 +432,7 @@ def parse_document(content: bytes | str, kind: Kind | None = None, limits: Limit
 
 
 def _of_a_line(fault: Invalid | MalformedBody, content: bytes | str) -> Invalid | MalformedBody:
-    """The faults of one line of many, whose number the caller tells."""
+    """The fault of one line of many, whose number the caller tells."""
     if isinstance(fault, MalformedBody):
         where = fault.message.replace(" at line 1 column ", " at column ")
         return MalformedBody(where.replace("expected JSON", "expected JSON, one object a line (NDJSON)", 1))

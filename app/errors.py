@@ -206,8 +206,8 @@ class Damaged(StoreError):
 
 
 class SystemFault(StoreError):
-    """The system refuses a file for now: too many are open, no memory, a disk that erred, another's owner or mode. Kept
-    documents are as they were. Names the file, the cause and the remedy.
+    """The system refuses a file for now: too many are open, no memory, a disk that erred, another's owner or mode.
+    Stored data is as it was. Names the file, the cause and the remedy.
     """
 
     code = "system_fault"

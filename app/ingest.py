@@ -133,7 +133,7 @@ def _then(
 
 
 def beyond_the_limit(count: int, ids: Sequence[str]) -> str:
-    """The warnings about texts that the encoder's limit cut. ids: of the first ones."""
+    """The warning about texts that the encoder's limit cut. ids: of the first ones."""
     named = ", ".join(ids) + (", ..." if count > len(ids) else "")
     return f"{count:,} texts are longer than the encoder reads; what lies beyond is not searched: {named}"
 

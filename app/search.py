@@ -145,7 +145,7 @@ def search_encoded(
             warnings += grouping.warnings
             groups, ranked = grouping.page(found.ranked, query.offset, query.k)
             found = replace(found, ranked=ranked)
-        # Scored documents are answered, whatever time it is.
+        # Scored documents are returned, whatever time it is.
         with _unhurried(query), clock.stage("facets") if query.facets else nullcontext():
             facets = count_facets(snapshot, found.matching, query.facets)
             total = sum(int(np.count_nonzero(mask)) for mask in found.matching)

@@ -1,6 +1,6 @@
 """Rows times a matrix, in one order of sums: a row has the same bits whatever other rows are in the batch.
 
-A lone row costs the matrix, read once: 8,192 x 512 numbers are 16.8 MB as float32, more than a core's cache. As
+A lone row costs one read of the matrix: 8,192 x 512 numbers are 16.8 MB as float32, more than a core's cache. As
 whole numbers of 16 bits, with a scale for each column, they are half of it, and recall of a learned first stage is the
 same to the fourth digit (of 12 bits .001 less, of 10 .017, of 8 most is lost: much of a sum cancels).
 """

@@ -34,7 +34,7 @@ class Marking:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The marked places, in characters of the whole field. terms: of the query, that it was found by; none where it was
+    """A marked place, in characters of the whole field. terms: of the query, that it was found by; none where it was
     found by its meaning."""
 
     start: int

@@ -170,7 +170,7 @@ class Showing:
 
 
 def _by_part(rows: Sequence[Row], work: Callable[[Part, I64], Sequence[T]]) -> Iterator[tuple[Row, T]]:
-    """Work on rows, those of a part together."""
+    """Each row with its result of ``work``, which is called once a part."""
     parts: dict[int, list[Row]] = {}
     for row in rows:
         parts.setdefault(id(row.part), []).append(row)

@@ -117,7 +117,7 @@ def _encoded(collection: Collection, choice: StageChoice, part: Segment, check: 
     for first in range(0, part.size if encoding is not None else 0, BATCH):
         check()
         last = min(first + BATCH, part.size)
-        # Documents of the fit are known by document; it stands for rows where each document owns one.
+        # The fit knows its rows by document; a document stands for a row where each owns one.
         found = None if known is None or part.owners.starts is not None else known.of(part.seqs[first:last])
         if found is None:
 

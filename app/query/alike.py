@@ -61,7 +61,7 @@ class Alike:
 
 
 def alike_to(snapshot: Snapshot, spec: CollectionSpec, like: Like, mode: str, at: str = "") -> Alike:
-    """The examples' query in one moment of a collection.
+    """The query that the examples make, in one moment of a collection.
 
     Raises Invalid for a document that is not there, for examples that cancel each other out, and for a search by words
     whose positive examples have none; Damaged.

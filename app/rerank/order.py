@@ -25,7 +25,7 @@ class Rerank:
     budget_ms: float | None = None
 
     def limits(self, also: Deadline | None) -> list[Deadline]:
-        """The end of a reading that begins now. also: a time that ends it too."""
+        """The deadlines of a reading that begins now. also: a time that ends it too."""
         own = None if self.budget_ms is None else Deadline(time.monotonic() + self.budget_ms / 1e3)
         return [limit for limit in (own, also) if limit is not None]
 
