@@ -20,6 +20,7 @@ from typing import Literal, TypeAlias, TypeVar
 from app.compute import deadline
 from app.compute.quota import cores
 from app.encoders.model_folder import locate, saved_name
+from app.encoders.once import once
 from app.encoders.prompts import Task, missing
 from app.encoders.protocol import CrossEncoder, Encoder
 from app.encoders.together import Together
@@ -163,7 +164,7 @@ class Encoders:
         open = self._get(name, kind)
         if alone:
             return self._counted(name, "queries", open.encoder.encode_queries, texts)
-        return open.together.encode_queries(texts)
+        return once(name, kind, texts, open.together.encode_queries)
 
     def cross_encoder(self, name: str, *, patient: bool = False) -> CrossEncoder:
         """As ``get``, of a model that is a cross encoder."""

@@ -12,9 +12,11 @@ import pytest
 from app import search as engine
 from app.api.schemas.multisearch import MultiBatchAnswer, MultiSearchAnswer
 from app.collection.collection import Collection
+from app.encoders.together import Together
 from app.errors import Damaged, TooSlow
 from app.keys import ApiKey, hash_of, make_key
 from app.settings import DeterministicModel, Settings
+from app.types import Encoded
 
 NAMES = ["left", "right"]
 
@@ -274,3 +276,28 @@ def test_damage_is_said_and_takes_that_collection_out_of_service(
             assert "bad" in answer.json()["detail"]
             monkeypatch.undo()
         assert client.post("/v1/search", json={**body, "collections": ["good"]}).status_code == 200
+
+
+def test_a_text_is_encoded_once_for_all_collections(
+    client: httpx.Client, several: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one request, whatever it asks of them; the next encodes anew."""
+    asked: list[str] = []
+    real = Together.encode_queries
+
+    def counted(self: Together, texts: Any) -> Encoded:
+        asked.extend(texts)
+        return real(self, texts)
+
+    monkeypatch.setattr(Together, "encode_queries", counted)
+    body = {"collections": [*several], "query": "word1 word2", "mode": "semantic"}
+    for _ in range(2):
+        asked.clear()
+        found = client.post("/v1/search", json=body)
+        assert found.status_code == 200
+        assert asked == ["word1 word2"]
+    asked.clear()
+    batch = {"searches": [body, {**body, "mode": "hybrid"}, {**body, "query": "word3"}]}
+    answered = client.post("/v1/search/batch", json=batch).json()["results"]
+    assert asked == ["word1 word2", "word3"]
+    assert answered[0]["hits"] == found.json()["hits"]

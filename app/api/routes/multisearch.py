@@ -17,7 +17,7 @@ from app.api.edge.bodies import READ, Route, examples
 from app.api.edge.openapi import gives
 from app.api.edge.routing import require_name
 from app.api.observe.served import note_searches
-from app.api.routes.searches import encodes, keep_queries, to_query, until_of
+from app.api.routes.searches import encodes, keep_queries, require_few, to_query, until_of
 from app.api.schemas.multisearch import (
     MultiBatchAnswer,
     MultiHitAnswer,
@@ -31,6 +31,7 @@ from app.api.schemas.results import facet_answers
 from app.api.service import Lane, Service, Serving, run
 from app.collection.collection import Collection
 from app.compute.deadline import deadline
+from app.encoders.once import encoded_once
 from app.errors import Invalid, TooSlow
 from app.keys import ApiKey
 from app.results import merging
@@ -181,7 +182,7 @@ async def search_collections(
     until = until_of(service, [body])
 
     def work() -> bytes:
-        with deadline(until):
+        with deadline(until), encoded_once():
             answer, results = _search(service, body, "", service.room())
         note_searches(request, results)
         return encoded(answer)
@@ -198,13 +199,12 @@ async def search_collections_batch(
     body: Annotated[MultiSearchBatch, READ, examples(two={"searches": [_TWO, _RANKED]})],
 ) -> Response:
     """Several such searches in one request."""
-    if len(body.searches) > service.settings.max_batch:
-        raise Invalid.at("/searches", f"a batch has at most {service.settings.max_batch:,} searches")
+    require_few(service, body.searches)
     until = until_of(service, body.searches)
 
     def work() -> bytes:
         room = service.room()
-        with deadline(until):
+        with deadline(until), encoded_once():
             made = [_search(service, one, f"/searches/{i}", room) for i, one in enumerate(body.searches)]
         note_searches(request, [result for _, results in made for result in results])
         return encoded(MultiBatchAnswer(results=[answer for answer, _ in made]))

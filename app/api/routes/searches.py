@@ -165,6 +165,12 @@ def keep_queries(collection: Collection, queries: Sequence[engine.Query]) -> Non
     collection.queries.record(Logged(query.text, query.vectors) for query in asked)
 
 
+def require_few(service: Service, searches: Sequence[SearchRequest]) -> None:
+    """Raises Invalid for a batch of more than the server takes."""
+    if len(searches) > service.settings.max_batch:
+        raise Invalid.at("/searches", f"a batch has at most {service.settings.max_batch:,} searches")
+
+
 def until_of(service: Service, searches: Sequence[SearchRequest]) -> float:
     """When a request that came now is to be answered, of ``time.monotonic()``."""
     asked = [one.timeout_ms for one in searches if one.timeout_ms is not None]
@@ -206,9 +212,7 @@ async def search_batch(
     body: Annotated[SearchBatch, READ, examples(two={"searches": [_TEXT, _EXACT]})],
 ) -> Response:
     """Several searches at once, encoded together."""
-    if len(body.searches) > service.settings.max_batch:
-        raise Invalid.at("/searches", f"a batch has at most {service.settings.max_batch:,} searches")
-
+    require_few(service, body.searches)
     until = until_of(service, body.searches)
 
     def work(collection: Collection) -> bytes:
