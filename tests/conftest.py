@@ -22,6 +22,7 @@ from app.compute.native import keep_in
 from app.encoders.registry import Encoders
 from app.main import HANDLERS
 from app.settings import DeterministicModel, Settings
+from app.types import Kind
 
 # `--hypothesis-profile=long` runs a test at length that asks for it (tests/test_safety_nets.py).
 hypothesis.settings.register_profile("long")
@@ -121,6 +122,17 @@ def open_catalogue(tmp_path: Path) -> Iterator[OpenCatalogue]:
             return closing.enter_context(catalogue)
 
         yield make
+
+
+@pytest.fixture
+def make_text(open_catalogue: OpenCatalogue) -> MakeCollection:
+    """Collections of the deterministic encoder, several in one catalogue."""
+    catalogue = open_catalogue()
+
+    def make(kind: Kind = "multi_vector", name: str = "texts", **options: Any) -> Collection:
+        return catalogue.create(name, model="words", kind=kind, **options)
+
+    return make
 
 
 @pytest.fixture

@@ -9,12 +9,22 @@ from app.collection.collection import Collection
 from app.encoders.deterministic import DeterministicEncoder
 from app.encoders.protocol import Encoder
 from app.encoders.registry import Encoders
+from app.indexing.sealing import seal
+from app.ingest import write_documents
 from app.settings import Settings
-from app.types import Encoded, Kind
+from app.types import Document, Encoded, Kind
 
 DIM = 32
 OpenCatalogue = Callable[..., Catalogue]
 MakeCollection = Callable[..., Collection]
+
+
+def write_in_segments(collection: Collection, documents: Sequence[Document], every: int) -> None:
+    """Segments of ``every``, the last of them in the tail."""
+    for start in range(0, len(documents), every):
+        write_documents(collection, documents[start : start + every])
+        if start + every < len(documents):
+            seal(collection)
 
 
 class CountingEncoder(DeterministicEncoder):

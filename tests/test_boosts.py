@@ -10,17 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made import DIM, MakeCollection, OpenCatalogue
+from made import DIM, MakeCollection, write_in_segments
 
 from app import reference
 from app.boosts.asked import Boost, Decay, parse
 from app.boosts.values import value_of
-from app.collection.collection import Collection
 from app.collection.spec import PassageSpec
 from app.encoders.deterministic import DeterministicEncoder
 from app.errors import Invalid
 from app.fusion.hybrid import DEPTH
-from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.lexical.analysis import Analyser
 from app.results.sorting import SortKey
@@ -77,23 +75,6 @@ def found(result: SearchResult) -> list[tuple[str, float]]:
     return [(hit.id, hit.score) for hit in result.hits]
 
 
-@pytest.fixture
-def make_text(open_catalogue: OpenCatalogue) -> MakeCollection:
-    catalogue = open_catalogue()
-
-    def make(kind: Kind = "multi_vector", name: str = "texts", **options: Any) -> Collection:
-        return catalogue.create(name, model="words", kind=kind, **options)
-
-    return make
-
-
-def fill(collection: Collection, documents: list[Document], every: int) -> None:
-    for start in range(0, len(documents), every):
-        write_documents(collection, documents[start : start + every])
-        if start + every < len(documents):
-            seal(collection)
-
-
 def weights(kind: Kind, mode: Mode) -> dict[Any, float] | None:
     if mode != "hybrid":
         return None
@@ -104,7 +85,7 @@ def weights(kind: Kind, mode: Mode) -> dict[Any, float] | None:
 @pytest.mark.parametrize("mode", MODES)
 def test_an_exact_search_adds_to_every_document(make_text: MakeCollection, kind: Kind, mode: Mode):
     collection, documents = make_text(kind), drawn(90)
-    fill(collection, documents, 40)
+    write_in_segments(collection, documents, 40)
     by_id = {one.id: one for one in documents}
     plain = Query(text=TEXT, mode=mode, exact=True, k=1_000, weights=weights(kind, mode))
     scores = dict(found(search(collection, plain)))
@@ -126,7 +107,7 @@ def test_an_exact_search_adds_to_every_document(make_text: MakeCollection, kind:
 
 def test_in_an_exact_hybrid_search_a_boost_lifts_what_is_far_behind(make_text: MakeCollection):
     collection, documents = make_text("dense"), drawn(2 * DEPTH + 60, 5)
-    fill(collection, documents, 150)
+    write_in_segments(collection, documents, 150)
     words = {one.id: [ENGLISH.stem(word) for word in ENGLISH.words(one.text)] for one in documents}
     encoder = DeterministicEncoder(DIM, "dense")
     asked = reference.normalised(encoder.encode_queries(["word1"]).pooled)
@@ -161,7 +142,7 @@ def test_the_answer_is_the_same_for_any_segments_and_a_page_is_a_piece_of_it(mak
     for name, every in (("one", 200), ("many", 13)):
         collection = make_text("multi_vector", name)
         extra = [Document(f"gone{i}", TEXT, "", {"likes": 10**6}) for i in range(5)]
-        fill(collection, [*documents[:30], *extra, *documents[30:]], every)
+        write_in_segments(collection, [*documents[:30], *extra, *documents[30:]], every)
         delete_ids(collection, [one.id for one in extra])
         query = Query(text=TEXT, mode=mode, k=50, weights=weights("multi_vector", mode), boosts=BOOSTS)
         answers.append(found(search(collection, query)))
@@ -188,7 +169,7 @@ def test_the_reasons_of_a_hit_add_up_to_its_score(make_text: MakeCollection, mod
     collection, documents = make_text(**options), drawn(40)
     if split:
         documents = [Document(one.id, one.text * 4, "", one.metadata) for one in documents]
-    fill(collection, documents, 25)
+    write_in_segments(collection, documents, 25)
     by_id = {one.id: one for one in documents}
     for hit in search(collection, Query(text=TEXT, mode=mode, explain=True, k=10, boosts=BOOSTS)).hits:
         told = hit.explanation
@@ -209,7 +190,7 @@ def test_the_reasons_of_a_hit_add_up_to_its_score(make_text: MakeCollection, mod
 
 def test_passages_and_sorts_are_those_of_any_search(make_text: MakeCollection):
     collection, documents = make_text(), drawn(40)
-    fill(collection, documents, 25)
+    write_in_segments(collection, documents, 25)
     for mode in MODES:
         asked = Query(text=TEXT, mode=mode, k=100, weights=weights("multi_vector", mode), passages=1)
         plain = {hit.id: hit for hit in search(collection, asked).hits}
@@ -227,14 +208,14 @@ def test_passages_and_sorts_are_those_of_any_search(make_text: MakeCollection):
 
 def test_a_search_in_time_boosts_what_it_scored(make_text: MakeCollection):
     collection, documents = make_text(), drawn(40)
-    fill(collection, documents, 25)
+    write_in_segments(collection, documents, 25)
     whole = search(collection, Query(text=TEXT, k=20, boosts=BOOSTS))
     assert found(search(collection, Query(text=TEXT, k=20, boosts=BOOSTS, partial=True))) == found(whole)
 
 
 def test_what_no_document_has_is_warned_of(make_text: MakeCollection):
     collection = make_text()
-    fill(collection, drawn(10), 20)
+    write_in_segments(collection, drawn(10), 20)
     asked: list[dict[str, Any]] = [
         {"field": "absent", "function": "sqrt", "weight": 1},
         {"field": "kind", "function": "sqrt", "weight": 1},
@@ -322,6 +303,6 @@ def test_what_is_no_boost(asked: Any, pointer: str):
 
 def test_without_a_query_there_is_nothing_to_add_to(make_text: MakeCollection):
     collection = make_text()
-    fill(collection, drawn(3), 20)
+    write_in_segments(collection, drawn(3), 20)
     with pytest.raises(Invalid, match="without a query"):
         search(collection, Query(mode="browse", boosts=BOOSTS))

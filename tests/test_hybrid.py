@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made import DIM, MakeCollection, OpenCatalogue
+from made import DIM, MakeCollection, OpenCatalogue, write_in_segments
 
 from app import reference
-from app.collection.collection import Collection
 from app.encoders.deterministic import DeterministicEncoder
 from app.errors import Invalid
 from app.filters import parse as parse_filter
 from app.fusion.hybrid import DEPTH
-from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.lexical.analysis import Analyser
 from app.search import Mode, Query, SearchResult, search, search_batch
@@ -38,13 +36,6 @@ def drawn(count: int, seed: int = 0) -> list[Document]:
 
 def of(kind: Kind) -> dict[str, float]:
     return {side: weight for side, weight in WEIGHTS.items() if kind == "multi_vector" or side != "tokens"}
-
-
-def fill(collection: Collection, documents: list[Document], every: int) -> None:
-    for start in range(0, len(documents), every):
-        write_documents(collection, documents[start : start + every])
-        if start + every < len(documents):
-            seal(collection)
 
 
 def found(result: SearchResult) -> list[tuple[str, float]]:
@@ -73,20 +64,10 @@ def on_one_page(documents: list[Document], text: str, kind: Kind, precision: Any
     return sides
 
 
-@pytest.fixture
-def make_text(open_catalogue: OpenCatalogue) -> MakeCollection:
-    catalogue = open_catalogue()
-
-    def make(kind: Kind = "multi_vector", name: str = "texts", **options: Any) -> Collection:
-        return catalogue.create(name, model="words", kind=kind, **options)
-
-    return make
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_exact_hybrid_search_is_the_one_of_the_one_page(make_text: MakeCollection, kind: Kind):
     collection, documents = make_text(kind), drawn(90)
-    fill(collection, documents, 40)
+    write_in_segments(collection, documents, 40)
     for text in ("word0 word7", "word3 word3 word50 word11", "nothing of it", "title3 word2"):
         sides = on_one_page(documents, text, kind, collection.spec.precision)
         truth = list(reference.fused(sides, of(kind)).items())[:20]
@@ -105,7 +86,7 @@ def test_the_answer_is_the_same_for_any_segments_and_deletions(make_text: MakeCo
     for name, every in (("one", 200), ("some", 50), ("many", 17)):
         collection = make_text(kind, name)
         extra = [Document(f"gone{i}", "word0 word1 word2 " * 3) for i in range(10)]
-        fill(collection, [*documents[:60], *extra, *documents[60:]], every)
+        write_in_segments(collection, [*documents[:60], *extra, *documents[60:]], every)
         delete_ids(collection, [one.id for one in extra])
         queries = [
             Query(text=text, mode=mode, exact=True, k=30, weights=of(kind) if mode == "hybrid" else None)
@@ -120,7 +101,7 @@ def test_the_answer_is_the_same_for_any_segments_and_deletions(make_text: MakeCo
 @pytest.mark.parametrize("weights", [None, "reciprocal_rank"])
 def test_a_short_answer_is_the_beginning_of_a_long_one(make_text: MakeCollection, mode: Mode, weights: Any):
     collection, documents = make_text(), drawn(3 * DEPTH)
-    fill(collection, documents, 250)
+    write_in_segments(collection, documents, 250)
     given = {"weights": weights or WEIGHTS} if mode == "hybrid" else {}
     for text in ("word0 word9 word17", "title1"):
         long, *short = (
@@ -134,7 +115,7 @@ def test_a_short_answer_is_the_beginning_of_a_long_one(make_text: MakeCollection
 
 def test_reasons_add_up_to_the_score(make_text: MakeCollection):
     collection, documents = make_text(), drawn(80)
-    fill(collection, documents, 30)
+    write_in_segments(collection, documents, 30)
     result = search(collection, Query(text="word0 word8 title2", mode="hybrid", explain=True, weights=WEIGHTS))
     assert result.hits
     for hit in result.hits:
@@ -154,7 +135,7 @@ def test_reasons_add_up_to_the_score(make_text: MakeCollection):
 
 def test_what_a_query_demands_narrows_meaning_too(make_text: MakeCollection):
     collection, documents = make_text(), drawn(80)
-    fill(collection, documents, 30)
+    write_in_segments(collection, documents, 30)
     having = {one.id for one in documents if "word1" in one.text.split()}
     for mode in ("hybrid", "lexical"):
         result = search(collection, Query(text="word0 +word1", syntax="query", mode=mode, k=80))
@@ -166,7 +147,7 @@ def test_what_a_query_demands_narrows_meaning_too(make_text: MakeCollection):
 
 def test_of_the_language_what_is_asked_for_is_encoded_and_no_sign_nor_what_is_excluded(make_text: MakeCollection):
     collection, documents = make_text(), drawn(80)
-    fill(collection, documents, 30)
+    write_in_segments(collection, documents, 30)
     asked = Query(
         text='word0 -word7 "word3 word1" word2*', syntax="query", mode="hybrid", weights=WEIGHTS, explain=True
     )
@@ -194,7 +175,7 @@ def test_errors_point_at_the_query_of_a_batch(make_text: MakeCollection):
 
 def test_a_filter_is_inside_every_mode(make_text: MakeCollection):
     collection, documents = make_text(), drawn(80)
-    fill(collection, documents, 30)
+    write_in_segments(collection, documents, 30)
     chosen = {one.id for one in documents if one.metadata["n"] == 1}
     for mode in ("hybrid", "lexical", "semantic", "dense"):
         result = search(collection, Query(text="word0 word1", mode=mode, k=80, filter=parse_filter({"n": {"eq": 1}})))
@@ -206,7 +187,7 @@ def test_a_filter_is_inside_every_mode(make_text: MakeCollection):
 def test_weights_follow_the_queries_and_outlive_a_restart(open_catalogue: OpenCatalogue):
     catalogue = open_catalogue()
     collection = catalogue.create("texts", model="words", kind="multi_vector")
-    fill(collection, drawn(100), 40)
+    write_in_segments(collection, drawn(100), 40)
     first = search(collection, Query(text="word0", mode="hybrid"))
     assert first.weights == {"words": 0.225, "tokens": 0.3875, "pooled": 0.3875}
     for i in range(60):
@@ -251,6 +232,6 @@ def test_an_empty_collection_and_a_query_of_no_word_find_nothing(make_text: Make
     collection = make_text()
     for mode in ("hybrid", "lexical"):
         assert search(collection, Query(text="word1", mode=mode)).hits == []
-    fill(collection, drawn(30), 10)
+    write_in_segments(collection, drawn(30), 10)
     assert search(collection, Query(text="...", mode="lexical")).hits == []
     assert len(search(collection, Query(text="unheard", mode="hybrid")).hits) == 10

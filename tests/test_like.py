@@ -12,14 +12,12 @@ import pytest
 from brute_force import unit_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made import DIM, MakeCollection, OpenCatalogue
+from made import DIM, MakeCollection, write_in_segments
 
 from app import reference
-from app.collection.collection import Collection
 from app.encoders.deterministic import DeterministicEncoder
 from app.errors import Conflict, Invalid
 from app.filters import parse as parse_filter
-from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.lexical.analysis import Analyser
 from app.query.alike import TERMS, VECTORS, few
@@ -55,23 +53,6 @@ def ids(*names: str) -> list[Example]:
 
 def found(result: SearchResult) -> list[tuple[str, float]]:
     return [(hit.id, hit.score) for hit in result.hits]
-
-
-@pytest.fixture
-def make_text(open_catalogue: OpenCatalogue) -> MakeCollection:
-    catalogue = open_catalogue()
-
-    def make(kind: Kind = "multi_vector", name: str = "texts", **options: Any) -> Collection:
-        return catalogue.create(name, model="words", kind=kind, **options)
-
-    return make
-
-
-def fill(collection: Collection, documents: list[Document], every: int) -> None:
-    for start in range(0, len(documents), every):
-        write_documents(collection, documents[start : start + every])
-        if start + every < len(documents):
-            seal(collection)
 
 
 # Brute force: the same in plain loops over what the encoder made
@@ -156,7 +137,7 @@ def _counted(one: Document) -> list[str]:
 @pytest.mark.parametrize("mode", MODES)
 def test_an_exact_search_by_examples_is_the_one_by_hand(make_text: MakeCollection, kind: Kind, mode: Mode):
     collection, documents = make_text(kind), drawn(90)
-    fill(collection, documents, 40)
+    write_in_segments(collection, documents, 40)
     names = [one.id for one in documents]
     cases = [
         (names[:1], [], 0.5),
@@ -187,7 +168,7 @@ def test_the_answer_is_the_same_for_any_segments_and_deletions(make_text: MakeCo
     for name, every in (("one", 200), ("many", 17)):
         collection = make_text("multi_vector", name)
         extra = [Document(f"gone{i}", "word0 word1 word2 " * 3) for i in range(10)]
-        fill(collection, [*documents[:30], *extra, *documents[30:]], every)
+        write_in_segments(collection, [*documents[:30], *extra, *documents[30:]], every)
         delete_ids(collection, [one.id for one in extra])
         like = Like(ids(documents[0].id, documents[79].id), ids(documents[40].id))
         weights = of("multi_vector") if mode == "hybrid" else None
@@ -198,7 +179,7 @@ def test_the_answer_is_the_same_for_any_segments_and_deletions(make_text: MakeCo
 
 def test_what_is_named_is_no_answer_unless_it_is_wanted(make_text: MakeCollection):
     collection, documents = make_text(), drawn(40)
-    fill(collection, documents, 15)
+    write_in_segments(collection, documents, 15)
     one, other = documents[2].id, documents[30].id
     for mode in MODES:
         result = search(collection, Query(like=Like(ids(one), ids(other), 0.2), mode=mode, k=50))
@@ -212,7 +193,7 @@ def test_what_is_named_is_no_answer_unless_it_is_wanted(make_text: MakeCollectio
 
 def test_a_document_that_is_not_there_is_named(make_text: MakeCollection):
     collection, documents = make_text(), drawn(10)
-    fill(collection, documents, 20)
+    write_in_segments(collection, documents, 20)
     like = Like(ids(documents[0].id), [Example("absent", at="/like/negative/0")])
     with pytest.raises(Invalid, match="no document 'absent'") as caught:
         search(collection, Query(like=like))
@@ -225,7 +206,7 @@ def test_a_document_that_is_not_there_is_named(make_text: MakeCollection):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_and_vectors_are_examples_as_they_are_queries(make_text: MakeCollection, kind: Kind):
     collection, documents = make_text(kind), drawn(60)
-    fill(collection, documents, 25)
+    write_in_segments(collection, documents, 25)
     text = "word3 word40 title2"
     for mode in MODES:
         weights = of(kind) if mode == "hybrid" else None
@@ -240,7 +221,7 @@ def test_a_text_and_vectors_are_examples_as_they_are_queries(make_text: MakeColl
 
 def test_filter_ids_facets_sort_and_pages_are_as_of_any_search(make_text: MakeCollection):
     collection, documents = make_text(), drawn(60)
-    fill(collection, documents, 25)
+    write_in_segments(collection, documents, 25)
     like = Like(ids(documents[1].id), ids(documents[2].id))
     others = [one for one in documents[:50] if one.metadata["n"] == 1 and one not in documents[1:3]]
     narrow = Query(
@@ -280,7 +261,7 @@ def test_filter_ids_facets_sort_and_pages_are_as_of_any_search(make_text: MakeCo
 @pytest.mark.parametrize("mode", MODES)
 def test_the_reasons_of_a_hit_add_up_to_its_score(make_text: MakeCollection, mode: Mode):
     collection, documents = make_text(), drawn(60)
-    fill(collection, documents, 25)
+    write_in_segments(collection, documents, 25)
     like = Like(ids(documents[1].id, documents[50].id), ids(documents[2].id, documents[3].id))
     for hit in search(collection, Query(like=like, mode=mode, explain=True, k=10)).hits:
         told = hit.explanation
@@ -298,7 +279,7 @@ def test_the_reasons_of_a_hit_add_up_to_its_score(make_text: MakeCollection, mod
 
 def test_a_search_like_documents_teaches_the_collection_nothing_of_its_queries(make_text: MakeCollection):
     collection, documents = make_text(), drawn(60)
-    fill(collection, documents, 100)
+    write_in_segments(collection, documents, 100)
     before = collection.learned.asked
     search(collection, Query(like=Like(ids(documents[0].id)), mode="hybrid"))
     assert collection.learned.asked == before
@@ -327,14 +308,14 @@ def test_long_documents_count_by_sums_of_their_vectors(make_collection: MakeColl
 
 def test_examples_that_cancel_out_are_refused(make_text: MakeCollection):
     collection, documents = make_text("dense"), drawn(20)
-    fill(collection, documents, 50)
+    write_in_segments(collection, documents, 50)
     with pytest.raises(Invalid, match="leave nothing"):
         search(collection, Query(like=Like(ids(documents[0].id), ids(documents[0].id), 1.0)))
 
 
 def test_what_cannot_be_asked_of_examples_is_refused(make_text: MakeCollection):
     collection, documents = make_text(), drawn(20)
-    fill(collection, documents, 50)
+    write_in_segments(collection, documents, 50)
     like = Like(ids(documents[0].id))
     for query, pointer in (
         (Query(like=like, text="word1"), "/like"),
@@ -350,7 +331,7 @@ def test_what_cannot_be_asked_of_examples_is_refused(make_text: MakeCollection):
             search(collection, query)
         assert caught.value.problems[0].pointer == pointer
     wordless = make_text("multi_vector", "wordless", lexical=None)
-    fill(wordless, documents, 50)
+    write_in_segments(wordless, documents, 50)
     with pytest.raises(Invalid, match="no index of words"):
         search(wordless, Query(like=like, mode="hybrid"))
     assert search(wordless, Query(like=like)).hits
