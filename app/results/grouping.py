@@ -41,7 +41,8 @@ GROUP_SCHEMA: Final[dict[str, Any]] = {
     "description": "Answer groups of documents that have one value of a metadata field, each with its `size` best "
     "(1 by default), at the place of its best one: `k`, `offset` and `cursor` count groups. A document with a list of "
     "strings stands in the group of each; one without the field in a group of its own, or with `missing: omit` in "
-    "none. Groups are made of the best 10,000 documents.",
+    "none. Groups are made of the best 10,000 documents; where the search may be `partial`, of the first that it "
+    "finds, `k` or 50 of them.",
     "examples": [{"field": "module", "size": 3}],
 }
 
