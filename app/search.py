@@ -26,7 +26,7 @@ from app.hits.fetching import hits_of
 from app.hits.found import Found
 from app.lexical import bm25
 from app.query.alike import Alike, alike_to
-from app.query.asked import SORTED, UNENCODED, check_browsing, check_examples
+from app.query.asked import UNENCODED, check_browsing, check_examples
 from app.query.asked import Coverage as Coverage
 from app.query.asked import Mode as Mode
 from app.query.asked import Query as Query
@@ -46,6 +46,7 @@ from app.results.grouping import LEAST, Group, GroupBy, Grouping, with_hits
 from app.results.paging import following, resumed
 from app.results.sorting import marked, sort_documents, sort_ranked
 from app.results.sorting import warnings as warnings_of_sort
+from app.results.threshold import ended, needed, reaching
 from app.scoring import choose
 from app.types import F32, I64, Mask, Room, TokenVectors
 
@@ -165,7 +166,7 @@ def search_encoded(
         warnings,
         weights,
         query.mode,
-        Total(total, exact=True),
+        Total(total, exact=not found.more),
         facets,
         None if found.coverage else following(query, snapshot, weights, seen, there),
         None if found.reranked is None else (len(found.reranked.former), found.reranked.of),
@@ -224,6 +225,7 @@ class _Search:
             if query.mode == "lexical":
                 return self._by_words(words, allowed)
             found = self._by_both(words, allowed)
+        found = ended(self.snapshot, found, query)
         if not query.sort:
             return found
         with _unhurried(query), self.clock.stage("sort"):
@@ -249,21 +251,23 @@ class _Search:
     @property
     def reach(self) -> int:
         """How many of the best by score are wanted."""
-        return SORTED if self.query.sort else self.query.offset + self.query.k
+        return needed(self.query)
 
     def _by_words(self, words: WordScores, allowed: Sequence[Mask]) -> Found:
-        query, snapshot = self.query, self.snapshot
+        query, snapshot, page = self.query, self.snapshot, self.query.offset + self.query.k
         matching = [mask & (scores > 0) for mask, scores in zip(allowed, words.by_view, strict=True)]
         with self.clock.stage("sort" if query.sort else "rank"):
             scores = words.by_view
             if self.boosts is not None:
                 scores = self.boosts.over([view.part for view in snapshot.views], scores, matching)
+            if query.min_score is not None:
+                matching = [mask & (own >= query.min_score) for mask, own in zip(matching, scores, strict=True)]
             if query.sort:
-                ranked = sort_documents(snapshot, matching, query.sort, query.offset + query.k, scores)
+                ranked = sort_documents(snapshot, matching, query.sort, page, scores)
             elif self.boosts is not None:
-                ranked = rank_scored(snapshot.views, matching, scores, self.reach, snapshot.identify)
+                ranked = rank_scored(snapshot.views, matching, scores, page, snapshot.identify)
             else:
-                ranked = rank_words(snapshot.views, matching, words, self.reach, snapshot.identify)
+                ranked = rank_words(snapshot.views, matching, words, page, snapshot.identify)
         return Found(ranked, matching, words=words)
 
     def _by_both(self, words: WordScores, allowed: Sequence[Mask]) -> Found:
@@ -307,10 +311,11 @@ class _Search:
             return replace(self._in_time(allowed, by, k), scores=scores)
         # Fusion scores whole documents itself.
         whole, ranked = spec.splits and not query.exact and query.mode != "hybrid", list[Ranked]()
+        least = None if query.mode == "hybrid" else query.min_score
         for rows in self._tiers(allowed):
             with self.clock.stage("rescore"):
                 ranked += rank_tier(views, rows, by, k - len(ranked), whole, workers, self.snapshot.identify)
-            if len(ranked) >= k:
+            if len(ranked) >= k or (least is not None and len(reaching(ranked, least)) < len(ranked)):
                 break
         return Found(ranked, allowed, scores=scores)
 

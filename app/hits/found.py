@@ -30,3 +30,5 @@ class Found:
     boosts: Boosts | None = None
     """The additions to scores; ``scores`` and ``words`` are without them."""
     reranked: Reranked | None = None
+    more: bool = False
+    """Whether more documents may match than is known."""

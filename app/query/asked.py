@@ -37,7 +37,8 @@ class Query:
     order of the hits, of all that match in `lexical` and `browse`, else of the best ``SORTED``. syntax: whether text is
     plain words, or the query language (app.lexical.clauses). weights: of a hybrid search; None takes those that the
     collection has learned, "reciprocal_rank" none. explain: whether hits carry their reasons.
-    boosts: what adds to scores (app.boosts).
+    boosts: what adds to scores (app.boosts). min_score: that a document has at least, as its hit says it, before it is
+    reranked.
     facets: of what ``total`` counts. group_by: the field by whose values hits are grouped; k, offset and pages count
     groups then. offset: hits that are passed over. cursor: of the page before, in its place
     (app.results.paging).
@@ -67,6 +68,7 @@ class Query:
     ids: Sequence[str] | None = None
     sort: Sequence[SortKey] = ()
     boosts: Sequence[Boost] = ()
+    min_score: float | None = None
     facets: Sequence[Facet] = ()
     group_by: GroupBy | None = None
     offset: int = 0
@@ -78,6 +80,8 @@ def check_browsing(query: Query) -> None:
     """Raises Invalid where it asks for what there is only with a query."""
     if query.text is not None or query.vectors is not None or query.like is not None:
         raise Invalid.at(f"{query.at}/mode", "browse is of a search without a query")
+    if query.min_score is not None:
+        raise Invalid.at(f"{query.at}/min_score", "without a query no document has a score to reach")
     for name in ("explain", "highlights", "passages", "boosts"):
         if getattr(query, name):
             raise Invalid.at(
@@ -98,7 +102,8 @@ def check_examples(query: Query, spec: CollectionSpec) -> None:
 @dataclass(frozen=True, slots=True)
 class Total:
     """count: of the documents that match: pass filter and ids, and where words are asked for alone, have one; where
-    hits are sorted by fields, that were sorted. exact: else there are that many at least."""
+    hits are sorted by fields, that were sorted; where they have a score at least, that were found to reach it. exact:
+    else there are that many at least."""
 
     count: int
     exact: bool

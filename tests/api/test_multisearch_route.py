@@ -129,6 +129,22 @@ def test_a_page_is_a_piece_of_the_list(client: httpx.Client, several: dict[str, 
     assert len(whole) > 7
 
 
+@pytest.mark.parametrize("mode", ["semantic", "lexical", "hybrid"])
+def test_each_list_ends_at_the_score_that_was_asked_for(
+    client: httpx.Client, several: dict[str, str], mode: str
+) -> None:
+    weights = {"weights": {"words": 0.4, "tokens": 0.3, "pooled": 0.3}} if mode == "hybrid" else {}
+    body: dict[str, Any] = {"query": "word3 word4", "mode": mode, "k": 40, **weights}
+    whole = ask(client, body).hits
+    least = sorted(hit.own_score for hit in whole)[len(whole) // 2]
+    found = ask(client, {**body, "min_score": least})
+    assert [(hit.id, hit.own_score) for hit in found.hits] == [
+        (hit.id, hit.own_score) for hit in whole if hit.own_score >= least
+    ]
+    assert found.total is not None
+    assert found.total.count == len(found.hits) < len(whole)
+
+
 def test_a_batch_and_an_alias(client: httpx.Client, several: dict[str, str]) -> None:
     client.put("/v1/aliases/port", json={"collection": "left"}).raise_for_status()
     searches = [

@@ -316,3 +316,40 @@ def test_hits_show_the_words_of_the_query(client: httpx.Client, create: Callable
     (hit,) = client.post(f"{address}/search", json=body).json()["hits"]
     assert hit["highlights"][0]["marked"] == "*Nesting &lt;birds&gt;"
     assert all(one["stop"] - one["start"] <= 16 for one in hit["highlights"])
+
+
+@pytest.mark.parametrize("mode", ["lexical", "semantic", "dense", "hybrid"])
+def test_hits_have_the_score_that_was_asked_for(client: httpx.Client, collection: str, mode: str) -> None:
+    weights = {"weights": {"words": 0.2, "tokens": 0.4, "pooled": 0.4}} if mode == "hybrid" else {}
+    body: dict[str, Any] = {"query": "cat mat dog hen", "mode": mode, **weights}
+    first, second, third = client.post(f"{collection}/search", json=body).json()["hits"]
+    assert first["score"] > second["score"] > third["score"]
+    for least, hits in ((third["score"], 3), (second["score"], 2), (first["score"] + 1, 0)):
+        asked = {**body, "min_score": least, "facets": {"legs": {"terms": 5}}}
+        answer = client.post(f"{collection}/search", json=asked).json()
+        assert answer["hits"] == [first, second, third][:hits]
+        assert answer["total"] == {"count": hits, "exact": True}
+        assert sum(one["count"] for one in answer["facets"]["legs"]["counts"]) == hits
+        (batched,) = client.post(f"{collection}/search/batch", json={"searches": [asked]}).json()["results"]
+        assert batched["hits"] == answer["hits"]
+        page = client.post(f"{collection}/search", json={**body, "min_score": least, "k": 1}).json()
+        assert ("next" in page) == (hits > 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"query": "cat", "min_score": "1"},
+        {"query": "cat", "min_score": None},
+        {"query": "cat", "min_score": True},
+        {"query": "cat", "min_score": [0]},
+        {"mode": "browse", "min_score": 0},
+        {"filter": {"legs": {"eq": 4}}, "min_score": 1.5},
+    ],
+)
+def test_what_is_no_score_to_reach(client: httpx.Client, collection: str, body: dict[str, Any]) -> None:
+    answer = client.post(f"{collection}/search", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/min_score"
+    huge, headers = '{"query": "cat", "min_score": 1e999}', {"content-type": "application/json"}
+    assert client.post(f"{collection}/search", content=huge, headers=headers).status_code == 422

@@ -17,8 +17,9 @@ from app.errors import Invalid, TooSlow
 from app.filters import parse as parse_filter
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
+from app.query.asked import SORTED
 from app.results.sorting import SortKey, parse
-from app.search import SORTED, Query, Total, search, search_batch
+from app.search import Query, Total, search, search_batch
 from app.types import Document
 
 BROWSE: dict[str, Any] = {"mode": "browse"}

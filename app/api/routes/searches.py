@@ -70,6 +70,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
         ids=body.ids,
         sort=body.sort or (),
         boosts=body.boosts or (),
+        min_score=body.min_score,
         facets=body.facets or (),
         group_by=body.group_by,
         offset=body.offset,

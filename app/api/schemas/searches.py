@@ -196,6 +196,12 @@ class SearchRequest(Asked):
     """The only documents that are searched, beside the filter; those that are not there are no error."""
     sort: SortField = None
     boosts: BoostsField = None
+    min_score: float | None = Field(default=None, allow_inf_nan=False)
+    """Only documents whose score is at least this, in the unit of the mode (BM25, a sum of cosines or one of them, a
+    fused score, each with its boosts). In a `lexical` search `total`, `facets` and groups are of all that reach it; in
+    any other the list ends before the first document that does not, and they are of its best 1,000 where it is sorted,
+    counted or grouped, else of the page and one more. What reranks reads only these. Of several collections each has
+    its own list end there (`own_score`)."""
     facets: FacetsField = None
     group_by: GroupField = None
     exact: bool = False
@@ -239,6 +245,8 @@ class SearchRequest(Asked):
             raise fault("/syntax", "a search by examples is by no text, which the language is of")
         if self.boosts is not None and not ways:
             raise fault("/boosts", "without a query no document has a score to add to; sort instead")
+        if self.min_score is not None and not ways:
+            raise fault("/min_score", "without a query no document has a score to reach")
         if self.weights is not None and not any(self.weights.given.values()):
             raise fault("/weights", "expected at least one weight above 0")
         if self.weights is not None and self.fusion == "reciprocal_rank":
@@ -321,7 +329,8 @@ class SearchAnswer(Warned):
     """The mode that was taken, where the search did not say."""
     total: Total | None = None
     """How many documents match: all that pass, in a `lexical` search those with a word; where a search by meaning is
-    sorted, the best 1,000. Left out where the time was over before they were counted."""
+    sorted, the best 1,000; with a `min_score` those that reach it, by meaning as far as was looked (else `exact` is
+    false: there are that many at least). Left out where the time was over before they were counted."""
     facets: dict[str, FacetAnswer] | None = None
     """By field, where they were asked for, of the documents that `total` counts."""
     next: str | None = None
