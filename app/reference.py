@@ -336,6 +336,38 @@ def bm25(
     return scores
 
 
+def bm25f(
+    documents: Mapping[str, Sequence[Sequence[str]]],
+    query: Sequence[str],
+    weights: Sequence[float],
+    k1: float = 1.2,
+    b: float = 0.75,
+) -> dict[str, float]:
+    """The same of documents of several fields, each a list of terms: a field of weight w counts as if it were there w
+    times (Robertson, Zaragoza: The Probabilistic Relevance Framework, 2009, section 3.6).
+
+    >>> fields = {"a": [["zip"], ["file"]], "b": [[], ["zip", "tar"]]}
+    >>> {name: round(score, 4) for name, score in bm25f(fields, ["zip"], [2, 1]).items()}
+    {'a': 0.2373, 'b': 0.1986}
+    """
+    lengths = {
+        name: sum(weight * len(field) for weight, field in zip(weights, fields, strict=True))
+        for name, fields in documents.items()
+    }
+    mean, scores = sum(lengths.values()) / max(len(documents), 1), dict.fromkeys(documents, 0.0)
+    for term in query:
+        tf = {
+            name: sum(weight * field.count(term) for weight, field in zip(weights, fields, strict=True))
+            for name, fields in documents.items()
+        }
+        having = sum(count > 0 for count in tf.values())
+        idf = math.log(1 + (len(documents) - having + 0.5) / (having + 0.5))
+        for name, count in tf.items():
+            if count:
+                scores[name] += idf * count * (k1 + 1) / (count + k1 * (1 - b + b * lengths[name] / mean))
+    return scores
+
+
 def decayed(value: float, origin: float, scale: float, kind: str = "gauss", offset: float = 0.0) -> float:
     """The value of a number in a boost (app/boosts): 1 at the origin, a half ``scale`` further than ``offset`` from it.
 

@@ -26,7 +26,7 @@ from app.hits.fetching import hits_of
 from app.hits.found import Found
 from app.lexical import bm25
 from app.query.alike import Alike, alike_to
-from app.query.asked import UNENCODED, check_browsing, check_examples
+from app.query.asked import UNENCODED, check_browsing, check_examples, check_words
 from app.query.asked import Coverage as Coverage
 from app.query.asked import Mode as Mode
 from app.query.asked import Query as Query
@@ -413,6 +413,7 @@ def _encode(collection: Collection, queries: Sequence[Query]) -> list[EncodedQue
     meaning: list[Query] = []
     for query in queries:
         check(query, collection.resources.encoders)
+        check_words(query)
         if query.mode == "browse":
             check_browsing(query)
         elif query.like is not None:
@@ -421,8 +422,6 @@ def _encode(collection: Collection, queries: Sequence[Query]) -> list[EncodedQue
         elif query.mode in ("lexical", "hybrid"):
             # Faults of the words are said before anything is encoded for nothing.
             query = replace(query, text=spoken_text(collection.spec, query))
-        elif query.syntax == "query":
-            raise Invalid.at(f"{query.at}/syntax", f"a {query.mode} search is by no words, which the language is of")
         if query.mode not in UNENCODED:
             meaning.append(query)
     meant = iter(encode_queries(collection, meaning))

@@ -24,12 +24,14 @@ class EncoderInfo:
 
 @dataclass(frozen=True, slots=True)
 class LexicalInfo:
-    """How documents are found by words. language: null for words as they are. queries: hybrid searches that the
+    """How documents are found by words. language: null for words as they are. field_weights: of the fields that do not
+    count 1. queries: hybrid searches that the
     collection has seen. rho: how much more than by meaning the best by words stood out in them; it decides what words
     weigh."""
 
     language: str | None
     fields: list[str]
+    field_weights: dict[str, float]
     queries: int
     rho: float
 
@@ -94,7 +96,7 @@ def _lexical(collection: Collection) -> LexicalInfo | None:
     if spec is None:
         return None
     asked = collection.learned.asked
-    return LexicalInfo(spec.language, list(spec.fields), asked.queries, asked.rho)
+    return LexicalInfo(spec.language, list(spec.fields), dict(spec.field_weights), asked.queries, asked.rho)
 
 
 def quarantined_info(name: str, error: StoreError) -> CollectionInfo:

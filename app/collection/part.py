@@ -170,7 +170,7 @@ class View:
     part: Part
     alive: Mask
     live: int = field(init=False)
-    _length: list[int] = field(init=False, default_factory=list, repr=False, compare=False)
+    _words: list[bm25.Part] = field(init=False, default_factory=list, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "live", int(np.count_nonzero(self.alive)))
@@ -178,9 +178,10 @@ class View:
     def lexical(self) -> bm25.Part:
         """Its words, as BM25 counts them. They are added up when they are first asked for."""
         words = self.part.words
-        if not self._length:
-            self._length.append(0 if words is None else int(words.lengths.sum(where=self.alive, dtype=np.int64)))
-        return bm25.Part(words, self.alive, self._length[0])
+        if not self._words:
+            length = 0 if words is None else int(words.lengths.sum(where=self.alive, dtype=np.int64))
+            self._words.append(bm25.Part(words, self.alive, length))
+        return self._words[0]
 
 
 def standing(view: View, documents: Mask) -> I64:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, get_args
 
 import numpy as np
 
 from app.codes.choose import code_for
 from app.codes.protocol import Code
+from app.documents import pointer
 from app.encoders.protocol import Fingerprint
 from app.errors import Invalid
 from app.lexical.analysis import LANGUAGES, Analyser
 from app.lexical.fields import texts
 from app.lexical.sequences import Sequences, Vocabulary
+from app.lexical.weighing import Weighing
 from app.scoring.similarity import SIMILARITIES, Similarity
 from app.store.layout import check_name, of_this_version
 from app.types import (
@@ -31,6 +33,7 @@ from app.types import (
 
 MAX_FIELDS: Final = 32
 """Whose words are indexed."""
+MAX_FIELD_WEIGHT: Final = 1_000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +108,12 @@ ONE: Final = PassageSpec(split="none", overlap=0)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LexicalSpec:
     """How documents are found by words. language: whose stems make words one term; None: words as they are. fields:
-    what is indexed: id, title, text, or the names of metadata."""
+    what is indexed: id, title, text, or the names of metadata. field_weights: what a word of a field counts, beside 1
+    of the others (app.lexical.weighing)."""
 
     language: str | None = "english"
     fields: tuple[str, ...] = ("title", "text")
+    field_weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.language is not None and self.language not in LANGUAGES:
@@ -117,6 +122,28 @@ class LexicalSpec:
             raise Invalid.at("/lexical/fields", f"expected 1 to {MAX_FIELDS} different fields")
         if not all(isinstance(field, str) and field for field in self.fields):
             raise Invalid.at("/lexical/fields", "expected names of fields")
+        self._check_weights(self.field_weights, "/lexical/field_weights")
+
+    def weighed(self, asked: Mapping[str, float], at: str) -> LexicalSpec:
+        """With other weights of some fields. at: the pointer to them, for errors. Raises Invalid."""
+        weights = {**self.field_weights, **asked}
+        self._check_weights(weights, at)
+        return replace(self, field_weights=weights)
+
+    def _check_weights(self, weights: Mapping[str, float], at: str) -> None:
+        for name, weight in weights.items():
+            if name not in self.fields:
+                raise Invalid.at(at + pointer([name]), f"no such field is indexed, but {', '.join(self.fields)}")
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= MAX_FIELD_WEIGHT:
+                raise Invalid.at(at + pointer([name]), f"expected 0 to {MAX_FIELD_WEIGHT:g}, got {weight!r}")
+        if not any(weights.get(name, 1) for name in self.fields):
+            raise Invalid.at(at, "expected a field with a weight above 0")
+
+    @property
+    def weighing(self) -> Weighing | None:
+        """The weights of all fields; None where each is 1."""
+        weights = tuple(float(self.field_weights.get(name, 1)) for name in self.fields)
+        return None if set(weights) == {1.0} else Weighing(weights, self.analyser.stops)
 
     @property
     def analyser(self) -> Analyser:

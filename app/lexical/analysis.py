@@ -110,8 +110,13 @@ class Analyser:
         found: list[str] = Stemmer.Stemmer(self.language, 0).stemWords(list(words))
         return found
 
+    @property
+    def stops(self) -> frozenset[str]:
+        """The words that are left out of terms and lengths."""
+        return STOP if self.language == "english" else frozenset()
+
     def is_stop(self, word: str) -> bool:
-        """Whether the word is left out of terms and lengths."""
+        """Whether the word is one of these."""
         return self.language == "english" and word in STOP
 
 

@@ -6,7 +6,8 @@ A document d is worth, summed over the terms t of the query,
     idf(t) = ln(1 + (N - n + 1/2) / (n + 1/2))
 
 (Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009, section 3.4; idf as Lucene has it, never below
-zero), where N counts the documents that stand and n those of them with the term. Both are counted over all parts at
+zero), where N counts the documents that stand and n those of them with the term. Where fields have weights, tf and
+lengths are sums over them (app.lexical.weighing). Both are counted over all parts at
 once, so that a score does not depend on how documents are spread over parts, nor on what was deleted. It is summed in
 float64 in the order of the query: the scores of ``Bm25.scores`` are THE scores, there is no faster pass.
 """
@@ -16,14 +17,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from app.lexical.analysis import Analyser
 from app.lexical.clauses import Clause, parse
-from app.lexical.postings import I32, add_scores, cut, standing
+from app.lexical.postings import I32, add_scores, add_weighted, cut, standing
 from app.lexical.sequences import Sequences
+from app.lexical.weighing import Weighing
 from app.lexical.words import GrowingWords, Words, sealed
 from app.types import F64, I64, Mask
 
@@ -39,14 +42,25 @@ class Part:
     words: Words | None
     alive: Mask
     length: int
+    _sums: list[list[int]] = field(init=False, default_factory=list, repr=False, compare=False)
+
+    def lengths(self, weighing: Weighing, fields: int) -> list[int]:
+        """The words of each field, of the documents that stand; added up when they are first asked for."""
+        if self.words is None:
+            return [0] * fields
+        if not self._sums:
+            standing = self.words.lengths_by_field(weighing.stops)[self.alive]
+            self._sums.append(standing.sum(axis=0, dtype=np.int64).tolist())
+        return self._sums[0]
 
 
 @dataclass(frozen=True, slots=True)
 class TermScore:
-    """A term's addition to a document's score. tf: how often it stands there. df: documents with it."""
+    """A term's addition to a document's score. tf: how often it stands there, weighted where fields have weights. df:
+    documents with it."""
 
     term: str
-    tf: int
+    tf: int | float
     df: int
     idf: float
     score: float
@@ -59,20 +73,34 @@ class Bm25:
     parts: Sequence[Part]
     clauses: Sequence[Clause]
     fields: Sequence[str]
+    weighing: Weighing | None = None
+    """Of the fields; None where each counts as much."""
     documents: int = field(init=False)
     mean_length: float = field(init=False)
     _postings: list[list[I32]] = field(init=False, repr=False)
+    _weighted: list[list[tuple[I32, F64]]] = field(init=False, repr=False)
+    """The same where a field that counts has the term, with how often."""
     _counts: list[int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         documents = sum(int(np.count_nonzero(part.alive)) for part in self.parts)
         found = [[self._find(part.words, clause) for part in self.parts] for clause in self.clauses]
+        telling, length = found, float(sum(part.length for part in self.parts))
+        if self.weighing is not None:
+            weighted = [
+                [self._weigh(part, clause, pairs) for part, pairs in zip(self.parts, of_clause, strict=True)]
+                for clause, of_clause in zip(self.clauses, found, strict=True)
+            ]
+            telling = [[pairs for pairs, _ in of_clause] for of_clause in weighted]
+            sums = [part.lengths(self.weighing, len(self.fields)) for part in self.parts]
+            length = self.weighing.length([sum(own) for own in zip(*sums, strict=True)] or [0] * len(self.fields))
+            object.__setattr__(self, "_weighted", weighted)
         counts = [
             sum(standing(pairs, part.alive) for pairs, part in zip(of_clause, self.parts, strict=True))
-            for of_clause in found
+            for of_clause in telling
         ]
         object.__setattr__(self, "documents", documents)
-        object.__setattr__(self, "mean_length", sum(part.length for part in self.parts) / max(documents, 1))
+        object.__setattr__(self, "mean_length", length / max(documents, 1))
         object.__setattr__(self, "_postings", found)
         object.__setattr__(self, "_counts", counts)
 
@@ -81,11 +109,16 @@ class Bm25:
         part = self.parts[number]
         scores = np.zeros(len(part.alive))
         if part.words is not None:
+            base, slope = self._norm
             for i, clause in enumerate(self.clauses):
-                pairs = self._postings[i][number]
-                if clause.scored and len(pairs):
-                    base, slope = self._norm
-                    add_scores(pairs, part.words.lengths, clause.weight * self._idf(i) * (K1 + 1), base, slope, scores)
+                pairs, weight = self._postings[i][number], clause.weight * self._idf(i) * (K1 + 1)
+                if not clause.scored or not len(pairs):
+                    continue
+                if self.weighing is None:
+                    add_scores(pairs, part.words.lengths, weight, base, slope, scores)
+                else:
+                    lengths, weights = part.words.lengths_by_field(self.weighing.stops), np.array(self.weighing.weights)
+                    add_weighted(*self._weighted[i][number], lengths, weights, weight, base, slope, scores)
         return scores
 
     def demanded(self, number: int) -> Mask | None:
@@ -109,11 +142,16 @@ class Bm25:
         if part.words is None:
             return []
         base, slope = self._norm
+        length: float = int(part.words.lengths[document])
+        if self.weighing is not None:
+            length = self.weighing.length(part.words.lengths_by_field(self.weighing.stops)[document].tolist())
         for i, clause in enumerate(self.clauses):
-            pairs = self._postings[i][number]
+            pairs, counts = self._postings[i][number], None
+            if self.weighing is not None:
+                pairs, counts = self._weighted[i][number]
             (places,) = np.nonzero(pairs[:, 0] == document)
             if clause.scored and len(places):
-                tf, length = int(pairs[places[0], 1]), int(part.words.lengths[document])
+                tf = int(pairs[places[0], 1]) if counts is None else float(counts[places[0]])
                 score = clause.weight * self._idf(i) * (K1 + 1) * tf / (tf + base + slope * length)
                 found.append(TermScore(clause.text, tf, self._counts[i], self._idf(i), score))
         return found
@@ -151,14 +189,24 @@ class Bm25:
         place = -1 if clause.field is None else self.fields.index(clause.field)
         if clause.kind == "phrase":
             return _phrase(words, clause.words, place)
-        (word,) = clause.words
-        by = {"stem": words.stem, "word": words.word, "prefix": words.starting, "fuzzy": words.near}[clause.kind]
-        ids = by(word)
+        ids = _ids(words, clause)
         pairs = words.postings(ids)
         if place < 0 or not len(pairs):
             return pairs
         documents = pairs[:, 0].copy()
         return _counted(documents, words.in_field(documents, ids, place))
+
+    def _weigh(self, part: Part, clause: Clause, pairs: I32) -> tuple[I32, F64]:
+        """The postings of documents that have the term in a field that counts, and how often, (n,)."""
+        assert self.weighing is not None, "asked for"
+        if part.words is None or not len(pairs):
+            return np.empty((0, 2), np.int32), np.zeros(0)
+        if clause.field is None:
+            count = partial(_in_field, part.words, clause, pairs[:, 0].copy())
+            counts = self.weighing.frequencies(pairs[:, 1], part.lengths(self.weighing, len(self.fields)), count)
+        else:
+            counts = pairs[:, 1].astype(np.float64) * self.weighing.weights[self.fields.index(clause.field)]
+        return pairs[counts > 0], counts[counts > 0]
 
 
 def best(scores: Sequence[F64], allowed: Sequence[Mask], k: int) -> list[I64]:
@@ -192,6 +240,8 @@ def loops() -> Iterator[None]:
             yield
             best([query.scores(0)], [alive], 1)
             yield
+        Bm25([Part(words, alive, 4)], parse("word", analyser, ["a"]), ["a"], Weighing((2.0,), frozenset())).scores(0)
+        yield
     cut(np.zeros(1), alive, 1)
 
 
@@ -199,6 +249,20 @@ def _largest(scores: F64, allowed: Mask, k: int) -> F64:
     """The k largest positive scores of the allowed documents, or as many as there are, or a few more."""
     limit = cut(scores, allowed, min(k, max(len(scores), 1)))
     return scores[(scores >= limit) & (scores > 0) & allowed]
+
+
+def _ids(words: Words, clause: Clause) -> I32:
+    """Of the words that a clause asks for, one of which is enough."""
+    (word,) = clause.words
+    by = {"stem": words.stem, "word": words.word, "prefix": words.starting, "fuzzy": words.near}[clause.kind]
+    return by(word)
+
+
+def _in_field(words: Words, clause: Clause, documents: I32, field: int) -> I32:
+    """(n,): how often these documents have in a field what a clause asks for."""
+    if clause.kind == "phrase":
+        return words.side_by_side(documents, np.concatenate([words.word(one) for one in clause.words]), field)
+    return words.in_field(documents, _ids(words, clause), field)
 
 
 def _phrase(words: Words, phrase: Sequence[str], field: int) -> I32:

@@ -92,6 +92,30 @@ def add_scores(pairs: I32, lengths: I32, weight: float, base: float, slope: floa
 
 
 @kernel
+def add_weighted(
+    pairs: I32, counts: F64, lengths: I32, weights: F64, weight: float, base: float, slope: float, scores: F64
+) -> None:
+    """The same of counts that are weighted by fields, (n,). lengths: (documents, fields). weights: (fields,)."""
+    for place in range(len(pairs)):
+        document = pairs[place, 0]
+        length = 0.0
+        for field in range(len(weights)):
+            length += weights[field] * lengths[document, field]
+        count = counts[place]
+        scores[document] += weight * count / (count + base + slope * length)
+
+
+@kernel
+def run_lengths(ids: I32, offsets: I64, left_out: Mask) -> I32:
+    """(runs,): how many words of each run are not left out. offsets: (runs + 1,). left_out: by id."""
+    found = np.zeros(len(offsets) - 1, np.int32)
+    for run in range(len(found)):
+        for place in range(offsets[run], offsets[run + 1]):
+            found[run] += not left_out[ids[place]]
+    return found
+
+
+@kernel
 def cut(scores: F64, allowed: Mask, k: int) -> float:
     """The k-th largest positive score of the allowed documents; 0 where there are not as many."""
     heap = np.zeros(k, np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ from app.compute.growing import Growing
 from app.lexical.analysis import Analyser
 from app.lexical.dictionary import Dictionary
 from app.lexical.fuzzy import SHORTEST, near, within_one
-from app.lexical.postings import I32, in_field, invert, merged, side_by_side
+from app.lexical.postings import I32, in_field, invert, merged, run_lengths, side_by_side
 from app.lexical.sequences import Sequences, Vocabulary
 from app.store.files import InMemory, Rows
 from app.types import I64, Mask
@@ -28,6 +29,11 @@ class Words(Protocol):
     @property
     def lengths(self) -> I32:
         """(documents,): the words of each, without stop words."""
+        ...
+
+    def lengths_by_field(self, stops: Iterable[str]) -> I32:
+        """(documents, fields): the words of each field, without these; the same ones whenever it is asked. Counted
+        once."""
         ...
 
     def word(self, word: str) -> I32:
@@ -72,6 +78,13 @@ class SealedWords:
         """starts: (words + 1,) of ``pairs``, (n, 2). offsets: (documents * fields + 1,) of ``ids``."""
         self.dictionary, self.lengths, self.fields = dictionary, lengths, fields
         self._starts, self._pairs, self._offsets, self._ids = starts, pairs, offsets, ids
+        self._by_field: I32 | None = None
+
+    def lengths_by_field(self, stops: Iterable[str]) -> I32:
+        if self._by_field is None:
+            ids: I32 = self._ids.ranges(self._offsets[:1], self._offsets[-1:])
+            self._by_field = _by_field(self, ids, self._offsets, stops, len(self.dictionary.words))
+        return self._by_field
 
     def word(self, word: str) -> I32:
         return self.dictionary.word(word)
@@ -159,6 +172,13 @@ class WordsView:
     def __init__(self, growing: GrowingWords, lengths: I32, offsets: I64, ids: I32) -> None:
         self._growing, self.lengths = growing, lengths
         self._offsets, self._ids, self.fields = offsets, ids, growing.fields
+        self._by_field: I32 | None = None
+
+    def lengths_by_field(self, stops: Iterable[str]) -> I32:
+        if self._by_field is None:
+            words = len(self._growing.vocabulary.words)
+            self._by_field = _by_field(self, self._ids, self._offsets, stops, words)
+        return self._by_field
 
     def word(self, word: str) -> I32:
         # Not by [], which would make it a word of the vocabulary.
@@ -221,6 +241,16 @@ def sealed(sequences: Sequences, fields: int, analyser: Analyser) -> SealedWords
     ids, dictionary, lengths, starts, pairs = index(sequences, fields, analyser)
     ids.flags.writeable = pairs.flags.writeable = False
     return SealedWords(dictionary, lengths, starts, InMemory(pairs), sequences.offsets, InMemory(ids), fields)
+
+
+def _by_field(words: SealedWords | WordsView, ids: I32, offsets: I64, stops: Iterable[str], count: int) -> I32:
+    """count: of words."""
+    left_out = np.zeros(count, bool)
+    for stop in stops:
+        ids_of_stop = words.word(stop)
+        # A growing part may have learned it since the words were counted.
+        left_out[ids_of_stop[ids_of_stop < count]] = True
+    return run_lengths(ids, offsets, left_out).reshape(-1, words.fields)
 
 
 def lengths_of(ids: I32, edges: I64, stops: Mask) -> I32:

@@ -35,7 +35,8 @@ class Query:
     mode: `semantic` ranks by the collection's exact scores, `dense` by pooled vectors, `lexical` by BM25, `hybrid` by
     all; `browse` takes all that match, by id. ids: of the only documents that are asked, beside the filter. sort: the
     order of the hits, of all that match in `lexical` and `browse`, else of the best ``SORTED``. syntax: whether text is
-    plain words, or the query language (app.lexical.clauses). weights: of a hybrid search; None takes those that the
+    plain words, or the query language (app.lexical.clauses). field_weights: of some fields, in the place of the
+    collection's (app.lexical.weighing). weights: of a hybrid search; None takes those that the
     collection has learned, "reciprocal_rank" none. explain: whether hits carry their reasons.
     boosts: what adds to scores (app.boosts). min_score: that a document has at least, as its hit says it, before it is
     reranked.
@@ -62,6 +63,7 @@ class Query:
     highlights: Marking | None = None
     mode: Mode = "semantic"
     syntax: Literal["plain", "query"] = "plain"
+    field_weights: Mapping[str, float] = field(default_factory=dict)
     weights: Weights | Literal["reciprocal_rank"] | None = None
     explain: bool = False
     rerank: Rerank | None = None
@@ -87,6 +89,15 @@ def check_browsing(query: Query) -> None:
             raise Invalid.at(
                 f"{query.at}/{name}", "without a query no document is better than another, nor a part of it"
             )
+
+
+def check_words(query: Query) -> None:
+    """Raises Invalid where it asks for what there is only in a search by words."""
+    if query.mode in ("lexical", "hybrid"):
+        return
+    for name, asked in (("syntax", query.syntax == "query"), ("field_weights", query.field_weights)):
+        if asked:
+            raise Invalid.at(f"{query.at}/{name}", f"a {query.mode} search is by no words, which this is of")
 
 
 def check_examples(query: Query, spec: CollectionSpec) -> None:

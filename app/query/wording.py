@@ -13,17 +13,18 @@ from app.query.asked import Query
 def clauses_of(
     spec: CollectionSpec, query: Query, made: Sequence[Clause] | None = None
 ) -> tuple[Sequence[Clause], LexicalSpec]:
-    """The query's clauses. made: of examples, where it has some in the place of a text. Raises Invalid."""
+    """The query's clauses, and how they are looked for, with the weights that it gives to fields. made: of examples,
+    where it has some in the place of a text. Raises Invalid."""
     if spec.lexical is None:
         raise Invalid.at(f"{query.at}/mode", f"collection {spec.name} has no index of words: its `lexical` is null")
+    lexical = spec.lexical.weighed(query.field_weights, f"{query.at}/field_weights")
     if made is not None:
-        return made, spec.lexical
+        return made, lexical
     if query.text is None:
         raise Invalid.at(f"{query.at}/mode", f"a {query.mode} search needs a query in words")
     if query.syntax == "query":
-        found = parse(query.text, spec.lexical.analyser, spec.lexical.fields, f"{query.at}/query")
-        return found, spec.lexical
-    return plain(query.text, spec.lexical.analyser), spec.lexical
+        return parse(query.text, lexical.analyser, lexical.fields, f"{query.at}/query"), lexical
+    return plain(query.text, lexical.analyser), lexical
 
 
 def spoken_text(spec: CollectionSpec, query: Query) -> str | None:

@@ -25,7 +25,7 @@ class WordScores:
     @classmethod
     def of(cls, views: Sequence[View], clauses: Sequence[Clause], spec: LexicalSpec) -> WordScores:
         """Raises Damaged."""
-        bm25 = Bm25([view.lexical() for view in views], clauses, spec.fields)
+        bm25 = Bm25([view.lexical() for view in views], clauses, spec.fields, spec.weighing)
         return cls(bm25, [bm25.scores(number) for number in range(len(views))])
 
     def narrowed(self, allowed: Sequence[Mask]) -> list[Mask]:

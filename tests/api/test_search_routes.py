@@ -353,3 +353,48 @@ def test_what_is_no_score_to_reach(client: httpx.Client, collection: str, body: 
     assert answer.json()["errors"][0]["pointer"] == "/min_score"
     huge, headers = '{"query": "cat", "min_score": 1e999}', {"content-type": "application/json"}
     assert client.post(f"{collection}/search", content=huge, headers=headers).status_code == 422
+
+
+def test_fields_count_what_they_are_given(client: httpx.Client, create: Callable[..., str]) -> None:
+    address = create(lexical={"fields": ["title", "text", "sku"], "field_weights": {"title": 4}})
+    about = client.get(address).json()["lexical"]
+    assert about["fields"] == ["title", "text", "sku"]
+    assert about["field_weights"] == {"title": 4}
+    documents = [
+        {"id": "titled", "title": "wren", "text": "a bird of the north"},
+        {"id": "told", "title": "bird", "text": "a wren and a wren"},
+        {"id": "sold", "title": "bird", "text": "it sings of none", "metadata": {"sku": "wren"}},
+    ]
+    client.post(f"{address}/documents", json={"documents": documents}).raise_for_status()
+
+    def order(**asked: Any) -> list[str]:
+        body = {"query": "wren", "mode": "lexical", "explain": True, **asked}
+        hits = client.post(f"{address}/search", json=body).json()["hits"]
+        for hit in hits:
+            assert sum(one["score"] for one in hit["explanation"]["terms"]) == pytest.approx(hit["score"], abs=1e-9)
+        return [hit["id"] for hit in hits]
+
+    assert order() == ["titled", "told", "sold"]
+    assert order(field_weights={"title": 1}) == ["told", "titled", "sold"]
+    assert order(field_weights={"title": 0, "sku": 9}) == ["sold", "told"]
+    (batched,) = client.post(
+        f"{address}/search/batch", json={"searches": [{"query": "wren", "mode": "hybrid", "field_weights": {"sku": 9}}]}
+    ).json()["results"]
+    assert len(batched["hits"]) == 3
+    for weights, pointer in (
+        ({}, "/field_weights"), ({"absent": 1}, "/field_weights/absent"), ({"title": -1}, "/field_weights/title"),
+        ({"title": "2"}, "/field_weights/title"), ({"title": 1e9}, "/field_weights/title"),
+        ({"title": 0, "text": 0, "sku": 0}, "/field_weights"), ([1], "/field_weights"), (None, "/field_weights"),
+    ):  # fmt: skip
+        answer = client.post(f"{address}/search", json={"query": "wren", "field_weights": weights})
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+    answer = client.post(f"{address}/search", json={"query": "wren", "mode": "semantic", "field_weights": {"title": 2}})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/field_weights")
+
+
+@pytest.mark.parametrize("weights", [{"absent": 1}, {"title": -1}, {"title": True}, {"title": 0, "text": 0}, [1], None])
+def test_a_collection_whose_fields_cannot_be_weighed(client: httpx.Client, weights: Any) -> None:
+    body = {"name": "never", "encoder": {"model": "words"}, "lexical": {"field_weights": weights}}
+    answer = client.post("/v1/collections", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"].startswith("/lexical/field_weights")

@@ -253,7 +253,17 @@ def wrong_metas() -> Iterator[tuple[str, Any]]:
     yield "spec", {**SPEC, "vectors": {**VECTORS, "precision": "object"}}
     for change in ({"split": "structure"}, {"split": 1}, {"size": 2**40}, {"size": "9"}, {"overlap": -1}, {"more": 1}):
         yield "spec", {**SPEC, "passages": {**WHOLE, **change}}
-    for change in ({"language": "klingon"}, {"fields": []}, {"fields": ["a", "a"]}, {"fields": [1]}, {"more": 1}):
+    weights = (
+        {"field_weights": one} for one in ([1], {"absent": 1}, {"title": "2"}, {"title": -1}, {"text": 0, "title": 0})
+    )
+    for change in (
+        {"language": "klingon"},
+        {"fields": []},
+        {"fields": ["a", "a"]},
+        {"fields": [1]},
+        {"more": 1},
+        *weights,
+    ):
         yield "spec", {**SPEC, "lexical": {**LEXICAL, **change}}
     yield "spec", {**SPEC, "similarity": "x"}
     yield "spec", [1]

@@ -38,11 +38,12 @@ with tempfile.TemporaryDirectory() as folder:
             number = len(made.published.segments)
             write_documents(made, [Document(f"{number}-{i}", "some words are here", "titles") for i in range(5)])
             for text in ("words", '"some words"', "title:titles -here", "wor*", "wrods~", "+some word* are"):
-                for mode in ("lexical", "hybrid"):
-                    search(made, Query(text=text, mode=mode, syntax="query", k=3))
+                for mode, weights in (("lexical", {}), ("hybrid", {}), ("lexical", {"title": 2.5})):
+                    search(made, Query(text=text, mode=mode, syntax="query", k=3, field_weights=weights))
             seal(made)
         for text in ("words", '"some words"', "title:titles", "wor*", "wrods~"):
-            search(made, Query(text=text, mode="lexical", syntax="query", k=3))
+            for weights in ({}, {"title": 0.5}):
+                search(made, Query(text=text, mode="lexical", syntax="query", k=3, field_weights=weights))
         print(sorted(compiled() - before))
 """
 

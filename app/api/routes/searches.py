@@ -62,6 +62,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
         like=_like(body, spec, at),
         mode=body.mode or _mode(body, spec),
         syntax=body.syntax,
+        field_weights=dict(sorted((body.field_weights or {}).items())),
         weights=_weights(body, spec, at),
         explain=body.explain,
         at=at,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.catalogue.info import CollectionInfo
-from app.collection.spec import MAX_FIELDS, LexicalSpec
+from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS, LexicalSpec
 from app.documents import Strict, fault
 from app.lexical.analysis import LANGUAGES
 from app.store.layout import NAME
@@ -65,10 +65,15 @@ class LexicalChoice(Strict):
     """Whose stems make words one term; null takes words as they are."""
     fields: list[str] = Field(default=["title", "text"], min_length=1, max_length=MAX_FIELDS)
     """The fields that are indexed: `id`, `title`, `text`, or the names of metadata fields, such as a part number."""
+    field_weights: dict[str, Annotated[float, Field(ge=0, le=MAX_FIELD_WEIGHT)]] = Field(
+        default={}, max_length=MAX_FIELDS, examples=[{"title": 3}]
+    )
+    """What a word of a field counts, where it is not 1 (BM25F): a field of 3 is as if it were written three times, in
+    one of 0 nothing is found. A search may say otherwise."""
 
     @property
     def spec(self) -> LexicalSpec:
-        return LexicalSpec(language=self.language, fields=tuple(self.fields))
+        return LexicalSpec(language=self.language, fields=tuple(self.fields), field_weights=dict(self.field_weights))
 
 
 class CreateCollection(Strict):

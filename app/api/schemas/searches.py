@@ -27,6 +27,7 @@ from app.api.schemas.documents import (
     Warned,
 )
 from app.api.schemas.results import BoostsField, FacetAnswer, FacetsField, GroupField, SortField
+from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS
 from app.documents import DocumentId, Strict, VectorField, VectorsField, fault, read_id
 from app.fusion.formulas import Side
 from app.highlights.fragments import Highlight
@@ -174,6 +175,12 @@ class SearchRequest(Asked):
     """How the words of the text are taken: as they are, which is never an error, or as `+required -excluded "exact
     phrases" field:word prefix* fuzzy~1`, which narrows a hybrid search too.
     The words that are asked for, without signs and without what is excluded, are encoded then."""
+    field_weights: dict[str, Annotated[float, Field(ge=0, le=MAX_FIELD_WEIGHT)]] | None = Field(
+        default=None, min_length=1, max_length=MAX_FIELDS, examples=[{"title": 3}]
+    )
+    """What a word of an indexed field counts in a search by words (BM25F: counts and lengths are weighted before they
+    are saturated): a field of 3 is as if it were written three times, in one of 0 nothing is found. Fields that are not
+    named count what the collection says, 1 by default."""
     fusion: Literal["weighted", "reciprocal_rank"] = "weighted"
     """How a hybrid search makes one order: by a weighted sum of scores, or by ranks alone."""
     weights: SideWeights | None = None
