@@ -39,10 +39,13 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 from app.errors import Invalid, MalformedBody, Problem
 from app.filters import FIELD, INT64, RESERVED
 from app.settings import DEFAULT, Limits, limits_of
-from app.types import F32, MAX_DIM, Document, Kind, Metadata
+from app.types import F32, MAX_DIM, Document, Kind, Metadata, SparseVector
 
 ONE_A_LINE: Final = "expected one JSON object a line (NDJSON)"
 MAX_ID_BYTES: Final = 512
+MAX_SPARSE: Final = 65_536
+"""Indices of a sparse vector."""
+MAX_FLOAT32: Final = float(np.finfo(np.float32).max)
 MAX_PROBLEMS: Final = 100
 """Faults listed in one answer."""
 _ENUMERABLE: Final = 10_000
@@ -224,6 +227,37 @@ def read_vectors(value: object) -> F32:
     return _from_rows(value, lambda row: f"/{row}")
 
 
+def read_sparse(value: object) -> SparseVector:
+    """A sparse vector: indices, each once, in any order, and as many weights; those that are 0 are left out.
+
+    >>> read_sparse({"indices": [7, 3], "values": [0.5, 1]}).indices.tolist()
+    [3, 7]
+    """
+    if not isinstance(value, dict):
+        raise fault("", f"expected an object with indices and values, got {_name(value)}")
+    for key in sorted({"indices", "values"} ^ value.keys()):
+        raise fault(pointer([key]), "unknown field" if key in value else "required, but missing")
+    indices, values = value["indices"], value["values"]
+    for name, given in (("indices", indices), ("values", values)):
+        if not isinstance(given, list):
+            raise fault(f"/{name}", f"expected a list of numbers, got {_name(given)}")
+    if len(indices) != len(values):
+        raise fault("/values", f"expected {len(indices):,} numbers, one for each index, got {len(values):,}")
+    if len(indices) > MAX_SPARSE:
+        raise fault("/indices", f"a sparse vector has at most {MAX_SPARSE:,} indices; got {len(indices):,}")
+    for i, index in enumerate(indices):
+        if type(index) is not int or not 0 <= index < 2**31:
+            raise fault(f"/indices/{i}", "expected an integer from 0 to 2,147,483,647")
+    for i, weight in enumerate(values):
+        if type(weight) not in (int, float) or not 0 <= weight <= MAX_FLOAT32:
+            raise fault(f"/values/{i}", "expected a number that is not below 0, within the range of float32")
+    own, order = np.unique(np.array(indices, np.int32), return_index=True)
+    if len(own) != len(indices):
+        raise fault("/indices", "expected each index once")
+    weights = np.array(values, np.float32)[order]
+    return SparseVector(own[weights > 0], weights[weights > 0])
+
+
 def _from_rows(rows: list[Any], place: Any) -> F32:
     for i, row in enumerate(rows):
         if not isinstance(row, list):
@@ -358,6 +392,33 @@ VectorsField = Annotated[
 ]
 
 
+SparseField = Annotated[
+    SparseVector | None,
+    PlainValidator(read_sparse),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "As many weights as indices, each of these once.",
+            "properties": {
+                "indices": {
+                    "type": "array",
+                    "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+                    "uniqueItems": True,
+                    "maxItems": MAX_SPARSE,
+                },
+                "values": {
+                    "type": "array",
+                    "items": {"type": "number", "minimum": 0, "maximum": MAX_FLOAT32},
+                    "maxItems": MAX_SPARSE,
+                },
+            },
+            "required": ["indices", "values"],
+            "additionalProperties": False,
+        }
+    ),
+]
+
+
 _SOMETHING: Final[dict[str, Any]] = {
     "anyOf": [
         *({"required": [name], "properties": {name: {"pattern": r"\S"}}} for name in ("text", "title")),
@@ -380,6 +441,8 @@ class DocumentContent(Strict):
     """The caller's own vector, in a dense collection without an encoder."""
     vectors: VectorsField = None
     """The caller's own vectors, in a multi-vector collection without an encoder."""
+    sparse_vector: SparseField = None
+    """The caller's own sparse vector, in a collection of such without a sparse encoder; weights of 0 are left out."""
 
     @model_validator(mode="after")
     def _something_to_find(self, info: ValidationInfo) -> DocumentContent:
@@ -395,7 +458,8 @@ class DocumentContent(Strict):
     @property
     def values(self) -> int:
         """Numbers in its vectors."""
-        return sum(given.size for given in (self.vector, self.vectors) if given is not None)
+        sparse = 0 if self.sparse_vector is None else 2 * len(self.sparse_vector)
+        return sparse + sum(given.size for given in (self.vector, self.vectors) if given is not None)
 
     def document(self, id: str, kind: Kind | None = None, at: str = "") -> Document:
         """The document under this id. ``kind`` is the collection's; ``at`` points at this body, for errors.
@@ -407,7 +471,7 @@ class DocumentContent(Strict):
         if kind == "dense" and self.vectors is not None:
             raise Invalid.at(f"{at}/vectors", "the collection is dense: it takes vector, not vectors")
         vectors = self.vector if self.vectors is None else self.vectors
-        return Document(id, self.text, self.title, self.metadata, vectors)
+        return Document(id, self.text, self.title, self.metadata, vectors, sparse=self.sparse_vector or None)
 
 
 class DocumentBody(DocumentContent):

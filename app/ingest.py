@@ -16,7 +16,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from app.collection.collection import Collection, Raced, Written
-from app.collection.layers import ENCODED, vector_field
+from app.collection.layers import ENCODED, SPARSE, vector_field
 from app.collection.passages import Passages, check_vectors, from_caller
 from app.collection.spec import CollectionSpec
 from app.collection.view import Published
@@ -26,8 +26,9 @@ from app.errors import Invalid, NotFound, NotIndexed, PreconditionFailed, Storag
 from app.filters import Filter
 from app.indexing.newcomers import seal_known
 from app.passages.encoding import Splitter, encoded_rows, lent
+from app.passages.sparse import with_sparse
 from app.store.rows import find_live, truncated_among
-from app.types import F32, Document, Mask, MetadataValue, Owners
+from app.types import F32, Document, Mask, MetadataValue, Owners, SparseVector
 
 R = TypeVar("R")
 Patched: TypeAlias = tuple[Document, int]
@@ -153,6 +154,11 @@ def check_document(collection: Collection, document: Document, pointer: str) -> 
         raise Invalid.at(f"{pointer}/{field}", f"the collection's encoder {spec.model!r} makes the vectors")
     elif not document.passage:
         raise Invalid.at(f"{pointer}/text", "text and title are empty: there is nothing to encode")
+    if document.sparse is not None and not spec.given_sparse:
+        why = f"the collection's sparse encoder {spec.sparse_model!r} makes them"
+        if spec.sparse is None:
+            why = "the collection has no sparse vectors: its `sparse` is null"
+        raise Invalid.at(f"{pointer}/sparse_vector", why)
 
 
 def patch_metadata(
@@ -288,7 +294,10 @@ class _Plan:
                 given = {same_text[document.id]: document for document in documents if document.id in same_text}
                 same = _given_again(collection, given, snapshot.published)
                 same_text = {identifier: seq for identifier, seq in same_text.items() if seq in same}
-            plan.changed = [d for d in documents if d.id not in same_text or not d.stands_as(old[same_text[d.id]])]
+            other = _weighed_anew(collection, documents, same_text, snapshot.published)
+            plan.changed = [
+                d for d in documents if d.id not in same_text or d.id in other or not d.stands_as(old[same_text[d.id]])
+            ]
             # Only of what will be written.
             again = [same_text[document.id] for document in plan.changed if document.id in same_text]
             edited = {live[d.id]: d.id for d in plan.changed if d.id in live and d.id not in same_text}
@@ -311,24 +320,33 @@ class _Plan:
         known = [document for document in self.changed if document.id in self.stored]
         fresh = [document for document in self.changed if document.id not in self.stored]
         self.changed = [*known, *fresh]
-        parts = [Passages.join([self.stored[document.id] for document in known])] if known else []
+        parts = list[Passages]()
+        if known:
+            parts.append(self._with_sparse(collection, Passages.join([self.stored[one.id] for one in known]), known))
         for start in range(0, len(fresh), ENCODED_AT_ONCE):
             some = fresh[start : start + ENCODED_AT_ONCE]
-            if spec.model is None:
-                parts += workers.map_slices(
-                    len(some),
-                    lambda a, b, some=some: _from_callers(some[a:b], spec, encoding, workers),  # type: ignore[misc]
-                    # Pooling shares the documents itself, and slices must not wait for slices.
-                    smallest=CODED if spec.token_pooling == 1 else len(some),
-                )
-                continue
             try:
-                rows, cut = self._encoded(collection, some)
+                if spec.model is None:
+                    slices = workers.map_slices(
+                        len(some),
+                        lambda a, b, some=some: _from_callers(some[a:b], spec, encoding, workers),  # type: ignore[misc]
+                        # Pooling shares the documents itself, and slices must not wait for slices.
+                        smallest=CODED if spec.token_pooling == 1 else len(some),
+                    )
+                    rows = Passages.join(slices)
+                else:
+                    rows, cut = self._encoded(collection, some)
+                    self.truncated.update(some[i].id for i in np.flatnonzero(cut).tolist())
+                parts.append(self._with_sparse(collection, rows, some))
             except TextRefused as error:
                 raise TextRefused({len(known) + start + i: why for i, why in error.texts.items()}) from error
-            self.truncated.update(some[i].id for i in np.flatnonzero(cut).tolist())
-            parts.append(rows)
-        return [replace(document, vectors=None, splits=()) for document in self.changed], parts
+        return [replace(document, vectors=None, splits=(), sparse=None) for document in self.changed], parts
+
+    def _with_sparse(self, collection: Collection, rows: Passages, documents: Sequence[Document]) -> Passages:
+        """The rows of these documents with their sparse vectors."""
+        found, cut = with_sparse(rows, documents, collection.spec, partial(collection.encode_sparse, task="document"))
+        self.truncated.update(documents[i].id for i in np.flatnonzero(cut).tolist())
+        return found
 
     def _encoded(self, collection: Collection, documents: Sequence[Document]) -> tuple[Passages, Mask]:
         """Rows of these documents, and which texts the encoder's limit still cut: what stands of a text is not encoded
@@ -341,12 +359,29 @@ class _Plan:
         for identifier, own in zip(edited, before, strict=True):
             known.update(lent(own, self.edited[identifier][1]))
         encoding, workers = collection.stage.encoding, collection.resources.workers
-        return encoded_rows(windows, known, collection.encode_documents, collection.spec, encoding, workers)
+        sparse = None
+        if collection.spec.sparse_model is not None:
+            sparse = partial(collection.encode_sparse, task="document")
+        return encoded_rows(windows, known, collection.encode_documents, collection.spec, encoding, workers, sparse)
 
 
 def _alike(new: Document, old: Document, spec: CollectionSpec) -> bool:
     """Whether their texts give the same rows."""
     return (new.title, new.text) == (old.title, old.text) if spec.splits else new.passage == old.passage
+
+
+def _weighed_anew(
+    collection: Collection, documents: Sequence[Document], standing: Mapping[str, int], published: Published
+) -> set[str]:
+    """Ids of documents whose caller gives another sparse vector than the version has that stands, by id."""
+    if not collection.spec.given_sparse:
+        return set()
+    kept = collection.given_sparse(list(standing.values()), published)
+    return {d.id for d in documents if d.id in standing and not _same(d.sparse, kept.get(standing[d.id]))}
+
+
+def _same(one: SparseVector | None, other: SparseVector | None) -> bool:
+    return one is other if one is None else one.same(other)
 
 
 def _of_several(seqs: Iterable[int], published: Published) -> list[int]:
@@ -381,9 +416,15 @@ def _given_again(collection: Collection, given: Mapping[int, Document], publishe
             same.update(
                 seq
                 for i, seq in enumerate(some)
-                if seq in stored and coded.take([i]).to_bytes() == stored[seq].with_layer(ENCODED, None).to_bytes()
+                if seq in stored and coded.take([i]).to_bytes() == _without(stored[seq], ENCODED, SPARSE).to_bytes()
             )
     return same
+
+
+def _without(passages: Passages, *layers: str) -> Passages:
+    for layer in layers:
+        passages = passages.with_layer(layer, None)
+    return passages
 
 
 def _bits(matrices: Sequence[F32]) -> list[tuple[tuple[int, ...], bytes]]:

@@ -368,6 +368,15 @@ def bm25f(
     return scores
 
 
+def sparse_product(query: Mapping[int, float], document: Mapping[int, float]) -> float:
+    """The inner product of two sparse vectors, weights by index.
+
+    >>> sparse_product({3: 2.0, 7: 1.0}, {7: 0.5, 9: 4.0})
+    0.5
+    """
+    return sum(query[index] * document[index] for index in sorted(query.keys() & document.keys()))
+
+
 def decayed(value: float, origin: float, scale: float, kind: str = "gauss", offset: float = 0.0) -> float:
     """The value of a number in a boost (app/boosts): 1 at the origin, a half ``scale`` further than ``offset`` from it.
 

@@ -16,17 +16,16 @@ from app.boosts.values import warnings as warnings_of_boosts
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
 from app.collection.layers import TOKENS, scored
-from app.collection.passages import check_vectors, pool, require_direction
 from app.collection.view import Snapshot
 from app.compute import deadline
-from app.errors import Invalid, TextRefused, TooSlow
-from app.fusion.formulas import weights_at
+from app.errors import TooSlow
+from app.fusion.formulas import Side, weights_at
 from app.fusion.hybrid import DEPTH, Candidates, Fused, Meant, fuse, reach_of, score_candidates, side_scores, sides_of
 from app.hits.fetching import hits_of
 from app.hits.found import Found
 from app.lexical import bm25
 from app.query.alike import Alike, alike_to
-from app.query.asked import UNENCODED, check_browsing, check_examples, check_words
+from app.query.asked import UNENCODED
 from app.query.asked import Coverage as Coverage
 from app.query.asked import Mode as Mode
 from app.query.asked import Query as Query
@@ -35,11 +34,14 @@ from app.query.asked import Total as Total
 from app.query.asked import Weights as Weights
 from app.query.candidates import Chosen, by_pooled, find_candidates, for_length
 from app.query.encoded import EncodedQuery
+from app.query.listed import Listed
+from app.query.preparing import encoded_meaning, encoded_sparse, spoken, with_examples
 from app.query.ranking import Ranked, rank_in_time
 from app.query.reaching import rank_tier, tiers
 from app.query.scores import Pooled, Scores, scores_of
+from app.query.sparse import SparseScores
 from app.query.wording import clauses_of, spoken_text
-from app.query.words import WordScores, rank_words
+from app.query.words import WordScores
 from app.rerank.stage import check, reranked, reranker_for, widened
 from app.results.facets import count_facets
 from app.results.grouping import LEAST, Group, GroupBy, Grouping, with_hits
@@ -48,7 +50,8 @@ from app.results.sorting import marked, sort_documents, sort_ranked
 from app.results.sorting import warnings as warnings_of_sort
 from app.results.threshold import ended, needed, reaching
 from app.scoring import choose
-from app.types import F32, I64, Mask, Room, TokenVectors
+from app.sparse import postings
+from app.types import I64, Mask, Room, SparseVector
 
 
 @dataclass
@@ -83,14 +86,16 @@ def search_batch(collection: Collection, queries: Sequence[Query], room: Room | 
     """
     clock = _Clock()
     with clock.stage("encode"):
-        queries = _with_examples(collection, queries)
-        encoded = _encode(collection, queries)
+        for query in queries:
+            check(query, collection.resources.encoders)
+        queries = with_examples(collection, queries)
+        encoded, sparse = encoded_meaning(collection, queries), encoded_sparse(collection, queries)
     encode_ms = clock.stages["encode_ms"]
     results: list[SearchResult] = []
     room = room or collection.room()
-    for query, vectors in zip(queries, encoded, strict=True):
+    for query, vectors, weights in zip(queries, encoded, sparse, strict=True):
         try:
-            results.append(search_encoded(collection, query, vectors, encode_ms, room))
+            results.append(search_encoded(collection, query, vectors, encode_ms, room, weights))
         except TooSlow:
             if not (query.partial and any(result.hits for result in results)):
                 raise
@@ -105,9 +110,10 @@ def search_encoded(
     encoded: EncodedQuery | None,
     encode_ms: float = 0.0,
     room: Room | None = None,
+    sparse: SparseVector | None = None,
 ) -> SearchResult:
     """A query with its vectors, of ``encode_queries``. encode_ms: the time that it took, which is added. room: of an
-    answer to several.
+    answer to several. sparse: its sparse vector, where it is asked by one.
 
     ``took_ms`` holds the wait for a core, too, where as many searches run as there are.
     """
@@ -117,7 +123,8 @@ def search_encoded(
     with clock.stage("rerank") if query.rerank else nullcontext():
         reranker = reranker_for(collection.resources.encoders, query, lambda: spoken_text(collection.spec, query))
     with workers.turn(), collection.snapshot() as snapshot:
-        query, alike = resumed(query, snapshot, sides_of(collection.spec)), None
+        sides = sides_of(collection.spec, words=spoken(collection.spec, query), sparse=sparse is not None)
+        query, alike = resumed(query, snapshot, sides), None
         if query.like is not None:
             with clock.stage("like"):
                 alike = alike_to(snapshot, collection.spec, query.like, query.mode, query.at)
@@ -126,7 +133,16 @@ def search_encoded(
             allowed, warnings = _allowed(snapshot, query)
             allowed = allowed if alike is None else alike.without(snapshot.views, allowed)
         asked = _Search(
-            collection, widened(query), encoded, snapshot, allowed, clock, alike, _boosts(collection, query, encoded)
+            collection,
+            widened(query),
+            encoded,
+            snapshot,
+            allowed,
+            clock,
+            sides,
+            sparse,
+            alike,
+            _boosts(collection, query, encoded),
         )
         grouping, whole = None, query
         if query.group_by is None:
@@ -197,7 +213,8 @@ def _allowed(snapshot: Snapshot, query: Query) -> tuple[list[Mask], list[str]]:
 
 @dataclass(frozen=True)
 class _Search:
-    """One query over one snapshot. allowed: for each view the documents. alike: what its examples ask for. boosts: what
+    """One query over one snapshot. allowed: for each view the documents. sides: that a hybrid search has. sparse: the
+    query's sparse vector. alike: what its examples ask for. boosts: what
     adds to scores."""
 
     collection: Collection
@@ -206,6 +223,8 @@ class _Search:
     snapshot: Snapshot
     allowed: Sequence[Mask]
     clock: _Clock
+    sides: Sequence[Side]
+    sparse: SparseVector | None = None
     alike: Alike | None = None
     boosts: Boosts | None = None
 
@@ -218,13 +237,12 @@ class _Search:
         if query.mode in ("semantic", "dense"):
             found = self._by_meaning(self.allowed, self.reach)
         else:
-            with self.clock.stage("words"):
-                made = None if self.alike is None else self.alike.clauses
-                words = WordScores.of(self.snapshot.views, *clauses_of(self.collection.spec, query, made))
-                allowed = words.narrowed(self.allowed)
-            if query.mode == "lexical":
-                return self._by_words(words, allowed)
-            found = self._by_both(words, allowed)
+            words, sparse, allowed = *self._listed(), self.allowed
+            if words is not None:
+                allowed = words.narrowed(allowed)
+            if query.mode != "hybrid":
+                return self._by_list(words, sparse, allowed)
+            found = self._by_all(words, sparse, allowed)
         found = ended(self.snapshot, found, query)
         if not query.sort:
             return found
@@ -253,42 +271,60 @@ class _Search:
         """How many of the best by score are wanted."""
         return needed(self.query)
 
-    def _by_words(self, words: WordScores, allowed: Sequence[Mask]) -> Found:
-        query, snapshot, page = self.query, self.snapshot, self.query.offset + self.query.k
-        matching = [mask & (scores > 0) for mask, scores in zip(allowed, words.by_view, strict=True)]
+    def _listed(self) -> tuple[WordScores | None, SparseScores | None]:
+        """The scores of every document, by words and by the sparse vector, as the query has them."""
+        query, spec, views = self.query, self.collection.spec, self.snapshot.views
+        words = sparse = None
+        if query.mode == "lexical" or ("words" in self.sides and query.mode == "hybrid"):
+            with self.clock.stage("words"):
+                made = None if self.alike is None else self.alike.clauses
+                words = WordScores.of(views, *clauses_of(spec, query, made))
+        if self.sparse is not None:
+            with self.clock.stage("sparse"):
+                # Callers' own are of whole documents.
+                sparse = SparseScores.of(views, self.sparse, split=spec.splits and not spec.given_sparse)
+        return words, sparse
+
+    def _by_list(self, words: WordScores | None, sparse: SparseScores | None, allowed: Sequence[Mask]) -> Found:
+        query, snapshot, listed = self.query, self.snapshot, words or sparse
+        assert listed is not None, "a search by a list has one"
+        matching, views, page = listed.matching(allowed), snapshot.views, query.offset + query.k
         with self.clock.stage("sort" if query.sort else "rank"):
-            scores = words.by_view
+            scores = listed.by_view
             if self.boosts is not None:
-                scores = self.boosts.over([view.part for view in snapshot.views], scores, matching)
+                scores = self.boosts.over([view.part for view in views], scores, matching)
             if query.min_score is not None:
                 matching = [mask & (own >= query.min_score) for mask, own in zip(matching, scores, strict=True)]
             if query.sort:
                 ranked = sort_documents(snapshot, matching, query.sort, page, scores)
             elif self.boosts is not None:
-                ranked = rank_scored(snapshot.views, matching, scores, page, snapshot.identify)
+                ranked = rank_scored(views, matching, scores, page, snapshot.identify)
             else:
-                ranked = rank_words(snapshot.views, matching, words, page, snapshot.identify)
-        return Found(ranked, matching, words=words)
+                ranked = listed.rank(views, matching, page, snapshot.identify)
+        return Found([listed.shown(views, item) for item in ranked], matching, words=words, sparse=sparse)
 
-    def _by_both(self, words: WordScores, allowed: Sequence[Mask]) -> Found:
+    def _by_all(self, words: WordScores | None, sparse: SparseScores | None, allowed: Sequence[Mask]) -> Found:
         scores = side_scores(self.collection.spec, self._encoded())
         first = next(iter(scores.values()))
         meant, coverage = self._meant(allowed, first)
         views, workers = self.snapshot.views, self.collection.resources.workers
+        listed: dict[Side, Listed] = {} if words is None else {"words": words}
+        if sparse is not None:
+            listed["sparse"] = sparse
         # Bounded work, so that what was found by meaning before the time was over is answered.
         with _unhurried(self.query):
             with self.clock.stage("rescore"):
                 # A boosted document may be far behind without.
                 whole = self.boosts is not None and self.query.exact and coverage is None
-                scored = score_candidates(views, allowed, meant, words, scores, self.reach, workers, whole=whole)
+                scored = score_candidates(views, allowed, meant, listed, scores, self.reach, workers, whole=whole)
             with self.clock.stage("fuse"):
                 fused = self._fused(scored)
-        return Found(fused.ranked, allowed, coverage, words, fused, first)
+        return Found(fused.ranked, allowed, coverage, words, fused, first, sparse)
 
     def explained(self, found: Found) -> Found:
         """With whether the approximate path finds it too: the same search, asked so."""
         query = self.query
-        if not query.explain or query.mode == "lexical" or (query.exact and query.partial):
+        if not query.explain or query.mode in UNENCODED or (query.exact and query.partial):
             return found
         ranked = found.ranked
         if query.exact:
@@ -382,13 +418,13 @@ class _Search:
         return Meant.of_tiers(views, self._tiers(allowed), best), None
 
     def _fused(self, found: Candidates) -> Fused:
-        """By meaning and by words. A query that is weighted by what the collection has learned adds to it."""
-        query, spec, learned = self.query, self.collection.spec, self.collection.learned
+        """By all sides. A query that is weighted by what the collection has learned adds to it."""
+        query, learned = self.query, self.collection.learned
         weights: Weights | None = None
         if query.weights != "reciprocal_rank":
-            weights = query.weights or weights_at(learned.asked.rho, sides_of(spec))
+            weights = query.weights or weights_at(learned.asked.rho, self.sides)
         fused = fuse(self.snapshot.views, found, weights, self.reach, self.snapshot.identify, self.boosts)
-        if query.weights is None and query.like is None and fused.standards:
+        if query.weights is None and query.like is None and "words" in fused.standards:
             learned.note(fused.standards["words"].best, fused.standards["pooled"].best)
         return fused
 
@@ -401,81 +437,9 @@ def loops() -> Iterator[None]:
     """Compiles every loop that searches need (``native.prepare``)."""
     yield from choose.loops()
     yield from bm25.loops()
+    yield from postings.loops()
 
 
 def _unhurried(query: Query) -> AbstractContextManager[None]:
     """For what comes after the time may be over, where what was found by then is an answer."""
     return deadline.deadline(None) if query.partial else nullcontext()
-
-
-def _encode(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery | None]:
-    """As ``encode_queries``; None for a query by words alone, by examples, or by nothing."""
-    meaning: list[Query] = []
-    for query in queries:
-        check(query, collection.resources.encoders)
-        check_words(query)
-        if query.mode == "browse":
-            check_browsing(query)
-        elif query.like is not None:
-            check_examples(query, collection.spec)
-            continue
-        elif query.mode in ("lexical", "hybrid"):
-            # Faults of the words are said before anything is encoded for nothing.
-            query = replace(query, text=spoken_text(collection.spec, query))
-        if query.mode not in UNENCODED:
-            meaning.append(query)
-    meant = iter(encode_queries(collection, meaning))
-    return [None if query.mode in UNENCODED or query.like is not None else next(meant) for query in queries]
-
-
-def _with_examples(collection: Collection, queries: Sequence[Query]) -> list[Query]:
-    """With the texts and vectors among their examples encoded, all in one batch."""
-    asked = [
-        Query(text=one.text, vectors=one.vectors, at=one.at)
-        for query in queries
-        if query.like is not None and query.mode != "lexical"
-        for one in query.like.given
-    ]
-    made = iter(encode_queries(collection, asked))
-    return [
-        query
-        if query.like is None or query.mode == "lexical"
-        else replace(query, like=query.like.encoded([next(made) for _ in query.like.given]))
-        for query in queries
-    ]
-
-
-def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery]:
-    """The vectors of queries by meaning, as they are scored. Texts are encoded in one batch."""
-    spec = collection.spec
-    for query in queries:
-        ways = (query.text is not None) + (query.vectors is not None)
-        if not ways or (ways > 1 and query.mode != "hybrid"):
-            raise Invalid.at(query.at, "expected exactly one of query, vector and vectors")
-        if query.vectors is not None:
-            check_vectors(query.vectors, spec, query.at)
-    made = _from_encoder(collection, [query for query in queries if query.vectors is None])
-    ready = []
-    for query in queries:
-        if query.vectors is None:
-            vectors, pooled = next(made)
-            ready.append(EncodedQuery(spec.measure.query(vectors), spec.measure.query(pooled)))
-        else:
-            vectors = spec.measure.query(np.ascontiguousarray(query.vectors, np.float32))
-            ready.append(EncodedQuery(vectors, pool(TokenVectors.join([vectors]), spec.measure)))
-    return ready
-
-
-def _from_encoder(collection: Collection, queries: Sequence[Query]) -> Iterator[tuple[F32, F32]]:
-    """The vectors of each text, and its pooled vector, (1, dim). Raises Invalid for a text that it makes nothing of."""
-    if not queries:
-        return
-    try:
-        encoded = collection.encode_queries([query.text or "" for query in queries])
-        require_direction(encoded, collection.spec)
-    except TextRefused as error:
-        ((place, why), *_) = error.texts.items()
-        raise Invalid.at(f"{queries[place].at}/query", why) from error
-    for place in range(len(encoded.pooled)):
-        pooled = encoded.pooled[place : place + 1]
-        yield pooled if encoded.tokens is None else encoded.tokens[place], pooled

@@ -64,6 +64,12 @@ class CrossEncoderModel(SavedModel):
     type: Literal["cross_encoder"]
 
 
+class SparseEncoderModel(SavedModel):
+    """A sentence-transformers SparseEncoder (SPLADE and its kin): it makes sparse vectors."""
+
+    type: Literal["sparse_encoder"]
+
+
 class RemoteModel(BaseModel):
     """A server with OpenAI's `/v1/embeddings`; gives dense vectors only."""
 
@@ -97,7 +103,7 @@ class DeterministicModel(BaseModel):
 
 
 ModelSettings = Annotated[
-    LocalModel | CrossEncoderModel | RemoteModel | DeterministicModel, Field(discriminator="type")
+    LocalModel | CrossEncoderModel | SparseEncoderModel | RemoteModel | DeterministicModel, Field(discriminator="type")
 ]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
 

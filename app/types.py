@@ -44,11 +44,32 @@ DEFAULT_INCLUDE = frozenset({"text", "metadata"})
 """The parts of a document in an answer beside its id and title."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseVector:
+    """A vector of a large space that is 0 nearly everywhere. indices: (n,) int32 from 0, ascending, each once. values:
+    (n,) float32, finite and above 0."""
+
+    indices: NDArray[np.int32]
+    values: F32
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def same(self, other: SparseVector | None) -> bool:
+        """To the bit."""
+        return (
+            other is not None
+            and np.array_equal(self.indices, other.indices)
+            and self.values.tobytes() == other.values.tobytes()
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A document as a caller gives it and gets it back. ``vectors`` are the caller's own: (n, dim) float32, as given.
 
-    splits: how many of them each passage has, in order; none: all are of one passage.
+    splits: how many of them each passage has, in order; none: all are of one passage. sparse: the caller's own sparse
+    vector.
     """
 
     id: str
@@ -57,6 +78,7 @@ class Document:
     metadata: Metadata = field(default_factory=dict)
     vectors: F32 | None = None
     splits: tuple[int, ...] = ()
+    sparse: SparseVector | None = None
 
     @property
     def matrices(self) -> list[F32]:
@@ -247,6 +269,15 @@ class Encoded:
     truncated: Mask
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedSparse:
+    """The sparse vectors of n texts. rows: as a layer has them (app.sparse.rows). truncated: (n,) bool, whether the
+    model's limit cut the text."""
+
+    rows: TokenVectors
+    truncated: Mask
+
+
 class Room:
     """Bytes of documents and vectors that one answer may hold yet. The first document always fits."""
 
@@ -289,6 +320,7 @@ class Hit:
     text: str | None = None
     metadata: Metadata | None = None
     vectors: F32 | None = None
+    sparse: SparseVector | None = None
     passages: list[Excerpt] | None = None
     highlights: Any = None
     """A list of app.highlights.fragments.Highlight, where it was asked for."""

@@ -34,7 +34,8 @@ from app.errors import Conflict, Invalid, SheafError
 from app.lexical.asked import Asked, Learned
 from app.measure.truth import best_in_float32
 from app.query.encoded import EncodedQuery
-from app.search import Mode, Query, encode_queries, search, search_encoded
+from app.query.preparing import encode_queries
+from app.search import Mode, Query, search, search_encoded
 from app.settings import Settings, refusals
 from app.sources.beir import Beir, beir_qrels, beir_queries
 

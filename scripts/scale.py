@@ -46,7 +46,8 @@ from app.errors import RequestError
 from app.filters import Condition
 from app.indexing.restaging import restage
 from app.load.bulk import fill
-from app.search import Query, encode_queries, search_encoded
+from app.query.preparing import encode_queries
+from app.search import Query, search_encoded
 from app.settings import Settings
 from app.sources.protocol import Entry
 from app.types import F32, I64, TokenVectors

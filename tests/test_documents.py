@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from pydantic_core import PydanticCustomError
 
-from app.documents import MAX_PROBLEMS, DocumentBody, invalid, parse_document
+from app.documents import MAX_PROBLEMS, MAX_SPARSE, DocumentBody, invalid, parse_document, read_sparse
 from app.errors import Invalid, MalformedBody
 from app.types import Document
 
@@ -243,3 +244,10 @@ def test_a_lone_surrogate_from_python_is_refused_too() -> None:
     with pytest.raises(ValidationError) as raised:
         DocumentBody.model_validate({"id": "a\ud800", "text": "x"})
     assert isinstance(invalid(raised.value, DocumentBody), Invalid)
+
+
+def test_a_sparse_vector_has_so_many_indices_at_most() -> None:
+    most = list(range(MAX_SPARSE))
+    assert len(read_sparse({"indices": most, "values": [1] * len(most)})) == MAX_SPARSE
+    with pytest.raises(PydanticCustomError, match="at most 65,536 indices"):
+        read_sparse({"indices": [*most, MAX_SPARSE], "values": [1] * (MAX_SPARSE + 1)})

@@ -16,8 +16,9 @@ from app.errors import TooSlow
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.query.candidates import Chosen, find_candidates
+from app.query.preparing import encode_queries
 from app.query.ranking import FIRST
-from app.search import Coverage, Query, SearchResult, encode_queries, search, search_batch
+from app.search import Coverage, Query, SearchResult, search, search_batch
 from app.types import F32, Document
 
 DIM = 3

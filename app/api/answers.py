@@ -12,14 +12,14 @@ from pydantic import TypeAdapter
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.schemas.documents import Base64Answer, DocumentAnswer, VectorsFormat, Warned
+from app.api.schemas.documents import Base64Answer, DocumentAnswer, SparseAnswer, VectorsFormat, Warned
 from app.api.schemas.results import facet_answers
 from app.api.schemas.searches import GroupAnswer, HitAnswer, RerankAnswer, SearchAnswer, SearchRequest
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Budget, Service
 from app.results.grouping import HitGroup
 from app.search import SearchResult
-from app.types import F32, Document, Hit, Kind
+from app.types import F32, Document, Hit, Kind, SparseVector
 
 Form: TypeAlias = tuple[Kind, VectorsFormat]
 """How vectors are written: of which kind of collection, and in which format."""
@@ -69,13 +69,14 @@ class _Held(Response):
 def document_answer(document: Document, include: Collection[str], form: Form) -> DocumentAnswer:
     """The parts that were to be included; form: of its vectors."""
     given = {name: getattr(document, name) for name in ("text", "metadata") if name in include}
-    return DocumentAnswer(id=document.id, title=document.title, **given, **_vectors(document.vectors, form))
+    vectors = _vectors(document.vectors, form) | _sparse(document.sparse)
+    return DocumentAnswer(id=document.id, title=document.title, **given, **vectors)
 
 
 def hit_answer(hit: Hit, form: Form) -> HitAnswer:
     names = ("title", "text", "metadata", "passages", "highlights", "explanation", "former_score")
     given = {name: value for name in names if (value := getattr(hit, name)) is not None}
-    return HitAnswer(id=hit.id, score=hit.score, **given, **_vectors(hit.vectors, form))
+    return HitAnswer(id=hit.id, score=hit.score, **given, **_vectors(hit.vectors, form), **_sparse(hit.sparse))
 
 
 def _group_answer(group: HitGroup, form: Form) -> GroupAnswer:
@@ -93,6 +94,12 @@ def _vectors(vectors: F32 | None, form: Form) -> dict[str, Any]:
         return {name: array.tolist()}
     text = base64.b64encode(array.astype("<f4").tobytes()).decode()
     return {name: Base64Answer(base64=text, dtype="float32", shape=list(array.shape))}
+
+
+def _sparse(vector: SparseVector | None) -> dict[str, Any]:
+    if vector is None:
+        return {}
+    return {"sparse_vector": SparseAnswer(indices=vector.indices.tolist(), values=vector.values.tolist())}
 
 
 def search_answer(result: SearchResult, asked: SearchRequest, kind: Kind) -> SearchAnswer:

@@ -23,13 +23,15 @@ from app.collection.chunks import ChunkStore
 from app.collection.first_stage import FirstStage, Source
 from app.collection.layers import TOKENS, Layer, layers, scored
 from app.collection.segment import MANIFEST, OFFSETS, OWNERS, SEQS, Segment, SegmentRecord
-from app.collection.segment_writing import finish_segment
+from app.collection.segment_writing import finish_segment, inverted
 from app.collection.spec import CollectionSpec
 from app.compute.rounding import norms_up
 from app.errors import BadArchive
 from app.lexical.files import FILES as WORD_FILES
 from app.lexical.files import write_words
 from app.scoring.similarity import MAX_LENGTH
+from app.sparse.files import FILES as SPARSE_FILES
+from app.sparse.rows import are_vectors
 from app.store.database import Database
 from app.store.directory import Directory
 from app.store.files import MappedArray, load_array, write_file
@@ -37,6 +39,8 @@ from app.types import F32, I64, TokenVectors
 
 INDEX: Final = ".index"
 _COLUMNS: Final = "columns.npz"
+_MADE: Final = {*WORD_FILES, *SPARSE_FILES}
+"""Files that are made anew of what was checked."""
 _PIECE: Final = 2**22
 """Numbers that are looked at in one step."""
 _LONGEST: Final = 2 * MAX_LENGTH
@@ -52,13 +56,11 @@ def reindex(
     Raises BadArchive, Damaged, Invalid, StorageFull.
     """
     segment = Segment(folder, record)
-    files = {
-        name: written for name, written in segment.files.items() if not name.endswith(INDEX) and name not in WORD_FILES
-    }
+    files = {name: written for name, written in segment.files.items() if not name.endswith(INDEX) and name not in _MADE}
     if not segment.files.keys() <= set(folder.list()):
         raise _wrong(folder, "set of files")
     for name in folder.list():
-        if name.endswith(INDEX) or name == _COLUMNS or name in WORD_FILES:
+        if name.endswith(INDEX) or name == _COLUMNS or name in _MADE:
             folder.remove(name)
     n, documents = record.passages, segment.documents
     if any(type(number) is not int or number < 0 for number in (n, documents)) or segment.size != n or documents > n:
@@ -86,7 +88,7 @@ def reindex(
         array, offsets = arrays[layer.name], None
         if layer.ragged:
             offsets = small(layer.name + OFFSETS, n + 1)
-            _hold_offsets(at, offsets, array.shape[0])
+            _hold_offsets(at, offsets, array.shape[0], empty=layer.empty)
         values = None if layer.ragged else n
         _hold(f"{layer.name}.npy of {at}", array.all(), layer.stored, layer.shape(values))
         read[layer.name] = array.rows, offsets
@@ -97,6 +99,8 @@ def reindex(
     files[_COLUMNS] = write_file(folder, _COLUMNS, columns.to_bytes())
     if spec.lexical is not None:
         files |= write_words(folder, words, len(spec.lexical.fields), spec.lexical.analyser)
+    if spec.sparse is not None:
+        files |= inverted(folder, files)
     folder.remove(MANIFEST)
     made = finish_segment(folder, spec, stage, documents, n, files)
     folder.sync()
@@ -149,7 +153,7 @@ def check_tail(database: Database, folder: Directory, spec: CollectionSpec, stag
                     raise BadArchive(f"{at} has other vectors than its collection")
                 if offsets is not None:
                     _hold(at, offsets, np.int64, (n + 1,))
-                    _hold_offsets(at, offsets, len(values))
+                    _hold_offsets(at, offsets, len(values), empty=layer.empty)
                 _hold(at, values, layer.held, layer.shape(None if layer.ragged else n))
                 read[layer.name] = _slices(values), offsets
             _hold_values(at, declared, read, n, spec)
@@ -170,6 +174,9 @@ def _hold_values(
             _hold_vectors(what, rows, n, offsets, norms if layer.name == scored(spec) else None, spec)
         elif layer.check == "spans":
             _hold_spans(what, rows(0, n))
+        elif layer.check == "sparse":
+            assert offsets is not None, "sparse vectors are runs"
+            _hold_sparse(what, rows, offsets)
         elif layer.check == "finite":
             _hold_finite(what, rows, n if offsets is None else int(offsets[-1]), layer.width or 1)
 
@@ -180,9 +187,10 @@ def _hold(what: str, array: NDArray[Any], dtype: Any, shape: tuple[int | None, .
         raise BadArchive(f"{what} has {array.shape} {array.dtype}, which is not what its collection has")
 
 
-def _hold_offsets(what: str, offsets: I64, length: int) -> None:
-    """Ascending from 0 to ``length``, and nothing is empty."""
-    if offsets[0] != 0 or offsets[-1] != length or not (offsets[1:] > offsets[:-1]).all():
+def _hold_offsets(what: str, offsets: I64, length: int, *, empty: bool = False) -> None:
+    """Ascending from 0 to ``length``. empty: whether a run may be."""
+    ascends = offsets[1:] >= offsets[:-1] if empty else offsets[1:] > offsets[:-1]
+    if offsets[0] != 0 or offsets[-1] != length or not ascends.all():
         raise BadArchive(f"{what} has offsets that lead nowhere")
 
 
@@ -232,6 +240,16 @@ def _hold_finite(what: str, rows: _Rows, n: int, width: int) -> None:
     step = max(1, _PIECE // width)
     if not all(np.isfinite(rows(start, min(start + step, n))).all() for start in range(0, n, step)):
         raise BadArchive(f"{what} has vectors that are not finite")
+
+
+def _hold_sparse(what: str, rows: _Rows, offsets: I64) -> None:
+    """offsets: (n + 1,)."""
+    first, n = 0, len(offsets) - 1
+    while first < n:
+        stop = max(int(np.searchsorted(offsets, offsets[first] + _PIECE, side="right")) - 1, first + 1)
+        if not are_vectors(rows(int(offsets[first]), int(offsets[stop])), offsets[first : stop + 1]):
+            raise BadArchive(f"{what} has sparse vectors that no write takes")
+        first = stop
 
 
 def _hold_spans(what: str, spans: NDArray[np.int32]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from app.backup.saved import SavedSnapshots
 from app.catalogue.aliases import Aliases
-from app.catalogue.creating import encoder_of
+from app.catalogue.creating import encoder_of, sparse_encoder_of
 from app.catalogue.info import CollectionInfo, info_of, quarantined_info
 from app.catalogue.opened import Opened
 from app.codes.choose import default_precision
@@ -22,12 +22,15 @@ from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
 from app.collection.reading import Resources
 from app.collection.spec import (
+    FINGERPRINT,
     ONE,
+    SPARSE_FINGERPRINT,
     WORDS,
     CollectionSpec,
     EncoderSpec,
     LexicalSpec,
     PassageSpec,
+    SparseSpec,
     VectorSpec,
     fingerprint_to_json,
 )
@@ -185,15 +188,16 @@ class Catalogue:
         token_pooling: int = 1,
         passages: PassageSpec | None = None,
         lexical: LexicalSpec | None = WORDS,
+        sparse: SparseSpec | None = None,
         stage: FirstStage | None = None,
         also: Callable[[sqlite3.Connection], None] | None = None,
     ) -> Collection:
         """A new, empty collection, durable when this returns.
 
         dim: required without a model, else the model's. passages: how texts are split; None: as is best for the
-        encoder, and not at all without one. stage: its first stage, which must need no data. also: more to
-        do in the transaction that makes it.
-        Raises Conflict (the name is taken), Invalid, EncoderError.
+        encoder, and not at all without one. sparse: None for no sparse vectors. stage: its first stage, which must need
+        no data. also: more to do in the transaction that makes it. Raises Conflict (the name is taken), Invalid,
+        EncoderError.
         """
         # Said before a model is loaded, which takes seconds; the rename decides.
         self.require_room_for(name, replace=False)
@@ -201,7 +205,10 @@ class Catalogue:
         encoder = encoder_of(self.encoders, model, kind, dim, passages)
         if encoder is not None:
             dim, passages = encoder.dim, passages or PassageSpec()
-            meta["fingerprint"] = fingerprint_to_json(encoder.fingerprint)
+            meta[FINGERPRINT] = fingerprint_to_json(encoder.fingerprint)
+        if sparse is not None and sparse.model is not None:
+            made = sparse_encoder_of(self.encoders, sparse.model)
+            meta[SPARSE_FINGERPRINT] = fingerprint_to_json(made.fingerprint)
         assert dim is not None, "callers' vectors have dimensions"
         if kind == "dense" and precision not in (None, "float32"):
             raise Invalid.at("/precision", f"{precision} is of token vectors; dense vectors are float32")
@@ -214,6 +221,7 @@ class Catalogue:
             vectors=VectorSpec(precision=precision, token_pooling=token_pooling, keep=keep_vectors),
             passages=passages or ONE,
             lexical=lexical,
+            sparse=sparse,
         )
         meta["spec"] = spec.to_json()
         meta["first_stage"] = (stage or FirstStage.default(spec)).to_json()

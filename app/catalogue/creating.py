@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.collection.spec import PassageSpec
-from app.encoders.protocol import Encoder
+from app.encoders.protocol import Encoder, SparseEncoder
 from app.encoders.registry import Encoders
 from app.errors import Invalid
 from app.types import Kind
@@ -20,6 +20,8 @@ def encoder_of(
         if dim is None:
             raise Invalid.at("/encoder/dim", "expected the dimensions of the vectors that you will bring")
         return None
+    if encoders.is_sparse(model):
+        raise Invalid.at("/encoder/model", f"{model!r} is a sparse encoder; name it in sparse")
     if not encoders.kinds(model):
         raise Invalid.at("/encoder/model", f"{model!r} is a cross encoder, which makes no vectors: a search names it")
     if kind not in encoders.kinds(model):
@@ -33,3 +35,12 @@ def encoder_of(
         reads = f"the {encoder.room:,} tokens that the model {model!r} reads of a text"
         raise Invalid.at("/passages/size", f"expected at most {reads}, got {size:,}")
     return encoder
+
+
+def sparse_encoder_of(encoders: Encoders, model: str) -> SparseEncoder:
+    """The sparse encoder, opened. Raises Invalid for a name of none, EncoderError."""
+    able = [name for name in encoders.names() if encoders.is_sparse(name)]
+    if model not in able:
+        said = f"the sparse encoders here are {', '.join(able)}" if able else "this server has no sparse encoder"
+        raise Invalid.at("/sparse/model", f"{said}; got {model!r}. Null is for sparse vectors that callers bring")
+    return encoders.sparse_encoder(model)

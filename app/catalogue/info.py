@@ -37,9 +37,17 @@ class LexicalInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class SparseInfo:
+    """Sparse vectors. model: null where callers bring them."""
+
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """A collection as it stands. documents: what a search finds now; segments: of the generation; tail: documents not
-    yet in it. lexical: null where words find nothing. first_stage: of the segments, and why so. recall: as last
+    yet in it. lexical: null where words find nothing. sparse: null where there are no
+    sparse vectors. first_stage: of the segments, and why so. recall: as last
     measured. bytes: on disk. read_only: why it takes no writes or no text from here. error: what is wrong with it."""
 
     name: str
@@ -61,6 +69,7 @@ class CollectionInfo:
     error: str | None
     lexical: LexicalInfo | None = None
     recall: Measured | None = None
+    sparse: SparseInfo | None = None
 
 
 def info_of(name: str, collection: Collection, read_only: str | None, wrong: str | None) -> CollectionInfo:
@@ -88,6 +97,7 @@ def info_of(name: str, collection: Collection, read_only: str | None, wrong: str
         wrong,
         _lexical(collection),
         collection.recall,
+        None if spec.sparse is None else SparseInfo(spec.sparse.model),
     )
 
 

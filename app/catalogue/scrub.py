@@ -47,6 +47,8 @@ ALONE: Final = frozenset(
     {"pooled.npy", "tokens.offsets.npy", "tokens.npy", "norms.npy", "seqs.npy", "owners.npy", MANIFEST}
 )
 """The same where callers' own vectors are not kept as they came: then what is stored of them is all there is."""
+GIVEN_SPARSE: Final = frozenset({"sparse.npy", "sparse.offsets.npy", "seqs.npy", "owners.npy", MANIFEST})
+"""The same of callers' sparse vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ def _collection(root: Directory, name: str, database: Database, read: Scrubbed) 
     except (StoreError, TypeError, ValueError):
         return
     needed = frozenset[str]() if spec.model is not None else IRREPLACEABLE if spec.keeps_raw else ALONE
+    if spec.given_sparse:
+        needed |= GIVEN_SPARSE
     # A server beside us may replace files while we read; what is still named when it was found wrong is wrong.
     for finding in _files(root, name, needed, database, read):
         if finding.file in _named(root, name, database):

@@ -20,7 +20,7 @@ from app.collection.reading import Reader
 from app.collection.segment import Segment
 from app.collection.spec import fingerprint_to_json
 from app.collection.view import Generation, Published, Snapshot
-from app.encoders.protocol import Encoder
+from app.encoders.protocol import Fingerprint
 from app.errors import Conflict, SheafError
 from app.filters import Filter
 from app.store.database import put_meta, read_state, write_counters
@@ -245,16 +245,17 @@ class Collection(Reader):
         sealed_to: int = 0,
         reason: str,
         created: str,
-        encoder: Encoder | None = None,
+        encoders: Mapping[str, Fingerprint] | None = None,
         anew: bool = False,
         stage: tuple[StageRecord | None, FirstStage] | None = None,
     ) -> None:
         """A new generation in one step: ``added`` takes the place of ``removed`` and of the tail below ``sealed_to``.
 
         The versions in ``added`` that have died since they were read are masked. Purges the rows of dead versions.
-        encoder: the one that made the vectors anew, whose fingerprint is recorded. anew: ``added`` came from the
-        document store, not from ``removed``, so the document store says which of its versions stand. stage: the first
-        stage of every segment of the new generation, where it is another one; its file must be durable.
+        encoders: those that made the vectors anew, by the record that keeps the fingerprint of each. anew: ``added``
+        came from the document store, not from ``removed``, so the document store says which of its versions stand.
+        stage: the first stage of every segment of the new generation, where it is another one; its file must be
+        durable.
         """
         with self._adding(added), self._lock:
             self.require_writer()
@@ -273,15 +274,16 @@ class Collection(Reader):
             with self._transaction() as txn:
                 put_meta(txn, {"generation": new.generation.to_json()})
                 put_meta(txn, {"asked": asked.to_json()})
-                if encoder is not None:
-                    put_meta(txn, {"fingerprint": fingerprint_to_json(encoder.fingerprint)})
+                for made, fingerprint in (encoders or {}).items():
+                    put_meta(txn, {made: fingerprint_to_json(fingerprint)})
                 files = self.chunks.forget(txn, sealed_to)
                 txn.execute("DELETE FROM documents WHERE seq IN (SELECT seq FROM dead)")
                 txn.executemany("DELETE FROM dead WHERE seq = ?", [(int(seq),) for seq in forgotten])
                 txn.execute("UPDATE state SET purged = ?", (now.commit,))
             self._published, self.learned.kept = new, asked
-            if encoder is not None:
-                self.encoder_fault, self._encoder_checked = None, False
+            if encoders:
+                self.encoder_fault = None
+                self._same_encoders.clear()
             self.salvaged = False
             reach("swap.published")
             # By names that another collection in this one's place may use again, so before it can be closed.

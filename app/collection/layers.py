@@ -24,21 +24,24 @@ ENCODED: Final = "encoded"
 """The first stage's encodings of the token vectors."""
 SPANS: Final = "spans"
 """Where a passage of a text begins and ends in it, in characters."""
+SPARSE: Final = "sparse"
+"""Sparse vectors (app.sparse.rows), a model's or callers' own."""
 RAW: Final = "raw"
 """Callers' vectors as they came."""
 
-Check: TypeAlias = Literal["vectors", "norms", "finite", "spans"]
+Check: TypeAlias = Literal["vectors", "norms", "finite", "spans", "sparse"]
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One array. Of n rows it has n values, or, ragged, a run of one or more values each, beside n + 1 offsets.
+    """One array. Of n rows it has n values, or, ragged, a run of values each, beside n + 1 offsets.
 
     width: numbers of a value; None is one number and no axis. stored: their type in a segment. held: their type in
     memory and in the tail's chunks, where each is one that ``stored`` holds. hot: whether queries read it; what is cold
     lies on disk alone. whole: whether a segment reads it when it is opened, else it is mapped. staged: whether another
-    first stage makes it anew. check: what a stranger's numbers are held to, beside shape and type: `vectors` are finite
-    and not too long, `norms` are true of the scored layer, `spans` end behind their beginning, `finite` are just that.
+    first stage makes it anew. empty: whether a run may have no value. check: what a stranger's numbers are held to,
+    beside shape and type: `vectors` are finite and not too long, `norms` are true of the scored layer, `spans` end
+    behind their beginning, `sparse` are rows of app.sparse, `finite` are just that.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Layer:
     hot: bool = True
     whole: bool = False
     staged: bool = False
+    empty: bool = False
 
     def shape(self, values: int | None) -> tuple[int | None, ...]:
         """Of so many values."""
@@ -84,6 +88,9 @@ def layers(spec: CollectionSpec, encoded_dim: int | None) -> tuple[Layer, ...]:
     if spec.splits:
         int32 = np.dtype(np.int32)
         found.append(Layer(SPANS, 2, int32, int32, "spans"))
+    if spec.sparse is not None:
+        pairs = np.dtype(np.int32)
+        found.append(Layer(SPARSE, 2, pairs, pairs, "sparse", ragged=True, empty=True))
     if spec.keeps_raw:
         # Where they are normalised before they are used, callers' vectors may have any length.
         check: Check = "finite" if spec.measure.unit else "vectors"

@@ -16,6 +16,7 @@ from app.collection.passages import Passages, Values, decoded
 from app.filters import Filter, Shape
 from app.lexical import bm25
 from app.lexical.words import Words
+from app.sparse.postings import Sparse
 from app.store.files import Rows
 from app.types import F32, I64, Mask, Metadata, Owners, TokenVectors
 from app.vector_index.protocol import Candidates
@@ -101,6 +102,11 @@ class Part(Protocol):
     @property
     def words(self) -> Words | None:
         """Of the documents; None where no word is indexed."""
+        ...
+
+    @property
+    def sparse(self) -> Sparse | None:
+        """Of the rows; None where none has a sparse vector."""
         ...
 
     def select(self, condition: Filter) -> Mask:

@@ -18,22 +18,23 @@ import numpy as np
 
 from app.collection.chunks import ChunkStore
 from app.collection.first_stage import Drift, FirstStage, StageStore, recoded
-from app.collection.layers import RAW, TOKENS
+from app.collection.layers import RAW, SPARSE, TOKENS
 from app.collection.opening import Opener
 from app.collection.part import View, scored_vectors
 from app.collection.passages import Passages
 from app.collection.segment import Segment
-from app.collection.spec import CollectionSpec, fingerprint_from_json
+from app.collection.spec import FINGERPRINT, SPARSE_FINGERPRINT, CollectionSpec, fingerprint_from_json
 from app.collection.view import Published, Snapshot
 from app.compute.exclusive import Exclusive
 from app.compute.workers import Workers
 from app.encoders.prompts import Task
-from app.encoders.protocol import Encoder, TokenPlaces
+from app.encoders.protocol import Encoder, Fingerprint, SparseEncoder, TokenPlaces
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Damaged, EncoderError, NotFound, Unavailable
 from app.filters import Filter
 from app.lexical.asked import Asked, Learned
 from app.settings import Settings
+from app.sparse.rows import only_of
 from app.store.database import Database, find_record, get_record, read_state
 from app.store.directory import Directory
 from app.store.files import file_size
@@ -41,7 +42,17 @@ from app.store.layout import ENCODINGS, TAIL, WRITER_LOCK
 from app.store.query_log import QueryLog
 from app.store.requests import Requests
 from app.store.rows import documents_in_order, find_live
-from app.types import DEFAULT_INCLUDE, F32, I64, Document, Encoded, Room, TokenVectors
+from app.types import (
+    DEFAULT_INCLUDE,
+    F32,
+    I64,
+    Document,
+    Encoded,
+    EncodedSparse,
+    Room,
+    SparseVector,
+    TokenVectors,
+)
 
 SNAPSHOT_ATTEMPTS: Final = 200
 """How often a reader tries to meet a writer between two commits, waiting a little longer each time."""
@@ -93,7 +104,8 @@ class Reader:
         self._writer.acquire()
         self.database = Database(self.folder, self.name)
         self.learned = Learned(Asked())
-        self._encoder_checked = False
+        self._same_encoders: set[str] = set()
+        """Records of fingerprints that were found to be those of the encoders that are configured now."""
         self._behind = False
         """Whether what is published may be older than the last commit, since a write failed after it."""
         self.encoder_fault: str | None = None
@@ -267,8 +279,14 @@ class Reader:
             found.append(kept)
         if numbers:
             vectors = self.vectors_of(seqs[: len(found)], published)
+            sparse = self.given_sparse(seqs[: len(found)], published) if self.spec.given_sparse else {}
             found = [
-                replace(one, vectors=vectors[seq].values, splits=tuple(vectors[seq].counts.tolist()))
+                replace(
+                    one,
+                    vectors=vectors[seq].values,
+                    splits=tuple(vectors[seq].counts.tolist()),
+                    sparse=sparse.get(seq),
+                )
                 for seq, one in zip(seqs, found, strict=False)
             ]
         return found
@@ -302,9 +320,12 @@ class Reader:
         found: dict[int, int] = {}
         for view, some, places in _by_part(published, seqs):
             rows = np.cumsum(np.concatenate([[0], view.part.owners.take(places).counts]))
-            counts = view.part.counts(places).get(RAW if self.spec.keeps_raw else TOKENS, np.ones(rows[-1], np.int64))
+            of_layers = view.part.counts(places)
+            counts = of_layers.get(RAW if self.spec.keeps_raw else TOKENS, np.ones(rows[-1], np.int64)) * self.spec.dim
+            if self.spec.given_sparse:
+                counts = counts + 2 * of_layers[SPARSE]
             sums = np.diff(np.cumsum(np.concatenate([[0], counts]))[rows])
-            found.update(zip(some, (sums * self.spec.dim).tolist(), strict=True))
+            found.update(zip(some, sums.tolist(), strict=True))
         return found
 
     def encoder(self) -> Encoder:
@@ -315,22 +336,37 @@ class Reader:
                 code="no_encoder",
             )
         encoder = self.resources.encoders.get(self.spec.model, self.spec.kind)
-        if not self._encoder_checked:
-            with self.database.read() as connection:
-                stored = get_record(connection, "fingerprint", self.name, fingerprint_from_json)
-            differences = stored.differences(encoder.fingerprint)
-            anew = f"encode every document anew with POST /v1/collections/{self.name}/rebuild"
-            if encoder.dim != self.spec.dim:
-                differences.append(f"dim ({self.spec.dim} stored, {encoder.dim} now)")
-                anew = "write the documents to a new collection, for this one stays with its dimensions"
-            if differences:
-                self.encoder_fault = (
-                    f"the encoder {self.spec.model!r} is not the one that made the vectors of collection {self.name}: "
-                    f"{', '.join(differences)} differ. Configure the former one again, or {anew}"
-                )
-                raise Conflict(self.encoder_fault, code="encoder_changed")
-            self.encoder_fault, self._encoder_checked = None, True
+        dims = [] if encoder.dim == self.spec.dim else [f"dim ({self.spec.dim} stored, {encoder.dim} now)"]
+        self._require_same(FINGERPRINT, self.spec.model, encoder.fingerprint, dims)
         return encoder
+
+    def sparse_encoder(self) -> SparseEncoder:
+        """The sparse encoder that made the sparse vectors, of a collection that has one. Raises Conflict where the
+        configured one is another."""
+        assert self.spec.sparse_model is not None
+        encoder = self.resources.encoders.sparse_encoder(self.spec.sparse_model)
+        self._require_same(SPARSE_FINGERPRINT, self.spec.sparse_model, encoder.fingerprint, [])
+        return encoder
+
+    def _require_same(self, record: str, model: str, now: Fingerprint, dims: list[str]) -> None:
+        """Once: raises Conflict where an encoder is not the one whose fingerprint was recorded. dims: how its
+        dimensions are others."""
+        if record in self._same_encoders:
+            return
+        with self.database.read() as connection:
+            stored = get_record(connection, record, self.name, fingerprint_from_json)
+        differences = stored.differences(now) + dims
+        anew = f"encode every document anew with POST /v1/collections/{self.name}/rebuild"
+        if dims:
+            anew = "write the documents to a new collection, for this one stays with its dimensions"
+        if differences:
+            self.encoder_fault = (
+                f"the encoder {model!r} is not the one that made the vectors of collection {self.name}: "
+                f"{', '.join(differences)} differ. Configure the former one again, or {anew}"
+            )
+            raise Conflict(self.encoder_fault, code="encoder_changed")
+        self._same_encoders.add(record)
+        self.encoder_fault = None
 
     def encode_queries(self, texts: Sequence[str], *, alone: bool = False) -> Encoded:
         """The texts as queries, in one pass with those of other threads where the encoder is busy. alone: not with
@@ -344,6 +380,21 @@ class Reader:
         self.encoder()
         assert self.spec.model is not None
         return self.resources.encoders.encode_documents(self.spec.model, self.spec.kind, texts)
+
+    def encode_sparse(self, texts: Sequence[str], task: Task) -> EncodedSparse:
+        """The sparse vectors of texts. Raises as ``sparse_encoder`` and it."""
+        self.sparse_encoder()
+        assert self.spec.sparse_model is not None
+        return self.resources.encoders.encode_sparse(self.spec.sparse_model, texts, task)
+
+    def sparse_terms(self, indices: Sequence[int]) -> list[str] | None:
+        """The sparse encoder's own; None where there is none now, or another than the one that made the vectors."""
+        if self.spec.sparse_model is None:
+            return None
+        try:
+            return self.sparse_encoder().terms(indices)
+        except (Conflict, EncoderError):
+            return None
 
     def token_places(self, texts: Sequence[str], task: Task) -> list[TokenPlaces] | None:
         """As the encoder's own; None where there is none now, or another than the one that made the vectors."""
@@ -372,6 +423,16 @@ class Reader:
                     one = one.with_layer(RAW, given[seq])
                 if RAW in one or not self.spec.keeps_raw:
                     found[seq] = one
+        return found
+
+    def given_sparse(self, seqs: Sequence[int], published: Published) -> dict[int, SparseVector | None]:
+        """Callers' sparse vectors of these versions, to the bit; those that moved on the way are left out. Raises
+        Damaged."""
+        found: dict[int, SparseVector | None] = {}
+        for view, some, places in _by_part(published, seqs):
+            owners = view.part.owners
+            rows, own = view.part.ragged(SPARSE).take(owners.rows_of(places)), owners.take(places)
+            found.update((seq, only_of(rows, own, i)) for i, seq in enumerate(some))
         return found
 
     def given_vectors(self, seqs: Sequence[int], published: Published | None = None) -> dict[int, F32]:

@@ -27,6 +27,8 @@ from app.errors import FormatTooNew
 from app.filters import Filter, Shape
 from app.lexical.files import MAPPED, read_words
 from app.lexical.words import SealedWords
+from app.sparse.files import POSTINGS, read_postings
+from app.sparse.postings import Inverted
 from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.files import (
@@ -94,7 +96,7 @@ class Segment:
     def open_all(cls, folder: Directory, record: SegmentRecord) -> Segment:
         """Ready to be searched: every file is there and has its size, and all but the vectors is checked."""
         segment = cls(folder, record)
-        _ = segment.seqs, segment.owners, segment._columns, segment._searched, segment.words
+        _ = segment.seqs, segment.owners, segment._columns, segment._searched, segment.words, segment.sparse
         for layer in segment._layers:
             segment._open(layer)
         return segment
@@ -122,6 +124,10 @@ class Segment:
     @cached_property
     def words(self) -> SealedWords | None:
         return read_words(self.folder, self._files, self._fields)
+
+    @cached_property
+    def sparse(self) -> Inverted | None:
+        return read_postings(self.folder, self._files, self.size)
 
     @cached_property
     def _searched(self) -> dict[str, VectorIndex | Refined]:
@@ -162,7 +168,7 @@ class Segment:
     @property
     def loaded(self) -> int:
         """Bytes that are held in memory once it is open: all but the arrays that are mapped."""
-        mapped = {f"{name}.npy" for name, layer in self._layers.items() if not layer["whole"]}.union(MAPPED)
+        mapped = {f"{name}.npy" for name, layer in self._layers.items() if not layer["whole"]}.union(MAPPED, [POSTINGS])
         return sum(record.size for name, record in self._files.items() if name not in mapped)
 
     def has(self, layer: str) -> bool:

@@ -19,12 +19,13 @@ import numpy as np
 from app import vector_index
 from app.collection.columns import ColumnsBuilder
 from app.collection.first_stage import FirstStage
-from app.collection.layers import ENCODED, layers
+from app.collection.layers import ENCODED, SPARSE, layers
 from app.collection.passages import Passages
 from app.collection.segment import FLAT, MANIFEST, OFFSETS, OWNERS, SEQS, Segment, SegmentRecord
 from app.collection.spec import CollectionSpec
 from app.lexical.files import write_words
 from app.lexical.sequences import Sequences
+from app.sparse.files import write_postings
 from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.files import (
@@ -33,6 +34,7 @@ from app.store.files import (
     FileWriter,
     MappedArray,
     link_file,
+    load_array,
     write_file,
 )
 from app.store.layout import FORMAT
@@ -178,7 +180,18 @@ def _write(
     files["columns.npz"] = write_file(folder, "columns.npz", columns.finish().to_bytes())
     if spec.lexical is not None:
         files |= write_words(folder, words, len(spec.lexical.fields), spec.lexical.analyser)
+    if spec.sparse is not None:
+        files |= inverted(folder, files)
     return finish_segment(folder, spec, stage, totals.documents, totals.rows, files)
+
+
+def inverted(folder: Directory, files: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
+    """The postings of the sparse vectors that were written there."""
+    offsets = f"{SPARSE}{OFFSETS}.npy"
+    values = MappedArray(folder, f"{SPARSE}.npy", files[f"{SPARSE}.npy"])
+    made = write_postings(folder, values, load_array(folder, offsets, files[offsets]))
+    values.let_go()
+    return made
 
 
 def finish_segment(

@@ -31,6 +31,10 @@ from app.types import (
     Split,
 )
 
+FINGERPRINT: Final = "fingerprint"
+"""The record of the encoder that made the vectors."""
+SPARSE_FINGERPRINT: Final = "sparse_fingerprint"
+"""Of the sparse encoder."""
 MAX_FIELDS: Final = 32
 """Whose words are indexed."""
 MAX_FIELD_WEIGHT: Final = 1_000.0
@@ -150,6 +154,17 @@ class LexicalSpec:
         return Analyser(self.language)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparseSpec:
+    """model: the sparse encoder's name among the operator's, or None where callers bring their sparse vectors."""
+
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.model is not None and not isinstance(self.model, str):
+            raise Invalid.at("/sparse/model", f"expected a name or null, got {self.model!r}")
+
+
 WORDS: Final = LexicalSpec()
 """Where nothing else is asked for."""
 
@@ -157,7 +172,7 @@ WORDS: Final = LexicalSpec()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionSpec:
     """One collection's fixed properties. similarity: its name in ``SIMILARITIES``. lexical: None where words find
-    nothing. Raises Invalid for what no collection is."""
+    nothing. sparse: None where there are no sparse vectors. Raises Invalid for what no collection is."""
 
     name: str
     encoder: EncoderSpec
@@ -165,6 +180,7 @@ class CollectionSpec:
     vectors: VectorSpec = field(default_factory=VectorSpec)
     passages: PassageSpec = ONE
     lexical: LexicalSpec | None = field(default_factory=LexicalSpec)
+    sparse: SparseSpec | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -191,6 +207,16 @@ class CollectionSpec:
     @property
     def model(self) -> str | None:
         return self.encoder.model
+
+    @property
+    def sparse_model(self) -> str | None:
+        """The sparse encoder; None also where there are no sparse vectors."""
+        return None if self.sparse is None else self.sparse.model
+
+    @property
+    def given_sparse(self) -> bool:
+        """Whether callers bring sparse vectors."""
+        return self.sparse is not None and self.sparse.model is None
 
     @property
     def kind(self) -> Kind:
@@ -246,7 +272,9 @@ class CollectionSpec:
         return self.model is None and self.keep_vectors
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without ``sparse`` where there is none: what has none is as a Sheaf wrote it that knew of none."""
+        found = asdict(self)
+        return found if found["sparse"] is not None else {k: v for k, v in found.items() if k != "sparse"}
 
     @classmethod
     def from_json(cls, value: object) -> CollectionSpec:
@@ -258,6 +286,8 @@ class CollectionSpec:
             if nested["lexical"] is not None:
                 lexical = _fields(value, "lexical")
                 nested["lexical"] = LexicalSpec(**{**lexical, "fields": tuple(lexical["fields"])})
+            if nested.get("sparse") is not None:
+                nested["sparse"] = SparseSpec(**_fields(value, "sparse"))
             return cls(**nested)
 
 

@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from app.codes.protocol import Code
 from app.collection.columns import Column, Columns
-from app.collection.layers import NORMS, Layer
+from app.collection.layers import NORMS, SPARSE, Layer
 from app.collection.part import Flat, Ragged, gathered
 from app.collection.passages import Passages
 from app.compute.growing import Growing
 from app.filters import Filter, Shape, fields_of
 from app.lexical.sequences import Sequences
 from app.lexical.words import WORD_BYTES, GrowingWords, WordsView
+from app.sparse.postings import Listed
 from app.store.files import InMemory
-from app.types import F32, I64, Mask, Metadata, Owners
+from app.types import F32, I64, Mask, Metadata, Owners, TokenVectors
 from app.vector_index.protocol import Candidates
 
 
@@ -145,6 +146,10 @@ class TailView:
 
     def ragged(self, layer: str) -> Ragged:
         return Ragged(InMemory(self._values[layer]), self._offsets[layer])
+
+    @property
+    def sparse(self) -> Listed | None:
+        return Listed(TokenVectors(self._values[SPARSE], self._offsets[SPARSE])) if self.has(SPARSE) else None
 
     def select(self, condition: Filter) -> Mask:
         return self._having(fields_of(condition)).select(condition)

@@ -27,6 +27,8 @@ _VOLATILE = {
     "__version__", "_name_or_path", "architectures", "dtype", "name_or_path", "processor_class", "requirements",
     "similarity_fn_name", "special_tokens_map_file", "torch_dtype", "transformers_version", "use_cache",
 }  # fmt: skip
+ROUTER = "router_config.json"
+"""Of a model that reads queries by other modules than documents."""
 _STANFORD_KEYS = (
     "query_token_id", "doc_token_id", "query_maxlen", "doc_maxlen", "attend_to_mask_tokens", "mask_punctuation",
 )  # fmt: skip
@@ -145,6 +147,17 @@ def check_cross_encoder(folder: Path) -> None:
     _check_weights(folder)
 
 
+def check_sparse_encoder(folder: Path) -> None:
+    """Raises EncoderRefused unless the folder is a SparseEncoder with safetensors weights."""
+    saved = _raw(folder / "config_sentence_transformers.json", {})
+    if saved.get("model_type") != "SparseEncoder" or not _modules(folder):
+        raise EncoderRefused(
+            f"{folder} is not a SparseEncoder as sentence-transformers saves one: load it with its SparseEncoder, see "
+            "that it encodes as it should, and save it"
+        )
+    _check_weights(folder)
+
+
 def dense_modules(folder: Path) -> int:
     """How many projections the folder says it has."""
     modules = _modules(folder)
@@ -171,6 +184,9 @@ def configuration_digest(folder: Path) -> str:
         [_json(path) for path in sorted(folder.glob("sentence_*_config.json"))],
         [_json(path / "config.json") for path in _folders(folder)[1:]],
     ]
+    for root in _folders(folder):
+        if (root / ROUTER).exists():
+            parts.append([_json(root / ROUTER), *map(_json, sorted(root.glob("*/sentence_*_config.json")))])
     return _digest(parts)
 
 
@@ -207,8 +223,17 @@ def _check_weights(folder: Path) -> None:
 def _folders(folder: Path) -> list[Path]:
     """The root, then every module's folder with the folders below it."""
     named = [folder / m["path"] for m in _modules(folder) if m["path"]]
+    named += [path for root in (folder, *named) for path in _routes(root)]
     below = [path for root in named for path in root.rglob("*") if path.is_dir()]
     return [folder, *sorted({path for path in (*named, *below) if path.is_dir()})]
+
+
+def _routes(folder: Path) -> list[Path]:
+    """The folders of a Router's modules, which it keeps beside itself; none where the folder has no Router."""
+    names = _raw(folder / ROUTER, {}).get("types", {})
+    if not isinstance(names, dict) or any(Path(name).name != name or name == ".." for name in names):
+        raise EncoderRefused(f"{folder / ROUTER}: expected types by the names of folders inside the folder")
+    return [folder / name for name in names]
 
 
 def _weights(folder: Path) -> list[Path]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any, TypeVar
 
-from app.types import Encoded, Kind
+T = TypeVar("T")
 
-_Key = tuple[str, Kind, tuple[str, ...]]
+_Key = tuple[str, str, tuple[str, ...]]
 
-_encoded: ContextVar[dict[_Key, Encoded] | None] = ContextVar("encoded", default=None)
+_encoded: ContextVar[dict[_Key, Any] | None] = ContextVar("encoded", default=None)
 
 
 @contextmanager
@@ -23,11 +24,12 @@ def encoded_once() -> Iterator[None]:
         _encoded.reset(token)
 
 
-def once(model: str, kind: Kind, texts: Sequence[str], encode: Callable[[Sequence[str]], Encoded]) -> Encoded:
+def once(model: str, kind: str, texts: Sequence[str], encode: Callable[[Sequence[str]], T]) -> T:
     """``encode(texts)``, or what it gave before, within ``encoded_once``. Raises what it raises, each time anew."""
     known, key = _encoded.get(), (model, kind, tuple(texts))
     if known is None:
         return encode(texts)
     if key not in known:
         known[key] = encode(texts)
-    return known[key]
+    found: T = known[key]
+    return found

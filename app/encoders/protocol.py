@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from app.encoders.prompts import Task
-from app.types import I64, Encoded, Kind, Mask
+from app.types import I64, Encoded, EncodedSparse, Kind, Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,4 +120,29 @@ class CrossEncoder(Protocol):
 
     def scores(self, query: str, texts: Sequence[str]) -> list[float]:
         """Of each text: finite, the larger the better, the same whatever else is scored. Raises EncoderError."""
+        ...
+
+
+class SparseEncoder(Protocol):
+    """Text -> a sparse vector. Safe to call from several threads at once."""
+
+    @property
+    def backend(self) -> str:
+        """The runtime, for people to read: `torch, cpu`."""
+        ...
+
+    @property
+    def fingerprint(self) -> Fingerprint: ...
+
+    @property
+    def max_tokens(self) -> int | None:
+        """After which a document is cut; None where there is no limit."""
+        ...
+
+    def encode(self, texts: Sequence[str], task: Task) -> EncodedSparse:
+        """Any number of texts, in their order. A text may have an empty vector. Raises EncoderError."""
+        ...
+
+    def terms(self, indices: Sequence[int]) -> list[str]:
+        """The words that indices stand for."""
         ...

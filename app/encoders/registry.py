@@ -22,12 +22,19 @@ from app.compute.quota import cores
 from app.encoders.model_folder import locate, saved_name
 from app.encoders.once import once
 from app.encoders.prompts import Task, missing
-from app.encoders.protocol import CrossEncoder, Encoder
+from app.encoders.protocol import CrossEncoder, Encoder, SparseEncoder
 from app.encoders.together import Together
 from app.encoders.torch.backbone import choose_device
 from app.errors import EncoderUnavailable, Invalid
-from app.settings import CrossEncoderModel, DeterministicModel, LocalModel, ModelSettings, RemoteModel
-from app.types import Encoded, Kind
+from app.settings import (
+    CrossEncoderModel,
+    DeterministicModel,
+    LocalModel,
+    ModelSettings,
+    RemoteModel,
+    SparseEncoderModel,
+)
+from app.types import Encoded, EncodedSparse, Kind
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +49,7 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "sentence_transformer": ("multi_vector", "dense"),
     "colbert": ("multi_vector",),
     "cross_encoder": (),
+    "sparse_encoder": (),
     "remote": ("dense",),
     "deterministic": ("multi_vector", "dense"),
 }
@@ -50,9 +58,9 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """The facts known of a model. kinds: of collections that it encodes for. reranks: whether a search may name it to
-    rerank its hits. From ``dim`` on only of one that is loaded: dim: of its vectors, in the kind that is
-    open first. max_tokens: after which a document is cut, None where nothing is known. query_prompt, document_prompt:
-    what each text begins with. warning: what it lacks. error: why it failed to load."""
+    rerank its hits. sparse: whether it makes sparse vectors. From ``dim`` on only of one that is loaded: dim: of its
+    vectors, in the kind that is open first. max_tokens: after which a document is cut, None where nothing is known.
+    query_prompt, document_prompt: what each text begins with. warning: what it lacks. error: why it failed to load."""
 
     name: str
     kinds: tuple[Kind, ...]
@@ -65,6 +73,7 @@ class ModelInfo:
     document_prompt: str | None = None
     warning: str | None = None
     error: str | None = None
+    sparse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +84,15 @@ class _Open:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """A model that is open: encoders of its kinds, or scores of pairs."""
+    """A model that is open: encoders of its kinds, scores of pairs, or sparse vectors."""
 
     encoders: _Maker | None = None
     pairs: CrossEncoder | None = None
+    sparse: SparseEncoder | None = None
 
 
 class Encoders:
-    """Encoders by name and kind, and cross encoders by name, for several threads.
+    """Encoders by name and kind, cross encoders and sparse encoders by name, for several threads.
 
     Both kinds of one model share its loaded weights. A model is opened by a thread of its own, for it may take minutes
     (one that is new is converted first); whoever asks for it waits as long as it may, and the opening goes on. One that
@@ -128,8 +138,8 @@ class Encoders:
         return name == BUILTIN or isinstance(self._models.get(name), LocalModel)
 
     def kinds(self, name: str) -> tuple[Kind, ...]:
-        """The kinds of collection that a model can encode for, the default first; none of a cross encoder. Loads
-        nothing.
+        """The kinds of collection that a model can encode for, the default first; none of a cross encoder and of a
+        sparse one. Loads nothing.
 
         Raises Invalid for an unknown name.
         """
@@ -143,7 +153,12 @@ class Encoders:
         """Whether it can tell how well a text answers a query, by itself or by token vectors. Raises Invalid for an
         unknown name."""
         kinds = self.kinds(name)
-        return not kinds or "multi_vector" in kinds
+        return isinstance(self._models.get(name), CrossEncoderModel) or "multi_vector" in kinds
+
+    def is_sparse(self, name: str) -> bool:
+        """Whether it makes sparse vectors. Raises Invalid for an unknown name."""
+        self.kinds(name)
+        return isinstance(self._models.get(name), SparseEncoderModel)
 
     def get(self, name: str, kind: Kind, *, patient: bool = False) -> Encoder:
         """The encoder, opened if it is not open yet. patient: waits until it is, however long.
@@ -168,11 +183,29 @@ class Encoders:
 
     def cross_encoder(self, name: str, *, patient: bool = False) -> CrossEncoder:
         """As ``get``, of a model that is a cross encoder."""
-        if self.kinds(name):
+        self.kinds(name)
+        if not isinstance(self._models.get(name), CrossEncoderModel):
             raise Invalid.at("/encoder/model", f"{name!r} is no cross encoder")
         found = self._opened(name, patient).pairs
-        assert found is not None, "what encodes for no kind is a cross encoder"
+        assert found is not None, "a cross encoder scores pairs"
         return found
+
+    def sparse_encoder(self, name: str, *, patient: bool = False) -> SparseEncoder:
+        """As ``get``, of a model that is a sparse encoder."""
+        if not self.is_sparse(name):
+            raise Invalid.at("/sparse/model", f"{name!r} is no sparse encoder")
+        found = self._opened(name, patient).sparse
+        assert found is not None, "a sparse encoder makes sparse vectors"
+        return found
+
+    def encode_sparse(self, name: str, texts: Sequence[str], task: Task) -> EncodedSparse:
+        """As the sparse encoder's own, and counted. Raises what ``sparse_encoder`` and it raise."""
+        role = "queries" if task == "query" else "documents"
+
+        def encode(some: Sequence[str]) -> EncodedSparse:
+            return self._counted(name, role, lambda own: self.sparse_encoder(name).encode(own, task), some)
+
+        return once(name, f"sparse {task}", texts, encode)
 
     def scores(self, name: str, query: str, texts: Sequence[str]) -> list[float]:
         """As the cross encoder's own, and counted. Raises what ``cross_encoder`` and it raise."""
@@ -186,7 +219,11 @@ class Encoders:
         if opening is not None:
             state = "loaded" if opening.done() else "loading"
         open = [self._open[name, kind] for kind in kinds if (name, kind) in self._open]
-        info = ModelInfo(name, kinds, self.reranks(name), state, error=self._failed.get(name))
+        sparse = self.is_sparse(name)
+        info = ModelInfo(name, kinds, self.reranks(name), state, error=self._failed.get(name), sparse=sparse)
+        if state == "loaded" and sparse:
+            model = self.sparse_encoder(name)
+            return replace(info, backend=model.backend, max_tokens=model.max_tokens)
         if state == "loaded" and not kinds:
             cross = self.cross_encoder(name)
             return replace(info, backend=cross.backend, max_tokens=cross.max_tokens)
@@ -284,6 +321,11 @@ class Encoders:
 
     def _loaded(self, name: str) -> _Loaded:
         settings = self._models.get(name)
+        if isinstance(settings, SparseEncoderModel):
+            from app.encoders.torch import sparse_encoder
+
+            folder = locate(settings.path, settings.revision)
+            return _Loaded(sparse=sparse_encoder.SparseEncoderModel(folder, choose_device(settings.device)))
         if not isinstance(settings, CrossEncoderModel):
             return _Loaded(encoders=self._maker(name))
         from app.encoders.torch import cross_encoder
@@ -318,7 +360,7 @@ class Encoders:
             case LocalModel() as settings:
                 folder = locate(settings.path, settings.revision)
                 return self._local(folder, settings.device, settings.prompts)
-            case CrossEncoderModel():
+            case CrossEncoderModel() | SparseEncoderModel():
                 raise AssertionError(f"{name} encodes nothing")
 
     def _local(self, folder: Path, asked: str, given: Mapping[Task, str | None]) -> _Maker:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-Side: TypeAlias = Literal["words", "tokens", "pooled"]
+Side: TypeAlias = Literal["words", "sparse", "tokens", "pooled"]
 
 LEAST: Final = 1.15
 SLOPE: Final = 1.5
@@ -54,13 +54,13 @@ class Standard:
 
 
 def weights_at(rho: float, sides: Sequence[Side]) -> dict[Side, float]:
-    """The weight of each side, 1 in all; what words leave is shared equally.
+    """The weight of each side, 1 in all; what words leave, or where there are none all, is shared equally.
 
     >>> weights_at(1.3, ["words", "tokens", "pooled"])
     {'words': 0.225, 'tokens': 0.3875, 'pooled': 0.3875}
     """
     others = [side for side in sides if side != "words"]
-    words = min(max(SLOPE * (rho - LEAST), 0.0), MOST) if others else 1.0
+    words = min(max(SLOPE * (rho - LEAST), 0.0), MOST) if len(others) < len(sides) else 0.0
     words = round(words, 6)
     return {side: words if side == "words" else (1 - words) / len(others) for side in sides}
 

@@ -15,9 +15,10 @@ from app.collection.spec import CollectionSpec
 from app.compute.workers import Workers
 from app.fusion.formulas import Side, Standard, ranks_of, reciprocal_ranks, weighted
 from app.query.encoded import EncodedQuery
+from app.query.listed import Listed
 from app.query.ranking import Identify, Ranked, break_ties
 from app.query.scores import Dense, Pooled, Scores, of_document, scores_of
-from app.query.words import WordScores, document_of
+from app.query.words import document_of
 from app.types import F64, I64, Mask
 
 DEPTH: Final = 200
@@ -62,9 +63,12 @@ class Fused:
         ]
 
 
-def sides_of(spec: CollectionSpec) -> list[Side]:
-    """Those of a collection with words."""
-    return ["words", "tokens", "pooled"] if scored(spec) == TOKENS else ["words", "pooled"]
+def sides_of(spec: CollectionSpec, *, words: bool = True, sparse: bool = True) -> list[Side]:
+    """Those that a collection has. words, sparse: whether the query has them too."""
+    found: list[Side] = ["words"] if words and spec.lexical is not None else []
+    if sparse and spec.sparse is not None:
+        found.append("sparse")
+    return [*found, "tokens", "pooled"] if scored(spec) == TOKENS else [*found, "pooled"]
 
 
 def side_scores(spec: CollectionSpec, query: EncodedQuery) -> dict[Side, Scores]:
@@ -115,13 +119,13 @@ class Meant:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The candidates that fusion orders. tiers: of keys, each after the one before. meant, spoken: those by meaning and
-    by words. rows: of each key the row that is best by the first side. columns: of each side the scores of the keys.
-    base: how many keys, from the first on, scores are standardised over."""
+    """The candidates that fusion orders. tiers: of keys, each after the one before. lists: by side, those that its list
+    has; what is found by meaning is the list of both vectors. rows: of each key the row that is best by the first side.
+    columns: of each side the scores of the keys. base: how many keys, from the first on, scores are standardised
+    over."""
 
     tiers: list[list[_Key]]
-    meant: Sequence[_Key]
-    spoken: Sequence[_Key]
+    lists: Mapping[Side, Sequence[_Key]]
     rows: list[int]
     columns: dict[Side, list[float]]
     base: int
@@ -135,29 +139,32 @@ def score_candidates(
     views: Sequence[View],
     allowed: Sequence[Mask],
     meant: Meant,
-    words: WordScores,
+    listed: Mapping[Side, Listed],
     scores: Mapping[Side, Scores],
     k: int,
     workers: Workers,
     *,
     whole: bool = False,
 ) -> Candidates:
-    """allowed: for each view the documents. meant: ``reach_of(k)`` at most. scores: of each side but words. whole:
-    whether all documents that are allowed are candidates, though scores are standardised over the same. Raises
-    Damaged."""
+    """allowed: for each view the documents. meant: ``reach_of(k)`` at most. listed: the sides that score every
+    document. scores: the others. whole: whether all documents that are allowed are candidates, though scores are
+    standardised over the same. Raises Damaged."""
     reach = reach_of(k)
-    spoken = [(view, document) for view, document, _, _ in words.best(views, allowed, reach, ties=False)]
-    tiers = _tiers(meant.keys, spoken, reach)
+    lists: dict[Side, Sequence[_Key]] = {
+        side: [(view, document) for view, document, _, _ in by.best(views, allowed, reach, ties=False)]
+        for side, by in listed.items()
+    }
+    tiers = _tiers([meant.keys, *lists.values()], reach)
     base = len(tiers[0])
     if whole:
         every = [(view, one) for view, mask in enumerate(allowed) for one in np.flatnonzero(mask).tolist()]
         tiers = [list(dict.fromkeys([*tiers[0], *every]))]
     keys = [key for tier in tiers for key in tier]
     columns: dict[Side, list[float]] = {
-        "words": [float(words.by_view[view][document]) for view, document in keys],
+        side: [float(by.by_view[view][document]) for view, document in keys] for side, by in listed.items()
     }
     rows, others = _scored(views, keys, meant.known, scores, workers)
-    return Candidates(tiers, meant.keys, spoken, rows, columns | others, base)
+    return Candidates(tiers, lists | dict.fromkeys(scores, meant.keys), rows, columns | others, base)
 
 
 def fuse(
@@ -180,8 +187,8 @@ def fuse(
     for number, tier in enumerate(found.tiers):
         start, stop = len(ranked), len(ranked) + len(tier)
         if weigh is None:
-            said, meaning = ({*side[: DEPTH * 2**number]} for side in (found.spoken, found.meant))
-            by = {side: [key in (said if side == "words" else meaning) for key in keys[:stop]] for side in columns}
+            there = {side: {*keys_of[: DEPTH * 2**number]} for side, keys_of in found.lists.items()}
+            by = {side: [key in there[side] for key in keys[:stop]] for side in columns}
             now = {side: ranks_of(column[:stop], by[side]) for side, column in columns.items()}
             fused = reciprocal_ranks(now)
             for side, own in now.items():
@@ -212,12 +219,12 @@ def reach_of(k: int) -> int:
     return reach
 
 
-def _tiers(meant: Sequence[_Key], spoken: Sequence[_Key], reach: int) -> list[list[_Key]]:
+def _tiers(lists: Sequence[Sequence[_Key]], reach: int) -> list[list[_Key]]:
     """The candidates: the best ``DEPTH`` of each side, then those that are new among twice as many, and so on."""
     seen: dict[_Key, None] = {}
     tiers, depth = [], DEPTH
     while depth <= reach:
-        tier = [key for key in dict.fromkeys([*meant[:depth], *spoken[:depth]]) if key not in seen]
+        tier = [key for key in dict.fromkeys(key for keys in lists for key in keys[:depth]) if key not in seen]
         seen.update(dict.fromkeys(tier))
         tiers.append(tier)
         depth *= 2

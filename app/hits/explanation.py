@@ -14,6 +14,7 @@ from app.highlights.tokens import RowTokens, Token
 from app.lexical.bm25 import TermScore
 from app.query.ranking import Ranked
 from app.query.scores import Share
+from app.query.sparse import IndexScore
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Explanation:
     that passage, or of dense vectors the one product; they add up to the passage's score. opening: likewise of the
     first passage of a text that was split; the document's exact score is opening_weight of it, and the rest of the
     best's. approximate: whether a search that is not exact has the document among its hits; null where that is not
-    known. boosts: what each adds to the score beside all that."""
+    known. boosts: what each adds to the score beside all that. indices: of sparse vectors, and add up to their
+    score."""
 
     sides: list[SideScore] = field(default_factory=list)
     ranks: dict[Side, int | None] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class Explanation:
     opening_weight: float = 0.0
     approximate: bool | None = None
     boosts: list[BoostShare] = field(default_factory=list)
+    indices: list[IndexScore] = field(default_factory=list)
 
 
 def told(shares: Sequence[Share], asked: Sequence[str] | None, tokens: RowTokens | None) -> list[TokenShare]:
@@ -66,7 +69,8 @@ def told(shares: Sequence[Share], asked: Sequence[str] | None, tokens: RowTokens
 
 
 def ranks_among(fused: Fused, found: Sequence[Ranked]) -> list[dict[Side, int | None]]:
-    """The ranks of each document by each side; one without a word of the query has none by words."""
+    """The ranks of each document by each side; one that has nothing of the query has none by words
+    or by sparse vectors."""
     places = [fused.places[one.seq] for one in found]
     if fused.ranks:
         return [{side: ranks[place] for side, ranks in fused.ranks.items()} for place in places]
@@ -74,7 +78,7 @@ def ranks_among(fused: Fused, found: Sequence[Ranked]) -> list[dict[Side, int | 
     for side, scores in fused.columns.items():
         better = len(scores) - np.searchsorted(np.sort(scores), [scores[place] for place in places], side="right")
         by_side[side] = [
-            None if side == "words" and not scores[place] else rank + 1
+            None if side in ("words", "sparse") and not scores[place] else rank + 1
             for place, rank in zip(places, better.tolist(), strict=True)
         ]
     return [dict(zip(by_side, of_one, strict=True)) for of_one in zip(*by_side.values(), strict=True)]

@@ -39,6 +39,7 @@ def hits_of(
             document.text if "text" in include else None,
             document.metadata if "metadata" in include else None,
             document.matrices[_passage(snapshot, item)] if "vectors" in include else None,
+            document.sparse,
             _excerpts(collection, snapshot, item, document, query, found, room) if query.passages else None,
             show.highlights,
             show.explanation,
@@ -59,15 +60,17 @@ def _excerpts(
 ) -> list[Excerpt]:
     view = snapshot.views[item.view]
     place = document_of(view, item.row)
-    if found.scores is None:
+    scores = found.sparse if found.scores is None else found.scores
+    if scores is None:
         assert found.words is not None, "what was not found by meaning was found by words"
         lexical = collection.spec.lexical
         assert lexical is not None, "what is found by words has words"
         best = spoken_excerpts(view.part, place, document.text, found.words.bm25, lexical.analyser, query.passages)
     else:
         workers, measure = collection.resources.workers, collection.spec.measure
-        best = excerpts(view.part, place, document.text, found.scores, query.passages, workers)
-        best = [replace(one, score=measure.score(one.score)) for one in best]
+        best = excerpts(view.part, place, document.text, scores, query.passages, workers)
+        if found.scores is not None:
+            best = [replace(one, score=measure.score(one.score)) for one in best]
     if not room.take(Document("", "".join(one.text for one in best)), 0):
         raise room.full()
     return best
@@ -91,7 +94,7 @@ def _shown(
         asked = spoken_text(collection.spec, query) if query.mode == "hybrid" else query.text
     showing = Showing(
         collection.spec, snapshot.views, query.highlights, query.explain, encoded, asked, found.words, found.fused,
-        found.scores, found.approximate, found.boosts, collection.token_places,
+        found.scores, found.approximate, found.boosts, collection.token_places, found.sparse, collection.sparse_terms,
     )  # fmt: skip
     for shown in showing.of(found.ranked, documents):
         if not room.take(Document("", "".join(one.marked for one in shown.highlights or ())), 0):

@@ -10,6 +10,7 @@ from app.fusion.hybrid import Fused
 from app.query.asked import Coverage
 from app.query.ranking import Ranked
 from app.query.scores import Scores
+from app.query.sparse import SparseScores
 from app.query.words import WordScores
 from app.rerank.order import Reranked
 from app.types import Mask
@@ -25,10 +26,11 @@ class Found:
     words: WordScores | None = None
     fused: Fused | None = None
     scores: Scores | None = None
+    sparse: SparseScores | None = None
     approximate: frozenset[int] | None = None
     """Sequence numbers of what an approximate search finds, where that is known."""
     boosts: Boosts | None = None
-    """The additions to scores; ``scores`` and ``words`` are without them."""
+    """The additions to scores; ``scores``, ``words`` and ``sparse`` are without them."""
     reranked: Reranked | None = None
     more: bool = False
     """Whether more documents may match than is known."""

@@ -25,6 +25,7 @@ from app.hits.explanation import Explanation, TokenShare, ranks_among, told
 from app.query.encoded import EncodedQuery
 from app.query.ranking import Ranked
 from app.query.scores import MaxSim, Scores, Share, opening_weight
+from app.query.sparse import SparseScores
 from app.query.words import WordScores, document_of
 from app.types import F32, I64, Document
 
@@ -32,6 +33,8 @@ T = TypeVar("T")
 
 Places: TypeAlias = Callable[[Sequence[str], Task], "list[TokenPlaces] | None"]
 """``Encoder.token_places``; None where nothing is known."""
+Terms: TypeAlias = Callable[[Sequence[int]], "list[str] | None"]
+"""``SparseEncoder.terms``; None where nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,8 @@ NOTHING: Final = Shown(None, None)
 @dataclass(frozen=True)
 class Showing:
     """marking: None for no highlights. explain: whether scores are explained. encoded: None of a search by words alone.
-    text: that was encoded, if any was. words, fused, scores: what the hits were found by. approximate: sequence numbers
-    of what an approximate search finds, where that is known. boosts: what was added to scores."""
+    text: that was encoded, if any was. words, fused, scores, sparse: what the hits were found by. approximate: sequence
+    numbers of what an approximate search finds, where that is known. boosts: what was added to scores."""
 
     spec: CollectionSpec
     views: Sequence[View]
@@ -63,6 +66,9 @@ class Showing:
     approximate: Set[int] | None
     boosts: Boosts | None
     places: Places
+    sparse: SparseScores | None = None
+    terms: Terms | None = None
+    """The words of indices, where a model knows them."""
 
     def of(self, ranked: Sequence[Ranked], documents: Sequence[Document]) -> Iterator[Shown]:
         """The highlights and explanation of each hit. documents: theirs, with their texts. Raises Damaged, TooSlow.
@@ -80,6 +86,9 @@ class Showing:
         spoken = None
         if self.marking is not None and self.words is not None and self.spec.lexical is not None:
             spoken = by_words(self.words.bm25, self.spec.lexical.analyser, self.marking)
+        terms = None
+        if self.explain and self.sparse is not None and self.terms is not None:
+            terms = self.terms(self.sparse.query.indices.tolist())
         ranks = [{}] * len(rows) if self.fused is None or not self.explain else ranks_among(self.fused, ranked)
         for item, row, opening, places in zip(ranked, rows, openings, ranks, strict=True):
             deadline.check(deadline.current())
@@ -100,6 +109,7 @@ class Showing:
                     opening_weight=0.0 if opening is None else opening_weight(row.siblings),
                     approximate=None if self.approximate is None else item.seq in self.approximate,
                     boosts=[] if self.boosts is None else self.boosts.shares(row.part, row.place),
+                    indices=[] if self.sparse is None else self.sparse.parts_of(item.view, row.place, terms),
                 )
             yield Shown(highlights, explanation)
 

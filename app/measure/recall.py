@@ -21,7 +21,8 @@ from app.collection.part import scored_vectors
 from app.collection.view import Snapshot
 from app.errors import Conflict
 from app.measure.truth import best_in_float32
-from app.search import Query, SearchResult, encode_queries, search_encoded
+from app.query.preparing import encode_queries
+from app.search import Query, SearchResult, search_encoded
 from app.types import Document
 
 SENTENCE: Final = re.compile(r"(?<=[.!?])\s+")

@@ -12,13 +12,14 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from app.collection.layers import SPANS
+from app.collection.layers import SPANS, SPARSE
 from app.collection.passages import NOTHING, Passages, from_encoder, without_direction
 from app.collection.spec import CollectionSpec
 from app.compute.workers import Workers
 from app.encoders.protocol import Encoder
 from app.encodings.protocol import Encoding
 from app.errors import TextRefused
+from app.passages.sparse import EncodeSparse
 from app.passages.windows import Window, Windowing
 from app.types import Document, Encoded, Mask, Owners
 
@@ -58,10 +59,12 @@ def encoded_rows(
     spec: CollectionSpec,
     encoding: Encoding | None,
     workers: Workers | None = None,
+    sparse: EncodeSparse | None = None,
 ) -> tuple[Passages, Mask]:
     """Rows of some documents, of the windows of each, and whether the encoder still cut one of them, (documents,).
 
-    known: rows that there are already, by what was encoded. Raises TextRefused with places of documents: what the
+    known: rows that there are already, by what was encoded. sparse: of a collection with a sparse encoder; callers'
+    sparse vectors are not among the rows. Raises TextRefused with places of documents: what the
     encoder refuses, and those of which it makes zeros alone.
     """
     every = list(chain.from_iterable(windows))
@@ -70,16 +73,24 @@ def encoded_rows(
     of = owners.of(np.arange(len(every)))
     held = [place for place, window in enumerate(every) if window.encoded in known]
     parts = [known[every[place].encoded] for place in held]
+    if spec.given_sparse:
+        parts = [part.with_layer(SPARSE, None) for part in parts]
     cut, nothing = np.array([window.cut for window in every], bool), np.zeros(len(every), bool)
     for start in range(0, len(fresh), ROWS):
         some = fresh[start : start + ROWS]
+        texts = [every[place].encoded for place in some]
         try:
-            made = encode([every[place].encoded for place in some])
+            made = encode(texts)
+            weighed = None if sparse is None else sparse(texts)
         except TextRefused as error:
             raise TextRefused({int(of[some[i]]): why for i, why in error.texts.items()}) from error
         cut[some] |= made.truncated
         nothing[some] = without_direction(made, spec)
-        parts.append(from_encoder(made, spec, encoding, workers))
+        rows = from_encoder(made, spec, encoding, workers)
+        if weighed is not None:
+            cut[some] |= weighed.truncated
+            rows = rows.with_layer(SPARSE, weighed.rows)
+        parts.append(rows)
     # A passage without direction is never found; a document needs one that is.
     if len(lost := np.setdiff1d(of[nothing], of[~nothing])):
         raise TextRefused(dict.fromkeys(lost.tolist(), NOTHING))

@@ -17,41 +17,42 @@ from app.rerank.order import Rerank
 from app.results.facets import Counted, Facet
 from app.results.grouping import GroupBy, HitGroup
 from app.results.sorting import SortKey
-from app.types import DEFAULT_INCLUDE, F32, Hit
+from app.types import DEFAULT_INCLUDE, F32, Hit, SparseVector
 
-Mode: TypeAlias = Literal["hybrid", "semantic", "dense", "lexical", "browse"]
+Mode: TypeAlias = Literal["hybrid", "semantic", "dense", "lexical", "sparse", "browse"]
 Weights: TypeAlias = Mapping[Side, float]
 
-UNENCODED: Final = ("lexical", "browse")
+UNENCODED: Final = ("lexical", "sparse", "browse")
+"""Modes that ask no vectors of token or pooled vectors; every document is scored."""
 SORTED: Final = 1_000
 """Documents that are sorted, the best by score, where all match more or less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question: by text, by vectors ((q, dim) float32; one row in a dense collection), a hybrid search by both;
-    or in their place by what is like some examples.
+    """A question: by text, by vectors ((q, dim) float32; one row in a dense collection), by a sparse vector, a hybrid
+    search by several; or in their place by what is like some examples.
 
-    mode: `semantic` ranks by the collection's exact scores, `dense` by pooled vectors, `lexical` by BM25, `hybrid` by
-    all; `browse` takes all that match, by id. ids: of the only documents that are asked, beside the filter. sort: the
-    order of the hits, of all that match in `lexical` and `browse`, else of the best ``SORTED``. syntax: whether text is
-    plain words, or the query language (app.lexical.clauses). field_weights: of some fields, in the place of the
-    collection's (app.lexical.weighing). weights: of a hybrid search; None takes those that the
-    collection has learned, "reciprocal_rank" none. explain: whether hits carry their reasons.
-    boosts: what adds to scores (app.boosts). min_score: that a document has at least, as its hit says it, before it is
-    reranked.
-    facets: of what ``total`` counts. group_by: the field by whose values hits are grouped; k, offset and pages count
-    groups then. offset: hits that are passed over. cursor: of the page before, in its place
-    (app.results.paging).
-    candidates: passages that are rescored, more where more documents are asked for (app.query.reaching), in a hybrid
-    search at least those of 200 documents; None means the collection's own width. include: of text, metadata, vectors.
-    partial: whether what was scored when the time was over is an answer; else, and where nothing was, it is TooSlow.
-    passages: how many of its best ones each hit carries. highlights: how each shows what of it was asked for; None: not
-    at all. rerank: what reads the first hits once more, and orders them. at: the pointer to the query, for errors.
+    mode: `semantic` ranks by the collection's exact scores, `dense` by pooled vectors, `lexical` by BM25, `sparse` by
+    sparse vectors, `hybrid` by all that the query brings; `browse` takes all that match, by id. ids: of the only
+    documents that are asked, beside the filter. sort: the order of the hits, of all that match in `lexical`, `sparse`
+    and `browse`, else of the best ``SORTED``. syntax: whether text is plain words, or the query language
+    (app.lexical.clauses). field_weights: of some fields, in the place of the collection's (app.lexical.weighing).
+    weights: of a hybrid search; None takes those that the collection has learned, "reciprocal_rank" none. explain:
+    whether hits carry their reasons. boosts: what adds to scores (app.boosts). min_score: that a document has at least,
+    as its hit says it, before it is reranked. facets: of what ``total`` counts. group_by: the field by whose values
+    hits are grouped; k, offset and pages count groups then. offset: hits that are passed over. cursor: of the page
+    before, in its place (app.results.paging). candidates: passages that are rescored, more where more documents are
+    asked for (app.query.reaching), in a hybrid search at least those of 200 documents; None means the collection's own
+    width. include: of text, metadata, vectors. partial: whether what was scored when the time was over is an answer;
+    else, and where nothing was, it is TooSlow. passages: how many of its best ones each hit carries. highlights: how
+    each shows what of it was asked for; None: not at all. rerank: what reads the first hits once more, and orders them.
+    at: the pointer to the query, for errors.
     """
 
     text: str | None = None
     vectors: F32 | None = None
+    sparse: SparseVector | None = None
     like: Like | None = None
     k: int = 10
     filter: Filter | None = None
@@ -80,7 +81,7 @@ class Query:
 
 def check_browsing(query: Query) -> None:
     """Raises Invalid where it asks for what there is only with a query."""
-    if query.text is not None or query.vectors is not None or query.like is not None:
+    if any(one is not None for one in (query.text, query.vectors, query.sparse, query.like)):
         raise Invalid.at(f"{query.at}/mode", "browse is of a search without a query")
     if query.min_score is not None:
         raise Invalid.at(f"{query.at}/min_score", "without a query no document has a score to reach")
@@ -102,7 +103,9 @@ def check_words(query: Query) -> None:
 
 def check_examples(query: Query, spec: CollectionSpec) -> None:
     """Raises Invalid where a search by examples asks for what takes a text, or for words that are not indexed."""
-    if query.text is not None or query.vectors is not None:
+    if query.mode == "sparse":
+        raise Invalid.at(f"{query.at}/like", "a search by examples is by words and by token or pooled vectors")
+    if any(one is not None for one in (query.text, query.vectors, query.sparse)):
         raise Invalid.at(f"{query.at}/like", "a search is by examples, or by query, vector or vectors")
     if query.syntax == "query":
         raise Invalid.at(f"{query.at}/syntax", "a search by examples is by no text, which the language is of")

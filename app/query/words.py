@@ -9,24 +9,23 @@ import numpy as np
 
 from app.collection.part import View
 from app.collection.spec import LexicalSpec
-from app.lexical.bm25 import Bm25, best
+from app.lexical.bm25 import Bm25
 from app.lexical.clauses import Clause
-from app.query.ranking import Identify, Ranked, break_ties
-from app.types import F64, Mask
+from app.query.listed import Listed
+from app.types import Mask
 
 
 @dataclass(frozen=True)
-class WordScores:
-    """Of one query over one snapshot. by_view: for each view the score of each document, 0 where it has no word."""
+class WordScores(Listed):
+    """Of one query over one snapshot; 0 where a document has no word."""
 
     bm25: Bm25
-    by_view: list[F64]
 
     @classmethod
     def of(cls, views: Sequence[View], clauses: Sequence[Clause], spec: LexicalSpec) -> WordScores:
         """Raises Damaged."""
         bm25 = Bm25([view.lexical() for view in views], clauses, spec.fields, spec.weighing)
-        return cls(bm25, [bm25.scores(number) for number in range(len(views))])
+        return cls([bm25.scores(number) for number in range(len(views))], bm25)
 
     def narrowed(self, allowed: Sequence[Mask]) -> list[Mask]:
         """Of the documents that are allowed those that have what the query requires, and nothing that it excludes."""
@@ -35,35 +34,6 @@ class WordScores:
             demanded = self.bm25.demanded(number)
             found.append(mask if demanded is None else mask & demanded)
         return found
-
-    def best(
-        self, views: Sequence[View], allowed: Sequence[Mask], k: int, *, ties: bool
-    ) -> list[tuple[int, int, int, float]]:
-        """(view, document, sequence number, score) of the k best documents; best first, equal ones as they were
-        written. ties: and all that equal the last."""
-        documents = best(self.by_view, allowed, k)
-        numbers = np.repeat(np.arange(len(views)), [len(own) for own in documents])
-        seqs = np.concatenate(
-            [np.zeros(0, np.int64), *(v.part.seqs[own] for v, own in zip(views, documents, strict=True))]
-        )
-        scores = np.concatenate([np.zeros(0), *(of[own] for of, own in zip(self.by_view, documents, strict=True))])
-        order = np.lexsort((seqs, -scores))[: None if ties else k]
-        columns = (numbers, np.concatenate([np.zeros(0, np.int64), *documents]), seqs, scores)
-        return list(zip(*(column[order].tolist() for column in columns), strict=True))
-
-
-def rank_words(
-    views: Sequence[View], allowed: Sequence[Mask], words: WordScores, k: int, identify: Identify
-) -> list[Ranked]:
-    """The best k documents that are allowed and have a word of the query, ties by the bytes of the id.
-
-    allowed: for each view the documents.
-    """
-    found = [
-        Ranked(number, first_row(views[number], document), seq, score)
-        for number, document, seq, score in words.best(views, allowed, k, ties=True)
-    ]
-    return break_ties(found, k, identify)
 
 
 def first_row(view: View, document: int) -> int:

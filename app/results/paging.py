@@ -70,10 +70,12 @@ def _named(query: Query, collection: str) -> str:
     for one in fields(query):
         if one.name not in _FREE:
             value = getattr(query, one.name)
-            arrays = one.name in ("vectors", "like")
+            arrays = one.name in ("vectors", "sparse", "like")
             named.update(b"" if arrays else f"{one.name}={value!r};".encode(errors="surrogatepass"))
     if query.vectors is not None:
         named.update(query.vectors.tobytes())
+    if query.sparse is not None:
+        named.update(b"sparse" + query.sparse.indices.tobytes() + query.sparse.values.tobytes())
     if query.like is not None:
         named.update(query.like.named)
     named.update(str(query.weights == "reciprocal_rank").encode())

@@ -15,17 +15,19 @@ import numpy as np
 
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage, StageRecord, recoded
+from app.collection.layers import SPARSE
 from app.collection.passages import Passages, from_caller
 from app.collection.segment import Segment
 from app.collection.segment_writing import Batch, Totals
-from app.collection.spec import fingerprint_from_json
-from app.encoders.protocol import Encoder
+from app.collection.spec import FINGERPRINT, SPARSE_FINGERPRINT, fingerprint_from_json
+from app.encoders.protocol import Encoder, Fingerprint, SparseEncoder
 from app.errors import Conflict, Invalid, TextRefused
 from app.indexing.fitting import learn_if_due
 from app.indexing.sealing import merge, now_utc, recode, seal, seal_due, write
 from app.ingest import ENCODED_AT_ONCE
 from app.lexical.sequences import Sequences, Vocabulary
 from app.passages.encoding import Splitter, encoded_rows
+from app.passages.sparse import EncodeSparse, with_sparse
 from app.store.database import get_record
 from app.store.rows import fetch_documents
 from app.tasks.tasks import Running
@@ -34,7 +36,7 @@ from app.types import I64, Metadata, Owners
 
 def run_rebuild(collection: Collection, running: Running) -> None:
     """The task's handler."""
-    encoder = _encoder(collection)
+    encoder, sparse = _encoder(collection), _sparse_encoder(collection)
     with collection.structure:
         if not collection.salvaged:
             seal(collection, running.check)
@@ -63,7 +65,7 @@ def run_rebuild(collection: Collection, running: Running) -> None:
             sealed_to=end if collection.salvaged else 0,
             reason="rebuilt from the document store",
             created=now_utc(),
-            encoder=encoder,
+            encoders=_fingerprints(encoder, sparse),
             anew=True,
             stage=None if chosen is None else _stage(collection, chosen, encoder),
         )
@@ -82,7 +84,7 @@ def _stage(
         return chosen.taken_away(), collection.stage
     if encoder is not None:
         with collection.database.read() as connection:
-            stored = get_record(connection, "fingerprint", collection.name, fingerprint_from_json)
+            stored = get_record(connection, FINGERPRINT, collection.name, fingerprint_from_json)
         if stored.differences(encoder.fingerprint):
             stale = replace(chosen, fitted={**chosen.fitted, "stale": True})
             return stale, collection.published.stage
@@ -103,6 +105,16 @@ def _encoder(collection: Collection) -> Encoder | None:
     return encoder
 
 
+def _sparse_encoder(collection: Collection) -> SparseEncoder | None:
+    model = collection.spec.sparse_model
+    return None if model is None else collection.resources.encoders.sparse_encoder(model)
+
+
+def _fingerprints(encoder: Encoder | None, sparse: SparseEncoder | None) -> dict[str, Fingerprint]:
+    made = {FINGERPRINT: encoder, SPARSE_FINGERPRINT: sparse}
+    return {record: one.fingerprint for record, one in made.items() if one is not None}
+
+
 def _runs(collection: Collection, encoder: Encoder | None, seqs: I64, running: Running) -> Iterator[Batch]:
     """Runs of documents that fill a segment each, with their vectors made anew."""
     settings = collection.resources.settings
@@ -116,20 +128,30 @@ def _runs(collection: Collection, encoder: Encoder | None, seqs: I64, running: R
         batch = seqs[start : start + ENCODED_AT_ONCE].tolist()
         with collection.database.read() as connection:
             documents = fetch_documents(connection, batch, collection.name)
-        if encoder is None:
-            parts.append(_from_stored(collection, batch))
-        else:
-            spec, resources = collection.spec, collection.resources
-            assert spec.model is not None
-            # Not the collection's own call, which refuses another encoder than made the vectors that stand.
-            encode = partial(resources.encoders.encode_documents, spec.model, spec.kind)
-            try:
-                windows = Splitter(spec, encoder, None).windows([documents[seq] for seq in batch])
-                rows, _ = encoded_rows(windows, {}, encode, spec, collection.stage.encoding, resources.background)
-            except TextRefused as error:
-                named = "; ".join(f"{documents[batch[i]].id!r} ({why})" for i, why in error.texts.items())
-                raise Invalid(f"the encoder refuses documents that are here; change or delete them: {named}") from error
-            parts.append(rows)
+        spec, resources = collection.spec, collection.resources
+        named = [documents[seq] for seq in batch]
+        if spec.given_sparse:
+            given = collection.given_sparse(batch, collection.published)
+            named = [replace(one, sparse=given[seq]) for seq, one in zip(batch, named, strict=True)]
+        # Not the collection's own calls, which refuse other encoders than made the vectors that stand.
+        sparse: EncodeSparse | None = None
+        if spec.sparse_model is not None:
+            sparse = partial(resources.encoders.encode_sparse, spec.sparse_model, task="document")
+        try:
+            if encoder is None:
+                rows = _from_stored(collection, batch)
+            else:
+                assert spec.model is not None
+                encode = partial(resources.encoders.encode_documents, spec.model, spec.kind)
+                windows = Splitter(spec, encoder, None).windows(named)
+                encoding, workers = collection.stage.encoding, resources.background
+                rows, _ = encoded_rows(windows, {}, encode, spec, encoding, workers, sparse)
+            if spec.sparse is not None:
+                rows, _ = with_sparse(rows, named, spec, sparse)
+        except TextRefused as error:
+            refused = "; ".join(f"{named[i].id!r} ({why})" for i, why in error.texts.items())
+            raise Invalid(f"the encoder refuses documents that are here; change or delete them: {refused}") from error
+        parts.append(rows)
         metadata += [documents[seq].metadata for seq in batch]
         if spoken := collection.spec.words((documents[seq] for seq in batch), vocabulary):
             words.append(spoken)
@@ -150,7 +172,7 @@ def _from_stored(collection: Collection, seqs: Sequence[int]) -> Passages:
         return from_caller(every, spec, collection.stage.encoding, collection.resources.background, owners)
     # Encodings are made anew: those of a damaged collection may be unreadable, and of two first stages.
     stored = collection.stored_vectors(seqs, collection.published, staged=False)
-    return recoded(Passages.join([stored[seq] for seq in seqs]), collection.stage, spec)
+    return recoded(Passages.join([stored[seq].with_layer(SPARSE, None) for seq in seqs]), collection.stage, spec)
 
 
 def _write(collection: Collection, batch: Batch) -> Segment:

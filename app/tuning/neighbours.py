@@ -19,9 +19,10 @@ from app.collection.view import Snapshot
 from app.errors import Conflict, Invalid
 from app.measure.recall import Drawn, draw_queries
 from app.query.encoded import EncodedQuery
+from app.query.preparing import encode_queries
 from app.query.ranking import rank_all
 from app.query.scores import scores_of
-from app.search import Query, encode_queries
+from app.search import Query
 from app.store.rows import find_live
 from app.tuning.trials import TrialSet
 from app.types import I64, TokenVectors

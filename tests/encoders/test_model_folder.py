@@ -7,6 +7,7 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+from safetensors.torch import load_file, save_file
 from tiny_models import TinyModels
 
 from app.encoders import model_folder
@@ -112,3 +113,29 @@ def test_tokenizer_digest_ignores_saved_padding(tiny: TinyModels) -> None:
     one = model_folder.tokenizer_digest(folder)
     (folder / "vocab.txt").write_text("a\nc")
     assert model_folder.tokenizer_digest(folder) != one
+
+
+def test_the_modules_of_a_router_are_the_models(tiny: TinyModels) -> None:
+    """They lie beside it, in folders that its own settings name."""
+    folder = tiny.copy(tiny.splade("routed", static=True), "routed")
+    model_folder.check_sparse_encoder(folder)
+    before = model_folder.weights_digest(folder), model_folder.configuration_digest(folder)
+    table = next(folder.glob("query_*/model.safetensors"))
+    weights = load_file(table)
+    save_file({name: value * 2 for name, value in weights.items()}, table, metadata={"format": "pt"})
+    assert model_folder.weights_digest(folder) != before[0]
+    settings = next(folder.glob("document_*/sentence_bert_config.json"))
+    settings.write_text(settings.read_text().replace("fill-mask", "feature-extraction"))
+    assert model_folder.configuration_digest(folder) != before[1]
+    for path in folder.glob("*/model.safetensors"):
+        path.rename(path.with_name("pytorch_model.bin"))
+    with pytest.raises(EncoderRefused, match="pickle"):
+        model_folder.check_sparse_encoder(folder)
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/tmp", "..", "a/b"])
+def test_a_routers_modules_lie_inside_the_folder(tiny: TinyModels, name: str) -> None:
+    folder = tiny.copy(tiny.splade("routed", static=True), "leading-out")
+    (folder / model_folder.ROUTER).write_text(json.dumps({"types": {name: "x"}}))
+    with pytest.raises(EncoderRefused, match="inside the folder"):
+        model_folder.check_sparse_encoder(folder)

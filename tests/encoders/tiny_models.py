@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer
-from sentence_transformers.base.modules import Dense, Normalize, Transformer
+from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
+from sentence_transformers.base.modules import Dense, Normalize, Router, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import (
     BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
     BertModel,
     BertTokenizer,
@@ -188,6 +190,29 @@ class TinyModels:
         def make(folder: Path) -> None:
             base = self.classifier(f"{name}-base", labels=labels)
             CrossEncoder(str(base), device="cpu", local_files_only=True).save(str(folder), create_model_card=False)
+
+        return self._once(name, make)
+
+    def splade(self, name: str = "splade", *, static: bool = False, most: int | None = None) -> Path:
+        """A SparseEncoder. static: queries go through a table of weights alone. most: indices of a vector, at most."""
+
+        def make(folder: Path) -> None:
+            base = folder.parent / f"{name}-base"
+            shutil.copytree(self.plain(), base)
+            torch.manual_seed(5)
+            config = BertConfig(
+                vocab_size=len((base / "vocab.txt").read_text().splitlines()), hidden_size=WIDTH, num_hidden_layers=1,
+                num_attention_heads=2, intermediate_size=64, max_position_embeddings=64, initializer_range=0.5,
+            )  # fmt: skip
+            BertForMaskedLM(config).eval().save_pretrained(base)
+            read = [Transformer(str(base), transformer_task="fill-mask", max_seq_length=LIMIT), SpladePooling("max")]
+            modules: list[Any] = read
+            if static:
+                table = SparseStaticEmbedding(read[0].tokenizer, torch.rand(config.vocab_size))
+                modules = [Router.for_query_document([table], read)]
+            SparseEncoder(modules=modules, device="cpu", max_active_dims=most).save(
+                str(folder), create_model_card=False
+            )
 
         return self._once(name, make)
 

@@ -17,7 +17,8 @@ from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.measure.recall import measure_recall
 from app.measure.truth import BATCH, best_in_float32, given_in_float32
-from app.search import Query, encode_queries, search
+from app.query.preparing import encode_queries
+from app.search import Query, search
 from app.types import F32, Document
 
 DIM = 24

@@ -19,7 +19,7 @@ from app.api.service import Serving, run
 from app.api.writing import Key, Reply, once
 from app.catalogue.info import CollectionInfo
 from app.collection.collection import Collection
-from app.collection.spec import PassageSpec
+from app.collection.spec import PassageSpec, SparseSpec
 from app.errors import Conflict
 
 router = APIRouter(tags=["collections"], route_class=Route)
@@ -62,6 +62,7 @@ async def create_collection(
             token_pooling=body.token_pooling,
             passages=None if body.passages is None else PassageSpec(**body.passages.model_dump()),
             lexical=None if body.lexical is None else body.lexical.spec,
+            sparse=None if body.sparse is None else SparseSpec(model=body.sparse.model),
             also=None if asked is None else asked.keep_first,
         )
 

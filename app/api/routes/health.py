@@ -47,9 +47,11 @@ class ModelAnswer(BaseModel):
 
     name: str
     kinds: list[Kind]
-    """Of collections that it encodes for; a cross encoder has none."""
+    """Of collections that it encodes for; a cross encoder and a sparse encoder have none."""
     reranks: bool
     """Whether a search may name it to rerank what was found."""
+    sparse: bool
+    """Whether it makes sparse vectors, as a collection's `sparse` may name it."""
     state: State
     error: str | None
     """Why it failed to load; it is tried again when it is needed."""

@@ -59,6 +59,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
     return engine.Query(
         text=body.query,
         vectors=fitting(body, spec, at),
+        sparse=body.sparse_vector,
         like=_like(body, spec, at),
         mode=body.mode or _mode(body, spec),
         syntax=body.syntax,
@@ -113,11 +114,15 @@ def _mode(body: SearchRequest, spec: CollectionSpec) -> engine.Mode:
     if body.like is not None:
         spoken = any(isinstance(one, str) or one.query is not None for one in body.like.positive)
         return "hybrid" if spoken and spec.lexical is not None else "semantic"
+    if body.sparse_vector is not None:
+        return "hybrid" if by_vectors or (body.query is not None and spec.model is not None) else "sparse"
     if body.query is None:
         return "semantic" if by_vectors else "browse"
-    if spec.lexical is None and not by_vectors:
+    if spec.lexical is None and spec.sparse_model is None and not by_vectors:
         return "semantic"
-    return "hybrid" if by_vectors or spec.model is not None else "lexical"
+    if by_vectors or spec.model is not None:
+        return "hybrid"
+    return "lexical" if spec.lexical is not None else "sparse"
 
 
 def _weights(body: SearchRequest, spec: CollectionSpec, at: str) -> engine.Weights | Literal["reciprocal_rank"] | None:
@@ -125,9 +130,11 @@ def _weights(body: SearchRequest, spec: CollectionSpec, at: str) -> engine.Weigh
         return "reciprocal_rank"
     if body.weights is None:
         return None
-    given, sides = body.weights.given, sides_of(spec)
+    words, sparse = body.query is not None or body.like is not None, body.sparse_vector is not None
+    sparse = sparse or (body.query is not None and spec.sparse_model is not None)
+    given, sides = body.weights.given, sides_of(spec, words=words, sparse=sparse)
     if other := [side for side, weight in given.items() if weight and side not in sides]:
-        raise Invalid.at(f"{at}/weights/{other[0]}", f"the collection is {spec.kind}: it has {', '.join(sides)}")
+        raise Invalid.at(f"{at}/weights/{other[0]}", f"the search, of a {spec.kind} collection, has {', '.join(sides)}")
     return {side: given[side] for side in sides}
 
 

@@ -76,6 +76,16 @@ class LexicalChoice(Strict):
         return LexicalSpec(language=self.language, fields=tuple(self.fields), field_weights=dict(self.field_weights))
 
 
+class SparseChoice(Strict):
+    """Sparse vectors beside the others: learned ones (SPLADE and its kin), or callers' own."""
+
+    nullable: ClassVar[frozenset[str]] = frozenset({"model"})
+
+    model: str | None = None
+    """A sparse encoder that the operator configured (`GET /v1/info` says which are), or null: callers bring sparse
+    vectors."""
+
+
 class CreateCollection(Strict):
     """A new collection. All of it is decided now and does not change."""
 
@@ -94,6 +104,8 @@ class CreateCollection(Strict):
     shared."""
     lexical: LexicalChoice | None = LexicalChoice()
     """How documents are found by words; null where they are not to be."""
+    sparse: SparseChoice | None = None
+    """Documents have sparse vectors too; `{}` is for callers' own. By default they have none."""
     nullable: ClassVar[frozenset[str]] = frozenset({"lexical"})
     token_pooling: int = Field(default=1, ge=1, le=MAX_TOKEN_POOLING)
     """Keep a fraction of the token vectors: a document of t is stored as t / token_pooling means of like ones (but 8 at

@@ -108,6 +108,13 @@ VectorAnswer = list[float] | Base64Answer
 VectorsAnswer = list[list[float]] | Base64Answer
 
 
+class SparseAnswer(BaseModel):
+    """Indices, ascending, and the weight of each; it may be sent back as it is."""
+
+    indices: list[int]
+    values: list[float]
+
+
 class DocumentAnswer(BaseModel):
     """A document, with what was to be included: its vectors as they were given, to the bit, where the collection keeps
     them, else as they are stored; `vector` in a dense collection, `vectors` in a multi-vector one."""
@@ -118,6 +125,8 @@ class DocumentAnswer(BaseModel):
     metadata: MetadataAnswer | None = None
     vector: VectorAnswer | None = None
     vectors: VectorsAnswer | None = None
+    sparse_vector: SparseAnswer | None = None
+    """Of those that callers bring; left out of a document that has none."""
     version: int | None = None
     """Where one document is asked for: grows with each write to the collection, and is the entity tag."""
 

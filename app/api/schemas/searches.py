@@ -21,6 +21,7 @@ from app.api.schemas.documents import (
     FilterField,
     IncludeField,
     MetadataAnswer,
+    SparseAnswer,
     VectorAnswer,
     VectorsAnswer,
     VectorsFormat,
@@ -28,7 +29,7 @@ from app.api.schemas.documents import (
 )
 from app.api.schemas.results import BoostsField, FacetAnswer, FacetsField, GroupField, SortField
 from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS
-from app.documents import DocumentId, Strict, VectorField, VectorsField, fault, read_id
+from app.documents import DocumentId, SparseField, Strict, VectorField, VectorsField, fault, read_id
 from app.fusion.formulas import Side
 from app.highlights.fragments import Highlight
 from app.hits.explanation import Explanation
@@ -47,7 +48,7 @@ MAX_FRAGMENT = 2_000
 _WAYS = ("query", "vector", "vectors")
 _NARROWED = ("filter", "ids", "sort")
 _SOME_OF: Any = [
-    *({"required": [way]} for way in (*_WAYS, "like", *_NARROWED)),
+    *({"required": [way]} for way in (*_WAYS, "sparse_vector", "like", *_NARROWED)),
     {"properties": {"mode": {"const": "browse"}}, "required": ["mode"]},
 ]
 _ONE_OF: dict[str, Any] = {"oneOf": [{"required": [way]} for way in _WAYS]}
@@ -116,12 +117,14 @@ class SideWeights(Strict):
     """BM25."""
     tokens: float = Field(default=0, ge=0, le=1, allow_inf_nan=False)
     """MaxSim, in a multi-vector collection."""
+    sparse: float = Field(default=0, ge=0, le=1, allow_inf_nan=False)
+    """The inner product of the sparse vectors."""
     pooled: float = Field(default=0, ge=0, le=1, allow_inf_nan=False)
     """The inner product of the pooled vectors; in a dense collection of its vectors."""
 
     @property
     def given(self) -> dict[Side, float]:
-        return {"words": self.words, "tokens": self.tokens, "pooled": self.pooled}
+        return {"words": self.words, "sparse": self.sparse, "tokens": self.tokens, "pooled": self.pooled}
 
 
 class Highlighting(Strict):
@@ -145,8 +148,8 @@ class RerankField(Strict):
 
 
 class SearchRequest(Asked):
-    """One search: by a text, by vectors, in a hybrid search by both; by examples (`like`); or by `filter`, `ids` or
-    `sort` alone."""
+    """One search: by a text, by vectors, by a sparse vector, in a hybrid search by several; by examples (`like`); or by
+    `filter`, `ids` or `sort` alone."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -155,6 +158,8 @@ class SearchRequest(Asked):
         }
     )
 
+    sparse_vector: SparseField = None
+    """In a collection of sparse vectors that callers bring: the query's own."""
     like: LikeField | None = None
     """Find more like these, in the place of `query`, `vector` and `vectors`. By words it asks for the 25 most telling
     ones of the examples (the largest tf * idf), by meaning with their vectors, of 64 clusters of their token vectors at
@@ -167,10 +172,11 @@ class SearchRequest(Asked):
     """The `next` of the page before, with the same search: the page after it, of the list as it was. Once the
     collection has changed it is 409 (`cursor_expired`)."""
     mode: Mode | None = None
-    """`hybrid`: by words and meaning, fused, which is the default where there is a text and both can be; `semantic`: by
-    the collection's vectors, the default without a text; `dense`: by pooled vectors; `lexical`: by words (BM25), the
-    default where a text cannot be encoded; `browse`: all documents that match, by the bytes of their ids, scored 0, the
-    default without a query."""
+    """`hybrid`: by words, sparse vectors (each where the search has them) and meaning, fused, which is the default
+    where there is a text or a sparse vector, and meaning too; `semantic`: by the collection's vectors, the default of
+    vectors alone; `dense`: by pooled vectors; `lexical`: by words (BM25), the default where a text cannot be encoded;
+    `sparse`: by sparse vectors, the default of a `sparse_vector` alone; `browse`: all documents that match, by the
+    bytes of their ids, scored 0, the default without a query."""
     syntax: Literal["plain", "query"] = "plain"
     """How the words of the text are taken: as they are, which is never an error, or as `+required -excluded "exact
     phrases" field:word prefix* fuzzy~1`, which narrows a hybrid search too.
@@ -234,18 +240,19 @@ class SearchRequest(Asked):
         ways = [way for way in _WAYS if getattr(self, way) is not None]
         if ways[-2:] == ["vector", "vectors"]:
             raise fault("", "expected a query, and instead of it or beside it vector or vectors")
+        if self.sparse_vector is not None:
+            ways.append("sparse_vector")
         if self.like is not None:
             if ways:
-                raise fault("/like", "a search is by examples, or by query, vector or vectors")
+                raise fault("/like", "a search is by examples, or by query, vector, vectors or sparse_vector")
             ways = ["like"]
         if not ways and not (self.mode == "browse" or any(getattr(self, way) is not None for way in _NARROWED)):
             raise fault("", f"expected a query or vectors, or to browse one of {', '.join(_NARROWED)}")
         if (not ways) != (self.mode == "browse") and self.mode is not None:
             raise fault("/mode", "browse is of a search without a query, and the only mode there")
         if len(ways) > 1 and self.mode not in (None, "hybrid"):
-            raise fault("/mode", f"a {self.mode} search is by exactly one of query, vector and vectors")
-        if self.query is None and self.like is None and self.mode in ("lexical", "hybrid"):
-            raise fault("/query", f"a {self.mode} search needs a query in words")
+            raise fault("/mode", f"a {self.mode} search is by exactly one of query, vector, vectors and sparse_vector")
+        self._hold_mode()
         if self.query is None and self.rerank is not None:
             raise fault("/rerank", "what reranks reads a query in words")
         if self.like is not None and self.syntax == "query":
@@ -260,6 +267,20 @@ class SearchRequest(Asked):
             raise fault("/weights", "ranks have no weights")
         self._hold(info)
         return self
+
+    def _hold_mode(self) -> None:
+        vectors = self.vector is not None or self.vectors is not None
+        if self.mode == "lexical" and self.query is None and self.like is None:
+            raise fault("/query", "a lexical search needs a query in words")
+        if self.mode == "hybrid" and self.query is None and self.like is None:
+            if self.sparse_vector is None:
+                raise fault("/query", "a hybrid search needs a query in words, or a sparse vector")
+            if not vectors:
+                raise fault("/vector", "a hybrid search by a sparse vector needs a query, vector or vectors beside it")
+        if self.mode == "sparse" and (vectors or self.like is not None):
+            raise fault("/mode", "a sparse search is by a query or a sparse_vector")
+        if self.sparse_vector is not None and self.mode in ("semantic", "dense", "lexical"):
+            raise fault("/sparse_vector", f"a {self.mode} search is by no sparse vector")
 
     @model_validator(mode="after")
     def _within_limits(self, info: ValidationInfo) -> SearchRequest:
@@ -288,6 +309,7 @@ class HitAnswer(BaseModel):
     metadata: MetadataAnswer | None = None
     vector: VectorAnswer | None = None
     vectors: VectorsAnswer | None = None
+    sparse_vector: SparseAnswer | None = None
     passages: list[Excerpt] | None = None
     highlights: list[Highlight] | None = None
     explanation: Explanation | None = None

@@ -58,7 +58,7 @@ class Backbone:
 
     def __init__(
         self,
-        family: Literal["SentenceTransformer", "MultiVectorEncoder", "CrossEncoder"],
+        family: Literal["SentenceTransformer", "MultiVectorEncoder", "CrossEncoder", "SparseEncoder"],
         folder: Path,
         device: str,
         given: Mapping[Task, str | None],
@@ -180,7 +180,7 @@ class Backbone:
         self, texts: Sequence[str], task: Task, dim: int, kind: Kind, read: Callable[[Passed], Vectors]
     ) -> Encoded:
         """Every text through the network in batches of like length; ``read`` takes the vectors off each batch."""
-        texts, lengths, truncated = self._measure(texts, task)
+        texts, lengths, truncated = self.measure(texts, task)
         pooled: list[F32] = [np.empty(0, np.float32)] * len(texts)
         tokens: list[F32] = list(pooled)
         for rows in by_length(lengths, PADDED_TOKENS, PADDING):
@@ -202,7 +202,7 @@ class Backbone:
         with torch.inference_mode():
             return Passed(self.model(batch_to_device(features, self.model.device), task=task), attended)
 
-    def _measure(self, texts: Sequence[str], task: Task) -> tuple[list[str], I64, Mask]:
+    def measure(self, texts: Sequence[str], task: Task) -> tuple[list[str], I64, Mask]:
         """The texts to run, their padded lengths (n,) in tokens, and which the limit cuts (n,).
 
         A text without any token, which a network cannot take, stands as the tokenizer's end or unknown token.

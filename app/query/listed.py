@@ -1,0 +1,59 @@
+"""Scores of every document, which need no candidates: their best are found in one list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from app.collection.part import View
+from app.lexical.bm25 import best
+from app.query.ranking import Identify, Ranked, break_ties
+from app.types import F64, Mask
+
+
+@dataclass(frozen=True)
+class Listed:
+    """by_view: for each view the score of each document, 0 where nothing of the query is found in it."""
+
+    by_view: list[F64]
+
+    def row(self, views: Sequence[View], number: int, document: int) -> int:
+        """The row of a document that is shown for it: its first, where scores are of whole documents."""
+        return views[number].part.owners.span(document, document + 1)[0]
+
+    def shown(self, views: Sequence[View], item: Ranked) -> Ranked:
+        """The same document, by the row that is shown for it."""
+        document = int(views[item.view].part.owners.of(np.array([item.row], np.int64))[0])
+        return replace(item, row=self.row(views, item.view, document))
+
+    def matching(self, allowed: Sequence[Mask]) -> list[Mask]:
+        """Of the documents that are allowed those in which something is found."""
+        return [mask & (scores > 0) for mask, scores in zip(allowed, self.by_view, strict=True)]
+
+    def best(
+        self, views: Sequence[View], allowed: Sequence[Mask], k: int, *, ties: bool
+    ) -> list[tuple[int, int, int, float]]:
+        """(view, document, sequence number, score) of the k best documents; best first, equal ones as they were
+        written. ties: and all that equal the last."""
+        documents = best(self.by_view, allowed, k)
+        numbers = np.repeat(np.arange(len(views)), [len(own) for own in documents])
+        seqs = np.concatenate(
+            [np.zeros(0, np.int64), *(v.part.seqs[own] for v, own in zip(views, documents, strict=True))]
+        )
+        scores = np.concatenate([np.zeros(0), *(of[own] for of, own in zip(self.by_view, documents, strict=True))])
+        order = np.lexsort((seqs, -scores))[: None if ties else k]
+        columns = (numbers, np.concatenate([np.zeros(0, np.int64), *documents]), seqs, scores)
+        return list(zip(*(column[order].tolist() for column in columns), strict=True))
+
+    def rank(self, views: Sequence[View], allowed: Sequence[Mask], k: int, identify: Identify) -> list[Ranked]:
+        """The best k documents that are allowed and have something of the query, ties by the bytes of the id.
+
+        allowed: for each view the documents.
+        """
+        found = [
+            Ranked(number, self.row(views, number, document), seq, score)
+            for number, document, seq, score in self.best(views, allowed, k, ties=True)
+        ]
+        return break_ties(found, k, identify)

@@ -1,0 +1,140 @@
+"""From what queries bring to what is scored: token and pooled vectors, and sparse ones; texts are encoded together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from app.collection.collection import Collection
+from app.collection.passages import check_vectors, pool, require_direction
+from app.collection.spec import CollectionSpec
+from app.errors import Invalid, TextRefused
+from app.query.asked import UNENCODED, Query, check_browsing, check_examples, check_words
+from app.query.encoded import EncodedQuery
+from app.query.wording import spoken_text
+from app.sparse.rows import unpacked
+from app.types import F32, SparseVector, TokenVectors
+
+
+def encoded_meaning(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery | None]:
+    """As ``encode_queries``; None for a query by words or sparse vectors alone, by examples, or by nothing."""
+    meaning: list[Query] = []
+    for query in queries:
+        check_words(query)
+        if query.mode == "browse":
+            check_browsing(query)
+        elif query.like is not None:
+            check_examples(query, collection.spec)
+            continue
+        elif query.mode == "lexical" or (query.mode == "hybrid" and spoken(collection.spec, query)):
+            # Faults of the words are said before anything is encoded for nothing.
+            query = replace(query, text=spoken_text(collection.spec, query))
+        _require_lists(collection.spec, query)
+        if query.mode not in UNENCODED:
+            meaning.append(query)
+    meant = iter(encode_queries(collection, meaning))
+    return [None if query.mode in UNENCODED or query.like is not None else next(meant) for query in queries]
+
+
+def with_examples(collection: Collection, queries: Sequence[Query]) -> list[Query]:
+    """With the texts and vectors among their examples encoded, all in one batch."""
+    asked = [
+        Query(text=one.text, vectors=one.vectors, at=one.at)
+        for query in queries
+        if query.like is not None and query.mode != "lexical"
+        for one in query.like.given
+    ]
+    made = iter(encode_queries(collection, asked))
+    return [
+        query
+        if query.like is None or query.mode == "lexical"
+        else replace(query, like=query.like.encoded([next(made) for _ in query.like.given]))
+        for query in queries
+    ]
+
+
+def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery]:
+    """The vectors of queries by meaning, as they are scored. Texts are encoded in one batch."""
+    spec = collection.spec
+    for query in queries:
+        ways = (query.text is not None) + (query.vectors is not None)
+        if not ways or (ways > 1 and query.mode != "hybrid"):
+            raise Invalid.at(query.at, "expected exactly one of query, vector and vectors")
+        if query.vectors is not None:
+            check_vectors(query.vectors, spec, query.at)
+    made = _from_encoder(collection, [query for query in queries if query.vectors is None])
+    ready = []
+    for query in queries:
+        if query.vectors is None:
+            vectors, pooled = next(made)
+            ready.append(EncodedQuery(spec.measure.query(vectors), spec.measure.query(pooled)))
+        else:
+            vectors = spec.measure.query(np.ascontiguousarray(query.vectors, np.float32))
+            ready.append(EncodedQuery(vectors, pool(TokenVectors.join([vectors]), spec.measure)))
+    return ready
+
+
+def _from_encoder(collection: Collection, queries: Sequence[Query]) -> Iterator[tuple[F32, F32]]:
+    """The vectors of each text, and its pooled vector, (1, dim). Raises Invalid for a text that it makes nothing of."""
+    if not queries:
+        return
+    try:
+        encoded = collection.encode_queries([query.text or "" for query in queries])
+        require_direction(encoded, collection.spec)
+    except TextRefused as error:
+        ((place, why), *_) = error.texts.items()
+        raise Invalid.at(f"{queries[place].at}/query", why) from error
+    for place in range(len(encoded.pooled)):
+        pooled = encoded.pooled[place : place + 1]
+        yield pooled if encoded.tokens is None else encoded.tokens[place], pooled
+
+
+def spoken(spec: CollectionSpec, query: Query) -> bool:
+    """Whether a hybrid search has words."""
+    return spec.lexical is not None and (query.text is not None or query.like is not None)
+
+
+def _require_lists(spec: CollectionSpec, query: Query) -> None:
+    """Raises Invalid for a sparse vector where the mode or the collection has none, and for a hybrid search by vectors
+    alone."""
+    if query.sparse is not None and query.mode not in ("sparse", "hybrid"):
+        raise Invalid.at(f"{query.at}/sparse_vector", f"a {query.mode} search is by no sparse vector")
+    if spec.sparse is None and (query.sparse is not None or query.mode == "sparse"):
+        at = "sparse_vector" if query.sparse is not None else "mode"
+        raise Invalid.at(f"{query.at}/{at}", f"collection {spec.name} has no sparse vectors: its `sparse` is null")
+    if query.sparse is not None and spec.sparse_model is not None and query.text is not None:
+        raise Invalid.at(f"{query.at}/sparse_vector", f"{spec.sparse_model!r} makes it of the query")
+    if query.mode == "sparse" and (query.sparse is None) == (query.text is None):
+        raise Invalid.at(query.at, "expected exactly one of query and sparse_vector")
+    if query.mode == "sparse" and query.sparse is None and spec.sparse_model is None:
+        raise Invalid.at(f"{query.at}/query", "the collection has no sparse encoder: bring a sparse_vector")
+    if query.mode == "hybrid" and not spoken(spec, query) and not weighed(spec, query):
+        said = "its `lexical` is null, and it has no sparse encoder" if query.text is not None else "it has neither"
+        raise Invalid.at(f"{query.at}/mode", f"a hybrid search is by words or a sparse vector, and by meaning; {said}")
+
+
+def weighed(spec: CollectionSpec, query: Query) -> bool:
+    """Whether a search has a sparse vector."""
+    if spec.sparse is None or query.like is not None or query.mode not in ("sparse", "hybrid"):
+        return False
+    return query.sparse is not None or (query.text is not None and spec.sparse_model is not None)
+
+
+def encoded_sparse(collection: Collection, queries: Sequence[Query]) -> list[SparseVector | None]:
+    """The sparse vector of each query that has one. Texts are encoded in one batch. Raises Invalid for a text that is
+    refused, EncoderError."""
+    spec = collection.spec
+    asked = [query for query in queries if weighed(spec, query)]
+    texts = [query for query in asked if query.sparse is None]
+    made: dict[int, SparseVector] = {}
+    if texts:
+        said = [spoken_text(spec, query) if query.syntax == "query" else query.text for query in texts]
+        try:
+            rows = collection.encode_sparse([text or "" for text in said], "query").rows
+        except TextRefused as error:
+            ((place, why), *_) = error.texts.items()
+            raise Invalid.at(f"{texts[place].at}/query", why) from error
+        made = {id(query): unpacked(row) for query, row in zip(texts, rows, strict=True)}
+    return [query.sparse if query.sparse is not None else made.get(id(query)) for query in queries]
