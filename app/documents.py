@@ -45,7 +45,6 @@ ONE_A_LINE: Final = "expected one JSON object a line (NDJSON)"
 MAX_ID_BYTES: Final = 512
 MAX_SPARSE: Final = 65_536
 """Indices of a sparse vector."""
-MAX_FLOAT32: Final = float(np.finfo(np.float32).max)
 MAX_PROBLEMS: Final = 100
 """Faults listed in one answer."""
 _ENUMERABLE: Final = 10_000
@@ -238,9 +237,8 @@ def read_sparse(value: object) -> SparseVector:
     for key in sorted({"indices", "values"} ^ value.keys()):
         raise fault(pointer([key]), "unknown field" if key in value else "required, but missing")
     indices, values = value["indices"], value["values"]
-    for name, given in (("indices", indices), ("values", values)):
-        if not isinstance(given, list):
-            raise fault(f"/{name}", f"expected a list of numbers, got {_name(given)}")
+    if wrong := [name for name in ("indices", "values") if not isinstance(value[name], list)]:
+        raise fault(f"/{wrong[0]}", f"expected a list of numbers, got {_name(value[wrong[0]])}")
     if len(indices) != len(values):
         raise fault("/values", f"expected {len(indices):,} numbers, one for each index, got {len(values):,}")
     if len(indices) > MAX_SPARSE:
@@ -249,13 +247,11 @@ def read_sparse(value: object) -> SparseVector:
         if type(index) is not int or not 0 <= index < 2**31:
             raise fault(f"/indices/{i}", "expected an integer from 0 to 2,147,483,647")
     for i, weight in enumerate(values):
-        if type(weight) not in (int, float) or not 0 <= weight <= MAX_FLOAT32:
+        if type(weight) not in (int, float) or not 0 <= weight <= float(np.finfo(np.float32).max):
             raise fault(f"/values/{i}", "expected a number that is not below 0, within the range of float32")
-    own, order = np.unique(np.array(indices, np.int32), return_index=True)
-    if len(own) != len(indices):
+    if len(set(indices)) != len(indices):
         raise fault("/indices", "expected each index once")
-    weights = np.array(values, np.float32)[order]
-    return SparseVector(own[weights > 0], weights[weights > 0])
+    return SparseVector.of(np.array(indices, np.int32), np.array(values, np.float32))
 
 
 def _from_rows(rows: list[Any], place: Any) -> F32:
@@ -408,7 +404,7 @@ SparseField = Annotated[
                 },
                 "values": {
                     "type": "array",
-                    "items": {"type": "number", "minimum": 0, "maximum": MAX_FLOAT32},
+                    "items": {"type": "number", "minimum": 0, "maximum": float(np.finfo(np.float32).max)},
                     "maxItems": MAX_SPARSE,
                 },
             },
@@ -458,8 +454,7 @@ class DocumentContent(Strict):
     @property
     def values(self) -> int:
         """Numbers in its vectors."""
-        sparse = 0 if self.sparse_vector is None else 2 * len(self.sparse_vector)
-        return sparse + sum(given.size for given in (self.vector, self.vectors) if given is not None)
+        return sum(given.size for given in (self.vector, self.vectors, self.sparse_vector) if given is not None)
 
     def document(self, id: str, kind: Kind | None = None, at: str = "") -> Document:
         """The document under this id. ``kind`` is the collection's; ``at`` points at this body, for errors.

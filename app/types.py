@@ -52,8 +52,20 @@ class SparseVector:
     indices: NDArray[np.int32]
     values: F32
 
+    @classmethod
+    def of(cls, indices: NDArray[np.int32], values: F32) -> SparseVector:
+        """Of indices in any order; what is 0 is left out."""
+        kept = np.argsort(indices)
+        kept = kept[values[kept] > 0]
+        return cls(indices[kept], values[kept])
+
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def size(self) -> int:
+        """Numbers that it has."""
+        return 2 * len(self.indices)
 
     def same(self, other: SparseVector | None) -> bool:
         """To the bit."""

@@ -26,6 +26,7 @@ from pydantic_settings import SettingsError
 from python_docs import PythonDocs
 
 from app.catalogue.catalogue import SERVER_LOCK, Catalogue
+from app.collection.spec import SparseSpec
 from app.compute.native import prepare
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, NotFound, SheafError
@@ -82,6 +83,11 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
         "--token-pooling", type=int, metavar="N", help="store the token vectors of a document as an Nth of means"
     )
     spec.add_argument(
+        "--sparse",
+        metavar="MODEL",
+        help="sparse vectors too: by this encoder, or `none` where documents bring them",
+    )
+    spec.add_argument(
         "--no-keep-vectors", action="store_true", help="do not keep the documents' own vectors as they came"
     )
 
@@ -109,6 +115,8 @@ def asked(args: argparse.Namespace) -> dict[str, Any]:
         given["model"] = None
     if args.no_keep_vectors:
         given["keep_vectors"] = False
+    if args.sparse is not None:
+        given["sparse"] = {"model": None if args.sparse == "none" else args.sparse}
     return given
 
 
@@ -122,6 +130,8 @@ def require_same(name: str, has: dict[str, Any], wanted: dict[str, Any]) -> None
 def build(catalogue: Catalogue, name: str, source: Source, wanted: dict[str, Any], on_error: Any) -> Summary:
     """The collection with everything of the source in it, by this process. Raises Conflict (collection_busy)."""
     created = False
+    if "sparse" in wanted:
+        wanted = {**wanted, "sparse": SparseSpec(**wanted["sparse"])}
     try:
         collection = catalogue.get(name)
         require_same(name, {key: getattr(collection.spec, key) for key in wanted}, wanted)

@@ -39,7 +39,7 @@ LAYERS = [
         "app.results",
     },
     {"app.collection"},
-    {"app.encoders", "app.encodings", "app.lexical", "app.sources", "app.store", "app.vector_index"},
+    {"app.encoders", "app.encodings", "app.lexical", "app.sources", "app.sparse", "app.store", "app.vector_index"},
     {"app.scoring"},
     {"app.codes"},
     {"app.documents", "app.filters"},
@@ -138,7 +138,7 @@ def test_a_collections_kind_is_asked_where_its_layers_are_declared():
     speak = {
         "app.collection.layers",
         "app.collection.spec",
-        "app.catalogue.catalogue",
+        "app.catalogue.creating",
         "app.documents",
         "app.reference",
     }

@@ -10,28 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from app.backup.saved import SavedSnapshots
 from app.catalogue.aliases import Aliases
-from app.catalogue.creating import encoder_of, sparse_encoder_of
+from app.catalogue.creating import Choices, specified
 from app.catalogue.info import CollectionInfo, info_of, quarantined_info
 from app.catalogue.opened import Opened
-from app.codes.choose import default_precision
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
 from app.collection.reading import Resources
 from app.collection.spec import (
-    FINGERPRINT,
-    ONE,
-    SPARSE_FINGERPRINT,
-    WORDS,
-    CollectionSpec,
-    EncoderSpec,
-    LexicalSpec,
-    PassageSpec,
-    SparseSpec,
-    VectorSpec,
     fingerprint_to_json,
 )
 from app.collection.view import Generation
@@ -44,7 +33,6 @@ from app.errors import (
     Conflict,
     Damaged,
     FormatTooNew,
-    Invalid,
     MemoryShort,
     NotFound,
     SheafError,
@@ -63,7 +51,6 @@ from app.tasks.inherited import inherit
 from app.tasks.listing import PAGE, owner_of, page_of
 from app.tasks.records import State, Task
 from app.tasks.tasks import Handler, Tasks
-from app.types import Kind, Precision, SimilarityName
 
 log = logging.getLogger(__name__)
 
@@ -179,50 +166,19 @@ class Catalogue:
         self,
         name: str,
         *,
-        model: str | None,
-        kind: Kind,
-        dim: int | None = None,
-        similarity: SimilarityName = "cosine",
-        keep_vectors: bool = True,
-        precision: Precision | None = None,
-        token_pooling: int = 1,
-        passages: PassageSpec | None = None,
-        lexical: LexicalSpec | None = WORDS,
-        sparse: SparseSpec | None = None,
         stage: FirstStage | None = None,
         also: Callable[[sqlite3.Connection], None] | None = None,
+        **choices: Unpack[Choices],
     ) -> Collection:
         """A new, empty collection, durable when this returns.
 
-        dim: required without a model, else the model's. passages: how texts are split; None: as is best for the
-        encoder, and not at all without one. sparse: None for no sparse vectors. stage: its first stage, which must need
-        no data. also: more to do in the transaction that makes it. Raises Conflict (the name is taken), Invalid,
-        EncoderError.
+        choices: of its specification. stage: its first stage, which must need no data. also: more to do in the
+        transaction that makes it. Raises Conflict (the name is taken), Invalid, EncoderError.
         """
         # Said before a model is loaded, which takes seconds; the rename decides.
         self.require_room_for(name, replace=False)
-        meta: dict[str, Any] = {}
-        encoder = encoder_of(self.encoders, model, kind, dim, passages)
-        if encoder is not None:
-            dim, passages = encoder.dim, passages or PassageSpec()
-            meta[FINGERPRINT] = fingerprint_to_json(encoder.fingerprint)
-        if sparse is not None and sparse.model is not None:
-            made = sparse_encoder_of(self.encoders, sparse.model)
-            meta[SPARSE_FINGERPRINT] = fingerprint_to_json(made.fingerprint)
-        assert dim is not None, "callers' vectors have dimensions"
-        if kind == "dense" and precision not in (None, "float32"):
-            raise Invalid.at("/precision", f"{precision} is of token vectors; dense vectors are float32")
-        if precision is None:
-            precision = "float32" if kind == "dense" else default_precision(dim, similarity)
-        spec = CollectionSpec(
-            name=name,
-            encoder=EncoderSpec(model=model, kind=kind, dim=dim),
-            similarity=similarity,
-            vectors=VectorSpec(precision=precision, token_pooling=token_pooling, keep=keep_vectors),
-            passages=passages or ONE,
-            lexical=lexical,
-            sparse=sparse,
-        )
+        spec, made_by = specified(self.encoders, name, **choices)
+        meta: dict[str, Any] = {record: fingerprint_to_json(one) for record, one in made_by.items()}
         meta["spec"] = spec.to_json()
         meta["first_stage"] = (stage or FirstStage.default(spec)).to_json()
         meta["generation"] = Generation(0).to_json()

@@ -2,11 +2,76 @@
 
 from __future__ import annotations
 
-from app.collection.spec import PassageSpec
-from app.encoders.protocol import Encoder, SparseEncoder
+from typing import Required, TypedDict, Unpack
+
+from app.codes.choose import default_precision
+from app.collection.spec import (
+    FINGERPRINT,
+    ONE,
+    SPARSE_FINGERPRINT,
+    WORDS,
+    CollectionSpec,
+    EncoderSpec,
+    LexicalSpec,
+    PassageSpec,
+    SparseSpec,
+    VectorSpec,
+)
+from app.encoders.protocol import Encoder, Fingerprint, SparseEncoder
 from app.encoders.registry import Encoders
 from app.errors import Invalid
-from app.types import Kind
+from app.types import Kind, Precision, SimilarityName
+
+
+class Choices(TypedDict, total=False):
+    """What is decided of a new collection. dim: required without a model, else the model's. precision: None for what
+    suits the dimensions. passages: how texts are split; None: as is best for the encoder, and not at all without one.
+    sparse: None for no sparse vectors."""
+
+    model: Required[str | None]
+    kind: Required[Kind]
+    dim: int | None
+    similarity: SimilarityName
+    keep_vectors: bool
+    precision: Precision | None
+    token_pooling: int
+    passages: PassageSpec | None
+    lexical: LexicalSpec | None
+    sparse: SparseSpec | None
+
+
+def specified(
+    encoders: Encoders, name: str, **choices: Unpack[Choices]
+) -> tuple[CollectionSpec, dict[str, Fingerprint]]:
+    """The specification, and the encoders that make its vectors, by the record that keeps the fingerprint of each.
+
+    Raises Invalid, EncoderError.
+    """
+    model, kind, passages, sparse = choices["model"], choices["kind"], choices.get("passages"), choices.get("sparse")
+    dim, made_by = choices.get("dim"), dict[str, Fingerprint]()
+    similarity, precision = choices.get("similarity", "cosine"), choices.get("precision")
+    encoder = encoder_of(encoders, model, kind, dim, passages)
+    if encoder is not None:
+        dim, passages = encoder.dim, passages or PassageSpec()
+        made_by[FINGERPRINT] = encoder.fingerprint
+    if sparse is not None and sparse.model is not None:
+        made_by[SPARSE_FINGERPRINT] = sparse_encoder_of(encoders, sparse.model).fingerprint
+    assert dim is not None, "callers' vectors have dimensions"
+    if kind == "dense" and precision not in (None, "float32"):
+        raise Invalid.at("/precision", f"{precision} is of token vectors; dense vectors are float32")
+    if precision is None:
+        precision = "float32" if kind == "dense" else default_precision(dim, similarity)
+    keep, pooling = choices.get("keep_vectors", True), choices.get("token_pooling", 1)
+    spec = CollectionSpec(
+        name=name,
+        encoder=EncoderSpec(model=model, kind=kind, dim=dim),
+        similarity=similarity,
+        vectors=VectorSpec(precision=precision, token_pooling=pooling, keep=keep),
+        passages=passages or ONE,
+        lexical=choices.get("lexical", WORDS),
+        sparse=sparse,
+    )
+    return spec, made_by
 
 
 def encoder_of(

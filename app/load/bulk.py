@@ -140,4 +140,5 @@ def _merge(collection: Collection) -> None:
 
 def _bytes(document: Document) -> int:
     vectors = 0 if document.vectors is None else document.vectors.nbytes
+    vectors += 0 if document.sparse is None else 4 * document.sparse.size
     return len(document.text) + len(document.title) + vectors

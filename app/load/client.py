@@ -167,4 +167,9 @@ def to_line(document: Document, kind: Kind) -> bytes:
         shape = list(rows.shape) if kind == "multi_vector" else [rows.shape[1]]
         field = "vectors" if kind == "multi_vector" else "vector"
         body[field] = {"base64": values, "dtype": "float32", "shape": shape}
+    if document.sparse is not None:
+        body["sparse_vector"] = {
+            "indices": document.sparse.indices.tolist(),
+            "values": document.sparse.values.tolist(),
+        }
     return json.dumps(body, ensure_ascii=False).encode() + b"\n"

@@ -111,8 +111,10 @@ def _require_lists(spec: CollectionSpec, query: Query) -> None:
     if query.mode == "sparse" and query.sparse is None and spec.sparse_model is None:
         raise Invalid.at(f"{query.at}/query", "the collection has no sparse encoder: bring a sparse_vector")
     if query.mode == "hybrid" and not spoken(spec, query) and not weighed(spec, query):
-        said = "its `lexical` is null, and it has no sparse encoder" if query.text is not None else "it has neither"
-        raise Invalid.at(f"{query.at}/mode", f"a hybrid search is by words or a sparse vector, and by meaning; {said}")
+        said = "the search has neither"
+        if query.text is not None:
+            said = f"collection {spec.name} has no index of words (its `lexical` is null), nor a sparse encoder"
+        raise Invalid.at(f"{query.at}/mode", f"a hybrid search is by words or a sparse vector, and by meaning: {said}")
 
 
 def weighed(spec: CollectionSpec, query: Query) -> bool:

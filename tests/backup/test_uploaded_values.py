@@ -20,7 +20,7 @@ from app.catalogue.catalogue import Catalogue
 from app.collection.chunks import _checksum
 from app.collection.collection import Collection
 from app.collection.passages import Passages
-from app.collection.spec import PassageSpec
+from app.collection.spec import PassageSpec, SparseSpec
 from app.errors import BadArchive
 from app.filters import parse
 from app.indexing.sealing import seal
@@ -28,7 +28,7 @@ from app.ingest import delete_ids, write_documents
 from app.search import Query, search
 from app.store.database import read_state, write_counters
 from app.store.rows import live_sum, row_sum
-from app.types import F32, Document, TokenVectors
+from app.types import F32, Document, SparseVector, TokenVectors
 
 DIM = 24
 Array = NDArray[Any]
@@ -51,7 +51,10 @@ def taken(catalogue: Catalogue, **options: Any) -> Path:
     made: Collection = catalogue.create("c", model=None, dim=DIM, **options)
     for start, stop in ((0, 30), (30, 35)):
         own = {n: vectors(n, options["kind"]) for n in range(start, stop)}
-        write_documents(made, [Document(f"d{n}", "text", metadata={"n": n}, vectors=own[n]) for n in own])
+        sparse = SparseVector(np.array([2, 9], np.int32), np.ones(2, np.float32)) if "sparse" in options else None
+        write_documents(
+            made, [Document(f"d{n}", "text", metadata={"n": n}, vectors=own[n], sparse=sparse) for n in own]
+        )
         if start == 0:
             seal(made)
     delete_ids(made, ["d1"])
@@ -272,3 +275,35 @@ def test_passages_of_texts_come_back_and_end_behind_their_beginning(catalogue: C
     found = search(made, query).hits
     assert search(again, query).hits == found
     assert sum(len(hit.passages or []) for hit in found) > 10
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [(0, -1), (0, 2), (1, 0), (1, np.float32(-1).view(np.int32)), (1, np.float32(np.nan).view(np.int32))],
+)
+def test_sparse_vectors_are_those_that_a_write_takes(
+    catalogue: Catalogue, tmp_path: Path, column: int, value: Any
+) -> None:
+    def change(array: Array) -> Array:
+        found = array.copy()
+        # The second pair of a row: its index neither below 0 nor that of the first.
+        found[5, column] = value
+        return found
+
+    archive = taken(catalogue, sparse=SparseSpec())
+    refused(catalogue, resummed(archive, tmp_path / "segment", shaped("sparse.npy", change)), "sparse vectors")
+    refused(catalogue, in_tail(archive, tmp_path / "tail", changed("sparse", change)), "sparse vectors")
+    upload(catalogue, in_tail(archive, tmp_path / "unharmed", changed("sparse", unharmed)))
+
+
+def test_postings_that_came_are_not_believed(catalogue: Catalogue, tmp_path: Path) -> None:
+    archive = taken(catalogue, sparse=SparseSpec())
+
+    def led_away(array: Array) -> Array:
+        found = array.copy()
+        found[:, 0] = 10**9
+        return found
+
+    made = upload(catalogue, resummed(archive, tmp_path / "led", shaped("sparse.postings.npy", led_away)))
+    query = SparseVector(np.array([9], np.int32), np.ones(1, np.float32))
+    assert len(search(made, Query(sparse=query, mode="sparse", k=100)).hits) == 34

@@ -16,6 +16,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from commands import ROOT, Command, OpenCatalogue, eventually
 
@@ -312,6 +313,29 @@ def test_a_new_collection_is_seen_by_a_running_server(command: Command, server: 
     assert done.returncode == 0, done.stderr
     assert "sending" not in done.stderr
     assert ids(server, "new") == ["d5"]
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_sparse_vectors_come_with_the_documents(
+    command: Command, server: str, open_catalogue: OpenCatalogue, served: bool
+) -> None:
+    sparse = {"indices": [7, 3], "values": [0.1, 2]}
+    content = lines([{"id": "a", "text": "one", "sparse_vector": sparse}, {"id": "b", "text": "two"}])
+    options = ("--model", "words", "--sparse", "none", *(("--server", server) if served else ()))
+    done = command("build_index", "-", "--collection", "sparse", *options, stdin=content)
+    assert done.returncode == 0, done.stderr
+    if served:
+        asked = {"sparse_vector": {"indices": [3], "values": [1]}}
+        hits = httpx.post(f"{server}/v1/collections/sparse/search", json=asked).json()["hits"]
+        assert [(hit["id"], hit["score"]) for hit in hits] == [("a", 2.0)]
+        return
+    with open_catalogue() as catalogue:
+        documents, _ = catalogue.get("sparse").listing(None, 10, include={"vectors"})
+        assert documents[0].sparse is not None
+        assert documents[0].sparse.values.tolist() == [2.0, float(np.float32(0.1))]
+    again = command("build_index", "-", "--collection", "sparse", "--sparse", "other", stdin=content)
+    assert again.returncode == 1
+    assert "its sparse is" in again.stderr
 
 
 def test_a_server_by_name_makes_the_collection_and_takes_vectors(command: Command, server: str) -> None:
