@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app import reference
@@ -23,6 +23,7 @@ def made(weights: dict[int, float]) -> SparseVector:
     return SparseVector(np.array(indices, np.int32), np.array([weights[i] for i in indices], np.float32))
 
 
+@settings(deadline=None)
 @given(st.lists(VECTORS, max_size=12), VECTORS)
 def test_both_ways_to_a_score_are_the_one_page_and_each_other(documents: list[dict[int, float]], query: dict):
     rows = packed([made(one) for one in documents])
@@ -38,6 +39,7 @@ def _pairs(rows):
     return pairs
 
 
+@settings(deadline=None)
 @given(st.lists(VECTORS, max_size=12))
 def test_inverting_in_pieces_is_inverting_at_once(documents: list[dict[int, float]]):
     rows = packed([made(one) for one in documents])
@@ -55,6 +57,7 @@ def test_inverting_in_pieces_is_inverting_at_once(documents: list[dict[int, floa
     assert said == {(i, row, w) for row, one in enumerate(documents) for i, w in one.items()}
 
 
+@settings(deadline=None)
 @given(st.lists(VECTORS, min_size=1, max_size=8))
 def test_rows_hold_what_was_given_to_the_bit(documents: list[dict[int, float]]):
     vectors = [made(one) if one else None for one in documents]
