@@ -371,7 +371,7 @@ def test_a_text_of_few_vectors_has_more_candidates(make_collection: MakeCollecti
         assert found is not None
         return found.of
 
-    assert [candidates(count) for count in (32, 11, 9, 7, 1)] == [400, 400, 636, 1_350, 1_500]
+    assert [candidates(count) for count in (32, 20, 16, 11, 1)] == [400, 400, 625, 1_323, 1_500]
     assert candidates(7, candidates=300) == 300
     own = Query(vectors=np.eye(7, DIM, dtype=np.float32), partial=True)
     found = search(collection, own).coverage

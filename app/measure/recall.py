@@ -1,39 +1,45 @@
 """Recall, measured: what share of the exact top k the approximate path also returns, and what each costs.
 
-Queries are given, or those that were searched, where they are kept (``app.store.query_log``), or drawn from the
-collection itself: the title of a document, or its first sentence; where callers bring vectors, some vectors of one
-passage. A query drawn from a document leaves that document out of both rankings, for finding oneself is no achievement.
-Drawn queries repeat for the same generation and the same log.
+Queries are given, or drawn from the collection itself (``app.measure.drawing``), beside them some of each length, since
+the first stage is worse at short ones. A query drawn from a document leaves that document out of both rankings, for
+finding oneself is no achievement.
 """
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
-import numpy as np
-
 from app.collection.collection import Collection
-from app.collection.part import scored_vectors
-from app.collection.view import Snapshot
-from app.errors import Conflict
+from app.collection.layers import TOKENS, scored
+from app.errors import Invalid
+from app.measure.drawing import Drawn, draw_queries, draw_runs
 from app.measure.truth import best_in_float32
+from app.query.candidates import width_for
+from app.query.encoded import EncodedQuery
 from app.query.preparing import encode_queries
 from app.search import Query, SearchResult, search_encoded
-from app.types import Document
 
-SENTENCE: Final = re.compile(r"(?<=[.!?])\s+")
+LENGTHS: Final = (1, 3, 12)
+"""Words of the queries that recall is measured with by length: what is typed into a box, and a whole question."""
 T = TypeVar("T")
 
-LOOKED_AT: Final = 4_096
-"""Documents that are looked at, at most, for queries that differ; at least eight times as many as are wanted."""
-DRAWN_CHARACTERS: Final = 300
-"""Of a drawn text; queries are short."""
-DRAWN_VECTORS: Final = 32
-"""Vectors of a query that is drawn from callers' vectors: as many as a long text query has."""
+
+@dataclass(frozen=True, slots=True)
+class OfLength:
+    """Of texts of one length. words: of each. vectors, candidates: of each, at the median: a text of few vectors has
+    more candidates. recall, worst and times: as of a ``Recall``."""
+
+    words: int
+    queries: int
+    vectors: float
+    candidates: float
+    recall: float
+    worst: float
+    approximate_ms: float
+    exact_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class Recall:
     against exact search over what is stored; recall_distinct: the same where documents of one score count as one, since
     which of many equal ones is returned says nothing; worst: the lowest of one. recall_float32:
     the same mean against exact search in float32 over vectors before they were coded, None where not asked for.
-    Times are medians in milliseconds, encoding left out.
+    Times are medians in milliseconds, encoding left out. by_length: the same of drawn texts of so many words.
     """
 
     k: int
@@ -57,6 +63,7 @@ class Recall:
     approximate_ms: float
     exact_ms: float
     generation: int
+    by_length: list[OfLength] = field(default_factory=list)
 
 
 def measure_recall(
@@ -66,113 +73,93 @@ def measure_recall(
     candidates: int | None = None,
     *,
     float32: bool = False,
+    lengths: Sequence[int] = (),
 ) -> Recall:
     """Searches twice for each query, approximately and exactly.
 
     queries: given ones, or how many to draw. float32: also hold it to vectors before they were coded, which reads or
-    encodes the whole collection. Raises Conflict for a collection without documents, and what ``search``
-    raises.
+    encodes the whole collection. lengths: words of texts to draw as well, as many of each as there are queries, or as
+    were to be drawn. Raises Conflict for a collection without documents, Invalid for lengths where no text is encoded,
+    and what ``search`` raises.
     """
+    if lengths and collection.spec.model is None:
+        raise Invalid.at("/lengths", "the collection has no encoder, so its queries have no words")
     drawn = draw_queries(collection, queries) if isinstance(queries, int) else Drawn.given(queries)
-    owners, asked = drawn.owners, drawn.queries
-    # One more than k, of which the query's own document is left out.
-    encoded = encode_queries(collection, asked)
-    ready = [
-        replace(query, k=k if owner is None else k + 1, candidates=candidates, include=frozenset())
-        for owner, query in zip(owners, asked, strict=True)
-    ]
-    shares, distinct, approximate, exact = [], [], [], []
-    ids: list[set[str]] = []
-    generation = 0
-    for owner, query, vectors in zip(owners, ready, encoded, strict=True):
-        found = search_encoded(collection, replace(query, exact=False), vectors)
-        truth = search_encoded(collection, replace(query, exact=True), vectors)
-        ids.append(_best(found, owner, k))
-        shares.append(_share(ids[-1], _best(truth, owner, k)))
-        distinct.append(_share(_scores(found, owner, k), _scores(truth, owner, k)))
-        approximate.append(found.took_ms)
-        exact.append(truth.took_ms)
-        generation = truth.generation
+    found = _Searched.of(collection, drawn, k, candidates)
     before_coding = None
     if float32:
-        best = best_in_float32(collection, encoded, k + 1)
-        wanted = [_first(names, owner, k) for names, owner in zip(best, owners, strict=True)]
-        before_coding = statistics.fmean(map(_share, ids, wanted))
+        best = best_in_float32(collection, found.encoded, k + 1)
+        wanted = [_first(names, owner, k) for names, owner in zip(best, drawn.owners, strict=True)]
+        before_coding = statistics.fmean(map(_share, found.ids, wanted))
+    count = queries if isinstance(queries, int) else len(queries)
     return Recall(
         k,
-        len(ready),
+        len(found.shares),
         isinstance(queries, int),
         drawn.logged,
         max(candidates or collection.published.stage.width, k),
-        statistics.fmean(shares),
-        statistics.fmean(distinct),
-        min(shares),
+        statistics.fmean(found.shares),
+        statistics.fmean(found.distinct),
+        min(found.shares),
         before_coding,
-        statistics.median(approximate),
-        statistics.median(exact),
-        generation,
+        statistics.median(found.approximate),
+        statistics.median(found.exact),
+        found.generation,
+        [one for words in lengths if (one := recall_of_length(collection, words, count, k, candidates)) is not None],
+    )
+
+
+def recall_of_length(collection: Collection, words: int, count: int, k: int, candidates: int | None) -> OfLength | None:
+    """Of at most ``count`` drawn texts of so many words; None where no document has so many."""
+    drawn = draw_runs(collection, count, words)
+    if not drawn.queries:
+        return None
+    found, now = _Searched.of(collection, drawn, k, candidates), collection.published
+    vectors = [len(query.vectors) for query in found.encoded]
+    tokens = scored(collection.spec) == TOKENS
+    widths = [max(candidates or (width_for(now.stage, own) if tokens else now.stage.width), k) for own in vectors]
+    return OfLength(
+        words,
+        len(drawn.queries),
+        statistics.median(vectors),
+        statistics.median(min(width, now.passages) for width in widths),
+        statistics.fmean(found.shares),
+        min(found.shares),
+        statistics.median(found.approximate),
+        statistics.median(found.exact),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """owners: for each query the id of the document that it was drawn from, None for the others. logged: how many were
-    searched before, the first ones.
-    """
+class _Searched:
+    """Queries that were searched approximately and exactly. ids: of each the approximate best. shares, distinct: of
+    each its recall, and where documents of one score count as one. approximate, exact: milliseconds of each."""
 
-    owners: list[str | None]
-    queries: list[Query]
-    logged: int = 0
+    encoded: Sequence[EncodedQuery]
+    ids: list[set[str]]
+    shares: list[float]
+    distinct: list[float]
+    approximate: list[float]
+    exact: list[float]
+    generation: int
 
     @classmethod
-    def given(cls, queries: Sequence[Query]) -> Drawn:
-        return cls([None] * len(queries), list(queries))
-
-
-def draw_queries(collection: Collection, count: int) -> Drawn:
-    """At most ``count``: of those that were searched; where they are fewer, one each of documents that differ."""
-    with collection.snapshot() as snapshot:
-        random = np.random.default_rng(snapshot.generation)
-        logged = _logged(collection)
-        logged = [logged[place] for place in random.permutation(len(logged))[:count].tolist()]
-        seqs = np.concatenate([np.zeros(0, np.int64), *(view.part.seqs[view.alive] for view in snapshot.views)])
-        if not len(seqs):
-            raise Conflict("the collection has no documents to draw queries from", code="collection_empty")
-        random = np.random.default_rng(snapshot.generation)
-        made: dict[str | bytes, tuple[str, Query]] = {}
-        wanted = count - len(logged)
-        order = random.permutation(np.sort(seqs))[: max(LOOKED_AT, 8 * wanted)].tolist()
-        # Queries that differ: of many equal documents one is enough, and leaves room for the odd ones among them.
-        while order and len(made) < wanted:
-            some, order = order[: wanted - len(made)], order[wanted - len(made) :]
-            documents = snapshot.documents(some)
-            for seq in some:
-                query = _query(collection, snapshot, seq, documents[seq])
-                key = query.text if query.vectors is None else query.vectors.tobytes()
-                made.setdefault(key or "", (documents[seq].id, query))
-    owners: list[str | None] = [owner for owner, _ in made.values()]
-    queries = [query for _, query in made.values()]
-    return Drawn([*[None] * len(logged), *owners], [*logged, *queries], len(logged))
-
-
-def _logged(collection: Collection) -> list[Query]:
-    """The distinct queries that were searched and fit the collection."""
-    texts, matrices = {}, {}
-    for one in collection.queries.all():
-        if one.vectors is None and one.text is not None and collection.spec.model is not None:
-            texts[one.text] = Query(text=one.text)
-        elif one.vectors is not None and one.vectors.shape[1] == collection.spec.dim:
-            matrices[one.vectors.tobytes()] = Query(vectors=one.vectors)
-    return [*texts.values(), *matrices.values()]
-
-
-def _query(collection: Collection, snapshot: Snapshot, seq: int, document: Document) -> Query:
-    if collection.spec.model is not None:
-        text = document.title.strip() or SENTENCE.split(document.text.strip(), maxsplit=1)[0]
-        return Query(text=text[:DRAWN_CHARACTERS])
-    view, place = snapshot.published.locate([seq])[seq]
-    row, _ = view.part.owners.span(place, place + 1)
-    return Query(vectors=scored_vectors(view.part, row)[:DRAWN_VECTORS].copy())
+    def of(cls, collection: Collection, drawn: Drawn, k: int, candidates: int | None) -> _Searched:
+        made = cls(
+            encode_queries(collection, drawn.queries), [], [], [], [], [], collection.published.generation.number
+        )
+        for owner, query, vectors in zip(drawn.owners, drawn.queries, made.encoded, strict=True):
+            # One more than k, of which the query's own document is left out.
+            wanted = k if owner is None else k + 1
+            ready = replace(query, k=wanted, exact=False, candidates=candidates, include=frozenset())
+            found = search_encoded(collection, ready, vectors)
+            truth = search_encoded(collection, replace(ready, exact=True), vectors)
+            made.ids.append(_best(found, owner, k))
+            made.shares.append(_share(made.ids[-1], _best(truth, owner, k)))
+            made.distinct.append(_share(_scores(found, owner, k), _scores(truth, owner, k)))
+            made.approximate.append(found.took_ms)
+            made.exact.append(truth.took_ms)
+        return made
 
 
 def _scores(result: SearchResult, owner: str | None, k: int) -> set[float]:

@@ -31,8 +31,8 @@ SIDE_BY_SIDE: Final = 50_000
 """Rows from which the retrievers are asked by a thread each: about a millisecond of each."""
 
 
-FEW_VECTORS: Final = 10.5
-"""Vectors of a text below which it needs more candidates than the width: their number grows with the third power."""
+FEW_VECTORS: Final = 20
+"""Vectors of a text below which it needs more candidates than the width: their number grows with the square."""
 WIDEST: Final = 16
 """Times the width, at most."""
 
@@ -72,15 +72,19 @@ def by_pooled(stages: Sequence[FirstStage]) -> list[FirstStage]:
     return [made[id(stage)] for stage in stages]
 
 
-def for_length(stages: Sequence[FirstStage], vectors: int) -> list[FirstStage]:
-    """The same first stages, wider for a text of few vectors.
+def width_for(stage: FirstStage, vectors: int) -> int:
+    """Candidates of a text of so many vectors.
 
     A sum of few maxima is less like the one inner product that stands for it: with a width of 200, recall@10 of one
-    word of a title (5 vectors with those at its ends) was .87, of three words .95, of whole claims .99
-    (docs/decisions.md).
+    word of a title (5 vectors with those at its ends) was .85, of three words .91, of twelve .99 (docs/decisions.md).
     """
-    factor = min(max(1.0, (FEW_VECTORS / vectors) ** 3), WIDEST)
-    made = {id(stage): replace(stage, width=math.ceil(stage.width * factor)) for stage in stages}
+    factor = min(max(1.0, (FEW_VECTORS / vectors) ** 2), WIDEST)
+    return math.ceil(stage.width * factor)
+
+
+def for_length(stages: Sequence[FirstStage], vectors: int) -> list[FirstStage]:
+    """The same first stages, wider for a text of few vectors."""
+    made = {id(stage): replace(stage, width=width_for(stage, vectors)) for stage in stages}
     return [made[id(stage)] for stage in stages]
 
 

@@ -17,7 +17,7 @@ from app.collection.layers import POOLED
 from app.collection.part import View, scored_vectors, standing
 from app.collection.view import Snapshot
 from app.errors import Conflict, Invalid
-from app.measure.recall import Drawn, draw_queries
+from app.measure.drawing import Drawn, draw_queries
 from app.query.encoded import EncodedQuery
 from app.query.preparing import encode_queries
 from app.query.ranking import rank_all

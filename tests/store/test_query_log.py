@@ -10,7 +10,8 @@ import pytest
 from made import MakeCollection, OpenCatalogue
 
 from app.ingest import write_documents
-from app.measure.recall import draw_queries, measure_recall
+from app.measure.drawing import draw_queries
+from app.measure.recall import measure_recall
 from app.store import query_log
 from app.store.query_log import Logged, QueryLog
 from app.tuning.tune import Goal, tune

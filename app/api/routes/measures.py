@@ -33,13 +33,22 @@ _GIVEN = {"query": "read a zip archive"}
 async def measure_recall(
     service: Serving,
     name: Name,
-    body: Annotated[RecallRequest, READ, examples(drawn={"k": 10, "queries": 5}, given={"k": 5, "queries": [_GIVEN]})],
+    body: Annotated[
+        RecallRequest,
+        READ,
+        examples(drawn={"k": 10, "queries": 5}, given={"k": 5, "queries": [_GIVEN], "lengths": [2]}),
+    ],
 ) -> Response:
-    """The share of the exact top k that the approximate path finds, measured now."""
+    """The share of the exact top k that the approximate path finds, measured now, by the length of queries too."""
 
     def work(collection: Collection) -> bytes:
         asked = _to_measure(body.queries, collection)
-        measured = measuring.measure_recall(collection, asked, body.k, body.candidates, float32=body.float32)
+        lengths = body.lengths
+        if lengths is None:
+            lengths = [*measuring.LENGTHS] if isinstance(asked, int) and collection.spec.model is not None else []
+        measured = measuring.measure_recall(
+            collection, asked, body.k, body.candidates, float32=body.float32, lengths=lengths
+        )
         collection.recall = Measured(measured.k, measured.recall)
         return encoded(measured)
 

@@ -11,6 +11,8 @@ from app.documents import Strict
 from app.types import MAX_K
 
 MAX_QUERIES = 1_000
+MAX_WORDS = 32
+MAX_LENGTHS = 8
 
 
 class RecallRequest(Strict):
@@ -28,6 +30,9 @@ class RecallRequest(Strict):
     float32: bool = False
     """Whether to measure against vectors before they were coded, too. It reads callers' vectors as they were kept, or
     encodes every text anew, which takes as long as it did at first."""
+    lengths: list[Annotated[int, Field(ge=1, le=MAX_WORDS)]] | None = Field(default=None, max_length=MAX_LENGTHS)
+    """Words of queries that are drawn from titles and texts, to measure by length, as many of each as there are
+    `queries`. By default 1, 3 and 12 where queries are taken and texts encoded, else none, as `[]` says."""
 
 
 class TuneRequest(Strict):
