@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 from brute_force import score
-from writing_process import DIM, document, settings, vectors
+from writing_process import DIM, document, settings, vectors, weight
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
+from app.collection.spec import SparseSpec
 from app.encoders.registry import Encoders
 from app.scoring.similarity import Cosine
 from app.search import Query, search
 from app.store import folders
 from app.store.local_directory import LocalDirectory
-from app.types import F32
+from app.types import F32, SparseVector
 
 
 class Ledger:
@@ -99,6 +100,10 @@ def hold(collection: Collection, ledger: Ledger) -> None:
                 assert tokens is not None
                 code = collection.spec.code
                 assert np.array_equal(hit.vectors, code.decode(code.encode(Cosine().document(tokens[0]))))
+    if own:
+        seven = SparseVector(np.array([7], np.int32), np.ones(1, np.float32))
+        found_by = search(collection, Query(sparse=seven, mode="sparse", k=1000)).hits
+        assert {hit.id: hit.score for hit in found_by} == {i: weight(int(str(v))) for i, v in versions.items()}
     named = {record.name for record in collection.published.generation.segments}
     assert {path.name for path in (collection.folder / "segments").iterdir()} == named
     with collection.database.read() as connection:
@@ -110,4 +115,4 @@ def make(folder: Path) -> None:
     chosen = settings(folder)
     with Catalogue(folder, Encoders(chosen.models), chosen) as catalogue:
         catalogue.create("c", model="words", kind="multi_vector")
-        catalogue.create("own", model=None, kind="multi_vector", dim=DIM)
+        catalogue.create("own", model=None, kind="multi_vector", dim=DIM, sparse=SparseSpec())

@@ -20,6 +20,7 @@ from app.catalogue.scrub import REBUILD, RESTORE, scrub, scrub_aliases
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage, StageChoice
 from app.collection.part import tokens
+from app.collection.spec import SparseSpec
 from app.encoders.registry import Encoders
 from app.encodings.protocol import Sample
 from app.encodings.recipes import RidgeRecipe
@@ -32,14 +33,17 @@ from app.ingest import delete_ids, write_documents
 from app.lexical.files import FILES as WORD_FILES
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings
+from app.sparse.files import FILES as SPARSE_FILES
 from app.store.database import get_meta, put_meta
 from app.store.files import BLOCK
 from app.store.layout import FORMAT
 from app.tasks.records import ENDED, TaskError
 from app.tasks.tasks import Running, Tasks
-from app.types import Document, TokenVectors
+from app.types import Document, Metadata, SparseVector, TokenVectors
 
 SETTINGS: dict[str, Any] = {"models": {"words": DeterministicModel(type="deterministic", dim=DIM)}, "threads": 1}
+
+GIVEN = SparseSpec()
 
 
 def opened(folder: Path) -> Catalogue:
@@ -65,13 +69,16 @@ def contents(collection: Collection) -> dict[str, Any]:
     for text in ("text 7 words", '+"of many" title:title'):
         spoken = search(collection, Query(text=text, mode="lexical", syntax="query", k=1_000)).hits
         found[f"words {text}"] = [(hit.id, hit.score) for hit in spoken]
+    if collection.spec.sparse is not None:
+        nine = SparseVector(np.array([2, 9], np.int32), np.ones(2, np.float32))
+        found["sparse"] = [(h.id, h.score) for h in search(collection, Query(sparse=nine, mode="sparse", k=1_000)).hits]
     found["count"] = collection.count(parse({"n": {"lt": 9}}))
     with collection.snapshot() as snapshot:
         seqs = [int(seq) for view in snapshot.views for seq in view.part.seqs[view.alive]]
         stored = collection.stored_vectors(seqs, snapshot.published)
         by_id = {d.id: stored[seq] for seq, d in snapshot.documents(seqs).items()}
     found["vectors"] = {
-        i: [p.flat("pooled").tobytes(), p.ragged("raw").values.tobytes() if "raw" in p else None]
+        i: [p.flat("pooled").tobytes(), *(p.ragged(name).values.tobytes() for name in ("raw", "sparse") if name in p)]
         for i, p in sorted(by_id.items())
     }
     tasks = Tasks(collection, {})
@@ -81,7 +88,9 @@ def contents(collection: Collection) -> dict[str, Any]:
 
 def document(i: int, own: bool) -> Document:
     vectors = np.random.default_rng(i).normal(size=(3, DIM)).astype(np.float32) if own else None
-    return Document(f"d{i}", f"text {i} of many words", "title", {"n": i, "tags": [f"t{i % 3}"]}, vectors)
+    sparse = SparseVector(np.array([i % 7, 9], np.int32), np.array([1 + i, 0.5], np.float32)) if own and i % 4 else None
+    metadata: Metadata = {"n": i, "tags": [f"t{i % 3}"]}
+    return Document(f"d{i}", f"text {i} of many words", "title", metadata, vectors, sparse=sparse)
 
 
 def fill(collection: Collection) -> None:
@@ -113,7 +122,7 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             # An index with a file, for so few rows too.
             with patch.context() as coded:
                 code_everything(coded)
-                fill(catalogue.create("own", model=None, kind="multi_vector", dim=DIM))
+                fill(catalogue.create("own", model=None, kind="multi_vector", dim=DIM, sparse=GIVEN))
             fill(catalogue.create("other", model="words", kind="multi_vector"))
     return folder
 
@@ -165,6 +174,7 @@ def test_every_kind_of_file_is_checked(healthy: Path, expected: dict[str, Any], 
     files = {
         "manifest.json", "seqs.npy", "pooled.npy", "norms.npy", "tokens.offsets.npy", "tokens.npy", "encoded.npy",
         "raw.offsets.npy", "raw.npy", "columns.npz", "encoded.index", "pooled.index", *WORD_FILES,
+        "sparse.npy", "sparse.offsets.npy", *SPARSE_FILES,
     }  # fmt: skip
     assert set(segment_files(healthy / "own")) == files
     paths = sorted((healthy / "own" / "segments").iterdir())[0].iterdir()
@@ -418,9 +428,12 @@ def test_what_the_system_does_not_read_keeps_no_other_from_serving(
 
 
 # A caller's own vectors are found by these; nothing can make them anew.
-IRREPLACEABLE = {"raw.npy", "raw.offsets.npy", "seqs.npy", "manifest.json"}
+IRREPLACEABLE = {*("raw.npy", "raw.offsets.npy", "sparse.npy", "sparse.offsets.npy", "seqs.npy", "manifest.json")}
 # The same where they are kept only as they are stored.
-STORED = {"pooled.npy", "tokens.offsets.npy", "tokens.npy", "norms.npy", "seqs.npy", "manifest.json"}
+STORED = {
+    *("pooled.npy", "tokens.offsets.npy", "tokens.npy", "norms.npy", "sparse.npy", "sparse.offsets.npy", "seqs.npy"),
+    "manifest.json",
+}
 
 
 @pytest.mark.parametrize("name", ["words", "own"])
@@ -477,7 +490,7 @@ def test_vectors_that_are_kept_only_as_they_are_stored_outlive_what_was_made_of_
     """Also where segments and tail have first stages of different widths; scrub says which files can be made anew."""
     with open_catalogue(tmp_path / "whole") as catalogue, pytest.MonkeyPatch.context() as patch:
         code_everything(patch)
-        collection = catalogue.create("own", model=None, kind="multi_vector", dim=DIM, keep_vectors=False)
+        collection = catalogue.create("own", model=None, kind="multi_vector", dim=DIM, keep_vectors=False, sparse=GIVEN)
         fill(collection)
         recipe = RidgeRecipe(RidgeParameters(rank=4, samples=60, landmarks=30, probes=30))
         tokens = TokenVectors.join([given for i in range(30) if (given := document(i, True).vectors) is not None])
@@ -485,7 +498,9 @@ def test_vectors_that_are_kept_only_as_they_are_stored_outlive_what_was_made_of_
         restage(collection, StageChoice(stage, "learned", recipe.to_json(), {"documents": 30}))
         whole = contents(collection)["exact=True"]
     files = segment_files(tmp_path / "whole" / "own")
-    assert {"encoded.npy", "encoded.index", "pooled.index", "columns.npz", *WORD_FILES} | STORED == set(files)
+    assert {"encoded.npy", "encoded.index", "pooled.index", "columns.npz", *WORD_FILES, *SPARSE_FILES} | STORED == set(
+        files
+    )
     for file in files:
         folder = tmp_path / file
         shutil.copytree(tmp_path / "whole", folder)

@@ -23,7 +23,7 @@ from app.main import HANDLERS
 from app.settings import DeterministicModel, Settings
 from app.store.database import IDLE
 from app.tasks.importing import ImportUpload
-from app.types import F32, Document
+from app.types import F32, Document, SparseVector
 
 DIM = 4
 
@@ -44,9 +44,17 @@ def vectors(identifier: str, version: int) -> F32:
     return generator.normal(size=(2, DIM)).astype(np.float32)
 
 
+def weight(version: int) -> float:
+    """Of the index 7, which each document of its own vectors has."""
+    return 1.0 + version % 1_000
+
+
 def document(identifier: str, version: int, *, own: bool) -> Document:
-    text = f"version{version} of {identifier}"
-    return Document(identifier, text, metadata={"v": version}, vectors=vectors(identifier, version) if own else None)
+    text, metadata = f"version{version} of {identifier}", {"v": version}
+    if not own:
+        return Document(identifier, text, metadata=metadata)
+    sparse = SparseVector(np.array([version % 5, 7], np.int32), np.array([1, weight(version)], np.float32))
+    return Document(identifier, text, metadata=metadata, vectors=vectors(identifier, version), sparse=sparse)
 
 
 def crash(collections: list[Collection], seed: int) -> None:

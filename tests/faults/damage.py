@@ -33,6 +33,7 @@ from app.compute import native
 from app.indexing.sealing import seal
 from app.ingest import write_documents
 from app.lexical.files import FILES as WORD_FILES
+from app.sparse.files import FILES as SPARSE_FILES
 from app.tasks.records import ENDED
 from app.types import Precision
 
@@ -50,13 +51,23 @@ KINDS = {
     *("*/writer.lock", "*/tail/*.safetensors", "*/encodings/*.safetensors", "*/imports/*.ndjson", ".aliases.json"),
     *(
         f"*/segments/*/{name}.npy"
-        for name in ("seqs", "pooled", "norms", "tokens.offsets", "tokens", "encoded", "spans")
+        for name in (
+            "seqs",
+            "pooled",
+            "norms",
+            "tokens.offsets",
+            "tokens",
+            "encoded",
+            "spans",
+            "sparse.offsets",
+            "sparse",
+        )
     ),
     *(
         f"*/segments/*/{name}"
         for name in ("raw.npy", "raw.offsets.npy", "columns.npz", "encoded.index", "pooled.index")
     ),
-    *(f"*/segments/*/{name}" for name in WORD_FILES),
+    *(f"*/segments/*/{name}" for name in (*WORD_FILES, *SPARSE_FILES, "sparse.npy", "sparse.offsets.npy")),
     *("*/segments/*/manifest.json", ".snapshots/*.json", ".snapshots/*.tar", ".compiled/*.nbi", ".compiled/*.nbc"),
     *(".models/*/manifest.json", ".models/*/weights", ".models/lock"),
 }

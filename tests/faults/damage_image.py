@@ -22,6 +22,7 @@ from app.catalogue.restoring import restore_file
 from app.collection import chunks
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage, StageChoice
+from app.collection.spec import SparseSpec
 from app.compute import native
 from app.encoders.openvino.model_cache import ModelCache
 from app.encoders.registry import Encoders
@@ -37,7 +38,7 @@ from app.search import Query, search
 from app.settings import DeterministicModel, Settings
 from app.tasks.importing import ImportUpload
 from app.tasks.tasks import Tasks
-from app.types import Document, TokenVectors
+from app.types import Document, SparseVector, TokenVectors
 
 DIM = 6
 NAMES = ("words", "own", "dense", "learned")
@@ -57,11 +58,14 @@ def opened(folder: Path, *, tasks: bool = False) -> Catalogue:
 
 
 def document(i: int, collection: Collection) -> Document:
-    spec, vectors = collection.spec, None
+    spec, vectors, sparse = collection.spec, None, None
+    if spec.sparse is not None and i % 4:
+        sparse = SparseVector(np.array([i % 7, 9], np.int32), np.array([i, 0.5], np.float32))
     if spec.model is None:
         rows = 1 if spec.kind == "dense" else 3
         vectors = np.random.default_rng(i).normal(size=(rows, DIM)).astype(np.float32)
-    return Document(f"d{i}", f"text {i} of many words", f"title {i}", {"n": i, "tags": [f"t{i % 3}"]}, vectors)
+    text, metadata = f"text {i} of many words", {"n": i, "tags": [f"t{i % 3}"]}
+    return Document(f"d{i}", text, f"title {i}", metadata, vectors, sparse=sparse)
 
 
 def fill(folder: Path) -> None:
@@ -70,8 +74,9 @@ def fill(folder: Path) -> None:
     with opened(folder) as catalogue, pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "IN_DATABASE", IN_DATABASE)
         catalogue.create("words", model="words", kind="multi_vector")
-        catalogue.create("own", model=None, kind="multi_vector", dim=DIM)
-        catalogue.create("dense", model=None, kind="dense", dim=DIM, similarity="inner_product")
+        own = {"model": None, "dim": DIM, "sparse": SparseSpec()}
+        catalogue.create("own", kind="multi_vector", **own)
+        catalogue.create("dense", kind="dense", similarity="inner_product", **own)
         catalogue.create("learned", model=None, kind="multi_vector", dim=DIM, precision="1bit", keep_vectors=False)
         for name in NAMES:
             collection = catalogue.get(name)
@@ -131,11 +136,15 @@ def contents(collection: Collection) -> dict[str, Any]:
                 (h.id, h.score, h.title, h.text, repr(h.metadata), None if h.vectors is None else h.vectors.tolist())
                 for h in hits
             ]
+    if collection.spec.sparse is not None:
+        nine = SparseVector(np.array([2, 9], np.int32), np.ones(2, np.float32))
+        found["sparse"] = [(h.id, h.score) for h in search(collection, Query(sparse=nine, mode="sparse", k=1_000)).hits]
     found["count"] = collection.count()
     with collection.snapshot() as snapshot:
         seqs = [int(seq) for view in snapshot.views for seq in view.part.seqs[view.alive]]
         stored = collection.stored_vectors(seqs, snapshot.published)
         by_id = {d.id: stored[seq] for seq, d in snapshot.documents(seqs).items()}
+    found["sparse vectors"] = {i: p.ragged("sparse").values.tolist() for i, p in sorted(by_id.items()) if "sparse" in p}
     found["raw"] = {i: p.ragged("raw").values.tolist() if "raw" in p else None for i, p in sorted(by_id.items())}
     tasks = Tasks(collection, {})
     found["tasks"] = [repr(tasks.get(task.id)) for task in tasks.all()]
