@@ -208,6 +208,11 @@ def _other(
             answer = client.post(f"/v1/collections/{target}/restore", json=body)
             if answer.status_code < 300:
                 books[target].restored()
+            elif answer.status_code == 409 and answer.json()["code"] == "task_running":
+                # What an accepted task is about to do is not replaced: nothing is done, and said so.
+                books[target].whole = None
+                report.counts["restores refused while a task ran"] += 1
+                return True
         case "discard":
             if not book.saved:
                 return False
