@@ -18,6 +18,7 @@ from app.collection.first_stage import FirstStage
 from app.collection.layers import TOKENS, scored
 from app.collection.view import Snapshot
 from app.compute import deadline
+from app.diversity.stage import diversified
 from app.errors import TooSlow
 from app.fusion.formulas import Side, weights_at
 from app.fusion.hybrid import DEPTH, Candidates, Fused, Meant, fuse, reach_of, score_candidates, side_scores, sides_of
@@ -148,13 +149,15 @@ def search_encoded(
         if query.group_by is None:
             found = asked.ranked()
         else:
-            asked, found, grouping = asked.grouped(query.group_by)
+            asked, found, grouping = asked.grouped(query.group_by, query.offset + query.k)
             whole = asked.query
         found = replace(asked.explained(found), boosts=asked.boosts)
         if reranker is not None:
             with clock.stage("rerank"):
                 made = reranked(collection, snapshot, found.ranked, found.words, found.scores, whole, reranker)
             found = replace(found, ranked=made.ranked, reranked=made)
+        with _unhurried(query), clock.stage("diversify") if query.diversity else nullcontext():
+            found = diversified(snapshot.views, found, whole)
         groups: list[Group] | None = None
         if grouping is None:
             found = replace(found, ranked=found.ranked[query.offset :])
@@ -250,11 +253,12 @@ class _Search:
             ranked = sort_ranked(self.snapshot, found.ranked, query.sort, query.offset + query.k)
         return replace(found, ranked=ranked, matching=marked(self.snapshot, found.ranked))
 
-    def grouped(self, by: GroupBy) -> tuple[_Search, Found, Grouping]:
-        """This search for a list as long as the groups of its page take; what it finds, and how that is grouped."""
+    def grouped(self, by: GroupBy, wanted: int) -> tuple[_Search, Found, Grouping]:
+        """This search for a list as long as so many groups take; what it finds, and how that is grouped."""
         query, grouping = self.query, None
-        wanted, first = query.offset + query.k, 0 if query.rerank is None else query.rerank.top
-        asked = replace(self, query=replace(query, offset=0, k=max(wanted, first, LEAST)))
+        # Those that are reranked or diversified may change places.
+        first = query.offset + query.k
+        asked = replace(self, query=replace(query, offset=0, k=max(first, LEAST)))
         while True:
             found = asked.ranked()
             with self.clock.stage("group"), _unhurried(query):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.boosts.values import BoostShare
+from app.diversity.order import Choice
 from app.fusion.formulas import Side
 from app.fusion.hybrid import Fused, SideScore
 from app.highlights.tokens import RowTokens, Token
@@ -40,7 +41,7 @@ class Explanation:
     first passage of a text that was split; the document's exact score is opening_weight of it, and the rest of the
     best's. approximate: whether a search that is not exact has the document among its hits; null where that is not
     known. boosts: what each adds to the score beside all that. indices: of sparse vectors, and add up to their
-    score."""
+    score. diversity: of a hit that was diversified, why it is where it is."""
 
     sides: list[SideScore] = field(default_factory=list)
     ranks: dict[Side, int | None] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class Explanation:
     approximate: bool | None = None
     boosts: list[BoostShare] = field(default_factory=list)
     indices: list[IndexScore] = field(default_factory=list)
+    diversity: Choice | None = None
 
 
 def told(shares: Sequence[Share], asked: Sequence[str] | None, tokens: RowTokens | None) -> list[TokenShare]:

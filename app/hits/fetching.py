@@ -94,7 +94,8 @@ def _shown(
         asked = spoken_text(collection.spec, query) if query.mode == "hybrid" else query.text
     showing = Showing(
         collection.spec, snapshot.views, query.highlights, query.explain, encoded, asked, found.words, found.fused,
-        found.scores, found.approximate, found.boosts, collection.token_places, found.sparse, collection.sparse_terms,
+        found.scores, found.approximate, found.boosts, found.chosen, collection.token_places, found.sparse,
+        collection.sparse_terms,
     )  # fmt: skip
     for shown in showing.of(found.ranked, documents):
         if not room.take(Document("", "".join(one.marked for one in shown.highlights or ())), 0):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from app.boosts.values import Boosts
+from app.diversity.order import Choice
 from app.fusion.hybrid import Fused
 from app.query.asked import Coverage
 from app.query.ranking import Ranked
@@ -32,5 +33,7 @@ class Found:
     boosts: Boosts | None = None
     """The additions to scores; ``scores``, ``words`` and ``sparse`` are without them."""
     reranked: Reranked | None = None
+    chosen: Mapping[int, Choice] = field(default_factory=dict)
+    """Of the documents that were diversified, by sequence number: why they are where they are."""
     more: bool = False
     """Whether more documents may match than is known."""

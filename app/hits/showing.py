@@ -14,6 +14,7 @@ from app.collection.layers import TOKENS, scored
 from app.collection.part import Part, View
 from app.collection.spec import CollectionSpec
 from app.compute import deadline
+from app.diversity.order import Choice
 from app.encoders.prompts import Task
 from app.encoders.protocol import TokenPlaces
 from app.fusion.hybrid import Fused
@@ -52,7 +53,8 @@ NOTHING: Final = Shown(None, None)
 class Showing:
     """marking: None for no highlights. explain: whether scores are explained. encoded: None of a search by words alone.
     text: that was encoded, if any was. words, fused, scores, sparse: what the hits were found by. approximate: sequence
-    numbers of what an approximate search finds, where that is known. boosts: what was added to scores."""
+    numbers of what an approximate search finds, where that is known. boosts: what was added to scores. chosen: why
+    diversified documents are where they are."""
 
     spec: CollectionSpec
     views: Sequence[View]
@@ -65,6 +67,7 @@ class Showing:
     scores: Scores | None
     approximate: Set[int] | None
     boosts: Boosts | None
+    chosen: Mapping[int, Choice]
     places: Places
     sparse: SparseScores | None = None
     terms: Terms | None = None
@@ -110,6 +113,7 @@ class Showing:
                     approximate=None if self.approximate is None else item.seq in self.approximate,
                     boosts=[] if self.boosts is None else self.boosts.shares(row.part, row.place),
                     indices=[] if self.sparse is None else self.sparse.parts_of(item.view, row.place, terms),
+                    diversity=self.chosen.get(item.seq),
                 )
             yield Shown(highlights, explanation)
 

@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from app.boosts.asked import Boost
 from app.collection.spec import CollectionSpec
+from app.diversity.order import Diversity
 from app.errors import Invalid
 from app.filters import Filter
 from app.fusion.formulas import Side
@@ -40,7 +41,8 @@ class Query:
     (app.lexical.clauses). field_weights: of some fields, in the place of the collection's (app.lexical.weighing).
     weights: of a hybrid search; None takes those that the collection has learned, "reciprocal_rank" none. explain:
     whether hits carry their reasons. boosts: what adds to scores (app.boosts). min_score: that a document has at least,
-    as its hit says it, before it is reranked. facets: of what ``total`` counts. group_by: the field by whose values
+    as its hit says it, before it is reranked. diversity: an order of the first hits in which they are unlike each other
+    (app.diversity). facets: of what ``total`` counts. group_by: the field by whose values
     hits are grouped; k, offset and pages count groups then. offset: hits that are passed over. cursor: of the page
     before, in its place (app.results.paging). candidates: passages that are rescored, more where more documents are
     asked for (app.query.reaching), in a hybrid search at least those of 200 documents; None means the collection's own
@@ -72,6 +74,7 @@ class Query:
     sort: Sequence[SortKey] = ()
     boosts: Sequence[Boost] = ()
     min_score: float | None = None
+    diversity: Diversity | None = None
     facets: Sequence[Facet] = ()
     group_by: GroupBy | None = None
     offset: int = 0
@@ -92,13 +95,18 @@ def check_browsing(query: Query) -> None:
             )
 
 
-def check_words(query: Query) -> None:
-    """Raises Invalid where it asks for what there is only in a search by words."""
-    if query.mode in ("lexical", "hybrid"):
-        return
+def check_whole(query: Query) -> None:
+    """Raises Invalid where it asks for what does not go together: for what there is only in a search by words, or for
+    two orders of its hits."""
     for name, asked in (("syntax", query.syntax == "query"), ("field_weights", query.field_weights)):
-        if asked:
+        if asked and query.mode not in ("lexical", "hybrid"):
             raise Invalid.at(f"{query.at}/{name}", f"a {query.mode} search is by no words, which this is of")
+    if query.diversity is not None:
+        at = f"{query.at}/diversity"
+        if query.mode == "browse":
+            raise Invalid.at(at, "without a query no document is more relevant than another")
+        if query.sort or query.rerank is not None:
+            raise Invalid.at(at, f"hits are {'sorted by fields' if query.sort else 'reranked'}, or diversified")
 
 
 def check_examples(query: Query, spec: CollectionSpec) -> None:

@@ -11,7 +11,7 @@ from app.collection.collection import Collection
 from app.collection.passages import check_vectors, pool, require_direction
 from app.collection.spec import CollectionSpec
 from app.errors import Invalid, TextRefused
-from app.query.asked import UNENCODED, Query, check_browsing, check_examples, check_words
+from app.query.asked import UNENCODED, Query, check_browsing, check_examples, check_whole
 from app.query.encoded import EncodedQuery
 from app.query.wording import spoken_text
 from app.sparse.rows import unpacked
@@ -22,7 +22,7 @@ def encoded_meaning(collection: Collection, queries: Sequence[Query]) -> list[En
     """As ``encode_queries``; None for a query by words or sparse vectors alone, by examples, or by nothing."""
     meaning: list[Query] = []
     for query in queries:
-        check_words(query)
+        check_whole(query)
         if query.mode == "browse":
             check_browsing(query)
         elif query.like is not None:

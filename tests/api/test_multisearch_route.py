@@ -201,6 +201,7 @@ def test_a_collection_that_is_not_there_is_named(client: httpx.Client, several: 
         ({"cursor": "x"}, "/cursor"),
         ({"rerank": {"model": "words"}}, "/rerank"),
         ({"group_by": {"field": "n"}}, "/group_by"),
+        ({"diversity": {}}, "/diversity"),
         ({"offset": 995, "k": 10}, "/offset"),
         ({"vector": [1, 2], "mode": "hybrid"}, "/vector"),
         ({"k": 0}, "/k"),

@@ -398,3 +398,53 @@ def test_a_collection_whose_fields_cannot_be_weighed(client: httpx.Client, weigh
     answer = client.post("/v1/collections", json=body)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"].startswith("/lexical/field_weights")
+
+
+@pytest.mark.parametrize("mode", ["lexical", "semantic", "dense", "hybrid"])
+def test_hits_do_not_say_the_same(client: httpx.Client, create: Callable[..., str], mode: str) -> None:
+    address = create()
+    texts = {"a1": "wren nest wren nest", "a2": "wren nest wren nest", "b": "wren song", "c": "a wren at night alone"}
+    documents = [{"id": name, "text": text} for name, text in texts.items()]
+    client.post(f"{address}/documents", json={"documents": documents}).raise_for_status()
+    weights = {"weights": {"words": 0.2, "tokens": 0.4, "pooled": 0.4}} if mode == "hybrid" else {}
+    body: dict[str, Any] = {"query": "wren nest", "mode": mode, "include": [], **weights}
+    plain = client.post(f"{address}/search", json=body).json()["hits"]
+    assert [hit["id"] for hit in plain[:2]] == ["a1", "a2"]
+    asked = {**body, "diversity": {"weight": 0.9}, "explain": True}
+    answer = client.post(f"{address}/search", json=asked)
+    hits = SearchAnswer.model_validate_json(answer.content, strict=True, extra="forbid").hits
+    assert (hits[0].id, hits[-1].id) == ("a1", "a2")
+    assert {hit.id: hit.score for hit in hits} == {hit["id"]: hit["score"] for hit in plain}
+    told = hits[-1].explanation
+    assert told is not None
+    assert told.diversity is not None
+    assert (told.diversity.place, told.diversity.nearest) == (1, 0)
+    assert told.diversity.similarity == pytest.approx(1, abs=1e-2)
+    first, second = (client.post(f"{address}/search", json={**asked, "k": 2, "offset": at}).json() for at in (0, 2))
+    assert [hit["id"] for hit in first["hits"] + second["hits"]] == [hit.id for hit in hits]
+    (batched,) = client.post(f"{address}/search/batch", json={"searches": [asked]}).json()["results"]
+    assert [hit["id"] for hit in batched["hits"]] == [hit.id for hit in hits]
+    assert "diversify_ms" in batched["stages"]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"diversity": {"weight": 1.1}}, "/diversity/weight"),
+        ({"diversity": {"weight": "0.3"}}, "/diversity/weight"),
+        ({"diversity": {"among": 1}}, "/diversity/among"),
+        ({"diversity": {"among": 201}}, "/diversity/among"),
+        ({"diversity": {"lambda": 0.3}}, "/diversity/lambda"),
+        ({"diversity": True}, "/diversity"),
+        ({"diversity": None}, "/diversity"),
+        ({"diversity": {}, "sort": [{"legs": "asc"}]}, "/diversity"),
+        ({"diversity": {}, "rerank": {"model": "words"}}, "/diversity"),
+        ({"diversity": {}, "query": None}, "/query"),
+    ],
+)
+def test_what_is_no_diversity(client: httpx.Client, collection: str, body: dict[str, Any], pointer: str) -> None:
+    answer = client.post(f"{collection}/search", json={"query": "cat", **body})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == pointer
+    browsed = client.post(f"{collection}/search", json={"mode": "browse", "diversity": {}})
+    assert (browsed.status_code, browsed.json()["errors"][0]["pointer"]) == (422, "/diversity")

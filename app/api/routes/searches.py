@@ -21,6 +21,7 @@ from app.collection.collection import Collection
 from app.collection.passages import check_vectors
 from app.collection.spec import CollectionSpec
 from app.compute.deadline import deadline
+from app.diversity.order import Diversity
 from app.errors import Invalid
 from app.fusion.hybrid import sides_of
 from app.highlights.fragments import Marking
@@ -73,6 +74,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
         sort=body.sort or (),
         boosts=body.boosts or (),
         min_score=body.min_score,
+        diversity=None if body.diversity is None else Diversity(body.diversity.weight, body.diversity.among),
         facets=body.facets or (),
         group_by=body.group_by,
         offset=body.offset,

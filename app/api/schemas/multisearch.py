@@ -21,6 +21,7 @@ _OF_ONE: dict[str, str] = {
     "like": "a document is one of a single collection: search by its text",
     "rerank": "reranking is of one collection",
     "group_by": "groups are of one collection",
+    "diversity": "similarities are of the vectors of one collection",
 }
 
 

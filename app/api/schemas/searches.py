@@ -29,6 +29,8 @@ from app.api.schemas.documents import (
 )
 from app.api.schemas.results import BoostsField, FacetAnswer, FacetsField, GroupField, SortField
 from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS
+from app.diversity.order import AMONG, WEIGHT
+from app.diversity.order import MOST as MAX_AMONG
 from app.documents import DocumentId, SparseField, Strict, VectorField, VectorsField, fault, read_id
 from app.fusion.formulas import Side
 from app.highlights.fragments import Highlight
@@ -147,6 +149,17 @@ class RerankField(Strict):
     """The longest time that it reads; a text that is begun is read to its end. By default all are read."""
 
 
+class DiversityField(Strict):
+    """Maximal marginal relevance (Carbonell and Goldstein 1998)."""
+
+    weight: float = Field(default=WEIGHT, ge=0, le=1, allow_inf_nan=False)
+    """Of likeness beside relevance: each next hit is that of the largest (1 - weight) * relevance - weight * its
+    largest similarity to a hit before it. Relevance is the score, from 0, the least of these hits, to 1, the most;
+    similarity the cosine of the pooled vectors of the passages that were found."""
+    among: int = Field(default=AMONG, ge=2, le=MAX_AMONG)
+    """How many of the best hits are ordered so; the others come after them as they were."""
+
+
 class SearchRequest(Asked):
     """One search: by a text, by vectors, by a sparse vector, in a hybrid search by several; by examples (`like`); or by
     `filter`, `ids` or `sort` alone."""
@@ -200,6 +213,9 @@ class SearchRequest(Asked):
     and with the sentence of its best passage that is nearest to it, where by meaning: as places and as HTML. `{}` takes
     the defaults. Where token vectors do not tell sentences apart (a dense collection, pooled tokens) it is the best
     passage of a document that has several."""
+    diversity: DiversityField | None = None
+    """Order the first hits so that they are unlike each other, without ones that say the same. Not with `sort` or
+    `rerank`, and not of several collections."""
     rerank: RerankField | None = None
     """Order the first documents by a model that reads each with the query: its title and text, or the best passage of a
     text that was split. Their `score` is what that model gives, and `former_score` what they were found by; those that
@@ -211,10 +227,10 @@ class SearchRequest(Asked):
     boosts: BoostsField = None
     min_score: float | None = Field(default=None, allow_inf_nan=False)
     """Only documents whose score is at least this, in the unit of the mode (BM25, a sum of cosines or one of them, a
-    fused score, each with its boosts). In a `lexical` search `total`, `facets` and groups are of all that reach it; in
-    any other the list ends before the first document that does not, and they are of its best 1,000 where it is sorted,
-    counted or grouped, else of the page and one more. What reranks reads only these. Of several collections each has
-    its own list end there (`own_score`)."""
+    fused score, each with its boosts). In a `lexical` or `sparse` search `total`, `facets` and groups are of all that
+    reach it; in any other the list ends before the first document that does not, and they are of its best 1,000 where
+    it is sorted, counted or grouped, else of the page and one more. What reranks reads only these. Of several
+    collections each has its own list end there (`own_score`)."""
     facets: FacetsField = None
     group_by: GroupField = None
     exact: bool = False
