@@ -52,7 +52,7 @@ from app.results.sorting import warnings as warnings_of_sort
 from app.results.threshold import ended, needed, reaching
 from app.scoring import choose
 from app.sparse import postings
-from app.types import I64, Mask, Room, SparseVector
+from app.types import Mask, Room, SparseVector
 
 
 @dataclass
@@ -352,28 +352,29 @@ class _Search:
         # Fusion scores whole documents itself.
         whole, ranked = spec.splits and not query.exact and query.mode != "hybrid", list[Ranked]()
         least = None if query.mode == "hybrid" else query.min_score
-        for rows in self._tiers(allowed):
+        for chosen in self._tiers(allowed):
+            rows = [one.rows for one in chosen]
             with self.clock.stage("rescore"):
                 ranked += rank_tier(views, rows, by, k - len(ranked), whole, workers, self.snapshot.identify)
             if len(ranked) >= k or (least is not None and len(reaching(ranked, least)) < len(ranked)):
                 break
         return Found(ranked, allowed, scores=scores)
 
-    def _tiers(self, allowed: Sequence[Mask]) -> Iterator[list[I64]]:
-        """For each view the rows that are to be scored next; in an exact search all at once."""
+    def _tiers(self, allowed: Sequence[Mask]) -> Iterator[list[Chosen]]:
+        """For each view what is to be scored next; in an exact search all at once."""
         query, views, masks = self.query, self.snapshot.views, self._rows(allowed)
         if query.exact:
-            yield [np.flatnonzero(mask).astype(np.int64) for mask in masks]
+            yield [Chosen.all(mask) for mask in masks]
             return
         least, split = DEPTH if query.mode == "hybrid" or self.boosts else 1, self.collection.spec.splits
         workers = self.collection.resources.workers
         following = tiers(views, masks, self._stages(), self._encoded(), query.candidates, least, split, workers)
         while True:
             with self.clock.stage("candidates"):
-                rows = next(following, None)
-            if rows is None:
+                chosen = next(following, None)
+            if chosen is None:
                 return
-            yield rows
+            yield chosen
 
     def _in_time(self, allowed: Sequence[Mask], scores: Scores, k: int) -> Found:
         """The best k of what is scored until the time is over."""
@@ -407,19 +408,13 @@ class _Search:
         return for_length(stages, len(encoded.vectors))
 
     def _meant(self, allowed: Sequence[Mask], scores: Scores) -> tuple[Meant, Coverage | None]:
-        """The best by vectors, as fusion takes them. scores: of its first side."""
-        query, views, workers = self.query, self.snapshot.views, self.collection.resources.workers
-        reach = reach_of(self.reach)
-        if reach > DEPTH or query.exact or query.partial:
-            found = self._by_meaning(allowed, reach, scores)
-            whole = query.exact and found.coverage is None
-            return Meant.of_ranked(views, found.ranked, whole=whole), found.coverage
-
-        def best(rows: Sequence[I64], k: int) -> list[Ranked]:
-            with self.clock.stage("rescore"):
-                return rank_tier(views, rows, scores, k, False, workers, self.snapshot.identify)
-
-        return Meant.of_tiers(views, self._tiers(allowed), best), None
+        """The documents by vectors, as fusion takes them. scores: of its first side."""
+        query, views, reach = self.query, self.snapshot.views, reach_of(self.reach)
+        if not (query.exact or query.partial):
+            return Meant.of_tiers(views, self._tiers(allowed), reach), None
+        found = self._by_meaning(allowed, reach, scores)
+        whole = query.exact and found.coverage is None
+        return Meant.of_ranked(views, found.ranked, whole=whole), found.coverage
 
     def _fused(self, found: Candidates) -> Fused:
         """By all sides. A query that is weighted by what the collection has learned adds to it."""

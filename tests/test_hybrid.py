@@ -9,14 +9,17 @@ import pytest
 from made import DIM, MakeCollection, OpenCatalogue, write_in_segments
 
 from app import reference
+from app.collection.part import Part
+from app.compute.workers import Workers
 from app.encoders.deterministic import DeterministicEncoder
 from app.errors import Invalid
 from app.filters import parse as parse_filter
 from app.fusion.hybrid import DEPTH
 from app.ingest import delete_ids, write_documents
 from app.lexical.analysis import Analyser
+from app.query.scores import Column, MaxSim
 from app.search import Mode, Query, SearchResult, search, search_batch
-from app.types import Document, Kind
+from app.types import I64, Document, Kind
 
 ENGLISH = Analyser("english")
 WORDS = [f"word{i}" for i in range(60)]
@@ -111,6 +114,45 @@ def test_a_short_answer_is_the_beginning_of_a_long_one(make_text: MakeCollection
         for one in short:
             assert one == long[: len(one)]
         assert len({identifier for identifier, _ in long}) == len(long)
+
+
+@pytest.mark.parametrize("weights", [WEIGHTS, "reciprocal_rank"])
+def test_a_short_answer_of_candidates_is_the_beginning_of_a_long_one(make_text: MakeCollection, weights: Any):
+    collection = make_text()
+    write_in_segments(collection, drawn(4 * DEPTH), 500)
+    for text in ("word0 word9 word17", "title1"):
+        long, *short = (
+            found(search(collection, Query(text=text, mode="hybrid", k=k, weights=weights)))
+            for k in (2 * DEPTH + 1, 2 * DEPTH, DEPTH + 1, DEPTH, 10)
+        )
+        for one in short:
+            assert one == long[: len(one)]
+
+
+def test_no_document_is_scored_for_being_chosen_and_each_that_is_once(
+    make_text: MakeCollection, monkeypatch: pytest.MonkeyPatch
+):
+    """The first stage says which documents are found by meaning; fusion alone scores them."""
+    collection = make_text()
+    write_in_segments(collection, drawn(4 * DEPTH), 500)
+    fast: list[int] = []
+    exact: list[tuple[int, int]] = []
+    by_fast, by_reference = MaxSim.fast, MaxSim.references
+
+    def passed(self: MaxSim, part: Part, rows: I64, *rest: Any, **more: Any) -> Column:
+        fast.extend(rows.tolist())
+        return by_fast(self, part, rows, *rest, **more)
+
+    def referred(self: MaxSim, part: Part, rows: I64, workers: Workers) -> list[float]:
+        exact.extend((id(part), row) for row in rows.tolist())
+        return by_reference(self, part, rows, workers)
+
+    monkeypatch.setattr(MaxSim, "fast", passed)
+    monkeypatch.setattr(MaxSim, "references", referred)
+    search(collection, Query(text="word0 word9 word17", mode="hybrid"))
+    assert not fast
+    assert len(exact) == len(set(exact))
+    assert DEPTH <= len(exact) <= 2 * DEPTH
 
 
 def test_reasons_add_up_to_the_score(make_text: MakeCollection):

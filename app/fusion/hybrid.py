@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,7 @@ from app.collection.part import View
 from app.collection.spec import CollectionSpec
 from app.compute.workers import Workers
 from app.fusion.formulas import Side, Standard, ranks_of, reciprocal_ranks, weighted
+from app.query.candidates import Chosen
 from app.query.encoded import EncodedQuery
 from app.query.listed import Listed
 from app.query.ranking import Identify, Ranked, break_ties
@@ -80,8 +81,8 @@ def side_scores(spec: CollectionSpec, query: EncodedQuery) -> dict[Side, Scores]
 
 @dataclass(frozen=True)
 class Meant:
-    """The best documents by meaning. keys: best first, where they are more than ``DEPTH``. known: of documents whose
-    every row was ranked, the best row and the score by the first side."""
+    """The documents that are found by meaning. keys: the likeliest first. known: of documents whose every row was
+    ranked, the best row and the score by the first side."""
 
     keys: list[_Key]
     known: Mapping[_Key, tuple[int, float]]
@@ -95,26 +96,20 @@ class Meant:
         return cls(keys, known if whole else {})
 
     @classmethod
-    def of_tiers(
-        cls,
-        views: Sequence[View],
-        tiers: Iterable[Sequence[I64]],
-        best: Callable[[Sequence[I64], int], list[Ranked]],
-    ) -> Meant:
-        """The first ``DEPTH`` documents of the rows of each view in each tier. best: ranks those of the last tier, of
-        which not all are among them; the others need no order."""
+    def of_tiers(cls, views: Sequence[View], tiers: Iterable[Sequence[Chosen]], reach: int) -> Meant:
+        """The first ``reach`` documents, tier by tier, as the first stage orders them: fusion scores each exactly, so
+        none is ranked for being chosen. Of several first stages the lists are taken in turn."""
         keys: list[_Key] = []
-        known: Mapping[_Key, tuple[int, float]] = {}
-        for rows in tiers:
-            documents = [np.unique(view.part.owners.of(own)).tolist() for view, own in zip(views, rows, strict=True)]
-            new = [(number, one) for number, own in enumerate(documents) for one in own]
-            if len(keys) + len(new) > DEPTH:
-                last = cls.of_ranked(views, best(rows, DEPTH - len(keys)), whole=False)
-                new, known = last.keys, last.known
-            keys += new
-            if len(keys) == DEPTH:
+        for chosen in tiers:
+            places, new = list[int](), list[_Key]()
+            for number, (view, one) in enumerate(zip(views, chosen, strict=True)):
+                documents, best = one.documents(view)
+                places += best.tolist()
+                new += [(number, document) for document in documents.tolist()]
+            keys += [key for _, key in sorted(zip(places, new, strict=True))]
+            if len(keys) >= reach:
                 break
-        return cls(keys, known)
+        return cls(keys[:reach], {})
 
 
 @dataclass(frozen=True)

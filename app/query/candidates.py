@@ -51,13 +51,23 @@ class Chosen:
         rows = np.flatnonzero(allowed).astype(np.int64)
         return cls(rows, np.arange(len(rows)))
 
+    def only(self, kept: Mask) -> Chosen:
+        """The rows that are kept, (n,)."""
+        return Chosen(self.rows[kept], self.places[kept])
+
+    def documents(self, view: View) -> tuple[I64, I64]:
+        """The documents that own the rows, ascending, and the place of the best row of each."""
+        documents, firsts = np.unique(view.part.owners.of(self.rows), return_index=True)
+        if not len(documents):
+            return documents, documents
+        return documents, np.minimum.reduceat(self.places, firsts)
+
     def with_openings(self, view: View) -> Chosen:
         """And the first row of each document that owns one of them, in the place of its best, before it."""
         owners = view.part.owners
         if owners.starts is None or not len(self.rows):
             return self
-        documents, firsts = np.unique(owners.of(self.rows), return_index=True)
-        best = np.minimum.reduceat(self.places, firsts)
+        documents, best = self.documents(view)
         openings = owners.firsts[documents]
         rows = np.union1d(self.rows, openings)
         places = np.empty(len(rows), np.int64)

@@ -16,7 +16,7 @@ import numpy as np
 from app.collection.first_stage import FirstStage
 from app.collection.part import View
 from app.compute.workers import Workers
-from app.query.candidates import find_candidates
+from app.query.candidates import Chosen, find_candidates
 from app.query.encoded import EncodedQuery
 from app.query.ranking import Identify, Ranked, rank, whole_documents
 from app.query.scores import Scores
@@ -38,8 +38,8 @@ def tiers(
     least: int,
     split: bool,
     workers: Workers,
-) -> Iterator[list[I64]]:
-    """For each view the rows of the next tier, ascending, until all that are allowed came.
+) -> Iterator[list[Chosen]]:
+    """For each view the next tier, until all that are allowed came.
 
     allowed: for each view (rows,). width: of the first tier, None is each stage's own; never below ``least``. split:
     whether the opening of a document comes with its rows.
@@ -52,9 +52,9 @@ def tiers(
         chosen = find_candidates(views, allowed, mine, query, 1, None, workers, ALIKE)
         found, came = [], sum(len(one.rows) for one in chosen)
         for view, one, mask in zip(views, chosen, seen, strict=True):
-            rows = one.with_openings(view).rows if split else one.rows
-            owners = view.part.owners.of(rows)
-            found.append(rows[~mask[owners]])
+            one = one.with_openings(view) if split else one
+            owners = view.part.owners.of(one.rows)
+            found.append(one.only(~mask[owners]))
             mask[owners] = True
         yield found
         if came == there:
