@@ -13,6 +13,7 @@ from app import reference
 from app.boosts.asked import parse as parse_boosts
 from app.collection.collection import Collection
 from app.collection.spec import SparseSpec
+from app.diversity.order import Diversity
 from app.errors import Invalid
 from app.filters import parse as parse_filter
 from app.fusion.formulas import weights_at
@@ -226,3 +227,21 @@ def test_they_are_there_after_a_restart(open_catalogue: OpenCatalogue):
         assert collection.spec.sparse == GIVEN
         results = search_batch(collection, [Query(sparse=vector(one), mode="sparse", k=50) for one in QUERIES])
         assert [found(one) for one in results] == [truth(weights, query) for query in QUERIES]
+
+
+def test_a_list_ends_at_a_score_and_its_first_are_unlike_each_other(make_text: MakeCollection):
+    collection = make_text("dense", sparse=GIVEN)
+    documents, weights = drawn(120)
+    write_in_segments(collection, documents, 50)
+    query = Query(sparse=vector(QUERIES[0]), mode="sparse", k=200)
+    whole = truth(weights, QUERIES[0])
+    least = whole[len(whole) // 2][1]
+    reaching = [one for one in whole if one[1] >= least]
+    result = search(collection, replace(query, min_score=least))
+    assert found(result) == reaching != whole
+    assert (result.total and result.total.count, result.next) == (len(reaching), None)
+    diverse = search(collection, replace(query, min_score=least, diversity=Diversity(0.9, 200)))
+    assert found(diverse) != reaching
+    assert sorted(found(diverse)) == sorted(reaching)
+    with pytest.raises(Invalid, match="is by no words"):
+        search(collection, replace(query, field_weights={"title": 2.0}))
