@@ -392,7 +392,7 @@ def decayed(value: float, origin: float, scale: float, kind: str = "gauss", offs
 def fused(
     sides: Mapping[str, Mapping[str, float]],
     weights: Mapping[str, float],
-    depth: int = 200,
+    depth: int = 100,
     added: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """The best ``depth`` of each list of ``sides`` are candidates: words, and meaning, which is the side after it. Each

@@ -92,7 +92,7 @@ BOOSTS_SCHEMA: Final[dict[str, Any]] = {
     "not below 0; or a function of a number above 0: `value`, `log1p` ln(1 + x), `sqrt`, `saturation` x / (x + pivot). "
     "A document without such a value has 0. The unit is one standard deviation of the scores that a hybrid search "
     "fuses, in `semantic` the mean product of a query vector (so 1 is the largest cosine), else the score as it is. "
-    "An exact search boosts all documents, any other its candidates, those of 200 documents at least.",
+    "An exact search boosts all documents, any other its candidates, those of 100 documents at least.",
     "examples": [
         [
             {"filter": {"kind": {"eq": "class"}}, "weight": 0.3},

@@ -22,7 +22,7 @@ from app.query.scores import Dense, Pooled, Scores, of_document, scores_of
 from app.query.words import document_of
 from app.types import F64, I64, Mask
 
-DEPTH: Final = 200
+DEPTH: Final = 100
 """Documents of each side that are candidates, and over which scores are standardised. A longer list goes on with more
 of them after these, so that a short one is always its beginning."""
 

@@ -45,7 +45,7 @@ class Query:
     (app.diversity). facets: of what ``total`` counts. group_by: the field by whose values
     hits are grouped; k, offset and pages count groups then. offset: hits that are passed over. cursor: of the page
     before, in its place (app.results.paging). candidates: passages that are rescored, more where more documents are
-    asked for (app.query.reaching), in a hybrid search at least those of 200 documents; None means the collection's own
+    asked for (app.query.reaching), in a hybrid search at least those of 100 documents; None means the collection's own
     width. include: of text, metadata, vectors. partial: whether what was scored when the time was over is an answer;
     else, and where nothing was, it is TooSlow. passages: how many of its best ones each hit carries. highlights: how
     each shows what of it was asked for; None: not at all. rerank: what reads the first hits once more, and orders them.

@@ -108,15 +108,15 @@ def test_filter_sort_group_boost_and_pages_are_of_the_same_list(make_text: MakeC
 
 def test_a_hybrid_search_fuses_all_sides_as_the_one_page_does(make_text: MakeCollection):
     collection = make_text("dense", sparse=GIVEN)
-    documents, weights = drawn(150)
-    write_in_segments(collection, documents, 60)
+    documents, weights = drawn(90)
+    write_in_segments(collection, documents, 40)
     given = {"words": 0.2, "sparse": 0.5, "pooled": 0.3}
     for query, text in zip(QUERIES, ("word3 word9", "word1", "word29 word2 word0"), strict=True):
-        one = Query(text=text, sparse=vector(query), mode="hybrid", k=150, exact=True, weights=given, explain=True)
+        one = Query(text=text, sparse=vector(query), mode="hybrid", k=90, exact=True, weights=given, explain=True)
         alone = {
-            "words": dict(found(search(collection, Query(text=text, mode="lexical", k=150)))),
+            "words": dict(found(search(collection, Query(text=text, mode="lexical", k=90)))),
             "sparse": {name: reference.sparse_product(query, own) for name, own in weights.items()},
-            "pooled": dict(found(search(collection, Query(text=text, mode="dense", exact=True, k=150)))),
+            "pooled": dict(found(search(collection, Query(text=text, mode="dense", exact=True, k=90)))),
         }
         sides = {side: {d.id: scores.get(d.id, 0.0) for d in documents} for side, scores in alone.items()}
         expected = list(reference.fused(sides, given).items())

@@ -237,7 +237,7 @@ class SearchRequest(Asked):
     """Score every document instead of candidates only: the truth, at its price."""
     candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
     """Passages that the first stage hands to exact scoring; by default the collection's own width. A hybrid search
-    takes those of 200 documents at least."""
+    takes those of 100 documents at least."""
     include: IncludeField = Field(["text", "metadata"])
     """The parts of each hit beside id, score and title."""
     passages: int = Field(default=0, ge=0, le=MAX_EXCERPTS)
