@@ -20,7 +20,7 @@ from app.collection.view import Snapshot
 from app.compute import deadline
 from app.diversity.stage import diversified
 from app.errors import TooSlow
-from app.fusion.formulas import Side, weights_at
+from app.fusion.formulas import weights_at, weights_of
 from app.fusion.hybrid import DEPTH, Candidates, Fused, Meant, fuse, reach_of, score_candidates, side_scores, sides_of
 from app.hits.fetching import hits_of
 from app.hits.found import Found
@@ -32,7 +32,6 @@ from app.query.asked import Mode as Mode
 from app.query.asked import Query as Query
 from app.query.asked import SearchResult as SearchResult
 from app.query.asked import Total as Total
-from app.query.asked import Weights as Weights
 from app.query.candidates import Chosen, by_pooled, find_candidates, for_length
 from app.query.encoded import EncodedQuery
 from app.query.listed import Listed
@@ -52,7 +51,7 @@ from app.results.sorting import warnings as warnings_of_sort
 from app.results.threshold import ended, needed, reaching
 from app.scoring import choose
 from app.sparse import postings
-from app.types import Mask, Room, SparseVector
+from app.types import Mask, Room, Side, SparseVector, Weights
 
 
 @dataclass
@@ -419,11 +418,14 @@ class _Search:
     def _fused(self, found: Candidates) -> Fused:
         """By all sides. A query that is weighted by what the collection has learned adds to it."""
         query, learned = self.query, self.collection.learned
+        chosen = query.weights or weights_of(self.collection.spec.fusion, self.sides) or "learned"
         weights: Weights | None = None
-        if query.weights != "reciprocal_rank":
-            weights = query.weights or weights_at(learned.asked.rho, self.sides)
+        if chosen == "learned":
+            weights = weights_at(learned.asked.rho, self.sides)
+        elif chosen != "reciprocal_rank":
+            weights = chosen
         fused = fuse(self.snapshot.views, found, weights, self.reach, self.snapshot.identify, self.boosts)
-        if query.weights is None and query.like is None and "words" in fused.standards:
+        if chosen == "learned" and query.like is None and "words" in fused.standards:
             learned.note(fused.standards["words"].best, fused.standards["pooled"].best)
         return fused
 

@@ -7,7 +7,7 @@ Ragged data is flat values plus offsets, everywhere: token vectors of n passages
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -28,6 +28,9 @@ SimilarityName: TypeAlias = Literal["cosine", "inner_product"]
 Precision: TypeAlias = Literal["float32", "float16", "8bit", "4bit", "2bit", "1.25bit", "1bit"]
 
 Split: TypeAlias = Literal["structure", "none"]
+Side: TypeAlias = Literal["words", "sparse", "tokens", "pooled"]
+"""A score of a hybrid search (app.fusion)."""
+Weights: TypeAlias = Mapping[Side, float]
 
 MAX_DIM = 16_384
 MAX_K = 1_000

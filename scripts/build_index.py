@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
@@ -90,6 +90,24 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
     spec.add_argument(
         "--no-keep-vectors", action="store_true", help="do not keep the documents' own vectors as they came"
     )
+    spec.add_argument(
+        "--fusion",
+        type=fusion,
+        metavar="SIDE=WEIGHT,...",
+        help="what words, tokens and pooled weigh in a hybrid search, or reciprocal_rank (default: learned)",
+    )
+
+
+def fusion(given: str) -> str | dict[str, float]:
+    """A collection's ``fusion``, as it is typed.
+
+    >>> fusion("words=.4,pooled=.6")
+    {'words': 0.4, 'pooled': 0.6}
+    """
+    if given == "reciprocal_rank":
+        return given
+    pairs = (one.partition("=") for one in given.split(","))
+    return {side.strip(): float(weight) for side, _, weight in pairs if float(weight)}
 
 
 def columns(args: argparse.Namespace) -> Columns | None:
@@ -109,7 +127,7 @@ def source_of(args: argparse.Namespace, kind: Kind | None) -> Source:
 
 def asked(args: argparse.Namespace) -> dict[str, Any]:
     """The command line's description of the collection, by the names of CollectionSpec."""
-    names = ("model", "kind", "dim", "similarity", "precision", "token_pooling")
+    names = ("model", "kind", "dim", "similarity", "precision", "token_pooling", "fusion")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if given.get("model") == "none":
         given["model"] = None
@@ -122,6 +140,9 @@ def asked(args: argparse.Namespace) -> dict[str, Any]:
 
 def require_same(name: str, has: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raises Conflict where the collection that is there is not what the command line says."""
+    if isinstance(has.get("fusion"), Mapping):
+        # Sides that weigh nothing may be left out.
+        has = {**has, "fusion": {side: weight for side, weight in has["fusion"].items() if weight}}
     differ = [f"{key} is {has[key]}, not {value}" for key, value in wanted.items() if has[key] != value]
     if differ:
         raise Conflict(f"collection {name} is there already, and its {'; its '.join(differ)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,19 @@ from made import DIM, MakeCollection, OpenCatalogue, write_in_segments
 
 from app import reference
 from app.collection.part import Part
+from app.collection.spec import CollectionSpec, SparseSpec
 from app.compute.workers import Workers
 from app.encoders.deterministic import DeterministicEncoder
 from app.errors import Invalid
 from app.filters import parse as parse_filter
+from app.fusion.formulas import weights_at
 from app.fusion.hybrid import DEPTH
 from app.ingest import delete_ids, write_documents
 from app.lexical.analysis import Analyser
+from app.lexical.asked import USUAL
 from app.query.scores import Column, MaxSim
 from app.search import Mode, Query, SearchResult, search, search_batch
-from app.types import I64, Document, Kind
+from app.types import I64, Document, Kind, SparseVector
 
 ENGLISH = Analyser("english")
 WORDS = [f"word{i}" for i in range(60)]
@@ -244,6 +248,88 @@ def test_weights_follow_the_queries_and_outlive_a_restart(open_catalogue: OpenCa
     assert again.learned.asked == before
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("exact", [False, True])
+def test_pinned_weights_are_those_of_each_search_that_does_not_say(make_text: MakeCollection, kind: Kind, exact: bool):
+    pinned, query = {"words": 0.7, "pooled": 0.3}, Query(text="word0 word9", mode="hybrid", exact=exact, explain=True)
+    by_weights = make_text(kind, "weights", fusion=pinned)
+    by_ranks = make_text(kind, "ranks", fusion="reciprocal_rank")
+    free = make_text(kind, "free")
+    for collection in (by_weights, by_ranks, free):
+        write_in_segments(collection, drawn(90), 40)
+    whole = dict.fromkeys(of(kind), 0.0) | pinned
+    assert by_weights.spec.fusion == whole
+    first = search(by_weights, query)
+    assert first.weights == whole
+    assert found(first) == found(search(free, replace(query, weights=whole)))
+    ranked = search(by_ranks, query)
+    assert ranked.weights is None
+    assert found(ranked) == found(search(free, replace(query, weights="reciprocal_rank"))) != found(first)
+    # What a search says itself wins.
+    for collection in (by_weights, by_ranks):
+        assert found(search(collection, replace(query, weights=of(kind)))) == found(
+            search(free, replace(query, weights=of(kind)))
+        )
+        assert collection.learned.asked.queries == 0, "nothing was weighted by what is learned"
+        learned = search(collection, replace(query, weights="learned"))
+        assert collection.learned.asked.queries == 1
+        # As the first search of any collection.
+        assert learned.weights == weights_at(USUAL, collection.spec.sides)
+    assert found(search(by_ranks, replace(query, weights="reciprocal_rank"))) == found(ranked)
+
+
+def test_pages_go_on_as_the_first_was_weighted(make_text: MakeCollection):
+    collection = make_text(fusion="reciprocal_rank")
+    write_in_segments(collection, drawn(90), 40)
+    for weights in (None, "learned"):
+        query = Query(text="word0 word9", mode="hybrid", weights=weights, k=8)
+        whole, pages, cursor = found(search(collection, replace(query, k=24))), [], None
+        for _ in range(3):
+            page = search(collection, replace(query, cursor=cursor))
+            pages, cursor = pages + found(page), page.next
+            for i in range(20):
+                search(collection, Query(text=f"word{i} word2", mode="hybrid", weights="learned"))
+        assert len(pages) == 24
+        if weights is None:
+            assert pages == whole
+    with pytest.raises(Invalid, match="of another search"):
+        search(collection, Query(text="word0 word9", mode="hybrid", cursor=cursor))
+
+
+def test_a_pinned_order_outlives_a_restart(open_catalogue: OpenCatalogue):
+    catalogue = open_catalogue()
+    made = catalogue.create("texts", model="words", kind="dense", fusion={"words": 1})
+    assert CollectionSpec.from_json(made.spec.to_json()) == made.spec
+    older = {name: value for name, value in made.spec.to_json().items() if name != "fusion"}
+    assert CollectionSpec.from_json(older) == replace(made.spec, fusion=None)
+    catalogue.close()
+    again = open_catalogue()
+    assert again.get("texts").spec.fusion == again.describe("texts").fusion == {"words": 1, "pooled": 0.0}
+    assert again.get("texts").spec.sides == ["words", "pooled"]
+
+
+@pytest.mark.parametrize(
+    ("fusion", "pointer"),
+    [
+        ({"words": 0.5, "smell": 0.5}, "/fusion/smell"),
+        ({"words": 0.5, "pooled": -0.1}, "/fusion/pooled"),
+        ({"words": 1.5}, "/fusion/words"),
+        ({"words": float("nan")}, "/fusion/words"),
+        ({"words": True}, "/fusion/words"),
+        ({"words": 0.5, "tokens": 0.5}, "/fusion/tokens"),
+        ({"words": 0, "pooled": 0.0}, "/fusion"),
+        ({}, "/fusion"),
+        ("ranks", "/fusion"),
+    ],
+)
+def test_an_order_that_cannot_be_pinned_is_pointed_at(make_text: MakeCollection, fusion: Any, pointer: str):
+    with pytest.raises(Invalid) as caught:
+        make_text("dense", fusion=fusion)
+    assert caught.value.problems[0].pointer == pointer
+    with pytest.raises(Invalid, match="no index of words"):
+        make_text("dense", lexical=None, fusion="reciprocal_rank")
+
+
 def test_texts_beside_a_callers_vectors_are_found_by_words_and_by_both(make_collection: MakeCollection):
     collection = make_collection(dim=4)
     random = np.random.default_rng(0)
@@ -277,3 +363,17 @@ def test_an_empty_collection_and_a_query_of_no_word_find_nothing(make_text: Make
     write_in_segments(collection, drawn(30), 10)
     assert search(collection, Query(text="...", mode="lexical")).hits == []
     assert len(search(collection, Query(text="unheard", mode="hybrid")).hits) == 10
+
+
+def test_pinned_weights_are_those_of_the_sides_that_a_query_has(make_text: MakeCollection):
+    """As they are to each other; a query of sides that weigh nothing is weighted by what is learned."""
+    pinned = {"words": 0.25, "sparse": 0.5, "pooled": 0.25}
+    collection = make_text("dense", sparse=SparseSpec(), fusion=pinned)
+    write_documents(collection, drawn(40))
+    sparse = SparseVector(np.array([3], np.int32), np.ones(1, np.float32))
+    both = Query(text="word0 word9", sparse=sparse, mode="hybrid")
+    assert search(collection, both).weights == pinned
+    assert search(collection, replace(both, sparse=None)).weights == {"words": 0.5, "pooled": 0.5}
+    alone = make_text("dense", "alone", sparse=SparseSpec(), fusion={"sparse": 1.0})
+    write_documents(alone, drawn(40))
+    assert search(alone, replace(both, sparse=None)).weights == weights_at(USUAL, ["words", "pooled"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Required, TypedDict, Unpack
+from dataclasses import replace
+from typing import Literal, Required, TypedDict, Unpack
 
 from app.codes.choose import default_precision
 from app.collection.spec import (
@@ -20,13 +21,13 @@ from app.collection.spec import (
 from app.encoders.protocol import Encoder, Fingerprint, SparseEncoder
 from app.encoders.registry import Encoders
 from app.errors import Invalid
-from app.types import Kind, Precision, SimilarityName
+from app.types import Kind, Precision, SimilarityName, Weights
 
 
 class Choices(TypedDict, total=False):
     """What is decided of a new collection. dim: required without a model, else the model's. precision: None for what
     suits the dimensions. passages: how texts are split; None: as is best for the encoder, and not at all without one.
-    sparse: None for no sparse vectors."""
+    sparse: None for no sparse vectors. fusion: as of a specification, but sides that weigh nothing may be left out."""
 
     model: Required[str | None]
     kind: Required[Kind]
@@ -38,6 +39,7 @@ class Choices(TypedDict, total=False):
     passages: PassageSpec | None
     lexical: LexicalSpec | None
     sparse: SparseSpec | None
+    fusion: Weights | Literal["reciprocal_rank"] | None
 
 
 def specified(
@@ -71,6 +73,10 @@ def specified(
         lexical=choices.get("lexical", WORDS),
         sparse=sparse,
     )
+    fusion = choices.get("fusion")
+    if fusion is not None:
+        whole = fusion if isinstance(fusion, str) else {**dict.fromkeys(spec.sides, 0.0), **fusion}
+        spec = replace(spec, fusion=whole)
     return spec, made_by
 
 

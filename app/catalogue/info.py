@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from app.collection.reading import Measured
 from app.collection.spec import ONE, PassageSpec
 from app.errors import StoreError
 from app.indexing.fitting import described
-from app.types import Kind, Precision, SimilarityName
+from app.types import Kind, Precision, Side, SimilarityName
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,10 @@ class SparseInfo:
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """A collection as it stands. documents: what a search finds now; segments: of the generation; tail: documents not
-    yet in it. lexical: null where words find nothing. sparse: null where there are no
-    sparse vectors. first_stage: of the segments, and why so. recall: as last
-    measured. bytes: on disk. read_only: why it takes no writes or no text from here. error: what is wrong with it."""
+    yet in it. lexical: null where words find nothing. sparse: null where there are no sparse vectors. first_stage: of
+    the segments, and why so. recall: as last measured. bytes: on disk. read_only: why it takes no writes or no text
+    from here. error: what is wrong with it. fusion: how a hybrid search makes one order that does not say itself: by
+    the weights of scores, or by ranks; null: by weights that are learned."""
 
     name: str
     encoder: EncoderInfo
@@ -70,6 +72,7 @@ class CollectionInfo:
     lexical: LexicalInfo | None = None
     recall: Measured | None = None
     sparse: SparseInfo | None = None
+    fusion: dict[Side, float] | Literal["reciprocal_rank"] | None = None
 
 
 def info_of(name: str, collection: Collection, read_only: str | None, wrong: str | None) -> CollectionInfo:
@@ -98,6 +101,7 @@ def info_of(name: str, collection: Collection, read_only: str | None, wrong: str
         _lexical(collection),
         collection.recall,
         None if spec.sparse is None else SparseInfo(spec.sparse.model),
+        dict(spec.fusion) if isinstance(spec.fusion, Mapping) else spec.fusion,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
@@ -27,8 +27,10 @@ from app.types import (
     Document,
     Kind,
     Precision,
+    Side,
     SimilarityName,
     Split,
+    Weights,
 )
 
 FINGERPRINT: Final = "fingerprint"
@@ -172,7 +174,9 @@ WORDS: Final = LexicalSpec()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionSpec:
     """One collection's fixed properties. similarity: its name in ``SIMILARITIES``. lexical: None where words find
-    nothing. sparse: None where there are no sparse vectors. Raises Invalid for what no collection is."""
+    nothing. sparse: None where there are no sparse vectors. fusion: how a hybrid search makes one order that does not
+    say: by the weight of each side, or by ranks; None: by weights that the collection learns. Raises Invalid for what
+    no collection is."""
 
     name: str
     encoder: EncoderSpec
@@ -181,6 +185,7 @@ class CollectionSpec:
     passages: PassageSpec = ONE
     lexical: LexicalSpec | None = field(default_factory=LexicalSpec)
     sparse: SparseSpec | None = None
+    fusion: Weights | Literal["reciprocal_rank"] | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -198,6 +203,32 @@ class CollectionSpec:
 
         if self.model is None and self.splits:
             raise Invalid.at("/passages/split", "expected none, for the collection has no encoder to split texts for")
+        if self.fusion is not None:
+            self._check_fusion(self.fusion)
+
+    def _check_fusion(self, fusion: object) -> None:
+        if self.lexical is None and self.sparse is None:
+            raise Invalid.at("/fusion", "expected null, for the collection has no index of words, nor sparse vectors")
+        if fusion == "reciprocal_rank":
+            return
+        if not isinstance(fusion, Mapping):
+            raise Invalid.at("/fusion", f"expected reciprocal_rank or the weights of sides, got {fusion!r}")
+        sides = ", ".join(self.sides)
+        for side, weight in fusion.items():
+            if side not in self.sides:
+                raise Invalid.at(f"/fusion/{side}", f"the collection is {self.kind}: it has {sides}")
+            if type(weight) not in (float, int) or not 0 <= weight <= 1:
+                raise Invalid.at(f"/fusion/{side}", f"expected a weight of 0 to 1, got {weight!r}")
+        if len(fusion) < len(self.sides) or not any(fusion.values()):
+            raise Invalid.at("/fusion", f"expected a weight of each of {sides}, at least one above 0")
+
+    @property
+    def sides(self) -> list[Side]:
+        """The scores that a hybrid search fuses, where it brings them all."""
+        words: list[Side] = [] if self.lexical is None else ["words"]
+        sparse: list[Side] = [] if self.sparse is None else ["sparse"]
+        tokens: list[Side] = [] if self.kind == "dense" else ["tokens"]
+        return [*words, *sparse, *tokens, "pooled"]
 
     @property
     def splits(self) -> bool:

@@ -16,9 +16,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
-Side: TypeAlias = Literal["words", "sparse", "tokens", "pooled"]
+from app.types import Side, Weights
 
 LEAST: Final = 1.15
 SLOPE: Final = 1.5
@@ -63,6 +63,24 @@ def weights_at(rho: float, sides: Sequence[Side]) -> dict[Side, float]:
     words = min(max(SLOPE * (rho - LEAST), 0.0), MOST) if len(others) < len(sides) else 0.0
     words = round(words, 6)
     return {side: words if side == "words" else (1 - words) / len(others) for side in sides}
+
+
+def weights_of(
+    pinned: Weights | Literal["reciprocal_rank"] | None, sides: Sequence[Side]
+) -> Weights | Literal["reciprocal_rank"] | None:
+    """A collection's own weights for a query that has these sides alone: as they are to each other, with the same sum.
+    None where there are none, or none of these weighs anything.
+
+    >>> weights_of({"words": 0.25, "sparse": 0.5, "pooled": 0.25}, ["words", "pooled"])
+    {'words': 0.5, 'pooled': 0.5}
+    """
+    if pinned is None or isinstance(pinned, str):
+        return pinned
+    there = math.fsum(pinned[side] for side in sides)
+    if not there:
+        return None
+    scale = math.fsum(pinned.values()) / there
+    return {side: pinned[side] * scale for side in sides}
 
 
 def weighted(standards: Mapping[Side, Standard], weights: Mapping[Side, float]) -> list[float]:

@@ -13,14 +13,14 @@ from app.collection.layers import TOKENS, scored
 from app.collection.part import View
 from app.collection.spec import CollectionSpec
 from app.compute.workers import Workers
-from app.fusion.formulas import Side, Standard, ranks_of, reciprocal_ranks, weighted
+from app.fusion.formulas import Standard, ranks_of, reciprocal_ranks, weighted
 from app.query.candidates import Chosen
 from app.query.encoded import EncodedQuery
 from app.query.listed import Listed
 from app.query.ranking import Identify, Ranked, break_ties
 from app.query.scores import Dense, Pooled, Scores, of_document, scores_of
 from app.query.words import document_of
-from app.types import F64, I64, Mask
+from app.types import F64, I64, Mask, Side
 
 DEPTH: Final = 100
 """Documents of each side that are candidates, and over which scores are standardised. A longer list goes on with more
@@ -64,12 +64,10 @@ class Fused:
         ]
 
 
-def sides_of(spec: CollectionSpec, *, words: bool = True, sparse: bool = True) -> list[Side]:
-    """Those that a collection has. words, sparse: whether the query has them too."""
-    found: list[Side] = ["words"] if words and spec.lexical is not None else []
-    if sparse and spec.sparse is not None:
-        found.append("sparse")
-    return [*found, "tokens", "pooled"] if scored(spec) == TOKENS else [*found, "pooled"]
+def sides_of(spec: CollectionSpec, *, words: bool, sparse: bool) -> list[Side]:
+    """Those of a collection that a query has too. words, sparse: whether it has these."""
+    absent = {"words": not words, "sparse": not sparse}
+    return [side for side in spec.sides if not absent.get(side)]
 
 
 def side_scores(spec: CollectionSpec, query: EncodedQuery) -> dict[Side, Scores]:

@@ -9,13 +9,13 @@ import numpy as np
 
 from app.boosts.values import BoostShare
 from app.diversity.order import Choice
-from app.fusion.formulas import Side
 from app.fusion.hybrid import Fused, SideScore
 from app.highlights.tokens import RowTokens, Token
 from app.lexical.bm25 import TermScore
 from app.query.ranking import Ranked
 from app.query.scores import Share
 from app.query.sparse import IndexScore
+from app.types import Side
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,15 @@ from app.collection.spec import CollectionSpec
 from app.diversity.order import Diversity
 from app.errors import Invalid
 from app.filters import Filter
-from app.fusion.formulas import Side
 from app.highlights.fragments import Marking
 from app.query.examples import Like
 from app.rerank.order import Rerank
 from app.results.facets import Counted, Facet
 from app.results.grouping import GroupBy, HitGroup
 from app.results.sorting import SortKey
-from app.types import DEFAULT_INCLUDE, F32, Hit, SparseVector
+from app.types import DEFAULT_INCLUDE, F32, Hit, SparseVector, Weights
 
 Mode: TypeAlias = Literal["hybrid", "semantic", "dense", "lexical", "sparse", "browse"]
-Weights: TypeAlias = Mapping[Side, float]
 
 UNENCODED: Final = ("lexical", "sparse", "browse")
 """Modes that ask no vectors of token or pooled vectors; every document is scored."""
@@ -39,7 +37,8 @@ class Query:
     documents that are asked, beside the filter. sort: the order of the hits, of all that match in `lexical`, `sparse`
     and `browse`, else of the best ``SORTED``. syntax: whether text is plain words, or the query language
     (app.lexical.clauses). field_weights: of some fields, in the place of the collection's (app.lexical.weighing).
-    weights: of a hybrid search; None takes those that the collection has learned, "reciprocal_rank" none. explain:
+    weights: of a hybrid search; "learned" takes those that the collection has learned, "reciprocal_rank" none; None
+    is as the collection says, "learned" where it says nothing. explain:
     whether hits carry their reasons. boosts: what adds to scores (app.boosts). min_score: that a document has at least,
     as its hit says it, before it is reranked. diversity: an order of the first hits in which they are unlike each other
     (app.diversity). facets: of what ``total`` counts. group_by: the field by whose values
@@ -67,7 +66,7 @@ class Query:
     mode: Mode = "semantic"
     syntax: Literal["plain", "query"] = "plain"
     field_weights: Mapping[str, float] = field(default_factory=dict)
-    weights: Weights | Literal["reciprocal_rank"] | None = None
+    weights: Weights | Literal["reciprocal_rank", "learned"] | None = None
     explain: bool = False
     rerank: Rerank | None = None
     ids: Sequence[str] | None = None

@@ -11,13 +11,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Final
+from typing import Any, Final
 
 from app.collection.view import Snapshot
 from app.errors import Conflict, Invalid
-from app.fusion.formulas import Side
 from app.query.asked import Query
-from app.types import REACH
+from app.types import REACH, Side
 
 _FREE: Final = ("k", "offset", "cursor", "include", "facets", "passages", "highlights", "explain", "weights", "at")
 """Fields that may differ from page to page. The weights of the first page are those of all."""
@@ -32,12 +31,12 @@ def resumed(query: Query, snapshot: Snapshot, sides: Sequence[Side]) -> Query:
         return query
     at = f"{query.at}/cursor"
     try:
-        said, offset, asked, weights = json.loads(base64.urlsafe_b64decode(query.cursor.encode("ascii")))
+        said, offset, asked, used = _parsed(query.cursor)
     except (ValueError, TypeError, RecursionError):
-        said = offset = asked = weights = None
-    if not (isinstance(said, int) and isinstance(offset, int) and 0 < offset < REACH and _weighs(weights, sides)):
+        said = offset = asked = used = None
+    if not (isinstance(said, int) and isinstance(offset, int) and 0 < offset < REACH and _weighs(used, sides)):
         raise Invalid.at(at, "expected the `next` of an answer")
-    other = isinstance(query.weights, Mapping) and dict(query.weights) != weights
+    other = isinstance(query.weights, Mapping) and dict(query.weights) != used
     if asked != _named(query, snapshot.name) or other:
         raise Invalid.at(at, "the cursor is of another search: send the same one, of which only the page differs")
     if said != snapshot.published.commit:
@@ -45,7 +44,9 @@ def resumed(query: Query, snapshot: Snapshot, sides: Sequence[Side]) -> Query:
             "the collection has changed since the page before: begin the list anew, without a cursor",
             code="cursor_expired",
         )
-    return replace(query, offset=offset, k=min(query.k, REACH - offset), weights=query.weights or weights)
+    return replace(
+        query, offset=offset, k=min(query.k, REACH - offset), weights=query.weights if used is None else used
+    )
 
 
 def following(
@@ -59,9 +60,18 @@ def following(
         return None
     if not hits or offset >= min(total, REACH):
         return None
-    used = None if weights is None else dict(weights)
-    said = json.dumps([snapshot.published.commit, offset, _named(query, snapshot.name), used])
+    ranks = "reciprocal_rank" if query.mode == "hybrid" else None
+    used = ranks if weights is None else dict(weights)
+    # Of a page that is not the first the weights are those of the first, whatever it was asked with.
+    named = _named(query, snapshot.name) if query.cursor is None else _parsed(query.cursor)[2]
+    said = json.dumps([snapshot.published.commit, offset, named, used])
     return base64.urlsafe_b64encode(said.encode()).decode()
+
+
+def _parsed(cursor: str) -> tuple[Any, Any, Any, Any]:
+    """Commit, offset, name and weights, as they are said. Raises ValueError, TypeError, RecursionError."""
+    said, offset, named, used = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
+    return said, offset, named, used
 
 
 def _named(query: Query, collection: str) -> str:
@@ -78,13 +88,13 @@ def _named(query: Query, collection: str) -> str:
         named.update(b"sparse" + query.sparse.indices.tobytes() + query.sparse.values.tobytes())
     if query.like is not None:
         named.update(query.like.named)
-    named.update(str(query.weights == "reciprocal_rank").encode())
+    named.update(query.weights.encode() if isinstance(query.weights, str) else b"")
     return named.hexdigest()[:16]
 
 
 def _weighs(value: object, sides: Sequence[Side]) -> bool:
-    """Whether these are weights of the sides, or none."""
-    if value is None:
+    """Whether these are weights of the sides, ranks in their place, or nothing."""
+    if value in (None, "reciprocal_rank"):
         return True
     numbers = isinstance(value, dict) and all(isinstance(one, int | float) for one in value.values())
     return isinstance(value, dict) and numbers and set(value) == set(sides)

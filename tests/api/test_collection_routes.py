@@ -51,8 +51,18 @@ def test_a_collection_comes_and_goes(client: httpx.Client) -> None:
         ),
         (
             {"encoder": {"model": None, "kind": "dense", "dim": 16_384}, "precision": "float32"},
-            {"precision": "float32"},
+            {"precision": "float32", "fusion": None},
         ),
+        (
+            {"encoder": {"model": "words"}, "fusion": {"words": 0.4, "pooled": 1}},
+            {"fusion": {"words": 0.4, "tokens": 0.0, "pooled": 1.0}},
+        ),
+        (
+            {"encoder": {"model": "words", "kind": "dense"}, "fusion": {"words": 0.4, "tokens": 0, "pooled": 1}},
+            {"fusion": {"words": 0.4, "pooled": 1.0}},
+        ),
+        ({"encoder": {"model": "words"}, "fusion": "reciprocal_rank"}, {"fusion": "reciprocal_rank"}),
+        ({"encoder": {"model": "words"}, "fusion": None}, {"fusion": None}),
     ],
 )
 def test_what_was_asked_for_is_described(
@@ -61,6 +71,53 @@ def test_what_was_asked_for_is_described(
     described = client.get(create(**body)).json()
     assert {key: described[key] for key in expected} == expected
     assert {key: described["encoder"][key] for key in body["encoder"]} == body["encoder"]
+
+
+@pytest.mark.parametrize(
+    ("fusion", "pointer", "said"),
+    [
+        ("ranks", "/fusion", "expected reciprocal_rank, or an object of weights"),
+        (1, "/fusion", "object"),
+        ({"smell": 0.5}, "/fusion/smell", "unknown field"),
+        ({"words": -0.1}, "/fusion/words", "expected 0.0 or more"),
+        ({"words": 1.1}, "/fusion/words", "expected 1.0 or less"),
+        ({"words": "1"}, "/fusion/words", "valid number"),
+        ({"tokens": 0.5, "words": 0.5}, "/fusion/tokens", "the collection is dense: it has words, pooled"),
+        ({"words": 0}, "/fusion", "at least one above 0"),
+        ({}, "/fusion", "at least one above 0"),
+    ],
+)
+def test_an_order_that_cannot_be_pinned_is_pointed_at(
+    client: httpx.Client, fusion: Any, pointer: str, said: str
+) -> None:
+    body = {"name": "pinned", "encoder": {"model": "words", "kind": "dense"}, "fusion": fusion}
+    answer = client.post("/v1/collections", json=body)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert (error["pointer"], said in error["message"]) == (pointer, True), error
+    assert client.get("/v1/collections/pinned").status_code == 404
+
+
+def test_a_search_that_does_not_say_is_weighted_as_the_collection_is(
+    client: httpx.Client, create: Callable[..., str]
+) -> None:
+    pinned = {"words": 0.6, "tokens": 0.0, "pooled": 0.4}
+    weighted, ranked = (create(encoder={"model": "words"}, fusion=one) for one in (pinned, "reciprocal_rank"))
+    for address in (weighted, ranked):
+        client.post(f"{address}/documents", json={"documents": [{"id": "dog", "text": "a dog barks"}]})
+
+    def weights(address: str, **asked: Any) -> Any:
+        answer = client.post(f"{address}/search", json={"query": "a dog", **asked})
+        assert answer.status_code == 200, answer.text
+        return answer.json().get("weights")
+
+    usual = {"words": 0.225, "tokens": 0.3875, "pooled": 0.3875}
+    assert (weights(weighted), weights(ranked)) == (pinned, None)
+    for address in (weighted, ranked):
+        assert weights(address, weights={"words": 1}) == {"words": 1, "tokens": 0, "pooled": 0}
+        assert weights(address, fusion="reciprocal_rank") is None
+        assert weights(address, fusion="weighted") == usual
+        assert weights(address, fusion="weighted", weights={"words": 1}) == {"words": 1, "tokens": 0, "pooled": 0}
 
 
 def test_documents_are_counted(client: httpx.Client, collection: str) -> None:

@@ -35,6 +35,14 @@ def texts(client: httpx.Client, address: str) -> dict[str, str]:
     return {document["id"]: document["text"] for document in page["documents"]}
 
 
+def test_pinned_weights_come_along(client: httpx.Client, create: Callable[..., str], finished: Finished) -> None:
+    pinned = {"words": 0.6, "tokens": 0.0, "pooled": 0.4}
+    address = create(encoder={"model": "words"}, fusion=pinned)
+    archive = client.get(f"{address}/snapshots/{take(client, address, finished)}").content
+    restored = client.put(f"{address}-restored/restore", content=archive, headers=TAR)
+    assert (restored.status_code, restored.json()["fusion"]) == (201, pinned)
+
+
 def test_there_and_back(
     client: httpx.Client, collection: str, finished: Finished, create: Callable[..., str], tmp_path: Path
 ) -> None:

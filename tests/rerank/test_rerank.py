@@ -17,7 +17,6 @@ from app.collection.collection import Collection
 from app.collection.spec import PassageSpec
 from app.encoders.deterministic import DeterministicEncoder
 from app.errors import EncoderRefused, Invalid
-from app.fusion.hybrid import sides_of
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.rerank.order import Rerank
@@ -60,7 +59,7 @@ def fill(collection: Collection, documents: list[Document], every: int = 25) -> 
 def hits(collection: Collection, **options: Any) -> list[Hit]:
     if options.get("mode") == "hybrid":
         # Else a search changes the weights of the next.
-        options["weights"] = dict.fromkeys(sides_of(collection.spec), 0.4)
+        options["weights"] = dict.fromkeys(collection.spec.sides, 0.4)
     return search(collection, Query(text=ASKED, exact=True, **options)).hits
 
 

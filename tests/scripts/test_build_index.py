@@ -67,6 +67,27 @@ def test_a_build_is_complete_searchable_and_repeats_without_change(
         assert catalogue.describe("c").generation == generation
 
 
+def test_a_build_pins_weights_and_is_held_to_them(
+    command: Command, tmp_path: Path, open_catalogue: OpenCatalogue, server: str
+) -> None:
+    source = tmp_path / "d.ndjson"
+    source.write_bytes(lines(document(i) for i in range(3)))
+    for name, fusion, pinned in (
+        ("weights", "words=.4,pooled=.6", {"words": 0.4, "tokens": 0.0, "pooled": 0.6}),
+        ("ranks", "reciprocal_rank", "reciprocal_rank"),
+    ):
+        for _ in range(2):
+            done = command("build_index", source, "--collection", name, "--model", "words", "--fusion", fusion)
+            assert done.returncode == 0, done.stderr
+        assert httpx.get(f"{server}/v1/collections/{name}").json()["fusion"] == pinned
+        other = command("build_index", source, "--collection", name, "--model", "words", "--fusion", "words=1")
+        assert (other.returncode, "its fusion is" in other.stderr) == (1, True), other.stderr
+    bad = command("build_index", source, "--collection", "bad", "--model", "words", "--fusion", "words=1,smell=1")
+    assert (bad.returncode, "smell" in bad.stderr) == (1, True), bad.stderr
+    worse = command("build_index", source, "--collection", "bad", "--model", "words", "--fusion", "words")
+    assert (worse.returncode, "--fusion" in worse.stderr) == (2, True), worse.stderr
+
+
 def test_a_terminal_gets_a_bar_with_rate_and_remaining_time(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "d.ndjson").write_bytes(lines(document(i) for i in range(300)))
     ours, theirs = pty.openpty()

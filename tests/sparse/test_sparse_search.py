@@ -147,7 +147,7 @@ def test_a_hybrid_search_has_the_sides_that_its_query_brings(make_text: MakeColl
         assert weights is not None
         assert weights.keys() == sides
         assert sum(weights.values()) == pytest.approx(1)
-    assert weights_at(1.3, sides_of(collection.spec, words=False)) == {"sparse": 0.5, "pooled": 0.5}
+    assert weights_at(1.3, sides_of(collection.spec, words=False, sparse=True)) == {"sparse": 0.5, "pooled": 0.5}
     ranks = search(collection, replace(asked[1][0], weights="reciprocal_rank", explain=True))
     for hit in ranks.hits:
         places = [rank for rank in hit.explanation.ranks.values() if rank is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -14,6 +14,7 @@ from app.api.edge.bodies import READ, Route, examples
 from app.api.edge.openapi import gives
 from app.api.edge.routing import Name
 from app.api.schemas.collections import CollectionsAnswer, CreateCollection
+from app.api.schemas.searches import SideWeights
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
 from app.api.writing import Key, Reply, once
@@ -21,6 +22,7 @@ from app.catalogue.info import CollectionInfo
 from app.collection.collection import Collection
 from app.collection.spec import PassageSpec, SparseSpec
 from app.errors import Conflict
+from app.types import Weights
 
 router = APIRouter(tags=["collections"], route_class=Route)
 
@@ -31,7 +33,14 @@ _EXAMPLES = {
         "encoder": {"model": None, "kind": "dense", "dim": 4},
         "similarity": "inner_product",
     },
+    "pinned weights": {"name": "notes", "fusion": {"words": 0.4, "tokens": 0.3, "pooled": 0.3}},
 }
+
+
+def _fusion(body: CreateCollection) -> Weights | Literal["reciprocal_rank"] | None:
+    if not isinstance(body.fusion, SideWeights):
+        return body.fusion
+    return {side: weight for side, weight in body.fusion.given.items() if weight}
 
 
 @router.post(
@@ -63,6 +72,7 @@ async def create_collection(
             passages=None if body.passages is None else PassageSpec(**body.passages.model_dump()),
             lexical=None if body.lexical is None else body.lexical.spec,
             sparse=None if body.sparse is None else SparseSpec(model=body.sparse.model),
+            fusion=_fusion(body),
             also=None if asked is None else asked.keep_first,
         )
 

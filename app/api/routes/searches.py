@@ -28,7 +28,7 @@ from app.highlights.fragments import Marking
 from app.query.examples import Example, Like
 from app.rerank.order import Rerank
 from app.store.query_log import Logged
-from app.types import F32
+from app.types import F32, Weights
 
 router = APIRouter(tags=["search"], route_class=Route)
 
@@ -127,11 +127,13 @@ def _mode(body: SearchRequest, spec: CollectionSpec) -> engine.Mode:
     return "lexical" if spec.lexical is not None else "sparse"
 
 
-def _weights(body: SearchRequest, spec: CollectionSpec, at: str) -> engine.Weights | Literal["reciprocal_rank"] | None:
+def _weights(
+    body: SearchRequest, spec: CollectionSpec, at: str
+) -> Weights | Literal["reciprocal_rank", "learned"] | None:
     if body.fusion == "reciprocal_rank":
         return "reciprocal_rank"
     if body.weights is None:
-        return None
+        return None if body.fusion is None else "learned"
     words, sparse = body.query is not None or body.like is not None, body.sparse_vector is not None
     sparse = sparse or (body.query is not None and spec.sparse_model is not None)
     given, sides = body.weights.given, sides_of(spec, words=words, sparse=sparse)

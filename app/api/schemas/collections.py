@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, model_validator
+from pydantic_core import core_schema
 
+from app.api.schemas.searches import SideWeights
 from app.catalogue.info import CollectionInfo
 from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS, LexicalSpec
 from app.documents import Strict, fault
@@ -86,6 +89,21 @@ class SparseChoice(Strict):
     vectors."""
 
 
+def _fusion(value: object, weights: Callable[[object], SideWeights]) -> str | SideWeights:
+    if isinstance(value, str) and value != RANKS:
+        raise fault("", f"expected {RANKS}, or an object of weights")
+    return RANKS if isinstance(value, str) else weights(value)
+
+
+RANKS: Final = "reciprocal_rank"
+# No union of the two, whose names would stand in the pointers of faults.
+_FUSION = GetPydanticSchema(
+    lambda _, handler: core_schema.no_info_wrap_validator_function(_fusion, handler(SideWeights)),
+    lambda schema, handler: {"anyOf": [{"const": RANKS}, handler(schema)]},
+)
+FusionField = Annotated[Literal["reciprocal_rank"] | SideWeights, _FUSION]
+
+
 class CreateCollection(Strict):
     """A new collection. All of it is decided now and does not change."""
 
@@ -106,7 +124,10 @@ class CreateCollection(Strict):
     """How documents are found by words; null where they are not to be."""
     sparse: SparseChoice | None = None
     """Documents have sparse vectors too; `{}` is for callers' own. By default they have none."""
-    nullable: ClassVar[frozenset[str]] = frozenset({"lexical"})
+    nullable: ClassVar[frozenset[str]] = frozenset({"lexical", "fusion"})
+    fusion: FusionField | None = None
+    """How a hybrid search makes one order where it does not say itself: by the weights of scores that are given, which
+    are a search's `weights`, or by ranks alone. By default by weights that suit the queries that were seen."""
     token_pooling: int = Field(default=1, ge=1, le=MAX_TOKEN_POOLING)
     """Keep a fraction of the token vectors: a document of t is stored as t / token_pooling means of like ones (but 8 at
     least, if it has them). 1 keeps all. For long documents, such as pages as images; costs some quality."""

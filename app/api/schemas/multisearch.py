@@ -10,10 +10,9 @@ from app.api.schemas.documents import Warned
 from app.api.schemas.results import FacetAnswer
 from app.api.schemas.searches import HitAnswer, SearchRequest
 from app.documents import Strict, fault
-from app.fusion.formulas import Side
 from app.results.merging import Merge
 from app.search import Coverage, Mode, Total
-from app.types import MAX_K
+from app.types import MAX_K, Side
 
 MAX_COLLECTIONS = 16
 _OF_ONE: dict[str, str] = {

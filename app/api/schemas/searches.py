@@ -32,14 +32,13 @@ from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS
 from app.diversity.order import AMONG, WEIGHT
 from app.diversity.order import MOST as MAX_AMONG
 from app.documents import DocumentId, SparseField, Strict, VectorField, VectorsField, fault, read_id
-from app.fusion.formulas import Side
 from app.highlights.fragments import Highlight
 from app.hits.explanation import Explanation
 from app.query.examples import MAX_SHARE, SHARE
 from app.query.examples import MOST_EXAMPLES as MAX_EXAMPLES
 from app.search import Coverage, Mode, Total
 from app.settings import DEFAULT, limits_of
-from app.types import MAX_EXCERPTS, MAX_K, REACH, Excerpt
+from app.types import MAX_EXCERPTS, MAX_K, REACH, Excerpt, Side
 
 MAX_CANDIDATES = DEFAULT.candidates
 MAX_TIMEOUT_MS = 600_000
@@ -200,11 +199,12 @@ class SearchRequest(Asked):
     """What a word of an indexed field counts in a search by words (BM25F: counts and lengths are weighted before they
     are saturated): a field of 3 is as if it were written three times, in one of 0 nothing is found. Fields that are not
     named count what the collection says, 1 by default."""
-    fusion: Literal["weighted", "reciprocal_rank"] = "weighted"
-    """How a hybrid search makes one order: by a weighted sum of scores, or by ranks alone."""
+    fusion: Literal["weighted", "reciprocal_rank"] | None = None
+    """How a hybrid search makes one order: by a weighted sum of scores, whose weights are those that are given, or else
+    suit the queries that the collection has seen; or by ranks alone. By default as the collection's `fusion` says, and
+    weighted where it says nothing."""
     weights: SideWeights | None = None
-    """The weights of the scores, as an answer names them: the same weights give the same answer. By default what suits
-    the queries that the collection has seen."""
+    """The weights of the scores, as an answer names them: the same weights give the same answer."""
     explain: bool = False
     """Each hit with what made its score: the sides of a hybrid search and the ranks in each, BM25 by terms, MaxSim by
     tokens, and whether an approximate search finds it; of a hit that was reranked, of its `former_score`."""
