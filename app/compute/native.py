@@ -33,7 +33,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 log = logging.getLogger(__name__)
 
-SOURCES: Final = ("codes", "compute", "encodings", "lexical", "scoring")
+SOURCES: Final = ("codes", "compute", "encodings", "lexical", "scoring", "sparse")
 """The folders of app/ that hold loops and parts of loops."""
 _kernels: list[Any] = []
 _kept: list[Path] = []

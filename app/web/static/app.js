@@ -1,4 +1,4 @@
-// The page's state and keys. The URL holds the state, so that a search can be shared and gone back to.
+// The page's state and keys. The URL holds the state, to be shared and gone back to.
 
 import { Problem, aborted, hasKey, listCollections, search, useKey } from "./api.js";
 import * as view from "./view.js";
@@ -10,6 +10,7 @@ const [form, query, collection, k, exact, filter] = ["form", "query", "collectio
 let listed = []; // the collections that the server has
 let running = null; // the AbortController of the search under way
 let pause = 0;
+let loading = false;
 
 function stateOfUrl() {
   const given = new URLSearchParams(location.search);
@@ -37,8 +38,7 @@ function urlOf(state) {
   return `?${kept}`;
 }
 
-// A query that is still being typed is one entry of the history, which grows with it until it is settled: by
-// Enter, by leaving the box, or by another choice.
+// A query that is being typed is one entry of the history, until Enter, leaving the box or another choice settles it.
 function remember(draft) {
   const url = urlOf(stateOfControls());
   const same = url === location.search || (url === "?" && !location.search);
@@ -63,6 +63,7 @@ function restore() {
 
 function changed(draft = false) {
   clearTimeout(pause);
+  if (loading) return;
   remember(draft);
   run();
 }
@@ -112,18 +113,26 @@ function faultOf(state) {
 }
 
 async function load() {
+  if (loading) return;
+  loading = true;
   try {
     listed = await listCollections();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     view.busy(false);
     return failed(error.details);
+  } finally {
+    loading = false;
   }
   view.askForKey(false, hasKey());
+  const typed = query.value; // meanwhile
   restore();
+  if (!typed.trim() || typed === query.value) return;
+  query.value = typed;
+  changed(true);
 }
 
-// A server that asks for a key: what is wrong with the one that is kept is said, and another asked for.
+// Where a key is asked for: what is wrong with the kept one is said.
 function failed(details) {
   if (details.status !== 401) return view.problem(details);
   const refused = hasKey();
@@ -148,7 +157,7 @@ at("forget").addEventListener("click", () => {
   load();
 });
 
-// Document counts, and collections made meanwhile, when one comes back to the page.
+// Counts and collections of meanwhile, when one comes back.
 async function refresh() {
   if (document.hidden) return;
   try {
