@@ -358,7 +358,7 @@ def test_sources_are_searched_side_by_side_with_the_same_result(
 
 
 def test_a_text_of_few_vectors_has_more_candidates(make_collection: MakeCollection) -> None:
-    """As many as it was found to need, by the third power of how few they are; those that are asked for as they are."""
+    """As many as it was found to need, by the square of how few they are; those that are asked for as they are."""
     collection = make_collection()
     texts = [" ".join(f"w{(i * step) % 89}" for step in range(1, 4)) for i in range(1_500)]
     write_documents(collection, [Document(f"d{i}", text) for i, text in enumerate(texts)])
