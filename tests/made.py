@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
@@ -11,6 +11,7 @@ from app.encoders.protocol import Encoder
 from app.encoders.registry import Encoders
 from app.indexing.sealing import seal
 from app.ingest import write_documents
+from app.search import SearchResult
 from app.settings import Settings
 from app.types import Document, Encoded, Kind
 
@@ -25,6 +26,17 @@ def write_in_segments(collection: Collection, documents: Sequence[Document], eve
         write_documents(collection, documents[start : start + every])
         if start + every < len(documents):
             seal(collection)
+
+
+def pages(ask: Callable[[str | None], SearchResult]) -> Iterator[SearchResult]:
+    """Every page of a list, each asked for by the cursor of the one before."""
+    cursor: str | None = None
+    while True:
+        page = ask(cursor)
+        yield page
+        if page.next is None:
+            return
+        cursor = page.next
 
 
 class CountingEncoder(DeterministicEncoder):

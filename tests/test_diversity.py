@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made import MakeCollection, write_in_segments
+from made import MakeCollection, pages, write_in_segments
 
 from app import reference
 from app.boosts.asked import parse as parse_boosts
@@ -119,15 +119,12 @@ def test_pages_and_groups_are_of_the_new_order(make_text: MakeCollection, mode: 
     asked: dict[str, Any] = {"mode": mode, **TEXT}
     how = Diversity(0.6, 25)
     whole = found(ask(collection, asked, diversity=how, k=1_000))
-    seen, cursor = list[tuple[str, float]](), None
-    while True:
-        page = ask(collection, asked, diversity=how, k=7, cursor=cursor)
+    seen = list[tuple[str, float]]()
+    for page in pages(lambda cursor: ask(collection, asked, diversity=how, k=7, cursor=cursor)):
         seen += found(page)
-        cursor = page.next
-        if cursor is None:
-            break
-        with pytest.raises(Invalid, match="another search"):
-            ask(collection, asked, diversity=Diversity(0.6, 26), k=7, cursor=cursor)
+        if page.next is not None:
+            with pytest.raises(Invalid, match="another search"):
+                ask(collection, asked, diversity=Diversity(0.6, 26), k=7, cursor=page.next)
     assert seen == whole
     kinds = {one.id: one.metadata["kind"] for one in drawn(90)}
     groups: dict[Any, list[str]] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from in_plain_loops import drawn, fill, in_order
-from made import MakeCollection, OpenCatalogue
+from made import MakeCollection, OpenCatalogue, pages
 
 from app.boosts.asked import parse as parse_boosts
 from app.collection.collection import Collection
@@ -100,15 +100,12 @@ def test_cursors_lead_to_the_end_of_it_and_no_further(make_collection: MakeColle
     fill(collection, texts(80), 30)
     whole = found(ask(collection, asked, k=1_000))
     least = limits(whole)[1]
-    truth, seen, cursor = until(whole, least, asked), [], None
-    while True:
-        page = ask(collection, asked, min_score=least, k=4, cursor=cursor)
+    truth, seen = until(whole, least, asked), Found()
+    for page in pages(lambda cursor: ask(collection, asked, min_score=least, k=4, cursor=cursor)):
         seen += found(page)
-        cursor = page.next
-        if cursor is None:
-            break
-        with pytest.raises(Invalid, match="another search"):
-            ask(collection, asked, min_score=least + 1, k=4, cursor=cursor)
+        if page.next is not None:
+            with pytest.raises(Invalid, match="another search"):
+                ask(collection, asked, min_score=least + 1, k=4, cursor=page.next)
     assert seen == truth
     assert truth
 
