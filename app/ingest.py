@@ -287,8 +287,10 @@ class _Plan:
                 for document in documents
                 if document.id in live and _alike(document, old[live[document.id]], collection.spec)
             }
+            # An encoder that is not the one of the stored vectors is refused even where none would be made.
+            if collection.spec.sparse_model is not None:
+                collection.sparse_encoder()
             if collection.spec.model is not None:
-                # An encoder that is not the one of the stored vectors is refused even where none would be made.
                 collection.encoder()
             else:
                 given = {same_text[document.id]: document for document in documents if document.id in same_text}
@@ -333,6 +335,9 @@ class _Plan:
                         # Pooling shares the documents itself, and slices must not wait for slices.
                         smallest=CODED if spec.token_pooling == 1 else len(some),
                     )
+                    if spec.sparse is None:
+                        parts += slices
+                        continue
                     rows = Passages.join(slices)
                 else:
                     rows, cut = self._encoded(collection, some)

@@ -143,8 +143,8 @@ class Service:
             collection = self.catalogue.opened(name)
             if collection is None:
                 collection = await run(self.lanes.read, self.catalogue.get, name)
-            if collection.spec.model is not None:
-                return self.lanes.needing(collection.spec.model, work)
+            if model := collection.spec.model or collection.spec.sparse_model:
+                return self.lanes.needing(model, work)
         return self.lanes.search if work == "search" else self.lanes.write
 
 

@@ -25,10 +25,16 @@ def load_encoders(catalogue: Catalogue) -> None:
         with _told(f"the encoder {name}"):
             if kinds := encoders.kinds(name):
                 _load(catalogue, name, kinds[0])
+            elif encoders.is_sparse(name):
+                encoders.sparse_encoder(name, patient=True)
             else:
                 encoders.cross_encoder(name, patient=True)
     loaded = set(settings.preloaded)
     for info in catalogue.describe_all() if settings.preload == "collections" else ():
+        if info.sparse is not None and info.sparse.model is not None:
+            with _told(f"the sparse encoder of collection {info.name}"):
+                encoders.sparse_encoder(info.sparse.model, patient=True)
+                catalogue.get(info.name).sparse_encoder()
         model = info.encoder.model
         if model is None or not encoders.is_local(model):
             continue

@@ -282,8 +282,7 @@ class Collection(Reader):
                 txn.execute("UPDATE state SET purged = ?", (now.commit,))
             self._published, self.learned.kept = new, asked
             if encoders:
-                self.encoder_fault = None
-                self._same_encoders.clear()
+                self.forget_encoders()
             self.salvaged = False
             reach("swap.published")
             # By names that another collection in this one's place may use again, so before it can be closed.

@@ -108,8 +108,8 @@ class Reader:
         """Records of fingerprints that were found to be those of the encoders that are configured now."""
         self._behind = False
         """Whether what is published may be older than the last commit, since a write failed after it."""
-        self.encoder_fault: str | None = None
-        """Why text is neither encoded nor searched: known once it was tried, for a model is loaded only then."""
+        self._encoder_faults: dict[str, str] = {}
+        """By record: why an encoder is not the one that made the vectors."""
         self.salvaged = salvage
         """Whether it was opened without its indexes; until a rebuild has made new ones."""
         self.on_write: Callable[[], None] = lambda: None
@@ -285,7 +285,7 @@ class Reader:
                     one,
                     vectors=vectors[seq].values,
                     splits=tuple(vectors[seq].counts.tolist()),
-                    sparse=sparse.get(seq),
+                    sparse=sparse[seq] if self.spec.given_sparse else None,
                 )
                 for seq, one in zip(seqs, found, strict=False)
             ]
@@ -328,6 +328,16 @@ class Reader:
             found.update(zip(some, sums.tolist(), strict=True))
         return found
 
+    @property
+    def encoder_fault(self) -> str | None:
+        """Why text is neither encoded nor searched: known once it was tried, for a model is loaded only then."""
+        return next(iter(self._encoder_faults.values()), None)
+
+    def forget_encoders(self) -> None:
+        """Once others have made the vectors."""
+        self._encoder_faults.clear()
+        self._same_encoders.clear()
+
     def encoder(self) -> Encoder:
         """The encoder that made the vectors. Raises Conflict where there is none, or the configured one is another."""
         if self.spec.model is None:
@@ -353,6 +363,7 @@ class Reader:
         dimensions are others."""
         if record in self._same_encoders:
             return
+        self._encoder_faults.pop(record, None)
         with self.database.read() as connection:
             stored = get_record(connection, record, self.name, fingerprint_from_json)
         differences = stored.differences(now) + dims
@@ -360,13 +371,12 @@ class Reader:
         if dims:
             anew = "write the documents to a new collection, for this one stays with its dimensions"
         if differences:
-            self.encoder_fault = (
+            fault = self._encoder_faults[record] = (
                 f"the encoder {model!r} is not the one that made the vectors of collection {self.name}: "
                 f"{', '.join(differences)} differ. Configure the former one again, or {anew}"
             )
-            raise Conflict(self.encoder_fault, code="encoder_changed")
+            raise Conflict(fault, code="encoder_changed")
         self._same_encoders.add(record)
-        self.encoder_fault = None
 
     def encode_queries(self, texts: Sequence[str], *, alone: bool = False) -> Encoded:
         """The texts as queries, in one pass with those of other threads where the encoder is busy. alone: not with

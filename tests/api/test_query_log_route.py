@@ -37,6 +37,19 @@ def traces(folder: Path, word: bytes) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and word in path.read_bytes()]
 
 
+def test_a_sparse_vector_alone_is_no_query_to_measure_with(serve: Callable[..., Any]) -> None:
+    server = serve(log_queries=50)
+    with client_of(server) as client:
+        body = {"name": "c", "encoder": {"model": "words"}, "sparse": {}}
+        assert client.post("/v1/collections", json=body).status_code == 201
+        assert client.post(f"{C}/documents", json={"documents": DOCUMENTS}).status_code == 200
+        sparse = {"indices": [1], "values": [1]}
+        for asked in ({"sparse_vector": sparse}, {"sparse_vector": sparse, "query": "zebra owl"}):
+            assert client.post(f"{C}/search", json=asked).status_code == 200
+        assert client.get(f"{C}/queries").json()["kept"] == 1
+        assert client.post(f"{C}/recall", json={"k": 2, "queries": 4}).json()["logged"] == 1
+
+
 def test_searches_are_kept_and_tuned_with(serve: Callable[..., Any], tmp_path: Path) -> None:
     server = serve(log_queries=50)
     with client_of(server) as client:

@@ -133,7 +133,7 @@ def test_what_no_search_can_be_by_is_refused(client: httpx.Client, sparse: str, 
 
 
 def test_a_collection_without_them_says_so(client: httpx.Client) -> None:
-    made = client.post("/v1/collections", json={"name": "plain", "encoder": {"model": "words"}}).json()
+    made = client.post("/v1/collections", json={"name": "plain", "encoder": {"model": "words"}, "sparse": None}).json()
     assert made["sparse"] is None
     at = "/v1/collections/plain"
     refused = client.put(f"{at}/documents/x", json={"text": "x", "sparse_vector": body({1: 1.0})})

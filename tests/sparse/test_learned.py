@@ -14,6 +14,7 @@ from tiny_models import TinyModels
 
 from app import reference
 from app.catalogue.catalogue import Catalogue
+from app.catalogue.warming import load_encoders
 from app.collection.layers import SPANS
 from app.collection.spec import PassageSpec, SparseSpec
 from app.encoders.torch.sparse_encoder import SparseEncoderModel
@@ -137,11 +138,27 @@ def test_another_model_is_refused_until_a_rebuild(open_catalogue: OpenCatalogue,
             with pytest.raises(Conflict, match="rebuild"):
                 work()
         assert found(search(collection, Query(text="zip", mode="semantic")))
+        # The other encoder being the right one mends nothing, nor that no text of a write is new.
+        assert "'splade'" in (catalogue.describe("c").read_only or "")
+        with pytest.raises(Conflict, match="rebuild"):
+            write_documents(collection, [replace(documents[0], metadata={"n": 1})])
         assert _rebuilt(catalogue) == "succeeded"
         now = found(search(collection, Query(text="zip", mode="sparse")))
         assert now
         assert now != pytest.approx(before)
         write_documents(collection, [Document("new", "cat")])
+        assert catalogue.describe("c").read_only is None
+
+
+@pytest.mark.parametrize("preload", ["collections", "splade", "none"])
+def test_a_sparse_encoder_is_loaded_before_the_server_is_ready(
+    open_catalogue: OpenCatalogue, tiny: TinyModels, preload: str
+):
+    with open_catalogue(models=models(tiny.splade())) as catalogue:
+        catalogue.create("c", model="words", kind="dense", sparse=LEARNED)
+    with open_catalogue(models=models(tiny.splade()), preload=preload) as catalogue:
+        load_encoders(catalogue)
+        assert catalogue.encoders.describe("splade").state == ("not loaded" if preload == "none" else "loaded")
 
 
 def _rebuilt(catalogue: Catalogue) -> str:

@@ -96,7 +96,7 @@ async def create_collection(
             collection.record(lambda txn: keep(txn, made))
         return made
 
-    lane, model = service.lanes.write, body.encoder.model
+    lane, model = service.lanes.write, body.encoder.model or (body.sparse and body.sparse.model)
     if model is not None and model in service.catalogue.encoders.names():
         lane = service.lanes.needing(model, "write")
     return (await run(lane, work)).response()

@@ -159,7 +159,8 @@ def encodes(body: SearchRequest) -> bool:
     if body.like is not None and body.mode != "lexical":
         examples = (*body.like.positive, *body.like.negative)
         return any(not isinstance(one, str) and one.query is not None for one in examples)
-    return body.query is not None and body.vector is None and body.vectors is None and body.mode != "lexical"
+    # Beside vectors a text may go to a sparse encoder.
+    return body.query is not None and body.mode != "lexical"
 
 
 async def _lane(service: Service, name: str, searches: Sequence[SearchRequest]) -> Lane:
@@ -173,8 +174,8 @@ async def _lane(service: Service, name: str, searches: Sequence[SearchRequest]) 
 
 
 def keep_queries(collection: Collection, queries: Sequence[engine.Query]) -> None:
-    """Where the operator wants queries to be kept; examples are none."""
-    asked = [query for query in queries if query.mode != "browse" and query.like is None]
+    """Where the operator wants queries to be kept: of text or vectors."""
+    asked = [query for query in queries if query.text is not None or query.vectors is not None]
     collection.queries.record(Logged(query.text, query.vectors) for query in asked)
 
 

@@ -123,8 +123,8 @@ class CreateCollection(Strict):
     lexical: LexicalChoice | None = LexicalChoice()
     """How documents are found by words; null where they are not to be."""
     sparse: SparseChoice | None = None
-    """Documents have sparse vectors too; `{}` is for callers' own. By default they have none."""
-    nullable: ClassVar[frozenset[str]] = frozenset({"lexical", "fusion"})
+    """Documents have sparse vectors too; `{}` is for callers' own, null for none."""
+    nullable: ClassVar[frozenset[str]] = frozenset({"lexical", "fusion", "sparse"})
     fusion: FusionField | None = None
     """How a hybrid search makes one order where it does not say itself: by the weights of scores that are given, which
     are a search's `weights`, or by ranks alone. By default by weights that suit the queries that were seen."""
