@@ -216,8 +216,7 @@ def _allowed(snapshot: Snapshot, query: Query) -> tuple[list[Mask], list[str]]:
 @dataclass(frozen=True)
 class _Search:
     """One query over one snapshot. allowed: for each view the documents. sides: that a hybrid search has. sparse: the
-    query's sparse vector. alike: what its examples ask for. boosts: what
-    adds to scores."""
+    query's sparse vector. alike: what its examples ask for. boosts: what adds to scores."""
 
     collection: Collection
     query: Query
@@ -304,7 +303,7 @@ class _Search:
                 ranked = rank_scored(views, matching, scores, page, snapshot.identify)
             else:
                 ranked = listed.rank(views, matching, page, snapshot.identify)
-        return Found([listed.shown(views, item) for item in ranked], matching, words=words, sparse=sparse)
+        return Found(listed.shown(ranked), matching, words=words, sparse=sparse)
 
     def _by_all(self, words: WordScores | None, sparse: SparseScores | None, allowed: Sequence[Mask]) -> Found:
         scores = side_scores(self.collection.spec, self._encoded())

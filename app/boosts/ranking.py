@@ -10,9 +10,9 @@ import numpy as np
 from app.boosts.values import Boosts
 from app.collection.part import Part, View
 from app.compute.workers import Workers
+from app.query.listed import first_row
 from app.query.ranking import Identify, Ranked, break_ties
 from app.query.scores import Column, Scores, Share
-from app.query.words import first_row
 from app.types import F64, I64, Mask
 
 

@@ -303,9 +303,7 @@ class CollectionSpec:
         return self.model is None and self.keep_vectors
 
     def to_json(self) -> dict[str, Any]:
-        """Without ``sparse`` where there is none: what has none is as a Sheaf wrote it that knew of none."""
-        found = asdict(self)
-        return found if found["sparse"] is not None else {k: v for k, v in found.items() if k != "sparse"}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, value: object) -> CollectionSpec:

@@ -22,7 +22,7 @@ from app.compute.growing import Growing
 from app.filters import Filter, Shape, fields_of
 from app.lexical.sequences import Sequences
 from app.lexical.words import WORD_BYTES, GrowingWords, WordsView
-from app.sparse.postings import Listed
+from app.sparse.postings import Forward
 from app.store.files import InMemory
 from app.types import F32, I64, Mask, Metadata, Owners, TokenVectors
 from app.vector_index.protocol import Candidates
@@ -148,8 +148,8 @@ class TailView:
         return Ragged(InMemory(self._values[layer]), self._offsets[layer])
 
     @property
-    def sparse(self) -> Listed | None:
-        return Listed(TokenVectors(self._values[SPARSE], self._offsets[SPARSE])) if self.has(SPARSE) else None
+    def sparse(self) -> Forward | None:
+        return Forward(TokenVectors(self._values[SPARSE], self._offsets[SPARSE])) if self.has(SPARSE) else None
 
     def select(self, condition: Filter) -> Mask:
         return self._having(fields_of(condition)).select(condition)

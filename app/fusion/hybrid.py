@@ -16,10 +16,9 @@ from app.compute.workers import Workers
 from app.fusion.formulas import Standard, ranks_of, reciprocal_ranks, weighted
 from app.query.candidates import Chosen
 from app.query.encoded import EncodedQuery
-from app.query.listed import Listed
+from app.query.listed import Listed, document_of
 from app.query.ranking import Identify, Ranked, break_ties
 from app.query.scores import Dense, Pooled, Scores, of_document, scores_of
-from app.query.words import document_of
 from app.types import F64, I64, Mask, Side
 
 DEPTH: Final = 100

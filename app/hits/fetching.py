@@ -12,9 +12,9 @@ from app.hits.found import Found
 from app.hits.showing import NOTHING, Showing, Shown
 from app.query.asked import Query
 from app.query.encoded import EncodedQuery
+from app.query.listed import document_of, first_row
 from app.query.ranking import Ranked
 from app.query.wording import spoken_text
-from app.query.words import document_of, first_row
 from app.types import Document, Excerpt, Hit, Room
 
 

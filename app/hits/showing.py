@@ -24,10 +24,11 @@ from app.highlights.sentences import nearest
 from app.highlights.tokens import Key, Row, RowTokens, tokens_of, trimmed
 from app.hits.explanation import Explanation, TokenShare, ranks_among, told
 from app.query.encoded import EncodedQuery
+from app.query.listed import document_of
 from app.query.ranking import Ranked
 from app.query.scores import MaxSim, Scores, Share, opening_weight
 from app.query.sparse import SparseScores
-from app.query.words import WordScores, document_of
+from app.query.words import WordScores
 from app.types import F32, I64, Document
 
 T = TypeVar("T")

@@ -37,18 +37,17 @@ class Query:
     documents that are asked, beside the filter. sort: the order of the hits, of all that match in `lexical`, `sparse`
     and `browse`, else of the best ``SORTED``. syntax: whether text is plain words, or the query language
     (app.lexical.clauses). field_weights: of some fields, in the place of the collection's (app.lexical.weighing).
-    weights: of a hybrid search; "learned" takes those that the collection has learned, "reciprocal_rank" none; None
-    is as the collection says, "learned" where it says nothing. explain:
-    whether hits carry their reasons. boosts: what adds to scores (app.boosts). min_score: that a document has at least,
-    as its hit says it, before it is reranked. diversity: an order of the first hits in which they are unlike each other
-    (app.diversity). facets: of what ``total`` counts. group_by: the field by whose values
-    hits are grouped; k, offset and pages count groups then. offset: hits that are passed over. cursor: of the page
-    before, in its place (app.results.paging). candidates: passages that are rescored, more where more documents are
-    asked for (app.query.reaching), in a hybrid search at least those of 100 documents; None means the collection's own
-    width. include: of text, metadata, vectors. partial: whether what was scored when the time was over is an answer;
-    else, and where nothing was, it is TooSlow. passages: how many of its best ones each hit carries. highlights: how
-    each shows what of it was asked for; None: not at all. rerank: what reads the first hits once more, and orders them.
-    at: the pointer to the query, for errors.
+    weights: of a hybrid search; "learned" takes those that the collection has learned, "reciprocal_rank" none; None is
+    as the collection says, "learned" where it says nothing. explain: whether hits carry their reasons. boosts: what
+    adds to scores (app.boosts). min_score: that a document has at least, as its hit says it, before it is reranked.
+    diversity: an order of the first hits in which they are unlike each other (app.diversity). facets: of what ``total``
+    counts. group_by: the field by whose values hits are grouped; k, offset and pages count groups then. offset: hits
+    that are passed over. cursor: of the page before, in its place (app.results.paging). candidates: passages that are
+    rescored, more where more documents are asked for (app.query.reaching), in a hybrid search at least those of 100
+    documents; None means the collection's own width. include: of text, metadata, vectors. partial: whether what was
+    scored when the time was over is an answer; else, and where nothing was, it is TooSlow. passages: how many of its
+    best ones each hit carries. highlights: how each shows what of it was asked for; None: not at all. rerank: what
+    reads the first hits once more, and orders them. at: the pointer to the query, for errors.
     """
 
     text: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,14 +19,9 @@ class Listed:
 
     by_view: list[F64]
 
-    def row(self, views: Sequence[View], number: int, document: int) -> int:
-        """The row of a document that is shown for it: its first, where scores are of whole documents."""
-        return views[number].part.owners.span(document, document + 1)[0]
-
-    def shown(self, views: Sequence[View], item: Ranked) -> Ranked:
-        """The same document, by the row that is shown for it."""
-        document = int(views[item.view].part.owners.of(np.array([item.row], np.int64))[0])
-        return replace(item, row=self.row(views, item.view, document))
+    def shown(self, ranked: Sequence[Ranked]) -> list[Ranked]:
+        """The same documents, by the row that is shown of each: the first, where scores are of whole documents."""
+        return list(ranked)
 
     def matching(self, allowed: Sequence[Mask]) -> list[Mask]:
         """Of the documents that are allowed those in which something is found."""
@@ -50,10 +45,20 @@ class Listed:
     def rank(self, views: Sequence[View], allowed: Sequence[Mask], k: int, identify: Identify) -> list[Ranked]:
         """The best k documents that are allowed and have something of the query, ties by the bytes of the id.
 
-        allowed: for each view the documents.
+        allowed: for each view the documents. Each is named by its first row.
         """
         found = [
-            Ranked(number, self.row(views, number, document), seq, score)
+            Ranked(number, first_row(views[number], document), seq, score)
             for number, document, seq, score in self.best(views, allowed, k, ties=True)
         ]
         return break_ties(found, k, identify)
+
+
+def first_row(view: View, document: int) -> int:
+    """Of a document."""
+    return view.part.owners.span(document, document + 1)[0]
+
+
+def document_of(view: View, row: int) -> int:
+    """That owns a row."""
+    return int(view.part.owners.of(np.array([row], np.int64))[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from app.collection.layers import SPARSE
 from app.collection.part import Part, View
 from app.compute.workers import Workers
 from app.query.listed import Listed
+from app.query.ranking import Ranked
 from app.query.scores import OPENING, Column, Share, opening_weight
 from app.sparse.rows import unpacked
 from app.types import F64, I64, SparseVector
@@ -52,8 +53,16 @@ class SparseScores(Listed):
         by_view = [_of_documents(view.part, scores, split) for view, scores in zip(views, by_row, strict=True)]
         return cls(by_view, query, split, by_row, [view.part for view in views])
 
-    def row(self, views: Sequence[View], number: int, document: int) -> int:
-        start, stop = views[number].part.owners.span(document, document + 1)
+    def shown(self, ranked: Sequence[Ranked]) -> list[Ranked]:
+        """By the best row of each."""
+        return [
+            replace(item, row=self._best(item.view, int(self.parts[item.view].owners.of(np.array([item.row]))[0])))
+            for item in ranked
+        ]
+
+    def _best(self, number: int, document: int) -> int:
+        """The best row of a document of a view."""
+        start, stop = self.parts[number].owners.span(document, document + 1)
         return start + int(np.argmax(self.by_row[number][start:stop]))
 
     def has_rough(self, part: Part) -> bool:
@@ -77,8 +86,7 @@ class SparseScores(Listed):
         indices."""
         part = self.parts[number]
         start, stop = part.owners.span(document, document + 1)
-        best = start + int(np.argmax(self.by_row[number][start:stop]))
-        opening, own = self.explain(part, np.array([start, best], np.int64))
+        opening, own = self.explain(part, np.array([start, self._best(number, document)], np.int64))
         weight = opening_weight(stop - start) if self.split else 0.0
         added = dict.fromkeys((share.query for share in (*own, *opening)), 0.0)
         for shares, of in ((opening, weight), (own, 1 - weight)):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from app.collection.part import View
 from app.collection.spec import LexicalSpec
 from app.lexical.bm25 import Bm25
@@ -34,13 +32,3 @@ class WordScores(Listed):
             demanded = self.bm25.demanded(number)
             found.append(mask if demanded is None else mask & demanded)
         return found
-
-
-def first_row(view: View, document: int) -> int:
-    """Of a document."""
-    return view.part.owners.span(document, document + 1)[0]
-
-
-def document_of(view: View, row: int) -> int:
-    """That owns a row."""
-    return int(view.part.owners.of(np.array([row], np.int64))[0])

@@ -14,8 +14,8 @@ from app.collection.view import Snapshot
 from app.hits.excerpts import spoken_excerpts
 from app.lexical.bm25 import Bm25
 from app.passages.structure import headings_of, path
+from app.query.listed import document_of
 from app.query.ranking import Ranked
-from app.query.words import document_of
 from app.types import Document
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from app.collection.view import Snapshot
 from app.errors import Invalid
 from app.filters import FIELD, Scalar
+from app.query.listed import document_of
 from app.query.ranking import Ranked
-from app.query.words import document_of
 from app.results.facets import value_counts
 from app.results.values import Typed, require_field, typed
 from app.types import REACH, Hit, Mask

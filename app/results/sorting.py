@@ -20,8 +20,8 @@ from app.collection.view import Snapshot
 from app.compute import deadline
 from app.errors import Invalid
 from app.filters import FIELD
+from app.query.listed import document_of, first_row
 from app.query.ranking import Ranked
-from app.query.words import document_of, first_row
 from app.results.values import Typed, require_field, typed
 from app.types import F64, I64, Mask
 

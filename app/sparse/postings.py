@@ -53,8 +53,8 @@ class Inverted:
 
 
 @dataclass(frozen=True)
-class Listed:
-    """Of a growing part: row by row, for it is small."""
+class Forward:
+    """Of a growing part: row by row (a forward index), for it is small."""
 
     vectors: TokenVectors
 
@@ -129,7 +129,7 @@ def loops() -> Iterator[None]:
     query = SparseVector(np.array([1], np.int32), np.ones(1, np.float32))
     values: NDArray[Any] = np.array([[1, 0]], np.int32)
     offsets = np.array([0, 1], np.int64)
-    Listed(TokenVectors(values, offsets)).scores(query)
+    Forward(TokenVectors(values, offsets)).scores(query)
     yield
     sealed = values.copy()
     sealed.flags.writeable = False

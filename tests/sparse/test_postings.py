@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app import reference
 from app.sparse import postings
-from app.sparse.postings import Inverted, Listed, invert
+from app.sparse.postings import Forward, Inverted, invert
 from app.sparse.rows import are_vectors, of_documents, only_of, packed, unpacked
 from app.store.files import InMemory
 from app.types import Owners, SparseVector
@@ -28,7 +28,7 @@ def made(weights: dict[int, float]) -> SparseVector:
 def test_both_ways_to_a_score_are_the_one_page_and_each_other(documents: list[dict[int, float]], query: dict):
     rows = packed([made(one) for one in documents])
     inverted = Inverted(len(rows), *invert(InMemory(rows.values), rows.offsets)[:2], InMemory(_pairs(rows)))
-    by_postings, by_rows = inverted.scores(made(query)), Listed(rows).scores(made(query))
+    by_postings, by_rows = inverted.scores(made(query)), Forward(rows).scores(made(query))
     assert by_postings.tobytes() == by_rows.tobytes()
     assert by_rows.tolist() == [reference.sparse_product(query, one) for one in documents]
 
