@@ -152,6 +152,8 @@ def placed(piece: str, start: int) -> list[Occurrence]:
     """The words of one piece, which begins at ``start``, with their places."""
     if _RUN.match(piece):
         characters = [(match.group(), start + match.start()) for match in _CHARACTER.finditer(piece)]
+        # Marks that stand on nothing are one.
+        characters = characters or [(piece, start)]
         ends = [at for _, at in characters[1:]] + [start + len(piece)]
         found = [
             Occurrence(_folded(one + two), at, ends[i + 1])

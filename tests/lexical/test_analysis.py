@@ -29,6 +29,8 @@ ENGLISH = Analyser("english")
         ("北京市", ["北京", "京市", "市"]),
         ("カタカナと漢字", ["カタ", "タカ", "カナ", "ナと", "と漢", "漢字", "字"]),
         ("ภาษา", ["ภา", "าษ", "ษา", "า"]),
+        ("a \u0e31 b", ["a", "\u0e31", "b"]),
+        ("\u0e31\u0e01", ["\u0e01"]),
         ("Python3の本", ["python3", "の本", "本"]),
         ("…, — !", []),
         ("", []),
@@ -39,7 +41,7 @@ def test_a_text_has_these_words(text: str, words: list[str]):
 
 
 @settings(deadline=None)
-@given(st.text())
+@given(st.text() | st.text(alphabet="ก\u0e31\u0e48中\u3099か a"))
 def test_words_stand_where_they_are_said_to_and_in_order(text: str):
     found = list(ENGLISH.occurrences(text))
     assert [one.word for one in found] == ENGLISH.words(text)
