@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from made import DIM, MakeCollection
 from small_codes import code_everything
 
 from app.collection.collection import Collection
+from app.collection.first_stage import DENSE_WIDTH
 from app.encoders.deterministic import DeterministicEncoder
 from app.errors import Invalid
 from app.filters import Filter, parse
@@ -22,6 +25,8 @@ from app.ingest import delete_ids, write_documents
 from app.search import Query, search, search_batch
 from app.types import F32, Document, Encoded
 from app.vector_index import choose
+from app.vector_index.coded import Coded
+from app.vector_index.refined import ONE_BIT
 
 KINDS = ["multi_vector", "dense"]
 SIMILARITIES = ["cosine", "inner_product"]
@@ -377,3 +382,29 @@ def test_a_text_of_few_vectors_has_more_candidates(make_collection: MakeCollecti
     found = search(collection, own).coverage
     assert found is not None
     assert found.of == 400, "callers' vectors are as many as they mean"
+
+
+def test_dense_rows_are_candidates_by_what_scores_them_so_fewer_are_needed(
+    make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred; codes of one bit, which order worse, are asked for as many as make up for it."""
+    code_everything(monkeypatch)
+    monkeypatch.setattr(sys.modules["app.vector_index.choose"], "TWO_BITS", 0)
+    collection = make_collection(kind="dense", dim=8)
+    random = np.random.default_rng(11)
+    rows = random.normal(size=(2_500, 1, 8)).astype(np.float32)
+    write_documents(collection, [Document(f"d{i}", vectors=row) for i, row in enumerate(rows)])
+    seal(collection)
+    assert collection.published.stage.width == DENSE_WIDTH == 100
+    asked: list[int] = []
+    original = Coded.search
+
+    def counting(self: Coded, queries: F32, k: int, **named: Any) -> Any:
+        asked.append(k)
+        return original(self, queries, k, **named)
+
+    monkeypatch.setattr(Coded, "search", counting)
+    query = Query(vectors=random.normal(size=(1, 8)).astype(np.float32), k=100)
+    first = pairs(collection, query)
+    assert asked == [ONE_BIT]
+    assert pairs(collection, replace(query, k=10)) == first[:10]

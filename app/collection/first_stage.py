@@ -36,6 +36,10 @@ LAYER_OF: Final[Mapping[Source, str]] = {"fde": ENCODED, "pooled": POOLED}
 WIDTH: Final = 400
 """Candidates of a search that names no width; see docs/decisions.md for the measurement behind it."""
 
+DENSE_WIDTH: Final = 100
+"""The same where rows are candidates by the very vectors that score them, so that only codes can lose one; see
+docs/decisions.md. A text that was split is scored by its opening too, and takes WIDTH."""
+
 WIDENING: Final = 4
 """Rows that codes find for each candidate, in a segment that is searched by codes; see docs/decisions.md."""
 
@@ -64,7 +68,7 @@ class FirstStage:
     def default(cls, spec: CollectionSpec) -> FirstStage:
         """A dense collection has only its vectors; a multi-vector one takes FDEs and pooled vectors in turn."""
         if scored(spec) == POOLED:
-            return cls(("pooled",), None, WIDTH)
+            return cls(("pooled",), None, WIDTH if spec.splits else DENSE_WIDTH)
         return cls(("fde", "pooled"), Muvera(spec.stored_dim, default_parameters(spec)), WIDTH)
 
     @property

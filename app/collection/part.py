@@ -36,6 +36,10 @@ class Flat:
         """Of the named rows, a copy."""
         return self.values.take(rows)
 
+    def at(self, rows: I64) -> NDArray[Any]:
+        """Of every row, of which only the named ones may be read."""
+        return self.values.ranges(rows, rows + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Ragged:

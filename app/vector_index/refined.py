@@ -22,26 +22,53 @@ DIRECT: Final = 8_192
 large index, and is exact."""
 PIECE: Final = 2_048
 """Vectors gathered at a time."""
+ONE_BIT: Final = 1_600
+"""Rows that codes of one bit find at least in a dense collection: of 100,000 x 384, 400 hold .949 of the best hundred,
+1,600 .998 (two bits: .999 among 400)."""
 
 
 class Refined:
-    """An index of codes over vectors that ``read`` gives: rows (n,) -> (n, dim) float16 or float32."""
+    """An index of codes over the vectors of an array. at: rows (n,) -> the whole array, (size, dim) float16 or float32,
+    of which these rows may be read. least: rows that the codes are asked for, however few are wanted."""
 
-    def __init__(self, index: VectorIndex, read: Callable[[I64], NDArray[Any]]) -> None:
-        self.index, self._read = index, read
+    def __init__(self, index: VectorIndex, at: Callable[[I64], NDArray[Any]], least: int = 0) -> None:
+        self.index, self._at, self._least = index, at, least
 
     def search(self, query: F32, k: int, *, allowed: Mask | None, wide: int, breadth: float = 1.0) -> Candidates:
         """The best k of the ``wide`` rows (at least k) that codes find, by inner product with query (dim,); (k,) each.
 
         Exactly min(k, allowed rows), best first, equal scores by row.
         """
+        wide = max(wide, self._least)
         if allowed is not None and np.count_nonzero(allowed) <= max(DIRECT, wide):
             rows = np.flatnonzero(allowed).astype(np.int64)
         else:
             rows = self.index.search(query[None], max(k, wide), allowed=allowed, breadth=breadth).rows[0]
             rows = np.sort(rows[rows >= 0])
-        scores = np.empty(len(rows), np.float32)
-        for start in range(0, len(rows), PIECE):
-            scores[start : start + PIECE] = fast_scores(query, self._read(rows[start : start + PIECE]))
+        scores = products(query, self._at(rows), rows)
         best = np.argsort(-scores, kind="stable")[:k]
         return Candidates(rows[best], scores[best])
+
+
+def products(query: F32, vectors: NDArray[Any], rows: I64) -> F32:
+    """(n,) float32: the inner products of query (dim,) with the named rows of vectors (size, dim), within
+    ``inner_product.error_bound``. Vectors of float32 are read where they lie: a copy costs more than the products."""
+    scores = np.empty(len(rows), np.float32)
+    if not len(rows):
+        return scores
+    if rows.min() < 0 or rows.max() >= len(vectors) or query.shape != vectors.shape[1:]:
+        raise IndexError(
+            f"expected a query and rows of {vectors.shape}, got {query.shape}, {rows.min()} to {rows.max()}"
+        )
+    if vectors.dtype == np.float32 and vectors.flags.c_contiguous:
+        # Not at the top: whoever reads no codes loads no faiss.
+        import faiss
+
+        # Named, for faiss holds bare pointers.
+        query, rows = np.ascontiguousarray(query, np.float32), np.ascontiguousarray(rows, np.int64)
+        pointers = [faiss.swig_ptr(array) for array in (scores, query, vectors, rows)]
+        faiss.fvec_inner_products_by_idx(*pointers, len(query), 1, len(rows))
+        return scores
+    for start in range(0, len(rows), PIECE):
+        scores[start : start + PIECE] = fast_scores(query, vectors[rows[start : start + PIECE]])
+    return scores

@@ -107,7 +107,7 @@ def test_a_kind_finds_what_its_trial_promised(trial: tuple[TrialSet, Option], ta
     found = list(Indexed(option, made, target, 0.0, 0.001).coded())
     assert [one.kind for one in found] == list(KINDS)
     for one in found:
-        cascade = Refined(vector_index.build(one.kind, stored), lambda rows: stored[rows])
+        cascade = Refined(vector_index.build(one.kind, stored), lambda rows: stored)
         got = [
             np.isin(best, cascade.search(query, one.width, allowed=None, wide=one.widening * one.width).rows).mean()
             for query, best in zip(asked, made.truth, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ from clustered_vectors import Sample
 from numpy.typing import NDArray
 
 import app.vector_index as vector_index
+from app.compute.rounding import norms_up
+from app.scoring import inner_product
 from app.types import I64
 from app.vector_index import refined
-from app.vector_index.refined import Refined
+from app.vector_index.refined import Refined, products
 
 NAMES = pytest.mark.parametrize("name", vector_index.NAMES)
 
@@ -23,9 +26,9 @@ class Array:
     def __init__(self, vectors: NDArray[Any]) -> None:
         self.vectors, self.read = vectors, 0
 
-    def take(self, rows: I64) -> NDArray[Any]:
+    def at(self, rows: I64) -> NDArray[Any]:
         self.read += len(rows)
-        return self.vectors[rows]
+        return self.vectors
 
 
 @NAMES
@@ -33,7 +36,7 @@ def test_the_list_of_the_codes_is_ordered_by_the_vectors(name: str, large: Sampl
     index = vector_index.build(name, large.vectors)
     array = Array(large.vectors)
     for query in large.queries[:8]:
-        found = Refined(index, array.take).search(query, 20, allowed=None, wide=150)
+        found = Refined(index, array.at).search(query, 20, allowed=None, wide=150)
         listed = np.sort(index.search(query[None], 150).rows[0])
         scores = large.vectors[listed].astype(np.float64) @ query
         best = np.argsort(-scores, kind="stable")[:20]
@@ -48,7 +51,7 @@ def test_a_wider_list_finds_more(name: str, large: Sample) -> None:
     exact = vector_index.scan(large.vectors).search(large.queries, 20).rows
 
     def recall(wide: int) -> float:
-        cascade = Refined(index, Array(large.vectors).take)
+        cascade = Refined(index, Array(large.vectors).at)
         found = [cascade.search(query, 20, allowed=None, wide=wide, breadth=1e9).rows for query in large.queries]
         return float(np.mean([np.isin(a, b).mean() for a, b in zip(exact, found, strict=True)]))
 
@@ -66,7 +69,7 @@ def test_under_a_filter_the_page_is_full(name: str, count: int, large: Sample, m
     monkeypatch.setattr(refined, "DIRECT", 500)
     allowed = np.zeros(12_000, np.bool_)
     allowed[np.random.default_rng(count).permutation(12_000)[:count]] = True
-    cascade = Refined(vector_index.build(name, large.vectors), Array(large.vectors).take)
+    cascade = Refined(vector_index.build(name, large.vectors), Array(large.vectors).at)
     for query in large.queries[:4]:
         found = cascade.search(query, 40, allowed=allowed, wide=60)
         assert len(found.rows) == len(set(found.rows.tolist())) == min(40, count)
@@ -79,6 +82,33 @@ def test_under_a_filter_the_page_is_full(name: str, count: int, large: Sample, m
 
 def test_equal_vectors_come_by_row() -> None:
     vectors = np.tile(np.eye(16, dtype=np.float32), (40, 1))
-    cascade = Refined(vector_index.build("pq2", vectors), Array(vectors).take)
+    cascade = Refined(vector_index.build("pq2", vectors), Array(vectors).at)
     query = np.arange(16, dtype=np.float32)
     assert cascade.search(query, 5, allowed=None, wide=100).rows.tolist() == [15, 31, 47, 63, 79]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_products_are_of_the_rows_asked_for_and_copy_no_vector(dtype: type) -> None:
+    random = np.random.default_rng(5)
+    vectors, query = random.normal(size=(5_000, 96)).astype(dtype), random.normal(size=96).astype(np.float32)
+    vectors.flags.writeable = False
+    for rows in (np.arange(0), np.array([4_999]), np.sort(random.permutation(5_000)[:4_000])):
+        tracemalloc.start()
+        found = products(query, vectors, rows)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        off = np.abs(found - vectors[rows].astype(np.float64) @ query)
+        assert (off <= inner_product.error_bound(query, norms_up(vectors[rows]))).all()
+        assert dtype == np.float16 or peak < 8 * len(rows) + 2**16, "a float32 vector was copied"
+    for rows in ([5_000], [-1]):
+        with pytest.raises(IndexError):
+            products(query, vectors, np.array(rows))
+
+
+def test_codes_are_asked_for_no_fewer_rows_than_the_least(large: Sample) -> None:
+    index, array = vector_index.build("pq1", large.vectors), Array(large.vectors)
+    cascade = Refined(index, array.at, 400)
+    for wide, read in ((60, 400), (700, 700)):
+        array.read = 0
+        assert len(cascade.search(large.queries[0], 20, allowed=None, wide=wide).rows) == 20
+        assert array.read == read
