@@ -18,12 +18,13 @@ from urllib.parse import unquote_to_bytes
 
 from fastapi import Depends, FastAPI, Request
 from starlette.datastructures import Headers
-from starlette.routing import Match, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.edge.frame import request_id
 from app.api.edge.problems import problem
 from app.api.edge.rates import Rates
+from app.api.edge.routing import FOUND, Table
 from app.errors import KeyRefused, NotAllowed, SheafError, TooOften
 from app.keys import ANYONE, ApiKey, Keyring
 from app.keys import Scope as KeyScope
@@ -109,7 +110,8 @@ class Access:
 
     def __init__(self, app: ASGIApp, service: FastAPI, keyring: Keyring, rates: Rates) -> None:
         """service: the application whose routes are asked for."""
-        self.app, self.service, self.keyring, self.rates = app, service, keyring, rates
+        self.app, self.keyring, self.rates = app, keyring, rates
+        self.table = Table(service.routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -123,8 +125,8 @@ class Access:
 
     def _admit(self, scope: Scope) -> None:
         """Raises KeyRefused, NotAllowed or TooOften."""
-        found = self._route(scope)
-        rule = OPEN if found is None else rule_of(found, scope["method"])
+        scope[FOUND] = found = self.table.find(scope)
+        rule = OPEN if found is None else rule_of(found[0], scope["method"])
         scope["state"]["caller"] = key = self._key(scope, required=bool(rule.scopes))
         if not rule.scopes:
             return
@@ -138,19 +140,10 @@ class Access:
             raise NotAllowed(f"the key {key.name} has not the scope {expected}", scope=" ".join(rule.scopes))
         if key.collections is None or rule.limited == "handler":
             return
-        name = scope["path_params_raw"].get("name") if rule.limited == "path" else None
+        name = found[1]["path_params"].get("name") if found is not None and rule.limited == "path" else None
         if name is None:
             raise NotAllowed(f"the key {key.name} is limited to collections", code="collection_not_allowed")
         require(key, unquote_to_bytes(name.encode("latin-1")).decode(errors="replace"))
-
-    def _route(self, scope: Scope) -> Route | None:
-        """The route that will answer, as the router finds it: the first that has path and method."""
-        for route in self.service.routes:
-            match, child = route.matches(scope)
-            if match is Match.FULL and isinstance(route, Route):
-                scope["path_params_raw"] = child["path_params"]
-                return route
-        return None
 
     def _key(self, scope: Scope, required: bool) -> ApiKey | None:
         """Raises KeyRefused for a key that is none, where one is required."""

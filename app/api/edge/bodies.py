@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import anyio
 from fastapi import Body, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import ValidationError, WrapValidator
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from app.api.edge.problems import Other
@@ -54,25 +57,28 @@ async def pieces(request: Request, limit: int, patience_s: float) -> AsyncIterat
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > limit:
         raise too_large
-    stream, size = request.stream(), 0
+    size, more = 0, True
     left, fresh = patience_s, 0
-    while True:
+    while more:
         asked = time.monotonic()
         try:
+            # Starlette's stream would be asked once more, with another timer, for the end that the last piece tells.
             with anyio.fail_after(left):
-                piece = await anext(stream)
-        except StopAsyncIteration:
-            return
+                message = await request.receive()
         except TimeoutError:
             raise Other(408, "request_timeout", f"{fresh:,} bytes came in {patience_s:g} s") from None
         # Only waiting for the client counts, not what became of the piece before.
         left -= time.monotonic() - asked
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece, more = message.get("body", b""), message.get("more_body", False)
         size, fresh = size + len(piece), fresh + len(piece)
         if fresh >= SLOWEST:
             left, fresh = patience_s, 0
         if size > limit:
             raise too_large
-        yield piece
+        if piece:
+            yield piece
 
 
 READ: Final = WrapValidator(lambda value, _: value)
@@ -88,7 +94,9 @@ class Route(APIRoute):
     """FastAPI's route, which also refuses unknown parameters, and reads a JSON body by itself.
 
     FastAPI's own reading takes any size, parses on the event loop and lets NaN through. So a parameter ``body:
-    Annotated[Model, READ, examples(...)]``, which FastAPI describes, is read here and handed to it as it is.
+    Annotated[Model, READ, examples(...)]``, which FastAPI describes, is read here. Where the other parameters need
+    none of what FastAPI does for them either (``_is_plain``), the function is called with them at once; else the body
+    is handed to FastAPI as it is.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -97,6 +105,7 @@ class Route(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        plain = _is_plain(self.dependant) and get_type_hints(self.endpoint).get("return") is Response
 
         async def read(request: Request) -> Response:
             refuse_unknown_parameters(request, self.dependant)
@@ -109,9 +118,46 @@ class Route(APIRoute):
             # Held until the answer: what was read lives as long, as the objects that were made of it.
             with service.lanes.memory.share() as take:
                 body = await _read(request, service, take, self.body_field.field_info.annotation)
-                return await handle(_Read(request, body))
+                if not plain:
+                    return await handle(_Read(request, body))
+                given = await _arguments(self.dependant, request, {serving: service})
+                answer: Response = await self.endpoint(**given, **{self.dependant.body_params[0].name: body})
+                return answer
 
         return read
+
+
+def _is_plain(asked: Dependant) -> bool:
+    """Whether the parameters are the request, texts of the path, and what coroutines make of such, besides a body."""
+    others = (asked.query_params, asked.header_params, asked.cookie_params)
+    special = (
+        asked.response_param_name,
+        asked.background_tasks_param_name,
+        asked.http_connection_param_name,
+        asked.websocket_param_name,
+        asked.security_scopes_param_name,
+    )
+    texts = all(one.field_info.annotation is str and not one.field_info.metadata for one in asked.path_params)
+    return (
+        not any(others)
+        and not any(special)
+        and texts
+        and inspect.iscoroutinefunction(asked.call)
+        and all(_is_plain(one) for one in asked.dependencies)
+    )
+
+
+async def _arguments(asked: Dependant, request: Request, made: dict[Any, Any]) -> dict[str, Any]:
+    """The parameters of a plain function, but its body. made: what dependencies gave already, once a request."""
+    given = {one.name: request.path_params[one.alias] for one in asked.path_params}
+    if asked.request_param_name is not None:
+        given[asked.request_param_name] = request
+    for one in asked.dependencies:
+        if one.call not in made:
+            assert one.call is not None
+            made[one.call] = await one.call(**await _arguments(one, request, made))
+        given[str(one.name)] = made[one.call]
+    return given
 
 
 class _Read(Request):

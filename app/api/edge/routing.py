@@ -1,20 +1,72 @@
-"""The routes in one list, and the parameters in their paths."""
+"""The routes in one list, found once a request, and the parameters in their paths."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, TypeAlias
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic_core import PydanticCustomError
-from starlette.routing import Route
+from starlette.convertors import StringConvertor
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.documents import MAX_PROBLEMS, pointer, read_id
 from app.errors import Invalid, NotFound, Problem
 from app.store.layout import NAME
+
+FOUND: Final = "sheaf.route"
+"""In a request's scope: the route that ``Table.find`` found for it, and what that adds to the scope."""
+
+
+class Table:
+    """The routes by method, number of segments and last segment, so that a request is matched against one or two of
+    them instead of all."""
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._by_shape: defaultdict[tuple[str, int, str | None], list[tuple[int, Route]]] = defaultdict(list)
+        self._long: defaultdict[str, list[tuple[int, Route]]] = defaultdict(list)
+        """By method: those with a parameter that may hold slashes."""
+        for i, route in enumerate(routes):
+            if not isinstance(route, Route):
+                raise TypeError(f"expected routes with a path and methods, got {route!r}")
+            segments = route.path_format.split("/")
+            last = None if "{" in segments[-1] else segments[-1]
+            long = any(type(one) is not StringConvertor for one in route.param_convertors.values())
+            for method in route.methods or ():
+                chosen = self._long[method] if long else self._by_shape[method, len(segments), last]
+                chosen.append((i, route))
+
+    def find(self, scope: Scope) -> tuple[Route, Scope] | None:
+        """The first route that has path and method, as the router finds it, and what it adds to the scope."""
+        method, segments = scope["method"], scope["path"].split("/")
+        shapes = (method, len(segments), segments[-1]), (method, len(segments), None)
+        fitting = [one for shape in shapes for one in self._by_shape.get(shape, ())]
+        for _, route in sorted([*fitting, *self._long.get(method, ())], key=lambda one: one[0]):
+            match, child = route.matches(scope)
+            if match is Match.FULL:
+                return route, child
+        return None
+
+
+def handled_by_found(router: APIRouter) -> ASGIApp:
+    """The router, which matches no route again where one was found already."""
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        found: tuple[Route, Scope] | None = scope.get(FOUND)
+        if found is None:
+            await router.app(scope, receive, send)
+            return
+        route, child = found
+        scope.setdefault("router", router)
+        scope.update(child)
+        await route.handle(scope, receive, send)
+
+    return handle
 
 
 def include(app: FastAPI, routers: Iterable[APIRouter]) -> None:
@@ -27,6 +79,7 @@ def include(app: FastAPI, routers: Iterable[APIRouter]) -> None:
             for route in router.routes
             if isinstance(route, APIRoute) and "GET" in (route.methods or ())
         ]
+    app.router.middleware_stack = handled_by_found(app.router)  # type: ignore[assignment]
 
 
 def allowed_methods(request: Request) -> list[str]:
