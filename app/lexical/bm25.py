@@ -18,13 +18,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
 from app.lexical.analysis import Analyser
 from app.lexical.clauses import Clause, parse
-from app.lexical.postings import I32, add_scores, add_weighted, cut, standing
+from app.lexical.postings import I32, add_scores, add_weighted, block_edges, largest, reaching, standing
 from app.lexical.sequences import Sequences
 from app.lexical.weighing import Weighing
 from app.lexical.words import GrowingWords, Words, sealed
@@ -108,17 +109,22 @@ class Bm25:
         """(documents,) of a part; 0 for those that have no term."""
         part = self.parts[number]
         scores = np.zeros(len(part.alive))
-        if part.words is not None:
-            base, slope = self._norm
-            for i, clause in enumerate(self.clauses):
-                pairs, weight = self._postings[i][number], clause.weight * self._idf(i) * (K1 + 1)
-                if not clause.scored or not len(pairs):
-                    continue
-                if self.weighing is None:
-                    add_scores(pairs, part.words.lengths, weight, base, slope, scores)
-                else:
-                    lengths, weights = part.words.lengths_by_field(self.weighing.stops), np.array(self.weighing.weights)
-                    add_weighted(*self._weighted[i][number], lengths, weights, weight, base, slope, scores)
+        if part.words is None:
+            return scores
+        base, slope = self._norm
+        weights = [clause.weight * self._idf(i) * (K1 + 1) for i, clause in enumerate(self.clauses)]
+        terms = [i for i, clause in enumerate(self.clauses) if clause.scored and len(self._postings[i][number])]
+        if self.weighing is not None:
+            lengths, by_field = part.words.lengths_by_field(self.weighing.stops), np.array(self.weighing.weights)
+            for i in terms:
+                add_weighted(*self._weighted[i][number], lengths, by_field, weights[i], base, slope, scores)
+            return scores
+        found = [(self._postings[i][number], weights[i]) for i in terms]
+        runs = [block_edges(pairs, len(scores)).tolist() for pairs, _ in found]
+        for first, last in pairwise(zip(*runs, strict=True)):
+            for (pairs, weight), start, stop in zip(found, first, last, strict=True):
+                if start < stop:
+                    add_scores(pairs[start:stop], part.words.lengths, weight, base, slope, scores)
         return scores
 
     def demanded(self, number: int) -> Mask | None:
@@ -214,14 +220,10 @@ def best(scores: Sequence[F64], allowed: Sequence[Mask], k: int) -> list[I64]:
     A score of 0 is none."""
     limit = 0.0
     if sum(len(part) for part in scores) > k:
-        together = np.sort(
-            np.concatenate([[0.0], *(_largest(part, mask, k) for part, mask in zip(scores, allowed, strict=True))])
-        )
+        heaps = [largest(part, mask, min(k, max(len(part), 1))) for part, mask in zip(scores, allowed, strict=True)]
+        together = np.sort(np.concatenate(heaps))
         limit = float(together[-k]) if len(together) >= k else 0.0
-    return [
-        np.flatnonzero((part >= limit) & (part > 0) & mask).astype(np.int64)
-        for part, mask in zip(scores, allowed, strict=True)
-    ]
+    return [reaching(part, mask, limit) for part, mask in zip(scores, allowed, strict=True)]
 
 
 def loops() -> Iterator[None]:
@@ -242,13 +244,7 @@ def loops() -> Iterator[None]:
             yield
         Bm25([Part(words, alive, 4)], parse("word", analyser, ["a"]), ["a"], Weighing((2.0,), frozenset())).scores(0)
         yield
-    cut(np.zeros(1), alive, 1)
-
-
-def _largest(scores: F64, allowed: Mask, k: int) -> F64:
-    """The k largest positive scores of the allowed documents, or as many as there are, or a few more."""
-    limit = cut(scores, allowed, min(k, max(len(scores), 1)))
-    return scores[(scores >= limit) & (scores > 0) & allowed]
+    best([np.zeros(2)], [np.ones(2, bool)], 1)
 
 
 def _ids(words: Words, clause: Clause) -> I32:

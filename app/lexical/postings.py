@@ -1,10 +1,15 @@
 """The compiled loops over words: inverting sequences, counting, scoring, and looking for words side by side.
 
 A posting is a pair of int32: a document of the part, and how often a word stands in it; those of a word are a run,
-documents ascending. A sequence is the ids of a text's words in order, with a range for each field of each document.
+documents ascending. Those of several words together ascend by blocks of ``BLOCK`` documents, in any order within one.
+A pass over blocks, and in each over all terms, keeps scores, lengths and counts in a processor's cache, and adds to
+each document in the order of a pass over terms. A sequence is the ids of a text's words in order, with a range for each
+field of each document.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +18,9 @@ from app.compute.native import kernel
 from app.types import F64, I64, Mask
 
 I32 = NDArray[np.int32]
+
+BLOCK: Final = 32_768
+"""Documents: 384 kB of scores and lengths."""
 
 
 @kernel
@@ -50,7 +58,7 @@ def invert(ids: I32, offsets: I64, fields: int, words: int) -> tuple[I64, I32]:
 
 @kernel
 def merged(pairs: I32, starts: I64, stops: I64, counts: I32) -> I32:
-    """The postings of several words as those of one, documents in any order.
+    """The postings of several words as those of one, documents ascending by blocks.
 
     counts: (documents,) zeros, and zeros again afterwards.
     """
@@ -58,19 +66,41 @@ def merged(pairs: I32, starts: I64, stops: I64, counts: I32) -> I32:
     for run in range(len(starts)):
         size += stops[run] - starts[run]
     found = np.empty((size, 2), np.int32)
+    following = starts.copy()
     size = 0
-    for run in range(len(starts)):
-        for place in range(starts[run], stops[run]):
-            document = pairs[place, 0]
-            if counts[document] == 0:
-                found[size, 0] = document
-                size += 1
-            counts[document] += pairs[place, 1]
-    for place in range(size):
-        document = found[place, 0]
-        found[place, 1] = counts[document]
-        counts[document] = 0
+    for end in range(BLOCK, len(counts) + BLOCK, BLOCK):
+        first = size
+        for run in range(len(starts)):
+            place = following[run]
+            while place < stops[run] and pairs[place, 0] < end:
+                document = pairs[place, 0]
+                if counts[document] == 0:
+                    found[size, 0] = document
+                    size += 1
+                counts[document] += pairs[place, 1]
+                place += 1
+            following[run] = place
+        for place in range(first, size):
+            document = found[place, 0]
+            found[place, 1] = counts[document]
+            counts[document] = 0
     return found[:size]
+
+
+@kernel
+def block_edges(pairs: I32, documents: int) -> I64:
+    """(blocks + 1,): where the postings of each block begin, and their end."""
+    edges = np.zeros((documents + BLOCK - 1) // BLOCK + 1, np.int64)
+    for block in range(1, len(edges)):
+        low, high = edges[block - 1], len(pairs)
+        while low < high:
+            middle = (low + high) // 2
+            if pairs[middle, 0] < block * BLOCK:
+                low = middle + 1
+            else:
+                high = middle
+        edges[block] = low
+    return edges
 
 
 @kernel
@@ -116,8 +146,9 @@ def run_lengths(ids: I32, offsets: I64, left_out: Mask) -> I32:
 
 
 @kernel
-def cut(scores: F64, allowed: Mask, k: int) -> float:
-    """The k-th largest positive score of the allowed documents; 0 where there are not as many."""
+def largest(scores: F64, allowed: Mask, k: int) -> F64:
+    """(k,): the k largest positive scores of the allowed documents, the least of them first; 0 where there are not as
+    many."""
     heap = np.zeros(k, np.float64)
     for document in range(len(scores)):
         score = scores[document]
@@ -134,8 +165,21 @@ def cut(scores: F64, allowed: Mask, k: int) -> float:
                 heap[place] = heap[child]
                 place = child
             heap[place] = score
-    limit: float = heap[0]
-    return limit
+    return heap
+
+
+@kernel
+def reaching(scores: F64, allowed: Mask, limit: float) -> I64:
+    """The allowed documents with a positive score of at least the limit, ascending."""
+    # Of this only as much is touched as is found.
+    found = np.empty(len(scores), np.int64)
+    size = 0
+    for document in range(len(scores)):
+        score = scores[document]
+        if score >= limit and score > 0 and allowed[document]:
+            found[size] = document
+            size += 1
+    return found[:size].copy()
 
 
 @kernel

@@ -53,7 +53,8 @@ class Words(Protocol):
         ...
 
     def postings(self, ids: I32) -> I32:
-        """(n, 2): the documents with one of the words, and how often they have them; in any order."""
+        """(n, 2): the documents with one of the words, and how often they have them; ascending by blocks
+        (app.lexical.postings)."""
         ...
 
     def in_field(self, documents: I32, ids: I32, field: int) -> I32:
@@ -79,6 +80,8 @@ class SealedWords:
         self.dictionary, self.lengths, self.fields = dictionary, lengths, fields
         self._starts, self._pairs, self._offsets, self._ids = starts, pairs, offsets, ids
         self._by_field: I32 | None = None
+        self._zeros: list[I32] = []
+        """(documents,) each: one for each search that has merged postings at the same time as others."""
 
     def lengths_by_field(self, stops: Iterable[str]) -> I32:
         if self._by_field is None:
@@ -105,7 +108,11 @@ class SealedWords:
             found: I32 = self._pairs.rows(int(self._starts[ids[0]]), int(self._starts[ids[0] + 1]))
             return found
         starts, stops = self._starts[ids], self._starts[ids + 1]
-        return merged(self._pairs.ranges(starts, stops), starts, stops, np.zeros(len(self.lengths), np.int32))
+        pairs = self._pairs.ranges(starts, stops)
+        zeros = self._zeros.pop() if self._zeros else np.zeros(len(self.lengths), np.int32)
+        found = merged(pairs, starts, stops, zeros)
+        self._zeros.append(zeros)
+        return found
 
     def in_field(self, documents: I32, ids: I32, field: int) -> I32:
         return in_field(self._read(documents), self._offsets, documents, self.fields, field, np.sort(ids))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -11,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.lexical.analysis import Analyser
-from app.lexical.bm25 import Bm25, Part, best
+from app.lexical.bm25 import K1, B, Bm25, Part, best
 from app.lexical.clauses import Clause, parse, plain
+from app.lexical.dictionary import Dictionary
 from app.lexical.fuzzy import SHORTEST, within_one
+from app.lexical.postings import BLOCK, add_scores
 from app.lexical.sequences import Sequences
-from app.lexical.words import GrowingWords, Words
+from app.lexical.words import GrowingWords, SealedWords, Words
 from app.lexical.words import sealed as sealed_words
 from app.reference import bm25
+from app.store.files import InMemory
 from app.types import Mask
 
 ENGLISH = Analyser("english")
@@ -198,3 +202,56 @@ def test_the_language_finds_what_it_says(text: str, found: list[int]):
             int(start) + i for start, own in zip(starts, best(scores, masks, 10), strict=False) for i in own.tolist()
         ]
         assert places == found
+
+
+def test_scores_of_more_documents_than_a_block_are_summed_in_the_order_of_the_query():
+    random, documents = np.random.default_rng(0), 3 * BLOCK + 5
+    words, analyser = ["read", "reads", "reading", "owl", "owls", "sea", "late"], ENGLISH
+    counts = np.where(random.random((len(words), documents)) < 0.02, random.integers(1, 4, (len(words), documents)), 0)
+    # A word that stands in the last block alone, and one in every document.
+    counts[-1, : 3 * BLOCK] = 0
+    counts[-2] += 1
+    pairs = np.concatenate([np.stack([own.nonzero()[0], own[own > 0]], axis=1) for own in counts]).astype(np.int32)
+    starts = np.concatenate([[0], np.cumsum(np.count_nonzero(counts, axis=1))])
+    lengths = counts.sum(axis=0).astype(np.int32)
+    nothing = InMemory(np.zeros(0, np.int32))
+    part_words = SealedWords(
+        Dictionary.build(words, analyser),
+        lengths,
+        starts,
+        InMemory(pairs),
+        np.zeros(documents + 1, np.int64),
+        nothing,
+        1,
+    )
+    alive = random.random(documents) < 0.9
+    part = Part(part_words, alive, int(lengths[alive].sum()))
+    for _ in range(2):
+        query = Bm25([part], plain("late owls read the sea", analyser), ["text"])
+        expected = np.zeros(documents)
+        for own in (counts[6], counts[3] + counts[4], counts[0] + counts[1] + counts[2], counts[5]):
+            df = np.count_nonzero(own[alive])
+            idf = math.log1p((alive.sum() - df + 0.5) / (df + 0.5))
+            norm = K1 * (1 - B) + K1 * B / (part.length / alive.sum()) * lengths
+            expected += idf * (K1 + 1) * own / (own + norm)
+        np.testing.assert_allclose(query.scores(0), expected, rtol=1e-13)
+        # To the bit what one pass over each term adds.
+        (base, slope), whole = query._norm, np.zeros(documents)
+        for i, (pairs,) in enumerate(query._postings):
+            add_scores(pairs, lengths, query._idf(i) * (K1 + 1), base, slope, whole)
+        assert query.scores(0).tobytes() == whole.tobytes()
+    few = np.isin(np.arange(documents), [5, BLOCK - 1, BLOCK, 2 * BLOCK, documents - 1]) & alive
+    (found,) = best([query.scores(0)], [few], 2)
+    limit = np.sort(query.scores(0)[few])[-2]
+    assert found.tolist() == np.flatnonzero(few & (query.scores(0) >= limit)).tolist()
+
+
+def test_postings_of_several_words_are_merged_in_one_buffer_whichever_search_asks():
+    words = sealed_words(Sequences.analysed([["read reads"], ["reading"], ["owl"]]), 1, ENGLISH)
+    buffers = set()
+    for _ in range(3):
+        assert sorted(words.postings(words.stem("read")).tolist()) == [[0, 2], [1, 1]]
+        (zeros,) = words._zeros
+        assert zeros.tolist() == [0, 0, 0]
+        buffers.add(zeros.ctypes.data)
+    assert len(buffers) == 1
