@@ -177,13 +177,13 @@ def shown(args: argparse.Namespace, catalogue: Catalogue) -> None:
     with (folder / "queries.jsonl").open(encoding="utf-8") as lines:
         asked = [json.loads(line)["text"] for line in lines][: args.queries]
     for mode in ("hybrid", "semantic", "lexical"):
-        plainly = [Query(text, mode=mode, k=K) for text in asked]  # type: ignore[arg-type]
+        plainly = [Query(text, mode=mode, k=K) for text in asked]
         for name, more in (
             ("highlights", {"highlights": Marking()}),
             ("explain", {"explain": True}),
             ("both", {"highlights": Marking(), "explain": True}),
         ):
-            showing = [replace(query, **more) for query in plainly]  # type: ignore[arg-type]
+            showing = [replace(query, **more) for query in plainly]
             compared(made, showing, plainly, f"{mode} with {name} / without")
 
 
