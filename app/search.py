@@ -35,7 +35,7 @@ from app.query.asked import Total as Total
 from app.query.candidates import Chosen, by_pooled, find_candidates, for_length
 from app.query.encoded import EncodedQuery
 from app.query.listed import Listed
-from app.query.preparing import encoded_meaning, encoded_sparse, spoken, with_examples
+from app.query.preparing import encoded_meaning, encoded_sparse, spoken, weighed, with_examples
 from app.query.ranking import Ranked, rank_in_time
 from app.query.reaching import rank_tier, tiers
 from app.query.scores import Pooled, Scores, scores_of
@@ -123,12 +123,13 @@ def search_encoded(
     with clock.stage("rerank") if query.rerank else nullcontext():
         reranker = reranker_for(collection.resources.encoders, query, lambda: spoken_text(collection.spec, query))
     with workers.turn(), collection.snapshot() as snapshot:
-        sides = sides_of(collection.spec, words=spoken(collection.spec, query), sparse=sparse is not None)
+        by_sparse = sparse is not None or (query.like is not None and weighed(collection.spec, query))
+        sides = sides_of(collection.spec, words=spoken(collection.spec, query), sparse=by_sparse)
         query, alike = resumed(query, snapshot, sides), None
         if query.like is not None:
             with clock.stage("like"):
                 alike = alike_to(snapshot, collection.spec, query.like, query.mode, query.at)
-                encoded = alike.encoded
+                encoded, sparse = alike.encoded, alike.sparse
         with clock.stage("filter"):
             allowed, warnings = _allowed(snapshot, query)
             allowed = allowed if alike is None else alike.without(snapshot.views, allowed)

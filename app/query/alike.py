@@ -2,8 +2,8 @@
 
 Rocchio's formula (Relevance Feedback in Information Retrieval, 1971), with the examples in the place of a query: the
 mean of the positive ones less a share of the mean of the negative ones. It is taken of what adds up: of pooled vectors,
-and of how often words stand. Token vectors are the query's own, the positive ones by MaxSim, from which the negative
-ones' is subtracted (``scores.Contrast``): the mean of token vectors is like none of them.
+of sparse ones, and of how often words stand. Token vectors are the query's own, the positive ones by MaxSim, from which
+the negative ones' is subtracted (``scores.Contrast``): the mean of token vectors is like none of them.
 
 A document counts by its opening passage, which says what it is about, and by ``VECTORS`` vectors at most: sums of its
 token vectors over clusters of like ones, so that each token still counts as one (docs/decisions.md has what else was
@@ -20,16 +20,18 @@ from typing import Final
 import numpy as np
 
 from app.codes.token_pooling import clusters
-from app.collection.layers import POOLED, TOKENS, scored
+from app.collection.layers import POOLED, SPARSE, TOKENS, scored
 from app.collection.part import View, tokens
 from app.collection.spec import CollectionSpec, LexicalSpec
 from app.collection.view import Snapshot
 from app.errors import Invalid
 from app.lexical.bm25 import Bm25
 from app.lexical.clauses import Clause, plain
+from app.query.asked import UNENCODED
 from app.query.encoded import EncodedQuery
 from app.query.examples import Example, Like
-from app.types import F32, F64, I64, Mask
+from app.sparse.rows import unpacked
+from app.types import F32, F64, I64, Mask, SparseVector
 
 VECTORS: Final = 64
 """Token vectors of the positive examples together, and of the negative ones, that MaxSim is asked with, at most."""
@@ -37,6 +39,8 @@ READ: Final = 2_048
 """The first token vectors of a passage, of which these are made: clustering takes the square of their number."""
 TERMS: Final = 25
 """Words that are asked for, the most telling ones; as many as Lucene's MoreLikeThis takes."""
+INDICES: Final = 64
+"""Indices of sparse vectors that are asked for, those of the largest weights."""
 CONSIDERED: Final = 1_000
 """Words of which these are chosen: those that the examples have most often."""
 
@@ -46,12 +50,14 @@ _Place = tuple[View, int]
 
 @dataclass(frozen=True)
 class Alike:
-    """encoded: the vectors that are asked with; None of a search by words alone. clauses: the words, where it is by
-    words. named: ascending sequence numbers of the documents that are no answers."""
+    """encoded: the vectors that are asked with; None of a search by words or sparse vectors alone. clauses: the words,
+    where it is by words. named: ascending sequence numbers of the documents that are no answers. sparse: the sparse
+    vector, where it is by one; in a hybrid search that of examples without any is empty."""
 
     encoded: EncodedQuery | None
     clauses: Sequence[Clause] | None
     named: I64
+    sparse: SparseVector | None = None
 
     def without(self, views: Sequence[View], allowed: Sequence[Mask]) -> list[Mask]:
         """For each view the documents that are allowed and not named."""
@@ -64,20 +70,27 @@ def alike_to(snapshot: Snapshot, spec: CollectionSpec, like: Like, mode: str, at
     """The query that the examples make, in one moment of a collection.
 
     Raises Invalid for a document that is not there, for examples that cancel each other out, and for a search by words
-    whose positive examples have none; Damaged.
+    or by sparse vectors whose positive examples have none; Damaged.
     """
     seqs = _seqs(snapshot, like)
     places = snapshot.published.locate(list(seqs.values()))
     located = {name: places[seq] for name, seq in seqs.items()}
-    clauses = None
-    if mode in ("lexical", "hybrid"):
-        assert spec.lexical is not None, "it was asked for words"
+    clauses = sparse = None
+    if mode in ("lexical", "hybrid") and spec.lexical is not None:
         clauses = _telling(snapshot.views, spec.lexical, like, located)
         if mode == "lexical" and not clauses:
             raise Invalid.at(f"{at}/like/positive", "the positive examples have no word that another document has")
-    encoded = None if mode == "lexical" else _combined(spec, like, located, mode, at)
+    if mode in ("sparse", "hybrid") and spec.sparse is not None:
+        sparse = _weighed(spec, like, located)
+        if mode == "sparse" and not len(sparse.indices):
+            raise Invalid.at(
+                f"{at}/like/positive",
+                "the positive examples have no sparse vector, or the negative ones leave nothing of it: name documents "
+                "that have one",
+            )
+    encoded = None if mode in UNENCODED else _combined(spec, like, located, mode, at)
     named = [] if like.include else sorted(seqs.values())
-    return Alike(encoded, clauses, np.array(named, np.int64))
+    return Alike(encoded, clauses, np.array(named, np.int64), sparse)
 
 
 def _seqs(snapshot: Snapshot, like: Like) -> dict[str, int]:
@@ -162,6 +175,44 @@ def few(vectors: F32, most: int) -> F32:
     sums = np.add.reduceat(wide[order], np.searchsorted(labels[order], np.arange(most)), axis=0)
     found: F32 = (sums * (most / len(vectors))).astype(np.float32)
     return found
+
+
+# Sparse vectors
+
+
+def _weighed(spec: CollectionSpec, like: Like, located: Mapping[str, _Place]) -> SparseVector:
+    """The sparse vector of all examples; those without one count as 0 in their means."""
+    more, less = ([_sparse(one, located) for one in examples] for examples in (like.positive, like.negative))
+    return sparse_rocchio(more, less, like.weight)
+
+
+def _sparse(example: Example, located: Mapping[str, _Place]) -> SparseVector:
+    """Of a document that of its opening passage, or its only one."""
+    if example.id is None:
+        return example.sparse or SparseVector(np.zeros(0, np.int32), np.zeros(0, np.float32))
+    view, place = located[example.id]
+    row = view.part.owners.span(place, place + 1)[0]
+    return unpacked(view.part.ragged(SPARSE).take(np.array([row], np.int64))[0])
+
+
+def sparse_rocchio(more: Sequence[SparseVector], less: Sequence[SparseVector], weight: float) -> SparseVector:
+    """``rocchio`` of sparse vectors: the ``INDICES`` largest weights above 0, of equal ones those of the least indices.
+
+    >>> one = SparseVector(np.array([3, 7], np.int32), np.array([1.0, 0.5], np.float32))
+    >>> two = SparseVector(np.array([7, 9], np.int32), np.array([2.0, 1.0], np.float32))
+    >>> found = sparse_rocchio([one], [two], 0.25)
+    >>> found.indices.tolist(), found.values.tolist()
+    ([3], [1.0])
+    """
+    shares = [1 / len(more)] * len(more) + [-weight / len(less) for _ in less]
+    added: dict[int, float] = {}
+    for vector, share in zip((*more, *less), shares, strict=True):
+        for index, value in zip(vector.indices.tolist(), vector.values.tolist(), strict=True):
+            added[index] = added.get(index, 0.0) + share * value
+    made = {index: np.float32(value) for index, value in added.items()}
+    best = sorted((index for index in made if made[index] > 0), key=lambda index: (-made[index], index))[:INDICES]
+    indices = sorted(best)
+    return SparseVector(np.array(indices, np.int32), np.array([made[index] for index in indices], np.float32))
 
 
 # Words

@@ -109,13 +109,17 @@ def check_whole(query: Query) -> None:
 
 def check_examples(query: Query, spec: CollectionSpec) -> None:
     """Raises Invalid where a search by examples asks for what takes a text, or for words that are not indexed."""
-    if query.mode == "sparse":
-        raise Invalid.at(f"{query.at}/like", "a search by examples is by words and by token or pooled vectors")
     if any(one is not None for one in (query.text, query.vectors, query.sparse)):
         raise Invalid.at(f"{query.at}/like", "a search is by examples, or by query, vector or vectors")
     if query.syntax == "query":
         raise Invalid.at(f"{query.at}/syntax", "a search by examples is by no text, which the language is of")
-    if query.mode in ("lexical", "hybrid") and spec.lexical is None:
+    if query.mode == "sparse" and spec.sparse is None:
+        raise Invalid.at(f"{query.at}/mode", f"collection {spec.name} has no sparse vectors: its `sparse` is null")
+    if (
+        query.mode in ("lexical", "hybrid")
+        and spec.lexical is None
+        and (query.mode == "lexical" or spec.sparse is None)
+    ):
         raise Invalid.at(f"{query.at}/mode", f"collection {spec.name} has no index of words: its `lexical` is null")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from app.query.encoded import EncodedQuery
-from app.types import F32
+from app.types import F32, SparseVector
 
 SHARE: Final = 0.2
 """Of what the negative examples have in common that is taken off the positive ones: Rocchio's usual .15 / .75. A half
@@ -21,12 +21,13 @@ MOST_EXAMPLES: Final = 64
 @dataclass(frozen=True, slots=True)
 class Example:
     """One of id (of a document of the collection), text and vectors (as of a query). encoded: of the last two, once
-    they are. at: the pointer to it, for errors."""
+    they are. sparse: of a text, once a model made it. at: the pointer to it, for errors."""
 
     id: str | None = None
     text: str | None = None
     vectors: F32 | None = None
     encoded: EncodedQuery | None = None
+    sparse: SparseVector | None = None
     at: str = ""
 
     @property
@@ -62,8 +63,16 @@ class Like:
     def encoded(self, vectors: Sequence[EncodedQuery]) -> Like:
         """With the vectors of those that are ``given``, in order."""
         made = iter(vectors)
+        return self._with(replace(one, encoded=next(made)) for one in self.given)
+
+    def weighed(self, vectors: Sequence[SparseVector | None]) -> Like:
+        """The same with their sparse vectors."""
+        made = iter(vectors)
+        return self._with(replace(one, sparse=next(made)) for one in self.given)
+
+    def _with(self, given: Iterator[Example]) -> Like:
         positive, negative = (
-            [one if one.id is not None else replace(one, encoded=next(made)) for one in examples]
+            [one if one.id is not None else next(given) for one in examples]
             for examples in (self.positive, self.negative)
         )
         return replace(self, positive=positive, negative=negative)

@@ -39,18 +39,32 @@ def encoded_meaning(collection: Collection, queries: Sequence[Query]) -> list[En
 
 
 def with_examples(collection: Collection, queries: Sequence[Query]) -> list[Query]:
-    """With the texts and vectors among their examples encoded, all in one batch."""
+    """With the texts and vectors among their examples encoded, all in one batch, and their texts by the sparse encoder,
+    where there is one, in another."""
     asked = [
         Query(text=one.text, vectors=one.vectors, at=one.at)
         for query in queries
-        if query.like is not None and query.mode != "lexical"
+        if query.like is not None and query.mode not in UNENCODED
         for one in query.like.given
     ]
     made = iter(encode_queries(collection, asked))
+    queries = [
+        query
+        if query.like is None or query.mode in UNENCODED
+        else replace(query, like=query.like.encoded([next(made) for _ in query.like.given]))
+        for query in queries
+    ]
+    if collection.spec.sparse_model is None:
+        return queries
+    likes = [query.like for query in queries if query.like is not None and weighed(collection.spec, query)]
+    texts = [(one.text, one.at) for like in likes for one in like.given if one.text is not None]
+    weights = iter(_by_sparse_encoder(collection, texts))
     return [
         query
-        if query.like is None or query.mode == "lexical"
-        else replace(query, like=query.like.encoded([next(made) for _ in query.like.given]))
+        if query.like is None or not weighed(collection.spec, query)
+        else replace(
+            query, like=query.like.weighed([None if one.text is None else next(weights) for one in query.like.given])
+        )
         for query in queries
     ]
 
@@ -119,24 +133,32 @@ def _require_lists(spec: CollectionSpec, query: Query) -> None:
 
 def weighed(spec: CollectionSpec, query: Query) -> bool:
     """Whether a search has a sparse vector."""
-    if spec.sparse is None or query.like is not None or query.mode not in ("sparse", "hybrid"):
+    if spec.sparse is None or query.mode not in ("sparse", "hybrid"):
         return False
-    return query.sparse is not None or (query.text is not None and spec.sparse_model is not None)
+    return (
+        query.like is not None or query.sparse is not None or (query.text is not None and spec.sparse_model is not None)
+    )
 
 
 def encoded_sparse(collection: Collection, queries: Sequence[Query]) -> list[SparseVector | None]:
-    """The sparse vector of each query that has one. Texts are encoded in one batch. Raises Invalid for a text that is
-    refused, EncoderError."""
+    """The sparse vector of each query that has one and is not by examples. Texts are encoded in one batch. Raises
+    Invalid for a text that is refused, EncoderError."""
     spec = collection.spec
-    asked = [query for query in queries if weighed(spec, query)]
+    asked = [query for query in queries if query.like is None and weighed(spec, query)]
     texts = [query for query in asked if query.sparse is None]
-    made: dict[int, SparseVector] = {}
-    if texts:
-        said = [spoken_text(spec, query) if query.syntax == "query" else query.text for query in texts]
-        try:
-            rows = collection.encode_sparse([text or "" for text in said], "query").rows
-        except TextRefused as error:
-            ((place, why), *_) = error.texts.items()
-            raise Invalid.at(f"{texts[place].at}/query", why) from error
-        made = {id(query): unpacked(row) for query, row in zip(texts, rows, strict=True)}
+    said = [spoken_text(spec, query) if query.syntax == "query" else query.text for query in texts]
+    weights = _by_sparse_encoder(collection, [(text or "", query.at) for text, query in zip(said, texts, strict=True)])
+    made = {id(query): one for query, one in zip(texts, weights, strict=True)}
     return [query.sparse if query.sparse is not None else made.get(id(query)) for query in queries]
+
+
+def _by_sparse_encoder(collection: Collection, texts: Sequence[tuple[str, str]]) -> list[SparseVector]:
+    """Of texts, each with the pointer to what has it as its query. Raises Invalid for one that is refused."""
+    if not texts:
+        return []
+    try:
+        rows = collection.encode_sparse([text for text, _ in texts], "query").rows
+    except TextRefused as error:
+        ((place, why), *_) = error.texts.items()
+        raise Invalid.at(f"{texts[place][1]}/query", why) from error
+    return [unpacked(row) for row in rows]

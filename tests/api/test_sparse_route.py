@@ -123,7 +123,7 @@ def test_what_is_no_sparse_vector_is_refused_where_it_is(
         ({"query": "a", "mode": "sparse"}, "/query"),
         ({"query": "a", "weights": {"sparse": 1}}, "/weights/sparse"),
         ({"sparse_vector": body({1: 1.0}), "like": {"positive": ["a"]}}, "/like"),
-        ({"like": {"positive": ["a"]}, "mode": "sparse"}, "/mode"),
+        ({"like": {"positive": [{"query": "a"}]}, "mode": "sparse"}, "/like/positive"),
         ({"sparse_vector": body({1: 1.0}), "rerank": {"model": "builtin"}}, "/rerank"),
     ],
 )

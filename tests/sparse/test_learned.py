@@ -20,6 +20,8 @@ from app.collection.spec import PassageSpec, SparseSpec
 from app.encoders.torch.sparse_encoder import SparseEncoderModel
 from app.errors import Conflict, Invalid
 from app.ingest import write_documents
+from app.query.alike import sparse_rocchio
+from app.query.examples import Example, Like
 from app.query.scores import of_document
 from app.search import Query, SearchResult, search
 from app.settings import DeterministicModel
@@ -181,3 +183,16 @@ def test_only_a_sparse_encoder_makes_them(open_catalogue: OpenCatalogue, tiny: T
     sparse = SparseVector(np.array([1], np.int32), np.ones(1, np.float32))
     with pytest.raises(Invalid, match="makes them"):
         write_documents(collection, [Document("a", "cat", sparse=sparse)])
+
+
+def test_a_text_among_the_examples_is_weighed_by_the_model(open_catalogue: OpenCatalogue, tiny: TinyModels):
+    catalogue = open_catalogue(models=models(tiny.splade()))
+    collection = catalogue.create("c", model="words", kind="dense", sparse=LEARNED)
+    write_in_segments(collection, [Document(str(i), text) for i, text in enumerate(TEXTS)], 3)
+    for text in ("zip file", "a cat"):
+        asked = sparse_rocchio([unpacked(collection.encode_sparse([text], "query").rows[0])], [], 0.0)
+        plain = search(collection, Query(sparse=asked, mode="sparse"))
+        like = search(collection, Query(like=Like([Example(text=text)]), mode="sparse"))
+        assert found(like) == found(plain) != []
+    (own,) = (hit for hit in search(collection, Query(like=Like([Example("0")]), mode="sparse")).hits[:1])
+    assert own.id != "0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,8 @@ from app.fusion.formulas import weights_at
 from app.fusion.hybrid import sides_of
 from app.indexing.sealing import merge, seal
 from app.ingest import delete_ids, patch_metadata, write_documents
+from app.query.alike import INDICES, sparse_rocchio
+from app.query.examples import Example, Like
 from app.results.grouping import GroupBy
 from app.results.sorting import SortKey
 from app.search import Query, SearchResult, search, search_batch
@@ -245,3 +248,111 @@ def test_a_list_ends_at_a_score_and_its_first_are_unlike_each_other(make_text: M
     assert sorted(found(diverse)) == sorted(reaching)
     with pytest.raises(Invalid, match="is by no words"):
         search(collection, replace(query, field_weights={"title": 2.0}))
+
+
+Weights = dict[int, float]
+
+
+def ids(*names: str) -> list[Example]:
+    return [Example(name, at=f"/like/positive/{i}") for i, name in enumerate(names)]
+
+
+def combined(more: Sequence[Weights], less: Sequence[Weights], weight: float) -> Weights:
+    """In the order of the examples, as sums are."""
+    every = {index for one in (*more, *less) for index in one}
+    made = {}
+    for index in every:
+        value = sum(one.get(index, 0.0) / len(more) for one in more)
+        value -= sum(weight * one.get(index, 0.0) / len(less) for one in less)
+        made[index] = float(np.float32(value))
+    kept = sorted((one for one in made if made[one] > 0), key=lambda one: (-made[one], one))[:INDICES]
+    return {index: made[index] for index in sorted(kept)}
+
+
+@pytest.mark.parametrize("every", [17, 1_000])
+def test_documents_are_asked_for_by_the_mean_of_their_vectors(make_text: MakeCollection, every: int):
+    collection = make_text("dense", sparse=GIVEN)
+    documents, weights = drawn(90)
+    gone = [Document(f"gone{i}", "word1", sparse=vector({i: 9.0})) for i in range(9)]
+    write_in_segments(collection, [*documents[:40], *gone, *documents[40:]], every)
+    delete_ids(collection, [one.id for one in gone])
+    names = [one.id for one in documents]
+    # Every seventh document has none, and counts as 0.
+    for more, less, weight in (([1], [], 0.2), ([2, 3, 7, 50], [], 0.2), ([5, 60], [8, 14, 71], 0.2), ([4], [9], 10.0)):
+        asked = combined([weights[names[i]] for i in more], [weights[names[i]] for i in less], weight)
+        like = Like(ids(*(names[i] for i in more)), ids(*(names[i] for i in less)), weight)
+        others = {name: own for i, (name, own) in enumerate(weights.items()) if i not in (*more, *less)}
+        result, expected = search(collection, Query(like=like, mode="sparse", k=200)), truth(others, asked)
+        assert dict(found(result)) == pytest.approx(dict(expected), rel=1e-6)
+        scores = [score for _, score in found(result)]
+        assert scores == sorted(scores, reverse=True)
+        assert expected
+        assert found(search(collection, Query(like=like, mode="sparse", k=5))) == found(result)[:5]
+        page = search(collection, Query(like=like, mode="sparse", k=5, cursor=_next(search, collection, like)))
+        assert found(page) == found(result)[5:10]
+        own = Like(like.positive, like.negative, weight, include=True)
+        every_one = search(collection, Query(like=own, mode="sparse", k=200))
+        assert dict(found(every_one)) == pytest.approx(dict(truth(weights, asked)), rel=1e-6)
+        for hit in search(collection, Query(like=like, mode="sparse", explain=True)).hits:
+            assert {part.index for part in hit.explanation.indices} == asked.keys() & weights[hit.id].keys()
+
+
+def _next(ask: Any, collection: Any, like: Like) -> str:
+    cursor: str = ask(collection, Query(like=like, mode="sparse", k=5)).next
+    return cursor
+
+
+def test_the_largest_weights_are_kept():
+    random = np.random.default_rng(3)
+    drawn_ones = [{int(i): float(random.choice([0.25, 0.5, 1.0])) for i in random.choice(300, 90)} for _ in range(3)]
+    made = sparse_rocchio([vector(one) for one in drawn_ones[:2]], [vector(drawn_ones[2])], 0.5)
+    assert dict(zip(made.indices.tolist(), made.values.tolist(), strict=True)) == combined(
+        drawn_ones[:2], drawn_ones[2:], 0.5
+    )
+    assert len(made.indices) == INDICES
+
+
+@pytest.mark.parametrize("lexical", [True, False])
+def test_a_hybrid_search_has_them_as_a_side(make_text: MakeCollection, lexical: bool):
+    collection = make_text("dense", sparse=GIVEN, **({} if lexical else {"lexical": None}))
+    documents, weights = drawn(90)
+    write_in_segments(collection, documents, 40)
+    names = [one.id for one in documents]
+    like = Like(ids(names[1], names[2]), ids(names[3]))
+    given = {"words": 0.2, "sparse": 0.5, "pooled": 0.3} if lexical else {"sparse": 0.6, "pooled": 0.4}
+    others = [name for name in names if name not in names[1:4]]
+    asked = combined([weights[names[1]], weights[names[2]]], [weights[names[3]]], 0.2)
+    sides = {"sparse": {name: reference.sparse_product(asked, weights[name]) for name in others}}
+    for side, mode in (("words", "lexical"), ("pooled", "dense")):
+        if side in given:
+            alone = dict(found(search(collection, Query(like=like, mode=mode, exact=True, k=90))))
+            sides[side] = {name: alone.get(name, 0.0) for name in others}
+    expected = reference.fused({side: sides[side] for side in given}, given)
+    one = Query(like=like, mode="hybrid", k=90, exact=True, weights=given, explain=True)
+    result = search(collection, one)
+    assert dict(found(result)) == pytest.approx(dict(expected), abs=1e-6)
+    for hit in result.hits:
+        said = {side.side: side.score for side in hit.explanation.sides}
+        assert said["sparse"] == pytest.approx(sides["sparse"][hit.id])
+    # Of a document that has none the side is there and says nothing.
+    bare = search(collection, Query(like=Like(ids(names[0])), mode="hybrid", k=5, explain=True))
+    assert bare.weights is not None
+    assert bare.weights.keys() == given.keys()
+    assert bare.hits
+    assert all(s.standard == 0 for hit in bare.hits for s in hit.explanation.sides if s.side == "sparse")
+
+
+def test_what_has_no_sparse_vector_is_refused(make_text: MakeCollection):
+    collection = make_text("dense", sparse=GIVEN)
+    documents, _ = drawn(20)
+    write_in_segments(collection, documents, 40)
+    names = [one.id for one in documents]
+    for like in (Like(ids(names[0], names[7])), Like([Example(text="word1")]), Like(ids(names[1]), ids(names[1]), 1.0)):
+        with pytest.raises(Invalid) as caught:
+            search(collection, Query(like=like, mode="sparse"))
+        assert caught.value.problems[0].pointer == "/like/positive"
+    without = make_text("dense", "without")
+    write_in_segments(without, [Document("one", "word1")], 40)
+    with pytest.raises(Invalid) as caught:
+        search(without, Query(like=Like(ids("one")), mode="sparse"))
+    assert caught.value.problems[0].pointer == "/mode"

@@ -115,7 +115,7 @@ def _mode(body: SearchRequest, spec: CollectionSpec) -> engine.Mode:
     by_vectors = body.vector is not None or body.vectors is not None
     if body.like is not None:
         spoken = any(isinstance(one, str) or one.query is not None for one in body.like.positive)
-        return "hybrid" if spoken and spec.lexical is not None else "semantic"
+        return "hybrid" if spoken and (spec.lexical is not None or spec.sparse is not None) else "semantic"
     if body.sparse_vector is not None:
         return "hybrid" if by_vectors or (body.query is not None and spec.model is not None) else "sparse"
     if body.query is None:
@@ -136,6 +136,7 @@ def _weights(
         return None if body.fusion is None else "learned"
     words, sparse = body.query is not None or body.like is not None, body.sparse_vector is not None
     sparse = sparse or (body.query is not None and spec.sparse_model is not None)
+    sparse = sparse or (body.like is not None and spec.sparse is not None)
     given, sides = body.weights.given, sides_of(spec, words=words, sparse=sparse)
     if other := [side for side, weight in given.items() if weight and side not in sides]:
         raise Invalid.at(f"{at}/weights/{other[0]}", f"the search, of a {spec.kind} collection, has {', '.join(sides)}")

@@ -106,7 +106,7 @@ class LikeField(Strict):
     """Likewise what they are not to be like."""
     weight: float = Field(default=SHARE, ge=0, le=MAX_SHARE)
     """The share of the negative examples' mean that is taken off the mean of the positive ones (Rocchio 1971): of the
-    pooled vectors, of how often words stand, and with token vectors of MaxSim."""
+    pooled and sparse vectors, of how often words stand, and with token vectors of MaxSim."""
     include_examples: bool = False
     """Whether the documents that are named here may be among the hits."""
 
@@ -175,7 +175,7 @@ class SearchRequest(Asked):
     like: LikeField | None = None
     """Find more like these, in the place of `query`, `vector` and `vectors`. By words it asks for the 25 most telling
     ones of the examples (the largest tf * idf), by meaning with their vectors, of 64 clusters of their token vectors at
-    most."""
+    most, and by sparse vectors, where the collection has some, with the 64 largest weights of theirs."""
     k: int = Field(default=10, ge=1, le=MAX_K)
     """How many documents to return."""
     offset: int = Field(default=0, ge=0, le=REACH)
@@ -293,8 +293,8 @@ class SearchRequest(Asked):
                 raise fault("/query", "a hybrid search needs a query in words, or a sparse vector")
             if not vectors:
                 raise fault("/vector", "a hybrid search by a sparse vector needs a query, vector or vectors beside it")
-        if self.mode == "sparse" and (vectors or self.like is not None):
-            raise fault("/mode", "a sparse search is by a query or a sparse_vector")
+        if self.mode == "sparse" and vectors:
+            raise fault("/mode", "a sparse search is by a query, a sparse_vector or examples")
         if self.sparse_vector is not None and self.mode in ("semantic", "dense", "lexical"):
             raise fault("/sparse_vector", f"a {self.mode} search is by no sparse vector")
 
