@@ -67,6 +67,20 @@ def test_a_text_and_a_sparse_vector_are_fused_and_explained(client: httpx.Client
     assert "sparse" not in batch[0]["weights"]
 
 
+def test_more_like_a_document_by_its_sparse_vector(client: httpx.Client, sparse: str) -> None:
+    # 1 at 3, and .5 - .2 * 2 = .1 at 9.
+    like = {"positive": ["a"], "negative": ["b"]}
+    found = ask(client, sparse, like=like, mode="sparse")
+    assert [(hit.id, hit.score) for hit in found.hits] == [("d", 0.25)]
+    named = ask(client, sparse, like={**like, "include_examples": True}, mode="sparse")
+    assert [hit.id for hit in named.hits] == ["a", "d", "b"]
+    assert [hit.score for hit in named.hits] == pytest.approx([1.05, 0.25, 0.2])
+    fused = ask(client, sparse, like=like)
+    assert fused.mode == "hybrid"
+    assert fused.weights is not None
+    assert fused.weights.keys() == {"words", "sparse", "tokens", "pooled"}
+
+
 def test_they_are_read_back_as_they_came(client: httpx.Client, sparse: str) -> None:
     read = client.get(f"{sparse}/documents/d", params={"include": ["vectors"]}).json()
     assert read["sparse_vector"] == body(ROWS["d"])
