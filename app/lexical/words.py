@@ -109,7 +109,11 @@ class SealedWords:
             return found
         starts, stops = self._starts[ids], self._starts[ids + 1]
         pairs = self._pairs.ranges(starts, stops)
-        zeros = self._zeros.pop() if self._zeros else np.zeros(len(self.lengths), np.int32)
+        try:
+            zeros = self._zeros.pop()
+        except IndexError:
+            # None is left; to look first would leave another search the time to take the last one.
+            zeros = np.zeros(len(self.lengths), np.int32)
         found = merged(pairs, starts, stops, zeros)
         self._zeros.append(zeros)
         return found

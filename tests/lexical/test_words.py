@@ -255,3 +255,15 @@ def test_postings_of_several_words_are_merged_in_one_buffer_whichever_search_ask
         assert zeros.tolist() == [0, 0, 0]
         buffers.add(zeros.ctypes.data)
     assert len(buffers) == 1
+
+
+def test_a_search_whose_buffer_another_one_took_makes_its_own(monkeypatch: pytest.MonkeyPatch):
+    class Taken(list):
+        """What another thread emptied after this one had looked."""
+
+        def __bool__(self) -> bool:
+            return True
+
+    words = sealed_words(Sequences.analysed([["read reads"], ["reading"], ["owl"]]), 1, ENGLISH)
+    monkeypatch.setattr(words, "_zeros", Taken())
+    assert sorted(words.postings(words.stem("read")).tolist()) == [[0, 2], [1, 1]]
