@@ -192,7 +192,7 @@ class Settings(BaseSettings):
     max_restore_bytes: Annotated[int, Field(ge=1_024)] = 256 * 2**30
     """The largest archive that is taken to restore a collection from; its files have the same bound."""
     max_documents: Annotated[int, Field(ge=1)] = 10_000
-    """Documents in one write request."""
+    """Documents in one write request, texts in one to an encoder or a reranker."""
     max_batch: Annotated[int, Field(ge=1)] = 256
     """Searches in one batch request."""
     max_k: Annotated[int, Field(ge=10, le=MAX_K)] = DEFAULT.k
@@ -222,7 +222,8 @@ class Settings(BaseSettings):
     max_connections: Annotated[int, Field(ge=1)] = 2_000
     """Open connections; beyond, they are answered 503 and closed."""
     search_timeout_ms: Annotated[int, Field(ge=1)] = 30_000
-    """The longest time of one search request, waiting included; 504 then. A request's own timeout_ms may be less."""
+    """The longest time of one search request, or one to an encoder or a reranker, waiting included; 504 then. A
+    search's own timeout_ms may be less."""
     head_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """For the head of a request to come, from the connection or from its first byte."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 10.0

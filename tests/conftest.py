@@ -46,6 +46,7 @@ SLOW = [
     *("collection/test_processes.py", "compute/test_native.py", "sources/test_ndjson.py", "store/test_disk_full.py"),
     # They convert models, fit encodings and build large indexes.
     *("encoders", "encodings", "rerank", "tuning", "vector_index", "api/test_rerank_route.py"),
+    "api/test_model_routes.py",
     *("indexing/test_drift.py", "indexing/test_fitting.py", "indexing/test_width.py"),
     # They try many sequences, every path there is, or every way in which a file or a body can be wrong.
     *("api/test_alias_routes.py", "api/test_anything.py", "api/test_bad_input.py", "api/test_bodies.py"),

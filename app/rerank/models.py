@@ -1,5 +1,5 @@
 """Models that read a text once more: a cross encoder, or MaxSim of a multi-vector encoder that is not the collection's
-own.
+own. For texts of no collection also the cosine of an encoder's pooled vectors.
 
 Each text is read alone, so its score is the same whatever else is reranked, and in whatever pieces.
 """
@@ -54,6 +54,19 @@ class ByMaxSim:
         return maxsim.reference(self.query, UNIT.document(found[0]))
 
 
+@dataclass(frozen=True, slots=True)
+class ByPooled:
+    """query: (1, dim) float32, of length one."""
+
+    encoders: Encoders
+    model: str
+    query: F32
+
+    def scores(self, texts: Sequence[str]) -> list[float]:
+        found = UNIT.document(self.encoders.encode_documents(self.model, "dense", texts).pooled)
+        return [maxsim.reference(self.query, row[None]) for row in found]
+
+
 def require(encoders: Encoders, model: str, at: str) -> None:
     """Raises Invalid for a name that is none of the server's models, or of one that cannot rerank."""
     able = [name for name in encoders.names() if encoders.reranks(name)]
@@ -66,6 +79,9 @@ def reranker_of(encoders: Encoders, model: str, query: str) -> Reranker:
     if not encoders.kinds(model):
         encoders.cross_encoder(model)
         return ByCrossEncoder(encoders, model, query)
+    if "multi_vector" not in encoders.kinds(model):
+        pooled = encoders.encode_queries(model, "dense", [query], alone=True).pooled
+        return ByPooled(encoders, model, UNIT.query(pooled))
     tokens = encoders.encode_queries(model, "multi_vector", [query], alone=True).tokens
     assert tokens is not None, "a multi-vector encoder gives token vectors"
     return ByMaxSim(encoders, model, UNIT.query(tokens[0]))

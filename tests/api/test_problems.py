@@ -43,7 +43,7 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
         ("POST", "/v1/tasks/absent/cancel", "task_not_found"),
         ("GET", "/%2e%2e/%2e%2e/etc/passwd", "not_found"),
         ("GET", "/static/../../settings.py", "not_found"),
-        ("POST", "/v1/embeddings", "not_found"),
+        ("POST", "/v1/completions", "not_found"),
     ],
 )
 def test_what_is_not_there(client: httpx.Client, method: str, path: str, code: str) -> None:

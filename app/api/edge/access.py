@@ -21,7 +21,6 @@ from starlette.datastructures import Headers
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.edge.frame import request_id
 from app.api.edge.problems import problem
 from app.api.edge.rates import Rates
 from app.api.edge.routing import FOUND, Table
@@ -56,6 +55,11 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
     # It names every collection.
     ("GET", "/metrics"): Rule(("read", "admin"), "refused"),
     ("GET", "/v1/info"): Rule(("read", "write"), "handler"),
+    # What they compute is of no collection.
+    ("GET", "/v1/models"): Rule(("read",), "handler"),
+    ("POST", "/v1/embeddings"): Rule(("read",), "handler"),
+    ("POST", "/v1/rerank"): Rule(("read",), "handler"),
+    ("POST", "/v2/rerank"): Rule(("read",), "handler"),
     ("GET", "/v1/collections"): Rule(("read",), "handler"),
     ("POST", "/v1/collections"): Rule(("admin",), "handler"),
     ("GET", _IN): READ,
@@ -118,7 +122,7 @@ class Access:
             try:
                 self._admit(scope)
             except SheafError as error:
-                answer = problem(error, request_id(scope), _headers(error))
+                answer = problem(error, scope, _headers(error))
                 await answer(scope, receive, send)
                 return
         await self.app(scope, receive, send)

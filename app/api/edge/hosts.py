@@ -16,7 +16,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Scope
 
-from app.api.edge.frame import Gate, request_id
+from app.api.edge.frame import Gate
 from app.api.edge.problems import problem
 from app.errors import HostRefused
 from app.settings import Settings
@@ -45,7 +45,7 @@ def host_gate(settings: Settings) -> Gate:
             message = "a page of another site may not write here"
         else:
             return None
-        return problem(HostRefused(message), request_id(scope))
+        return problem(HostRefused(message), scope)
 
     return gate
 

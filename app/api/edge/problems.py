@@ -4,6 +4,9 @@
 people and may change. ``errors`` lists faults in the request with JSON pointers (RFC 6901) into the body; a path or
 query parameter is pointed at by its name, as in ``/limit``. An unexpected exception is logged with its traceback and
 answered without any of it.
+
+On the paths that other vendors' clients ask, the same body also has what those show: OpenAI's reads ``error.message``
+and nothing else, Cohere's ``message``. RFC 9457 (3.2) allows such members beside its own.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import Scope
 
 from app.api.edge.frame import CONFINING, request_id
 from app.api.edge.routing import allowed_methods
@@ -60,7 +64,11 @@ class Other(SheafError):
         self.status = status
 
 
-def problem(error: SheafError, id: str, headers: Mapping[str, str] | None = None) -> Response:
+OF_OPENAI: Final = frozenset({"/v1/embeddings", "/v1/models"})
+OF_COHERE: Final = frozenset({"/v1/rerank", "/v2/rerank"})
+
+
+def problem(error: SheafError, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
     """The answer to an error that Sheaf raised."""
     content: dict[str, Any] = {
         "type": f"urn:sheaf:problem:{error.code}",
@@ -68,12 +76,26 @@ def problem(error: SheafError, id: str, headers: Mapping[str, str] | None = None
         "status": error.status,
         "detail": error.message,
         "code": error.code,
-        "request_id": id,
+        "request_id": request_id(scope),
     }
     if isinstance(error, Invalid):
         content["errors"] = [{"pointer": p.pointer, "message": p.message} for p in error.problems]
+    path = scope.get("path")
+    if path in OF_OPENAI:
+        content["error"] = _openai(error)
+    elif path in OF_COHERE:
+        content["message"] = error.message
     # json, with its ASCII output, writes any string there is, a lone surrogate too.
     return Response(json.dumps(content), error.status, {**error.headers, **(headers or {})}, MEDIA_TYPE)
+
+
+def _openai(error: SheafError) -> dict[str, str | None]:
+    """As OpenAI's API has it. param: the field that is at fault, `input[3]` for ``/input/3``."""
+    place = error.problems[0].pointer if isinstance(error, Invalid) and error.problems else ""
+    field, *inside = place.removeprefix("/").split("/")
+    param = field + "".join(f"[{part}]" for part in inside)
+    kind = "invalid_request_error" if isinstance(error, RequestError) else "server_error"
+    return {"message": error.message, "type": kind, "param": param or None, "code": error.code}
 
 
 def install(app: FastAPI) -> None:
@@ -95,7 +117,7 @@ async def _on_sheaf_error(request: Request, error: Exception) -> Response:
         log.error("%s %s: %s", request_id(request.scope), error.code, said)
     # The rest of a body that was given up is not waited for.
     headers = {"Connection": "close"} if error.status == HTTPStatus.REQUEST_TIMEOUT else None
-    return problem(error, request_id(request.scope), headers)
+    return problem(error, request.scope, headers)
 
 
 async def _on_system_error(request: Request, error: Exception) -> Response:
@@ -108,15 +130,14 @@ async def _on_system_error(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     """The router's errors: an unknown path, or a known one with another method."""
     assert isinstance(error, HTTPException)
-    id = request_id(request.scope)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return problem(NotFound("no route has this path; /docs lists them"), id)
+        return problem(NotFound("no route has this path; /docs lists them"), request.scope)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(allowed_methods(request))
         said = Other(405, "method_not_allowed", f"expected {allowed}, got {request.method}")
-        return problem(said, id, {"Allow": allowed})
+        return problem(said, request.scope, {"Allow": allowed})
     phrase = HTTPStatus(error.status_code).phrase
-    return problem(Other(error.status_code, phrase.lower().replace(" ", "_"), str(error.detail)), id)
+    return problem(Other(error.status_code, phrase.lower().replace(" ", "_"), str(error.detail)), request.scope)
 
 
 async def _on_parameters(request: Request, error: Exception) -> Response:
@@ -124,7 +145,7 @@ async def _on_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = [Problem(pointer(fault["loc"][1:]), plain(fault)) for fault in error.errors()]
     message = f"{problems[0].pointer}: {problems[0].message}"
-    return problem(Invalid(message, problems), request_id(request.scope))
+    return problem(Invalid(message, problems), request.scope)
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
@@ -138,4 +159,4 @@ async def _on_unexpected(request: Request, error: Exception) -> Response:
     # Made outside the frame, which sets these elsewhere; and the server ends a connection that failed.
     confining = {name.decode(): value.decode() for name, value in CONFINING}
     headers = {**confining, "X-Request-Id": id, "Connection": "close"}
-    return problem(SheafError(message), id, headers)
+    return problem(SheafError(message), request.scope, headers)
