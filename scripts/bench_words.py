@@ -204,8 +204,8 @@ def filled(catalogue: Catalogue, name: str, source: Made, **choices: object) -> 
     return made
 
 
-def refuse(line: int, error: RequestError) -> None:
-    raise SystemExit(f"passage {line}: {error.message}")
+def refuse(place: str, error: RequestError) -> None:
+    raise SystemExit(f"{place}: {error.message}")
 
 
 def stemmed(texts: Iterator[str], out: TextIO) -> Iterator[str]:

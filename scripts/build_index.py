@@ -1,10 +1,14 @@
 """Builds a collection from a source of documents, or brings it up to date.
 
+    build_index.py handbook/ --collection handbook
     build_index.py python-docs --collection python-docs
     build_index.py corpus.ndjson.gz --collection papers --kind dense
     build_index.py films.csv --collection films --id-column key --text-column plot --metadata-columns year:int,genre
     build_index.py collection.tsv --collection msmarco --header id,text --id-column id --text-column text
     zcat dump.gz | build_index.py - --collection dump --on-error skip
+
+A folder is read whole: Markdown, text, HTML, PDF and DOCX, a document a file, whose id is its path from the folder
+(after the folder's name, where there are several sources). Hidden files, and links that leave the folder, are not.
 
 The collection is created where it is missing; a build that fails before anything is written leaves none. Documents are
 upserted: run twice, nothing changes; interrupted, the same command goes on. A running server sees the result at once.
@@ -31,11 +35,13 @@ from app.compute.native import prepare
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, NotFound, SheafError
 from app.ingest import beyond_the_limit
-from app.load.bulk import Summary, fill
+from app.load.bulk import Summary, fill, told
 from app.load.client import Server
 from app.search import loops
 from app.settings import Settings, refusals
-from app.sources.choose import FORMATS, open_source
+from app.sources.choose import FORMATS, Reading, open_sources
+from app.sources.files.content import known_charset
+from app.sources.folder import Chosen
 from app.sources.protocol import Source
 from app.sources.table import TYPES, Columns
 from app.store.lock import FileLock
@@ -45,7 +51,12 @@ from app.types import Kind, Precision
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar="SOURCE", help="a file, a BEIR folder, - for standard input, or python-docs")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="+",
+        help="files and folders, also of BEIR; or one of them, - for standard input, or python-docs",
+    )
     parser.add_argument("--collection", required=True, metavar="NAME")
     parser.add_argument("--format", choices=FORMATS, help="where the name of SOURCE does not tell")
     parser.add_argument(
@@ -55,6 +66,18 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--indexes", type=Path, metavar="DIR", help="the folder of the collections (SHEAF_INDEXES)")
     where.add_argument("--server", metavar="URL", help="send everything to this server instead")
     add_spec(parser)
+    files = parser.add_argument_group("folders and files")
+    files.add_argument(
+        "--include",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="read only files whose name fits, such as '*.md', or whose path does, such as 'notes/*'; may be repeated",
+    )
+    files.add_argument(
+        "--exclude", metavar="PATTERN", action="append", default=[], help="files and folders to pass over, likewise"
+    )
+    files.add_argument("--charset", metavar="NAME", help="of texts that are not UTF-8 and do not tell, such as cp1252")
     table = parser.add_argument_group("CSV and TSV")
     table.add_argument("--id-column", metavar="COLUMN")
     table.add_argument("--text-column", metavar="COLUMN")
@@ -120,9 +143,11 @@ def columns(args: argparse.Namespace) -> Columns | None:
 
 def source_of(args: argparse.Namespace, kind: Kind | None) -> Source:
     """The source to read. Raises Invalid, NotFound."""
-    if args.source == "python-docs" and args.format is None:
+    if args.source == ["python-docs"] and args.format is None:
         return PythonDocs()
-    return open_source(args.source, args.format, columns(args), kind)
+    charset = None if args.charset is None else known_charset(args.charset)
+    reading = Reading(columns(args), kind, Chosen(tuple(args.include), tuple(args.exclude)), charset)
+    return open_sources(args.source, args.format, reading)
 
 
 def asked(args: argparse.Namespace) -> dict[str, Any]:
@@ -165,7 +190,7 @@ def build(catalogue: Catalogue, name: str, source: Source, wanted: dict[str, Any
                 collection,
                 source,
                 on_error=on_error,
-                bad_line=lambda line, error: bar.say(f"line {line}: {error.message}"),
+                bad_line=lambda place, error: bar.say(f"{place}: {error.message}"),
                 progress=lambda summary: bar.update(source.done, source.total, _note(source, summary)),
             )
     except BaseException:
@@ -201,13 +226,13 @@ def _send(server: Server, name: str, kind: Kind, source: Source, on_error: Any) 
             kind,
             source,
             on_error,
-            lambda line, error: bar.say(f"line {line}: {error.message}"),
+            lambda place, error: bar.say(f"{place}: {error.message}"),
             lambda summary: bar.update(source.done, source.total, _note(source, summary)),
         )
     with Progress(f"{name}: task {task}", "lines", None) as bar:
         state = server.follow(
             task,
-            lambda line, message: bar.say(f"line {places[line - 1]}: {message}"),
+            lambda line, message: bar.say(f"{places[line - 1]}: {message}"),
             lambda state: bar.update(state["done"], state["total"], state["phase"]),
         )
         for warning in state["warnings"]:
@@ -232,6 +257,8 @@ def report(name: str, summary: Summary, *, sent: bool = False) -> None:
     done = f"{summary.written:,} {'applied by the server' if sent else 'written'}"
     counts = done if sent else f"{done}, {summary.unchanged:,} unchanged"
     print(f"collection {name}: {counts}, {summary.bad:,} bad lines, {summary.skipped:,} without title and text")
+    if summary.left_out:
+        print(f"left out: {told(summary.left_out)}")
     if summary.truncated:
         print(beyond_the_limit(summary.truncated, summary.truncated_ids))
 

@@ -259,8 +259,8 @@ def learn(collection: Collection, width: int) -> None:
     restage(collection, StageChoice(FirstStage(("fde", "pooled"), ridge, width), "learned for a measurement"))
 
 
-def refuse(line: int, error: RequestError) -> None:
-    raise SystemExit(f"passage {line}: {error.message}")
+def refuse(place: str, error: RequestError) -> None:
+    raise SystemExit(f"{place}: {error.message}")
 
 
 def ask(args: argparse.Namespace, pool: Pool, size: int) -> dict[str, Any]:

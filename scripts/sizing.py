@@ -87,11 +87,12 @@ class Passages(Made):
     dense = False
 
     def entries(self) -> Iterator[Entry]:
-        for line, document in super().entries():
+        for entry in super().entries():
+            document = entry.found
             assert isinstance(document, Document)
             assert document.vectors is not None
             vectors = document.vectors.mean(axis=0, keepdims=True) if self.dense else document.vectors
-            yield Entry(line, replace(document, vectors=vectors))
+            yield Entry(entry.line, replace(document, vectors=vectors))
 
 
 def opened(args: argparse.Namespace) -> Catalogue:

@@ -55,7 +55,7 @@ def make(*arguments: str) -> list[str]:
 # pyproject.toml
 
 
-@pytest.mark.parametrize("group", ["run", "otel", "zstd", "dev"])
+@pytest.mark.parametrize("group", ["run", "otel", "zstd", "documents", "tables", "dev"])
 def test_every_dependency_is_pinned(group: str) -> None:
     asked = PROJECT["dependencies"] if group == "run" else PROJECT["optional-dependencies"][group]
     assert [one for one in asked if not re.fullmatch(r"[a-z0-9-]+==[0-9.]+(; .+)?", one)] == []
@@ -154,7 +154,7 @@ def test_make_run_builds_what_the_build_command_takes_and_serves(monkeypatch: py
     from build_index import parser
 
     args = parser().parse_args(words[2:])
-    assert (args.source, args.collection, args.model, args.on_error) == ("python-docs", "python-docs", None, "stop")
+    assert (args.source, args.collection, args.model, args.on_error) == (["python-docs"], "python-docs", None, "stop")
     # A small collection need not be kept in few bytes, and a newcomer judges by its order.
     assert args.precision == "8bit"
     assert shlex.split(serve)[-2:] == ["-m", "app"]

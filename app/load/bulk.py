@@ -7,6 +7,7 @@ that stand already, as every write does, without encoding, and goes on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
@@ -17,7 +18,7 @@ from app.indexing.fitting import due, learn_if_due
 from app.indexing.newcomers import seal_known
 from app.indexing.sealing import merge, seal_due
 from app.ingest import NAMED, check_document, write_documents
-from app.sources.protocol import Source
+from app.sources.protocol import Entry, LeftOut, Source
 from app.types import Document
 
 BATCH_DOCUMENTS: Final = 128
@@ -34,8 +35,8 @@ SEGMENTS: Final = 64
 """Segments at which they are merged before the end after all: each holds files open in memory."""
 
 OnError: TypeAlias = Literal["stop", "skip"]
-BadLine: TypeAlias = Callable[[int, RequestError], None]
-"""Called with each bad line that is passed over, and its error."""
+BadLine: TypeAlias = Callable[[str, RequestError], None]
+"""Called with the place of each bad line that is passed over, such as `line 3`, and its error."""
 Progress: TypeAlias = Callable[["Summary"], None]
 """Called after each batch, and once at the end; reads ``source.done`` beside it."""
 
@@ -44,7 +45,8 @@ Progress: TypeAlias = Callable[["Summary"], None]
 class Summary:
     """The outcome of a load. read: documents, bad lines included. written: new or changed. unchanged: stood
     already. truncated: documents whose text the encoder's limit cut, and the ids of the first ones. skipped: neither
-    title nor text. phase: what goes on after the last document was written; empty before.
+    title nor text. left_out: what is no document, by reasons. phase: what goes on after the last document was written;
+    empty before.
     """
 
     read: int = 0
@@ -54,6 +56,7 @@ class Summary:
     truncated_ids: list[str] = field(default_factory=list)
     skipped: int = 0
     bad: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
     phase: str = ""
 
 
@@ -75,9 +78,13 @@ def fill(
     size = 0
     encodes = collection.spec.model is not None
     most, room = (BATCH_DOCUMENTS, BATCH_TEXT) if encodes else (BATCH_VECTORS, BATCH_BYTES)
-    for line, found in source.entries():
-        summary.read += 1
+    for entry in source.entries():
+        found = entry.found
         summary.skipped = source.skipped
+        if isinstance(found, LeftOut):
+            summary.left_out[found.reason] += found.count
+            continue
+        summary.read += 1
         error = found if isinstance(found, RequestError) else _refusal(collection, found)
         if error is not None:
             summary.bad += 1
@@ -85,8 +92,8 @@ def fill(
                 _write(collection, batch, summary)
                 stands = summary.written or summary.unchanged
                 said = "What came before it is written" if stands else "Nothing is written"
-                raise Stopped(f"{source.name}, line {line}: {error.message}. {said}")
-            bad_line(line, error)
+                raise Stopped(f"{at(source, entry)}: {error.message}. {said}")
+            bad_line(entry.place, error)
         elif isinstance(found, Document):
             batch.append(found)
             size += _bytes(found)
@@ -97,7 +104,7 @@ def fill(
     _write(collection, batch, summary)
     summary.skipped = source.skipped
     if not (summary.read or summary.skipped):
-        raise Invalid(f"{source.name} holds no document")
+        raise Invalid(nothing(source, summary))
     summary.phase = "indexing"
     progress(summary)
     seal_known(collection)
@@ -109,6 +116,25 @@ def fill(
     summary.phase = ""
     progress(summary)
     return summary
+
+
+def at(source: Source, entry: Entry) -> str:
+    """The place of an entry, for messages."""
+    return ", ".join(filter(None, (source.name, entry.place)))
+
+
+def nothing(source: Source, summary: Summary) -> str:
+    """What there is in a source without documents."""
+    left = "; left out: " + told(summary.left_out) if summary.left_out else ""
+    return f"{source.name} holds no document{left}"
+
+
+def told(left_out: Counter[str]) -> str:
+    """
+    >>> told(Counter({"hidden files": 1, "files of other forms (.png)": 1200}))
+    '1,200 files of other forms (.png), 1 hidden files'
+    """
+    return ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
 
 
 def _refusal(collection: Collection, document: Document) -> Invalid | None:

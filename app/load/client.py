@@ -9,6 +9,7 @@ import base64
 import json
 import time
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 from urllib.parse import quote
@@ -17,8 +18,8 @@ from uuid import uuid4
 import httpx
 
 from app.errors import Invalid, NotFound, RequestError, Unavailable
-from app.load.bulk import BadLine, OnError, Stopped, Summary
-from app.sources.protocol import Source
+from app.load.bulk import BadLine, OnError, Stopped, Summary, at
+from app.sources.protocol import Entry, LeftOut, Source, Unit
 from app.types import Document, Kind
 
 PIECE: Final = 2**18
@@ -26,6 +27,26 @@ PIECE: Final = 2**18
 POLL_S: Final = 0.5
 TIMEOUT_S: Final = 300.0
 """Without a byte from the server; it answers an import once the whole body is on its disk."""
+
+
+class Places:
+    """Where in the source each document is that was sent: 8 bytes each, and a little for each file."""
+
+    def __init__(self) -> None:
+        self._lines = array("q")
+        self._firsts: list[int] = []
+        self._files: list[tuple[str, Unit]] = []
+
+    def add(self, entry: Entry) -> None:
+        if not self._files or self._files[-1] != (entry.file, entry.unit):
+            self._firsts.append(len(self._lines))
+            self._files.append((entry.file, entry.unit))
+        self._lines.append(entry.line)
+
+    def __getitem__(self, number: int) -> str:
+        """The place of the document that was sent as this one, from 0."""
+        file, unit = self._files[bisect_right(self._firsts, number) - 1]
+        return Entry(self._lines[number], LeftOut(""), file, unit).place
 
 
 class Server:
@@ -67,9 +88,9 @@ class Server:
         self._json("DELETE", f"/v1/collections/{name}")
 
     def send(self, name: str, kind: Kind, source: Source, on_error: OnError, bad_line: BadLine,
-             progress: Callable[[Summary], None]) -> tuple[str, Summary, array[int]]:  # fmt: skip
-        """Streams the source as one import: the task's id, what was sent, and the source's line of each line sent."""
-        summary, places = Summary(), array("q")
+             progress: Callable[[Summary], None]) -> tuple[str, Summary, Places]:  # fmt: skip
+        """Streams the source as one import: the task's id, what was sent, and the place of each line sent."""
+        summary, places = Summary(), Places()
         content = _pieces(source, kind, on_error, bad_line, summary, places, progress)
         path = f"/v1/collections/{name}/import?on_error={on_error}"
         task = self._json("POST", path, content=content, headers={"content-type": "application/x-ndjson"})
@@ -126,20 +147,24 @@ def _is_json(response: httpx.Response) -> bool:
 
 
 def _pieces(
-    source: Source, kind: Kind, on_error: OnError, bad_line: BadLine, summary: Summary, places: array[int],
+    source: Source, kind: Kind, on_error: OnError, bad_line: BadLine, summary: Summary, places: Places,
     progress: Callable[[Summary], None],
 ) -> Iterator[bytes]:  # fmt: skip
     piece = bytearray()
-    for line, found in source.entries():
+    for entry in source.entries():
+        found = entry.found
+        if isinstance(found, LeftOut):
+            summary.left_out[found.reason] += found.count
+            continue
         summary.read += 1
         if isinstance(found, RequestError):
             summary.bad += 1
             if on_error == "stop":
                 # Ends the request in its middle: the server keeps nothing of it.
-                raise Stopped(f"{source.name}, line {line}: {found.message}. Nothing of the source is written")
-            bad_line(line, found)
+                raise Stopped(f"{at(source, entry)}: {found.message}. Nothing of the source is written")
+            bad_line(entry.place, found)
             continue
-        places.append(line)
+        places.add(entry)
         piece += to_line(found, kind)
         if len(piece) >= PIECE:
             yield bytes(piece)

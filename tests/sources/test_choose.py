@@ -20,13 +20,18 @@ from app.sources.table import Columns, Table
         ("b.csv.gz", "csv"),
         ("a.jsonl.zst", "ndjson"),
         ("b.tsv", "tsv"),
+        ("c.md", "markdown"),
+        ("c.txt", "text"),
+        ("c.HTM", "html"),
+        ("c.pdf", "pdf"),
+        ("c.docx", "docx"),
     ],
 )
 def test_suffixes(name: str, form: Format) -> None:
     assert format_of(name) == form
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a", "a.gz", "a.txt.gz"])
+@pytest.mark.parametrize("name", ["a.png", "a", "a.gz", "a.txt.gz"])
 def test_a_name_that_does_not_tell(name: str) -> None:
     with pytest.raises(Invalid, match="cannot tell the format"):
         format_of(name)
