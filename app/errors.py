@@ -51,10 +51,12 @@ class Problem:
 
 
 class SheafError(Exception):
-    """The root: an error that Sheaf raises on purpose. headers: of the answer."""
+    """The root: an error that Sheaf raises on purpose. headers: of the answer. request_id: of the request that a server
+    answered with it, where a client raises it (``app.client``)."""
 
     status = 500
     code = "internal"
+    request_id = ""
     headers: Mapping[str, str] = {}
 
     def __init__(self, message: str, *, code: str | None = None) -> None:

@@ -30,13 +30,15 @@ from pydantic_settings import SettingsError
 from python_docs import PythonDocs
 
 from app.catalogue.catalogue import SERVER_LOCK, Catalogue
+from app.client import Collection, Sheaf
 from app.collection.spec import SparseSpec
 from app.compute.native import prepare
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, NotFound, SheafError
 from app.ingest import beyond_the_limit
 from app.load.bulk import Summary, fill, told
-from app.load.client import Server
+from app.load.client import TIMEOUT_S
+from app.load.client import send as send_source
 from app.search import loops
 from app.settings import Settings, refusals
 from app.sources.choose import FORMATS, Reading, open_sources
@@ -202,42 +204,43 @@ def build(catalogue: Catalogue, name: str, source: Source, wanted: dict[str, Any
 
 def send(url: str, key: str | None, name: str, source: Source, wanted: dict[str, Any], on_error: Any) -> Summary:
     """The same through a server."""
-    with Server(url, key) as server:
-        created = False
-        if (there := server.describe(name)) is None:
-            encoder = {"model": "builtin"} | {k: wanted[k] for k in ("model", "kind", "dim") if k in wanted}
-            others = {k: v for k, v in wanted.items() if k not in encoder}
-            there = server.create({"name": name, "encoder": encoder, **others})
+    with Sheaf(url, key, timeout_s=TIMEOUT_S) as sheaf:
+        collection, created = sheaf.collection(name), False
+        try:
+            there = collection.describe()
+        except NotFound:
+            there = sheaf.create(name, **wanted).describe()
             created = True
         require_same(name, {**there, **there["encoder"]}, wanted)
         try:
-            return _send(server, name, there["encoder"]["kind"], source, on_error)
+            return _send(collection, there["encoder"]["kind"], source, on_error)
         except Invalid:
             # Of the source or of a task that has ended: nothing of it goes on there.
-            if created and (server.describe(name) or {}).get("documents") == 0:
-                server.delete(name)
+            if created and collection.count() == 0:
+                collection.drop()
             raise
 
 
-def _send(server: Server, name: str, kind: Kind, source: Source, on_error: Any) -> Summary:
+def _send(collection: Collection, kind: Kind, source: Source, on_error: Any) -> Summary:
+    name = collection.name
     with Progress(f"{name}: sending", _unit(source), source.total) as bar:
-        task, summary, places = server.send(
-            name,
+        task, summary, places = send_source(
+            collection,
             kind,
             source,
             on_error,
             lambda place, error: bar.say(f"{place}: {error.message}"),
             lambda summary: bar.update(source.done, source.total, _note(source, summary)),
         )
-    with Progress(f"{name}: task {task}", "lines", None) as bar:
-        state = server.follow(
+    with Progress(f"{name}: task {task.id}", "lines", None) as bar:
+        task = collection.sheaf.follow(
             task,
-            lambda line, message: bar.say(f"{places[line - 1]}: {message}"),
-            lambda state: bar.update(state["done"], state["total"], state["phase"]),
+            progress=lambda task: bar.update(task.done, task.total, task.phase),
+            bad_line=lambda line, message: bar.say(f"{places[line - 1]}: {message}" if line else message),
         )
-        for warning in state["warnings"]:
+        for warning in task.raw["warnings"]:
             bar.say(warning)
-    summary.bad += state["errors_total"]
+    summary.bad += task.raw["errors_total"]
     summary.written = summary.read - summary.bad
     return summary
 

@@ -45,7 +45,7 @@ LAYERS = [
     {"app.codes"},
     {"app.documents", "app.filters"},
     {"app.settings"},
-    {"app.compute", "app.keys"},
+    {"app.client", "app.compute", "app.keys"},
     {"app.reference"},
     {"app.types"},
     {"app.errors"},

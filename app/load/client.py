@@ -1,30 +1,23 @@
-"""Bulk build through a server that holds the collection: one streamed import, then its task is followed.
+"""Bulk build through a server that holds the collection: one streamed import, whose task is then followed.
 
 The server lists bad lines by their place in what it was sent; here they get back their place in the source.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from typing import Any, Final
-from urllib.parse import quote
-from uuid import uuid4
+from typing import Final
 
-import httpx
-
-from app.errors import Invalid, NotFound, RequestError, Unavailable
+from app.client import Collection, Document, Task
+from app.client.operations import PIECE, lines_of
+from app.errors import RequestError
 from app.load.bulk import BadLine, OnError, Stopped, Summary, at
 from app.sources.protocol import Entry, LeftOut, Source, Unit
-from app.types import Document, Kind
+from app.types import Document as Read
+from app.types import Kind
 
-PIECE: Final = 2**18
-"""Bytes sent at a time."""
-POLL_S: Final = 0.5
 TIMEOUT_S: Final = 300.0
 """Without a byte from the server; it answers an import once the whole body is on its disk."""
 
@@ -49,101 +42,16 @@ class Places:
         return Entry(self._lines[number], LeftOut(""), file, unit).place
 
 
-class Server:
-    """One server's collections. Raises Unavailable where it does not answer, its own errors as RequestError."""
+def send(collection: Collection, kind: Kind, source: Source, on_error: OnError, bad_line: BadLine,
+         progress: Callable[[Summary], None]) -> tuple[Task, Summary, Places]:  # fmt: skip
+    """Streams the source as one import: its task, what was sent, and the place of each line sent.
 
-    def __init__(self, url: str, key: str | None = None) -> None:
-        """key: one of the server's, with the scopes read and write, and admin to create."""
-        # trust_env: a proxy of the environment has no business between two programs of one operator.
-        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        self._client = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
-        self.url = url
-
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
-
-    def describe(self, name: str) -> dict[str, Any] | None:
-        """The collection, or None where there is none."""
-        try:
-            return self._json("GET", f"/v1/collections/{name}")
-        except NotFound:
-            return None
-
-    def create(self, body: dict[str, Any]) -> dict[str, Any]:
-        """body: as ``POST /v1/collections`` takes it. An encoder that the server is just loading is waited for."""
-        until, key = time.monotonic() + TIMEOUT_S, {"Idempotency-Key": uuid4().hex}
-        while True:
-            try:
-                return self._json("POST", "/v1/collections", json=body, headers=key)
-            except RequestError as error:
-                if error.code != "encoder_loading" or time.monotonic() > until:
-                    raise
-            time.sleep(POLL_S)
-
-    def delete(self, name: str) -> None:
-        """The collection, for good."""
-        self._json("DELETE", f"/v1/collections/{name}")
-
-    def send(self, name: str, kind: Kind, source: Source, on_error: OnError, bad_line: BadLine,
-             progress: Callable[[Summary], None]) -> tuple[str, Summary, Places]:  # fmt: skip
-        """Streams the source as one import: the task's id, what was sent, and the place of each line sent."""
-        summary, places = Summary(), Places()
-        content = _pieces(source, kind, on_error, bad_line, summary, places, progress)
-        path = f"/v1/collections/{name}/import?on_error={on_error}"
-        task = self._json("POST", path, content=content, headers={"content-type": "application/x-ndjson"})
-        summary.skipped = source.skipped
-        return task["id"], summary, places
-
-    def follow(
-        self, task: str, bad: Callable[[int, str], None], progress: Callable[[dict[str, Any]], None]
-    ) -> dict[str, Any]:
-        """The task as it is when it has succeeded. bad: each bad line that it lists, by its place in what was sent, and
-        its message.
-
-        Raises Invalid where it failed or was cancelled.
-        """
-        after = 0
-        while True:
-            state = self._json("GET", f"/v1/tasks/{quote(task)}?errors_after={after}")
-            for error in state["errors"]:
-                bad(error["line"], error["message"])
-                after = error["line"]
-            progress(state)
-            if state["errors"]:
-                continue
-            if state["state"] == "succeeded":
-                return state
-            if state["state"] in ("failed", "cancelled"):
-                whole = [
-                    e["message"] for e in self._json("GET", f"/v1/tasks/{quote(task)}")["errors"] if e["line"] == 0
-                ]
-                reason = "; ".join(whole) or f"{state['errors_total']:,} bad lines"
-                raise Invalid(f"task {task} of the server at {self.url} {state['state']}: {reason}")
-            time.sleep(POLL_S)
-
-    def _json(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        try:
-            response = self._client.request(method, path, **request)
-        except httpx.HTTPError as error:
-            raise Unavailable(f"the server at {self.url} does not answer: {error}") from error
-        answer: dict[str, Any] = json.loads(response.content) if _is_json(response) else {}
-        if response.is_success:
-            return answer
-        message = f"the server at {self.url} says {response.status_code}: {answer.get('detail', response.text)}"
-        if response.status_code == 401:
-            message += ". SHEAF_API_KEY holds the key that commands send"
-        kind = NotFound if response.status_code == 404 else RequestError
-        raise kind(message, code=answer.get("code"))
-
-
-def _is_json(response: httpx.Response) -> bool:
-    return response.headers.get("content-type", "").partition(";")[0] in (
-        "application/json",
-        "application/problem+json",
-    )
+    Raises Stopped at a bad line where ``on_error`` is `stop`, and what the server answers."""
+    summary, places = Summary(), Places()
+    pieces = _pieces(source, kind, on_error, bad_line, summary, places, progress)
+    task = collection.import_lines(pieces, on_error=on_error)
+    summary.skipped = source.skipped
+    return task, summary, places
 
 
 def _pieces(
@@ -174,27 +82,16 @@ def _pieces(
     progress(summary)
 
 
-def to_line(document: Document, kind: Kind) -> bytes:
+def to_line(document: Read, kind: Kind) -> bytes:
     """The document as a line of an import, with its end.
 
-    >>> to_line(Document("a", "one", metadata={"year": 2024}), "dense")
+    >>> to_line(Read("a", "one", metadata={"year": 2024}), "dense")
     b'{"id": "a", "text": "one", "title": "", "metadata": {"year": 2024}}\\n'
     """
-    body: dict[str, Any] = {
-        "id": document.id,
-        "text": document.text,
-        "title": document.title,
-        "metadata": document.metadata,
-    }
-    if document.vectors is not None:
-        rows = document.vectors.astype("<f4")
-        values = base64.b64encode(rows.tobytes()).decode()
-        shape = list(rows.shape) if kind == "multi_vector" else [rows.shape[1]]
-        field = "vectors" if kind == "multi_vector" else "vector"
-        body[field] = {"base64": values, "dtype": "float32", "shape": shape}
-    if document.sparse is not None:
-        body["sparse_vector"] = {
-            "indices": document.sparse.indices.tolist(),
-            "values": document.sparse.values.tolist(),
-        }
-    return json.dumps(body, ensure_ascii=False).encode() + b"\n"
+    vectors = document.vectors
+    if vectors is not None and kind == "dense":
+        vectors = vectors[0]
+    sparse = None if document.sparse is None else (document.sparse.indices.tolist(), document.sparse.values.tolist())
+    sent = Document(document.id, document.text, document.title, document.metadata, vectors, sparse)
+    (line,) = lines_of([sent], None)
+    return line

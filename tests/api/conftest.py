@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,52 +14,13 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from limited import TIGHT, post
+from running import Running
 
-from app.api.edge.connections import patient
-from app.main import create_app
 from app.settings import DeterministicModel, Settings
 
 ROOT = Path(__file__).parents[2]
 LIMITS: dict[str, Any] = {"max_body_bytes": 200_000, "max_import_bytes": 400_000, "max_documents": 20, "max_batch": 3}
-
-
-class Running:
-    """A server in a thread of this process."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.app = create_app(settings)
-        config = uvicorn.Config(
-            self.app,
-            port=0,
-            http=patient(settings),
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=5,
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run)
-        self._thread.start()
-        while not self._server.started:
-            assert self._thread.is_alive(), "the server did not start"
-            time.sleep(0.01)
-        self.port: int = self._server.servers[0].sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def opened(self) -> Running:
-        """Waits until the collections are, and the encoders that are loaded first."""
-        state = self.app.state
-        while not (state.opening.done() and state.warming.done() and state.preparing.done()):
-            time.sleep(0.01)
-        return self
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join()
 
 
 @pytest.fixture(scope="session")

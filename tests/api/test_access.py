@@ -12,9 +12,9 @@ import pytest
 from fastapi.routing import APIRoute
 
 from app.api.edge.access import ACCESS, OPEN, rule_of
-from app.errors import RequestError
+from app.client import Sheaf
+from app.errors import KeyRefused
 from app.keys import ApiKey, hash_of, make_key
-from app.load.client import Server
 from app.main import create_app
 from app.settings import DeterministicModel, Settings
 
@@ -325,8 +325,8 @@ def test_too_many_a_second_are_told_to_wait(running: Callable[[Settings], Any], 
 
 
 def test_a_command_without_a_key_is_told_where_to_put_one(guarded: Any) -> None:
-    with Server(guarded.url) as server, pytest.raises(RequestError, match="SHEAF_API_KEY"):
-        server.describe("c")
+    with Sheaf(guarded.url) as sheaf, pytest.raises(KeyRefused, match="SHEAF_API_KEY"):
+        sheaf.collection("c").describe()
 
 
 def test_the_schema_says_which_key(client: httpx.Client) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 import app.main
+from app.client import Retries, Sheaf, blocking
 from app.encoders.registry import Encoders
-from app.load import client
 from app.settings import Settings
 
 VECTORS = {"name": "own", "encoder": {"model": None, "kind": "dense", "dim": 2}}
@@ -83,9 +82,9 @@ def test_a_command_that_creates_a_collection_waits_for_its_encoder(
 ) -> None:
     server = serve(preload="none")
     # Between two of its tries the encoder has been loaded.
-    monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=monotonic, sleep=lambda _: loading.set()))
-    with client.Server(server.url) as there:
-        assert there.create(TEXTS)["name"] == "texts"
+    monkeypatch.setattr(blocking, "time", SimpleNamespace(sleep=lambda _: loading.set()))
+    with Sheaf(server.url, retries=Retries(tries=1)) as sheaf:
+        assert sheaf.create(TEXTS["name"], **TEXTS["encoder"]).describe()["name"] == "texts"
 
 
 def test_a_search_waits_for_an_encoder_no_longer_than_it_may(

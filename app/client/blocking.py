@@ -1,0 +1,312 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar, overload
+from urllib.parse import quote
+
+import httpx
+from numpy.typing import ArrayLike
+
+from app.client import operations
+from app.client.documents import Answer, Document, Json, Task, Vectors, Written
+from app.client.failures import no_answer
+from app.client.operations import PARTS, BadLine, Given, Include, Operations, Sent, batches, lines_of, search_body
+from app.client.sending import Request, Response, Retries, Steps
+
+T = TypeVar("T")
+
+
+class Sheaf:
+    """A server. Raises the server's errors, and Unavailable where it does not answer.
+
+    Reads and searches are sent again where that may help; so are writes, each under an Idempotency-Key of its own, so
+    that it is applied once. `idempotency_key` gives a write the caller's own.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        key: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        retries: Retries | None = None,
+        http: httpx.Client | None = None,
+    ) -> None:
+        """key: one of the server's, with the scopes of what is asked. timeout_s: without a byte of an answer. http: a
+        client of the caller's, which he closes; by default one that knows nothing of proxies in the environment."""
+        self.url = url.rstrip("/")
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._own = http is None
+        self._http = httpx.Client(timeout=timeout_s, trust_env=False) if http is None else http
+        self._do = Operations(self.url, retries or Retries())
+
+    def __enter__(self) -> Sheaf:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Its connections."""
+        if self._own:
+            self._http.close()
+
+    def info(self) -> Json:
+        """The server's version, its models and limits."""
+        return self._run(self._do.json(Request("GET", "/v1/info")))
+
+    def collections(self) -> list[Json]:
+        """All that the key reaches, as the server describes them."""
+        found = self._run(self._do.json(Request("GET", "/v1/collections")))
+        return list(found["collections"])
+
+    def collection(self, name: str) -> Collection:
+        """A collection or an alias, whether it is there or not: nothing is asked."""
+        return Collection(self, name)
+
+    def create(
+        self,
+        name: str,
+        *,
+        model: str | None = "builtin",
+        kind: Literal["multi_vector", "dense"] = "multi_vector",
+        dim: int | None = None,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> Collection:
+        """A new collection. model: an encoder of the server, None for callers' vectors, of which dim is needed.
+        options: the other fields of the API, such as similarity, precision, lexical, passages.
+
+        Raises Conflict (collection_exists)."""
+        encoder: Json = {"model": model, "kind": kind, **({} if dim is None else {"dim": dim})}
+        self._run(self._do.create(name, {"encoder": encoder, **options}, idempotency_key))
+        return Collection(self, name)
+
+    def search(
+        self, collections: Sequence[str], query: str | None = None, *, vectors: ArrayLike | None = None, **options: Any
+    ) -> Answer:
+        """Several collections or aliases at once; each hit's `raw` names its own."""
+        body = search_body(query, vectors, options)
+        return self._run(self._do.search_all(collections, body))
+
+    @overload
+    def embed(self, texts: Sequence[str], *, model: str = ..., input_type: str = ...) -> Vectors: ...
+
+    @overload
+    def embed(
+        self, texts: Sequence[str], *, model: str = ..., input_type: str = ..., tokens: Literal[True]
+    ) -> list[Vectors]: ...
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str = "builtin",
+        input_type: str = "document",
+        tokens: bool = False,
+    ) -> Vectors | list[Vectors]:
+        """(n, dim) float32, a vector a text; tokens: n matrices of token vectors. input_type: query or document."""
+        return self._run(self._do.embed(texts, model, input_type, tokens))
+
+    def rerank(
+        self, query: str, texts: Sequence[str], *, model: str = "builtin", top: int | None = None
+    ) -> list[tuple[int, float]]:
+        """The places of the texts with their scores, the best first."""
+        return self._run(self._do.rerank(query, texts, model, top))
+
+    def task(self, id: str) -> Task:
+        return self._run(self._do.task(id))
+
+    def follow(
+        self,
+        task: Task | str,
+        *,
+        progress: Callable[[Task], None] | None = None,
+        bad_line: BadLine | None = None,
+    ) -> Task:
+        """Waits until it has succeeded. progress: told of it at each look; bad_line: of each line that was not applied.
+
+        Raises TaskFailed."""
+        id = task if isinstance(task, str) else task.id
+        return self._run(self._do.follow(id, progress, bad_line))
+
+    def cancel(self, task: Task | str) -> Task:
+        return self._run(self._do.cancel(task if isinstance(task, str) else task.id))
+
+    def aliases(self) -> dict[str, str]:
+        """The collection of each."""
+        found = self._run(self._do.json(Request("GET", "/v1/aliases")))
+        return {one["alias"]: one["collection"] for one in found["aliases"]}
+
+    def point(self, alias: str, collection: str) -> None:
+        """Makes an alias, or points it elsewhere, in one step."""
+        path = f"/v1/aliases/{quote(alias, safe='')}"
+        self._run(self._do.json(Request("PUT", path, {"collection": collection})))
+
+    def ask(self, method: str, path: str, body: Any = None, *, again: bool | None = None) -> Json:
+        """Anything else of the API. again: whether it may be sent a second time; by default what changes nothing."""
+        may = method in ("GET", "HEAD", "PUT", "DELETE") if again is None else again
+        return self._run(self._do.json(Request(method, path, body, again=may)))
+
+    def _run(self, steps: Steps[T]) -> T:
+        answer: Response | Exception | None = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            if isinstance(step, Request):
+                answer = self._sent(step)
+            else:
+                time.sleep(step)
+                answer = None
+
+    def _sent(self, request: Request) -> Response | Exception:
+        headers = {**self._headers, **request.headers}
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            answer = self._http.request(
+                request.method,
+                self.url + request.path,
+                params=request.params or None,
+                content=request.content,
+                headers=headers,
+            )
+        except httpx.HTTPError as error:
+            return error
+        return Response(answer.status_code, answer.headers, answer.content)
+
+    def _stream(self, path: str, pieces: Iterable[bytes], on_error: str) -> Task:
+        headers = {**self._headers, "Content-Type": "application/x-ndjson"}
+        params = {"on_error": on_error}
+        try:
+            answer = self._http.post(self.url + path, params=params, content=pieces, headers=headers)
+        except httpx.HTTPError as error:
+            raise no_answer(self.url, error) from error
+        return self._do.begun(Response(answer.status_code, answer.headers, answer.content))
+
+
+class Collection:
+    """A collection of a server, by its name or an alias."""
+
+    def __init__(self, sheaf: Sheaf, name: str) -> None:
+        self.sheaf, self.name = sheaf, name
+        self._do, self._run = sheaf._do, sheaf._run
+
+    def describe(self) -> Json:
+        """As the server does. Raises NotFound."""
+        return self._run(self._do.json(Request("GET", operations.at(self.name))))
+
+    def drop(self) -> None:
+        """Deletes the collection, for good."""
+        self._run(self._do.json(Request("DELETE", operations.at(self.name))))
+
+    def write(
+        self,
+        documents: Iterable[Given],
+        *,
+        batch: int = 1_000,
+        indexed: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Written:
+        """Inserts documents, or replaces those whose id is there; so many a request, each of which is applied whole.
+        indexed: waits until they are in an index, too. idempotency_key: of one request, so of no more than a batch."""
+        done = Written()
+        for number, some in enumerate(batches(documents, batch)):
+            if number and idempotency_key is not None:
+                raise ValueError(f"one idempotency_key is of one request: expected at most {batch:,} documents")
+            done += self._run(self._do.write(self.name, some, indexed, idempotency_key))
+        return done
+
+    def put(
+        self, document: Given, *, version: int | None = None, new: bool = False, idempotency_key: str | None = None
+    ) -> int | None:
+        """One document; its version. version: that stands, new: that none does, else PreconditionFailed."""
+        return self._run(self._do.put(self.name, document, version, new, idempotency_key))
+
+    def patch(
+        self,
+        id: str,
+        metadata: Mapping[str, Any],
+        *,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Document:
+        """Changes metadata: None removes a key, what is not named stays."""
+        return self._run(self._do.patch(self.name, id, metadata, version, idempotency_key))
+
+    def get(self, id: str, *, include: Include = PARTS) -> Document:
+        """With its version. Raises NotFound."""
+        return self._run(self._do.get(self.name, id, include))
+
+    def get_many(self, ids: Sequence[str], *, include: Include = PARTS) -> list[Document]:
+        """Those that are there, in the order of the ids."""
+        return self._run(self._do.get_many(self.name, ids, include))
+
+    def documents(self, *, filter: Json | None = None, include: Include = PARTS, page: int = 500) -> Iterator[Document]:
+        """All that pass the filter, by the bytes of their ids; so many are asked for at a time."""
+        cursor: str | None = None
+        while True:
+            found = self._run(self._do.page(self.name, page, cursor, filter, include))
+            yield from found.documents
+            cursor = found.next
+            if cursor is None:
+                return
+
+    def delete(
+        self, ids: Sequence[str] | None = None, *, filter: Json | None = None, idempotency_key: str | None = None
+    ) -> int:
+        """How many there were of these ids, or that pass the filter."""
+        return self._run(self._do.remove(self.name, ids, filter, idempotency_key))
+
+    def count(self, filter: Json | None = None) -> int:
+        return self._run(self._do.count(self.name, filter))
+
+    def search(
+        self,
+        query: str | None = None,
+        *,
+        vectors: ArrayLike | None = None,
+        k: int = 10,
+        mode: str | None = None,
+        filter: Json | None = None,
+        include: Include = PARTS,
+        **options: Any,
+    ) -> Answer:
+        """The best documents for a text, for vectors, (dim,) or (n, dim), or both. options: the other fields of the
+        API, such as exact, explain, facets, rerank, like, sort, cursor."""
+        given = {"k": k, "mode": mode, "filter": filter, "include": list(include), **options}
+        return self._run(self._do.search(self.name, search_body(query, vectors, given)))
+
+    def search_batch(self, searches: Sequence[Mapping[str, Any]]) -> list[Answer]:
+        """Several at once, encoded together: the arguments of ``search``, or any fields of the API."""
+        bodies = [search_body(one.get("query"), None, {**one, "query": None}) for one in searches]
+        return self._run(self._do.search_batch(self.name, bodies))
+
+    def import_documents(
+        self,
+        documents: Iterable[Given],
+        *,
+        on_error: Literal["stop", "skip"] = "stop",
+        sent: Sent | None = None,
+    ) -> Task:
+        """Streams any number of documents in one request; memory does not grow with them. It is applied by the task
+        that it answers, which ``follow`` waits for. It is sent once: whether a broken one came through, tasks tell."""
+        return self.import_lines(lines_of(documents, sent), on_error=on_error)
+
+    def import_lines(self, lines: Iterable[bytes], *, on_error: Literal["stop", "skip"] = "stop") -> Task:
+        """The same of a ready body, in pieces: NDJSON, a document a line."""
+        return self.sheaf._stream(f"{operations.at(self.name)}/import", lines, on_error)
+
+    def rebuild(self) -> Task:
+        """Makes every index anew."""
+        return self._run(self._do.begin(self.name, "rebuild", None))
+
+    def snapshot(self) -> Task:
+        """Keeps the collection of this moment; the snapshot has the task's id."""
+        return self._run(self._do.begin(self.name, "snapshots", None))

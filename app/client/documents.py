@@ -1,0 +1,160 @@
+"""What goes to a server and what comes back: documents with their vectors as arrays, hits, tasks."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Vectors: TypeAlias = NDArray[np.float32]
+Json: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as it is written and read. vectors: the caller's own, one vector (dim,) in a dense collection, a
+    matrix (n, dim) in a multi-vector one. sparse: indices and weights. version: where one was asked for alone.
+
+    >>> Document("a", "one", vectors=np.ones(2)).body()["vector"]["shape"]
+    [2]
+    """
+
+    id: str
+    text: str = ""
+    title: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    vectors: ArrayLike | None = None
+    sparse: tuple[Sequence[int], Sequence[float]] | None = None
+    version: int | None = None
+
+    def body(self) -> Json:
+        """As the API takes it."""
+        made: Json = {"id": self.id, "text": self.text, "title": self.title, "metadata": dict(self.metadata)}
+        made |= {} if self.vectors is None else vector_field(self.vectors)
+        if self.sparse is not None:
+            made["sparse_vector"] = {"indices": list(self.sparse[0]), "values": list(self.sparse[1])}
+        return made
+
+    @classmethod
+    def of(cls, body: Json) -> Document:
+        """From an answer."""
+        sparse = body.get("sparse_vector")
+        return cls(
+            body["id"],
+            body.get("text") or "",
+            body.get("title") or "",
+            body.get("metadata") or {},
+            read_vectors(body),
+            None if sparse is None else (sparse["indices"], sparse["values"]),
+            body.get("version"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A document that was found. raw: all that the server told of it, such as passages, highlights, its explanation."""
+
+    id: str
+    score: float
+    title: str
+    text: str
+    metadata: Json
+    vectors: Vectors | None
+    raw: Json = field(repr=False)
+
+    @classmethod
+    def of(cls, body: Json) -> Hit:
+        said = body.get("title") or "", body.get("text") or "", body.get("metadata") or {}
+        return cls(body["id"], body["score"], *said, read_vectors(body), body)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a search; iterating gives its hits. total: documents that match, where that was counted. next: the
+    cursor of the next page. raw: all that the server told, such as groups, weights, stages."""
+
+    hits: list[Hit]
+    total: int | None
+    next: str | None
+    facets: Json
+    raw: Json = field(repr=False)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @classmethod
+    def of(cls, body: Json) -> Answer:
+        total = body.get("total")
+        counted = total.get("count") if isinstance(total, dict) else total
+        return cls([Hit.of(one) for one in body["hits"]], counted, body.get("next"), body.get("facets") or {}, body)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A page of documents. next: the cursor of the next one, None at the end."""
+
+    documents: list[Document]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Documents that are durable and searchable. duplicates: ids that came twice in one request, of which the last one
+    won; truncated: ids whose text is longer than what is read of it."""
+
+    written: int = 0
+    duplicates: tuple[str, ...] = ()
+    truncated: tuple[str, ...] = ()
+
+    def __add__(self, other: Written) -> Written:
+        twice = self.duplicates + other.duplicates
+        return Written(self.written + other.written, twice, self.truncated + other.truncated)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Work that outlives its request. state: queued, running, succeeded, failed, cancelled. done, total: of its phase.
+    raw: all that the server told, such as errors, warnings, result."""
+
+    id: str
+    state: str
+    phase: str
+    done: int
+    total: int | None
+    raw: Json = field(repr=False)
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("succeeded", "failed", "cancelled")
+
+    @classmethod
+    def of(cls, body: Json) -> Task:
+        return cls(body["id"], body["state"], body["phase"], body["done"], body["total"], body)
+
+
+def vector_field(vectors: ArrayLike) -> Json:
+    """The field of a body for one vector (dim,) or several (n, dim), as base64 of float32."""
+    array = np.asarray(vectors, np.float32)
+    if array.ndim not in (1, 2):
+        raise ValueError(f"expected one vector (dim,) or several (n, dim), got an array of shape {array.shape}")
+    values = base64.b64encode(array.astype("<f4").tobytes()).decode()
+    written = {"base64": values, "dtype": "float32", "shape": list(array.shape)}
+    return {"vector" if array.ndim == 1 else "vectors": written}
+
+
+def read_vectors(body: Json) -> Vectors | None:
+    """The vectors of an answer, in either of the forms that it may have them in."""
+    given = body.get("vector") if body.get("vectors") is None else body["vectors"]
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        return np.array(given, np.float32)
+    values = np.frombuffer(base64.b64decode(given["base64"]), "<f4" if given["dtype"] == "float32" else "<f2")
+    return values.astype(np.float32).reshape(given["shape"])

@@ -1,0 +1,237 @@
+"""Each operation once, as steps (``app.client.sending``): what is asked, and what is made of the answer."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from app.client.documents import Answer, Document, Json, Listed, Task, Vectors, Written, vector_field
+from app.client.failures import TaskFailed
+from app.client.sending import Request, Response, Retries, Steps, asked, error_of, read_json, write
+
+PIECE: Final = 2**18
+"""Bytes of an import sent at a time."""
+POLL_S: Final = 0.5
+"""Between two looks at a task."""
+
+Given: TypeAlias = Document | Mapping[str, Any]
+"""A document, or the JSON object of one."""
+Include: TypeAlias = Sequence[Literal["text", "metadata", "vectors"]]
+Sent: TypeAlias = Callable[[int, int], None]
+"""Told how many documents and bytes of an import were sent."""
+BadLine: TypeAlias = Callable[[int, str], None]
+"""Told of each line that was not applied, from 1, and why."""
+PARTS: Final = ("text", "metadata")
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """Of one server."""
+
+    url: str
+    retries: Retries
+
+    def json(self, request: Request) -> Steps[Json]:
+        """What the server answers, as it is."""
+        return asked(self.url, self.retries, request, lambda body: body)
+
+    # The server
+
+    def create(self, name: str, body: Json, key: str | None) -> Steps[Json]:
+        return self.json(write("POST", "/v1/collections", {"name": name, **body}, key))
+
+    def embed(self, texts: Sequence[str], model: str, input_type: str, tokens: bool) -> Steps[Vectors | list[Vectors]]:
+        body = {
+            "model": model,
+            "input": list(texts),
+            "input_type": input_type,
+            "encoding_format": "base64",
+            "vectors": "tokens" if tokens else "pooled",
+        }
+
+        def read(answer: Json) -> Vectors | list[Vectors]:
+            made = [np.frombuffer(base64.b64decode(one["embedding"]), "<f4") for one in answer["data"]]
+            arrays = [array.astype(np.float32) for array in made]
+            if not tokens:
+                return np.stack(arrays)
+            return [array.reshape(one["shape"]) for array, one in zip(arrays, answer["data"], strict=True)]
+
+        return asked(self.url, self.retries, Request("POST", "/v1/embeddings", body), read)
+
+    def rerank(self, query: str, texts: Sequence[str], model: str, top: int | None) -> Steps[list[tuple[int, float]]]:
+        body = {"model": model, "query": query, "documents": list(texts), **({} if top is None else {"top_n": top})}
+
+        def read(answer: Json) -> list[tuple[int, float]]:
+            return [(one["index"], one["relevance_score"]) for one in answer["results"]]
+
+        return asked(self.url, self.retries, Request("POST", "/v2/rerank", body), read)
+
+    def search_all(self, collections: Sequence[str], body: Json) -> Steps[Answer]:
+        request = Request("POST", "/v1/search", {"collections": list(collections), **body})
+        return asked(self.url, self.retries, request, Answer.of)
+
+    # Tasks
+
+    def task(self, id: str, errors_after: int | None = None) -> Steps[Task]:
+        params = {} if errors_after is None else {"errors_after": str(errors_after)}
+        request = Request("GET", f"/v1/tasks/{quote(id, safe='')}", params=params)
+        return asked(self.url, self.retries, request, Task.of)
+
+    def cancel(self, id: str) -> Steps[Task]:
+        request = Request("POST", f"/v1/tasks/{quote(id, safe='')}/cancel")
+        return asked(self.url, self.retries, request, Task.of)
+
+    def follow(self, id: str, progress: Callable[[Task], None] | None, bad_line: BadLine | None) -> Steps[Task]:
+        """Until it has ended. Raises TaskFailed where it did not succeed."""
+        after = 0
+        while True:
+            task = yield from self.task(id, after)
+            for error in task.raw["errors"]:
+                after = error["line"]
+                if bad_line is not None:
+                    bad_line(error["line"], error["message"])
+            if progress is not None:
+                progress(task)
+            if task.raw["errors"]:
+                continue
+            if task.state == "succeeded":
+                return task
+            if task.ended:
+                whole = yield from self.task(id)
+                reasons = [error["message"] for error in whole.raw["errors"] if error["line"] == 0]
+                reason = "; ".join(reasons) or f"{task.raw['errors_total']:,} bad lines"
+                raise TaskFailed(f"task {id} of the server at {self.url} {task.state}: {reason}", whole.raw)
+            yield POLL_S
+
+    def begun(self, answer: Response) -> Task:
+        """The task of an import whose body was sent. Raises the server's error."""
+        error = error_of(self.url, answer)
+        if error is not None:
+            raise error
+        return Task.of(read_json(answer))
+
+    # A collection
+
+    def write(self, name: str, documents: Sequence[Given], indexed: bool, key: str | None) -> Steps[Written]:
+        body = {"documents": [body_of(document) for document in documents]}
+        request = write("POST", f"{at(name)}/documents", body, key, params={"wait": "indexed"} if indexed else {})
+        return asked(self.url, self.retries, request, _written)
+
+    def put(self, name: str, document: Given, version: int | None, new: bool, key: str | None) -> Steps[int | None]:
+        body = body_of(document)
+        conditions = {} if version is None else {"If-Match": f'"{version}"'}
+        conditions |= {"If-None-Match": "*"} if new else {}
+        request = write("PUT", _at(name, body["id"]), body, key, headers=conditions)
+        return asked(self.url, self.retries, request, lambda answer: answer.get("version"))
+
+    def patch(
+        self, name: str, id: str, metadata: Mapping[str, Any], version: int | None, key: str | None
+    ) -> Steps[Document]:
+        conditions = {} if version is None else {"If-Match": f'"{version}"'}
+        request = write("PATCH", _at(name, id), {"metadata": dict(metadata)}, key, headers=conditions)
+        return asked(self.url, self.retries, request, Document.of)
+
+    def get(self, name: str, id: str, include: Include) -> Steps[Document]:
+        params: dict[str, Any] = {"include": list(include), "vectors_format": "base64"}
+        return asked(self.url, self.retries, Request("GET", _at(name, id), params=params), Document.of)
+
+    def get_many(self, name: str, ids: Sequence[str], include: Include) -> Steps[list[Document]]:
+        body = {"ids": list(ids), "include": list(include), "vectors_format": "base64"}
+        request = Request("POST", f"{at(name)}/documents/get", body)
+        return asked(self.url, self.retries, request, lambda found: [*map(Document.of, found["documents"])])
+
+    def page(self, name: str, limit: int, cursor: str | None, filter: Json | None, include: Include) -> Steps[Listed]:
+        params: dict[str, Any] = {"limit": str(limit), "include": list(include), "vectors_format": "base64"}
+        if cursor is not None:
+            params["cursor"] = cursor
+        if filter is not None:
+            params["filter"] = json.dumps(filter)
+        request = Request("GET", f"{at(name)}/documents", params=params)
+        return asked(
+            self.url,
+            self.retries,
+            request,
+            lambda found: Listed([*map(Document.of, found["documents"])], found.get("next")),
+        )
+
+    def remove(self, name: str, ids: Sequence[str] | None, filter: Json | None, key: str | None) -> Steps[int]:
+        if (ids is None) == (filter is None):
+            raise ValueError("expected exactly one of ids and filter")
+        body = {"ids": list(ids)} if ids is not None else {"filter": filter}
+        request = write("POST", f"{at(name)}/delete", body, key)
+        return asked(self.url, self.retries, request, lambda answer: int(answer["deleted"]))
+
+    def count(self, name: str, filter: Json | None) -> Steps[int]:
+        request = Request("POST", f"{at(name)}/count", {} if filter is None else {"filter": filter})
+        return asked(self.url, self.retries, request, lambda answer: int(answer["count"]))
+
+    def search(self, name: str, body: Json) -> Steps[Answer]:
+        return asked(self.url, self.retries, Request("POST", f"{at(name)}/search", body), Answer.of)
+
+    def search_batch(self, name: str, bodies: Sequence[Json]) -> Steps[list[Answer]]:
+        request = Request("POST", f"{at(name)}/search/batch", {"searches": list(bodies)})
+        return asked(self.url, self.retries, request, lambda found: [*map(Answer.of, found["results"])])
+
+    def begin(self, name: str, what: str, body: Json | None) -> Steps[Task]:
+        """A task: rebuild, tune, snapshots."""
+        return asked(self.url, self.retries, Request("POST", f"{at(name)}/{what}", body, again=False), Task.of)
+
+
+def search_body(query: str | None, vectors: ArrayLike | None, options: Mapping[str, Any]) -> Json:
+    """As the API takes it; options: its other fields, None where they are left out."""
+    body: Json = {} if query is None else {"query": query}
+    body |= {} if vectors is None else vector_field(vectors)
+    return body | {"vectors_format": "base64"} | {name: value for name, value in options.items() if value is not None}
+
+
+def lines_of(documents: Iterable[Given], sent: Sent | None) -> Iterator[bytes]:
+    """The body of an import, in pieces."""
+    piece, count, size = bytearray(), 0, 0
+    for document in documents:
+        piece += json.dumps(body_of(document), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        count += 1
+        if len(piece) >= PIECE:
+            yield bytes(piece)
+            size += len(piece)
+            piece.clear()
+            if sent is not None:
+                sent(count, size)
+    yield bytes(piece)
+    if sent is not None:
+        sent(count, size + len(piece))
+
+
+def body_of(document: Given) -> Json:
+    return document.body() if isinstance(document, Document) else dict(document)
+
+
+def batches(documents: Iterable[Given], size: int) -> Iterator[list[Given]]:
+    batch: list[Given] = []
+    for document in documents:
+        batch.append(document)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def at(name: str) -> str:
+    """The path of a collection."""
+    return f"/v1/collections/{quote(name, safe='')}"
+
+
+def _at(name: str, id: str) -> str:
+    """The path of a document. Its dots are encoded too: clients and proxies take `..` away."""
+    return f"{at(name)}/documents/{quote(id, safe='').replace('.', '%2E')}"
+
+
+def _written(answer: Json) -> Written:
+    return Written(answer["written"], tuple(answer["duplicates"]), tuple(answer["truncated"]))

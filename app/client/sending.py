@@ -1,0 +1,135 @@
+"""Requests as values, and how often they are sent: the same for both clients, which do no more than send and sleep.
+
+An operation is a generator: it yields a ``Request``, which is answered by a ``Response`` or by the exception of a
+connection, or seconds to sleep, which are answered by None; its value is the operation's. So retries, pages and the
+following of tasks are written once.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, TypeAlias, TypeVar
+from uuid import uuid4
+
+from app.client.documents import Json
+from app.client.failures import no_answer, refusal
+from app.errors import EncoderUnavailable, SheafError, SystemFault, TooOften, Unavailable
+
+T = TypeVar("T")
+LONGEST_S: Final = 60.0
+"""Of a wait that a server asks for; a longer one is not waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """path: quoted, from the first slash. body: JSON. again: whether it may be sent a second time, because it changes
+    nothing, or the server applies it once."""
+
+    method: str
+    path: str
+    body: Any = None
+    params: Mapping[str, str | list[str]] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    again: bool = True
+
+    @property
+    def content(self) -> bytes | None:
+        """Raises ValueError for NaN and infinity, which JSON does not have."""
+        return None if self.body is None else json.dumps(self.body, ensure_ascii=False, allow_nan=False).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+Steps: TypeAlias = Generator[Request | float, Response | Exception | None, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """tries: of a request, the first included. first_s: the bound of the first pause, which doubles with each; a pause
+    is anything below it, so that clients do not come back together. The server's ``Retry-After`` is waited for instead.
+    loading_s: how long an encoder that is being loaded or converted is waited for."""
+
+    tries: int = 4
+    first_s: float = 0.25
+    longest_s: float = 10.0
+    loading_s: float = 300.0
+
+    def pause(self, error: SheafError, tried: int, since: float) -> float | None:
+        """Seconds before the next try; None where the error stands. since: of ``time.monotonic()``, the first try."""
+        if not isinstance(error, TooOften | Unavailable | EncoderUnavailable | SystemFault):
+            return None
+        loading = error.code == "encoder_loading"
+        if time.monotonic() - since > self.loading_s if loading else tried >= self.tries:
+            return None
+        asked = seconds(error.headers.get("Retry-After"))
+        if asked is not None:
+            return asked if asked <= LONGEST_S else None
+        return random.uniform(0, min(self.longest_s, self.first_s * 2.0 ** (tried - 1)))
+
+
+def seconds(value: str | None) -> float | None:
+    """Of a Retry-After header, which holds seconds or a date (RFC 9110, 10.2.3); None for neither.
+
+    >>> seconds("2"), seconds("Thu, 01 Jan 1970 00:00:00 GMT"), seconds("soon"), seconds(None)
+    (2.0, 0.0, None, None)
+    """
+    if value is None:
+        return None
+    if value.strip().isascii() and value.strip().isdigit():
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def write(method: str, path: str, body: Any = None, key: str | None = None, **more: Any) -> Request:
+    """A request that changes something: under an Idempotency-Key, so that it is applied once however often it is
+    sent. key: the caller's own, where he may send it again himself."""
+    headers = {**more.pop("headers", {}), "Idempotency-Key": key or uuid4().hex}
+    return Request(method, path, body, headers=headers, **more)
+
+
+def asked(url: str, retries: Retries, request: Request, read: Callable[[Json], T]) -> Steps[T]:
+    """Sends it, again where that may help, and reads its answer. Raises the server's error, Unavailable."""
+    since, tried = time.monotonic(), 0
+    while True:
+        answer = yield request
+        tried += 1
+        assert answer is not None, "a request is answered"
+        error = no_answer(url, answer) if isinstance(answer, Exception) else error_of(url, answer)
+        if error is None:
+            assert isinstance(answer, Response)
+            return read(read_json(answer))
+        pause = retries.pause(error, tried, since) if request.again else None
+        if pause is None:
+            raise error
+        yield pause
+
+
+def error_of(url: str, answer: Response) -> SheafError | None:
+    if answer.status < 400:
+        return None
+    body = read_json(answer)
+    return refusal(url, answer.status, answer.headers, body, answer.content.decode(errors="replace"))
+
+
+def read_json(answer: Response) -> Json:
+    """The object that it is; empty where it is none."""
+    media = answer.headers.get("content-type", "").partition(";")[0]
+    if media not in ("application/json", "application/problem+json"):
+        return {}
+    found = json.loads(answer.content)
+    return found if isinstance(found, dict) else {}
