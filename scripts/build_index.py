@@ -3,12 +3,15 @@
     build_index.py handbook/ --collection handbook
     build_index.py python-docs --collection python-docs
     build_index.py corpus.ndjson.gz --collection papers --kind dense
-    build_index.py films.csv --collection films --id-column key --text-column plot --metadata-columns year:int,genre
-    build_index.py collection.tsv --collection msmarco --header id,text --id-column id --text-column text
+    build_index.py films.csv --collection films --id-field key --text-field plot --select year:int,genre
+    build_index.py handbook/ --collection handbook --source handbook --sync
+    build_index.py collection.tsv --collection msmarco --format msmarco
     zcat dump.gz | build_index.py - --collection dump --on-error skip
 
 A folder is read whole: Markdown, text, HTML, PDF and DOCX, a document a file, whose id is its path from the folder
-(after the folder's name, where there are several sources). Hidden files, and links that leave the folder, are not.
+(after the folder's name, where there are several sources); CSV, TSV, JSON, NDJSON, XLSX, Parquet, Arrow, HDF5, TREC,
+.npy and .fvecs, a document a row, whose id is `path#` and its own id or its number. Hidden files, and links that leave
+the folder, are passed over.
 
 The collection is created where it is missing; a build that fails before anything is written leaves none. Documents are
 upserted: run twice, nothing changes; interrupted, the same command goes on. A running server sees the result at once.
@@ -19,8 +22,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,16 +40,18 @@ from app.compute.native import prepare
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, NotFound, SheafError
 from app.ingest import beyond_the_limit
+from app.load import client
 from app.load.bulk import Summary, fill, told
-from app.load.client import TIMEOUT_S
-from app.load.client import send as send_source
+from app.load.marked import MARK, Marked, delete_gone, why_not
+from app.load.preview import first
 from app.search import loops
 from app.settings import Settings, refusals
 from app.sources.choose import FORMATS, Reading, open_sources
+from app.sources.fields import TYPES, Fields
 from app.sources.files.content import known_charset
 from app.sources.folder import Chosen
 from app.sources.protocol import Source
-from app.sources.table import TYPES, Columns
+from app.sources.table import selected
 from app.store.lock import FileLock
 from app.types import Kind, Precision
 
@@ -80,20 +86,53 @@ def parser() -> argparse.ArgumentParser:
         "--exclude", metavar="PATTERN", action="append", default=[], help="files and folders to pass over, likewise"
     )
     files.add_argument("--charset", metavar="NAME", help="of texts that are not UTF-8 and do not tell, such as cp1252")
-    table = parser.add_argument_group("CSV and TSV")
-    table.add_argument("--id-column", metavar="COLUMN")
-    table.add_argument("--text-column", metavar="COLUMN")
-    table.add_argument("--title-column", metavar="COLUMN")
-    table.add_argument(
-        "--header", metavar="COLUMN,...", default="", help="the names of all columns, where the first line has none"
+    add_fields(parser)
+    source = parser.add_argument_group("what was there before")
+    source.add_argument(
+        "--source",
+        dest="mark",
+        metavar="NAME",
+        help=f"mark each document with the name of this source, in its metadata ({MARK})",
     )
-    table.add_argument(
-        "--metadata-columns",
-        metavar="COLUMN[:TYPE],...",
-        default="",
-        help=f"TYPE is {', '.join(TYPES)}; str where it is left out",
+    source.add_argument(
+        "--sync",
+        action="store_true",
+        help="delete documents with the mark of --source that the source has no more; nothing where a part of it could "
+        "not be read, or where it is empty",
     )
+    parser.add_argument("--dry-run", action="store_true", help="show the first three documents, and write nothing")
     return parser
+
+
+def add_fields(parser: argparse.ArgumentParser) -> None:
+    """Options about records: rows of tables, objects of JSON."""
+    table = parser.add_argument_group(
+        "tables and records",
+        "Without these, id, text and title are taken from fields that are called so (or _id, content, body, name, ...) "
+        "and all others are metadata. Where there is no id, one is made of the content, or of the file's path and row.",
+    )
+    table.add_argument("--id-field", "--id-column", metavar="FIELD")
+    table.add_argument(
+        "--text-field", "--text-column", metavar="FIELD", action="append", default=[], help="several are joined"
+    )
+    table.add_argument("--title-field", "--title-column", metavar="FIELD")
+    table.add_argument("--vector-field", metavar="FIELD", help="one vector, or a list of token vectors")
+    table.add_argument(
+        "--select",
+        "--metadata-columns",
+        metavar="FIELD[:TYPE],...",
+        help=f"the fields of the metadata; of text cells a TYPE, {', '.join(TYPES)} (default: all others)",
+    )
+    table.add_argument(
+        "--rename", metavar="FIELD=NAME", action="append", default=[], help="all other options say the new name"
+    )
+    table.add_argument(
+        "--header", metavar="FIELD,...", default="", help="the names of all columns, where the first line has none"
+    )
+    table.add_argument(
+        "--delimiter", metavar="CHARACTER", default=",", help="between the cells of CSV (default: a comma)"
+    )
+    table.add_argument("--ids", type=Path, metavar="FILE", help="the ids of .npy and .fvecs, one a line")
 
 
 def add_spec(parser: argparse.ArgumentParser) -> None:
@@ -135,21 +174,34 @@ def fusion(given: str) -> str | dict[str, float]:
     return {side.strip(): float(weight) for side, _, weight in pairs if float(weight)}
 
 
-def columns(args: argparse.Namespace) -> Columns | None:
-    """Of a CSV or TSV file."""
-    if args.id_column is None or args.text_column is None:
-        return None
-    metadata, header = ([name for name in given.split(",") if name] for given in (args.metadata_columns, args.header))
-    return Columns.parse(args.id_column, args.text_column, args.title_column, metadata, header)
+def reading(args: argparse.Namespace, kind: Kind | None) -> Reading:
+    """How the sources are to be read. Raises Invalid."""
+    pairs = [one.partition("=")[::2] for one in args.rename]
+    if wrong := [one for one, (old, new) in zip(args.rename, pairs, strict=True) if not (old and new)]:
+        raise Invalid(f"--rename: expected FIELD=NAME, got {wrong[0]!r}")
+    if len(args.delimiter.replace("\\t", "\t")) != 1 or args.delimiter in ('"', "\n", "\r"):
+        raise Invalid(f"--delimiter: expected one character, got {args.delimiter!r}")
+    names = None if args.select is None else selected([name for name in args.select.split(",") if name])
+    fields = Fields(
+        args.id_field, tuple(args.text_field), args.title_field, args.vector_field, names, tuple(pairs), kind
+    )
+    return Reading(
+        fields,
+        tuple(name for name in args.header.split(",") if name),
+        args.delimiter.replace("\\t", "\t"),
+        Chosen(tuple(args.include), tuple(args.exclude)),
+        None if args.charset is None else known_charset(args.charset),
+        args.ids,
+    )
 
 
 def source_of(args: argparse.Namespace, kind: Kind | None) -> Source:
     """The source to read. Raises Invalid, NotFound."""
     if args.source == ["python-docs"] and args.format is None:
-        return PythonDocs()
-    charset = None if args.charset is None else known_charset(args.charset)
-    reading = Reading(columns(args), kind, Chosen(tuple(args.include), tuple(args.exclude)), charset)
-    return open_sources(args.source, args.format, reading)
+        source: Source = PythonDocs()
+    else:
+        source = open_sources(args.source, args.format, reading(args, kind))
+    return source if args.mark is None else Marked(source, args.mark)
 
 
 def asked(args: argparse.Namespace) -> dict[str, Any]:
@@ -204,7 +256,7 @@ def build(catalogue: Catalogue, name: str, source: Source, wanted: dict[str, Any
 
 def send(url: str, key: str | None, name: str, source: Source, wanted: dict[str, Any], on_error: Any) -> Summary:
     """The same through a server."""
-    with Sheaf(url, key, timeout_s=TIMEOUT_S) as sheaf:
+    with Sheaf(url, key, timeout_s=client.TIMEOUT_S) as sheaf:
         collection, created = sheaf.collection(name), False
         try:
             there = collection.describe()
@@ -224,7 +276,7 @@ def send(url: str, key: str | None, name: str, source: Source, wanted: dict[str,
 def _send(collection: Collection, kind: Kind, source: Source, on_error: Any) -> Summary:
     name = collection.name
     with Progress(f"{name}: sending", _unit(source), source.total) as bar:
-        task, summary, places = send_source(
+        task, summary, places = client.send(
             collection,
             kind,
             source,
@@ -268,6 +320,11 @@ def report(name: str, summary: Summary, *, sent: bool = False) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> None:
     """Builds here, or through the server where it must. Raises SheafError."""
+    if args.sync and args.mark is None:
+        raise Invalid("--sync deletes only what carries the name of this source: give it one (--source NAME)")
+    if args.dry_run:
+        preview(args)
+        return
     wanted, name = asked(args), args.collection
     url = args.server
     if url is None:
@@ -277,6 +334,8 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
             try:
                 summary = build(catalogue, name, source, wanted, args.on_error)
                 report(name, summary)
+                if args.sync:
+                    sync(source, summary, partial(delete_gone, catalogue.get(name)))
                 if summary.written:
                     # Here, where nobody waits for an answer, rather than with a server's first search.
                     prepare(loops())
@@ -288,7 +347,27 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
                 print(f"the server at {url} has collection {name} open: sending to it", file=sys.stderr)
     source = source_of(args, wanted.get("kind"))
     key = settings.api_key.get_secret_value() if settings.api_key else None
-    report(name, send(url, key, name, source, wanted, args.on_error), sent=True)
+    summary = send(url, key, name, source, wanted, args.on_error)
+    report(name, summary, sent=True)
+    if args.sync:
+        with Sheaf(url, key, timeout_s=client.TIMEOUT_S) as sheaf:
+            sync(source, summary, partial(client.delete_gone, sheaf.collection(name)))
+
+
+def sync(source: Source, summary: Summary, delete: Callable[[Marked], int]) -> None:
+    """Deletes what the source has no more, and says how much, or why nothing."""
+    assert isinstance(source, Marked)
+    if why := why_not(source, summary):
+        print(f"deleted: nothing, for of the source there were {why}")
+    else:
+        print(f"deleted: {delete(source):,} documents of source {source.mark!r} that it has no more")
+
+
+def preview(args: argparse.Namespace) -> None:
+    """Shows the first documents. Raises Invalid, NotFound."""
+    for said in first(source_of(args, asked(args).get("kind"))):
+        print(said)
+    print("nothing is written (--dry-run)")
 
 
 def _kind(catalogue: Catalogue, name: str, wanted: dict[str, Any]) -> Kind:

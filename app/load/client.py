@@ -14,6 +14,7 @@ from app.client import Collection, Document, Task
 from app.client.operations import PIECE, lines_of
 from app.errors import RequestError
 from app.load.bulk import BadLine, OnError, Stopped, Summary, at
+from app.load.marked import MARK, PAGE, Marked, marked
 from app.sources.protocol import Entry, LeftOut, Source, Unit
 from app.types import Document as Read
 from app.types import Kind
@@ -52,6 +53,19 @@ def send(collection: Collection, kind: Kind, source: Source, on_error: OnError, 
     task = collection.import_lines(pieces, on_error=on_error)
     summary.skipped = source.skipped
     return task, summary, places
+
+
+def delete_gone(collection: Collection, source: Marked) -> int:
+    """Deletes what carries the mark of a source and is not in it; how many those were. Looked at again just before: a
+    document that somebody else has written since stays, where it has no such mark."""
+    there = collection.documents(filter=marked(source.mark), include=("metadata",))
+    gone = [document.id for document in there if document.id not in source.ids]
+    deleted = 0
+    for first in range(0, len(gone), PAGE):
+        found = collection.get_many(gone[first : first + PAGE], include=("metadata",))
+        if still := [one.id for one in found if one.metadata.get(MARK) == source.mark]:
+            deleted += collection.delete(still)
+    return deleted
 
 
 def _pieces(

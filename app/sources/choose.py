@@ -3,42 +3,69 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from app.errors import Invalid
 from app.sources.beir import Beir
+from app.sources.fields import Fields
 from app.sources.folder import FILES, Chosen, FileForm, Folder
 from app.sources.lines import COMPRESSED
 from app.sources.ndjson import Ndjson
 from app.sources.protocol import Source
+from app.sources.records.arrow import is_data_set, read_arrow, read_data_set, read_parquet
+from app.sources.records.json import read_json
+from app.sources.records.rows import Reader, Records, Row
+from app.sources.records.trec import read_trec
+from app.sources.records.vectors import read_fvecs, read_hdf5, read_npy
+from app.sources.records.xlsx import read_xlsx
 from app.sources.several import Several
 from app.sources.table import Columns, Table
 from app.types import Kind
 
-Format: TypeAlias = Literal["ndjson", "beir", "csv", "tsv", "folder"] | FileForm
-FORMATS: tuple[Format, ...] = tuple(form for part in get_args(Format) for form in get_args(part) or (part,))
-SUFFIXES: dict[str, Format] = {
+RecordForm: TypeAlias = Literal[
+    "ndjson", "json", "csv", "tsv", "msmarco", "trec", "xlsx", "parquet", "arrow", "npy", "fvecs", "hdf5"
+]
+Format: TypeAlias = Literal["folder", "beir", "dataset"] | FileForm | RecordForm
+FORMATS: tuple[Format, ...] = tuple(form for part in get_args(Format) for form in get_args(part))
+RECORDS: dict[str, RecordForm] = {
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
-    ".json": "ndjson",
+    ".json": "json",
     ".csv": "csv",
     ".tsv": "tsv",
-    **FILES,
+    ".trec": "trec",
+    ".xlsx": "xlsx",
+    ".xlsm": "xlsx",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".feather": "arrow",
+    ".npy": "npy",
+    ".fvecs": "fvecs",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
 }
+"""Suffix -> what reads a file of many documents."""
+PACKED: frozenset[RecordForm] = frozenset({"ndjson", "json", "csv", "tsv", "msmarco", "trec"})
+"""Those that may be compressed, or come on standard input."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How sources are read. columns: of csv and tsv. kind: of the collection that the documents are for, where it is
-    known. chosen: files of folders. charset: of text files that are not UTF-8."""
+    """How sources are read. fields: which is what, of records. header, delimiter: of CSV and TSV. chosen: files of
+    folders. charset: of text files that are not UTF-8. ids: a file of them, beside one of vectors."""
 
-    columns: Columns | None = None
-    kind: Kind | None = None
+    fields: Fields = field(default_factory=Fields)
+    header: tuple[str, ...] = ()
+    delimiter: str = ","
     chosen: Chosen = field(default_factory=Chosen)
     charset: str | None = None
+    ids: Path | None = None
 
 
 def format_of(source: str) -> Format:
@@ -51,15 +78,21 @@ def format_of(source: str) -> Format:
         return "ndjson"
     path = Path(source)
     if path.is_dir():
-        beir = any((path / f"corpus.jsonl{suffix}").is_file() for suffix in ("", *COMPRESSED))
-        return "beir" if beir else "folder"
-    suffix = Path(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
-    form = SUFFIXES.get(suffix.lower())
-    if form is None or (form in get_args(FileForm) and path.suffix in COMPRESSED):
+        if any((path / f"corpus.jsonl{suffix}").is_file() for suffix in ("", *COMPRESSED)):
+            return "beir"
+        return "dataset" if is_data_set(path) else "folder"
+    form = FILES.get(path.suffix.lower()) or _record_form(path)
+    if form is None:
         raise Invalid(
             f"cannot tell the format of {source!r} by its name; name it (--format), one of {', '.join(FORMATS)}"
         )
     return form
+
+
+def _record_form(path: Path) -> RecordForm | None:
+    packed = path.suffix in COMPRESSED
+    form = RECORDS.get((Path(path.stem).suffix if packed else path.suffix).lower())
+    return None if packed and form not in PACKED else form
 
 
 def open_source(
@@ -70,28 +103,81 @@ def open_source(
     reading: Reading | None = None,
     prefix: str = "",
 ) -> Source:
-    """source: a file, a folder, or `-` for standard input. columns: needed for csv and tsv.
+    """source: a file, a folder, or `-` for standard input. columns: of csv and tsv.
 
-    kind: of the collection that the documents are for, where it is known; NDJSON can carry vectors. reading: all of
+    kind: of the collection that the documents are for, where it is known; records can carry vectors. reading: all of
     this and more, in the place of both. prefix: of the ids of a folder's files.
 
     Raises Invalid for what does not fit together, NotFound for what is not there.
     """
-    reading = reading or Reading(columns, kind)
+    if reading is None:
+        told = columns or Columns(Fields(kind=kind))
+        reading = Reading(told.fields, told.header, told.delimiter)
     form = form or format_of(source)
     path = None if source == "-" else Path(source)
     match form:
         case "beir":
             return Beir(_on_disk(path, "a BEIR folder"))
+        case "dataset":
+            return Records(_on_disk(path, "a data set"), _of_path(read_data_set), reading.fields)
         case "folder" | "markdown" | "text" | "html" | "pdf" | "docx":
-            read_as = None if form == "folder" else form
-            return Folder(_on_disk(path, form), reading.chosen, reading.charset, read_as=read_as, prefix=prefix)
+            return Folder(
+                _on_disk(path, form),
+                reading.chosen,
+                reading.charset,
+                records=lambda file, name: _in_folder(file, name, reading),
+                read_as=None if form == "folder" else form,
+                prefix=prefix,
+            )
+        case _:
+            return open_records(path, form, reading)
+
+
+def open_records(path: Path | None, form: RecordForm, reading: Reading, prefix: str | None = None) -> Source:
+    """path: None reads standard input. prefix: of ids, as ``Fields`` has it. Raises Invalid, NotFound."""
+    fields = reading.fields if prefix is None else replace(reading.fields, prefix=prefix)
+    if path is None and form not in PACKED - {"trec"}:
+        raise Invalid(f"{form} cannot come on standard input")
+    match form:
         case "ndjson":
-            return Ndjson(path, reading.kind)
-        case "csv" | "tsv":
-            if reading.columns is None:
-                raise Invalid(f"{form} needs --id-column and --text-column, the names of the columns that hold them")
-            return Table(path, reading.columns, form)
+            if prefix is None and not fields.given:
+                return Ndjson(path, fields.kind)
+            return Records(path, read_json, fields)
+        case "json":
+            return Records(path, read_json, fields)
+        case "csv" | "tsv" | "msmarco":
+            columns = Columns(
+                fields, reading.header, reading.delimiter, reading.charset or "utf-8", msmarco=form == "msmarco"
+            )
+            return Table(path, columns, "csv" if form == "csv" else "tsv")
+        case "trec":
+            return Records(path, _of_path(partial(read_trec, charset=reading.charset)), fields)
+        case "xlsx":
+            return Records(path, _of_path(read_xlsx), fields)
+        case "parquet":
+            return Records(path, _of_path(read_parquet), fields)
+        case "arrow":
+            return Records(path, _of_path(read_arrow), fields)
+        case "npy" | "fvecs":
+            read = read_npy if form == "npy" else read_fvecs
+            return Records(path, _of_path(partial(read, ids=reading.ids)), fields)
+        case "hdf5":
+            return Records(path, _of_path(partial(read_hdf5, vector=fields.vector)), fields)
+
+
+def _of_path(read: Callable[[Path], Iterator[Row]]) -> Reader:
+    """A reader that needs a file."""
+
+    def of(path: Path | None) -> Iterator[Row]:
+        assert path is not None
+        return read(path)
+
+    return of
+
+
+def _in_folder(path: Path, name: str, reading: Reading) -> Source | None:
+    form = _record_form(path)
+    return None if form is None else open_records(path, form, reading, prefix=name)
 
 
 def open_sources(sources: Sequence[str], form: Format | None, reading: Reading) -> Source:

@@ -132,7 +132,7 @@ class Folder:
                 if shown != name:
                     raise Invalid("its name is not UTF-8, and an id is: rename it")
                 for entry in self._entries(path, name):
-                    yield entry._replace(file=shown)
+                    yield entry._replace(file=", ".join(filter(None, (shown, entry.file))))
             except Unreadable as error:
                 yield Entry(error.number, error, shown, error.unit)
             except RequestError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import sys
 import zlib
@@ -26,13 +27,17 @@ class Lines:
     ``done`` and ``total`` count the bytes of the file as it lies on disk, so compressed ones of a compressed file.
     """
 
-    def __init__(self, path: Path | None, *, ends: bool = False) -> None:
-        """path: None reads standard input. ends: whether lines keep the end that they have. Raises NotFound for what is
-        no file, Invalid for a compression that is not installed."""
+    def __init__(self, path: Path | None, *, ends: bool = False, charset: str = "utf-8") -> None:
+        """path: None reads standard input. ends: whether lines keep the end that they have. charset: in which they are
+        given, as they lie on disk; only what parts lines otherwise (UTF-16, UTF-32) is turned into UTF-8.
+
+        Raises NotFound for what is no file, Invalid for a compression that is not installed."""
         if path is not None and not path.is_file():
             raise NotFound(f"{path} is not a file")
         self._path = path
         self._ends = ends
+        self._wide = codecs.lookup(charset).name if codecs.lookup(charset).name.startswith(("utf-16", "utf-32")) else ""
+        self.charset = "utf-8" if self._wide else charset
         self.name = "standard input" if path is None else str(path)
         self._zstd = _zstd(self.name) if path is not None and path.suffix == ".zst" else None
         self.total = None if path is None else path.stat().st_size
@@ -57,6 +62,8 @@ class Lines:
         self, content: IO[bytes] | gzip.GzipFile, file: IO[bytes] | None
     ) -> Iterator[tuple[int, bytes | TooLarge]]:
         number = 0
+        if self._wide:
+            content = codecs.EncodedFile(content, "utf-8", self._wide)
         while line := self._line(content, number + 1):
             number += 1
             self.done = self.done + len(line) if file is None else file.tell()
@@ -76,6 +83,8 @@ class Lines:
             return content.readline(MAX_LINE + 1)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise self._torn(number, error) from error
+        except UnicodeError as error:
+            raise MalformedBody(f"{self.name}, line {number}: not {self._wide}: {error}") from error
         except Exception as error:
             if self._zstd is None or not isinstance(error, self._zstd.ZstdError):
                 raise

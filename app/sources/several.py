@@ -38,7 +38,7 @@ class Several:
         for source in self._sources:
             try:
                 for entry in source.entries():
-                    yield entry if entry.file else entry._replace(file=source.name)
+                    yield entry._replace(file=", ".join(filter(None, (source.name, entry.file))))
             except Unreadable as error:
                 yield Entry(error.number, error, source.name, error.unit)
             except RequestError as error:

@@ -7,63 +7,53 @@ columns that are asked for are not in it, the error says how to name them.
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from app.documents import parse_document
 from app.errors import Invalid, MalformedBody, RequestError
+from app.sources.fields import TYPES, Fields
 from app.sources.lines import MAX_LINE, Lines
 from app.sources.protocol import Entry
-from app.types import Document
 
-Cell = str | int | float | bool
-
-
-def _boolean(value: str) -> bool:
-    match value.strip().lower():
-        case "true" | "1" | "yes":
-            return True
-        case "false" | "0" | "no":
-            return False
-    raise ValueError("expected true or false, 1 or 0, yes or no")
-
-
-TYPES: dict[str, Callable[[str], Cell]] = {"str": str, "int": int, "float": float, "bool": _boolean}
+MSMARCO = {2: ("id", "text"), 4: ("id", "url", "title", "text")}
+"""The columns of MS MARCO's passages and documents, which have no header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which column holds what. metadata: (column, type) pairs; an empty cell means that the field is not there. header:
-    the names of all columns of a file that does not begin with them.
+    """The columns of a file. header: the names of all of one that does not begin with them. delimiter: between cells of
+    CSV. msmarco: the header is what MS MARCO's files have.
 
-    >>> Columns.parse("id", "body", metadata=["year:int", "author"]).metadata
+    >>> Columns.parse("id", "body", metadata=["year:int", "author"]).fields.select
     (('year', 'int'), ('author', 'str'))
     """
 
-    id: str
-    text: str
-    title: str | None = None
-    metadata: tuple[tuple[str, str], ...] = ()
+    fields: Fields
     header: tuple[str, ...] = ()
+    delimiter: str = ","
+    charset: str = "utf-8"
+    msmarco: bool = False
 
     @classmethod
     def parse(
         cls, id: str, text: str, title: str | None = None, metadata: Sequence[str] = (), header: Sequence[str] = ()
     ) -> Columns:
-        """metadata: `name` or `name:type` with type str, int, float or bool. Raises Invalid for another type."""
-        pairs = []
-        for given in metadata:
-            name, _, kind = given.rpartition(":") if ":" in given else (given, "", "str")
-            if kind not in TYPES:
-                raise Invalid(f"metadata column {given!r}: the type is one of {', '.join(TYPES)}, not {kind!r}")
-            pairs.append((name, kind))
-        return cls(id, text, title, tuple(pairs), tuple(header))
+        """metadata: as ``selected`` reads it."""
+        return cls(Fields(id, (text,), title, select=selected(metadata)), tuple(header))
 
-    def names(self) -> list[str]:
-        return [self.id, self.text, *([self.title] if self.title else []), *(name for name, _ in self.metadata)]
+
+def selected(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """`name` or `name:type`, with a type of ``TYPES``. Raises Invalid for another."""
+    pairs = []
+    for given in names:
+        name, _, kind = given.rpartition(":") if ":" in given else (given, "", "str")
+        if kind not in TYPES:
+            raise Invalid(f"metadata column {given!r}: the type is one of {', '.join(TYPES)}, not {kind!r}")
+        pairs.append((name, kind))
+    return tuple(pairs)
 
 
 class Table:
@@ -71,11 +61,12 @@ class Table:
 
     unit: Literal["bytes", "documents"] = "bytes"
 
-    def __init__(self, path: Path | None, columns: Columns, form: Literal["csv", "tsv"]) -> None:
-        """path: None reads standard input."""
+    def __init__(self, path: Path | None, columns: Columns, form: Literal["csv", "tsv"], prefix: str | None = None):
+        """path: None reads standard input. prefix: of ids, as ``Fields`` has it."""
         # In a quoted cell of CSV the ends of lines are part of the text.
-        self._lines = Lines(path, ends=form == "csv")
+        self._lines = Lines(path, ends=form == "csv", charset=columns.charset)
         self._columns = columns
+        self._fields = columns.fields if prefix is None else replace(columns.fields, prefix=prefix)
         self._form = form
         self.name = self._lines.name
         self.skipped = 0
@@ -89,22 +80,34 @@ class Table:
         return self._lines.done
 
     def entries(self) -> Iterator[Entry]:
-        records = _records(self._lines, self._form)
-        header = list(self._columns.header) or self._header(next(records, None))
-        places = self._places(header)
-        for line, cells in records:
-            if isinstance(cells, RequestError):
-                yield Entry(line, cells)
-            elif len(cells) != len(header):
-                wrong = f"expected {len(header)} columns as in the header, got {len(cells)}"
-                yield Entry(line, MalformedBody(wrong))
-            elif cells[places[self._columns.text]].strip() or self._title(cells, places).strip():
-                try:
-                    yield Entry(line, self._document(cells, places))
-                except RequestError as error:
-                    yield Entry(line, error)
-            else:
+        records = _records(self._lines, self._form, self._columns)
+        first = None
+        if self._columns.msmarco:
+            first = next(records, None)
+            header = MSMARCO.get(len(first[1]) if first and isinstance(first[1], list) else 0, ())
+            if first and not header:
+                raise Invalid(f"{self.name}: MS MARCO's files have 2 or 4 columns, with tabs between")
+        else:
+            header = self._columns.header or tuple(self._header(next(records, None)))
+        names = self._names(header)
+        for line, cells in chain([first] if first else [], records):
+            yield from self._entry(line, cells, names)
+
+    def _entry(self, line: int, cells: list[str] | RequestError, names: Sequence[str]) -> Iterator[Entry]:
+        if isinstance(cells, RequestError):
+            yield Entry(line, cells)
+        elif len(cells) != len(names):
+            yield Entry(line, MalformedBody(f"expected {len(names)} columns as in the header, got {len(cells)}"))
+        else:
+            try:
+                found = self._fields.document(dict(zip(names, cells, strict=True)), line)
+            except RequestError as error:
+                yield Entry(line, error)
+                return
+            if found is None:
                 self.skipped += 1
+            else:
+                yield Entry(line, found)
 
     def _header(self, first: tuple[int, list[str] | RequestError] | None) -> list[str]:
         if first is None:
@@ -113,35 +116,19 @@ class Table:
             raise first[1]
         return first[1]
 
-    def _places(self, header: list[str]) -> dict[str, int]:
-        for name in self._columns.names():
-            if header.count(name) != 1:
-                count = "no" if name not in header else "more than one"
-                shown = ", ".join(cell if len(cell) <= 40 else f"{cell[:40]}..." for cell in header)
-                hint = (
-                    "" if self._columns.header else ". Where its first line is no header, name its columns (--header)"
-                )
+    def _names(self, header: Sequence[str]) -> list[str]:
+        new = dict(self._fields.rename)
+        names = [new.get(name, name) for name in header]
+        shown = ", ".join(cell if len(cell) <= 40 else f"{cell[:40]}..." for cell in names)
+        hint = "" if self._columns.header else ". Where its first line is no header, name its columns (--header)"
+        for name in self._fields.named or names:
+            if names.count(name) != 1:
+                count = "no" if name not in names else "more than one"
                 raise Invalid(f"{self.name} has {count} column {name!r}; its columns: {shown}{hint}")
-        return {name: header.index(name) for name in self._columns.names()}
-
-    def _title(self, cells: list[str], places: dict[str, int]) -> str:
-        return cells[places[self._columns.title]] if self._columns.title else ""
-
-    def _document(self, cells: list[str], places: dict[str, int]) -> Document:
-        metadata: dict[str, Cell] = {}
-        for name, kind in self._columns.metadata:
-            if (cell := cells[places[name]]) != "":
-                try:
-                    metadata[name] = TYPES[kind](cell)
-                except ValueError as error:
-                    raise Invalid.at(f"/metadata/{name}", f"expected {kind}, got {cell!r}") from error
-        body = {
-            "id": cells[places[self._columns.id]],
-            "title": self._title(cells, places),
-            "text": cells[places[self._columns.text]],
-            "metadata": metadata,
-        }
-        return parse_document(json.dumps(body).encode())
+        if not self._fields.says_text(names):
+            raise Invalid(f"{self.name}: which of its columns is the text (--text-field)? Its columns: {shown}{hint}")
+        # The others may have one name: they are told apart, and kept.
+        return [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names, 1)]
 
 
 class _Text:
@@ -151,7 +138,8 @@ class _Text:
     quote that is open, if one is.
     """
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: Lines, charset: str) -> None:
+        self._charset = charset
         self._entries = lines.entries()
         self.number = 0
         self.opened: int | None = None
@@ -164,22 +152,25 @@ class _Text:
         if isinstance(line, RequestError):
             raise line
         try:
-            text = line.decode()
+            text = line.decode(self._charset)
         except UnicodeDecodeError as error:
-            raise MalformedBody(f"not UTF-8: {error}") from error
+            name = "UTF-8" if self._charset == "utf-8" else self._charset
+            raise MalformedBody(f"not {name}: {error}; name the charset that it has (--charset)") from error
         # Two quotes are an empty cell outside of one, and a quote as text inside: neither opens nor closes.
         if count := text.replace('""', "").count('"'):
             self.opened = self.number if (count + (self.opened is not None)) % 2 else None
         return text
 
 
-def _records(lines: Lines, form: Literal["csv", "tsv"]) -> Iterator[tuple[int, list[str] | RequestError]]:
+def _records(
+    lines: Lines, form: Literal["csv", "tsv"], columns: Columns
+) -> Iterator[tuple[int, list[str] | RequestError]]:
     csv.field_size_limit(MAX_LINE)  # of the process; the default of 131,072 is less than a long text
-    text = _Text(lines)
+    text = _Text(lines, lines.charset)
     reader = (
         csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
         if form == "tsv"
-        else csv.reader(text, strict=True)
+        else csv.reader(text, delimiter=columns.delimiter, strict=True)
     )
     while True:
         line, text.opened = text.number + 1, None

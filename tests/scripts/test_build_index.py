@@ -279,7 +279,11 @@ def test_a_collection_that_is_something_else_is_not_touched(command: Command, op
         (("none.ndjson", "--collection", "c"), "none.ndjson is not a file"),
         (("-", "--collection", "Not A Name", "--model", "words"), "a collection's name matches"),
         (("-", "--collection", "c", "--model", "unheard-of"), "unheard-of"),
-        (("x.csv", "--collection", "c"), "columns"),
+        (("x.csv", "--collection", "c"), "x.csv is not a file"),
+        (("-", "--collection", "c", "--sync"), "--source NAME"),
+        (("-", "--collection", "c", "--rename", "a"), "--rename: expected FIELD=NAME"),
+        (("-", "--collection", "c", "--delimiter", "ab"), "--delimiter: expected one character"),
+        (("-", "--collection", "c", "--charset", "klingon"), "--charset: expected a charset"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(command: Command, arguments: tuple[str, ...], message: str) -> None:

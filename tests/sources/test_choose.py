@@ -25,13 +25,20 @@ from app.sources.table import Columns, Table
         ("c.HTM", "html"),
         ("c.pdf", "pdf"),
         ("c.docx", "docx"),
+        ("c.json", "json"),
+        ("c.json.gz", "json"),
+        ("c.parquet", "parquet"),
+        ("c.feather", "arrow"),
+        ("c.xlsx", "xlsx"),
+        ("c.h5", "hdf5"),
+        ("c.trec.gz", "trec"),
     ],
 )
 def test_suffixes(name: str, form: Format) -> None:
     assert format_of(name) == form
 
 
-@pytest.mark.parametrize("name", ["a.png", "a", "a.gz", "a.txt.gz"])
+@pytest.mark.parametrize("name", ["a.png", "a", "a.gz", "a.txt.gz", "a.parquet.gz"])
 def test_a_name_that_does_not_tell(name: str) -> None:
     with pytest.raises(Invalid, match="cannot tell the format"):
         format_of(name)
@@ -42,13 +49,16 @@ def test_each_form_has_its_reader(tmp_path: Path) -> None:
     assert isinstance(open_source(str(tmp_path)), Beir)
     assert isinstance(open_source(str(tmp_path / "corpus.jsonl")), Ndjson)
     assert isinstance(open_source("-"), Ndjson)
-    assert isinstance(open_source("-", "csv", Columns("a", "b")), Table)
+    assert isinstance(open_source("-", "csv", Columns.parse("a", "b")), Table)
 
 
 def test_what_does_not_fit_together(tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="columns"):
-        open_source("-", "csv")
+    (tmp_path / "a.csv").write_text("0,a text without a header\n")
+    with pytest.raises(Invalid, match=r"which of its columns is the text.*--header"):
+        list(open_source(str(tmp_path / "a.csv")).entries())
+    with pytest.raises(Invalid, match="parquet cannot come on standard input"):
+        open_source("-", "parquet")
     with pytest.raises(Invalid, match="standard input"):
         open_source("-", "beir")
     with pytest.raises(NotFound):
-        open_source(str(tmp_path / "none.csv"), columns=Columns("a", "b"))
+        open_source(str(tmp_path / "none.csv"), columns=Columns.parse("a", "b"))
