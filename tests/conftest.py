@@ -31,6 +31,8 @@ COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 # Loops are compiled once for all tests, and for the processes that they start.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(COMPILED))
 keep_in(COMPILED)
+# Haystack tells its makers what is used, unless it is told not to.
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 # Each client of httpx reads all certificates anew, 50 ms of processor time; no test changes what is trusted.
 ssl.create_default_context = cache(ssl.create_default_context)
 

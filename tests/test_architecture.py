@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"app.__main__", "app.main"},
     {"app.api"},
-    {"app.load", "app.measure", "app.tuning"},
+    {"app.integrations", "app.load", "app.measure", "app.tuning"},
     {"app.catalogue"},
     {"app.backup", "app.tasks"},
     {"app.ingest", "app.search"},

@@ -1,0 +1,81 @@
+"""Anybody's metadata in Sheaf's, without loss: what filters understand is stored as it is, and where that is not all, a
+whole copy as JSON beside it.
+
+Sheaf's metadata are strings, booleans, 64-bit integers, finite floats and lists of strings under names of a pattern;
+frameworks have null, nested objects, lists of numbers and any text as a key.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from app.filters import FIELD, INT64, RESERVED
+
+COPY: Final = "_lossless"
+"""The field of the copy."""
+Filter = dict[str, Any]
+NOTHING: Final[Filter] = {"and": [{COPY: {"exists": True}}, {COPY: {"exists": False}}]}
+EVERYTHING: Final[Filter] = {"or": [{COPY: {"exists": True}}, {COPY: {"exists": False}}]}
+
+
+def stored(given: Mapping[str, Any], beside: Mapping[str, Any] | None = None, *, lists: bool = True) -> dict[str, Any]:
+    """As Sheaf takes it. beside: more to be kept, of which filters know nothing. lists: whether filters may look into
+    lists. Nested objects are filtered by `outer.inner`, a list of numbers by the text of each.
+
+    Raises TypeError for what JSON does not have, such as a date.
+
+    >>> stored({"year": 2024, "by": {"name": "Ada"}, "note": None})
+    {'year': 2024, 'by.name': 'Ada', '_lossless': '{"metadata":{"year":2024,"by":{"name":"Ada"},"note":null}}'}
+    """
+    kept = dict(_filtered(given, "", lists))
+    copy: dict[str, Any] = dict(beside or {})
+    # 1 and true are equal, and 1 and 1.0: their texts are not.
+    if _text(kept) != _text(given):
+        copy["metadata"] = dict(given)
+    return {**kept, COPY: _text(copy)} if copy else kept
+
+
+def restored(kept: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The metadata, and what was kept beside them."""
+    copy = json.loads(kept[COPY]) if COPY in kept else {}
+    given = copy.pop("metadata", None)
+    return ({name: value for name, value in kept.items() if name != COPY} if given is None else given), copy
+
+
+def filterable(name: str) -> bool:
+    """Whether a field of this name can be asked for."""
+    return FIELD.fullmatch(name) is not None and name not in RESERVED and name != COPY
+
+
+def is_scalar(value: object) -> bool:
+    """Whether Sheaf has it as it is."""
+    if isinstance(value, str | bool):
+        return True
+    if isinstance(value, int):
+        return INT64[0] <= value <= INT64[1]
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _filtered(given: Mapping[str, Any], under: str, lists: bool) -> Any:
+    for key, value in given.items():
+        name = f"{under}{key}"
+        if not isinstance(key, str) or not filterable(name):
+            continue
+        if is_scalar(value):
+            yield name, value
+        elif isinstance(value, Mapping):
+            yield from _filtered(value, f"{name}.", lists)
+        elif lists and isinstance(value, list) and all(map(is_scalar, value)):
+            yield name, [word(one) for one in value]
+
+
+def word(value: object) -> str:
+    """An element of a list, as filters know it."""
+    return value if isinstance(value, str) else _text(value)
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
