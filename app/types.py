@@ -315,13 +315,14 @@ class Room:
 @dataclass(frozen=True, slots=True)
 class Excerpt:
     """A passage of a document that was found: text[start:stop], in characters, under its headings, the outermost first;
-    score: its own."""
+    score: its own. pages: its first and its last, from 1, of a text whose pages are parted by form feeds."""
 
     text: str
     start: int
     stop: int
     headings: list[str]
     score: float
+    pages: list[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.schemas.documents import Base64Answer, DocumentAnswer, SparseAnswer, VectorsFormat, Warned
 from app.api.schemas.results import facet_answers
-from app.api.schemas.searches import GroupAnswer, HitAnswer, RerankAnswer, SearchAnswer, SearchRequest
+from app.api.schemas.searches import GroupAnswer, HitAnswer, PassageAnswer, RerankAnswer, SearchAnswer, SearchRequest
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Budget, Service
 from app.results.grouping import HitGroup
 from app.search import SearchResult
-from app.types import F32, Document, Hit, Kind, SparseVector
+from app.types import F32, Document, Excerpt, Hit, Kind, SparseVector
 
 Form: TypeAlias = tuple[Kind, VectorsFormat]
 """How vectors are written: of which kind of collection, and in which format."""
@@ -76,7 +76,21 @@ def document_answer(document: Document, include: Collection[str], form: Form) ->
 def hit_answer(hit: Hit, form: Form) -> HitAnswer:
     names = ("title", "text", "metadata", "passages", "highlights", "explanation", "former_score")
     given = {name: value for name in names if (value := getattr(hit, name)) is not None}
+    if hit.passages is not None:
+        given["passages"] = [_passage(one) for one in hit.passages]
     return HitAnswer(id=hit.id, score=hit.score, **given, **_vectors(hit.vectors, form), **_sparse(hit.sparse))
+
+
+def _passage(excerpt: Excerpt) -> PassageAnswer:
+    paged = {} if excerpt.pages is None else {"pages": excerpt.pages}
+    return PassageAnswer(
+        text=excerpt.text,
+        start=excerpt.start,
+        stop=excerpt.stop,
+        headings=excerpt.headings,
+        score=excerpt.score,
+        **paged,
+    )
 
 
 def _group_answer(group: HitGroup, form: Form) -> GroupAnswer:

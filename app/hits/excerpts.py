@@ -9,7 +9,7 @@ from app.collection.part import Part
 from app.compute.workers import Workers
 from app.lexical.analysis import Analyser
 from app.lexical.bm25 import Bm25
-from app.passages.structure import headings_of, path
+from app.passages.structure import headings_of, pages, path
 from app.query.scores import Scores
 from app.scoring.select import keep_for_top
 from app.types import I64, Excerpt
@@ -47,6 +47,8 @@ def _spans(part: Part, rows: I64, text: str) -> list[tuple[int, int]]:
 def _made(text: str, best: list[tuple[int, int, float]]) -> list[Excerpt]:
     headings = headings_of(text)
     return [
-        Excerpt(text[start:stop], start, stop, [heading.text for heading in path(headings, start)], score)
+        Excerpt(
+            text[start:stop], start, stop, [one.text for one in path(headings, start)], score, pages(text, start, stop)
+        )
         for start, stop, score in best
     ]

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from app.types import I64
 
+PAGE: Final = "\f"
+"""Between two pages."""
 INSIDE: Final = 0
 """Within a word: the last resort."""
 WORD: Final = 1
@@ -116,6 +118,21 @@ def path(headings: Sequence[Heading], place: int) -> list[Heading]:
         found.append(over)
         over = over.under
     return found[::-1]
+
+
+def pages(text: str, start: int, stop: int) -> list[int] | None:
+    """The first and the last page of text[start:stop], from 1; None where no form feed parts the text.
+
+    >>> [pages("one\\ftwo\\f\\ffour", *span) for span in ((0, 3), (3, 7), (4, 13))], pages("one", 0, 3)
+    ([[1, 1], [2, 2], [2, 4]], None)
+    """
+    if PAGE not in text:
+        return None
+    piece = text[start:stop]
+    before = text.count(PAGE, 0, start) + 1
+    bare = piece.strip()
+    first = before + piece.count(PAGE, 0, len(piece) - len(piece.lstrip()))
+    return [first, first + bare.count(PAGE)]
 
 
 def _lines(text: str, marks: dict[int, int]) -> list[Heading]:

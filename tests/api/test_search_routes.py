@@ -284,6 +284,15 @@ def test_hits_carry_their_best_passages(client: httpx.Client, create: Callable[.
     assert [set(hit) for hit in batch.json()["results"][1]["hits"]] == [{"id", "score", "title"}] * 2
 
 
+def test_a_passage_says_its_pages(client: httpx.Client, create: Callable[..., str]) -> None:
+    address = create(encoder={"model": "words"}, passages={"size": 12, "overlap": 0})
+    text = "The wren sings in the hedge all day.\f\fThe owl sees in the dark wood at night."
+    client.post(f"{address}/documents", json={"documents": [{"id": "a", "text": text}]})
+    (hit,) = client.post(f"{address}/search", json={"query": "owl dark", "passages": 5}).json()["hits"]
+    pages = [(one["pages"], one["text"]) for one in hit["passages"]]
+    assert sorted(pages) == [([1, 1], "The wren sings in the hedge all day."), ([3, 3], text.partition("\f\f")[2])]
+
+
 def test_a_document_with_its_own_vectors_has_one_passage(client: httpx.Client, create: Callable[..., str]) -> None:
     address = create(encoder={"model": None, "kind": "dense", "dim": 1})
     documents = [{"id": str(i), "text": "x" * 1_000, "vector": [1]} for i in range(3)]

@@ -38,7 +38,7 @@ from app.query.examples import MAX_SHARE, SHARE
 from app.query.examples import MOST_EXAMPLES as MAX_EXAMPLES
 from app.search import Coverage, Mode, Total
 from app.settings import DEFAULT, limits_of
-from app.types import MAX_EXCERPTS, MAX_K, REACH, Excerpt, Side
+from app.types import MAX_EXCERPTS, MAX_K, REACH, Side
 
 MAX_CANDIDATES = DEFAULT.candidates
 MAX_TIMEOUT_MS = 600_000
@@ -315,6 +315,19 @@ class SearchRequest(Asked):
         return self
 
 
+class PassageAnswer(BaseModel):
+    """A passage of a document that was found: text[start:stop], in characters, under its headings, the outermost first;
+    score: its own."""
+
+    text: str
+    start: int
+    stop: int
+    headings: list[str]
+    score: float
+    pages: list[int] | None = None
+    """Its first and its last page, from 1: of a text whose pages are parted by form feeds, as a PDF's are."""
+
+
 class HitAnswer(BaseModel):
     """A document that was found, with what was to be included, as in a DocumentAnswer."""
 
@@ -326,7 +339,7 @@ class HitAnswer(BaseModel):
     vector: VectorAnswer | None = None
     vectors: VectorsAnswer | None = None
     sparse_vector: SparseAnswer | None = None
-    passages: list[Excerpt] | None = None
+    passages: list[PassageAnswer] | None = None
     highlights: list[Highlight] | None = None
     explanation: Explanation | None = None
     former_score: float | None = None
