@@ -114,7 +114,8 @@ class Document:
     @property
     def nbytes(self) -> int:
         """Of its title, its text and its metadata in UTF-8."""
-        return sum(len(part.encode()) for part in (self.title, self.text, json.dumps(self.metadata)))
+        own = json.dumps(self.metadata) if self.metadata else "{}"
+        return len(self.title.encode()) + len(self.text.encode()) + len(own.encode())
 
     @property
     def passage(self) -> str:

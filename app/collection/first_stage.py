@@ -36,8 +36,8 @@ LAYER_OF: Final[Mapping[Source, str]] = {"fde": ENCODED, "pooled": POOLED}
 WIDTH: Final = 400
 """Candidates of a search that names no width; see docs/decisions.md for the measurement behind it."""
 
-DENSE_WIDTH: Final = 100
-"""The same where rows are candidates by the very vectors that score them, so that only codes can lose one; see
+DENSE_WIDTH: Final = 32
+"""The same where rows are candidates by the very vectors that score them, so that only codes or a walk can lose one; see
 docs/decisions.md. A text that was split is scored by its opening too, and takes WIDTH."""
 
 WIDENING: Final = 4

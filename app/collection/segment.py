@@ -45,7 +45,7 @@ from app.store.files import (
 from app.store.layout import FORMAT, of_this_version
 from app.types import F32, I64, Mask, Owners, Precision, TokenVectors
 from app.vector_index.protocol import Candidates, VectorIndex
-from app.vector_index.refined import ONE_BIT, Refined
+from app.vector_index.refined import LEAST, Refined
 
 MANIFEST: Final = "manifest.json"
 SEQS: Final = "seqs"
@@ -141,9 +141,13 @@ class Segment:
             name = f"{layer}.index"
             content = map_verified(self.folder, name, self._files[name])
             index = vector_index.load(kind, content, size=self.size, dim=vectors.shape[1])
-            rough = kind.endswith("pq1") and not self.has(TOKENS)
-            found[layer] = Refined(index, self.flat(layer).at, ONE_BIT if rough else 0)
+            found[layer] = Refined(index, self.flat(layer).at, 0 if self.has(TOKENS) else LEAST.get(kind, 0))
         return found
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """Of the index of each layer that candidates are found by."""
+        return self._indexes
 
     @property
     def files(self) -> Mapping[str, FileRecord]:

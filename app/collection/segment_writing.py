@@ -19,7 +19,7 @@ import numpy as np
 from app import vector_index
 from app.collection.columns import ColumnsBuilder
 from app.collection.first_stage import FirstStage
-from app.collection.layers import ENCODED, SPARSE, layers
+from app.collection.layers import ENCODED, POOLED, SPARSE, layers, scored
 from app.collection.passages import Passages
 from app.collection.segment import FLAT, MANIFEST, OFFSETS, OWNERS, SEQS, Segment, SegmentRecord
 from app.collection.spec import CollectionSpec
@@ -204,7 +204,8 @@ def finish_segment(
     indexes: dict[str, str] = {}
     for layer in stage.layers:
         array = MappedArray(folder, f"{layer}.npy", files[f"{layer}.npy"])
-        indexes[layer] = vector_index.choose(rows, array.shape[1], stage.index)
+        walked = layer == POOLED and scored(spec) == POOLED and spec.measure.unit
+        indexes[layer] = vector_index.choose(rows, array.shape[1], stage.index, walked=walked)
         if indexes[layer] != FLAT:
             files[f"{layer}.index"] = _write_index(folder, f"{layer}.index", indexes[layer], array)
     manifest = {

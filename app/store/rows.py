@@ -7,11 +7,14 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from app.errors import Damaged
 from app.store.layout import DATABASE
 from app.types import Document, Metadata
+
+_TYPES: Final = (int, bytes, str, str, str, int, int)
+"""Of a row of ``documents``."""
 
 
 def row_sum(*values: int | str | bytes | None) -> int:
@@ -21,6 +24,20 @@ def row_sum(*values: int | str | bytes | None) -> int:
         content = value if isinstance(value, bytes) else str(value).encode()
         parts += (f"{type(value).__name__} {len(content)} ".encode(), content)
     return zlib.crc32(b"".join(parts))
+
+
+def document_sum(seq: int, key: bytes, title: str, text: str, metadata: str, truncated: int) -> int:
+    """``row_sum`` of a row of ``documents``, in a third of the time: a search reads as many rows as it has hits.
+
+    >>> document_sum(7, b"a", "", "Owls.", "{}", 0) == row_sum(7, b"a", "", "Owls.", "{}", 0)
+    True
+    """
+    number, cut = b"%d" % seq, b"%d" % truncated
+    head, body, own = title.encode(), text.encode(), metadata.encode()
+    row = b"int %d %b" b"bytes %d %b" b"str %d %b" b"str %d %b" b"str %d %b" b"int %d %b" % (
+        len(number), number, len(key), key, len(head), head, len(body), body, len(own), own, len(cut), cut,
+    )  # fmt: skip
+    return zlib.crc32(row)
 
 
 def live_sum(key: bytes, seq: int) -> int:
@@ -80,13 +97,18 @@ def missing(seq: int, name: str) -> Damaged:
 
 def parse_row(row: tuple[Any, ...], name: str) -> Document:
     """A row of the table ``documents`` -> Document. Raises Damaged."""
-    seq, key, title, text, metadata, _, crc = row
-    if row_sum(*row[:-1]) != crc:
+    seq, key, title, text, metadata, truncated, crc = row
+    if not _as_declared(row) or document_sum(seq, key, title, text, metadata, truncated) != crc:
         raise Damaged(
             f"{DATABASE} of collection {name} is damaged: the checksum of document row {seq} differs. Restore a backup."
         )
-    parsed: Metadata = json.loads(metadata)
+    parsed: Metadata = json.loads(metadata) if metadata != "{}" else {}
     return Document(key.decode(), text, title, parsed)
+
+
+def _as_declared(row: tuple[Any, ...]) -> bool:
+    """Whether each value has the type of its column: SQLite keeps any in any."""
+    return tuple(map(type, row)) == _TYPES
 
 
 def truncated_among(connection: sqlite3.Connection, seqs: Iterable[int]) -> set[int]:

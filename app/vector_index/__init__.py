@@ -31,8 +31,10 @@ __all__ = [
     "set_threads",
 ]
 
-NAMES = ("pq1", "pq2", "ivf_pq1", "ivf_pq2")
-"""The kinds of index that have a file, as manifests store them; ``coded.py`` says what each is. `flat` has none."""
+GRAPH = "hnsw"
+NAMES = ("pq1", "pq2", "ivf_pq1", "ivf_pq2", GRAPH)
+"""The kinds of index that have a file, as manifests store them; ``coded.py`` and ``graph.py`` say what each is. `flat`
+has none."""
 KINDS = ("flat", *NAMES)
 
 
@@ -56,24 +58,31 @@ def build(name: str, vectors: NDArray[Any]) -> Written:
     """
     if name not in NAMES:
         raise Invalid(f"unknown kind of vector index {name!r}; known: {', '.join(NAMES)}")
-    from app.vector_index.coded import Coded
-
-    return Coded.build(name, vectors)
+    return _made_by(name).build(name, vectors)
 
 
 def load(name: str, content: Buffer, *, size: int | None = None, dim: int | None = None) -> Written:
     """The index whose ``write`` gave ``content``; ``size`` and ``dim``, where given, are what it must have.
 
-    content: bytes, a memory map, any contiguous buffer, whose checksum the caller has verified; not kept.
+    content: bytes, a memory map, any contiguous buffer, whose checksum the caller has verified; a graph keeps it.
 
     Raises Damaged when it is not a whole index of this kind, size and dim.
     """
     if name not in NAMES:
         raise Invalid(f"unknown kind of vector index {name!r}; known: {', '.join(NAMES)}")
     header = read_header(content, name=name, size=size, dim=dim)
+    return _made_by(name).load(header, content)
+
+
+def _made_by(name: str) -> Any:
+    """The class of this kind."""
+    if name == GRAPH:
+        from app.vector_index.graph import Graph
+
+        return Graph
     from app.vector_index.coded import Coded
 
-    return Coded.load(header, content)
+    return Coded
 
 
 def set_threads(n: int) -> None:

@@ -38,18 +38,23 @@ def codes_pay(size: int) -> bool:
     return size > EXACT_ROWS
 
 
-def choose(size: int, dim: int, tuned: str | None = None) -> str:
+def choose(size: int, dim: int, tuned: str | None = None, *, walked: bool = False) -> str:
     """The name of the kind of index for ``size`` vectors of ``dim`` dimensions.
 
-    tuned: the kind that tuning chose for the collection; few vectors are searched exactly all the same.
+    tuned: the kind that tuning chose for the collection; few vectors are searched exactly all the same. walked: whether
+    a walk finds the best of them: unit vectors, whose inner products are the scores.
 
     >>> [choose(size, 256) for size in (5_183, 100_000, 2_000_000, 10_000_000)]
     ['flat', 'pq2', 'pq1', 'ivf_pq1']
     >>> [choose(size, 256, "pq1") for size in (5_183, 100_000)]
     ['flat', 'pq1']
+    >>> [choose(size, 256, walked=True) for size in (5_183, 100_000)]
+    ['flat', 'hnsw']
     """
     if tuned is not None:
         return tuned if codes_pay(size) else "flat"
+    if walked and codes_pay(size):
+        return "hnsw"
     if size <= EXACT_ROWS or size * dim <= EXACT_NUMBERS:
         return "flat"
     if size * dim <= TWO_BITS:

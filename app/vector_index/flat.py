@@ -7,7 +7,6 @@ the number of queries, nor the filter, nor the threads change a bit of one.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import faiss
@@ -18,6 +17,7 @@ from app.errors import Invalid
 from app.types import F32, Mask
 from app.vector_index.protocol import Candidates
 from app.vector_index.ranking import Selector, checked, ranked
+from app.vector_index.viewed import viewed
 
 
 class Flat:
@@ -52,21 +52,6 @@ def _over(array: NDArray[Any]) -> Any:
     else:
         index = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     if size:
-        # Only an address leaves NumPy: read-only memory is fine, for nothing is ever added.
-        codes = array.view(np.uint8).reshape(-1)
-        index.codes = faiss.MaybeOwnedVectorUInt8.create_view(faiss.swig_ptr(codes), codes.size, _no_owner())
+        index.codes = viewed(array)
         index.ntotal = size
     return index
-
-
-@cache
-def _in_place() -> Any:
-    """An index that reads a buffer in place, and the buffer; kept, since what it gives out points into it."""
-    content = faiss.serialize_index(faiss.IndexFlatIP(1))
-    return faiss.read_index(faiss.ZeroCopyIOReader(faiss.swig_ptr(content), len(content))), content
-
-
-def _no_owner() -> Any:
-    """The null pointer that stands for memory which faiss need not keep alive. Python cannot make one, but it can ask
-    an index that has it."""
-    return _in_place()[0].codes.owner

@@ -22,9 +22,9 @@ DIRECT: Final = 8_192
 large index, and is exact."""
 PIECE: Final = 2_048
 """Vectors gathered at a time."""
-ONE_BIT: Final = 1_600
-"""Rows that codes of one bit find at least in a dense collection: of 100,000 x 384, 400 hold .949 of the best hundred,
-1,600 .998 (two bits: .999 among 400)."""
+LEAST: Final = {"pq1": 1_600, "ivf_pq1": 1_600, "pq2": 400, "ivf_pq2": 400}
+"""Rows that codes find at least in a dense collection: of 100,000 x 384, 400 by codes of one bit hold .949 of the best
+hundred, 1,600 .998, and 400 by two bits .999."""
 
 
 class Refined:

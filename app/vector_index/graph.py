@@ -1,0 +1,212 @@
+"""Approximate search along a graph of neighbours: HNSW (Malkov and Yashunin, arXiv 1603.09320) over codes of 8 bits.
+
+A search reads some thousand codes, however many there are: it goes from neighbour to neighbour, always on from the best
+that it has seen, until the best ``reach`` are no nearer than all that they lead to. Codes have a byte a number, between
+the least and the largest that the number has anywhere (`QT_8bit`): a quarter of float32's bytes, and as good, for what
+is found is ordered by the vectors themselves (``refined.py``).
+
+Under a filter the walk passes through rows that are not allowed and keeps those that are. So it has to reach further,
+by as much as the filter keeps less; where that would read more codes than are allowed, or ends with too few, the codes
+of all that are allowed are read one after the other. Nothing that is allowed is out of reach then.
+
+Two walks from one vector to another may meet no row in common, so a graph is no list of neighbourhoods: recall is what
+``reach`` buys, and is measured (docs/decisions.md). Vectors of very different lengths have hubs among their inner
+products, which all walks end in; ``choose`` gives a graph to unit vectors alone.
+
+The file has the header of every index, then how long the two parts of faiss are, the graph, the ranges of the codes, and
+the codes. Links are read into memory, for native code follows them wherever they point; codes are read where they lie.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, Final
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import Damaged, Invalid
+from app.types import F32, I64, Mask
+from app.vector_index import content as layout
+from app.vector_index.protocol import Candidates
+from app.vector_index.ranking import Selector, checked, exponent_of, ranked
+from app.vector_index.viewed import viewed
+
+LINKS: Final = 16
+"""Neighbours of a row on each level, twice as many on the lowest."""
+BUILDING: Final = 100
+"""Rows that are looked at for the neighbours of a new one."""
+STEPS: Final = 16
+"""Codes that a walk reads for each row that it reaches; one costs what it costs in its turn, for both lie all over
+memory."""
+CHUNK_BYTES: Final = 64 * 2**20
+_PARTS = struct.Struct("<qq")
+
+
+class Graph:
+    """A graph of neighbours over codes. Made by ``build`` or ``load``."""
+
+    name = "hnsw"
+
+    def __init__(self, index: Any, codes: Any, exponent: int, held: object = None) -> None:
+        """index: of faiss, without its codes. codes: an ``IndexScalarQuantizer``. held: what the codes lie in."""
+        self.exponent = exponent
+        self.dim, self.size = int(codes.d), int(codes.ntotal)
+        self._index, self._codes, self._held = index, codes, held
+        index.own_fields = False
+        index.storage = codes
+
+    @classmethod
+    def build(cls, name: str, vectors: NDArray[Any]) -> Graph:
+        """See ``app.vector_index.build``. One row after the other on one thread: the same graph each time."""
+        faiss.omp_set_num_threads(1)
+        size, dim = vectors.shape
+        least, largest = _ranges(vectors)
+        exponent = exponent_of(np.stack([least, largest])) or 0
+        index, codes = _empty(dim)
+        codes.train(np.ldexp(np.stack([least, largest]), -exponent))
+        made = cls(index, codes, exponent)
+        for piece in _pieces(vectors):
+            index.add(np.ldexp(piece, -exponent))
+        made.size = size
+        return made
+
+    @classmethod
+    def load(cls, header: layout.Header, content: layout.Buffer) -> Graph:
+        """See ``app.vector_index.load``; the codes stay where they lie."""
+        data = np.frombuffer(content, np.uint8)[header.start :]
+        codes_length = header.size * header.dim
+        if len(data) < _PARTS.size:
+            raise _another()
+        links_length, ranges_length = _PARTS.unpack_from(data.data)
+        if (
+            min(links_length, ranges_length) < 0
+            or _PARTS.size + links_length + ranges_length + codes_length != len(data)
+        ):
+            raise _another()
+        links, ranges, rows = np.split(data[_PARTS.size :], np.cumsum([links_length, ranges_length]))
+        index, codes = _read(links), _read(ranges)
+        if (
+            type(index) is not faiss.IndexHNSW
+            or type(codes) is not faiss.IndexScalarQuantizer
+            or codes.sq.qtype != faiss.ScalarQuantizer.QT_8bit
+            or {index.metric_type, codes.metric_type} != {faiss.METRIC_INNER_PRODUCT}
+            or (index.d, index.ntotal, codes.d, codes.ntotal) != (header.dim, header.size, header.dim, 0)
+            or codes.code_size != header.dim
+        ):
+            raise _another()
+        _check_links(index.hnsw, header.size)
+        codes.codes = viewed(rows)
+        codes.ntotal = header.size
+        return cls(index, codes, header.exponent, held=rows)
+
+    def search(self, queries: F32, k: int, *, allowed: Mask | None = None, breadth: float = 1.0) -> Candidates:
+        """See ``VectorIndex.search``. A walk reaches k rows, times ``breadth``, by as much further as a filter keeps
+        less."""
+        queries = checked(queries, self.dim, "queries")
+        selector = Selector(allowed, self.size)
+        wanted = min(k, selector.count)
+
+        def search(queries: F32, depth: int) -> tuple[F32, I64]:
+            reach = depth * breadth * self.size / max(1, selector.count)
+            if reach * STEPS >= selector.count:
+                return self._scan(queries, depth, selector)
+            scores, rows = self._walk(queries, depth, None if allowed is None else selector, int(np.ceil(reach)))
+            short = rows[:, wanted - 1] < 0 if allowed is None else rows[:, -1] < 0
+            if short.any():
+                scores[short], rows[short] = self._scan(queries[short], depth, selector)
+            return scores, rows
+
+        return ranked(search, queries, k=k, available=selector.count, exponent=self.exponent)
+
+    def _walk(self, queries: F32, depth: int, selector: Selector | None, reach: int) -> tuple[F32, I64]:
+        parameters = faiss.SearchParametersHNSW(efSearch=reach, sel=None if selector is None else selector.faiss)
+        scores, rows = self._index.search(queries, depth, params=parameters)
+        return scores, rows
+
+    def _scan(self, queries: F32, depth: int, selector: Selector) -> tuple[F32, I64]:
+        scores, rows = self._codes.search(queries, depth, params=faiss.SearchParameters(sel=selector.faiss))
+        return scores, rows
+
+    def write(self, write: Callable[[bytes], Any]) -> None:
+        """See ``VectorIndex.write``."""
+        _, ranges = _empty(self.dim)
+        ranges.sq.trained, ranges.is_trained = self._codes.sq.trained, True
+        parts = [
+            faiss.serialize_index(self._index, faiss.IO_FLAG_SKIP_STORAGE).tobytes(),
+            faiss.serialize_index(ranges).tobytes(),
+        ]
+        length = _PARTS.size + sum(map(len, parts)) + self.size * self.dim
+        layout.write_header(write, self.name, dim=self.dim, size=self.size, exponent=self.exponent, length=length)
+        write(_PARTS.pack(*map(len, parts)))
+        for part in parts:
+            write(part)
+        rows = np.zeros(0, np.uint8)
+        if self.size:
+            rows = faiss.rev_swig_ptr(self._codes.codes.data(), self.size * self.dim)
+        for start in range(0, len(rows), CHUNK_BYTES):
+            write(rows[start : start + CHUNK_BYTES].tobytes())
+
+
+def _empty(dim: int) -> tuple[Any, Any]:
+    """A graph and codes, of nothing."""
+    index = faiss.IndexHNSW(dim, LINKS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = BUILDING
+    codes = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+    index.is_trained = True
+    return index, codes
+
+
+def _read(content: NDArray[np.uint8]) -> Any:
+    """What faiss wrote. Copied, for it is written without regard to alignment."""
+    try:
+        source = faiss.ZeroCopyIOReader(faiss.swig_ptr(content), len(content))
+        return faiss.read_index(faiss.BufferedIOReader(source, 2**20), faiss.IO_FLAG_SKIP_STORAGE)
+    except RuntimeError as error:
+        raise Damaged(f"faiss cannot read the vector index: {error}") from error
+
+
+def _check_links(hnsw: Any, size: int) -> None:
+    """Raises Damaged unless every link is of a row that there is: native code follows it without a look."""
+    levels, offsets = faiss.vector_to_array(hnsw.levels), faiss.vector_to_array(hnsw.offsets)
+    links = _links(hnsw)
+    if (
+        len(levels) != size
+        or len(offsets) != size + 1
+        or (size and (levels.min() < 1 or not 0 <= hnsw.entry_point < size))
+        or (np.diff(offsets.astype(np.int64)) < 0).any()
+        or int(offsets[-1]) != len(links)
+        or (len(links) and (links.min() < -1 or links.max() >= size))
+    ):
+        raise _another()
+
+
+def _links(hnsw: Any) -> NDArray[np.int32]:
+    found = hnsw.neighbors
+    size = found.size()
+    return faiss.rev_swig_ptr(found.data(), size) if size else np.zeros(0, np.int32)
+
+
+def _another() -> Damaged:
+    return Damaged("the vector index is not what its header says; rebuild it from the documents")
+
+
+def _ranges(vectors: NDArray[Any]) -> tuple[F32, F32]:
+    """(dim,) each: the least and the largest of each number. Raises Invalid for a value that is not finite."""
+    dim = vectors.shape[1]
+    least, largest = np.zeros(dim, np.float32), np.zeros(dim, np.float32)
+    for number, piece in enumerate(_pieces(vectors)):
+        low, high = piece.min(axis=0), piece.max(axis=0)
+        least, largest = (low, high) if not number else (np.minimum(least, low), np.maximum(largest, high))
+    return least, largest
+
+
+def _pieces(vectors: NDArray[Any]) -> Any:
+    rows = max(1, CHUNK_BYTES // (4 * vectors.shape[1]))
+    for start in range(0, len(vectors), rows):
+        piece = np.asarray(vectors[start : start + rows], np.float32)
+        if not np.isfinite(piece).all():
+            raise Invalid("vectors hold a value that is not finite")
+        yield piece
