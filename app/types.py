@@ -102,15 +102,6 @@ class Document:
             return []
         return np.split(self.vectors, np.cumsum(self.splits)[:-1]) if self.splits else [self.vectors]
 
-    def only(self, include: Collection[str]) -> Document:
-        """Without the text or the metadata where they are not included."""
-        return Document(
-            self.id,
-            self.text if "text" in include else "",
-            self.title,
-            self.metadata if "metadata" in include else {},
-        )
-
     @property
     def nbytes(self) -> int:
         """Of its title, its text and its metadata in UTF-8."""

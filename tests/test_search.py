@@ -26,7 +26,8 @@ from app.search import Query, search, search_batch
 from app.types import F32, Document, Encoded
 from app.vector_index import choose
 from app.vector_index.coded import Coded
-from app.vector_index.refined import ONE_BIT
+from app.vector_index.graph import Graph
+from app.vector_index.refined import LEAST
 
 KINDS = ["multi_vector", "dense"]
 SIMILARITIES = ["cosine", "inner_product"]
@@ -387,15 +388,15 @@ def test_a_text_of_few_vectors_has_more_candidates(make_collection: MakeCollecti
 def test_dense_rows_are_candidates_by_what_scores_them_so_fewer_are_needed(
     make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hundred; codes of one bit, which order worse, are asked for as many as make up for it."""
+    """Codes of one bit, which order worse, are asked for as many as make up for it."""
     code_everything(monkeypatch)
     monkeypatch.setattr(sys.modules["app.vector_index.choose"], "TWO_BITS", 0)
-    collection = make_collection(kind="dense", dim=8)
+    collection = make_collection(kind="dense", dim=8, similarity="inner_product")
     random = np.random.default_rng(11)
     rows = random.normal(size=(2_500, 1, 8)).astype(np.float32)
     write_documents(collection, [Document(f"d{i}", vectors=row) for i, row in enumerate(rows)])
     seal(collection)
-    assert collection.published.stage.width == DENSE_WIDTH == 100
+    assert collection.published.stage.width == DENSE_WIDTH == 32
     asked: list[int] = []
     original = Coded.search
 
@@ -406,5 +407,42 @@ def test_dense_rows_are_candidates_by_what_scores_them_so_fewer_are_needed(
     monkeypatch.setattr(Coded, "search", counting)
     query = Query(vectors=random.normal(size=(1, 8)).astype(np.float32), k=100)
     first = pairs(collection, query)
-    assert asked == [ONE_BIT]
+    assert set(asked) == {LEAST["pq1"]}
     assert pairs(collection, replace(query, k=10)) == first[:10]
+
+
+def test_unit_vectors_of_a_dense_collection_are_found_along_a_graph(
+    make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under any filter, with documents gone; with the scores of exact search, and nearly all of what it finds."""
+    code_everything(monkeypatch)
+    monkeypatch.setattr("app.vector_index.refined.DIRECT", 50)
+    collection = make_collection(kind="dense", dim=24)
+    random = np.random.default_rng(5)
+    rows = random.normal(size=(9_000, 1, 24)).astype(np.float32)
+    write_documents(collection, [Document(f"d{i}", metadata={"n": i}, vectors=row) for i, row in enumerate(rows)])
+    seal(collection)
+    (segment,) = collection.published.segments
+    assert segment.part.kinds == {"pooled": "hnsw"}
+    delete_ids(collection, [f"d{i}" for i in range(0, 9_000, 10)])
+    walks: list[int] = []
+    original = Graph._walk
+
+    def counting(self: Graph, queries: F32, depth: int, selector: Any, reach: int) -> Any:
+        walks.append(reach)
+        return original(self, queries, depth, selector, reach)
+
+    monkeypatch.setattr(Graph, "_walk", counting)
+    for least, some in ((None, 20), (4_500, 20), (8_900, 5), (8_995, 5)):
+        found = wanted = 0
+        condition = None if least is None else parse({"n": {"gte": least}}, "")
+        for vector in random.normal(size=(some, 1, 24)).astype(np.float32):
+            query = Query(vectors=vector, k=100, filter=condition)
+            approximate, exact = pairs(collection, query), pairs(collection, replace(query, exact=True))
+            assert len(approximate) == len(exact)
+            both = {(identifier, score) for identifier, score in approximate}.intersection(exact)
+            assert len(both) == len({identifier for identifier, _ in approximate} & {one for one, _ in exact})
+            found, wanted = found + len(both), wanted + len(exact)
+            assert pairs(collection, replace(query, k=10)) == approximate[:10]
+        assert found >= 0.97 * wanted, least
+    assert walks

@@ -272,11 +272,10 @@ class Reader:
         """These versions in their order, with what is included, up to the first for which there is no room."""
         numbers = self._numbers(seqs, published) if "vectors" in include else {}
         found: list[Document] = []
-        for seq, document in zip(seqs, documents_in_order(connection, seqs, self.name), strict=False):
-            kept = document.only(include)
-            if not room.take(kept, numbers.get(seq, 0)):
+        for seq, document in zip(seqs, documents_in_order(connection, seqs, self.name, include), strict=False):
+            if not room.take(document, numbers.get(seq, 0)):
                 break
-            found.append(kept)
+            found.append(document)
         if numbers:
             vectors = self.vectors_of(seqs[: len(found)], published)
             sparse = self.given_sparse(seqs[: len(found)], published) if self.spec.given_sparse else {}

@@ -82,6 +82,9 @@ class Workers:
         parts = max(1, min(threads, size // max(smallest, 1)))
         step = -(-size // parts)
         limit = deadline.current()
+        if parts == 1 and 0 < size and (limit is None or size <= PATIENT):
+            deadline.check(limit)
+            return [work(0, size)]
         if limit is not None:
             step = min(step, max(PATIENT, smallest))
         slices = [(start, min(start + step, size)) for start in range(0, size, step)] if size else []

@@ -153,7 +153,10 @@ def _wide_enough(
 
 def _documents(views: Sequence[View], chosen: Sequence[Chosen]) -> int:
     """How many documents own the chosen rows."""
-    return sum(len(np.unique(view.part.owners.of(one.rows))) for view, one in zip(views, chosen, strict=True))
+    return sum(
+        len(one.rows) if view.part.owners.starts is None else len(np.unique(view.part.owners.of(one.rows)))
+        for view, one in zip(views, chosen, strict=True)
+    )
 
 
 def _nearest(
@@ -176,10 +179,12 @@ def _nearest(
     # Side by side where it takes longer than to hand work over.
     alone = len(by) if sum(len(mask) for mask in allowed) < SIDE_BY_SIDE else 1
     ranked = [ranking for piece in workers.map_slices(len(by), rankings, smallest=alone) for ranking in piece]
-    # Retriever by retriever in turn: the first of each, the second of each, ...
-    taken = np.stack(ranked, axis=1).ravel()
-    _, first = np.unique(taken, return_index=True)
-    chosen = taken[np.sort(first)[:width]]
+    chosen = ranked[0]
+    if len(ranked) > 1:
+        # Retriever by retriever in turn: the first of each, the second of each, ...
+        taken = np.stack(ranked, axis=1).ravel()
+        _, first = np.unique(taken, return_index=True)
+        chosen = taken[np.sort(first)[:width]]
     owners, rows = chosen // OWNER, chosen % OWNER
     found = []
     for i in range(len(views)):

@@ -6,12 +6,12 @@ import json
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, Final
 
 from app.errors import Damaged
 from app.store.layout import DATABASE
-from app.types import Document, Metadata
+from app.types import DEFAULT_INCLUDE, Document, Metadata
 
 _TYPES: Final = (int, bytes, str, str, str, int, int)
 """Of a row of ``documents``."""
@@ -34,10 +34,10 @@ def document_sum(seq: int, key: bytes, title: str, text: str, metadata: str, tru
     """
     number, cut = b"%d" % seq, b"%d" % truncated
     head, body, own = title.encode(), text.encode(), metadata.encode()
-    row = b"int %d %b" b"bytes %d %b" b"str %d %b" b"str %d %b" b"str %d %b" b"int %d %b" % (
-        len(number), number, len(key), key, len(head), head, len(body), body, len(own), own, len(cut), cut,
-    )  # fmt: skip
-    return zlib.crc32(row)
+    return zlib.crc32(
+        b"int %d %bbytes %d %bstr %d %bstr %d %bstr %d %bint %d %b"
+        % (len(number), number, len(key), key, len(head), head, len(body), body, len(own), own, len(cut), cut)
+    )
 
 
 def live_sum(key: bytes, seq: int) -> int:
@@ -79,8 +79,11 @@ def require_rows(found: Mapping[int, Any], seqs: Sequence[int], name: str) -> No
             raise missing(seq, name)
 
 
-def documents_in_order(connection: sqlite3.Connection, seqs: Sequence[int], name: str) -> Iterator[Document]:
-    """The same one by one, in the order asked for, so that memory holds no more of them than the caller keeps."""
+def documents_in_order(
+    connection: sqlite3.Connection, seqs: Sequence[int], name: str, include: Set[str] = DEFAULT_INCLUDE
+) -> Iterator[Document]:
+    """The same one by one, in the order asked for, so that memory holds no more of them than the caller keeps; with
+    what is included of each."""
     rows = connection.execute(
         "SELECT wanted.value, d.* FROM json_each(?) wanted LEFT JOIN documents d ON d.seq = wanted.value",
         (json.dumps([int(seq) for seq in seqs]),),
@@ -88,25 +91,25 @@ def documents_in_order(connection: sqlite3.Connection, seqs: Sequence[int], name
     for seq, *row in rows:
         if row[0] is None:
             raise missing(seq, name)
-        yield parse_row(tuple(row), name)
+        yield parse_row(row, name, include)
 
 
 def missing(seq: int, name: str) -> Damaged:
     return Damaged(f"{DATABASE} of collection {name} is damaged: document row {seq} is missing; restore a backup")
 
 
-def parse_row(row: tuple[Any, ...], name: str) -> Document:
-    """A row of the table ``documents`` -> Document. Raises Damaged."""
+def parse_row(row: Sequence[Any], name: str, include: Set[str] = DEFAULT_INCLUDE) -> Document:
+    """A row of the table ``documents`` -> Document, with what is included of it. Raises Damaged."""
     seq, key, title, text, metadata, truncated, crc = row
     if not _as_declared(row) or document_sum(seq, key, title, text, metadata, truncated) != crc:
         raise Damaged(
             f"{DATABASE} of collection {name} is damaged: the checksum of document row {seq} differs. Restore a backup."
         )
-    parsed: Metadata = json.loads(metadata) if metadata != "{}" else {}
-    return Document(key.decode(), text, title, parsed)
+    parsed: Metadata = json.loads(metadata) if "metadata" in include else {}
+    return Document(key.decode(), text if "text" in include else "", title, parsed)
 
 
-def _as_declared(row: tuple[Any, ...]) -> bool:
+def _as_declared(row: Sequence[Any]) -> bool:
     """Whether each value has the type of its column: SQLite keeps any in any."""
     return tuple(map(type, row)) == _TYPES
 

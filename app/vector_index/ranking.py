@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
@@ -71,19 +72,22 @@ def ranked(search: Search, queries: F32, *, k: int, available: int, exponent: in
         raise Invalid(f"k must be at least 1, not {k}")
     n, wanted = len(queries), min(k, available)
     rows, scores = np.full((n, k), -1, np.int64), np.full((n, k), -np.inf, np.float32)
-    if n == 0 or wanted == 0:
-        return Candidates(rows, scores)
-    scale = np.frexp(np.abs(queries).max(axis=1, initial=0.0))[1]
-    scaled = np.ldexp(queries, -scale[:, None])
-    left, depth = np.arange(n), min(wanted + max(1, wanted // SPARE), available)
-    while len(left):
-        found_scores, found_rows = search(scaled[left], depth)
-        found_scores = np.where(found_rows < 0, np.float32(-np.inf), found_scores)
-        tied = (found_rows[:, -1] >= 0) & (found_scores[:, -1] == found_scores[:, wanted - 1])
-        done = ~tied | (depth == available)
-        order = np.lexsort((found_rows[done], -found_scores[done]), axis=1)[:, :wanted]
-        rows[left[done], :wanted] = np.take_along_axis(found_rows[done], order, axis=1)
-        scores[left[done], :wanted] = np.take_along_axis(found_scores[done], order, axis=1)
-        left, depth = left[~done], min(2 * depth, available)
+    if wanted:
+        for i in range(n):
+            rows[i, :wanted], scores[i, :wanted] = _ranked_one(search, queries[i : i + 1], wanted, available, exponent)
+    return Candidates(rows, scores)
+
+
+def _ranked_one(search: Search, query: F32, wanted: int, available: int, exponent: int) -> tuple[I64, F32]:
+    """(wanted,) rows and scores of one query, (1, dim)."""
+    scale = math.frexp(float(np.abs(query).max(initial=0.0)))[1]
+    scaled, depth = np.ldexp(query, -scale), min(wanted + max(1, wanted // SPARE), available)
+    while True:
+        (scores,), (rows,) = search(scaled, depth)
+        scores = np.where(rows < 0, np.float32(-np.inf), scores)
+        if depth == available or rows[-1] < 0 or scores[-1] != scores[wanted - 1]:
+            break
+        depth = min(2 * depth, available)
+    best = np.lexsort((rows, -scores))[:wanted]
     with np.errstate(over="ignore", under="ignore"):
-        return Candidates(rows, np.ldexp(scores, scale[:, None] + exponent).astype(np.float32, copy=False))
+        return rows[best], np.ldexp(scores[best], scale + exponent).astype(np.float32, copy=False)
