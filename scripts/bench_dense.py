@@ -65,7 +65,9 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     parser.add_argument("--size", type=int, default=100_000)
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--work", type=Path, help="where vectors and collections are kept; a temporary folder by default")
+    parser.add_argument(
+        "--work", type=Path, help="where vectors and collections are kept; a temporary folder by default"
+    )
     parser.add_argument("--peers", type=Path, metavar="PYTHON", help="of an environment that has them")
     parser.add_argument("--only", nargs="+", metavar="PEER", help="peers that are asked; all by default")
     args = parser.parse_args()

@@ -91,7 +91,17 @@ def _read(path: str) -> bytes:
 
 def kernel(function: Function) -> Function:
     """Compiled at its first call, without the interpreter lock while it runs."""
-    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    return _compiled(function)
+
+
+def kernel_in_any_order(function: Function) -> Function:
+    """The same, where sums of floats may be taken in any order, so that several are at once. For what is within a bound
+    of a reference; its last bits depend on the processor."""
+    return _compiled(function, fastmath={"reassoc", "contract"})
+
+
+def _compiled(function: Function, **how: Any) -> Function:
+    dispatcher = numba.njit(nogil=True, error_model="numpy", **how)(function)
     _kernels.append(dispatcher)
     if _kept:
         dispatcher._cache = _Cache(function)

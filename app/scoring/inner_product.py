@@ -7,6 +7,7 @@ With vectors of length 1 it is their cosine. Source: Salton, Wong, Yang: "A vect
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.compute.blas import keep_to_one_thread
 from app.compute.float16 import widen
-from app.compute.native import kernel
+from app.compute.native import kernel, kernel_in_any_order
 from app.compute.rounding import U64, bound, gamma
 from app.errors import Invalid
 from app.types import F32, F64
@@ -86,6 +87,10 @@ def fast_scores(query: F32, vectors: NDArray[Any]) -> F32:
     scores = np.empty(len(vectors), np.float32)
     step = max(1, _CHUNK_VALUES // max(1, vectors.shape[1]))
     wide = np.empty((min(step, len(vectors)) if vectors.dtype == np.float16 else 0, vectors.shape[1]), np.float32)
+    if vectors.dtype == np.float32 and vectors.flags.c_contiguous:
+        # In half the time of BLAS, which makes nothing of one query.
+        _products(np.ascontiguousarray(query, np.float32), vectors, scores)
+        return scores
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(vectors), step):
             part = vectors[start : start + step]
@@ -93,6 +98,29 @@ def fast_scores(query: F32, vectors: NDArray[Any]) -> F32:
                 part = widen(part, wide[: len(part)])
             np.matmul(part, query, out=scores[start : start + step])
     return scores
+
+
+@kernel_in_any_order
+def _products(query: F32, vectors: F32, out: F32) -> None:
+    """(dim,), (n, dim) -> (n,)."""
+    for row in range(len(vectors)):
+        total = np.float32(0)
+        for i in range(len(query)):
+            total += query[i] * vectors[row, i]
+        out[row] = total
+
+
+def loops() -> Iterator[None]:
+    """Compiles every loop of this module (``native.prepare``)."""
+    vectors = np.eye(2, dtype=np.float32)
+    # Of memory maps, too, which are for reading alone.
+    mapped = vectors.copy()
+    mapped.flags.writeable = False
+    for one in (vectors, mapped):
+        fast_scores(vectors[0], one)
+        yield
+        references(vectors[0], one)
+        yield
 
 
 def error_bound(query: F32, norms: F32) -> F64:

@@ -81,9 +81,8 @@ class Graph:
         if len(data) < _PARTS.size:
             raise _another()
         links_length, ranges_length = _PARTS.unpack_from(data.data)
-        if (
-            min(links_length, ranges_length) < 0
-            or _PARTS.size + links_length + ranges_length + codes_length != len(data)
+        if min(links_length, ranges_length) < 0 or _PARTS.size + links_length + ranges_length + codes_length != len(
+            data
         ):
             raise _another()
         links, ranges, rows = np.split(data[_PARTS.size :], np.cumsum([links_length, ranges_length]))
