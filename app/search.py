@@ -54,7 +54,6 @@ from app.scoring import choose
 from app.sparse import postings
 from app.types import Mask, Room, Side, SparseVector, Weights
 
-
 FEW: Final = 2_048
 """Rows of one vector each that are scored one and all: in half a millisecond, without which an index finds nothing."""
 

@@ -86,7 +86,7 @@ def main() -> None:
             ours(made, vectors, None, 10, truths[None, 10], exact=True)
         if args.peers:
             data = args.work / f"{args.size}.npz"
-            named = {f"truth_{share or 0}_{k}": truth for (share, k), truth in truths.items()}
+            named: dict[str, Any] = {f"truth_{share or 0}_{k}": truth for (share, k), truth in truths.items()}
             np.savez(data, docs=vectors.docs, queries=vectors.queries, part=vectors.part, **named)
             script = Path(__file__).parent / "peers" / "dense.py"
             subprocess.run([str(args.peers), str(script), str(data), *(args.only or [])], check=True)

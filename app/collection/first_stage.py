@@ -37,8 +37,8 @@ WIDTH: Final = 400
 """Candidates of a search that names no width; see docs/decisions.md for the measurement behind it."""
 
 DENSE_WIDTH: Final = 32
-"""The same where rows are candidates by the very vectors that score them, so that only codes or a walk can lose one; see
-docs/decisions.md. A text that was split is scored by its opening too, and takes WIDTH."""
+"""The same where rows are candidates by the very vectors that score them, so that only codes or a walk can lose one;
+see docs/decisions.md. A text that was split is scored by its opening too, and takes WIDTH."""
 
 WIDENING: Final = 4
 """Rows that codes find for each candidate, in a segment that is searched by codes; see docs/decisions.md."""

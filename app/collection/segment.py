@@ -44,6 +44,7 @@ from app.store.files import (
 )
 from app.store.layout import FORMAT, of_this_version
 from app.types import F32, I64, Mask, Owners, Precision, TokenVectors
+from app.vector_index import GRAPH
 from app.vector_index.protocol import Candidates, VectorIndex
 from app.vector_index.refined import LEAST, Refined
 
@@ -172,9 +173,12 @@ class Segment:
 
     @property
     def loaded(self) -> int:
-        """Bytes that are held in memory once it is open: all but the arrays that are mapped."""
+        """Bytes that are held in memory once it is open: all but the arrays that are mapped, and the codes of graphs."""
         mapped = {f"{name}.npy" for name, layer in self._layers.items() if not layer["whole"]}.union(MAPPED, [POSTINGS])
-        return sum(record.size for name, record in self._files.items() if name not in mapped)
+        codes = sum(
+            self.size * self.flat(layer).values.shape[1] for layer, kind in self._indexes.items() if kind == GRAPH
+        )
+        return sum(record.size for name, record in self._files.items() if name not in mapped) - codes
 
     def has(self, layer: str) -> bool:
         return layer in self._layers

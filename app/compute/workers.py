@@ -82,7 +82,7 @@ class Workers:
         parts = max(1, min(threads, size // max(smallest, 1)))
         step = -(-size // parts)
         limit = deadline.current()
-        if parts == 1 and 0 < size and (limit is None or size <= PATIENT):
+        if parts == 1 and size > 0 and (limit is None or size <= PATIENT):
             deadline.check(limit)
             return [work(0, size)]
         if limit is not None:

@@ -7,7 +7,7 @@ is built or loaded.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -16,7 +16,12 @@ from app.vector_index.choose import choose, codes_pay
 from app.vector_index.content import Buffer, read_header
 from app.vector_index.protocol import Candidates, VectorIndex, Written
 
+if TYPE_CHECKING:
+    from app.vector_index.coded import Coded
+    from app.vector_index.graph import Graph
+
 __all__ = [
+    "GRAPH",
     "KINDS",
     "NAMES",
     "Buffer",
@@ -74,7 +79,7 @@ def load(name: str, content: Buffer, *, size: int | None = None, dim: int | None
     return _made_by(name).load(header, content)
 
 
-def _made_by(name: str) -> Any:
+def _made_by(name: str) -> type[Graph] | type[Coded]:
     """The class of this kind."""
     if name == GRAPH:
         from app.vector_index.graph import Graph

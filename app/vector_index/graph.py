@@ -13,8 +13,9 @@ Two walks from one vector to another may meet no row in common, so a graph is no
 ``reach`` buys, and is measured (docs/decisions.md). Vectors of very different lengths have hubs among their inner
 products, which all walks end in; ``choose`` gives a graph to unit vectors alone.
 
-The file has the header of every index, then how long the two parts of faiss are, the graph, the ranges of the codes, and
-the codes. Links are read into memory, for native code follows them wherever they point; codes are read where they lie.
+The file has the header of every index, then how long the two parts of faiss are, the graph, the ranges of the codes,
+and the codes. Links are read into memory, for native code follows them wherever they point; codes are read where they
+lie.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 
 def viewed(array: NDArray[Any]) -> Any:
-    """An array's bytes, contiguous, as faiss takes codes. Only an address leaves NumPy, so read-only memory is fine where
-    nothing is ever added; whoever takes it keeps the array alive."""
+    """An array's bytes, contiguous, as faiss takes codes. Only an address leaves NumPy, so read-only memory is fine
+    where nothing is ever added; whoever takes it keeps the array alive."""
     codes = array.view(np.uint8).reshape(-1)
     return faiss.MaybeOwnedVectorUInt8.create_view(faiss.swig_ptr(codes), codes.size, _no_owner())
 

@@ -9,6 +9,7 @@ and k: recall, milliseconds of the processor at the median. All vectors have len
 import json
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -16,12 +17,12 @@ WARM = 10
 
 
 def resident():
-    with open("/proc/self/status", encoding="ascii") as lines:
+    with Path("/proc/self/status").open(encoding="ascii") as lines:
         return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 class FaissFlat:
-    settings = [None]
+    settings = (None,)
 
     def __init__(self, docs, part):
         import faiss
@@ -41,7 +42,14 @@ class FaissFlat:
 
 
 class FaissHnsw(FaissFlat):
-    settings = [32, 64, 96, 128, 256, 512]
+    settings = (
+        32,
+        64,
+        96,
+        128,
+        256,
+        512,
+    )
 
     def __init__(self, docs, part):
         import faiss
@@ -59,7 +67,14 @@ class FaissHnsw(FaissFlat):
 
 
 class Hnswlib:
-    settings = [32, 64, 96, 128, 256, 512]
+    settings = (
+        32,
+        64,
+        96,
+        128,
+        256,
+        512,
+    )
 
     def __init__(self, docs, part):
         import hnswlib
@@ -81,7 +96,12 @@ class Hnswlib:
 
 
 class Usearch:
-    settings = [32, 64, 128, 256]
+    settings = (
+        32,
+        64,
+        128,
+        256,
+    )
 
     def __init__(self, docs, part):
         import usearch.index
@@ -121,7 +141,7 @@ def main():
                 took, found = [], []
                 for query in queries[: min(WARM, some)]:
                     peer.ask(query, k, mask, setting)
-                for query, wanted in zip(queries[:some], data[key][:some]):
+                for query, wanted in zip(queries[:some], data[key][:some], strict=True):
                     began = time.process_time()
                     try:
                         rows = peer.ask(query, k, mask, setting)
