@@ -428,9 +428,9 @@ def test_unit_vectors_of_a_dense_collection_are_found_along_a_graph(
     walks: list[int] = []
     original = Graph._walk
 
-    def counting(self: Graph, queries: F32, depth: int, selector: Any, reach: int) -> Any:
+    def counting(self: Graph, query: F32, depth: int, reach: int) -> Any:
         walks.append(reach)
-        return original(self, queries, depth, selector, reach)
+        return original(self, query, depth, reach)
 
     monkeypatch.setattr(Graph, "_walk", counting)
     for least, some in ((None, 20), (4_500, 20), (8_900, 5), (8_995, 5)):

@@ -173,7 +173,7 @@ class Segment:
 
     @property
     def loaded(self) -> int:
-        """Bytes that are held in memory once it is open: all but the arrays that are mapped, and the codes of graphs."""
+        """Bytes that are held in memory once it is open: all but arrays that are mapped, and codes of graphs."""
         mapped = {f"{name}.npy" for name, layer in self._layers.items() if not layer["whole"]}.union(MAPPED, [POSTINGS])
         codes = sum(
             self.size * self.flat(layer).values.shape[1] for layer, kind in self._indexes.items() if kind == GRAPH

@@ -40,6 +40,7 @@ from app.store.files import (
 from app.store.layout import FORMAT
 from app.store.system import room
 from app.types import F32, I64, Metadata, Owners
+from app.vector_index.protocol import Walked, Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +206,14 @@ def finish_segment(
     for layer in stage.layers:
         array = MappedArray(folder, f"{layer}.npy", files[f"{layer}.npy"])
         walked = layer == POOLED and scored(spec) == POOLED and spec.measure.unit
-        indexes[layer] = vector_index.choose(rows, array.shape[1], stage.index, walked=walked)
-        if indexes[layer] != FLAT:
-            files[f"{layer}.index"] = _write_index(folder, f"{layer}.index", indexes[layer], array)
+        kind = vector_index.choose(rows, array.shape[1], stage.index, walked=walked)
+        index = None if kind == FLAT else vector_index.build(kind, array.all())
+        if isinstance(index, Walked) and not index.holds(array.all()):
+            kind = vector_index.choose(rows, array.shape[1])
+            index = None if kind == FLAT else vector_index.build(kind, array.all())
+        indexes[layer] = kind
+        if index is not None:
+            files[f"{layer}.index"] = _write_index(folder, f"{layer}.index", index)
     manifest = {
         "format": FORMAT,
         "documents": documents,
@@ -224,10 +230,10 @@ def finish_segment(
     return SegmentRecord(folder.name, rows, zlib.crc32(content))
 
 
-def _write_index(folder: Directory, name: str, kind: str, vectors: MappedArray) -> FileRecord:
+def _write_index(folder: Directory, name: str, index: Written) -> FileRecord:
     out = FileWriter(folder, name)
     try:
-        vector_index.build(kind, vectors.all()).write(out.write)
+        index.write(out.write)
         return out.finish()
     finally:
         out.close()

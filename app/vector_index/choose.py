@@ -27,6 +27,8 @@ EXACT_ROWS = 2**14
 """Vectors up to which an index is exact whatever their dim: training codes would take longer than it saves."""
 EXACT_NUMBERS = 2**23
 """Numbers (size x dim) up to which it is: 16 MiB of float16, read in about 2 ms."""
+WALKED_NUMBERS = 2**22
+"""The same where vectors are found along a graph: 16 MiB of float32, read in a millisecond."""
 TWO_BITS = 2**27
 """Numbers up to which codes have two bits each: 32 MiB of codes."""
 ONE_LIST = 2**30
@@ -53,7 +55,7 @@ def choose(size: int, dim: int, tuned: str | None = None, *, walked: bool = Fals
     """
     if tuned is not None:
         return tuned if codes_pay(size) else "flat"
-    if walked and codes_pay(size):
+    if walked and codes_pay(size) and size * dim > WALKED_NUMBERS:
         return "hnsw"
     if size <= EXACT_ROWS or size * dim <= EXACT_NUMBERS:
         return "flat"

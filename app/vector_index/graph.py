@@ -5,9 +5,11 @@ that it has seen, until the best ``reach`` are no nearer than all that they lead
 the least and the largest that the number has anywhere (`QT_8bit`): a quarter of float32's bytes, and as good, for what
 is found is ordered by the vectors themselves (``refined.py``).
 
-Under a filter the walk passes through rows that are not allowed and keeps those that are. So it has to reach further,
-by as much as the filter keeps less; where that would read more codes than are allowed, or ends with too few, the codes
-of all that are allowed are read one after the other. Nothing that is allowed is out of reach then.
+Under a filter a walk reaches further, by as much as the filter keeps less, and of the rows that it reaches those that
+are allowed are taken, once they are enough. So they are the best that are allowed, as far as the others are the best of
+all: a walk that only collects what passes (as faiss's selectors do) is over before it comes to where a filter's rows
+are, where these are far from the query (recall .1 of the half that is farthest). Where it would read more codes than
+are allowed, the codes of all that are allowed are read one after the other.
 
 Two walks from one vector to another may meet no row in common, so a graph is no list of neighbourhoods: recall is what
 ``reach`` buys, and is measured (docs/decisions.md). Vectors of very different lengths have hubs among their inner
@@ -42,6 +44,14 @@ BUILDING: Final = 100
 STEPS: Final = 16
 """Codes that a walk reads for each row that it reaches; one costs what it costs in its turn, for both lie all over
 memory."""
+SPARE: Final = 1.25
+"""Times as many rows are reached under a filter as should hold those that are wanted, so that most walks are the last
+one."""
+TRIED: Final = 100
+"""The reach of a walk that is tried."""
+PROBED: Final = 32
+"""Rows whose nearest ones are looked for to know whether a graph holds."""
+HELD: Final = 0.9
 CHUNK_BYTES: Final = 64 * 2**20
 _PARTS = struct.Struct("<qq")
 
@@ -103,31 +113,51 @@ class Graph:
         return cls(index, codes, header.exponent, held=rows)
 
     def search(self, queries: F32, k: int, *, allowed: Mask | None = None, breadth: float = 1.0) -> Candidates:
-        """See ``VectorIndex.search``. A walk reaches k rows, times ``breadth``, by as much further as a filter keeps
-        less."""
+        """See ``VectorIndex.search``. A walk reaches k rows, times ``breadth`` (1 at least), by as much further as a
+        filter keeps less."""
         queries = checked(queries, self.dim, "queries")
         selector = Selector(allowed, self.size)
-        wanted = min(k, selector.count)
+        if selector.count == self.size:
+            allowed = None
 
-        def search(queries: F32, depth: int) -> tuple[F32, I64]:
-            reach = depth * breadth * self.size / max(1, selector.count)
-            if reach * STEPS >= selector.count:
-                return self._scan(queries, depth, selector)
-            scores, rows = self._walk(queries, depth, None if allowed is None else selector, int(np.ceil(reach)))
-            short = rows[:, wanted - 1] < 0 if allowed is None else rows[:, -1] < 0
-            if short.any():
-                scores[short], rows[short] = self._scan(queries[short], depth, selector)
-            return scores, rows
+        def search(query: F32, depth: int) -> tuple[F32, I64]:
+            reach = depth * max(1.0, breadth)
+            if allowed is not None:
+                reach *= SPARE * self.size / max(1, selector.count)
+            while reach * STEPS < selector.count:
+                scores, rows = self._walk(query, depth if allowed is None else int(reach), int(reach))
+                passed = rows[0] >= 0 if allowed is None else (rows[0] >= 0) & allowed[rows[0]]
+                if np.count_nonzero(passed) >= depth:
+                    return scores[:, passed][:, :depth], rows[:, passed][:, :depth]
+                reach *= 2
+            return self._scan(query, depth, selector)
 
         return ranked(search, queries, k=k, available=selector.count, exponent=self.exponent)
 
-    def _walk(self, queries: F32, depth: int, selector: Selector | None, reach: int) -> tuple[F32, I64]:
-        parameters = faiss.SearchParametersHNSW(efSearch=reach, sel=None if selector is None else selector.faiss)
-        scores, rows = self._index.search(queries, depth, params=parameters)
+    def holds(self, vectors: NDArray[Any]) -> bool:
+        """Whether walks find what there is: of the ten best of some rows, as the codes have them, nine on average.
+        Among a great many equal vectors, say, they may not. vectors: those that it was built from."""
+        rows = np.sort(np.random.default_rng(0).choice(self.size, min(PROBED, self.size), replace=False))
+        found = wanted = 0
+        for row in rows.tolist():
+            query = np.asarray(vectors[row : row + 1], np.float32)
+            # Equal ones are as good.
+            cut = self.search(query, 10, breadth=float(self.size)).scores[0]
+            scaled = np.ldexp(query, -self.exponent)
+            walked = np.ldexp(self._walk(scaled, 10, TRIED)[0][0], 2 * self.exponent)
+            found, wanted = (
+                found + min(10, int(np.count_nonzero(walked >= cut[-1]))),
+                wanted + int(np.isfinite(cut).sum()),
+            )
+        return found >= HELD * wanted
+
+    def _walk(self, query: F32, depth: int, reach: int) -> tuple[F32, I64]:
+        """The best rows that a walk meets, (1, depth): of the ``reach`` nearest nearly all."""
+        scores, rows = self._index.search(query, depth, params=faiss.SearchParametersHNSW(efSearch=reach))
         return scores, rows
 
-    def _scan(self, queries: F32, depth: int, selector: Selector) -> tuple[F32, I64]:
-        scores, rows = self._codes.search(queries, depth, params=faiss.SearchParameters(sel=selector.faiss))
+    def _scan(self, query: F32, depth: int, selector: Selector) -> tuple[F32, I64]:
+        scores, rows = self._codes.search(query, depth, params=faiss.SearchParameters(sel=selector.faiss))
         return scores, rows
 
     def write(self, write: Callable[[bytes], Any]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
 
 from app.types import F32, I64, Mask
 
@@ -40,6 +42,15 @@ class VectorIndex(Protocol):
         they are. breadth: a factor on the index's own default effort; an exact index ignores it.
         Rows come best first, equal scores by row.
         """
+        ...
+
+
+@runtime_checkable
+class Walked(Protocol):
+    """An index that may turn out not to find what it holds, which only trying tells."""
+
+    def holds(self, vectors: NDArray[Any]) -> bool:
+        """Whether it does. vectors: (size, dim) that it was built from."""
         ...
 
 

@@ -12,3 +12,4 @@ def code_everything(patch: pytest.MonkeyPatch, numbers: int = 0) -> None:
     choose = sys.modules["app.vector_index.choose"]
     patch.setattr(choose, "EXACT_ROWS", 0)
     patch.setattr(choose, "EXACT_NUMBERS", numbers)
+    patch.setattr(choose, "WALKED_NUMBERS", numbers)
