@@ -29,8 +29,8 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
 # Tests start hundreds of processes, each of which would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
-# A module's fixtures are made once.
-SPREAD := --numprocesses $(TEST_WORKERS) --dist loadfile
+# A module's fixtures are made once. The longest files begin first (tests/conftest.py), not those with most tests.
+SPREAD := --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test quick processors faults machine lint format audit lock install install-dev clean
 

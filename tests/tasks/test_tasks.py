@@ -128,9 +128,10 @@ def test_one_after_the_other_in_the_order_they_came(open_tasks: Open) -> None:
 
 
 def test_a_snapshot_waits_for_no_other_task(open_tasks: Open) -> None:
-    release, order = threading.Event(), []
+    begun, release, order = threading.Event(), threading.Event(), []
 
     def long(collection: Collection, running: Running) -> None:
+        begun.set()
         while not release.wait(0.001):
             running.check()
         order.append(running.task.id)
@@ -140,6 +141,7 @@ def test_a_snapshot_waits_for_no_other_task(open_tasks: Open) -> None:
 
     tasks = open_tasks(work=long, snapshot=copy)
     works = [tasks.submit("work", {}) for _ in range(2)]
+    assert begun.wait(60)
     copies = [tasks.submit("snapshot", {}) for _ in range(3)]
     for one in copies:
         wait(tasks, one)
