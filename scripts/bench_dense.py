@@ -112,8 +112,8 @@ def filled(catalogue: Catalogue, name: str, vectors: Vectors) -> Collection:
     return made
 
 
-def refuse(line: int, error: RequestError) -> None:
-    raise SystemExit(f"vector {line}: {error.message}")
+def refuse(line: str, error: RequestError) -> None:
+    raise SystemExit(f"{line}: {error.message}")
 
 
 def ours(made: Collection, vectors: Vectors, share: int | None, k: int, truth: Any, *, exact: bool = False) -> None:
