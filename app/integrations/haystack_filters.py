@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from haystack.errors import FilterError
 
-from app.integrations.metadata import NOTHING, Filter, filterable, is_scalar
+from app.integrations.metadata import NOTHING, Filter, any_of, filterable, is_scalar
 
 _ORDERED: Final = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _OWN: Final = frozenset({"id", "content", "blob", "embedding", "sparse_embedding", "score"})
@@ -75,15 +75,8 @@ def _comparison(filters: Mapping[str, Any]) -> Filter:
 def _any_of(name: str, values: list[Any], own: bool) -> Filter:
     if own or not filterable(name) or any(_is_date(one) or not (one is None or is_scalar(one)) for one in values):
         raise Inexpressible
-    # In Python, as in Haystack, 1 is true and 1.0.
-    known = [one for one in values if one is not None]
-    known += [int(one) for one in known if isinstance(one, bool)]
-    known += [bool(one) for one in known if not isinstance(one, str | bool) and one in (0, 1)]
-    asked: list[Filter] = [{name: {"in": known}}] if len(known) > 1 else [{name: {"eq": one}} for one in known]
-    asked += [{name: {"exists": False}}] if None in values else []
-    if not asked:
-        return NOTHING
-    return asked[0] if len(asked) == 1 else {"or": asked}
+    made = any_of(name, [one for one in values if one is not None])
+    return {"or": [made, {name: {"exists": False}}]} if None in values else made
 
 
 def _ordered(name: str, operator: str, value: Any, own: bool) -> Filter:

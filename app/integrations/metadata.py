@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from app.filters import FIELD, INT64, RESERVED
@@ -30,7 +30,7 @@ def stored(given: Mapping[str, Any], beside: Mapping[str, Any] | None = None, *,
     >>> stored({"year": 2024, "by": {"name": "Ada"}, "note": None})
     {'year': 2024, 'by.name': 'Ada', '_lossless': '{"metadata":{"year":2024,"by":{"name":"Ada"},"note":null}}'}
     """
-    kept = dict(_filtered(given, "", lists))
+    kept = filtered(given, "" if lists else None)
     copy: dict[str, Any] = dict(beside or {})
     # 1 and true are equal, and 1 and 1.0: their texts are not.
     if _text(kept) != _text(given):
@@ -59,7 +59,22 @@ def is_scalar(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
 
-def _filtered(given: Mapping[str, Any], under: str, lists: bool) -> Any:
+def filtered(given: Mapping[str, Any], items: str | None) -> dict[str, Any]:
+    """What filters understand of it. items: the end of the name of a list's field; None leaves lists out."""
+    return dict(_pairs(given, "", items))
+
+
+def any_of(name: str, values: Sequence[Any]) -> Filter:
+    """Whether a field has one of the values, as Python compares them: 1 is 1.0 and true."""
+    known = [*values]
+    known += [int(one) for one in values if isinstance(one, bool)]
+    known += [bool(one) for one in values if not isinstance(one, str | bool) and one in (0, 1)]
+    if not known:
+        return NOTHING
+    return {name: {"eq": known[0]}} if len(known) == 1 else {name: {"in": known}}
+
+
+def _pairs(given: Mapping[str, Any], under: str, items: str | None) -> Iterator[tuple[str, Any]]:
     for key, value in given.items():
         name = f"{under}{key}"
         if not isinstance(key, str) or not filterable(name):
@@ -67,9 +82,9 @@ def _filtered(given: Mapping[str, Any], under: str, lists: bool) -> Any:
         if is_scalar(value):
             yield name, value
         elif isinstance(value, Mapping):
-            yield from _filtered(value, f"{name}.", lists)
-        elif lists and isinstance(value, list) and all(map(is_scalar, value)):
-            yield name, [word(one) for one in value]
+            yield from _pairs(value, f"{name}.", items)
+        elif items is not None and isinstance(value, list) and all(map(is_scalar, value)):
+            yield f"{name}{items}", [word(one) for one in value]
 
 
 def word(value: object) -> str:
