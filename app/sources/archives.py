@@ -15,6 +15,8 @@ from app.sources.protocol import Unreadable
 
 MAX_UNPACKED: Final = 512 * 2**20
 """Bytes of all members together."""
+MAX_MEMBER: Final = 64 * 2**20
+"""Bytes of one that is read into memory."""
 MAX_MEMBERS: Final = 20_000
 _OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
@@ -41,11 +43,15 @@ def opened(path: Path, form: str) -> zipfile.ZipFile:
 
 
 def member(archive: zipfile.ZipFile, name: str, form: str) -> bytes | None:
-    """One member, None where there is none of the name. Raises Unreadable."""
+    """One member, None where there is none of the name. Raises Unreadable, TooLarge."""
     try:
-        return archive.read(name)
+        size = archive.getinfo(name).file_size
     except KeyError:
         return None
+    if size > MAX_MEMBER:
+        raise TooLarge(f"{name} unpacks to {size:,} bytes; {MAX_MEMBER:,} are taken")
+    try:
+        return archive.read(name)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         # RuntimeError: the member is encrypted.
         raise Unreadable(f"not {form}, or not whole: {name}: {error}") from error

@@ -51,7 +51,8 @@ def _shown(line: str) -> bytes:
 
 
 NAMESPACE = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
-STYLES = """<w:style w:styleId="Titel"><w:name w:val="Title"/></w:style>
+STYLES = """<w:style w:styleId="Liste"><w:name w:val="List Bullet"/></w:style>
+<w:style w:styleId="Titel"><w:name w:val="Title"/></w:style>
 <w:style w:styleId="berschrift1"><w:name w:val="heading 1"/></w:style>
 <w:style w:styleId="Eigene"><w:basedOn w:val="berschrift2"/></w:style>
 <w:style w:styleId="berschrift2"><w:name w:val="heading 2"/></w:style>"""
@@ -61,6 +62,7 @@ BODY = """<w:p><w:pPr><w:pStyle w:val="Titel"/></w:pPr><w:r><w:t>Handbuch</w:t><
 <w:r><w:delText>ohne</w:delText></w:r></w:del>
 <w:ins><w:r><w:t>mit Einschub</w:t></w:r></w:ins><w:r><w:t>.</w:t></w:r></w:p>
 <w:p><w:pPr><w:numPr/></w:pPr><w:r><w:t>Punkt</w:t></w:r></w:p>
+<w:p><w:pPr><w:pStyle w:val="Liste"/></w:pPr><w:r><w:t>noch einer</w:t></w:r></w:p>
 <w:tbl><w:tr><w:tc><w:p><w:r><w:t>key</w:t></w:r></w:p></w:tc><w:tc><w:p><w:r><w:t>value</w:t></w:r></w:p></w:tc></w:tr>
 <w:tr><w:tc><w:p><w:r><w:t>Größe</w:t></w:r></w:p></w:tc><w:tc><w:p><w:r><w:t>3</w:t></w:r></w:p></w:tc></w:tr></w:tbl>
 <w:p><w:pPr><w:pStyle w:val="Eigene"/></w:pPr><w:r><w:t>Zweiter</w:t></w:r></w:p>

@@ -165,7 +165,8 @@ def test_docx_has_headings_lists_tables_notes_and_what_was_inserted(tmp_path: Pa
     assert found.title == "Handbuch"
     assert found.metadata == {"author": "Ada"}
     assert found.text == (
-        "# Handbuch\n\n# Erster Teil\n\nEin Absatz mit Einschub.\n\n- Punkt\n\nkey | value\nGröße | 3\n\n## Zweiter\n\n"
+        "# Handbuch\n\n# Erster Teil\n\nEin Absatz mit Einschub.\n\n- Punkt\n\n- noch einer\n\n"
+        "key | value\nGröße | 3\n\n## Zweiter\n\n"
         "im Steuerelement\n\nFußnote"
     )
 
@@ -184,6 +185,8 @@ def test_docx_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.M
         archive.writestr("else.xml", "<a/>")
     assert "no word/document.xml" in refused(path, path.read_bytes()).message
     # Nothing is unpacked of what would be too much.
+    monkeypatch.setattr(archives, "MAX_MEMBER", 500)
+    assert refused(path, whole).message.startswith("word/document.xml unpacks to ")
     monkeypatch.setattr(archives, "MAX_UNPACKED", 1_000)
     error = refused(path, whole)
     assert isinstance(error, TooLarge)

@@ -23,6 +23,8 @@ _STRICT: Final = "http://purl.oclc.org/ooxml/wordprocessingml/main"
 _GONE: Final = {f"{_W}del", f"{_W}moveFrom", "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"}
 _NO_TEXT: Final = {*_GONE, f"{_W}pPr", f"{_W}tblPr", f"{_W}sdtPr"}
 _SIGNS: Final = {f"{_W}tab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}noBreakHyphen": "-"}
+LISTED: Final = -1
+"""In the place of a depth: an item of a list."""
 _HEADING: Final = re.compile(r"heading ([1-9])")
 
 
@@ -75,7 +77,7 @@ def _tree(content: bytes, name: str) -> Any:
 
 
 def _levels(styles: Any) -> dict[str, int]:
-    """Style id -> depth of the heading that it is, 0 of the document's title."""
+    """Style id -> depth of the heading that it is, 0 of the document's title; ``LISTED``."""
     if styles is None:
         return {}
     own: dict[str, int] = {}
@@ -90,6 +92,8 @@ def _levels(styles: Any) -> dict[str, int]:
             own[identifier] = int(found[1])
         elif name == "title":
             own[identifier] = 0
+        elif name.startswith(("list bullet", "list number")):
+            own[identifier] = LISTED
         elif outline is not None and outline.get(f"{_W}val", "").isdecimal() and int(outline.get(f"{_W}val")) < 9:
             own[identifier] = int(outline.get(f"{_W}val")) + 1
         if over is not None:
@@ -121,9 +125,9 @@ def _blocks(element: Any, levels: dict[str, int]) -> Iterator[tuple[int | None, 
 def _paragraph(element: Any, text: str, levels: dict[str, int]) -> tuple[int | None, str]:
     style = element.find(f"{_W}pPr/{_W}pStyle")
     level = None if style is None else levels.get(style.get(f"{_W}val", ""))
-    if level is not None:
+    if level is not None and level != LISTED:
         return level, "#" * min(max(level, 1), 6) + " " + " ".join(text.split())
-    listed = element.find(f"{_W}pPr/{_W}numPr") is not None
+    listed = level == LISTED or element.find(f"{_W}pPr/{_W}numPr") is not None
     return None, f"- {text}" if listed else text
 
 

@@ -19,6 +19,8 @@ from app.sources.protocol import LeftOut, Unreadable
 MAX_PAGES: Final = 50_000
 SCANNED: Final = "PDF pages without text (scanned?)"
 _HYPHEN: Final = re.compile(r"(?:\x02|\ufffe)(?:\r?\n)?(\w?)")
+_NOTHING: Final = {"untitled", "anonymous", "unspecified", "unknown"}
+"""What programs say where nobody said anything."""
 _ERRORS: Final = {4: "it is encrypted with a password", 5: "it is encrypted in a way that is not known"}
 """PDFium's FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY."""
 
@@ -47,6 +49,7 @@ def read_pdf(path: Path, _: str | None = None) -> Content:
         if not _whole(path):
             faults.append(Unreadable("not whole: its end is missing, and what stood there", count, "page"))
         given = document.get_metadata_dict()
+    given = {name: value for name, value in given.items() if value.strip().casefold() not in _NOTHING}
     metadata = {**texts({"author": given.get("Author"), "subject": given.get("Subject")}), "pages": count}
     left_out = [LeftOut(SCANNED, scanned)] if scanned else []
     return Content(PAGE.join(pages), (given.get("Title") or "").strip(), metadata, faults, left_out)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.errors import Invalid, NotFound
-from app.sources.extras import library
+from app.sources.extras import foreign, library, said
 from app.sources.protocol import Unreadable
 from app.sources.records.rows import Row
 
@@ -33,14 +33,13 @@ def read_parquet(path: Path) -> Iterator[Row]:
     """Raises Unreadable, Invalid where pyarrow is not installed."""
     arrow = library("pyarrow", "tables", "Parquet")
     parquet = library("pyarrow.parquet", "tables", "Parquet")
-    try:
+    with foreign("Parquet"):
         file = parquet.ParquetFile(path)
-    except (arrow.ArrowException, OSError, ValueError) as error:
-        raise Unreadable(f"not Parquet, or not whole: {_said(error)}") from error
     with closing(file):
-        _names(file.schema_arrow)
-        batches = file.iter_batches(BATCH)
-        yield from _rows(arrow, batches, file.metadata.num_rows, "Parquet", file.schema_arrow)
+        with foreign("Parquet"):
+            schema, count = file.schema_arrow, file.metadata.num_rows
+            _names(schema)
+        yield from _rows(arrow, file.iter_batches(BATCH), count, "Parquet", schema)
 
 
 def read_arrow(path: Path) -> Iterator[Row]:
@@ -48,17 +47,16 @@ def read_arrow(path: Path) -> Iterator[Row]:
     arrow = library("pyarrow", "tables", "Arrow")
     # Not mapped: a file that somebody shortens meanwhile would end the process.
     with arrow.OSFile(str(path)) as file:
-        try:
-            reader = arrow.ipc.open_file(file)
-            batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
-        except arrow.ArrowInvalid:
-            file.seek(0)
-            try:
+        begins = file.read(6)
+        file.seek(0)
+        with foreign("Arrow"):
+            if begins == b"ARROW1":
+                reader = arrow.ipc.open_file(file)
+                batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
+            else:
                 reader = arrow.ipc.open_stream(file)
-            except (arrow.ArrowException, OSError) as error:
-                raise Unreadable(f"not Arrow, or not whole: {_said(error)}") from error
-            batches = iter(reader)
-        _names(reader.schema)
+                batches = iter(reader)
+            _names(reader.schema)
         pieces = (batch.slice(at, BATCH) for batch in batches for at in range(0, batch.num_rows, BATCH))
         yield from _rows(arrow, pieces, 0, "Arrow", reader.schema)
 
@@ -93,33 +91,35 @@ def _told(path: Path, field: str) -> list[Any]:
 def _rows(arrow: Any, batches: Iterator[Any], count: int, form: str, schema: Any) -> Iterator[Row]:
     number = 0
     while True:
-        try:
-            batch = next(batches, None)
-            if batch is not None:
-                batch.validate(full=True)
-        except (arrow.ArrowException, OSError, ValueError) as error:
-            raise Unreadable(_why(error, form, schema), number + 1, "row") from error
-        if batch is None:
-            return
-        batch = _in_microseconds(arrow, batch)
+        with foreign(form, number + 1):
+            try:
+                batch = next(batches, None)
+            except (arrow.ArrowException, OSError) as error:
+                raise Unreadable(_why(error, form, schema), number + 1, "row") from error
+            if batch is None:
+                return
+            batch.validate(full=True)
+            batch = _in_microseconds(arrow, batch)
         for i in range(batch.num_rows):
             number += 1
             done = number / count if count else 0.5
             try:
-                yield Row(number, batch.slice(i, 1).to_pylist()[0], done)
+                record = batch.slice(i, 1).to_pylist()[0]
             except (arrow.ArrowException, ValueError, OverflowError) as error:
-                yield Row(number, Unreadable(f"a value that cannot be read: {_said(error)}"), done)
+                yield Row(number, Unreadable(f"a value that cannot be read: {said(error)}"), done)
+                continue
+            yield Row(number, record, done)
 
 
 def _why(error: Exception, form: str, schema: Any) -> str:
-    said = f"not {form}, or not whole: {_said(error)}"
+    why = f"not {form}, or not whole: {said(error)}"
     if _SPANNED in str(error):
-        fixed = [field.name for field in schema if "fixed_size_list" in str(field.type)]
-        said += (
-            f". DuckDB writes columns of fixed size so where a row has no value ({', '.join(fixed)}): cast them "
-            "there to lists, such as ::FLOAT[], before they are written"
+        lists = [field.name for field in schema if "list" in str(field.type)]
+        why += (
+            f". DuckDB writes lists of fixed size so where a row has none ({', '.join(lists)}): cast them there to "
+            "lists of any, such as ::FLOAT[], before they are written"
         )
-    return said
+    return why
 
 
 def _names(schema: Any) -> None:
@@ -142,7 +142,3 @@ def _in_microseconds(arrow: Any, batch: Any) -> Any:
             continue
         batch = batch.set_column(i, field.name, cast)
     return batch
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:400] or type(error).__name__

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from app.errors import NotFound, RequestError
 from app.sources.fields import Fields
-from app.sources.protocol import Entry, Unit
+from app.sources.protocol import Entry, Unit, Unreadable
 
 
 class Row(NamedTuple):
@@ -26,7 +26,7 @@ Reader: TypeAlias = Callable[["Path | None"], Iterator[Row]]
 
 
 class Records:
-    """Of one file, whose documents are its rows."""
+    """Of one file, whose documents are its rows. What makes the rest of it unreadable is its last entry."""
 
     unit: Literal["bytes", "documents"] = "bytes"
 
@@ -43,7 +43,18 @@ class Records:
         self.skipped = 0
 
     def entries(self) -> Iterator[Entry]:
-        for row in self._reader(self._path):
+        rows = self._reader(self._path)
+        while True:
+            try:
+                row = next(rows, None)
+            except Unreadable as error:
+                yield Entry(error.number, error, unit=error.unit)
+                break
+            except RequestError as error:
+                yield Entry(0, error)
+                break
+            if row is None:
+                break
             self.done = int((self.total or 0) * min(1.0, row.done))
             if isinstance(row.found, RequestError):
                 yield Entry(row.number, row.found, row.part, row.unit)

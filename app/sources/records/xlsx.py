@@ -8,9 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from app.errors import RequestError
 from app.sources.archives import opened
-from app.sources.extras import library
+from app.sources.extras import foreign, library
 from app.sources.protocol import Unreadable
 from app.sources.records.rows import Row
 
@@ -21,12 +20,8 @@ def read_xlsx(path: Path) -> Iterator[Row]:
     with closing(opened(path, "XLSX")), warnings.catch_warnings():
         # Of features that do not touch values.
         warnings.simplefilter("ignore")
-        try:
+        with foreign("XLSX"):
             book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        except RequestError:
-            raise
-        except Exception as error:
-            raise Unreadable(f"not XLSX, or not whole: {_said(error)}") from error
     with closing(book):
         sheets = book.worksheets
         for place, sheet in enumerate(sheets):
@@ -41,12 +36,9 @@ def _rows(sheet: Any, place: int, count: int) -> Iterator[Row]:
     header: list[str] = []
     number = 0
     while True:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                cells = next(rows, None)
-        except Exception as error:
-            raise Unreadable(f"not XLSX, or not whole: {sheet.title}: {_said(error)}", number + 1, "row") from error
+        with foreign(f"XLSX (sheet {part})", number + 1), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            cells = next(rows, None)
         if cells is None:
             return
         number += 1
@@ -73,7 +65,3 @@ def _header(cells: tuple[Any, ...]) -> list[str]:
         name if name and names.count(name) == 1 else f"{name or 'column'}_{number}"
         for number, name in enumerate(names, 1)
     ]
-
-
-def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -1,0 +1,97 @@
+"""Whatever is wrong with a file of a folder: it is a fault with a place, and the file after it is read all the same."""
+
+from __future__ import annotations
+
+import random
+import struct
+from pathlib import Path
+
+import numpy as np
+import openpyxl
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+from files_made import docx, pdf
+
+from app.errors import RequestError
+from app.sources.choose import Reading, open_source
+from app.sources.fields import Fields
+from app.types import Document
+
+TRIES = 15
+FORMS = ("arrows", "csv", "docx", "feather", "fvecs", "html", "json", "md", "npy", "parquet", "pdf", "trec", "xlsx")
+TEXTS = {
+    "csv": 'id,text\n1,"a\nb"\n2,c\n',
+    "html": "<head><meta charset=utf-8><title>T</title></head><main><h1>T</h1><p>x<table><tr><td>1</table></main>",
+    "json": '[{"id": "a", "text": "x", "m": {"k": [1, "b"]}}, {"text": "y"}]',
+    "md": "---\na: [1, b]\nd: 2024-01-01\n---\n# H\ntext\n",
+    "trec": "<DOC>\n<DOCNO>1</DOCNO>\n<TEXT>x</TEXT>\n</DOC>\n",
+}
+
+
+def make(path: Path) -> None:
+    """A whole file of the form that the name says."""
+    table = pa.table({"id": ["a", "b"], "text": ["x" * 50, "y" * 50], "n": [1, 2]})
+    match path.suffix[1:]:
+        case "arrows":
+            with pa.ipc.new_stream(path, table.schema) as stream:
+                stream.write_table(table)
+        case "docx":
+            docx(path)
+        case "feather":
+            pyarrow.feather.write_feather(table, path)
+        case "fvecs":
+            path.write_bytes(struct.pack("<i2f", 2, 1, 2) * 3)
+        case "npy":
+            np.save(path, np.ones((3, 4), np.float32))
+        case "parquet":
+            pq.write_table(table, path)
+        case "pdf":
+            path.write_bytes(pdf([["one"], ["日本語"]], "T"))
+        case "xlsx":
+            book = openpyxl.Workbook()
+            for row in (["id", "text"], ["1", "words"]):
+                book.worksheets[0].append(row)
+            book.save(path)
+        case form:
+            path.write_text(TEXTS[form])
+
+
+def damaged(content: bytes, chance: random.Random) -> bytes:
+    """With bytes changed, put in, taken out, or the end cut off."""
+    made = bytearray(content)
+    for _ in range(chance.choice([1, 2, 8])):
+        place = chance.randrange(max(1, len(made)))
+        match chance.randrange(4):
+            case 0:
+                made[place : place + 1] = bytes([chance.randrange(256)])
+            case 1:
+                made[place:place] = bytes(chance.choices(b"\x00\xff<>{}[]\"':,-\n01", k=4))
+            case 2:
+                del made[place : place + chance.randrange(1, 30)]
+            case _:
+                del made[place:]
+    return bytes(made)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_damaged_file_costs_no_other(tmp_path: Path, form: str) -> None:
+    chance = random.Random(form)
+    path = tmp_path / f"a.{form}"
+    make(path)
+    (tmp_path / "b.txt").write_text("the file after it")
+    whole = path.read_bytes()
+    reading = Reading(Fields(kind="dense"))
+    faults = 0
+    for content in (whole, *(damaged(whole, chance) for _ in range(TRIES))):
+        path.write_bytes(content)
+        *entries, last = open_source(str(tmp_path), reading=reading).entries()
+        assert last.found == Document("b.txt", "the file after it", "b")
+        for entry in entries:
+            assert entry.file.startswith(path.name)
+            if isinstance(entry.found, RequestError):
+                faults += 1
+                assert entry.found.message
+                assert content != whole
+    assert faults
