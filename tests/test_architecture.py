@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the top down: a module may import from its own layer and those below, never from one above.
 LAYERS = [
-    {"app.__main__", "app.main"},
+    {"app.__main__", "app.main", "app.mcp"},
     {"app.api"},
     {"app.integrations", "app.load", "app.measure", "app.tuning"},
     {"app.catalogue"},
