@@ -314,6 +314,8 @@ def report(name: str, summary: Summary, *, sent: bool = False) -> None:
     print(f"collection {name}: {counts}, {summary.bad:,} bad lines, {summary.skipped:,} without title and text")
     if summary.left_out:
         print(f"left out: {told(summary.left_out)}")
+    if summary.repeated:
+        print(f"ids that came again: {summary.repeated:,}; of each the last document stands")
     if summary.truncated:
         print(beyond_the_limit(summary.truncated, summary.truncated_ids))
 

@@ -45,7 +45,8 @@ Progress: TypeAlias = Callable[["Summary"], None]
 class Summary:
     """The outcome of a load. read: documents, bad lines included. written: new or changed. unchanged: stood
     already. truncated: documents whose text the encoder's limit cut, and the ids of the first ones. skipped: neither
-    title nor text. left_out: what is no document, by reasons. phase: what goes on after the last document was written;
+    title nor text. left_out: what is no document, by reasons. repeated: documents that another of the same id took the
+    place of; known of a collection that was empty. phase: what goes on after the last document was written;
     empty before.
     """
 
@@ -57,6 +58,7 @@ class Summary:
     skipped: int = 0
     bad: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
     phase: str = ""
 
 
@@ -77,6 +79,7 @@ def fill(
     batch: list[Document] = []
     size = 0
     encodes = collection.spec.model is not None
+    empty = collection.published.live == 0
     most, room = (BATCH_DOCUMENTS, BATCH_TEXT) if encodes else (BATCH_VECTORS, BATCH_BYTES)
     for entry in source.entries():
         found = entry.found
@@ -103,6 +106,8 @@ def fill(
             progress(summary)
     _write(collection, batch, summary)
     summary.skipped = source.skipped
+    if not empty:
+        summary.repeated = 0
     if not (summary.read or summary.skipped):
         raise Invalid(nothing(source, summary))
     summary.phase = "indexing"
@@ -151,6 +156,8 @@ def _write(collection: Collection, batch: Sequence[Document], summary: Summary) 
     result = write_documents(collection, batch)
     summary.written += result.changed
     summary.unchanged += result.written - result.changed
+    # Those of one batch, and those that stand since another.
+    summary.repeated += len(batch) - result.written + result.changed - result.created
     summary.truncated += len(result.truncated)
     summary.truncated_ids += result.truncated[: NAMED - len(summary.truncated_ids)]
     if result.changed and seal_due(collection, RUN):

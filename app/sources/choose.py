@@ -13,7 +13,7 @@ from app.errors import Invalid
 from app.sources.beir import Beir
 from app.sources.fields import Fields
 from app.sources.folder import FILES, Chosen, FileForm, Folder
-from app.sources.lines import COMPRESSED
+from app.sources.lines import COMPRESSED, wide
 from app.sources.ndjson import Ndjson
 from app.sources.protocol import Source
 from app.sources.records.arrow import is_data_set, read_arrow, read_data_set, read_parquet
@@ -146,9 +146,10 @@ def open_records(path: Path | None, form: RecordForm, reading: Reading, prefix: 
         case "json":
             return Records(path, read_json, fields)
         case "csv" | "tsv" | "msmarco":
-            columns = Columns(
-                fields, reading.header, reading.delimiter, reading.charset or "utf-8", msmarco=form == "msmarco"
-            )
+            # Of a folder not every file need be of the charset that is named.
+            sure, other = (reading.charset, None) if prefix is None else (None, reading.charset)
+            charset = wide(path) or sure or "utf-8"
+            columns = Columns(fields, reading.header, reading.delimiter, charset, other, msmarco=form == "msmarco")
             return Table(path, columns, "csv" if form == "csv" else "tsv")
         case "trec":
             return Records(path, _of_path(partial(read_trec, charset=reading.charset)), fields)

@@ -6,7 +6,7 @@ import codecs
 import gzip
 import sys
 import zlib
-from codecs import BOM_UTF8
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -93,6 +93,17 @@ class Lines:
     def _torn(self, number: int, error: Exception) -> MalformedBody:
         form = "gzip" if self._zstd is None else "Zstandard"
         return MalformedBody(f"{self.name}, line {number}: not a whole {form} stream ({error})")
+
+
+def wide(path: Path | None) -> str | None:
+    """The charset of a file that begins with the mark of UTF-16 or UTF-32, None of any other."""
+    if path is None or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        mark = file.read(4)
+    if mark in (BOM_UTF32_LE, BOM_UTF32_BE):
+        return "utf-32"
+    return "utf-16" if mark[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else None
 
 
 def _zstd(name: str) -> ModuleType:

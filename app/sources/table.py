@@ -25,7 +25,7 @@ MSMARCO = {2: ("id", "text"), 4: ("id", "url", "title", "text")}
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The columns of a file. header: the names of all of one that does not begin with them. delimiter: between cells of
-    CSV. msmarco: the header is what MS MARCO's files have.
+    CSV. other_charset: of lines that are not of ``charset``. msmarco: the header is what MS MARCO's files have.
 
     >>> Columns.parse("id", "body", metadata=["year:int", "author"]).fields.select
     (('year', 'int'), ('author', 'str'))
@@ -35,6 +35,7 @@ class Columns:
     header: tuple[str, ...] = ()
     delimiter: str = ","
     charset: str = "utf-8"
+    other_charset: str | None = None
     msmarco: bool = False
 
     @classmethod
@@ -138,8 +139,9 @@ class _Text:
     quote that is open, if one is.
     """
 
-    def __init__(self, lines: Lines, charset: str) -> None:
-        self._charset = charset
+    def __init__(self, lines: Lines, other_charset: str | None) -> None:
+        self._charset = lines.charset
+        self._other = other_charset
         self._entries = lines.entries()
         self.number = 0
         self.opened: int | None = None
@@ -152,7 +154,7 @@ class _Text:
         if isinstance(line, RequestError):
             raise line
         try:
-            text = line.decode(self._charset)
+            text = self._decoded(line)
         except UnicodeDecodeError as error:
             name = "UTF-8" if self._charset == "utf-8" else self._charset
             raise MalformedBody(f"not {name}: {error}; name the charset that it has (--charset)") from error
@@ -161,12 +163,20 @@ class _Text:
             self.opened = self.number if (count + (self.opened is not None)) % 2 else None
         return text
 
+    def _decoded(self, line: bytes) -> str:
+        try:
+            return line.decode(self._charset)
+        except UnicodeDecodeError:
+            if self._other is None:
+                raise
+            return line.decode(self._other)
+
 
 def _records(
     lines: Lines, form: Literal["csv", "tsv"], columns: Columns
 ) -> Iterator[tuple[int, list[str] | RequestError]]:
     csv.field_size_limit(MAX_LINE)  # of the process; the default of 131,072 is less than a long text
-    text = _Text(lines, lines.charset)
+    text = _Text(lines, columns.other_charset)
     reader = (
         csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
         if form == "tsv"

@@ -48,6 +48,16 @@ def test_a_folder_is_built_and_repeats_without_change(
     assert again.stdout.startswith("collection c: 1 written, 3 unchanged")
 
 
+def test_ids_that_come_again_are_counted(command: Command, open_catalogue: OpenCatalogue) -> None:
+    lines = b"".join(b'{"id": "%d", "text": "%d"}\n' % (i % 150, i) for i in range(160))
+    done = command("build_index", "-", "--collection", "c", "--model", "words", stdin=lines)
+    assert "ids that came again: 10; of each the last document stands\n" in done.stdout
+    assert len(stored(open_catalogue)) == 150
+    assert stored(open_catalogue)["3"].text == "153"
+    again = command("build_index", "-", "--collection", "c", stdin=lines)
+    assert "came again" not in again.stdout
+
+
 def test_a_fault_stops_with_its_place_or_is_skipped(
     command: Command, folder: Path, open_catalogue: OpenCatalogue
 ) -> None:

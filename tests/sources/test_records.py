@@ -151,7 +151,7 @@ def test_csv_of_other_delimiters_and_charsets(tmp_path: Path) -> None:
     rows = 'id;title;text;Größe\n1;Ä;"a; b";3\n2;;日本;\n'
     for charset in ("utf-8", "utf-16", "utf-8-sig"):
         (tmp_path / "a.csv").write_text(rows, encoding=charset)
-        reading = Reading(delimiter=";", charset=None if charset == "utf-8-sig" else charset)
+        reading = Reading(delimiter=";")
         documents, faults = read(open_source(str(tmp_path / "a.csv"), reading=reading))
         assert documents == [Document("1", "a; b", "Ä", {"Grou00dfe": "3"}), Document("2", "日本")], charset
         assert faults == {}
@@ -160,6 +160,11 @@ def test_csv_of_other_delimiters_and_charsets(tmp_path: Path) -> None:
     assert [one.id for one in documents] == ["a.csv#1", "a.csv#3"]
     assert "not UTF-8" in faults["a.csv, line 3"]
     assert "--charset" in faults["a.csv, line 3"]
+    (tmp_path / "b.csv").write_text("id,text\n1,schön\n")
+    documents, faults = read(open_source(str(tmp_path), reading=Reading(charset="cp1252")))
+    assert [one.text for one in documents] == ["gut", "größer", "wieder", "schön"]
+    documents, faults = read(open_source(str(tmp_path / "a.csv"), reading=Reading(charset="cp1252")))
+    assert [one.text for one in documents] == ["gut", "größer", "wieder"]
 
 
 def test_ms_marco_and_trec(tmp_path: Path) -> None:
