@@ -97,8 +97,8 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument(
         "--sync",
         action="store_true",
-        help="delete documents with the mark of --source that the source has no more, what --include and --exclude leave "
-        "out among them; nothing where a part of it could not be read, or where it is empty",
+        help="delete documents with the mark of --source that the source has no more, what --include and --exclude "
+        "leave out among them; nothing where a part of it could not be read, or where it is empty",
     )
     parser.add_argument("--dry-run", action="store_true", help="show the first three documents, and write nothing")
     return parser
