@@ -267,6 +267,7 @@ def test_every_setting_is_documented():
         "indexes/README.md",
         "docs/operations.md",
         "docs/decisions.md",
+        "docs/integrations.md",
         "RELIABILITY.md",
         "docs/security.md",
     ],

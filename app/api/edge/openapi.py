@@ -41,7 +41,7 @@ def _security(route: Route, method: str) -> list[dict[str, list[str]]]:
 def takes_lines(example: str) -> dict[str, Any]:
     """``openapi_extra`` of a route that takes NDJSON."""
     content = {
-        "schema": {"type": "string", "description": "One DocumentBody a line."},
+        "schema": {"type": "string", "format": "binary", "description": "One DocumentBody a line."},
         "examples": {"lines": {"value": example}},
     }
     return {"requestBody": {"required": True, "content": {NDJSON[0]: content}}}
@@ -79,6 +79,11 @@ def install(app: FastAPI) -> None:
             _, errors = models_json_schema([(ProblemAnswer, "serialization")], ref_template=_REF)
             made["components"]["schemas"] |= errors["$defs"]
             made["components"]["securitySchemes"] = _SCHEMES
+            for model in made["components"]["schemas"].values():
+                for field in model.get("properties", {}).values():
+                    # Generators of clients cannot write an object's default down, and leave the whole model out.
+                    if isinstance(field.get("default"), dict):
+                        del field["default"]
             for route in (one for one in app.routes if isinstance(one, Route) and one.include_in_schema):
                 for method in route.methods or ():
                     operation = made["paths"][route.path_format][method.lower()]
