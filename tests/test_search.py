@@ -446,3 +446,18 @@ def test_unit_vectors_of_a_dense_collection_are_found_along_a_graph(
             assert pairs(collection, replace(query, k=10)) == approximate[:10]
         assert found >= 0.97 * wanted, least
     assert walks
+
+
+def test_equal_vectors_of_which_a_graph_finds_few_are_found_by_codes(
+    make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code_everything(monkeypatch)
+    monkeypatch.setattr("app.search.FEW", 0)
+    collection = make_collection(kind="dense", dim=16)
+    vectors = np.tile(np.random.default_rng(1).normal(size=(40, 16)).astype(np.float32), (100, 1))
+    write_documents(collection, [Document(f"d{i}", vectors=one[None]) for i, one in enumerate(vectors)])
+    seal(collection)
+    (segment,) = collection.published.segments
+    assert segment.part.kinds == {"pooled": "pq2"}
+    query = Query(vectors=vectors[7:8] + 0.1, k=50)
+    assert pairs(collection, query) == pairs(collection, replace(query, exact=True))

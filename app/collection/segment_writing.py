@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -77,14 +77,20 @@ class Batch(NamedTuple):
 
 
 def write_segment(
-    folder: Directory, spec: CollectionSpec, stage: FirstStage, totals: Totals, batches: Iterable[Batch]
+    folder: Directory,
+    spec: CollectionSpec,
+    stage: FirstStage,
+    totals: Totals,
+    batches: Iterable[Batch],
+    check: Callable[[], None] = lambda: None,
 ) -> SegmentRecord:
     """A new segment in ``folder``, which is there and empty; durable when this returns. Memory is a batch and an index.
+    check: called now and then while indexes are built; raises to give the work up.
 
     Raises StorageFull; nothing is left then.
     """
     with _made_whole(folder):
-        return _write(folder, spec, stage, totals, batches)
+        return _write(folder, spec, stage, totals, batches, check)
 
 
 def write_restaged(
@@ -133,7 +139,12 @@ def _made_whole(folder: Directory) -> Iterator[None]:
 
 
 def _write(
-    folder: Directory, spec: CollectionSpec, stage: FirstStage, totals: Totals, batches: Iterable[Batch]
+    folder: Directory,
+    spec: CollectionSpec,
+    stage: FirstStage,
+    totals: Totals,
+    batches: Iterable[Batch],
+    check: Callable[[], None],
 ) -> SegmentRecord:
     declared = layers(spec, stage.encoded_dim)
     columns = ColumnsBuilder()
@@ -183,7 +194,7 @@ def _write(
         files |= write_words(folder, words, len(spec.lexical.fields), spec.lexical.analyser)
     if spec.sparse is not None:
         files |= inverted(folder, files)
-    return finish_segment(folder, spec, stage, totals.documents, totals.rows, files)
+    return finish_segment(folder, spec, stage, totals.documents, totals.rows, files, check)
 
 
 def inverted(folder: Directory, files: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
@@ -196,7 +207,13 @@ def inverted(folder: Directory, files: Mapping[str, FileRecord]) -> dict[str, Fi
 
 
 def finish_segment(
-    folder: Directory, spec: CollectionSpec, stage: FirstStage, documents: int, rows: int, files: dict[str, FileRecord]
+    folder: Directory,
+    spec: CollectionSpec,
+    stage: FirstStage,
+    documents: int,
+    rows: int,
+    files: dict[str, FileRecord],
+    check: Callable[[], None] = lambda: None,
 ) -> SegmentRecord:
     """Adds to a folder of arrays and columns, which ``files`` describe, the indexes over the arrays and the manifest.
 
@@ -207,10 +224,10 @@ def finish_segment(
         array = MappedArray(folder, f"{layer}.npy", files[f"{layer}.npy"])
         walked = layer == POOLED and scored(spec) == POOLED and spec.measure.unit
         kind = vector_index.choose(rows, array.shape[1], stage.index, walked=walked)
-        index = None if kind == FLAT else vector_index.build(kind, array.all())
+        index = None if kind == FLAT else vector_index.build(kind, array.all(), check)
         if isinstance(index, Walked) and not index.holds(array.all()):
             kind = vector_index.choose(rows, array.shape[1])
-            index = None if kind == FLAT else vector_index.build(kind, array.all())
+            index = None if kind == FLAT else vector_index.build(kind, array.all(), check)
         indexes[layer] = kind
         if index is not None:
             files[f"{layer}.index"] = _write_index(folder, f"{layer}.index", index)

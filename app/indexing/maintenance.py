@@ -6,16 +6,17 @@ A job that makes or replaces segments may make another due: so whenever it ends,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from app.collection.collection import Collection
 from app.compute import background
 from app.compute.background import Background
 from app.indexing.fitting import learn_if_due
-from app.indexing.newcomers import seal_known
-from app.indexing.sealing import merge, merge_due, seal_due
+from app.indexing.newcomers import seal_known, unknown
+from app.indexing.sealing import merge, merge_due, seal, seal_due
 
-LANES: Final = ("indexing", "learning")
+LANES: Final = ("indexing", "merging", "learning")
 
 
 class _Stopped(Exception):
@@ -23,11 +24,12 @@ class _Stopped(Exception):
 
 
 class Maintenance:
-    """Two jobs, so that a fit of minutes keeps no tail from being sealed."""
+    """Three jobs, so that a merge or a fit of minutes keeps no tail from being sealed: of other collections their lanes
+    are apart, and of this one both seal it when it is due."""
 
     def __init__(self, collection: Collection, lanes: Background) -> None:
         self._collection = collection
-        steps = (self._index, self._learn)
+        steps = (self._seal, self._merge, self._learn)
         self.jobs = [
             lanes.job(lane, f"{lane} of collection {collection.name}", step)
             for lane, step in zip(LANES, steps, strict=True)
@@ -44,30 +46,41 @@ class Maintenance:
             job.wake()
 
     def _written(self) -> None:
-        # A deletion too: it may leave a segment with rows that only a merge reclaims.
-        if self._due():
-            self.jobs[0].wake()
+        sealing, merging, _ = self.jobs
+        if seal_due(self._collection):
+            sealing.wake()
+        # A deletion too may leave a segment with rows that only a merge reclaims.
+        if merge_due(self._collection):
+            merging.wake()
 
-    def _due(self) -> bool:
-        return seal_due(self._collection) or bool(merge_due(self._collection))
+    def _seal(self) -> float | None:
+        return self._made(lambda: seal_due(self._collection), lambda: seal_known(self._collection, self._check))
 
-    def _index(self) -> float | None:
+    def _merge(self) -> float | None:
+        return self._made(lambda: bool(merge_due(self._collection)), lambda: merge(self._collection, self._between))
+
+    def _made(self, due: Callable[[], bool], make: Callable[[], bool]) -> float | None:
         if self._collection.salvaged:
             return None
         if not self._collection.take_over():
             return background.RETRY_S
-        if not self._due():
+        if not due():
             return None
         with self._collection.structure.attempt() as mine:
             # The present holder wakes this job at its end.
             if not mine:
                 return None
             try:
-                done = seal_known(self._collection, self._check) if seal_due(self._collection) else False
-                done = done or merge(self._collection, self._check)
+                return 0.0 if make() else None
             except _Stopped:
                 return None
-        return 0.0 if done else None
+
+    def _between(self) -> None:
+        """Between two pieces of a merge: the tail does not wait for its end. What the learned stage does not know
+        does, for a fit has to come first."""
+        self._check()
+        if seal_due(self._collection) and not unknown(self._collection):
+            seal(self._collection, self._check)
 
     def _learn(self) -> float | None:
         if self._collection.salvaged or not self._collection.is_writer or self._collection.structure.taken:

@@ -65,7 +65,7 @@ def seal(collection: Collection, check: Check = lambda: None) -> bool:
             batches = _tail_batches(collection, now.tail, check)
             if now.stage is not now.tail_stage:
                 batches = recode(collection, now.stage, batches)
-            added.append(write(collection, now.stage, totals, batches))
+            added.append(write(collection, now.stage, totals, batches, check))
         collection.swap(
             added, [], sealed_to=int(now.tail.part.seqs[-1]) + 1, reason="sealed the tail", created=now_utc()
         )
@@ -120,7 +120,8 @@ def merge_due(collection: Collection) -> list[SegmentView]:
 
 
 def merge(collection: Collection, check: Check = lambda: None) -> bool:
-    """One merge, if one is due. Whether it was."""
+    """One merge, if one is due. Whether it was. check may seal the tail meanwhile, under the same stage: what is merged
+    stays what it is, and what is sealed comes beside it."""
     with collection.structure:
         collection.require_writer()
         now, chosen = collection.published, merge_due(collection)
@@ -129,7 +130,7 @@ def merge(collection: Collection, check: Check = lambda: None) -> bool:
         added = []
         if any(view.live for view in chosen):
             totals = totals_of(chosen)
-            added.append(write(collection, now.stage, totals, segment_batches(collection, chosen, check)))
+            added.append(write(collection, now.stage, totals, segment_batches(collection, chosen, check), check))
         collection.swap(
             added, [view.part for view in chosen], reason=f"merged {len(chosen)} segments", created=now_utc()
         )
@@ -207,10 +208,12 @@ def recode(collection: Collection, stage: FirstStage, batches: Iterable[Batch]) 
         yield Batch(seqs, metadata, Passages.join(parts), words)
 
 
-def write(collection: Collection, stage: FirstStage, totals: Totals, batches: Iterable[Batch]) -> Segment:
+def write(
+    collection: Collection, stage: FirstStage, totals: Totals, batches: Iterable[Batch], check: Check = lambda: None
+) -> Segment:
     """A new segment, durable, that nothing names yet."""
     folder = collection.make_folder(SEGMENTS, uuid4().hex)
-    record = write_segment(folder, collection.spec, stage, totals, batches)
+    record = write_segment(folder, collection.spec, stage, totals, batches, check)
     return Segment.open_all(folder, record)
 
 

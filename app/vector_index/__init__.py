@@ -7,6 +7,7 @@ is built or loaded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -53,17 +54,17 @@ def scan(vectors: NDArray[Any]) -> VectorIndex:
     return Flat(vectors)
 
 
-def build(name: str, vectors: NDArray[Any]) -> Written:
+def build(name: str, vectors: NDArray[Any], check: Callable[[], None] = lambda: None) -> Written:
     """An index of kind ``name`` over the rows of an array, memory-mapped or not.
 
     vectors: (n, dim) float16 or float32, n may be 0; read in pieces, so that beside the codes no more than a bounded
-    sample and one piece are held.
+    sample and one piece are held. check: called now and then, seconds apart; raises to give the work up.
 
     Raises Invalid for an unknown name or a value that is not finite.
     """
     if name not in NAMES:
         raise Invalid(f"unknown kind of vector index {name!r}; known: {', '.join(NAMES)}")
-    return _made_by(name).build(name, vectors)
+    return _made_by(name).build(name, vectors, check)
 
 
 def load(name: str, content: Buffer, *, size: int | None = None, dim: int | None = None) -> Written:

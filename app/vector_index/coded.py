@@ -70,7 +70,7 @@ class Coded:
         self._ivf = faiss.downcast_index(index.index)
 
     @classmethod
-    def build(cls, name: str, vectors: NDArray[Any]) -> Coded:
+    def build(cls, name: str, vectors: NDArray[Any], check: Callable[[], None] = lambda: None) -> Coded:
         """See ``app.vector_index.build``."""
         # Two threads that train wait for each other actively: beside searches 140 s and 40 s of processor time, where
         # one takes 8 to 20 s, 3.4 of processor time (22,000 x 384).
@@ -86,6 +86,7 @@ class Coded:
         if sample is not None:
             index.train(sample)
             for piece in _pieces(vectors):
+                check()
                 index.add(np.ldexp(piece, -exponent))
         return cls(name, index, exponent)
 

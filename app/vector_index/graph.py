@@ -23,7 +23,7 @@ lie.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import faiss
@@ -53,6 +53,8 @@ PROBED: Final = 32
 """Rows whose nearest ones are looked for to know whether a graph holds."""
 HELD: Final = 0.9
 CHUNK_BYTES: Final = 64 * 2**20
+ADDED: Final = 2_048
+"""Rows that are added at a time: about a second's work."""
 _PARTS = struct.Struct("<qq")
 
 
@@ -70,7 +72,7 @@ class Graph:
         index.storage = codes
 
     @classmethod
-    def build(cls, name: str, vectors: NDArray[Any]) -> Graph:
+    def build(cls, name: str, vectors: NDArray[Any], check: Callable[[], None] = lambda: None) -> Graph:
         """See ``app.vector_index.build``. One row after the other on one thread: the same graph each time."""
         faiss.omp_set_num_threads(1)
         size, dim = vectors.shape
@@ -79,7 +81,8 @@ class Graph:
         index, codes = _empty(dim)
         codes.train(np.ldexp(np.stack([least, largest]), -exponent))
         made = cls(index, codes, exponent)
-        for piece in _pieces(vectors):
+        for piece in _pieces(vectors, ADDED):
+            check()
             index.add(np.ldexp(piece, -exponent))
         made.size = size
         return made
@@ -233,8 +236,8 @@ def _ranges(vectors: NDArray[Any]) -> tuple[F32, F32]:
     return least, largest
 
 
-def _pieces(vectors: NDArray[Any]) -> Any:
-    rows = max(1, CHUNK_BYTES // (4 * vectors.shape[1]))
+def _pieces(vectors: NDArray[Any], most: int = 2**31) -> Iterator[F32]:
+    rows = min(most, max(1, CHUNK_BYTES // (4 * vectors.shape[1])))
     for start in range(0, len(vectors), rows):
         piece = np.asarray(vectors[start : start + rows], np.float32)
         if not np.isfinite(piece).all():

@@ -7,8 +7,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from made import OpenCatalogue
+from small_codes import code_everything
 
 from app.collection.collection import Collection
 from app.filters import parse
@@ -16,6 +18,7 @@ from app.indexing.sealing import merge_due, seal
 from app.ingest import delete_ids, delete_matching, write_documents
 from app.store.layout import SEGMENTS
 from app.types import Document
+from app.vector_index.graph import Graph
 
 
 def until(done: Callable[[], bool]) -> None:
@@ -109,3 +112,48 @@ def test_what_is_deleted_is_reclaimed_without_another_write(open_catalogue: Open
     assert delete_ids(collection, [f"d{i}" for i in range(20)]) == 8
     until(lambda: collection.published.segments == ())
     until(lambda: list((collection.folder / SEGMENTS).iterdir()) == [])
+
+
+def test_the_tail_is_sealed_while_a_graph_is_built_for_a_merge(
+    open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes: what is written meanwhile is in an index before the merge ends."""
+    code_everything(monkeypatch)
+    monkeypatch.setattr("app.vector_index.graph.ADDED", 10)
+    random = np.random.default_rng(3)
+
+    def some(first: int) -> list[Document]:
+        vectors = random.normal(size=(10, 1, 8)).astype(np.float32)
+        return [Document(f"d{first + i}", vectors=vector) for i, vector in enumerate(vectors)]
+
+    building, written = threading.Event(), threading.Event()
+    original = Graph.build.__func__
+
+    def slow(cls: type[Graph], name: str, vectors: Any, check: Callable[[], None]) -> Graph:
+        if len(vectors) >= 40 and not written.is_set():
+            building.set()
+            assert written.wait(60)
+        return original(cls, name, vectors, check)
+
+    monkeypatch.setattr(Graph, "build", classmethod(slow))
+    catalogue = open_catalogue(tasks=True, seal_documents=10)
+    collection = catalogue.create("a", model=None, kind="dense", dim=8)
+    for start in range(0, 40, 10):
+        write_documents(collection, some(start))
+        until(lambda: collection.published.tail.part.size == 0 or building.is_set())
+    until(building.is_set)
+    write_documents(collection, some(40))
+    made: list[str] = []
+    swap = collection.swap
+
+    def swapping(*given: Any, **named: Any) -> None:
+        made.append(named["reason"])
+        swap(*given, **named)
+
+    monkeypatch.setattr(collection, "swap", swapping)
+    written.set()
+    until(lambda: any("merged" in reason for reason in made))
+    assert made[0] == "sealed the tail"
+    until(lambda: merge_due(collection) == [] and collection.published.tail.part.size == 0)
+    assert sorted(view.part.size for view in collection.published.segments) == [10, 40]
+    assert len(collection.get_many([f"d{i}" for i in range(50)])) == 50
