@@ -25,19 +25,19 @@ PIECE: Final = 2_048
 LEAST: Final = {"pq1": 1_600, "ivf_pq1": 1_600, "pq2": 400, "ivf_pq2": 400}
 """Rows that codes find at least in a dense collection: of 100,000 x 384, 400 by codes of one bit hold .949 of the best
 hundred, 1,600 .998, and 400 by two bits .999."""
-WALK: Final = 128
+WALK: Final = 160
 """The same of a walk, up to ``WALKED`` vectors."""
 WALKED: Final = 2**17
 FURTHER: Final = 0.45
 """The power of their number with which a walk goes further among more: of a million x 384, 128 rows hold .960 of the
-best ten, 320 .980; of 100,000, 128 hold .990."""
+best ten, 320 .980; of 100,000, 160 hold .991."""
 
 
 def least(kind: str, size: int) -> int:
     """Rows that an index of this kind over so many vectors of a dense collection is asked for at least.
 
     >>> least("hnsw", 50_000), least("hnsw", 1_000_000), least("pq2", 50_000)
-    (128, 319, 400)
+    (160, 399, 400)
     """
     if kind != "hnsw":
         return LEAST.get(kind, 0)

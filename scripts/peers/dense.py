@@ -9,16 +9,10 @@ and k: recall, milliseconds of the processor at the median. All vectors have len
 import json
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
 WARM = 10
-
-
-def resident():
-    with Path("/proc/self/status").open(encoding="ascii") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 class FaissFlat:
@@ -124,10 +118,10 @@ def main():
     data = np.load(sys.argv[1])
     docs, queries, part = data["docs"], data["queries"], data["part"]
     for name in sys.argv[2:] or PEERS:
-        began, before = time.process_time(), resident()
+        began = time.process_time()
         peer = PEERS[name](docs, part)
-        built, more = time.process_time() - began, resident() - before
-        print(json.dumps({"peer": name, "said": peer.said, "built_s": round(built, 1), "MiB": round(more)}), flush=True)
+        built = time.process_time() - began
+        print(json.dumps({"peer": name, "said": peer.said, "built_s": round(built, 1)}), flush=True)
         for key in (one for one in data.files if one.startswith("truth_")):
             share, k = map(int, key.split("_")[1:])
             if share and peer.masked is None:
