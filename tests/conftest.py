@@ -45,7 +45,8 @@ SLOW = [
     *("client", "faults", "scripts", "web"),
     *("api/test_hanging_encoder.py", "api/test_outgoing.py", "api/test_traces.py", "api/test_watchdog.py"),
     *("backup/test_saved.py", "catalogue/test_catalogue.py", "collection/test_crash.py"),
-    *("collection/test_processes.py", "compute/test_native.py", "sources/test_ndjson.py", "store/test_disk_full.py"),
+    *("collection/test_processes.py", "compute/test_native.py", "sources/test_hdf5.py", "sources/test_ndjson.py"),
+    "store/test_disk_full.py",
     # They convert models, fit encodings and build large indexes.
     *("encoders", "encodings", "rerank", "tuning", "vector_index", "api/test_rerank_route.py"),
     "api/test_model_routes.py",

@@ -17,10 +17,11 @@ from app.sources.lines import COMPRESSED, wide
 from app.sources.ndjson import Ndjson
 from app.sources.protocol import Source
 from app.sources.records.arrow import is_data_set, read_arrow, read_data_set, read_parquet
+from app.sources.records.hdf5 import read_hdf5
 from app.sources.records.json import read_json
 from app.sources.records.rows import Reader, Records, Row
 from app.sources.records.trec import read_trec
-from app.sources.records.vectors import read_fvecs, read_hdf5, read_npy
+from app.sources.records.vectors import read_fvecs, read_npy
 from app.sources.records.xlsx import read_xlsx
 from app.sources.several import Several
 from app.sources.table import Columns, Table

@@ -9,7 +9,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import openpyxl
 import pyarrow as pa
@@ -321,25 +320,11 @@ def test_arrays_that_cannot_be_read_say_where(tmp_path: Path) -> None:
     ragged = struct.pack("<i2f", 2, 1, 2) + struct.pack("<i3f", 3, 1, 2, 3)
     (tmp_path / "d.fvecs").write_bytes(ragged)
     (tmp_path / "e.fvecs").write_bytes(ragged[:10])
-    (tmp_path / "f.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(20))
     documents, faults = within(tmp_path / "a.npy")
     assert [one.id for one in documents] == ["d.fvecs#0"]
-    assert list(faults) == ["a.npy", "b.npy", "c.npy, row 1", "d.fvecs, row 2", "e.fvecs, row 1", "f.h5"]
+    assert list(faults) == ["a.npy", "b.npy", "c.npy, row 1", "d.fvecs, row 2", "e.fvecs, row 1"]
     assert faults["d.fvecs, row 2"] == "expected 2 dimensions as in the first vector, got 3"
     assert "finite" in faults["c.npy, row 1"]
-
-
-def test_hdf5_has_columns_of_one_length(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["embeddings"] = np.arange(4, dtype=np.float16).reshape(2, 2)
-        file["id"] = [5, 6]
-        file["text"] = ["eins", "zwei"]
-        file["neighbors"] = np.zeros((9, 3))
-    one, two = of(tmp_path / "a.h5", kind="dense")
-    assert one.vectors is not None
-    assert (one.id, one.text, one.vectors.tolist(), one.metadata) == ("5", "eins", [[0, 1]], {})
-    assert two.id == "6"
-    assert [found.id for found in of(tmp_path / "a.h5", vector="embeddings", id="id", kind="dense")] == ["5", "6"]
 
 
 @pytest.mark.parametrize(
