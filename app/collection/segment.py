@@ -11,7 +11,7 @@ import json
 import zlib
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ from app.store.layout import FORMAT, of_this_version
 from app.types import F32, I64, Mask, Owners, Precision, TokenVectors
 from app.vector_index import GRAPH
 from app.vector_index.protocol import Candidates, VectorIndex
-from app.vector_index.refined import Refined, least
+from app.vector_index.refined import Refined, reached
 
 MANIFEST: Final = "manifest.json"
 SEQS: Final = "seqs"
@@ -142,7 +142,9 @@ class Segment:
             name = f"{layer}.index"
             content = map_verified(self.folder, name, self._files[name])
             index = vector_index.load(kind, content, size=self.size, dim=vectors.shape[1])
-            found[layer] = Refined(index, self.flat(layer).at, 0 if self.has(TOKENS) else least(kind, self.size))
+            found[layer] = Refined(index, self.flat(layer).at)
+            if not self.has(TOKENS):
+                found[layer] = Refined(index, self.flat(layer).at, partial(reached, kind))
         return found
 
     @property

@@ -33,31 +33,37 @@ FURTHER: Final = 0.45
 best ten, 320 .980; of 100,000, 160 hold .991."""
 
 
-def least(kind: str, size: int) -> int:
-    """Rows that an index of this kind over so many vectors of a dense collection is asked for at least.
+def reached(kind: str, wide: int, size: int) -> int:
+    """Rows that an index of this kind over a dense collection is asked for where ``wide`` are wanted of so many.
 
-    >>> least("hnsw", 50_000), least("hnsw", 1_000_000), least("pq2", 50_000)
+    >>> reached("hnsw", 128, 50_000), reached("hnsw", 128, 1_000_000), reached("pq2", 128, 50_000)
     (160, 399, 400)
     """
     if kind != "hnsw":
-        return LEAST.get(kind, 0)
-    return int(WALK * max(1.0, size / WALKED) ** FURTHER)
+        return max(wide, LEAST.get(kind, 0))
+    return int(max(wide, WALK) * max(1.0, size / WALKED) ** FURTHER)
 
 
 class Refined:
     """An index of codes over the vectors of an array. at: rows (n,) -> the whole array, (size, dim) float16 or float32,
-    of which these rows may be read. least: rows that the codes are asked for, however few are wanted."""
+    of which these rows may be read. reached: (rows wanted, rows allowed) -> those that the codes are asked for."""
 
-    def __init__(self, index: VectorIndex, at: Callable[[I64], NDArray[Any]], least: int = 0) -> None:
-        self.index, self._at, self._least = index, at, least
+    def __init__(
+        self,
+        index: VectorIndex,
+        at: Callable[[I64], NDArray[Any]],
+        reached: Callable[[int, int], int] = lambda wide, allowed: wide,
+    ) -> None:
+        self.index, self._at, self._reached = index, at, reached
 
     def search(self, query: F32, k: int, *, allowed: Mask | None, wide: int, breadth: float = 1.0) -> Candidates:
         """The best k of the ``wide`` rows (at least k) that codes find, by inner product with query (dim,); (k,) each.
 
         Exactly min(k, allowed rows), best first, equal scores by row.
         """
-        wide = max(wide, self._least)
-        if allowed is not None and np.count_nonzero(allowed) <= max(DIRECT, wide):
+        there = self.index.size if allowed is None else int(np.count_nonzero(allowed))
+        wide = self._reached(wide, there)
+        if allowed is not None and there <= max(DIRECT, wide):
             rows = np.flatnonzero(allowed).astype(np.int64)
         else:
             rows = self.index.search(query[None], max(k, wide), allowed=allowed, breadth=breadth).rows[0]

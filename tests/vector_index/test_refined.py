@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def test_products_are_of_the_rows_asked_for_and_copy_no_vector(dtype: type) -> N
 
 def test_codes_are_asked_for_no_fewer_rows_than_the_least(large: Sample) -> None:
     index, array = vector_index.build("pq1", large.vectors), Array(large.vectors)
-    cascade = Refined(index, array.at, 400)
+    cascade = Refined(index, array.at, partial(reached, "pq2"))
     for wide, read in ((60, 400), (700, 700)):
         array.read = 0
         assert len(cascade.search(large.queries[0], 20, allowed=None, wide=wide).rows) == 20
