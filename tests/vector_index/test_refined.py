@@ -16,7 +16,7 @@ from app.compute.rounding import norms_up
 from app.scoring import inner_product
 from app.types import I64
 from app.vector_index import refined
-from app.vector_index.refined import Refined, products
+from app.vector_index.refined import Refined, products, reached
 
 NAMES = pytest.mark.parametrize("name", vector_index.NAMES)
 
