@@ -27,6 +27,9 @@ Need: TypeAlias = Literal["search", "write"]
 SEARCHING: Final = 32
 """Searches that have a thread. As many compute as there are cores; the others wait, so one more costs its stack."""
 
+EXPORTS: Final = 4
+"""Exports at a time. Each holds a read transaction, behind which the database's log grows with every write."""
+
 
 @dataclass(slots=True)
 class Lane:
@@ -67,8 +70,8 @@ class Lanes:
 
     search: those that run and those that wait for a core (``Workers.turn``). read: documents, counts, descriptions.
     write: what changes a collection. upload: pieces of imports and archives on their way to the disk. restore: archives
-    that are verified and given their indexes, which may take minutes. parse: large bodies. index: what was
-    written and is indexed at once. measure: one at a time, for it takes every core for a while.
+    that are verified and given their indexes, which may take minutes. download: pieces of exports. parse: large bodies.
+    index: what was written and is indexed at once. measure: one at a time, for it takes every core for a while.
 
     Work that needs an encoder has lanes of that encoder (``needing``): queries that wait for it are encoded together,
     and one that hangs holds up nobody else.
@@ -87,9 +90,11 @@ class Lanes:
         self.restore = Lane(CapacityLimiter(2), queue)
         self.parse = Lane(CapacityLimiter(2), queue)
         self.index = Lane(CapacityLimiter(4), None)
+        self.download = Lane(CapacityLimiter(2), None)
         self.measure = Lane(CapacityLimiter(1), queue)
         self.waiting = Budget(max(queue, 1), "writes wait to be indexed")
         self.uploads = Budget(max(queue, 1), "imports are being uploaded")
+        self.exports = Budget(EXPORTS, "exports are being read")
         self.memory = Budget(settings.max_buffered_bytes, "bytes of bodies and answers are in memory")
 
     def needing(self, encoder: str, work: Need) -> Lane:

@@ -13,8 +13,20 @@ from numpy.typing import ArrayLike
 from app.client import operations
 from app.client.documents import Answer, Document, Json, Task, Vectors, Written
 from app.client.failures import no_answer
-from app.client.operations import PARTS, BadLine, Given, Include, Operations, Sent, batches, lines_of, search_body
-from app.client.sending import Request, Response, Retries, Steps
+from app.client.operations import (
+    PARTS,
+    BadLine,
+    Given,
+    Include,
+    Lined,
+    Operations,
+    Sent,
+    batches,
+    export_request,
+    lines_of,
+    search_body,
+)
+from app.client.sending import Request, Response, Retries, Steps, error_of
 
 T = TypeVar("T")
 
@@ -181,6 +193,20 @@ class Sheaf:
             return error
         return Response(answer.status_code, answer.headers, answer.content)
 
+    def _pieces(self, request: Request) -> Iterator[bytes]:
+        """The bytes of an answer as they come."""
+        headers, params = {**self._headers, **request.headers}, request.params
+        try:
+            with self._http.stream(request.method, self.url + request.path, params=params, headers=headers) as answer:
+                if answer.status_code >= 400:
+                    answer.read()
+                    error = error_of(self.url, Response(answer.status_code, answer.headers, answer.content))
+                    assert error is not None, "it is refused"
+                    raise error
+                yield from answer.iter_bytes()
+        except httpx.HTTPError as error:
+            raise no_answer(self.url, error) from error
+
     def _stream(self, path: str, pieces: Iterable[bytes], on_error: str) -> Task:
         headers = {**self._headers, "Content-Type": "application/x-ndjson"}
         params = {"on_error": on_error}
@@ -257,6 +283,14 @@ class Collection:
             cursor = found.next
             if cursor is None:
                 return
+
+    def export(self, *, filter: Json | None = None, include: Include = PARTS) -> Iterator[Document]:
+        """All that pass the filter, of one moment, in the order of their last writes: streamed, so that memory does not
+        grow with them. What the collection's callers gave comes back, of vectors where they are included, and goes into
+        another as it is. It is asked once. Raises Unavailable where it ends early."""
+        lined = Lined()
+        for piece in self.sheaf._pieces(export_request(self.name, filter, include)):
+            yield from lined.take(piece)
 
     def delete(
         self, ids: Sequence[str] | None = None, *, filter: Json | None = None, idempotency_key: str | None = None

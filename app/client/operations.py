@@ -212,6 +212,30 @@ def body_of(document: Given) -> Json:
     return document.body() if isinstance(document, Document) else dict(document)
 
 
+def export_request(name: str, filter: Json | None, include: Include) -> Request:
+    params: dict[str, Any] = {"include": list(include), "vectors_format": "base64"}
+    if filter is not None:
+        params["filter"] = json.dumps(filter)
+    return Request("GET", f"{at(name)}/export", params=params)
+
+
+class Lined:
+    """The documents of an export from its bytes as they come: lines end with a line feed alone, though a text may hold
+    what Unicode takes for the end of one."""
+
+    def __init__(self) -> None:
+        self._begun = bytearray()
+
+    def take(self, piece: bytes) -> list[Document]:
+        """Those that are whole with this piece."""
+        *lines, rest = piece.split(b"\n")
+        if lines:
+            lines[0] = bytes(self._begun) + lines[0]
+            self._begun.clear()
+        self._begun += rest
+        return [Document.of(json.loads(line)) for line in lines]
+
+
 def batches(documents: Iterable[Given], size: int) -> Iterator[list[Given]]:
     batch: list[Given] = []
     for document in documents:

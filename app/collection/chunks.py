@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from app.collection.layers import RAW
 from app.collection.passages import Passages, read_ragged
+from app.errors import Damaged
 from app.store.database import Database
-from app.store.directory import Directory
+from app.store.directory import Content, Directory
 from app.store.files import damaged, expected, write_file
 from app.store.layout import TAIL
 from app.store.rows import row_sum
@@ -63,12 +65,24 @@ class ChunkStore:
             passages = self._parse(row)
             yield np.arange(row[0], row[0] + row[1], dtype=np.int64), passages
 
-    def given(self, connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, TokenVectors]:
+    def hold(self, connection: sqlite3.Connection) -> HeldChunks:
+        """The chunks that the transaction sees, for as long as it lasts, sealed meanwhile or not. Raises Damaged."""
+        files: dict[str, Content] = {}
+        for (name,) in connection.execute("SELECT file FROM tail WHERE file IS NOT NULL"):
+            with expected(self._folder, name):
+                files[name] = self._folder.map(name)
+        return HeldChunks(self, connection, files)
+
+    def given(
+        self, connection: sqlite3.Connection, seqs: Sequence[int], held: Mapping[str, Content] | None = None
+    ) -> dict[int, TokenVectors]:
         """Callers' vectors of these versions as they came, a matrix a passage, of those that a chunk holds. Raises
         Damaged.
 
-        A chunk is read once for all of them; of a file that was checked before, their rows alone.
+        A chunk is read once for all of them; of a file that was checked before, their rows alone. held: files that may
+        have lost their names.
         """
+        held = held or {}
         found: dict[int, TokenVectors] = {}
         left = sorted(seqs, reverse=True)
         while left:
@@ -84,9 +98,9 @@ class ChunkStore:
                 some.append(left.pop())
             places = [seq - first for seq in some]
             if file in self._checked:
-                found.update(zip(some, self._given(file, places), strict=True))
+                found.update(zip(some, self._given(file, places, held), strict=True))
                 continue
-            passages = self._parse(row)
+            passages = self._parse(row, held)
             if RAW in passages:
                 found.update((seq, passages.of(RAW, place)) for seq, place in zip(some, places, strict=True))
         return found
@@ -111,9 +125,15 @@ class ChunkStore:
                 self._checked.discard(name)
                 self._folder.remove(name)
 
-    def _parse(self, row: Row) -> Passages:
+    def lost(self, documents: int) -> Damaged:
+        """The error where so many documents have no vectors in any chunk."""
+        return damaged(self._folder, "its content", f"callers' vectors of {documents:,} documents are missing")
+
+    def _parse(self, row: Row, held: Mapping[str, Content] | None = None) -> Passages:
         first, count, file, data, size, crc = row
         name = str(file or f"chunk {first}")
+        if held and name in held:
+            data = bytes(held[name])
         with expected(self._folder, name):
             content = self._folder.read(name) if data is None else data
         if not isinstance(content, bytes) or len(content) != size or _checksum(first, count, file, content) != crc:
@@ -122,11 +142,29 @@ class ChunkStore:
             self._checked.add(file)
         return Passages.from_bytes(content, count)
 
-    def _given(self, name: str, documents: Sequence[int]) -> list[TokenVectors]:
+    def _given(self, name: str, documents: Sequence[int], held: Mapping[str, Content]) -> list[TokenVectors]:
         """Callers' vectors of the named documents of a file that was checked."""
+        if name in held:
+            return read_ragged(held[name], RAW, documents)
         with expected(self._folder, name):
             content = self._folder.map(name)
         return read_ragged(content, RAW, documents)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldChunks:
+    """The chunks of one moment: those in the database by its read transaction, those in files mapped."""
+
+    store: ChunkStore
+    connection: sqlite3.Connection = field(repr=False)
+    files: Mapping[str, Content] = field(repr=False)
+
+    def given(self, seqs: Sequence[int]) -> dict[int, TokenVectors]:
+        """As ``ChunkStore.given``, of versions that were in the tail. Raises Damaged where one has none."""
+        found = self.store.given(self.connection, seqs, self.files)
+        if len(found) < len(seqs):
+            raise self.store.lost(len(seqs) - len(found))
+        return found
 
 
 def _checksum(first: int, count: int, file: str | None, content: bytes) -> int:

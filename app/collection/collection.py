@@ -10,10 +10,12 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TypeVar
 
 import numpy as np
 
+from app.collection.chunks import HeldChunks
 from app.collection.first_stage import FirstStage, StageRecord
 from app.collection.passages import Passages
 from app.collection.reading import Reader
@@ -21,7 +23,7 @@ from app.collection.segment import Segment
 from app.collection.spec import fingerprint_to_json
 from app.collection.view import Generation, Published, Snapshot
 from app.encoders.protocol import Fingerprint
-from app.errors import Conflict, SheafError
+from app.errors import Conflict, Damaged, SheafError
 from app.filters import Filter
 from app.store.database import put_meta, read_state, write_counters
 from app.store.directory import Directory
@@ -106,6 +108,26 @@ class Collection(Reader):
                 snapshot = self._snapshot(stack)
                 hold(snapshot)
             yield snapshot
+
+    @contextmanager
+    def held(self, *, vectors: bool) -> Iterator[tuple[Snapshot, HeldChunks | None]]:
+        """A snapshot for long reading. vectors: with the chunks of its tail, so that callers' vectors can be read as
+        they came, whatever is sealed meanwhile. Raises Unavailable, Damaged."""
+        with ExitStack() as stack:
+            for attempt in count():
+                # While no write is between its commit and its publishing, and none removes a file.
+                with self._lock, ExitStack() as trial:
+                    snapshot = self._snapshot(trial)
+                    try:
+                        chunks = self.chunks.hold(snapshot.connection) if vectors and self.spec.keeps_raw else None
+                    except Damaged:
+                        # Another process that writes may have sealed the file between its name and its content.
+                        if self.is_writer or attempt > 5:
+                            raise
+                        continue
+                    stack.push(trial.pop_all())
+                    break
+            yield snapshot, chunks
 
     def write(
         self,

@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from app.collection.chunks import ChunkStore
+from app.collection.chunks import ChunkStore, HeldChunks
 from app.collection.first_stage import Drift, FirstStage, StageStore, recoded
 from app.collection.layers import RAW, SPARSE, TOKENS
 from app.collection.opening import Opener
@@ -268,8 +268,10 @@ class Reader:
         seqs: Sequence[int],
         include: Set[str],
         room: Room,
+        held: HeldChunks | None = None,
     ) -> list[Document]:
-        """These versions in their order, with what is included, up to the first for which there is no room."""
+        """These versions in their order, with what is included, up to the first for which there is no room. held: as in
+        ``given_passages``."""
         numbers = self._numbers(seqs, published) if "vectors" in include else {}
         found: list[Document] = []
         for seq, document in zip(seqs, documents_in_order(connection, seqs, self.name, include), strict=False):
@@ -277,7 +279,7 @@ class Reader:
                 break
             found.append(document)
         if numbers:
-            vectors = self.vectors_of(seqs[: len(found)], published)
+            vectors = self.vectors_of(seqs[: len(found)], published, held)
             sparse = self.given_sparse(seqs[: len(found)], published) if self.spec.given_sparse else {}
             found = [
                 replace(
@@ -304,10 +306,12 @@ class Reader:
 
     # Vectors
 
-    def vectors_of(self, seqs: Sequence[int], published: Published) -> dict[int, TokenVectors]:
+    def vectors_of(
+        self, seqs: Sequence[int], published: Published, held: HeldChunks | None = None
+    ) -> dict[int, TokenVectors]:
         """The vectors of these versions, float32, a matrix a passage: callers' as they came where they are kept, else
         as they are scored."""
-        found = self.given_passages(seqs, published)
+        found = self.given_passages(seqs, published, held)
         for view, some, places in _by_part(published, [seq for seq in seqs if seq not in found]):
             for i, seq in enumerate(some):
                 rows = view.part.owners.rows_of(places[i : i + 1])
@@ -448,34 +452,38 @@ class Reader:
         """Callers' vectors of these versions as they came, (n, dim) float32 each, those of all passages together."""
         return {seq: given.values for seq, given in self.given_passages(seqs, published).items()}
 
-    def given_passages(self, seqs: Sequence[int], published: Published | None = None) -> dict[int, TokenVectors]:
+    def given_passages(
+        self, seqs: Sequence[int], published: Published | None = None, held: HeldChunks | None = None
+    ) -> dict[int, TokenVectors]:
         """The same, to the bit, a matrix a passage: of those that some part holds, in a collection that keeps them.
         Each part, and each chunk of the tail, is read once for all.
 
-        published: what the versions are of; the latest where it is left out. Raises Damaged.
+        published: what the versions are of, else the latest. held: chunks of that moment, or sealed. Raises Damaged.
         """
         if not self.spec.keeps_raw:
             return {}
         found: dict[int, TokenVectors] = {}
         try:
-            found = self._given(seqs, published or self._published)
+            found = self._given(seqs, published or self._published, held)
         except Damaged:
-            if self.salvaged:
+            if self.salvaged or held is not None:
                 raise
         missing = [seq for seq in seqs if seq not in found]
         if missing:
             # Sealed meanwhile: once the swap that is under way is done, their segment has them.
             with self._lock, self.snapshot() as now:
-                found.update(self._given(missing, now.published))
+                found.update(self._given(missing, now.published, None))
         return found
 
-    def _given(self, seqs: Sequence[int], published: Published) -> dict[int, TokenVectors]:
+    def _given(self, seqs: Sequence[int], published: Published, held: HeldChunks | None) -> dict[int, TokenVectors]:
         found: dict[int, TokenVectors] = {}
         for view, some, places in _by_part(published, seqs):
             if isinstance(view.part, Segment):
                 owners, raw = view.part.owners, view.part.ragged(RAW).take(view.part.owners.rows_of(places))
                 passages = Passages(owners.take(places), {RAW: raw})
                 found.update((seq, passages.of(RAW, i)) for i, seq in enumerate(some))
+            elif held is not None:
+                found.update(held.given(some))
             else:
                 with self.database.read() as connection:
                     found.update(self.chunks.given(connection, some))

@@ -19,7 +19,7 @@ from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = create_app(Settings()).openapi()
-JSON, TAR = "application/json", "application/x-tar"
+JSON, TAR, NDJSON = "application/json", "application/x-tar", "application/x-ndjson"
 LATER = {"qrels", "measures"}
 ROUTES = {
     "/health/live": {"get"},
@@ -32,6 +32,7 @@ ROUTES = {
     "/v1/collections/{name}/documents/get": {"post"},
     "/v1/collections/{name}/documents/{id}": {"get", "put", "patch", "delete"},
     "/v1/collections/{name}/import": {"post"},
+    "/v1/collections/{name}/export": {"get"},
     "/v1/collections/{name}/delete": {"post"},
     "/v1/collections/{name}/count": {"post"},
     "/v1/search": {"post"},
@@ -150,7 +151,8 @@ def test_every_answer_and_every_body_has_a_schema() -> None:
             assert good, (method, path)
             contents = [content for answer in good for content in answer.get("content", {}).values()]
             assert all("schema" in content for content in contents), (method, path)
-            assert {media for answer in good for media in answer.get("content", {})} <= {JSON, TAR, "text/plain"}, path
+            given = {media for answer in good for media in answer.get("content", {})}
+            assert given <= {JSON, TAR, NDJSON, "text/plain"}, path
             assert "application/problem+json" in operation["responses"]["default"]["content"]
             if method in ("post", "put", "patch") and path not in without_body:
                 ((media, content),) = operation["requestBody"]["content"].items()

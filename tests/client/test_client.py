@@ -26,6 +26,7 @@ from app.client import (
     blocking,
     failures,
 )
+from app.client.operations import Include
 from app.encoders.deterministic import DeterministicEncoder
 from app.errors import (
     Conflict,
@@ -65,6 +66,27 @@ def test_documents_come_back_as_they_were_written(new: New) -> None:
     assert animals.delete(["cat", "none"]) == 1
     assert animals.delete(filter={"legs": {"eq": 2}}) == 1
     assert [one.id for one in animals.documents()] == ["dog"]
+
+
+def test_an_export_is_streamed_and_goes_into_another(new: New, sheaf: Sheaf) -> None:
+    """Texts with what Unicode takes for the end of a line too, and vectors to the bit."""
+    one, other = (new(model=None, dim=3) for _ in range(2))
+    texts = ["a\u2028b", "\x85", "c\r\nd", "猫" * 100_000, "Füße"]
+    matrices = np.random.default_rng(5).normal(size=(5, 2, 3)).astype(np.float32)
+    one.write(Document(f"d{i}", text, "", {"n": i}, matrices[i]) for i, text in enumerate(texts))
+    assert [(found.id, found.text, found.vectors) for found in one.export()] == [
+        (f"d{i}", text, None) for i, text in enumerate(texts)
+    ]
+    assert [found.id for found in one.export(filter={"n": {"gt": 2}})] == ["d3", "d4"]
+    whole: Include = ("text", "metadata", "vectors")
+    assert sheaf.follow(other.import_documents(one.export(include=whole))).done == 5
+    for found, text, matrix in zip(other.export(include=whole), texts, matrices, strict=True):
+        assert found.text == text
+        assert np.asarray(found.vectors).tobytes() == matrix.tobytes()
+    with pytest.raises(NotFound, match="there is no collection"):
+        next(sheaf.collection("none").export())
+    with pytest.raises(Invalid):
+        next(one.export(filter={"n": {"near": 1}}))
 
 
 @pytest.mark.parametrize("id", ["a/b", "..", "../x", ".", "a b", "ü%2F", "?q#f", "a..b", "x" * 512])
@@ -326,7 +348,7 @@ def test_both_clients_have_the_same_methods(one: type, other: type) -> None:
         return {name: [*inspect.signature(method).parameters] for name, method in methods if name[0] != "_"}
 
     assert surface(one) == surface(other)
-    awaited = [name for name in surface(one) if name not in ("collection", "documents")]
+    awaited = [name for name in surface(one) if name not in ("collection", "documents", "export")]
     assert all(inspect.iscoroutinefunction(getattr(other, name)) for name in awaited)
 
 
@@ -344,6 +366,9 @@ def test_the_same_is_done_for_asyncio(server: Running, monkeypatch: pytest.Monke
             assert [count for count, _ in told] == [1, 2, 3]
             assert told[-1][1] == sum(len(json.dumps(one.body())) + 1 for one in ANIMALS)
             assert [one async for one in animals.documents(page=2)] == ANIMALS
+            assert [one async for one in animals.export()] == ANIMALS
+            with pytest.raises(NotFound):
+                await anext(sheaf.collection("none").export())
             assert [hit.id for hit in await animals.search("a dog barks", k=1)] == ["dog"]
             assert (await animals.write([Document("cow", "a cow")])).written == 1
             found = await asyncio.gather(*(animals.search(text, k=1) for text in ("cow", "eggs", "mat")))

@@ -72,6 +72,7 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
     ("PATCH", f"{_IN}/documents/{{id}}"): WRITE,
     ("DELETE", f"{_IN}/documents/{{id}}"): WRITE,
     ("POST", f"{_IN}/import"): WRITE,
+    ("GET", f"{_IN}/export"): READ,
     ("POST", f"{_IN}/delete"): WRITE,
     ("POST", f"{_IN}/count"): READ,
     ("POST", f"{_IN}/search"): READ,

@@ -59,6 +59,12 @@ def gives_archive() -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "The archive.", "content": content}, "default": _PROBLEM}
 
 
+def gives_lines() -> dict[int | str, dict[str, Any]]:
+    """``responses`` of a route that answers NDJSON."""
+    content = {NDJSON[0]: {"schema": {"type": "string", "description": "One document a line, as an import takes it."}}}
+    return {200: {"description": "The documents.", "content": content}, "default": _PROBLEM}
+
+
 def gives(model: type, status: int = 200, description: str = "Done.") -> dict[int | str, dict[str, Any]]:
     """``responses`` of a route: its answer, and problem details for all else."""
     return {status: {"model": model, "description": description}, "default": _PROBLEM}

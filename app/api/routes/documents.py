@@ -49,6 +49,9 @@ Include: TypeAlias = Annotated[
     tuple[Literal["text", "metadata", "vectors"], ...],
     Query(description="The parts of each document beside its id and title; the parameter may be repeated."),
 ]
+Filtered: TypeAlias = Annotated[
+    str | None, Query(description="A filter as JSON.", examples=['{"year": {"gte": 2020}}'])
+]
 InFormat: TypeAlias = Annotated[VectorsFormat, Query(description="Vectors as lists of numbers, or as base64.")]
 
 _CONTENT = {
@@ -91,12 +94,12 @@ async def list_documents(
     name: Name,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
     cursor: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
-    filter: Annotated[str | None, Query(description="A filter as JSON.", examples=['{"year": {"gte": 2020}}'])] = None,
+    filter: Filtered = None,
     include: Include = ("text", "metadata"),
     vectors_format: InFormat = "numbers",
 ) -> Response:
     """A page of documents, by the bytes of their ids; it may have fewer than `limit` where they are large."""
-    condition = None if filter is None else _parsed(filter, service.settings.limits)
+    condition = None if filter is None else parsed(filter, service.settings.limits)
 
     def work(collection: Collection) -> bytes:
         found, following = collection.listing(cursor, limit, condition, frozenset(include))
@@ -288,7 +291,8 @@ def _of_one(error: Invalid) -> Invalid:
     return Invalid(error.message.removeprefix(prefix), problems, code=error.code)
 
 
-def _parsed(filter: str, limits: Limits) -> Filter:
+def parsed(filter: str, limits: Limits) -> Filter:
+    """The filter of a query's parameter. Raises Invalid."""
     try:
         value = from_json(filter)
     except ValueError as error:
