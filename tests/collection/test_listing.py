@@ -46,9 +46,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     parse_row = rows.parse_row
 
-    def counted(row: tuple[Any, ...], name: str) -> Document:
+    def counted(row: tuple[Any, ...], *more: Any) -> Document:
         seen.append(row[0])
-        return parse_row(row, name)
+        return parse_row(row, *more)
 
     monkeypatch.setattr(rows, "parse_row", counted)
     return seen
