@@ -3,8 +3,9 @@
     {"field": {"eq" | "ne" | "in" | "gt" | "gte" | "lt" | "lte" | "exists": ...}}
     {"and": [...]}   {"or": [...]}   {"not": {...}}
 
-One key an object, no shorthand. The meaning, kept in one place (``Condition.matches``) and used for every document
-wherever its metadata lies:
+One key an object, but several operators of one field, which all must hold: ``{"year": {"gte": 2020, "lt": 2024}}``.
+A value alone is ``eq``: ``{"kind": "class"}``. The meaning, kept in one place (``Condition.matches``) and used for
+every document wherever its metadata lies:
 
 - Types never mix: true is not 1, "1" is not 1; 1 and 1.0 are the same number, compared exactly.
 - A missing field matches nothing but ``exists: false`` (and what ``not`` makes of it); so ``ne`` asks for a field
@@ -64,18 +65,28 @@ FILTER_SCHEMA: Final[dict[str, Any]] = {
     },
     "propertyNames": {"pattern": f"^{FIELD.pattern}$"},
     "additionalProperties": {
-        **_ONE_KEY,
-        "properties": {
-            **dict.fromkeys(("eq", "ne"), _SCALAR),
-            "in": {"type": "array", "items": _SCALAR},
-            **{name: {"type": ["string", "number"]} for name in _RANGES},
-            "exists": {"type": "boolean"},
-        },
-        "additionalProperties": False,
+        "anyOf": [
+            _SCALAR,
+            {
+                "type": "object",
+                "minProperties": 1,
+                "properties": {
+                    **dict.fromkeys(("eq", "ne"), _SCALAR),
+                    "in": {"type": "array", "items": _SCALAR},
+                    **{name: {"type": ["string", "number"]} for name in _RANGES},
+                    "exists": {"type": "boolean"},
+                },
+                "additionalProperties": False,
+            },
+        ]
     },
     "description": 'One condition `{"field": {"op": value}}` with op one of eq, ne, in, gt, gte, lt, lte, exists; '
-    'or `{"and": [...]}`, `{"or": [...]}`, `{"not": {...}}`. A missing field matches only `exists: false`.',
-    "examples": [{"and": [{"year": {"gte": 2020}}, {"kind": {"in": ["function", "class"]}}]}],
+    'or `{"and": [...]}`, `{"or": [...]}`, `{"not": {...}}`. `{"field": value}` is eq, and of several operators '
+    "all must hold. A missing field matches only `exists: false`.",
+    "examples": [
+        {"and": [{"year": {"gte": 2020, "lt": 2024}}, {"kind": {"in": ["function", "class"]}}]},
+        {"kind": "class"},
+    ],
 }
 
 
@@ -247,6 +258,8 @@ def parse(value: object, pointer: str = "/filter", limits: Limits = DEFAULT) -> 
 
     >>> parse({"year": {"gte": 2020}})
     Condition(field='year', operator='gte', value=2020)
+    >>> parse({"year": 2020}) == parse({"year": {"eq": 2020}})
+    True
     """
     return _Parser(limits).parse(value, pointer, 0)
 
@@ -273,16 +286,26 @@ class _Parser:
             return Not(self.parse(body, here, depth + 1))
         if not FIELD.fullmatch(key):
             raise Invalid.at(here, f"a field name matches {FIELD.pattern}; got {key!r}")
-        return self.condition(key, body, here)
+        return self.field(key, body, here)
 
-    def condition(self, field: str, body: object, at: str) -> Condition:
+    def field(self, field: str, body: object, at: str) -> Condition | And:
+        if isinstance(body, bool | int | float | str):
+            self.count(at)
+            return Condition(field, "eq", _scalar(body, at))
+        if not isinstance(body, dict) or not body:
+            came = "an empty one" if body == {} else _name(body)
+            raise Invalid.at(at, f"expected a value, or an object of operators ({', '.join(_OPERATORS)}); got {came}")
+        found = tuple(self.condition(field, op, operand, at) for op, operand in body.items())
+        return found[0] if len(found) == 1 else And(found)
+
+    def count(self, at: str) -> None:
+        """One condition more."""
         self.conditions += 1
         if self.conditions > self.most:
             raise Invalid.at(at, f"a filter has at most {self.most:,} conditions")
-        if not isinstance(body, dict) or len(body) != 1:
-            came = f"{len(body)} keys" if isinstance(body, dict) else _name(body)
-            raise Invalid.at(at, f"expected an object with one operator of {', '.join(_OPERATORS)}; got {came}")
-        ((op, operand),) = body.items()
+
+    def condition(self, field: str, op: Any, operand: object, at: str) -> Condition:
+        self.count(at)
         here = f"{at}/{_escape(op)}"
         if op == "exists":
             if not isinstance(operand, bool):

@@ -130,6 +130,23 @@ def test_meaning(metadata: dict[str, Any], value: dict[str, Any], expected: bool
     assert Columns.build([metadata]).select(parse(value)).tolist() == [expected]
 
 
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(st.sampled_from(KEYS), st.lists(conditions(), min_size=1, max_size=4), scalars, rows)
+def test_short_forms_mean_the_long_ones(
+    key: str, several: list[dict[str, Any]], value: Any, metadata: list[dict[str, Any]]
+) -> None:
+    operators = {op: operand for one in several for body in one.values() for op, operand in body.items()}
+    short = {"or": [{key: operators}, {"not": {key: value}}]}
+    each = [{key: {op: operand}} for op, operand in operators.items()]
+    long = {"or": [{"and": each}, {"not": {key: {"eq": value}}}]}
+    columns = Columns.build(metadata)
+    assert columns.select(parse(short)).tolist() == columns.select(parse(long)).tolist()
+    assert [parse(short).matches(row) for row in metadata] == [parse(long).matches(row) for row in metadata]
+    if len(each) > 1:
+        assert parse(short) == parse(long)
+    assert parse({key: value}) == parse({key: {"eq": value}})
+
+
 @pytest.mark.parametrize(
     ("value", "pointer"),
     [
@@ -137,9 +154,13 @@ def test_meaning(metadata: dict[str, Any], value: dict[str, Any], expected: bool
         ([], "/filter"),
         ({}, "/filter"),
         ({"a": {"eq": 1}, "b": {"eq": 1}}, "/filter"),
-        ({"a": 1}, "/filter/a"),
+        ({"a": None}, "/filter/a"),
+        ({"a": ["x"]}, "/filter/a"),
         ({"a": {}}, "/filter/a"),
-        ({"a": {"gt": 1, "lt": 2}}, "/filter/a"),
+        ({"a": float("nan")}, "/filter/a"),
+        ({"a": 2**63}, "/filter/a"),
+        ({"a": {"gt": 1, "lt": True}}, "/filter/a/lt"),
+        ({"a": {"gt": 1, "and": []}}, "/filter/a/and"),
         ({"a": {"like": "x"}}, "/filter/a/like"),
         ({"a": {"eq": None}}, "/filter/a/eq"),
         ({"a": {"eq": ["x"]}}, "/filter/a/eq"),
@@ -154,7 +175,7 @@ def test_meaning(metadata: dict[str, Any], value: dict[str, Any], expected: bool
         ({"and": {"a": {"eq": 1}}}, "/filter/and"),
         ({"or": [{"a": {"eq": 1}}, {"a": {"no": 1}}]}, "/filter/or/1/a/no"),
         ({"not": [{"a": {"eq": 1}}]}, "/filter/not"),
-        ({"not": {"not": {"a": 1}}}, "/filter/not/not/a"),
+        ({"not": {"not": {"a": []}}}, "/filter/not/not/a"),
         ({"1a": {"eq": 1}}, "/filter/1a"),
         ({"a/b~c": {"eq": 1}}, "/filter/a~1b~0c"),
         ({"": {"eq": 1}}, "/filter/"),
@@ -185,6 +206,10 @@ def test_size_is_bounded() -> None:
     assert parse(fits).matches({"a": MAX_CONDITIONS - 1})
     with pytest.raises(Invalid, match="conditions"):
         parse({"or": [*fits["or"], {"a": {"eq": 0}}]})
+    with pytest.raises(Invalid, match="conditions"):
+        parse({"or": [*fits["or"][1:], {"a": {"gt": 0, "lt": 1}}]})
+    with pytest.raises(Invalid, match="conditions"):
+        parse({"or": [*fits["or"], {"a": 0}]})
     assert parse({"a": {"in": list(range(MAX_CONDITIONS - 1))}}).matches({"a": 0})
     with pytest.raises(Invalid, match="listed values") as caught:
         parse({"a": {"in": list(range(MAX_CONDITIONS))}})

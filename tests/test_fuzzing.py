@@ -81,9 +81,14 @@ def is_filter(value: Any, depth: int = 1) -> bool:
         return isinstance(body, list) and bool(body) and all(is_filter(one, depth + 1) for one in body)
     if key == "not":
         return is_filter(body, depth + 1)
-    if not FIELD.fullmatch(key) or not isinstance(body, dict) or len(body) != 1:
+    if not FIELD.fullmatch(key):
         return False
-    ((operator, operand),) = body.items()
+    if is_scalar(body):
+        return True
+    return isinstance(body, dict) and bool(body) and all(is_condition(*one) for one in body.items())
+
+
+def is_condition(operator: Any, operand: Any) -> bool:
     if operator == "exists":
         return isinstance(operand, bool)
     if operator == "in":
@@ -102,7 +107,12 @@ def means(value: Any, metadata: dict[str, Any]) -> bool:
         return any(means(one, metadata) for one in body)
     if key == "not":
         return not means(body, metadata)
-    ((operator, operand),) = body.items()
+    if not isinstance(body, dict):
+        return holds(key, "eq", body, metadata)
+    return all(holds(key, operator, operand, metadata) for operator, operand in body.items())
+
+
+def holds(key: str, operator: str, operand: Any, metadata: dict[str, Any]) -> bool:
     if operator == "exists":
         return (key in metadata) == operand
     if key not in metadata:
@@ -135,6 +145,8 @@ sound = st.one_of(
     st.builds(lambda f, o, v: {f: {o: v}}, fields, st.sampled_from(["gt", "gte", "lt", "lte"]), ordered),
     st.builds(lambda f, v: {f: {"in": v}}, fields, st.lists(fitting, max_size=3)),
     st.builds(lambda f, v: {f: {"exists": v}}, fields, st.booleans()),
+    st.builds(lambda f, v: {f: v}, fields, fitting),
+    st.builds(lambda f, v, o, w: {f: {"ne": v, o: w}}, fields, fitting, st.sampled_from(["gte", "lt"]), ordered),
 )
 unsound = st.dictionaries(
     st.sampled_from(["a", "b.c", "1a", "and", "a-b"]),
@@ -178,6 +190,9 @@ def resolves(pointer: str, value: Any) -> bool:
 @given(st.one_of(near, anything), metadata)
 @example({"a": {"in": []}}, {"a": 1})
 @example({"a": {"eq": 1}}, {"a": True})
+@example({"a": 1}, {"a": 1.0})
+@example({"a": {"gte": 1, "lt": 2}}, {"a": 2})
+@example({"a": {}}, {"a": 1})
 def test_a_filter_is_what_the_contract_says(value: Any, row: dict[str, Any]) -> None:
     if is_filter(value):
         assert parse(value).matches(row) == means(value, row)

@@ -116,6 +116,8 @@ def test_what_is_asked_for(client: httpx.Client, collection: str, create: Callab
         {"id": "hen", "title": "", "text": "a hen lays eggs"}
     ]
     assert [one["id"] for one in asked()] == ["cat", "dog", "hen"]
+    assert [one["id"] for one in asked(filter='{"legs": 4}')] == ["cat", "dog"]
+    assert [one["id"] for one in asked(filter='{"legs": {"gt": 1, "lt": 4}}')] == ["hen"]
     # The encoder makes them again.
     assert asked(include=["text", "metadata", "vectors"]) == asked()
     empty = client.get(f"{create()}/export")
