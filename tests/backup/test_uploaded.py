@@ -44,7 +44,7 @@ def found(collection: Collection, *, exact: bool = False) -> list[list[tuple[str
 @pytest.fixture
 def coded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small segments have codes too."""
-    monkeypatch.setattr(vector_index, "choose", lambda size, dim, tuned: "pq2")
+    monkeypatch.setattr(vector_index, "choose", lambda size, dim, tuned, *, walked=False: "pq2")
 
 
 @pytest.fixture
