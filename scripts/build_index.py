@@ -171,7 +171,11 @@ def fusion(given: str) -> str | dict[str, float]:
     if given == "reciprocal_rank":
         return given
     pairs = (one.partition("=") for one in given.split(","))
-    return {side.strip(): float(weight) for side, _, weight in pairs if float(weight)}
+    try:
+        return {side.strip(): float(weight) for side, _, weight in pairs if float(weight)}
+    except ValueError:
+        form = "SIDE=WEIGHT,..., such as words=.4,pooled=.6, or reciprocal_rank"
+        raise argparse.ArgumentTypeError(f"expected {form}; got {given!r}") from None
 
 
 def reading(args: argparse.Namespace, kind: Kind | None) -> Reading:
@@ -285,11 +289,15 @@ def _send(collection: Collection, kind: Kind, source: Source, on_error: Any) -> 
             lambda summary: bar.update(source.done, source.total, _note(source, summary)),
         )
     with Progress(f"{name}: task {task.id}", "lines", None) as bar:
-        task = collection.sheaf.follow(
-            task,
-            progress=lambda task: bar.update(task.done, task.total, task.phase),
-            bad_line=lambda line, message: bar.say(f"{places[line - 1]}: {message}" if line else message),
-        )
+        try:
+            task = collection.sheaf.follow(
+                task,
+                progress=lambda task: bar.update(task.done, task.total, task.phase),
+                bad_line=lambda line, message: bar.say(f"{places[line - 1]}: {message}" if line else message),
+            )
+        except KeyboardInterrupt:
+            bar.say(f"the server has all of it and goes on (task {task.id})")
+            raise
         for warning in task.raw["warnings"]:
             bar.say(warning)
     summary.bad += task.raw["errors_total"]

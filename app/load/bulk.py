@@ -95,8 +95,8 @@ def fill(
                 _write(collection, batch, summary)
                 stands = summary.written or summary.unchanged
                 said = "What came before it is written" if stands else "Nothing is written"
-                raise Stopped(f"{at(source, entry)}: {error.message}. {said}")
-            bad_line(entry.place, error)
+                raise Stopped(f"{at(source, entry)}: {error.message}. {said}; `--on-error skip` passes over such")
+            bad_line(entry.place or source.name, error)
         elif isinstance(found, Document):
             batch.append(found)
             size += _bytes(found)

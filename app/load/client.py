@@ -83,8 +83,11 @@ def _pieces(
             summary.bad += 1
             if on_error == "stop":
                 # Ends the request in its middle: the server keeps nothing of it.
-                raise Stopped(f"{at(source, entry)}: {found.message}. Nothing of the source is written")
-            bad_line(entry.place, found)
+                raise Stopped(
+                    f"{at(source, entry)}: {found.message}. Nothing of the source is written; "
+                    "`--on-error skip` passes over such"
+                )
+            bad_line(entry.place or source.name, found)
             continue
         places.add(entry)
         piece += to_line(found, kind)

@@ -20,7 +20,7 @@ def first(source: Source) -> Iterator[str]:
     count = 0
     for entry in source.entries():
         if isinstance(entry.found, RequestError):
-            yield f"{entry.place}: {entry.found.message}"
+            yield f"{entry.place or source.name}: {entry.found.message}"
         elif isinstance(entry.found, Document):
             yield json.dumps(shown(entry.found), ensure_ascii=False, indent=2)
             count += 1

@@ -15,12 +15,17 @@ from collections.abc import Sequence
 
 import anyio
 import uvicorn
-from mcp.server.stdio import stdio_server
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from app.mcp.server import Tools
 from app.settings import Settings, refusals
+
+try:
+    from mcp.server.stdio import stdio_server
+
+    from app.mcp.server import Tools
+except ImportError as error:
+    sys.exit(f"the tools need the library mcp: pip install '.[mcp]' in Sheaf's folder ({error})")
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -30,7 +35,9 @@ def parser(settings: Settings) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m app.mcp", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--url", default=f"http://{settings.host}:{settings.port}", help="of the Sheaf server")
+    made.add_argument(
+        "--url", default=f"http://{settings.host}:{settings.port}", help="of the Sheaf server (default: %(default)s)"
+    )
     made.add_argument("--collection", action="append", default=[], metavar="NAME", help="to show; by default all")
     made.add_argument("--write", action="store_true", help="offer add_documents; the key needs the scope write")
     made.add_argument("--http", metavar="HOST:PORT", help="serve over HTTP instead of standard streams")

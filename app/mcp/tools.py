@@ -120,9 +120,9 @@ async def _search(sheaf: AsyncSheaf, shelf: Shelf, asked: SearchArguments) -> Js
     if not names:
         return {"results": []}
     if len(names) == 1:
-        found = await sheaf.collection(names[0]).search(asked.query, k=asked.limit)
+        found = await sheaf.collection(names[0]).search(asked.query, k=asked.limit, passages=1)
     else:
-        found = await sheaf.search(names, asked.query, k=asked.limit)
+        found = await sheaf.search(names, asked.query, k=asked.limit, passages=1)
     return {"results": [_result(shelf, hit.raw.get("collection", names[0]), hit) for hit in found]}
 
 
@@ -131,8 +131,14 @@ def _result(shelf: Shelf, collection: str, hit: Hit) -> Json:
         "id": f"{collection}:{hit.id}",
         "title": hit.title or _begin(hit.text, 80) or hit.id,
         "url": _address(shelf, collection, hit.id, hit.metadata),
-        "text": _begin(hit.text, EXCERPT),
+        "text": _begin(_nearest(hit), EXCERPT),
     }
+
+
+def _nearest(hit: Hit) -> str:
+    """The best passage of a text that is split."""
+    best = next(iter(hit.raw.get("passages") or ()), None)
+    return hit.text if best is None else f"{'… ' if best['start'] else ''}{best['text']}"
 
 
 async def _fetch(sheaf: AsyncSheaf, shelf: Shelf, asked: FetchArguments) -> Json:
@@ -194,7 +200,7 @@ TOOLS: Final = (
         "search",
         "Search",
         "Finds documents by words and by meaning, the best first. Each result has an id for fetch, a title, a url and "
-        "how its text begins.",
+        "the beginning of the passage of its text that answers best.",
         SearchArguments,
         _search,
     ),

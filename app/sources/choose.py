@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from app.errors import Invalid
+from app.errors import Invalid, NotFound
 from app.sources.beir import Beir
 from app.sources.fields import Fields
 from app.sources.folder import FILES, Chosen, FileForm, Folder
@@ -114,8 +114,10 @@ def open_source(
     if reading is None:
         told = columns or Columns(Fields(kind=kind))
         reading = Reading(told.fields, told.header, told.delimiter)
-    form = form or format_of(source)
     path = None if source == "-" else Path(source)
+    if path is not None and not path.exists():
+        raise NotFound(f"{path} is not there")
+    form = form or format_of(source)
     match form:
         case "beir":
             return Beir(_on_disk(path, "a BEIR folder"))

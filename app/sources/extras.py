@@ -37,9 +37,9 @@ def foreign(form: str, number: int = 0, unit: Unit = "row") -> Iterator[None]:
 
 
 def said(error: Exception) -> str:
-    """Of a library's error, on one line.
+    """Of a library's error, on one line, without a full stop, for sentences go on after it.
 
-    >>> said(ValueError("one\\n  two")), said(KeyError())
+    >>> said(ValueError("one\\n  two.")), said(KeyError())
     ('one two', 'KeyError')
     """
-    return " ".join(str(error).split())[:400] or type(error).__name__
+    return " ".join(str(error).split())[:400].rstrip(".") or type(error).__name__

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -176,6 +178,30 @@ async def test_documents_are_added_where_the_key_may(shelf: str) -> None:
         assert "has not the scope write" in refusal(await client.call_tool("add_documents", call))
     with Sheaf(shelf, KEYS["writer"]) as sheaf:
         sheaf.collection("notes").delete(filter={"by": {"eq": "me"}})
+
+
+async def test_a_result_shows_the_passage_that_answers(shelf: str) -> None:
+    text = "# Else\n\n" + "Nothing of it. " * 400 + "\n\n# Bees\n\n" + "On beekeeping. " * 200
+    document = {"id": "long", "text": text, "metadata": {"by": "me"}}
+    async with Client(tools(shelf, "writer", writes=True)) as client:
+        read(await client.call_tool("add_documents", {"collection": "notes", "documents": [document]}))
+        for asked in ({"query": "beekeeping", "collection": "notes"}, {"query": "beekeeping"}):
+            results = read(await client.call_tool("search", asked))["results"]
+            (shown,) = (one["text"] for one in results if one["id"] == "notes:long")
+            assert shown.startswith("… ")
+            assert "beekeeping" in shown
+            assert len(shown) <= 404
+    with Sheaf(shelf, KEYS["writer"]) as sheaf:
+        sheaf.collection("notes").delete(filter={"by": {"eq": "me"}})
+
+
+def test_without_its_library_the_extra_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mcp.py").write_text("raise ImportError")
+    places = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "app.mcp", "--help"]
+    done = subprocess.run(command, env=places, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("the tools need the library mcp: pip install '.[mcp]'")
 
 
 async def test_by_standard_streams(shelf: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,9 @@ from made import MakeCollection
 
 from app.collection.collection import Collection
 from app.load import bulk
+from app.load.preview import first
 from app.search import Query, search
+from app.sources.choose import open_source
 from app.sources.protocol import Entry
 from app.types import Document
 
@@ -75,3 +78,15 @@ def test_segments_do_not_pile_up(make_collection: MakeCollection, monkeypatch: p
     bulk.fill(collection, Listed(200), on_error="stop", bad_line=refuse, progress=watch)
     assert 4 < most < 8
     assert sum(view.part.size for view in collection.published.segments) == 200
+
+
+def test_a_fault_of_all_of_a_file_names_the_file(make_collection: MakeCollection, tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    source = open_source(str(tmp_path / "a.parquet"))
+    said: list[str] = []
+    collection = make_collection(dim=8)
+    bulk.fill(
+        collection, source, on_error="skip", bad_line=lambda place, _: said.append(place), progress=lambda summary: None
+    )
+    assert said == [source.name]
+    assert next(first(source)).startswith(f"{source.name}: not Parquet")

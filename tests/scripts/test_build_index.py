@@ -85,7 +85,7 @@ def test_a_build_pins_weights_and_is_held_to_them(
     bad = command("build_index", source, "--collection", "bad", "--model", "words", "--fusion", "words=1,smell=1")
     assert (bad.returncode, "smell" in bad.stderr) == (1, True), bad.stderr
     worse = command("build_index", source, "--collection", "bad", "--model", "words", "--fusion", "words")
-    assert (worse.returncode, "--fusion" in worse.stderr) == (2, True), worse.stderr
+    assert (worse.returncode, "--fusion: expected SIDE=WEIGHT" in worse.stderr) == (2, True), worse.stderr
 
 
 def test_a_terminal_gets_a_bar_with_rate_and_remaining_time(environment: dict[str, str], tmp_path: Path) -> None:

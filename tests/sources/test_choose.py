@@ -44,6 +44,11 @@ def test_a_name_that_does_not_tell(name: str) -> None:
         format_of(name)
 
 
+def test_what_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="handbook is not there"):
+        open_source(str(tmp_path / "handbook"))
+
+
 def test_each_form_has_its_reader(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text("")
     assert isinstance(open_source(str(tmp_path)), Beir)

@@ -54,6 +54,20 @@ def test_the_nearest_sentence_is_shown_where_no_word_is_found(server: Server, vi
     assert page.locator(".snippet i").count() == 0
 
 
+def test_of_a_text_with_pages_a_snippet_says_its_page(server: Server, visit: Visits) -> None:
+    text = "𝔘 first.\fA second one.\fAnd a third one."
+    page = visit(server).page
+    start, word, stop = text.index("A second"), text.index("third"), len(text)
+    shown = {"by": "words", "field": "text", "start": start, "stop": stop, "marked": ""}
+    shown["spans"] = [{"start": word, "stop": word + 5, "terms": ["third"]}]
+    hit = {"id": "a", "score": 1, "title": "", "text": text, "highlights": [shown]}
+    answer = {"hits": [hit], "took_ms": 1, "stages": {}, "exact": False, "generation": 1, "mode": "lexical"}
+    page.route("**/search", lambda route: route.fulfill(json=answer))
+    page.goto(f"{server.url}/?c=animals&q=third")
+    # The page of the word that was found, though the snippet begins on the one before.
+    assert page.locator(".snippet").evaluate("one => one.textContent") == f"p. 3 …{text[start:]}"
+
+
 def test_why_a_hit_has_its_score_is_told_when_it_is_asked(server: Server, visit: Visits) -> None:
     visited = visit(server)
     asked: list[dict[str, Any]] = []

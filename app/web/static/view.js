@@ -37,7 +37,7 @@ function cut(text, length) {
   return `${(space > length / 2 ? piece.slice(0, space) : piece).replace(/[\ud800-\udbff]$/, "")}…`;
 }
 
-// Everything below the form, taken away. The status stays a live region: only its text changes.
+// The status stays a live region: only its text changes.
 export function clear() {
   for (const id of ["status", "total", "times", "problem", "notice", "hits"]) at(id).replaceChildren();
   filterFault("");
@@ -47,7 +47,7 @@ export function busy(on) {
   at("hits").setAttribute("aria-busy", String(on));
 }
 
-// Collections in the list; `chosen` is shown even where it is not there, so that a stale link says what it asked for.
+// `chosen` is shown even where it is not there, so that a stale link says what it asked for.
 export function collections(list, chosen) {
   const select = at("collection");
   const options = list.map(({ name, documents, state }) =>
@@ -140,8 +140,10 @@ const spans = (hit, field) => hit.highlights?.find((one) => one.by === "words" &
 
 function fragment({ by, start, stop, spans }, text) {
   // A sentence that is all there is needs no mark.
+  const slice = slicer(text);
+  const page = /\f/.test(text) ? `p. ${slice(0, spans[0].start).split("\f").length} ` : "";
   if (by === "meaning" && spans[0].start === start && spans[0].stop === stop) spans = [];
-  return make("p", { className: "snippet", "data-by": by, dir: "auto" }, start ? "…" : "", ...marked(text, start, stop, spans), slicer(text)(stop) ? "…" : "");
+  return make("p", { className: "snippet", "data-by": by, dir: "auto" }, page, start ? "…" : "", ...marked(text, start, stop, spans), slice(stop) ? "…" : "");
 }
 
 // The words that were found and the sentence that is nearest, or where nothing is known how the text begins.
@@ -201,7 +203,7 @@ const shown = (value) => (Array.isArray(value) ? value.join(", ") : String(value
 export const field = (key, value) => make("div", {}, make("dt", {}, key), make("dd", { dir: "auto" }, value));
 const metadata = (fields) => make("dl", { className: "metadata", ariaLabel: "Metadata" }, ...fields);
 
-// Problem details. Faults of the filter stand beside it, all others in the page.
+// Faults of the filter stand beside it, all others in the page.
 export function problem(details) {
   clear();
   const faults = details.errors ?? [];
