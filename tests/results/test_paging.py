@@ -117,8 +117,12 @@ def test_a_cursor_of_another_search_and_what_is_none_are_refused(make_collection
         assert caught.value.problems[0].pointer == "/cursor"
 
 
-def test_of_documents_alike_some_leave_room_for_others(make_collection: MakeCollection) -> None:
+def test_of_documents_alike_some_leave_room_for_others(
+    make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those that the first stage cannot tell apart take a third of the first candidates, and what others leave over."""
+    # So few would be scored one and all.
+    monkeypatch.setattr("app.search.FEW", 0)
     collection = make_collection(kind="dense", dim=2)
     one, other = np.array([[1, 0]], np.float32), np.array([[0.9, 0.1]], np.float32)
     count = 3 * ALIKE
