@@ -16,7 +16,7 @@ from typing import Literal
 from app.errors import Invalid, MalformedBody, RequestError
 from app.sources.fields import TYPES, Fields
 from app.sources.lines import MAX_LINE, Lines
-from app.sources.protocol import Entry
+from app.sources.protocol import Entry, Unreadable
 
 MSMARCO = {2: ("id", "text"), 4: ("id", "url", "title", "text")}
 """The columns of MS MARCO's passages and documents, which have no header."""
@@ -68,8 +68,10 @@ class Table:
         self._lines = Lines(path, ends=form == "csv", charset=columns.charset)
         self._columns = columns
         self._fields = columns.fields if prefix is None else replace(columns.fields, prefix=prefix)
-        self._form = form
         self.name = self._lines.name
+        # Of a file of a folder messages say the path already.
+        self._called = "the file" if self._fields.prefix else self.name
+        self._form = form
         self.skipped = 0
 
     @property
@@ -87,7 +89,7 @@ class Table:
             first = next(records, None)
             header = MSMARCO.get(len(first[1]) if first and isinstance(first[1], list) else 0, ())
             if first and not header:
-                raise Invalid(f"{self.name}: MS MARCO's files have 2 or 4 columns, with tabs between")
+                raise Invalid(f"{self._called}: MS MARCO's files have 2 or 4 columns, with tabs between")
         else:
             header = self._columns.header or tuple(self._header(next(records, None)))
         names = self._names(header)
@@ -112,9 +114,9 @@ class Table:
 
     def _header(self, first: tuple[int, list[str] | RequestError] | None) -> list[str]:
         if first is None:
-            raise Invalid(f"{self.name} is empty: expected a header that names the columns")
+            raise Invalid(f"{self._called} is empty: expected a header that names the columns")
         if isinstance(first[1], RequestError):
-            raise first[1]
+            raise Unreadable(f"the header of {self._called}: {first[1].message}", first[0])
         return first[1]
 
     def _names(self, header: Sequence[str]) -> list[str]:
@@ -125,9 +127,9 @@ class Table:
         for name in self._fields.named or names:
             if names.count(name) != 1:
                 count = "no" if name not in names else "more than one"
-                raise Invalid(f"{self.name} has {count} column {name!r}; its columns: {shown}{hint}")
+                raise Invalid(f"{self._called} has {count} column {name!r}; its columns: {shown}{hint}")
         if not self._fields.says_text(names):
-            raise Invalid(f"{self.name}: which of its columns is the text (--text-field)? Its columns: {shown}{hint}")
+            raise Invalid(f"which column of {self._called} is the text (--text-field)? Its columns: {shown}{hint}")
         # The others may have one name: they are told apart, and kept.
         return [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names, 1)]
 

@@ -276,10 +276,10 @@ def test_a_collection_that_is_something_else_is_not_touched(command: Command, op
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("none.ndjson", "--collection", "c"), "none.ndjson is not a file"),
+        (("none.ndjson", "--collection", "c"), "none.ndjson is not there"),
         (("-", "--collection", "Not A Name", "--model", "words"), "a collection's name matches"),
         (("-", "--collection", "c", "--model", "unheard-of"), "unheard-of"),
-        (("x.csv", "--collection", "c"), "x.csv is not a file"),
+        (("nowhere", "--collection", "c"), "nowhere is not there"),
         (("-", "--collection", "c", "--sync"), "--source NAME"),
         (("-", "--collection", "c", "--rename", "a"), "--rename: expected FIELD=NAME"),
         (("-", "--collection", "c", "--delimiter", "ab"), "--delimiter: expected one character"),

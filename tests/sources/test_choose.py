@@ -59,7 +59,7 @@ def test_each_form_has_its_reader(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_together(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("0,a text without a header\n")
-    with pytest.raises(Invalid, match=r"which of its columns is the text.*--header"):
+    with pytest.raises(Invalid, match=r"which column of .* is the text.*--header"):
         list(open_source(str(tmp_path / "a.csv")).entries())
     with pytest.raises(Invalid, match="parquet cannot come on standard input"):
         open_source("-", "parquet")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import Invalid, MalformedBody, RequestError
+from app.sources.choose import open_source
 from app.sources.table import Columns, Table
 from app.types import Document
 
@@ -122,3 +123,17 @@ def test_a_header_that_does_not_fit(tmp_path: Path, content: str, message: str) 
 def test_an_unknown_type_is_refused() -> None:
     with pytest.raises(Invalid, match="str, int, float, bool"):
         Columns.parse("id", "text", metadata=["year:date"])
+
+
+def test_within_a_folder_the_path_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("key,plot\n1,x\n")
+    (tmp_path / "b.csv").write_bytes(b"\xfa,\x90\n")
+    first, second = open_source(str(tmp_path)).entries()
+    assert isinstance(first.found, RequestError)
+    assert isinstance(second.found, RequestError)
+    assert (first.place, second.place) == ("a.csv", "b.csv, line 1")
+    assert first.found.message.startswith(
+        "which column of the file is the text (--text-field)? Its columns: key, plot."
+    )
+    with pytest.raises(RequestError, match=r"^the header of .*b.csv: not UTF-"):
+        list(open_source(str(tmp_path / "b.csv")).entries())
