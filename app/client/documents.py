@@ -55,8 +55,28 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """A passage of a hit: its document's text[start:stop], under these headings. pages: the first and the last, where
+    the text is of pages."""
+
+    text: str
+    start: int
+    stop: int
+    headings: list[str]
+    score: float
+    pages: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, body: Json) -> Passage:
+        pages = body.get("pages")
+        own = body["text"], body["start"], body["stop"], body["headings"], body["score"]
+        return cls(*own, None if pages is None else (pages[0], pages[1]))
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """A document that was found. raw: all that the server told of it, such as passages, highlights, its explanation."""
+    """A document that was found. passages: its best ones, where the search asked for some. raw: all that the server
+    told of it, such as highlights, its explanation."""
 
     id: str
     score: float
@@ -64,12 +84,14 @@ class Hit:
     text: str
     metadata: Json
     vectors: Vectors | None
+    passages: list[Passage]
     raw: Json = field(repr=False)
 
     @classmethod
     def of(cls, body: Json) -> Hit:
         said = body.get("title") or "", body.get("text") or "", body.get("metadata") or {}
-        return cls(body["id"], body["score"], *said, read_vectors(body), body)
+        passages = [Passage.of(one) for one in body.get("passages") or ()]
+        return cls(body["id"], body["score"], *said, read_vectors(body), passages, body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,11 @@
     store = SheafVectorStore(Sheaf().create("papers"))                   # the server encodes: token vectors and words
     store = SheafVectorStore(Sheaf().create("mine", model=None, kind="dense", dim=768), embedding)  # LangChain does
     retriever = SheafRetriever(collection=Sheaf().collection("papers"), k=5, options={"rerank": {"model": "cross"}})
+    retriever = SheafRetriever(collection=Sheaf().collection("papers"), options={"passages": 2})   # not whole documents
 
-Filters are Sheaf's own: ``filter={"year": {"gte": 2020}}``. For asyncio the same is done in a thread.
+With ``passages`` the best ones of each hit are answered in its place, each with where it stands
+(``metadata["passage"]``). Filters are Sheaf's own: ``filter={"year": {"gte": 2020}}``. For asyncio the same is done in
+a thread.
 """
 
 from __future__ import annotations
@@ -159,7 +162,17 @@ class SheafRetriever(BaseRetriever):
 
 
 def _scored(found: Iterable[Hit]) -> list[tuple[Document, float]]:
-    return [(_document(hit.id, hit.text, hit.metadata), hit.score) for hit in found]
+    """Documents with their scores; where the search asks for passages these in their place, best first of each."""
+    made = []
+    for hit in found:
+        document = _document(hit.id, hit.text, hit.metadata)
+        if not hit.passages:
+            made.append((document, hit.score))
+        for one in hit.passages:
+            place = {"start": one.start, "stop": one.stop, "headings": one.headings, "pages": one.pages}
+            about = {**document.metadata, "passage": place}
+            made.append((Document(id=hit.id, page_content=one.text, metadata=about), hit.score))
+    return made
 
 
 def _document(id: str, text: str, metadata: Any) -> Document:

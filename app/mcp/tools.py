@@ -137,8 +137,8 @@ def _result(shelf: Shelf, collection: str, hit: Hit) -> Json:
 
 def _nearest(hit: Hit) -> str:
     """The best passage of a text that is split."""
-    best = next(iter(hit.raw.get("passages") or ()), None)
-    return hit.text if best is None else f"{'… ' if best['start'] else ''}{best['text']}"
+    best = next(iter(hit.passages), None)
+    return hit.text if best is None else f"{'… ' if best.start else ''}{best.text}"
 
 
 async def _fetch(sheaf: AsyncSheaf, shelf: Shelf, asked: FetchArguments) -> Json:

@@ -114,6 +114,21 @@ def test_marginal_relevance_is_the_servers(new: New) -> None:
     assert len(retriever.invoke("zip")) == 1
 
 
+def test_passages_are_answered_in_the_place_of_their_documents(new: New) -> None:
+    collection = new(passages={"size": 32, "overlap": 0})
+    text = "# Owls\n\n" + "An owl hunts at night. " * 20 + "\n\n# Wrens\n\n" + "A wren sings at dawn. " * 20
+    collection.write([{"id": "birds", "text": text, "metadata": {"n": 1}}])
+    (whole,) = SheafRetriever(collection=collection).invoke("wren sings")
+    assert whole.page_content == text
+    first, second = SheafRetriever(collection=collection, options={"passages": 2}).invoke("wren sings")
+    for one in (first, second):
+        place = one.metadata["passage"]
+        assert one.page_content == text[place["start"] : place["stop"]]
+        assert (one.id, one.metadata["n"], place["pages"]) == ("birds", 1, None)
+        assert place["headings"] == (["Owls"] if place["start"] < text.index("# Wrens") else ["Wrens"])
+    assert first.metadata["passage"] != second.metadata["passage"]
+
+
 def test_what_cannot_be_is_said(new: New, sheaf: Sheaf) -> None:
     store = SheafVectorStore(new())
     with pytest.raises(NotImplementedError, match="no upper end"):
