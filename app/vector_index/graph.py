@@ -44,9 +44,9 @@ BUILDING: Final = 100
 STEPS: Final = 16
 """Codes that a walk reads for each row that it reaches; one costs what it costs in its turn, for both lie all over
 memory."""
-SPARE: Final = 1.25
-"""Times as many rows are reached under a filter as should hold those that are wanted, so that most walks are the last
-one."""
+SPARE: Final = 0.25
+"""The share by which more rows are reached under a filter than should hold those that are wanted, so that most walks are
+the last one; less where nearly all pass, as where a few documents are gone."""
 TRIED: Final = 100
 """The reach of a walk that is tried."""
 PROBED: Final = 32
@@ -126,7 +126,8 @@ class Graph:
         def search(query: F32, depth: int) -> tuple[F32, I64]:
             reach = depth * max(1.0, breadth)
             if allowed is not None:
-                reach *= SPARE * self.size / max(1, selector.count)
+                kept = max(1, selector.count) / self.size
+                reach *= (1 + min(SPARE, 1 - kept)) / kept
             while reach * STEPS < selector.count:
                 scores, rows = self._walk(query, depth if allowed is None else int(reach), int(reach))
                 passed = rows[0] >= 0 if allowed is None else (rows[0] >= 0) & allowed[rows[0]]
