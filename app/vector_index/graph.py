@@ -45,8 +45,8 @@ STEPS: Final = 16
 """Codes that a walk reads for each row that it reaches; one costs what it costs in its turn, for both lie all over
 memory."""
 SPARE: Final = 0.25
-"""The share by which more rows are reached under a filter than should hold those that are wanted, so that most walks are
-the last one; less where nearly all pass, as where a few documents are gone."""
+"""The share by which more rows are reached under a filter than should hold those that are wanted, so that most walks
+are the last one; less where nearly all pass, as where a few documents are gone."""
 TRIED: Final = 100
 """The reach of a walk that is tried."""
 PROBED: Final = 32
