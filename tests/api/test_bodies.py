@@ -124,7 +124,7 @@ SEARCHES: list[tuple[str, str]] = [
     ('{"query": "a", "filter": null}', "/filter"),
     ('{"query": "a", "filter": {}}', "/filter"),
     ('{"query": "a", "filter": []}', "/filter"),
-    ('{"query": "a", "filter": {"legs": 4}}', "/filter/legs"),
+    ('{"query": "a", "filter": {"legs": [4]}}', "/filter/legs"),
     ('{"query": "a", "filter": {"legs": {"equals": 4}}}', "/filter/legs/equals"),
     ('{"query": "a", "filter": {"legs": {"eq": NaN}}}', "/filter/legs/eq"),
     ('{"query": "a", "filter": {"legs": {"eq": 1e400}}}', "/filter/legs/eq"),
