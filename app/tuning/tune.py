@@ -255,11 +255,15 @@ def _settle(
 ) -> dict[str, Any]:
     """The index and the width at which the collection itself reaches the goal, kept with the report; what was measured.
 
-    The index is the one that was built; where lists may pay, the same codes behind an inverted file are tried as well.
+    The index is the one that was built; where vectors are found along a graph otherwise it is tried as well, and where
+    lists may pay the same codes behind an inverted file.
     """
     stage = collection.published.stage
     kinds = [stage.index]
     numbers = _largest(collection) * max(_dims(collection, source) for source in stage.sources)
+    if stage.index is not None and scored(collection.spec) == POOLED and collection.spec.measure.unit:
+        # Their own size chooses a graph, which trials of codes know nothing of.
+        kinds.append(vector_index.GRAPH)
     if stage.index is not None and numbers >= LISTS_FROM:
         kinds.append(f"ivf_{LISTED if stage.index == FLAT else stage.index}")
     measured: list[dict[str, Any]] = []

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from made import OpenCatalogue
+from small_codes import code_everything
 
 from app.collection.collection import Collection
 from app.errors import Conflict, Invalid
+from app.indexing.sealing import seal
 from app.ingest import write_documents
 from app.main import HANDLERS
 from app.search import Query, search
@@ -122,6 +124,24 @@ def test_a_dense_collection_is_only_measured(open_catalogue: OpenCatalogue) -> N
     assert report["tried"] == []
     assert (report["chosen"], report["measured"]["recall"]) == ("pooled", 1.0)
     assert collection.published.stage.width == report["measured"]["width"] <= 20
+
+
+def test_a_large_dense_collection_keeps_its_graph_unless_codes_are_measured_to_be_faster(
+    open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code_everything(monkeypatch)
+    collection = open_catalogue().create("d", model=None, kind="dense", dim=DIM)
+    write_documents(collection, [Document(f"d{i}", vectors=vectors(i)[:1]) for i in range(300)])
+    seal(collection)
+    assert [dict(view.part.kinds) for view in collection.published.segments] == [{"pooled": "hnsw"}]
+    report = tune(collection, Goal(0.9), 10)
+    measured = {one["index"]: one for one in report["indexes"]}
+    assert len(measured) == 2
+    assert measured["hnsw"]["reached"]
+    assert report["measured"]["ms"] == min(one["ms"] for one in measured.values() if one["reached"])
+    assert [dict(view.part.kinds) for view in collection.published.segments] == [
+        {"pooled": report["measured"]["index"]}
+    ]
 
 
 def test_as_a_task_it_survives_its_parameters(collection: Collection, open_catalogue: OpenCatalogue) -> None:
