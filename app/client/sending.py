@@ -12,13 +12,12 @@ import random
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeAlias, TypeVar
 from uuid import uuid4
 
 from app.client.documents import Json
 from app.client.failures import no_answer, refusal
+from app.compute.pauses import retry_after
 from app.errors import EncoderUnavailable, SheafError, SystemFault, TooOften, Unavailable
 
 T = TypeVar("T")
@@ -72,27 +71,10 @@ class Retries:
         loading = error.code == "encoder_loading"
         if time.monotonic() - since > self.loading_s if loading else tried >= self.tries:
             return None
-        asked = seconds(error.headers.get("Retry-After"))
+        asked = retry_after(error.headers.get("Retry-After"))
         if asked is not None:
             return asked if asked <= LONGEST_S else None
         return random.uniform(0, min(self.longest_s, self.first_s * 2.0 ** (tried - 1)))
-
-
-def seconds(value: str | None) -> float | None:
-    """Of a Retry-After header, which holds seconds or a date (RFC 9110, 10.2.3); None for neither.
-
-    >>> seconds("2"), seconds("Thu, 01 Jan 1970 00:00:00 GMT"), seconds("soon"), seconds(None)
-    (2.0, 0.0, None, None)
-    """
-    if value is None:
-        return None
-    if value.strip().isascii() and value.strip().isdigit():
-        return float(value)
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def write(method: str, path: str, body: Any = None, key: str | None = None, **more: Any) -> Request:

@@ -16,14 +16,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 import numpy as np
 
 from app.compute import deadline
+from app.compute.pauses import retry_after
 from app.encoders.batches import estimated, gather
 from app.encoders.prompts import Task
 from app.encoders.protocol import Fingerprint
@@ -190,7 +189,7 @@ class RemoteEncoder:
                 if response.status_code != 429 and response.status_code < 500:
                     kind = _BatchRefused if response.status_code in OF_THE_TEXTS else EncoderRefused
                     raise kind(f"{self._url} answered {reason}{self._excerpt(response)}")
-                asked = _retry_after(response.headers.get("Retry-After"))
+                asked = retry_after(response.headers.get("Retry-After"))
             last = attempt == self._settings.retries or (asked or 0) > LONGEST_DELAY_S
             pause = 0.0 if last else _delay(attempt) if asked is None else asked
             left = deadline.left()
@@ -221,20 +220,3 @@ class RemoteEncoder:
 def _delay(attempt: int) -> float:
     """Seconds before the next try: full jitter below a bound that doubles."""
     return random.uniform(0, min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0**attempt))
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds from a Retry-After header, which holds seconds or a date (RFC 9110, 10.2.3); None if neither.
-
-    >>> _retry_after("2"), _retry_after("Thu, 01 Jan 1970 00:00:00 GMT"), _retry_after("soon")
-    (2.0, 0.0, None)
-    """
-    if value is None:
-        return None
-    if value.strip().isascii() and value.strip().isdigit():
-        return float(value)
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
