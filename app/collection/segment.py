@@ -142,9 +142,9 @@ class Segment:
             name = f"{layer}.index"
             content = map_verified(self.folder, name, self._files[name])
             index = vector_index.load(kind, content, size=self.size, dim=vectors.shape[1])
-            found[layer] = Refined(index, self.flat(layer).at)
-            if not self.has(TOKENS):
-                found[layer] = Refined(index, self.flat(layer).at, partial(reached, kind))
+            # What tokens score is asked for widely enough as it is.
+            further = {} if self.has(TOKENS) else {"reached": partial(reached, kind)}
+            found[layer] = Refined(index, self.flat(layer).at, **further)
         return found
 
     @property
