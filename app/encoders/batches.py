@@ -67,7 +67,7 @@ def require_finite(values: F32) -> None:
 
 
 def token_places(
-    prompted: str, prompt: int, offsets: Sequence[tuple[int, int]], special: Mapping[int, str]
+    prompted: str, prompt: int, offsets: Sequence[tuple[int, int]] | I64, special: Mapping[int, str]
 ) -> TokenPlaces:
     """From a tokenizer's offsets. prompted: the text behind its prompt, of so many characters. special: by their place,
     the names of tokens that stand for no text."""

@@ -7,8 +7,6 @@ is shown, where its document has others.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
 from app.highlights.tokens import Row, RowTokens
@@ -31,14 +29,15 @@ def nearest(row: Row, tokens: RowTokens | None, products: F32 | None) -> tuple[i
         return None
     own, last = products[places], last[places]
     begins = [start, *sentence_begins(text, start, stop)]
-    best, found = -np.inf, (start, stop, start)
-    edges = [0, *np.searchsorted(last, begins[1:]).tolist(), len(last)]
-    for (first, end), (begin, after) in zip(pairwise(edges), pairwise([*begins, stop]), strict=True):
-        if first < end and (score := float(own[first:end].max(axis=0).sum())) > best:
-            # The middle of the best tokens counts.
-            middle = sorted(own[first:end].argmax(axis=0).tolist())[own.shape[1] // 2]
-            best, found = score, (begin, after, int(last[first + middle]))
-    return _bare(text, *found)
+    edges = np.searchsorted(last, begins)
+    # Of the sentences that have a vector.
+    (spoken,) = np.nonzero(np.diff(edges, append=len(last)))
+    each = np.maximum.reduceat(own, edges[spoken], axis=0).sum(axis=1)
+    best = int(spoken[each.argmax()])
+    first, end = [*edges.tolist(), len(last)][best : best + 2]
+    # The middle of the best tokens counts.
+    middle = sorted(own[first:end].argmax(axis=0).tolist())[own.shape[1] // 2]
+    return _bare(text, begins[best], [*begins, stop][best + 1], int(last[first + middle]))
 
 
 def _bare(text: str, start: int, stop: int, centre: int) -> tuple[int, int, int] | None:

@@ -6,10 +6,11 @@ prefixes, words that differ by a character, and phrases.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from itertools import chain
 from typing import Final, NamedTuple
 
-from app.lexical.analysis import Analyser, Occurrence, first_character, pieces_of, placed
+from app.lexical.analysis import Analyser, Occurrence, first_character, pieces, pieces_of, placed
 from app.lexical.clauses import Clause
 from app.lexical.sequences import PIECES
 
@@ -48,26 +49,30 @@ class Finder:
         found: list[Match] = []
         known = self._known
         if self._stems or self._words or self._others:
-            for piece in pieces_of(text):
-                word = piece.group()
-                own = known.get(word)
-                if own is None:
-                    own = known[word] = self._alone(word)
-                if own:
+            words = set(pieces(text))
+            self._learn(words.difference(known))
+            # Where nothing is found, places are looked for no more.
+            matching = {word for word in words if known[word]}
+            for piece in pieces_of(text) if matching else ():
+                if (word := piece.group()) in matching:
                     at = piece.start()
-                    found += [Match(at + start, at + stop, clause) for start, stop, clause in own]
+                    found += [Match(at + start, at + stop, clause) for start, stop, clause in known[word]]
         if self._phrases:
             found += self._side_by_side(list(self._analyser.occurrences(text)))
         return sorted(found)
 
+    def _learn(self, new: Set[str]) -> None:
+        """What each of some pieces matches; most match nothing, which is told of all of them at once."""
+        if self._others:
+            self._known.update((piece, self._alone(piece)) for piece in new)
+            return
+        words = set(chain.from_iterable(map(PIECES.__getitem__, new)))
+        stem = self._analyser.stem
+        asked = {word for word in words if word in self._words or (self._stems and stem(word) in self._stems)}
+        self._known.update((piece, [] if asked.isdisjoint(PIECES[piece]) else self._alone(piece)) for piece in new)
+
     def _alone(self, piece: str) -> list[Match]:
         """The terms that the words of one piece match, each by itself."""
-        if not self._others:
-            for word in PIECES[piece]:
-                if word in self._words or self._analyser.stem(word) in self._stems:
-                    break
-            else:
-                return []
         found = []
         for word, start, stop in placed(piece, 0):
             stem = self._analyser.stem(word)

@@ -31,9 +31,8 @@ SECTION: Final = 5
 """Before a heading."""
 
 _SPACE: Final = re.compile(r"\s+")
-_SENTENCE: Final = re.compile(
-    r"(?:(?<=[.!?…])|(?<=[.!?…][\"')\]’”»]))\s+|(?:(?<=[。！？])|(?<=[。！？][」』）]))(?![。！？」』）\s])"
-)
+# Begins with a set of characters, which the engine looks for first; what is between is not looked at.
+_SENTENCE: Final = re.compile(r"[.!?…。！？](?:(?<=[.!?…])[\"')\]’”»]?\s+|(?<=[。！？])[」』）]?(?![。！？」』）\s]))")
 _HEADING: Final = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*)")
 _FENCE: Final = re.compile(r" {0,3}(```|~~~)")
 _ITEM: Final = re.compile(r"[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]")

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from app.encoders.batches import by_length, require_finite, token_places
+from app.encoders.openvino.by_word import ByWord, parts_at_spaces
 from app.encoders.openvino.conversion import MODEL, PROBE, TOKENIZER
 from app.encoders.openvino.model_cache import Entry
 from app.encoders.openvino.runtime import Network, NotConverted, Precision, precisions
@@ -56,6 +57,10 @@ class ConvertedModel:
         saved = (entry.folder / TOKENIZER).read_text(encoding="utf-8")
         self._tokenizers = _tokenizers(saved, self._limits)
         (self._whole,) = _tokenizers(saved, {"document": None}).values()
+        self._by_word: dict[Task, ByWord] = {}
+        if parts_at_spaces(saved):
+            by_limit = {limit: ByWord(saved, limit) for limit in set(self._limits.values())}
+            self._by_word = {task: by_limit[limit] for task, limit in self._limits.items()}
         self._threads = threads
         self._pool = ThreadPoolExecutor(max(1, threads - 1), "sheaf-encode")
         probe = load_file(entry.folder / PROBE)
@@ -107,6 +112,8 @@ class ConvertedModel:
 
     def tokens(self, texts: Sequence[str]) -> list[I64]:
         """As ``Encoder.tokens``."""
+        if by_word := self._by_word.get("document"):
+            return [by_word.spans(text)[:, 0] for text in texts]
         found = self._whole.encode_batch(list(texts), add_special_tokens=False)
         return [np.array([start for start, _ in encoding.offsets], np.int64) for encoding in found]
 
@@ -114,6 +121,10 @@ class ConvertedModel:
         """As ``Encoder.token_places``."""
         tokenizer, prompt = self._tokenizers[task], self._prompts[task]
         prompted = [prompt + text for text in texts]
+        if by_word := self._by_word.get(task):
+            made = [by_word.with_special(text) for text in prompted]
+            if all(len(spans) for spans, _ in made):
+                return [token_places(text, len(prompt), *own) for text, own in zip(prompted, made, strict=True)]
         found = []
         for text, encoding in zip(prompted, tokenizer.encode_batch(prompted), strict=True):
             ids, mask = encoding.ids, encoding.special_tokens_mask

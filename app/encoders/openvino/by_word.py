@@ -1,0 +1,128 @@
+"""Where the tokens of a text stand, found once a word instead of once a text.
+
+BERT's tokenizer cleans, lower-cases and parts a text character by character and never looks over a space: what a run
+between two spaces becomes hangs on nothing beside it. So runs are told apart once and remembered. Other tokenizers look
+further (a space is part of a token, a text is one string to them), and are asked for whole texts.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from app.compute.growing import Growing
+from app.types import I64
+
+_SPACES: Final = str.maketrans("\t\n\r", "   ")
+"""Of the spaces those that every version of every part takes for one."""
+REMEMBERED: Final = 1_000_000
+"""Characters of the runs that are remembered, some 100,000 words; they take some 20 MB at most."""
+
+
+class _Known:
+    """Runs of text, by number. A number is given out after its tokens are there, so readers need no lock."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.spans = Growing(np.int64, 2)
+        """(tokens, 2), of all runs one after another, in characters of the run."""
+        self.edges = Growing(np.int64, 2)
+        """(runs, 2): where in ``spans`` those of each run begin and end."""
+        self.characters = 0
+
+    def add(self, run: str, spans: I64) -> None:
+        begin = self.spans.length
+        self.spans.reserve(len(spans))
+        self.spans.append(spans)
+        self.edges.reserve(1)
+        self.edges.append(np.array([[begin, begin + len(spans)]]))
+        self.characters += len(run)
+        self.numbers[run] = self.edges.length - 1
+
+
+class ByWord:
+    """The places of one tokenizer's tokens. Several threads may use it at once."""
+
+    def __init__(self, saved: str, limit: int | None) -> None:
+        """saved: a tokenizer for which ``parts_at_spaces``. limit: of tokens, special ones included."""
+        self._tokenizer = Tokenizer.from_str(saved)
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        probe = self._tokenizer.encode("a")
+        mask = probe.special_tokens_mask
+        first, last = mask.index(0), len(mask) - mask[::-1].index(0)
+        self._before, self._after = probe.tokens[:first], probe.tokens[last:]
+        self._room = None if limit is None else max(0, limit - len(self._before) - len(self._after))
+        self._known = _Known()
+        self._adding = threading.Lock()
+
+    def spans(self, text: str) -> I64:
+        """(tokens, 2): text[start:stop] of each token, uncut and without special ones."""
+        runs = text.translate(_SPACES).split(" ")
+        known, numbers = self._numbered(runs)
+        lengths = np.fromiter(map(len, runs), np.int64, len(runs))
+        starts = np.cumsum(lengths + 1) - lengths - 1
+        begin, end = known.edges.view(known.edges.length)[numbers].T
+        counts = end - begin
+        # The tokens of run i go to places [sum of counts before, ...) of the answer.
+        shift = begin - (np.cumsum(counts) - counts)
+        places = np.arange(int(counts.sum())) + np.repeat(shift, counts)
+        found: I64 = known.spans.view(known.spans.length)[places] + np.repeat(starts, counts)[:, None]
+        return found
+
+    def with_special(self, text: str) -> tuple[I64, Mapping[int, str]]:
+        """(n, 2): the same of the tokens that go into the network, and the special ones by their places."""
+        own = self.spans(text)[: self._room]
+        end = len(self._before) + len(own)
+        names = dict(enumerate(self._before)) | {end + i: name for i, name in enumerate(self._after)}
+        spans = np.zeros((end + len(self._after), 2), np.int64)
+        spans[len(self._before) : end] = own
+        return spans, names
+
+    def _numbered(self, runs: Sequence[str]) -> tuple[_Known, I64]:
+        known = self._known
+        found = list(map(known.numbers.get, runs))
+        if None in found:
+            known = self._knowing(set(runs), known)
+            found = list(map(known.numbers.get, runs))
+        return known, np.array(found, np.int64)
+
+    def _knowing(self, runs: set[str], known: _Known) -> _Known:
+        """What knows all of these runs. Where no more are remembered it is begun anew, since what is common is soon
+        back; whoever reads the old one goes on with it."""
+        new = runs.difference(known.numbers)
+        full = known.characters + sum(map(len, new)) > REMEMBERED
+        if full:
+            known, new = _Known(), runs
+        asked = list(new)
+        encodings = self._tokenizer.encode_batch(asked, add_special_tokens=False)
+        with self._adding:
+            for run, encoding in zip(asked, encodings, strict=True):
+                if run not in known.numbers:
+                    known.add(run, np.array(encoding.offsets, np.int64).reshape(-1, 2))
+        if full and known.characters <= REMEMBERED:
+            self._known = known
+        return known
+
+
+def parts_at_spaces(saved: str) -> bool:
+    """Whether this tokenizer, as the `tokenizers` library saves it, makes of a run between spaces what it makes of the
+    run alone: BERT's, with a template that puts special tokens around a text and no token that takes spaces in."""
+    content: dict[str, Any] = json.loads(saved)
+    parts = {name: (content.get(name) or {}).get("type") for name in ("normalizer", "pre_tokenizer", "model")}
+    around = (content.get("post_processor") or {}).get("type")
+    return (
+        parts == {"normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer", "model": "WordPiece"}
+        and around in (None, "TemplateProcessing", "BertProcessing")
+        and (content.get("truncation") or {}).get("direction", "Right") == "Right"
+        and not any(map(_takes_spaces, content.get("added_tokens") or []))
+    )
+
+
+def _takes_spaces(token: Mapping[str, Any]) -> bool:
+    return any(token.get(name) for name in ("lstrip", "rstrip", "single_word")) or " " in token["content"]
