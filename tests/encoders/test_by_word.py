@@ -31,6 +31,14 @@ def whole() -> Tokenizer:
     return tokenizer
 
 
+@pytest.fixture(scope="module")
+def uncut() -> Tokenizer:
+    tokenizer = Tokenizer.from_str(SAVED)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
 @pytest.fixture(scope="module", params=[1_000_000, 60], ids=["remembers", "forgets"])
 def words(request: pytest.FixtureRequest) -> Iterator[ByWord]:
     with pytest.MonkeyPatch.context() as patch:
@@ -48,11 +56,8 @@ def test_the_places_are_those_of_the_whole_text(words: ByWord, whole: Tokenizer,
 
 
 @given(text=TEXTS)
-def test_uncut_they_are_those_of_a_tokenizer_without_a_limit(words: ByWord, text: str) -> None:
-    tokenizer = Tokenizer.from_str(SAVED)
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    expected = tokenizer.encode(text, add_special_tokens=False)
+def test_uncut_they_are_those_of_a_tokenizer_without_a_limit(words: ByWord, uncut: Tokenizer, text: str) -> None:
+    expected = uncut.encode(text, add_special_tokens=False)
     assert list(map(tuple, words.spans(text).tolist())) == expected.offsets
 
 
