@@ -27,8 +27,9 @@ COPY --from=build /opt/sheaf /opt/sheaf
 COPY pyproject.toml README.md LICENSE ./
 COPY scripts scripts
 COPY app app
-# The built-in model is converted once, not in every volume.
+# The built-in model is converted once, and loops are compiled, not in every volume.
 RUN /opt/sheaf/bin/python -m app.encoders.prepare
+RUN /opt/sheaf/bin/python -m app.catalogue.prepare
 # Owned by the user, so that a new volume mounted here is too.
 COPY --chown=sheaf:sheaf indexes/README.md indexes/README.md
 RUN chown sheaf:sheaf indexes

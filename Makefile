@@ -63,7 +63,7 @@ format: install-dev
 	$(PY) -m ruff check --fix .
 
 # Without the code, as where an image is built, there is nothing to prepare with.
-install: $(VENV)/.installed $(if $(wildcard app/encoders/prepare.py),$(VENV)/.prepared)
+install: $(VENV)/.installed $(if $(wildcard app/encoders/prepare.py),$(VENV)/.prepared $(VENV)/.compiled)
 install-dev: $(VENV)/.installed-dev
 
 # torch goes first, by itself: asked for by another package, pip may take a build for another device, and its builds for
@@ -78,6 +78,12 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 # The built-in model as OpenVINO runs it, once for every server of this installation.
 $(VENV)/.prepared: $(VENV)/.installed
 	$(PY) -m app.encoders.prepare
+	touch $@
+
+# The loops of searches, likewise; and anew when one of them has changed.
+LOOPS := $(foreach folder,codes compute encodings lexical scoring sparse,$(wildcard app/$(folder)/*.py))
+$(VENV)/.compiled: $(VENV)/.installed $(LOOPS)
+	$(PY) -m app.catalogue.prepare
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock

@@ -150,8 +150,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
     # can tell one that recovers from one that hangs.
     app.state.opening = asyncio.ensure_future(anyio.to_thread.run_sync(catalogue.open_all))
     app.state.warming = asyncio.ensure_future(_warm(app.state.opening, catalogue))
-    # So that the first search after an installation does not wait for it; no search needs to wait for this.
-    app.state.preparing = asyncio.ensure_future(_prepare(app.state.warming, catalogue))
+    app.state.preparing = asyncio.ensure_future(_ahead(app.state.warming, catalogue))
     try:
         service = Service(settings, catalogue, Lanes(settings), warming=app.state.warming)
         app.state.metrics.watch(service)
@@ -166,17 +165,25 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
 
 
 async def _warm(opening: asyncio.Future[None], catalogue: Catalogue) -> None:
-    """While requests are served already, though the server is not ready: what needs no encoder does not wait for it."""
+    """What the first search of a collection that is there would wait for. Requests are served meanwhile, though the
+    server is not ready: what needs no encoder does not wait for it."""
     await asyncio.wait([opening])
     if catalogue.ready:
         try:
             await anyio.to_thread.run_sync(load_encoders, catalogue)
         except Exception:
             log.exception("could not load the encoders; the first search will")
+        if catalogue.progress[1]:
+            await _prepare(catalogue)
 
 
-async def _prepare(warming: asyncio.Future[None], catalogue: Catalogue) -> None:
+async def _ahead(warming: asyncio.Future[None], catalogue: Catalogue) -> None:
+    """The same of collections to come, which no start waits for."""
     await asyncio.wait([warming])
+    await _prepare(catalogue)
+
+
+async def _prepare(catalogue: Catalogue) -> None:
     await anyio.to_thread.run_sync(prepare, loops(), lambda: catalogue.ready)
 
 

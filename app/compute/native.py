@@ -1,10 +1,11 @@
 """Loops compiled for this CPU by numba, at their first use or loaded from where they were kept.
 
 A module marks its loops with ``kernel``; that costs nothing until one is called. Compiling all of them takes seconds,
-so a server says once where to keep the machine code (``keep_in``) and loads it from there at its next start. A user
-who can write that folder can run code here, exactly as with the installation itself: a folder that others could write
-is not used, and then nothing is kept. Disks err too: a file whose checksum differs is not read, and its loop is
-compiled anew.
+so a server says once where to keep the machine code (``keep_in``) and loads it from there at its next start. A new
+folder begins with what was compiled when Sheaf was installed; what that was compiled for another CPU is of no use here,
+and compiled anew. A user who can write such a folder can run code here, exactly as with the installation itself: one
+that others could write is not used, and then nothing is kept. Disks err too: a file whose checksum differs is not read,
+and its loop is compiled anew.
 
 No kernel uses fast mathematics, so results have the same bits on every machine.
 """
@@ -15,8 +16,10 @@ import hashlib
 import logging
 import os
 import pickle
+import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
@@ -35,6 +38,8 @@ log = logging.getLogger(__name__)
 
 SOURCES: Final = ("codes", "compute", "encodings", "lexical", "scoring", "sparse")
 """The folders of app/ that hold loops and parts of loops."""
+INSTALLED: Final = Path(sys.prefix) / "share" / "sheaf" / "compiled"
+"""What was compiled when Sheaf was installed (``app.catalogue.prepare``); only read."""
 _kernels: list[Any] = []
 _kept: list[Path] = []
 
@@ -126,19 +131,19 @@ def prepare(loops: Iterable[None], going: Callable[[], bool] = lambda: True) -> 
             return
 
 
-def keep_in(folder: Path) -> None:
+def keep_in(folder: Path, installed: Path = INSTALLED) -> None:
     """Keep machine code under ``folder`` from now on, for this process's life; the first call decides.
 
-    Where numba's own variable NUMBA_CACHE_DIR names a folder, it is that one.
+    Where numba's own variable NUMBA_CACHE_DIR names a folder, it is that one. installed: what a new one begins with.
     """
     if _kept:
         return
     try:
         place = Path(config.CACHE_DIR or folder) / _version()
+        if not place.exists():
+            _bring(installed / place.name, place)
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = place.stat()
-        if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PermissionError(f"{place} belongs to another user, or others may write it")
+        _require_own(place, [os.geteuid()])
         if not os.access(place, os.W_OK):
             raise PermissionError(f"{place} cannot be written")
     except OSError as error:
@@ -148,6 +153,30 @@ def keep_in(folder: Path) -> None:
     _kept.append(place)
     for dispatcher in _kernels:
         dispatcher._cache = _Cache(dispatcher.py_func)
+
+
+def _bring(installed: Path, place: Path) -> None:
+    """Whole or not at all. Where it cannot be, loops are compiled as if nothing had been installed."""
+    if not installed.is_dir():
+        return
+    half = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        # Root's, where it installed for another user.
+        _require_own(installed, [0, os.geteuid()])
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copytree(installed, half)
+        half.chmod(0o700)
+        half.rename(place)
+    except OSError as error:
+        log.info("the machine code of the installation is not taken: %s", error)
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def _require_own(folder: Path, owners: Sequence[int]) -> None:
+    """Raises PermissionError where others than these users could write it."""
+    status = folder.stat()
+    if status.st_uid not in owners or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"{folder} belongs to another user, or others may write it")
 
 
 @cache

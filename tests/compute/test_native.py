@@ -22,7 +22,7 @@ CODE = """
 import sys, pathlib, numpy as np
 from app.compute.native import keep_in
 from app.codes.grid import GridCode
-keep_in(pathlib.Path(sys.argv[1]))
+keep_in(*map(pathlib.Path, sys.argv[1:]))
 print(GridCode("8bit", 2).encode(np.ones((1, 2), np.float32)).tolist())
 """
 CHANGING = """
@@ -35,9 +35,9 @@ for path in sys.argv[1:]:
 """
 
 
-def run(folder: Path) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *installed: Path) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
-    line = [sys.executable, "-c", CODE, str(folder)]
+    line = [sys.executable, "-c", CODE, str(folder), *map(str, installed)]
     done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("[[1, 1, 3, 2, 1, 60]]")
     return done
@@ -54,6 +54,40 @@ def test_a_second_process_takes_what_the_first_kept(tmp_path: Path) -> None:
     assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "compiled").iterdir())
     run(tmp_path / "compiled")
     assert kept(tmp_path) == first
+
+
+def test_a_new_folder_begins_with_what_was_compiled_at_the_installation(tmp_path: Path) -> None:
+    installed, folder = tmp_path / "installed", tmp_path / "indexes/compiled"
+    run(installed, tmp_path / "nothing")
+    made = {Path(path).relative_to(installed): stamp for path, stamp in kept(installed).items()}
+    run(folder, installed)
+    assert {Path(path).relative_to(folder): stamp for path, stamp in kept(folder).items()} == made
+    assert all(path.stat().st_mode & 0o077 == 0 for path in folder.iterdir())
+
+
+def test_an_installation_that_others_can_write_is_not_taken(tmp_path: Path) -> None:
+    installed, folder = tmp_path / "installed", tmp_path / "compiled"
+    run(installed, tmp_path / "nothing")
+    (place,) = installed.iterdir()
+    for path in place.rglob("*.nb*"):
+        path.write_bytes(b"anything")
+    place.chmod(0o777)
+    run(folder, installed)
+    assert kept(folder)
+    assert [path.name for path in folder.iterdir()] == [place.name]
+    assert all(Path(path).read_bytes() != b"anything" for path in kept(folder))
+
+
+def test_an_installation_has_every_loop_of_searches(tmp_path: Path) -> None:
+    """So a server that begins with it compiles none."""
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    stamps = []
+    for _ in range(2):
+        line = [sys.executable, "-m", "app.catalogue.prepare", str(tmp_path)]
+        subprocess.run(line, cwd=ROOT, env=environment, check=True)
+        stamps.append(kept(tmp_path))
+    assert len(stamps[0]) > 50
+    assert stamps[0] == stamps[1]
 
 
 def test_what_is_kept_is_named_by_every_file_with_a_loop(tmp_path: Path) -> None:
