@@ -6,6 +6,7 @@
 #   make processors  what is computed, as other processors compute it
 #   make faults  what breaks it on purpose, at length (RELIABILITY.md); FAULTS="kill power" chooses, all is an hour
 #   make machine snapshots, restores, aliases and all else in any order, against dictionaries; a quarter of an hour or more
+#   make install-slim  what a server needs with the built-in encoder, without torch (requirements-slim.lock)
 #   make audit   that what is installed is what is locked; needs no network
 #   make lock    lock the dependencies anew; asks the package index
 #   make lint    formatter, linter and types alone
@@ -32,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # A module's fixtures are made once. The longest files begin first (tests/conftest.py), not those with most tests.
 SPREAD := --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test quick processors faults machine lint format audit lock install install-dev clean
+.PHONY: run test quick processors faults machine lint format audit lock install install-slim install-dev clean
 
 run: install
 	$(PY) scripts/build_index.py python-docs --collection python-docs --precision 8bit
@@ -64,6 +65,7 @@ format: install-dev
 
 # Without the code, as where an image is built, there is nothing to prepare with.
 install: $(VENV)/.installed $(if $(wildcard app/encoders/prepare.py),$(VENV)/.prepared $(VENV)/.compiled)
+install-slim: $(VENV)/.installed-slim $(if $(wildcard app/encoders/prepare.py),$(VENV)/.prepared-slim $(VENV)/.compiled-slim)
 install-dev: $(VENV)/.installed-dev
 
 # torch goes first, by itself: asked for by another package, pip may take a build for another device, and its builds for
@@ -75,15 +77,23 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@
 
+# No torch, and so no model but the built-in one and remote ones.
+$(VENV)/.installed-slim: pyproject.toml requirements-slim.lock
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --no-deps --require-hashes --requirement requirements-slim.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	touch $@
+
 # The built-in model as OpenVINO runs it, once for every server of this installation.
-$(VENV)/.prepared: $(VENV)/.installed
+$(VENV)/.prepared $(VENV)/.prepared-slim: $(VENV)/.prepared%: $(VENV)/.installed% app/encoders/openvino/builtin.py
 	$(PY) -m app.encoders.prepare
 	touch $@
 
-# The loops of searches, likewise; and anew when one of them has changed.
+# The loops of searches, likewise; and anew when one of them has changed. A server of another user reads both.
 LOOPS := $(foreach folder,codes compute encodings lexical scoring sparse,$(wildcard app/$(folder)/*.py))
-$(VENV)/.compiled: $(VENV)/.installed $(LOOPS)
+$(VENV)/.compiled $(VENV)/.compiled-slim: $(VENV)/.compiled%: $(VENV)/.installed% $(LOOPS)
 	$(PY) -m app.catalogue.prepare
+	chmod -R go+rX $(VENV)/share/sheaf
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock

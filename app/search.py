@@ -20,6 +20,7 @@ from app.collection.layers import TOKENS, scored
 from app.collection.view import Snapshot
 from app.compute import deadline
 from app.diversity.stage import diversified
+from app.encodings import muvera
 from app.errors import TooSlow
 from app.fusion.formulas import weights_at, weights_of
 from app.fusion.hybrid import DEPTH, Candidates, Fused, Meant, fuse, reach_of, score_candidates, side_scores, sides_of
@@ -451,6 +452,7 @@ class _Search:
 def loops() -> Iterator[None]:
     """Compiles every loop that searches need (``native.prepare``)."""
     yield from choose.loops()
+    yield from muvera.loops()
     yield from bm25.loops()
     yield from postings.loops()
 

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Writes requirements.lock and requirements-dev.lock from pyproject.toml: every package at one version, with the hashes
-# of all its files as the index lists them, for every platform and Python that Sheaf runs on. `make lock` runs it.
+# Writes requirements.lock, requirements-slim.lock and requirements-dev.lock from pyproject.toml: every package at one
+# version, with the hashes of all its files as the index lists them, for every platform and Python that Sheaf runs on.
+# `make lock` runs it; with KEEP=1 what is locked already stays at its version.
 #
 # torch is not among them: it is installed first, by itself, because its builds for the CPU come from another index with
-# other hashes. What only its CUDA builds need is left out too.
+# other hashes. What only its CUDA builds need is left out too. The slim lock has what a server needs with the built-in
+# encoder; of that model's package the libraries that it names are left out (Sheaf reads its files alone), of OpenVINO
+# its telemetry, of tokenizers the client of a hub.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,13 +16,18 @@ trap 'rm -f "$excluded"' EXIT
 printf '%s\n' torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cudnn-cu13 \
     nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 >"$excluded"
 common=(--universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
-    --no-emit-find-links --quiet --upgrade --excludes "$excluded")
+    --no-emit-find-links --quiet --excludes "$excluded")
+if [ -z "${KEEP:-}" ]; then common+=(--upgrade); fi
 # torch's own needs, which its exclusion would leave out; setuptools builds Sheaf itself.
 needs=$(mktemp)
 trap 'rm -f "$excluded" "$needs"' EXIT
 printf '%s\n' filelock fsspec jinja2 networkx sympy typing-extensions "$(sed -n 's/^requires = \["\(setuptools==[^"]*\)".*/\1/p' pyproject.toml)" >"$needs"
 
-# The larger set first: what it needs decides for both.
-"$uv" pip compile "${common[@]}" pyproject.toml "$needs" --extra dev --output-file requirements-dev.lock
-"$uv" pip compile "${common[@]}" pyproject.toml "$needs" --constraints requirements-dev.lock \
-    --output-file requirements.lock
+# The larger set first: what it needs decides for the others.
+"$uv" pip compile "${common[@]}" pyproject.toml "$needs" --extra models --extra measures --extra dev \
+    --output-file requirements-dev.lock
+"$uv" pip compile "${common[@]}" pyproject.toml "$needs" --extra models --extra measures \
+    --constraints requirements-dev.lock --output-file requirements.lock
+printf '%s\n' sentence-transformers openvino-telemetry huggingface-hub >>"$excluded"
+"$uv" pip compile "${common[@]}" pyproject.toml <(grep setuptools "$needs") --constraints requirements-dev.lock \
+    --output-file requirements-slim.lock

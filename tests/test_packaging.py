@@ -35,8 +35,20 @@ def docker() -> list[tuple[str, str]]:
 
 
 def last(name: str) -> str:
-    """The last instruction of that name: the one that holds for the image."""
+    """The last instruction of that name: the one that holds for the images."""
     return [arguments for found, arguments in docker() if found == name][-1]
+
+
+def stages() -> dict[str, tuple[str, list[tuple[str, str]]]]:
+    """stage -> (what it stands on, its instructions), in their order."""
+    found: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+    for name, arguments in docker():
+        if name == "FROM":
+            base, _, stage = arguments.split()
+            found[stage] = (base, [])
+        elif found:
+            found[stage][1].append((name, arguments))
+    return found
 
 
 def image_environment() -> dict[str, str]:
@@ -86,13 +98,16 @@ def test_what_is_declared_is_used() -> None:
     text = "\n".join(path.read_text() for folder in ("app", "scripts") for path in (ROOT / folder).rglob("*.py"))
     used = {home.replace("_", "-").lower() for top, homes in packages_distributions().items() for home in homes
             if re.search(rf"^\s*(from|import) {re.escape(top)}\b", text, re.MULTILINE)}  # fmt: skip
-    names = {re.split(r"[=;]", one)[0] for one in PROJECT["dependencies"]}
-    assert names - used == {"uvloop", "httptools", "fastapi-swagger"}
+    extras = PROJECT["optional-dependencies"]
+    asked = [*PROJECT["dependencies"], *extras["models"], *extras["measures"]]
+    assert {re.split(r"[=;]", one)[0] for one in asked} - used == {"uvloop", "httptools", "fastapi-swagger"}
 
 
 def test_one_version() -> None:
     assert PROJECT["version"] == app.__version__
-    assert COMPOSE["image"] == f"sheaf:{app.__version__}"
+    assert COMPOSE["image"] == f"sheaf:{app.__version__}-${{SHEAF_IMAGE:-slim}}"
+    label = next(line for name, line in docker() if name == "LABEL" and "image.version" in line)
+    assert f'org.opencontainers.image.version="{app.__version__}"' in label
 
 
 # The locks
@@ -107,10 +122,15 @@ def locked(name: str) -> dict[str, tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+LOCKS = {"requirements-slim.lock": [], "requirements.lock": ["models", "measures"],
+         "requirements-dev.lock": ["models", "measures", "dev"]}  # fmt: skip
+"""Each with the extras that it has beside the dependencies."""
+
+
+@pytest.mark.parametrize("name", LOCKS)
 def test_everything_but_torch_is_locked_with_hashes(name: str) -> None:
     packages = locked(name)
-    assert len(packages) > 50
+    assert len(packages) > 35
     assert [package for package, (_, hashes) in packages.items() if not hashes] == []
     # torch and what only its CUDA builds need come first, by themselves.
     assert not [package for package in packages if re.match(r"torch$|nvidia-|cuda-|triton", package)]
@@ -118,20 +138,25 @@ def test_everything_but_torch_is_locked_with_hashes(name: str) -> None:
     assert not re.search(r"://|--index-url|--find-links|^-e|@ ", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_the_lock_has_what_the_project_pins(name: str) -> None:
     packages = locked(name)
-    asked = PROJECT["dependencies"] + (PROJECT["optional-dependencies"]["dev"] if "dev" in name else [])
+    asked = [
+        *PROJECT["dependencies"],
+        *(one for extra in LOCKS[name] for one in PROJECT["optional-dependencies"][extra]),
+    ]
     pinned = dict(re.match(r"([a-z0-9-]+)==([0-9.]+)", one).groups() for one in asked)  # type: ignore[union-attr]
-    assert pinned.pop("torch")
+    assert ("torch" in pinned) == ("slim" not in name)
+    pinned.pop("torch", None)
     assert {package: packages.get(package, ("",))[0] for package in pinned} == pinned, "run: make lock"
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
     assert build == [f"setuptools=={packages['setuptools'][0]}"]
 
 
-def test_both_locks_agree() -> None:
-    run, dev = locked("requirements.lock"), locked("requirements-dev.lock")
+def test_the_locks_agree() -> None:
+    slim, run, dev = (locked(name) for name in LOCKS)
     assert {package: dev.get(package) for package in run} == run
+    assert {package: run.get(package) for package in slim} == slim
     assert set(dev) - set(run) >= {"pytest", "ruff", "mypy"}
 
 
@@ -139,10 +164,13 @@ def test_both_locks_agree() -> None:
 
 
 def test_make_installs_torch_by_its_pin_and_all_else_by_hash() -> None:
-    (pinned,) = (one for one in PROJECT["dependencies"] if one.startswith("torch=="))
+    (pinned,) = (one for one in PROJECT["optional-dependencies"]["models"] if one.startswith("torch=="))
     first, *others = [line for line in make("install-dev") if " install " in line]
     assert first.endswith(f"install  {pinned}")
     assert all("--no-deps --require-hashes" in line or line.endswith("--editable .") for line in others)
+    first, second = [line for line in make("install-slim") if " install " in line]
+    assert first.endswith("install --no-deps --require-hashes --requirement requirements-slim.lock")
+    assert second.endswith("--editable .")
     (first, *_) = (line for line in make("install", "TORCH_INDEX_URL=https://example.org/cpu") if " install " in line)
     assert first.endswith(f"install --index-url https://example.org/cpu {pinned}")
 
@@ -194,15 +222,26 @@ def test_what_the_image_copies_is_there_and_reaches_the_build() -> None:
         assert any(fnmatch(source, one) or source.startswith(f"{one}/") for one in kept), source
 
 
-def test_the_image_is_built_by_targets_and_arguments_that_are_there() -> None:
-    targets = [
-        target for name, arguments in docker() if name == "RUN" for target in re.findall(r"make (\S+)", arguments)
-    ]
-    assert "install" in targets
-    for target in set(targets) - {"&&"}:
+def test_the_images_are_built_by_targets_and_arguments_that_are_there() -> None:
+    built = stages()
+    assert list(built)[-1] == "slim", "the one that is built where none is named"
+    for name in ("slim", "full"):
+        base, instructions = built[name]
+        assert base == "runtime"
+        # Whatever changes most comes last, and nobody is root again.
+        assert [line for kind, line in instructions if kind == "COPY"][-1] == "app app"
+        assert not {kind for kind, _ in instructions} & {"RUN", "USER", "CMD", "ENV"}
+        runs = " ".join(line for kind, line in built[f"installed-{name}"][1] if kind == "RUN")
+        target = "install-slim" if name == "slim" else "install"
+        assert re.findall(r"\bmake ([a-z-]+) VENV", runs) == [target]
         make(target)
+    assert built["runtime"][1][-1] == ("USER", "10001:10001")
+    bases = {base for base, _ in built.values()}
+    assert bases - set(built) == {"${BASE}"}
+    assert ("ARG", "BASE=python:3.11-slim-bookworm") in docker()
     declared = {arguments.partition("=")[0] for name, arguments in docker() if name == "ARG"}
-    assert set(COMPOSE["build"]["args"]) == declared == {"TORCH_INDEX_URL"}
+    assert declared == {"BASE", "REVISION", *COMPOSE["build"]["args"]}
+    assert COMPOSE["build"]["target"] == "${SHEAF_IMAGE:-slim}"
 
 
 def test_the_settings_of_the_image_are_settings() -> None:
@@ -286,11 +325,19 @@ def test_keys_come_to_the_container_as_a_secret_of_which_the_first_has_none() ->
     assert read_keys(ROOT / file[1]) == []
 
 
-def test_a_changed_text_installs_nothing_again() -> None:
+@pytest.mark.parametrize(("stage", "lock"), [("slim", "requirements-slim.lock"), ("full", "requirements.lock")])
+def test_a_changed_text_installs_nothing_again(stage: str, lock: str) -> None:
     """The files copied before the installation in its stage of the image."""
-    at = next(number for number, (_, line) in enumerate(docker()) if "make install" in line)
-    copied = {word for name, arguments in docker()[:at] if name == "COPY" for word in shlex.split(arguments)[:-1]}
-    assert copied == {"pyproject.toml", "requirements.lock", "Makefile"}
+    before = [*stages()["build"][1], *stages()[f"installed-{stage}"][1]]
+    copied = {word for name, arguments in before if name == "COPY" for word in shlex.split(arguments)[:-1]}
+    assert copied == {"pyproject.toml", "Makefile", lock}
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    (install,) = (arguments for name, arguments in docker() if name == "RUN" and "make install" in arguments)
-    assert all(file in install for file in ("app/__init__.py", build["readme"], *build["license-files"]))
+    made = next(arguments for name, arguments in before if name == "RUN" and "touch" in arguments)
+    assert all(file in made for file in ("app/__init__.py", build["readme"], *build["license-files"]))
+
+
+def test_the_logs_of_a_container_end() -> None:
+    options = COMPOSE["logging"]["options"]
+    assert COMPOSE["logging"]["driver"] == "local"
+    assert re.fullmatch(r"[0-9]+m", options["max-size"])
+    assert int(options["max-file"]) > 1

@@ -25,6 +25,7 @@ from app.encoders.prompts import Task, missing
 from app.encoders.protocol import CrossEncoder, Encoder, SparseEncoder
 from app.encoders.together import Together
 from app.encoders.torch.backbone import choose_device
+from app.encoders.torch.installed import require
 from app.errors import EncoderUnavailable, Invalid
 from app.settings import (
     CrossEncoderModel,
@@ -32,6 +33,7 @@ from app.settings import (
     LocalModel,
     ModelSettings,
     RemoteModel,
+    SavedModel,
     SparseEncoderModel,
 )
 from app.types import Encoded, EncodedSparse, Kind
@@ -321,6 +323,8 @@ class Encoders:
 
     def _loaded(self, name: str) -> _Loaded:
         settings = self._models.get(name)
+        if isinstance(settings, SavedModel):
+            require(f"the model {name!r}, of type {settings.type},")
         if isinstance(settings, SparseEncoderModel):
             from app.encoders.torch import sparse_encoder
 
@@ -337,9 +341,11 @@ class Encoders:
 
     def _maker(self, name: str) -> _Maker:
         if name == BUILTIN:
-            from app.encoders.builtin import verified_folder
+            from app.encoders.local import open_builtin
 
-            return self._local(verified_folder(), "auto", {})
+            make, close = open_builtin(choose_device("auto"), self._cache, self._threads)
+            self._closing.callback(close)
+            return make
         match self._models[name]:
             case DeterministicModel(dim=dim):
                 from app.encoders.deterministic import DeterministicEncoder

@@ -18,7 +18,6 @@ def load_encoding(description: Mapping[str, Any], content: bytes = b"") -> Encod
 
     Raises Invalid for anything else, Damaged for a content that cannot be its arrays.
     """
-    # Here, since they load scipy, which a reader of manifests may not need.
     kind = description.get("type")
     if kind == "muvera":
         from app.encodings.muvera import Muvera

@@ -15,8 +15,7 @@ Decisions
 - The same vectors give the same bits, whatever else is in the batch. BLAS rounds differently for other shapes, other
   places in a matrix and other numbers of threads, and a hyperplane's sign turns a last bit into another bucket. So
   each passage lies alone in tiles of ``_TILE`` rows, filled up with zeros: its rows always meet BLAS in the same shape
-  at the same place, on one thread. Sums over a bucket add one vector after another in the passage's order (a sparse
-  product, which is such a loop).
+  at the same place, on one thread. Sums over a bucket add one vector after another in the passage's order.
 - Memory is bounded by passages worked on together (``_GROUP_ROWS``, ``_GROUP_VALUES``), never by the batch. A passage
   longer than a group is summed in pieces that are cut from its own start.
 - The mean of a collection's vectors may be taken off (``mean``), since vectors that share a large one fall into few
@@ -40,6 +39,7 @@ from safetensors.numpy import save as save_tensors
 
 from app.compute.blas import keep_to_one_thread
 from app.compute.float16 import widen
+from app.compute.native import kernel
 from app.compute.workers import Workers
 from app.encodings.arrays import read_arrays
 from app.encodings.sketch import CountSketch
@@ -288,13 +288,26 @@ class Muvera:
             values, step = _product(piece.rows, self._signs[slab]).reshape(-1, self._width), 1
         else:
             values, step = piece.rows, many
-        # Here, since a server without multi-vector collections does not load it.
-        from scipy.sparse import csc_array
-
-        starts = np.arange(0, buckets.size + 1, step, dtype=np.int32)
-        ones = np.ones(buckets.size, np.float32)
-        added: F32 = csc_array((ones, buckets.reshape(-1), starts), shape=(len(counts), len(values))) @ values
+        added = np.zeros((len(counts), values.shape[1]), np.float32)
+        _add_rows(values, buckets.reshape(-1), step, added)
         return added
+
+
+def loops() -> Iterator[None]:
+    """Compiles the loop of this module, or loads it (``native.prepare``)."""
+    yield
+    Muvera(2, MuveraParameters(repetitions=1, hyperplanes=0)).encode_queries(
+        TokenVectors.join([np.eye(2, dtype=np.float32)])
+    )
+
+
+@kernel
+def _add_rows(values: F32, buckets: NDArray[np.int32], step: int, out: F32) -> None:
+    """Adds values[i // step] to out[buckets[i]], one i after another."""
+    for i in range(buckets.shape[0]):
+        row, total = values[i // step], out[buckets[i]]
+        for k in range(row.shape[0]):
+            total[k] += row[k]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import pytest
 
-from app.encoders.local import PREPARED
 from app.errors import EncoderRefused
 from app.settings import DeterministicModel
 
@@ -30,7 +29,7 @@ def post(url: str, body: Any) -> Any:
     return answer.json()
 
 
-def test_callers_vectors_need_no_encoder_and_converted_models_no_torch(
+def test_callers_vectors_need_no_encoder_and_the_built_in_one_no_torch(
     start: Callable[..., Any], eventually: Callable[[Callable[[], bool]], None]
 ) -> None:
     first = start()
@@ -43,9 +42,8 @@ def test_callers_vectors_need_no_encoder_and_converted_models_no_torch(
     made = {"json": {"name": "text"}, "headers": {"Idempotency-Key": "one"}, "trust_env": False, "timeout": 120}
     eventually(lambda: httpx.post(url, **made).status_code == 201)
     post(f"{url}/text/documents", {"documents": [{"id": "zip", "text": "archives"}, {"id": "cat", "text": "a pet"}]})
-    # It was converted with torch, so the map does tell.
     assert {"openvino", "tokenizers"} <= loaded(first)
-    assert "torch" in loaded(first) or PREPARED.exists()
+    assert "torch" not in loaded(first)
     first.process.send_signal(signal.SIGTERM)
     assert first.end()[0] == 0
     second = start()

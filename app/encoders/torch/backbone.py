@@ -22,6 +22,7 @@ from app.encoders import model_folder
 from app.encoders.batches import by_length, estimated, gather, token_places
 from app.encoders.prompts import Task, in_force
 from app.encoders.protocol import TokenPlaces
+from app.encoders.torch.installed import has
 from app.errors import EncoderRefused
 from app.types import F32, I64, Encoded, Kind, Mask
 
@@ -360,7 +361,7 @@ def choose_device(asked: str, drivers: Sequence[Path] = DRIVERS) -> str:
     """
     if asked != "auto":
         return asked
-    if not any(path.exists() for path in drivers):
+    if not any(path.exists() for path in drivers) or not has("torch"):
         return "cpu"
     import torch
 
