@@ -28,6 +28,7 @@ from app.api.routes import (
     aliases,
     collections,
     documents,
+    evaluation,
     exports,
     health,
     imports,
@@ -61,6 +62,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "rebuild": run_rebuild,
     "tune": run_tune,
     "snapshot": run_snapshot,
+    "evaluate": evaluation.run_evaluate,
 }
 """The function that runs each kind of task."""
 
@@ -107,6 +109,7 @@ def create_app(settings: Settings) -> FastAPI:
             searches.router,
             multisearch.router,
             measures.router,
+            evaluation.router,
             models.router,
             snapshots.router,
             aliases.router,

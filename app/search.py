@@ -27,6 +27,7 @@ from app.fusion.hybrid import DEPTH, Candidates, Fused, Meant, fuse, reach_of, s
 from app.hits.fetching import hits_of
 from app.hits.found import Found
 from app.lexical import bm25
+from app.lexical.asked import Learned
 from app.query.alike import Alike, alike_to
 from app.query.asked import UNENCODED
 from app.query.asked import Coverage as Coverage
@@ -116,9 +117,11 @@ def search_encoded(
     encode_ms: float = 0.0,
     room: Room | None = None,
     sparse: SparseVector | None = None,
+    learned: Learned | None = None,
 ) -> SearchResult:
     """A query with its vectors, of ``encode_queries``. encode_ms: the time that it took, which is added. room: of an
-    answer to several. sparse: its sparse vector, where it is asked by one.
+    answer to several. sparse: its sparse vector, where it is asked by one. learned: what follows the queries in the
+    place of the collection's own experience, which then learns nothing.
 
     ``took_ms`` holds the wait for a core, too, where as many searches run as there are.
     """
@@ -149,6 +152,7 @@ def search_encoded(
             sparse,
             alike,
             _boosts(collection, query, encoded),
+            learned or collection.learned,
         )
         grouping, whole = None, query
         if query.group_by is None:
@@ -222,7 +226,8 @@ def _allowed(snapshot: Snapshot, query: Query) -> tuple[list[Mask], list[str]]:
 @dataclass(frozen=True)
 class _Search:
     """One query over one snapshot. allowed: for each view the documents. sides: that a hybrid search has. sparse: the
-    query's sparse vector. alike: what its examples ask for. boosts: what adds to scores."""
+    query's sparse vector. alike: what its examples ask for. boosts: what adds to scores. learned: of the collection's
+    queries."""
 
     collection: Collection
     query: Query
@@ -231,9 +236,10 @@ class _Search:
     allowed: Sequence[Mask]
     clock: _Clock
     sides: Sequence[Side]
-    sparse: SparseVector | None = None
-    alike: Alike | None = None
-    boosts: Boosts | None = None
+    sparse: SparseVector | None
+    alike: Alike | None
+    boosts: Boosts | None
+    learned: Learned
 
     def ranked(self) -> Found:
         query = self.query
@@ -432,7 +438,7 @@ class _Search:
 
     def _fused(self, found: Candidates) -> Fused:
         """By all sides. A query that is weighted by what the collection has learned adds to it."""
-        query, learned = self.query, self.collection.learned
+        query, learned = self.query, self.learned
         chosen = query.weights or weights_of(self.collection.spec.fusion, self.sides) or "learned"
         weights: Weights | None = None
         if chosen == "learned":

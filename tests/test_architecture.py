@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"app.__main__", "app.main", "app.mcp"},
     {"app.api"},
-    {"app.integrations", "app.load", "app.measure", "app.tuning"},
+    {"app.evaluation", "app.integrations", "app.load", "app.measure", "app.tuning"},
     {"app.catalogue"},
     {"app.backup", "app.tasks"},
     {"app.ingest", "app.search"},

@@ -69,7 +69,7 @@ class _Held(Response):
 def document_answer(document: Document, include: Collection[str], form: Form) -> DocumentAnswer:
     """The parts that were to be included; form: of its vectors."""
     given = {name: getattr(document, name) for name in ("text", "metadata") if name in include}
-    vectors = _vectors(document.vectors, form) | _sparse(document.sparse)
+    vectors = vectors_of(document.vectors, form) | _sparse(document.sparse)
     return DocumentAnswer(id=document.id, title=document.title, **given, **vectors)
 
 
@@ -78,7 +78,7 @@ def hit_answer(hit: Hit, form: Form) -> HitAnswer:
     given = {name: value for name in names if (value := getattr(hit, name)) is not None}
     if hit.passages is not None:
         given["passages"] = [_passage(one) for one in hit.passages]
-    return HitAnswer(id=hit.id, score=hit.score, **given, **_vectors(hit.vectors, form), **_sparse(hit.sparse))
+    return HitAnswer(id=hit.id, score=hit.score, **given, **vectors_of(hit.vectors, form), **_sparse(hit.sparse))
 
 
 def _passage(excerpt: Excerpt) -> PassageAnswer:
@@ -98,7 +98,7 @@ def _group_answer(group: HitGroup, form: Form) -> GroupAnswer:
     return GroupAnswer(**value, hits=[hit_answer(hit, form) for hit in group.hits])
 
 
-def _vectors(vectors: F32 | None, form: Form) -> dict[str, Any]:
+def vectors_of(vectors: F32 | None, form: Form) -> dict[str, Any]:
     """As callers give them: a dense collection's is one vector."""
     if vectors is None:
         return {}

@@ -344,3 +344,20 @@ class Collection:
     def snapshot(self) -> Task:
         """Keeps the collection of this moment; the snapshot has the task's id."""
         return self._run(self._do.begin(self.name, "snapshots", None))
+
+    def judge(self, judgements: str, queries: Iterable[Mapping[str, Any]]) -> Json:
+        """Keeps a set of judged queries: {"id", "query" or "vector" or "vectors", "grades": {document: grade}}."""
+        return self._run(self._do.judge(self.name, judgements, queries))
+
+    def grade(self, judgements: str, grades: Iterable[Mapping[str, Any]]) -> Json:
+        """Adds judgements one by one: {"query": id, "text", "document", "grade"}; a grade of None takes it back."""
+        return self._run(self._do.grade(self.name, judgements, grades))
+
+    def judgements(self, judgements: str) -> list[Json]:
+        """The queries of a set, as they can be kept again."""
+        return self._run(self._do.judgements(self.name, judgements))
+
+    def evaluate(self, *, progress: Callable[[Task], None] | None = None, **request: Any) -> Json:
+        """Measures ways to search: judgements, queries or known_items; settings, measures, per_query. Gives the report,
+        and waits for it where it takes a task. Raises TaskFailed."""
+        return self._run(self._do.evaluate(self.name, request, progress))

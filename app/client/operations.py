@@ -179,6 +179,26 @@ class Operations:
         request = Request("POST", f"{at(name)}/search/batch", {"searches": list(bodies)})
         return asked(self.url, self.retries, request, lambda found: [*map(Answer.of, found["results"])])
 
+    def judge(self, name: str, judgements: str, queries: Iterable[Mapping[str, Any]]) -> Steps[Json]:
+        return self.json(Request("PUT", _set(name, judgements), {"queries": [*map(dict, queries)]}))
+
+    def grade(self, name: str, judgements: str, grades: Iterable[Mapping[str, Any]]) -> Steps[Json]:
+        # The last grade of a document holds, so it may be sent again.
+        return self.json(Request("POST", f"{_set(name, judgements)}/grades", {"grades": [*map(dict, grades)]}))
+
+    def judgements(self, name: str, judgements: str) -> Steps[list[Json]]:
+        request = Request("GET", _set(name, judgements))
+        return asked(self.url, self.retries, request, lambda found: list(found["queries"]))
+
+    def evaluate(self, name: str, body: Json, progress: Callable[[Task], None] | None) -> Steps[Json]:
+        """Where it is long it is followed as a task. Raises TaskFailed."""
+        answer = yield from self.json(Request("POST", f"{at(name)}/evaluate", body, again=False))
+        if "settings" in answer:
+            return answer
+        task = yield from self.follow(answer["id"], progress, None)
+        report: Json = task.raw["result"]
+        return report
+
     def begin(self, name: str, what: str, body: Json | None) -> Steps[Task]:
         """A task: rebuild, tune, snapshots."""
         return asked(self.url, self.retries, Request("POST", f"{at(name)}/{what}", body, again=False), Task.of)
@@ -255,6 +275,10 @@ def at(name: str) -> str:
 def _at(name: str, id: str) -> str:
     """The path of a document. Its dots are encoded too: clients and proxies take `..` away."""
     return f"{at(name)}/documents/{quote(id, safe='').replace('.', '%2E')}"
+
+
+def _set(name: str, judgements: str) -> str:
+    return f"{at(name)}/judgements/{quote(judgements, safe='')}"
 
 
 def _written(answer: Json) -> Written:

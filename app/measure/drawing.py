@@ -61,7 +61,7 @@ def draw_queries(collection: Collection, count: int) -> Drawn:
         logged = [logged[place] for place in random.permutation(len(logged))[:count].tolist()]
         random = np.random.default_rng(snapshot.generation)
         made: dict[str | bytes, tuple[str, Query]] = {}
-        for seq, document in _shuffled(snapshot, random, count - len(logged)):
+        for seq, document in shuffled(snapshot, random, count - len(logged)):
             query = _query(collection, snapshot, seq, document)
             key = query.text if query.vectors is None else query.vectors.tobytes()
             made.setdefault(key or "", (document.id, query))
@@ -80,7 +80,7 @@ def draw_runs(collection: Collection, count: int, words: int) -> Drawn:
     with collection.snapshot() as snapshot:
         random = np.random.default_rng([snapshot.generation, words])
         made: dict[str, tuple[str, Query]] = {}
-        for _, document in _shuffled(snapshot, random, count):
+        for _, document in shuffled(snapshot, random, count):
             text = _run(document, words, random)
             if text is not None:
                 made.setdefault(text.casefold(), (document.id, Query(text=text)))
@@ -105,7 +105,7 @@ def _run(document: Document, words: int, random: np.random.Generator) -> str | N
     return None
 
 
-def _shuffled(snapshot: Snapshot, random: np.random.Generator, wanted: int) -> Iterator[tuple[int, Document]]:
+def shuffled(snapshot: Snapshot, random: np.random.Generator, wanted: int) -> Iterator[tuple[int, Document]]:
     """Documents that stand, with their sequence numbers, in a random order; not all where there are many.
 
     Raises Conflict where there are none.

@@ -44,7 +44,7 @@ from app.tasks.records import (
 
 log = logging.getLogger(__name__)
 
-BESIDE: Final = frozenset({"snapshot"})
+BESIDE: Final = frozenset({"snapshot", "evaluate"})
 """Kinds that change nothing of the collection, and have a lane of their own."""
 KEPT: Final = 1_000
 """Ended tasks that a collection remembers."""

@@ -20,7 +20,7 @@ from app.settings import Settings
 ROOT = Path(__file__).parents[2]
 SCHEMA = create_app(Settings()).openapi()
 JSON, TAR, NDJSON = "application/json", "application/x-tar", "application/x-ndjson"
-LATER = {"qrels", "measures"}
+LATER = {"qrels"}
 ROUTES = {
     "/health/live": {"get"},
     "/health/ready": {"get"},
@@ -43,6 +43,10 @@ ROUTES = {
     "/v1/collections/{name}/queries": {"get", "delete"},
     "/v1/collections/{name}/recall": {"post"},
     "/v1/collections/{name}/tune": {"post"},
+    "/v1/collections/{name}/evaluate": {"post"},
+    "/v1/collections/{name}/judgements": {"get"},
+    "/v1/collections/{name}/judgements/{judgements}": {"get", "put", "delete"},
+    "/v1/collections/{name}/judgements/{judgements}/grades": {"post"},
     "/v1/collections/{name}/snapshots": {"get", "post"},
     "/v1/collections/{name}/snapshots/{id}": {"get", "delete"},
     "/v1/collections/{name}/restore": {"post", "put"},
@@ -247,6 +251,7 @@ def test_every_example_works(
     document = {"text": "Class with methods to open ZIP files.", "metadata": metadata}
     client.put(f"{module_of_examples}/documents/zipfile.ZipFile", json=document)
     address = path.replace("/v1/collections/{name}", module_of_examples).replace("{id}", "zipfile.ZipFile")
+    address = address.replace("{judgements}", "people")
     if path.endswith("/restore"):
         # The snapshot of the example is not there; one that is takes its place.
         task = client.post(f"{module_of_examples}/snapshots").json()

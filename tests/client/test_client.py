@@ -266,6 +266,28 @@ def paused(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return pauses
 
 
+def test_searches_are_compared_by_judged_queries(new: New) -> None:
+    collection = new()
+    collection.write([Document(word, f"the {word} sings") for word in ("wren", "owl", "finch")])
+    queries = [{"id": word, "query": f"{word} sings", "grades": {word: 1}} for word in ("wren", "owl")]
+    assert collection.judge("people", queries) == {"name": "people", "queries": 2, "grades": 2, "relevant": 2}
+    assert collection.grade("people", [{"query": "owl", "document": "wren", "grade": 0}])["grades"] == 3
+    assert collection.judgements("people")[1] == {**queries[1], "grades": {"owl": 1, "wren": 0}}
+    settings = [{"name": mode, "search": {"mode": mode}} for mode in ("lexical", "semantic")]
+    report = collection.evaluate(judgements="people", settings=settings, measures=["P@1"])
+    assert report["settings"][0]["measures"]["P@1"]["mean"] == 1.0
+    seen: list[str] = []
+    task = collection.evaluate(
+        judgements="people",
+        settings=settings,
+        measures=["P@1"],
+        background=True,
+        progress=lambda task: seen.append(task.state),
+    )
+    assert task["settings"][0]["measures"] == report["settings"][0]["measures"]
+    assert seen[-1] == "succeeded"
+
+
 def test_a_write_whose_answer_was_lost_is_applied_once(server: Running, new: New, paused: list[float]) -> None:
     name = new().name
     transport = Losing(2)

@@ -159,7 +159,65 @@ class DiversityField(Strict):
     """How many of the best hits are ordered so; the others come after them as they were."""
 
 
-class SearchRequest(Asked):
+class Way(Strict):
+    """All of a search but what it asks for and what of it is answered: what searches can be compared by."""
+
+    mode: Mode | None = None
+    """`hybrid`: by words, sparse vectors (each where the search has them) and meaning, fused, which is the default
+    where there is a text or a sparse vector, and meaning too; `semantic`: by the collection's vectors, the default of
+    vectors alone; `dense`: by pooled vectors; `lexical`: by words (BM25), the default where a text cannot be encoded;
+    `sparse`: by sparse vectors, the default of a `sparse_vector` alone; `browse`: all documents that match, by the
+    bytes of their ids, scored 0, the default without a query."""
+    syntax: Literal["plain", "query"] = "plain"
+    """How the words of the text are taken: as they are, which is never an error, or as `+required -excluded "exact
+    phrases" field:word prefix* fuzzy~1`, which narrows a hybrid search too.
+    The words that are asked for, without signs and without what is excluded, are encoded then."""
+    field_weights: dict[str, Annotated[float, Field(ge=0, le=MAX_FIELD_WEIGHT)]] | None = Field(
+        default=None, min_length=1, max_length=MAX_FIELDS, examples=[{"title": 3}]
+    )
+    """What a word of an indexed field counts in a search by words (BM25F: counts and lengths are weighted before they
+    are saturated): a field of 3 is as if it were written three times, in one of 0 nothing is found. Fields that are not
+    named count what the collection says, 1 by default."""
+    fusion: Literal["weighted", "reciprocal_rank"] | None = None
+    """How a hybrid search makes one order: by a weighted sum of scores, whose weights are those that are given, or else
+    suit the queries that the collection has seen; or by ranks alone. By default as the collection's `fusion` says, and
+    weighted where it says nothing."""
+    weights: SideWeights | None = None
+    """The weights of the scores, as an answer names them: the same weights give the same answer."""
+    diversity: DiversityField | None = None
+    """Order the first hits so that they are unlike each other, without ones that say the same. Not with `sort` or
+    `rerank`, and not of several collections."""
+    rerank: RerankField | None = None
+    """Order the first documents by a model that reads each with the query: its title and text, or the best passage of a
+    text that was split. Their `score` is what that model gives, and `former_score` what they were found by; those that
+    the time did not allow keep their scores and their order, behind them."""
+    filter: FilterField = None
+    ids: list[DocumentId] | None = Field(default=None, fail_fast=True)
+    """The only documents that are searched, beside the filter; those that are not there are no error."""
+    sort: SortField = None
+    boosts: BoostsField = None
+    min_score: float | None = Field(default=None, allow_inf_nan=False)
+    """Only documents whose score is at least this, in the unit of the mode (BM25, a sum of cosines or one of them, a
+    fused score, each with its boosts). In a `lexical` or `sparse` search `total`, `facets` and groups are of all that
+    reach it; in any other the list ends before the first document that does not, and they are of its best 1,000 where
+    it is sorted, counted or grouped, else of the page and one more. What reranks reads only these. Of several
+    collections each has its own list end there (`own_score`)."""
+    exact: bool = False
+    """Score every document instead of candidates only: the truth, at its price."""
+    candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
+    """Passages that the first stage hands to exact scoring; by default the collection's own width. A hybrid search
+    takes those of 100 documents at least."""
+
+    @model_validator(mode="after")
+    def _hold_weights(self) -> Way:
+        if self.weights is not None and not any(self.weights.given.values()):
+            raise fault("/weights", "expected at least one weight above 0")
+        if self.weights is not None and self.fusion == "reciprocal_rank":
+            raise fault("/weights", "ranks have no weights")
+        return self
+
+
+class SearchRequest(Way, Asked):
     """One search: by a text, by vectors, by a sparse vector, in a hybrid search by several; by examples (`like`); or by
     `filter`, `ids` or `sort` alone."""
 
@@ -183,28 +241,6 @@ class SearchRequest(Asked):
     cursor: str | None = Field(default=None, max_length=1_000)
     """The `next` of the page before, with the same search: the page after it, of the list as it was. Once the
     collection has changed it is 409 (`cursor_expired`)."""
-    mode: Mode | None = None
-    """`hybrid`: by words, sparse vectors (each where the search has them) and meaning, fused, which is the default
-    where there is a text or a sparse vector, and meaning too; `semantic`: by the collection's vectors, the default of
-    vectors alone; `dense`: by pooled vectors; `lexical`: by words (BM25), the default where a text cannot be encoded;
-    `sparse`: by sparse vectors, the default of a `sparse_vector` alone; `browse`: all documents that match, by the
-    bytes of their ids, scored 0, the default without a query."""
-    syntax: Literal["plain", "query"] = "plain"
-    """How the words of the text are taken: as they are, which is never an error, or as `+required -excluded "exact
-    phrases" field:word prefix* fuzzy~1`, which narrows a hybrid search too.
-    The words that are asked for, without signs and without what is excluded, are encoded then."""
-    field_weights: dict[str, Annotated[float, Field(ge=0, le=MAX_FIELD_WEIGHT)]] | None = Field(
-        default=None, min_length=1, max_length=MAX_FIELDS, examples=[{"title": 3}]
-    )
-    """What a word of an indexed field counts in a search by words (BM25F: counts and lengths are weighted before they
-    are saturated): a field of 3 is as if it were written three times, in one of 0 nothing is found. Fields that are not
-    named count what the collection says, 1 by default."""
-    fusion: Literal["weighted", "reciprocal_rank"] | None = None
-    """How a hybrid search makes one order: by a weighted sum of scores, whose weights are those that are given, or else
-    suit the queries that the collection has seen; or by ranks alone. By default as the collection's `fusion` says, and
-    weighted where it says nothing."""
-    weights: SideWeights | None = None
-    """The weights of the scores, as an answer names them: the same weights give the same answer."""
     explain: bool = False
     """Each hit with what made its score: the sides of a hybrid search and the ranks in each, BM25 by terms, MaxSim by
     tokens, and whether an approximate search finds it; of a hit that was reranked, of its `former_score`."""
@@ -213,31 +249,8 @@ class SearchRequest(Asked):
     and with the sentence of its best passage that is nearest to it, where by meaning: as places and as HTML. `{}` takes
     the defaults. Where token vectors do not tell sentences apart (a dense collection, pooled tokens) it is the best
     passage of a document that has several."""
-    diversity: DiversityField | None = None
-    """Order the first hits so that they are unlike each other, without ones that say the same. Not with `sort` or
-    `rerank`, and not of several collections."""
-    rerank: RerankField | None = None
-    """Order the first documents by a model that reads each with the query: its title and text, or the best passage of a
-    text that was split. Their `score` is what that model gives, and `former_score` what they were found by; those that
-    the time did not allow keep their scores and their order, behind them."""
-    filter: FilterField = None
-    ids: list[DocumentId] | None = Field(default=None, fail_fast=True)
-    """The only documents that are searched, beside the filter; those that are not there are no error."""
-    sort: SortField = None
-    boosts: BoostsField = None
-    min_score: float | None = Field(default=None, allow_inf_nan=False)
-    """Only documents whose score is at least this, in the unit of the mode (BM25, a sum of cosines or one of them, a
-    fused score, each with its boosts). In a `lexical` or `sparse` search `total`, `facets` and groups are of all that
-    reach it; in any other the list ends before the first document that does not, and they are of its best 1,000 where
-    it is sorted, counted or grouped, else of the page and one more. What reranks reads only these. Of several
-    collections each has its own list end there (`own_score`)."""
     facets: FacetsField = None
     group_by: GroupField = None
-    exact: bool = False
-    """Score every document instead of candidates only: the truth, at its price."""
-    candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
-    """Passages that the first stage hands to exact scoring; by default the collection's own width. A hybrid search
-    takes those of 100 documents at least."""
     include: IncludeField = Field(["text", "metadata"])
     """The parts of each hit beside id, score and title."""
     passages: int = Field(default=0, ge=0, le=MAX_EXCERPTS)
@@ -277,10 +290,6 @@ class SearchRequest(Asked):
             raise fault("/boosts", "without a query no document has a score to add to; sort instead")
         if self.min_score is not None and not ways:
             raise fault("/min_score", "without a query no document has a score to reach")
-        if self.weights is not None and not any(self.weights.given.values()):
-            raise fault("/weights", "expected at least one weight above 0")
-        if self.weights is not None and self.fusion == "reciprocal_rank":
-            raise fault("/weights", "ranks have no weights")
         self._hold(info)
         return self
 

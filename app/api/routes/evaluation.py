@@ -1,0 +1,250 @@
+"""Judged queries of a collection, and measuring ways to search by them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, TypeAlias
+
+from fastapi import APIRouter, Depends, Path
+from starlette.responses import Response
+
+from app.api.answers import accepted, encoded, reply, vectors_of
+from app.api.edge.bodies import READ, Route, examples
+from app.api.edge.openapi import gives
+from app.api.edge.routing import Name, decoded
+from app.api.routes.searches import fitting, to_query
+from app.api.schemas.evaluation import (
+    EvaluateRequest,
+    GradesField,
+    JudgedAnswer,
+    JudgedQuery,
+    JudgementsAnswer,
+    JudgementsField,
+    SetAnswer,
+    SetsAnswer,
+)
+from app.api.schemas.searches import SearchRequest
+from app.api.schemas.tasks import TaskAnswer
+from app.api.service import Serving, run
+from app.collection.collection import Collection
+from app.errors import Invalid, NotFound
+from app.evaluation.compare import Evaluation, Setting, Tell, compare, require
+from app.evaluation.judged import (
+    SET_NAME,
+    Grade,
+    Judged,
+    add_grades,
+    delete_set,
+    read_set,
+    sets,
+    write_set,
+)
+from app.evaluation.known_items import known_items
+from app.evaluation.measures import depth_of, parsed
+from app.tasks.records import Task
+from app.tasks.tasks import Running
+
+router = APIRouter(tags=["evaluation"], route_class=Route)
+
+AT_ONCE: Final = 500
+"""Searches up to which a request waits for its report."""
+
+_ASKED = {"id": "q1", "query": "read a zip archive", "grades": {"zipfile.ZipFile": 2, "tarfile.open": 1}}
+_THUMB = {"query": "q1", "text": "read a zip archive", "document": "zipfile.ZipFile", "grade": 1}
+_MODES = [{"name": mode, "search": {"mode": mode}} for mode in ("hybrid", "lexical")]
+
+
+async def _set(judgements: Annotated[str, Path(description="The set's name.", examples=["people"])]) -> str:
+    if not SET_NAME.fullmatch(found := decoded(judgements, "/judgements")):
+        raise NotFound(f"a set of judgements has no such name: {found[:100]!r}", code="judgements_not_found")
+    return found
+
+
+SetName: TypeAlias = Annotated[str, Depends(_set)]
+
+
+@router.get("/v1/collections/{name}/judgements", responses=gives(SetsAnswer))
+async def list_judgements(service: Serving, name: Name) -> Response:
+    """The sets of judged queries that a collection keeps."""
+
+    def work(collection: Collection) -> bytes:
+        return encoded(SetsAnswer(judgements=[SetAnswer.model_validate(one) for one in sets(collection)]))
+
+    return reply(await run(service.lanes.read, service.on, name, work))
+
+
+@router.get("/v1/collections/{name}/judgements/{judgements}", responses=gives(JudgementsAnswer))
+async def get_judgements(service: Serving, name: Name, judgements: SetName) -> Response:
+    """A set as it can be written again."""
+
+    def work(collection: Collection) -> bytes:
+        found = [_answer(one, collection) for one in read_set(collection, judgements)]
+        return encoded(JudgementsAnswer(queries=found))
+
+    return reply(await run(service.lanes.read, service.on, name, work))
+
+
+@router.put(
+    "/v1/collections/{name}/judgements/{judgements}",
+    responses={
+        **gives(SetAnswer, description="In the place of the set that was there."),
+        201: {"model": SetAnswer, "description": "New."},
+    },
+)
+async def set_judgements(
+    service: Serving,
+    name: Name,
+    judgements: SetName,
+    body: Annotated[JudgementsField, READ, examples(one={"queries": [_ASKED]})],
+) -> Response:
+    """Keep judged queries with the collection: durable, part of its snapshots."""
+
+    def work(collection: Collection) -> tuple[bytes, bool]:
+        info, new = write_set(collection, judgements, _judged(body.queries, collection))
+        return encoded(SetAnswer.model_validate(info)), new
+
+    content, new = await run(service.lanes.write, service.on, name, work)
+    return reply(content, 201 if new else 200)
+
+
+@router.delete(
+    "/v1/collections/{name}/judgements/{judgements}", status_code=204, responses={**gives(SetAnswer), 200: {}}
+)
+async def delete_judgements(service: Serving, name: Name, judgements: SetName) -> Response:
+    """Forget a set."""
+    await run(service.lanes.write, service.on, name, lambda collection: delete_set(collection, judgements))
+    return Response(status_code=204)
+
+
+@router.post("/v1/collections/{name}/judgements/{judgements}/grades", responses=gives(SetAnswer))
+async def add_judgements(
+    service: Serving,
+    name: Name,
+    judgements: SetName,
+    body: Annotated[
+        GradesField,
+        READ,
+        examples(
+            thumb={"grades": [_THUMB]},
+            taken_back={"grades": [{**_THUMB, "grade": None}]},
+        ),
+    ],
+) -> Response:
+    """Add judgements one by one, as clicks or thumbs come. A set that is not there is made."""
+
+    def work(collection: Collection) -> bytes:
+        grades = [Grade(one.query, one.document, one.grade, one.text) for one in body.grades]
+        return encoded(SetAnswer.model_validate(add_grades(collection, judgements, grades)))
+
+    return reply(await run(service.lanes.write, service.on, name, work))
+
+
+@router.post(
+    "/v1/collections/{name}/evaluate",
+    responses={**gives(Evaluation), 202: {"model": TaskAnswer, "description": "Accepted; follow it."}},
+)
+async def evaluate_searches(
+    service: Serving,
+    name: Name,
+    body: Annotated[
+        EvaluateRequest,
+        READ,
+        examples(
+            modes={"queries": [_ASKED], "settings": _MODES, "measures": ["nDCG@10"]},
+            drawn={"known_items": {"piece": "sentence", "count": 20}, "settings": _MODES},
+        ),
+    ],
+) -> Response:
+    """Measure ways to search by judged queries: each mean with its 95 % interval, each difference with its own and a
+    test of whether it may be chance. More than 500 searches are a task, whose result is the report."""
+
+    def count(collection: Collection) -> int:
+        asked = body.known_items.count if body.known_items is not None else len(_asked(body, collection)[0])
+        return asked * len(body.settings)
+
+    if body.background or await run(service.lanes.read, service.on, name, count) > AT_ONCE:
+
+        def submit(collection: Collection) -> Task:
+            collection.require_writer()
+            # What is wrong with it is told now, not by the task.
+            parsed(body.measures, "/measures")
+            require(collection, _settings(body, _asked(body, collection)[0], collection, 1))
+            return service.catalogue.tasks(name).submit("evaluate", body.given)
+
+        return accepted(await run(service.lanes.write, service.on, name, submit))
+
+    def work(collection: Collection) -> bytes:
+        return encoded(_evaluated(body, collection))
+
+    return reply(await run(service.lanes.measure, service.on, name, work))
+
+
+def run_evaluate(collection: Collection, running: Running) -> None:
+    """The task's handler. params: the request as it was given."""
+    context = collection.resources.settings.limits
+    body = EvaluateRequest.model_validate_json(json.dumps(running.task.params), context=context)
+
+    def tell(done: int, total: int) -> None:
+        # Every query would be a transaction.
+        if done % 16 == 0 or done == total:
+            running.update(phase="searching", done=done, total=total)
+
+    found = _evaluated(body, collection, running.check, tell)
+    running.update(result=json.loads(encoded(found)))
+
+
+def _evaluated(
+    body: EvaluateRequest,
+    collection: Collection,
+    check: Callable[[], None] = lambda: None,
+    tell: Tell = lambda done, total: None,
+) -> Evaluation:
+    judged, drawn = _asked(body, collection)
+    measures = parsed(body.measures, "/measures")
+    depth = depth_of(measures)
+    settings = _settings(body, judged, collection, depth)
+    return compare(
+        collection, judged, settings, measures, depth, drawn=drawn, per_query=body.per_query, check=check, tell=tell
+    )
+
+
+def _asked(body: EvaluateRequest, collection: Collection) -> tuple[list[Judged], str | None]:
+    """Those that can be searched; and what was drawn, where nobody judged."""
+    if body.known_items is not None:
+        return known_items(collection, body.known_items.piece, body.known_items.count), body.known_items.piece
+    if body.queries is not None:
+        return _judged(body.queries, collection), None
+    assert body.judgements is not None, "a request has one source of queries"
+    return read_set(collection, body.judgements), None
+
+
+def _judged(queries: Sequence[JudgedQuery], collection: Collection) -> list[Judged]:
+    return [
+        Judged(one.id, one.grades, one.query, fitting(one, collection.spec, f"/queries/{place}"))
+        for place, one in enumerate(queries)
+    ]
+
+
+def _settings(body: EvaluateRequest, judged: Sequence[Judged], collection: Collection, depth: int) -> list[Setting]:
+    """Raises Invalid for a setting that does not suit the queries or the collection."""
+    found = []
+    for place, setting in enumerate(body.settings):
+        at, way = f"/settings/{place}/search", setting.search
+        given = {field: getattr(way, field) for field in way.model_fields_set}
+        queries = []
+        for one in judged:
+            if one.text is None and way.mode not in (None, "semantic", "dense"):
+                raise Invalid.at(f"{at}/mode", f"the query {one.id!r} is by vectors alone: semantic or dense asks them")
+            if way.mode == "browse":
+                raise Invalid.at(f"{at}/mode", "browse is of a search without a query")
+            vectors: dict[str, Any] = {"vector" if collection.spec.kind == "dense" else "vectors": one.vectors}
+            asked = SearchRequest.model_construct(**given, query=one.text, **vectors, k=depth, include=[])
+            queries.append(to_query(asked, collection.spec, at))
+        found.append(Setting(setting.name, queries))
+    return found
+
+
+def _answer(one: Judged, collection: Collection) -> JudgedAnswer:
+    asked = {"query": one.text} if one.text is not None else vectors_of(one.vectors, (collection.spec.kind, "numbers"))
+    return JudgedAnswer(id=one.id, grades=dict(one.grades), **asked)

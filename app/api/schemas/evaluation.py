@@ -1,0 +1,167 @@
+"""Judged queries, and what is measured by them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
+
+from app.api.schemas.documents import VectorAnswer, VectorsAnswer
+from app.api.schemas.searches import MAX_QUERY_CHARACTERS, Asked, Way
+from app.documents import DocumentId, Strict, fault
+from app.evaluation.judged import MAX_QUERIES, SET_NAME
+from app.evaluation.measures import DEFAULT
+
+MAX_GRADE = 1_000
+MAX_SETTINGS = 16
+MAX_MEASURES = 16
+MAX_AT_ONCE = 10_000
+"""Grades of a request."""
+GradeField = Annotated[int, Field(ge=0, le=MAX_GRADE)]
+"""0 is not relevant; the more, the better."""
+
+
+class JudgedQuery(Asked):
+    """A query, by exactly one of query, vector and vectors, and what documents are worth for it."""
+
+    id: DocumentId
+    """Its own, once in a set."""
+    grades: dict[DocumentId, GradeField]
+    """By id of document, whether that is there or not. What is not listed is not judged, and counts as not relevant."""
+
+
+def _require_once(queries: Sequence[JudgedQuery]) -> None:
+    seen: set[str] = set()
+    for place, one in enumerate(queries):
+        if one.id in seen:
+            raise fault(f"/queries/{place}/id", f"the query {one.id!r} is listed twice")
+        seen.add(one.id)
+
+
+class JudgementsField(Strict):
+    """Judged queries."""
+
+    queries: list[JudgedQuery] = Field(min_length=1, max_length=MAX_QUERIES)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> JudgementsField:
+        _require_once(self.queries)
+        return self
+
+
+class GradeOne(Strict):
+    """One judgement, such as a click or a thumb."""
+
+    nullable = frozenset({"grade"})
+
+    query: DocumentId
+    """The query's id."""
+    text: str | None = Field(default=None, max_length=MAX_QUERY_CHARACTERS, json_schema_extra={"pattern": r"\S"})
+    """The query itself, where the set does not know it."""
+    document: DocumentId
+    grade: GradeField | None
+    """null takes it back."""
+
+    @model_validator(mode="after")
+    def _says(self) -> GradeOne:
+        if self.text is not None and not self.text.strip():
+            raise fault("/text", "the query is empty")
+        return self
+
+
+class GradesField(Strict):
+    """Judgements, one after another: the last one of a document holds."""
+
+    grades: list[GradeOne] = Field(min_length=1, max_length=MAX_AT_ONCE)
+
+
+class SetAnswer(BaseModel):
+    """A set of judged queries. grades: of all of them. relevant: those above 0."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    queries: int
+    grades: int
+    relevant: int
+
+
+class SetsAnswer(BaseModel):
+    """By name."""
+
+    judgements: list[SetAnswer]
+
+
+class JudgedAnswer(BaseModel):
+    """A judged query, as it can be written again."""
+
+    id: str
+    query: str | None = None
+    vector: VectorAnswer | None = None
+    vectors: VectorsAnswer | None = None
+    grades: dict[str, int]
+
+
+class JudgementsAnswer(BaseModel):
+    """A set as it can be written again."""
+
+    queries: list[JudgedAnswer]
+
+
+class SettingField(Strict):
+    """A way to search, by a name for the report."""
+
+    name: str = Field(min_length=1, max_length=100)
+    search: Way = Way()
+    """All of a search but its question and its page; what is left out is as in any search."""
+
+
+class KnownItems(Strict):
+    """Queries that are drawn from documents, each of which asks for the document that it comes from."""
+
+    piece: Literal["title", "sentence", "keywords"] = "sentence"
+    """What of it: its title, a sentence of its text, or four of its words."""
+    count: int = Field(default=100, ge=1, le=1_000)
+
+
+class EvaluateRequest(Strict):
+    """What to search with, in which ways, and how the answers are measured. Queries are those of a set, or listed here,
+    or drawn."""
+
+    judgements: str | None = Field(default=None, pattern=f"^{SET_NAME.pattern}$")
+    """The name of a set that the collection keeps."""
+    queries: list[JudgedQuery] | None = Field(default=None, min_length=1, max_length=MAX_QUERIES)
+    known_items: KnownItems | None = None
+    settings: list[SettingField] = Field([SettingField(name="default")], min_length=1, max_length=MAX_SETTINGS)
+    """The first one is what others are held against, query by query."""
+    measures: list[str] = Field([*DEFAULT], min_length=1, max_length=MAX_MEASURES)
+    """As ir_measures names them: nDCG, AP, P, R, RR and Success at a rank (`nDCG@10`, `P(rel=2)@5`), Rprec, Bpref."""
+    per_query: bool = False
+    """Whether the report lists each query, with what moved among its first ten hits."""
+    background: bool = False
+    """Whether to answer 202 with a task, whose result is the report, in any case. What takes more than 500 searches is
+    one anyhow."""
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep(cls, value: Any, read: ModelWrapValidatorHandler[EvaluateRequest]) -> EvaluateRequest:
+        """As it was given, for a task to read again."""
+        made = read(value)
+        made._given = value
+        return made
+
+    @property
+    def given(self) -> dict[str, Any]:
+        return self._given
+
+    @model_validator(mode="after")
+    def _one_source(self) -> EvaluateRequest:
+        if sum(one is not None for one in (self.judgements, self.queries, self.known_items)) != 1:
+            raise fault("", "expected exactly one of judgements, queries and known_items")
+        for field, names in (("settings", [one.name for one in self.settings]), ("measures", self.measures)):
+            if len(set(names)) < len(names):
+                raise fault(f"/{field}", "expected names that differ")
+        _require_once(self.queries or ())
+        return self

@@ -1,0 +1,1 @@
+"""Evaluation: which of several ways to search answers judged queries better, and how sure that is."""

@@ -1,0 +1,281 @@
+"""The same judged queries, searched in several ways: what each is worth, what differs, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from statistics import fmean
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from app.collection.collection import Collection
+from app.evaluation.judged import Judged
+from app.evaluation.measures import measured
+from app.evaluation.statistics import LEVEL, corrected, interval, overlap, p_value
+from app.lexical.asked import Learned
+from app.query.asked import UNENCODED, Query
+from app.query.encoded import EncodedQuery
+from app.query.preparing import encoded_meaning, encoded_sparse
+from app.rerank.stage import check as check_rerank
+from app.search import search_encoded
+
+SHOWN: Final = 10
+"""Hits that a person sees: what moved, and what nobody judged, is told of these."""
+
+Tell: TypeAlias = Callable[[int, int], None]
+Ids: TypeAlias = list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A way to search. queries: one for each judged query, of as many documents as the measures look at."""
+
+    name: str
+    queries: Sequence[Query]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """mean: over queries. low, high: its 95 % interval, by resampling the queries."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of one setting. unjudged: the share of the first ten hits that nobody has graded, which count as not relevant.
+    p50_ms, p95_ms: of its searches, the encoding of queries left out."""
+
+    name: str
+    measures: dict[str, Value]
+    unjudged: float
+    p50_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Of ``than`` to ``setting``, over the same queries: mean, with its 95 % interval. p: of a two-sided randomisation
+    test; p_corrected: among all pairs of settings (Holm). different: whether that is below .05."""
+
+    setting: str
+    than: str
+    measure: str
+    mean: float
+    low: float
+    high: float
+    p: float
+    p_corrected: float
+    different: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Of two settings, which needs no judgement: the mean rank-biased overlap of their hits (p .9), and the share of
+    the first ten that both have."""
+
+    setting: str
+    than: str
+    overlap: float
+    shared: float
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A document that a setting has among its first ten hits and the first setting has not, or the other way. rank:
+    from 1, where it is. grade: None where nobody judged it."""
+
+    document: str
+    rank: int
+    grade: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A query by one setting. gained, lost: of its first ten hits, beside the first setting's."""
+
+    values: dict[str, float]
+    gained: list[Moved] = field(default_factory=list)
+    lost: list[Moved] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class OfQuery:
+    """settings: by name."""
+
+    id: str
+    text: str | None
+    settings: dict[str, Answered]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """queries: that were searched. depth: hits of each. drawn: what was drawn in the place of judgements: then the one
+    relevant document is that which the query comes from, so figures tell how well known documents are found, and are
+    not to be held against those of people's judgements. generation: that the last search saw."""
+
+    queries: int
+    depth: int
+    drawn: str | None
+    generation: int
+    settings: list[Outcome]
+    differences: list[Difference]
+    agreement: list[Agreement]
+    per_query: list[OfQuery]
+
+
+@dataclass
+class _Searched:
+    """By setting and query: the ids of hits, and milliseconds."""
+
+    found: dict[str, dict[str, Ids]]
+    took: dict[str, list[float]]
+    generation: int = 0
+
+
+def compare(
+    collection: Collection,
+    judged: Sequence[Judged],
+    settings: Sequence[Setting],
+    measures: Sequence[Any],
+    depth: int,
+    *,
+    drawn: str | None = None,
+    per_query: bool = False,
+    check: Callable[[], None] = lambda: None,
+    tell: Tell = lambda done, total: None,
+) -> Evaluation:
+    """Searches each judged query in each way, by turns.
+
+    A hybrid search whose weights follow the collection's queries has them follow these, from what the collection knows
+    now; the collection learns nothing of it. check: called between two queries. Raises what a search raises.
+    """
+    require(collection, settings)
+    searched = _search_all(collection, judged, settings, check, tell)
+    grades = {one.id: dict(one.grades) for one in judged}
+    values = {setting.name: measured(measures, grades, searched.found[setting.name]) for setting in settings}
+    names = [setting.name for setting in settings]
+    return Evaluation(
+        len(judged),
+        depth,
+        drawn,
+        searched.generation,
+        [
+            Outcome(
+                name,
+                {measure: Value(**_mean(own)) for measure, own in values[name].items()},
+                _unjudged(grades, searched.found[name]),
+                *(float(np.percentile(searched.took[name], share)) for share in (50, 95)),
+            )
+            for name in names
+        ],
+        _differences(names, values),
+        [_agreement(one, other, searched.found) for one, other in combinations(names, 2)],
+        list(_each(judged, names, values, searched.found)) if per_query else [],
+    )
+
+
+def require(collection: Collection, settings: Sequence[Setting]) -> None:
+    """Raises Invalid for a way to search that does not suit the collection, Conflict where it has no encoder."""
+    for setting in settings:
+        for query in setting.queries[:1]:
+            check_rerank(query, collection.resources.encoders)
+            encoded_meaning(collection, [query])
+            encoded_sparse(collection, [query])
+
+
+def _search_all(
+    collection: Collection,
+    judged: Sequence[Judged],
+    settings: Sequence[Setting],
+    check: Callable[[], None],
+    tell: Tell,
+) -> _Searched:
+    searched = _Searched({one.name: {} for one in settings}, {one.name: [] for one in settings})
+    learned = {one.name: Learned(collection.learned.asked) for one in settings}
+    for number, query in enumerate(judged):
+        check()
+        tell(number, len(judged))
+        asked = [setting.queries[number] for setting in settings]
+        sparse = encoded_sparse(collection, asked)
+        for setting, own, encoded, weights in zip(settings, asked, _encoded(collection, asked), sparse, strict=True):
+            result = search_encoded(collection, own, encoded, sparse=weights, learned=learned[setting.name])
+            searched.found[setting.name][query.id] = [hit.id for hit in result.hits]
+            searched.took[setting.name].append(result.took_ms)
+            searched.generation = result.generation
+    tell(len(judged), len(judged))
+    return searched
+
+
+def _encoded(collection: Collection, asked: Sequence[Query]) -> list[EncodedQuery | None]:
+    """Of one query in several ways; what is encoded of it is encoded once."""
+    ways = [(own.mode in UNENCODED, own.syntax if own.mode == "hybrid" else "plain") for own in asked]
+    firsts = {way: place for place, way in reversed(list(enumerate(ways)))}
+    made = encoded_meaning(collection, [asked[place] for place in firsts.values()])
+    by_way = dict(zip(firsts, made, strict=True))
+    return [by_way[way] for way in ways]
+
+
+def _mean(values: Mapping[str, float]) -> dict[str, float]:
+    found = interval(np.array(list(values.values())))
+    return {"mean": found.mean, "low": found.low, "high": found.high}
+
+
+def _unjudged(grades: Mapping[str, Mapping[str, int]], found: Mapping[str, Ids]) -> float:
+    shown = [name in grades[query] for query, names in found.items() for name in names[:SHOWN]]
+    return 1 - fmean(shown) if shown else 0.0
+
+
+def _differences(names: Sequence[str], values: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[Difference]:
+    """Of all pairs by each measure; corrected among the pairs of a measure."""
+    pairs, found = list(combinations(names, 2)), []
+    for measure in next(iter(values.values())) if pairs else ():
+        told = []
+        for one, other in pairs:
+            by_query = values[one][measure]
+            told.append(np.array([values[other][measure][query] - own for query, own in by_query.items()]))
+        chances = [p_value(own) for own in told]
+        for (one, other), own, p, strict in zip(pairs, told, chances, corrected(chances), strict=True):
+            mean = interval(own)
+            found.append(Difference(one, other, measure, mean.mean, mean.low, mean.high, p, strict, strict < LEVEL))
+    return found
+
+
+def _agreement(one: str, other: str, found: Mapping[str, Mapping[str, Ids]]) -> Agreement:
+    pairs = [(names, found[other][query]) for query, names in found[one].items()]
+    shared = [_shared(mine[:SHOWN], theirs[:SHOWN]) for mine, theirs in pairs]
+    return Agreement(one, other, fmean(overlap(mine, theirs) for mine, theirs in pairs), fmean(shared))
+
+
+def _shared(one: Ids, other: Ids) -> float:
+    most = max(len(one), len(other))
+    return len(set(one).intersection(other)) / most if most else 1.0
+
+
+def _each(
+    judged: Sequence[Judged],
+    names: Sequence[str],
+    values: Mapping[str, Mapping[str, Mapping[str, float]]],
+    found: Mapping[str, Mapping[str, Ids]],
+) -> Iterator[OfQuery]:
+    for query in judged:
+        first = found[names[0]][query.id]
+        answered = {}
+        for name in names:
+            own = found[name][query.id]
+            answered[name] = Answered(
+                {measure: by_query[query.id] for measure, by_query in values[name].items()},
+                _moved(own, first, query.grades),
+                _moved(first, own, query.grades),
+            )
+        yield OfQuery(query.id, query.text, answered)
+
+
+def _moved(one: Ids, other: Ids, grades: Mapping[str, int]) -> list[Moved]:
+    """The first ten of one that the other has not."""
+    missing = set(other[:SHOWN])
+    return [Moved(name, rank, grades.get(name)) for rank, name in enumerate(one[:SHOWN], 1) if name not in missing]

@@ -1,0 +1,254 @@
+"""Judged queries over HTTP, and reports of what is measured by them: the truth of each figure, and that nothing of the
+collection moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import httpx
+import pytest
+
+WORDS = ["wren", "owl", "heron", "finch", "crane", "stork", "robin", "eagle"]
+MODES = [{"name": mode, "search": {"mode": mode}} for mode in ("lexical", "hybrid", "semantic")]
+
+
+@pytest.fixture
+def birds(create: Callable[..., str], client: httpx.Client) -> str:
+    """A document for each bird, which says its name, and one in which all stand."""
+    address = create()
+    documents = [
+        {
+            "id": word,
+            "title": word.title(),
+            "text": f"the {word} sings at dawn over water",
+            "metadata": {"length": len(word)},
+        }
+        for word in WORDS
+    ] + [{"id": "all", "text": " ".join(WORDS)}]
+    assert client.post(f"{address}/documents", json={"documents": documents}).status_code == 200
+    return address
+
+
+def judged(words: list[str] = WORDS) -> list[dict[str, Any]]:
+    return [{"id": f"q-{word}", "query": f"which {word} sings", "grades": {word: 2, "all": 1}} for word in words]
+
+
+def report(client: httpx.Client, address: str, **body: Any) -> Any:
+    answer = client.post(f"{address}/evaluate", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_set_is_kept_read_again_changed_and_forgotten(client: httpx.Client, birds: str) -> None:
+    address = f"{birds}/judgements/people"
+    made = client.put(address, json={"queries": judged()})
+    assert (made.status_code, made.json()) == (201, {"name": "people", "queries": 8, "grades": 16, "relevant": 16})
+    assert client.get(address).json() == {"queries": judged()}
+    grades = [
+        {"query": "q-wren", "document": "owl", "grade": 0},
+        {"query": "q-wren", "document": "all", "grade": None},
+        {"query": "q-new", "text": "a new one", "document": "owl", "grade": 1},
+        {"query": "q-new", "document": "owl", "grade": 3},
+    ]
+    added = client.post(f"{address}/grades", json={"grades": grades})
+    assert (added.status_code, added.json()) == (200, {"name": "people", "queries": 9, "grades": 17, "relevant": 16})
+    found = {one["id"]: one for one in client.get(address).json()["queries"]}
+    assert found["q-wren"]["grades"] == {"wren": 2, "owl": 0}
+    assert found["q-new"] == {"id": "q-new", "query": "a new one", "grades": {"owl": 3}}
+    assert client.put(address, json={"queries": judged(["owl"])}).status_code == 200
+    assert client.get(f"{birds}/judgements").json() == {
+        "judgements": [{"name": "people", "queries": 1, "grades": 2, "relevant": 2}]
+    }
+    assert client.delete(address).status_code == 204
+    for method in ("GET", "DELETE"):
+        gone = client.request(method, address)
+        assert (gone.status_code, gone.json()["code"]) == (404, "judgements_not_found")
+    assert client.get(f"{birds}/judgements").json() == {"judgements": []}
+
+
+def test_a_set_survives_a_restart_and_comes_back_with_a_snapshot(serve: Callable[..., Any], tmp_path: Path) -> None:
+    queries = [{"id": "é/1", "vectors": [[0.25, -1.5], [1.0, 0.0]], "grades": {"x" * 500: 1000}}]
+    for again in (False, True):
+        running = serve(indexes=tmp_path / "indexes")
+        with httpx.Client(base_url=running.url, trust_env=False, timeout=60) as client:
+            if not again:
+                encoder = {"model": None, "kind": "multi_vector", "dim": 2}
+                client.post("/v1/collections", json={"name": "own", "encoder": encoder})
+                assert client.put("/v1/collections/own/judgements/a.b-1", json={"queries": queries}).status_code == 201
+            assert client.get("/v1/collections/own/judgements/a.b-1").json() == {"queries": queries}
+            if again:
+                task = client.post("/v1/collections/own/snapshots").json()["id"]
+                while client.get(f"/v1/tasks/{task}").json()["finished"] is None:
+                    pass
+                client.delete("/v1/collections/own/judgements/a.b-1")
+                made = {"snapshot": task, "replace": True}
+                assert client.post("/v1/collections/own/restore", json=made).status_code == 200
+                assert client.get("/v1/collections/own/judgements/a.b-1").json() == {"queries": queries}
+        running.stop()
+
+
+def test_figures_are_those_of_the_searches(client: httpx.Client, birds: str) -> None:
+    """Of each query and setting, by asking the same searches one by one."""
+    client.put(f"{birds}/judgements/people", json={"queries": judged()})
+    settings = [
+        *MODES[:1],
+        {"name": "long", "search": {"mode": "lexical", "filter": {"length": {"gte": 5}}}},
+        {"name": "exact", "search": {"mode": "semantic", "exact": True}},
+    ]
+    found = report(client, birds, judgements="people", settings=settings, measures=["RR@10", "P@1"], per_query=True)
+    assert (found["queries"], found["depth"], found.get("drawn")) == (8, 10, None)
+    assert [one["id"] for one in found["per_query"]] == [one["id"] for one in judged()]
+    for place, setting in enumerate(settings):
+        ranks = {}
+        for one in judged():
+            hits = client.post(f"{birds}/search", json={"query": one["query"], **setting["search"]}).json()["hits"]
+            ids = [hit["id"] for hit in hits]
+            ranks[one["id"]] = next((1 / rank for rank, id in enumerate(ids, 1) if id in one["grades"]), 0.0)
+        own = found["settings"][place]
+        assert own["name"] == setting["name"]
+        by_query = {one["id"]: one["settings"][setting["name"]]["values"] for one in found["per_query"]}
+        assert {query: values["RR@10"] for query, values in by_query.items()} == pytest.approx(ranks)
+        assert own["measures"]["RR@10"]["mean"] == pytest.approx(fmean(ranks.values()))
+        assert own["measures"]["RR@10"]["low"] <= own["measures"]["RR@10"]["mean"] <= own["measures"]["RR@10"]["high"]
+    # Without the short names the documents of three birds are out of reach, all of the words are not.
+    moved = {one["id"]: one["settings"]["long"] for one in found["per_query"]}
+    lost = moved["q-owl"]["lost"]
+    assert {"document": "owl", "rank": 1, "grade": 2} in lost
+    assert moved["q-heron"]["gained"] == []
+
+
+def test_an_improvement_is_found_and_a_difference_that_is_none_is_not(client: httpx.Client, birds: str) -> None:
+    worse = {"name": "worse", "search": {"mode": "lexical", "filter": {"length": {"lt": 5}}}}
+    same = {"name": "same", "search": {"mode": "lexical", "candidates": 50}}
+    found = report(client, birds, queries=judged(), settings=[worse, MODES[0], same], measures=["nDCG@10"])
+    pairs = {(one["setting"], one["than"]): one for one in found["differences"]}
+    assert list(pairs) == [("worse", "lexical"), ("worse", "same"), ("lexical", "same")]
+    better = pairs["worse", "lexical"]
+    assert better["mean"] > 0
+    assert better["low"] > 0
+    # All eight queries are better; 2 of 256 orders of signs are as far from 0. Of three pairs this is the least likely.
+    assert better["p"] == pytest.approx(2 / 256)
+    assert better["p_corrected"] == pytest.approx(6 / 256)
+    assert better["different"]
+    nothing = pairs["lexical", "same"]
+    assert (nothing["mean"], nothing["p_corrected"], nothing["different"]) == (0, 1, False)
+    few = report(client, birds, queries=judged(WORDS[:5]), settings=[worse, MODES[0]], measures=["nDCG@10"])
+    # Five may be chance: 2 of 32.
+    assert [(one["p"], one["different"]) for one in few["differences"]] == [(pytest.approx(2 / 32), False)]
+    agreement = {(one["setting"], one["than"]): one for one in found["agreement"]}
+    assert agreement["lexical", "same"]["overlap"] == pytest.approx(1)
+    assert agreement["worse", "lexical"]["shared"] < 1
+
+
+def test_what_nobody_judged_is_told(client: httpx.Client, birds: str) -> None:
+    (lexical,) = report(client, birds, queries=judged(), settings=MODES[:1])["settings"]
+    # A bird's own document and the one of all: what is found by its name is judged, by `sings` seven are not.
+    assert lexical["unjudged"] == pytest.approx(7 / 9)
+
+
+def test_known_items_are_drawn_and_said_to_be(client: httpx.Client, birds: str) -> None:
+    for piece in ("title", "sentence", "keywords"):
+        asked = {"known_items": {"piece": piece, "count": 5}, "settings": MODES[:1], "measures": ["RR@10"]}
+        found = report(client, birds, **asked, per_query=True)
+        assert (found["queries"], found["drawn"]) == (5, piece)
+        assert found["settings"][0]["measures"]["RR@10"]["mean"] > 0.3
+        assert found["per_query"] == report(client, birds, **asked, per_query=True)["per_query"]
+        for one in found["per_query"]:
+            whole = client.get(f"{birds}/documents/{one['id']}").json()
+            words = one["text"].lower().split()
+            assert all(word in f"{whole['title']} {whole['text']}".lower() for word in words)
+
+
+def test_nothing_of_the_collection_learns_from_it(client: httpx.Client, birds: str) -> None:
+    before = client.get(birds).json()
+    report(client, birds, queries=judged(), settings=MODES)
+    after = client.get(birds).json()
+    assert before["lexical"] == after["lexical"]
+    assert before == after
+    client.post(f"{birds}/search", json={"query": "which wren sings"})
+    assert client.get(birds).json() != before
+
+
+def test_a_task_gives_the_same_report(client: httpx.Client, birds: str, finished: Callable[[str], Any]) -> None:
+    body = {"queries": judged(), "settings": MODES, "measures": ["nDCG@10", "R@10"], "per_query": True}
+    answer = client.post(f"{birds}/evaluate", json={**body, "background": True})
+    assert answer.status_code == 202
+    task = finished(answer.headers["location"])
+    assert (task["kind"], task["state"], task["done"], task["total"]) == ("evaluate", "succeeded", 8, 8)
+
+    def timeless(found: Any) -> Any:
+        settings = [{key: value for key, value in one.items() if not key.endswith("_ms")} for one in found["settings"]]
+        return {**found, "settings": settings}
+
+    assert timeless(task["result"]) == timeless(report(client, birds, **body))
+
+
+def test_what_takes_many_searches_is_a_task(client: httpx.Client, birds: str, finished: Callable[[str], Any]) -> None:
+    queries = [{"id": str(i), "query": WORDS[i % 8], "grades": {WORDS[i % 8]: 1}} for i in range(251)]
+    settings = [{"name": str(i), "search": {"mode": "lexical"}} for i in range(2)]
+    answer = client.post(f"{birds}/evaluate", json={"queries": queries, "settings": settings})
+    assert answer.status_code == 202
+    assert finished(answer.headers["location"])["result"]["queries"] == 251
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({}, ""),
+        ({"judgements": "people", "known_items": {}}, ""),
+        ({"judgements": "no name"}, "/judgements"),
+        ({"queries": []}, "/queries"),
+        ({"queries": judged(["owl"]) * 2}, "/queries/1/id"),
+        ({"queries": [{"id": "q", "query": "owl", "grades": {"owl": -1}}]}, "/queries/0/grades/owl"),
+        ({"queries": [{"id": "q", "query": "owl", "grades": {"owl": 0.5}}]}, "/queries/0/grades/owl"),
+        ({"queries": [{"id": "q", "query": " ", "grades": {}}]}, "/queries/0/query"),
+        ({"queries": [{"id": "q", "vector": [1, 2], "grades": {}}]}, "/queries/0/vector"),
+        ({"known_items": {"count": 0}}, "/known_items/count"),
+        ({"known_items": {}, "measures": ["nDCG@10", "speed"]}, "/measures/1"),
+        ({"known_items": {}, "measures": ["P@1", "P@1"]}, "/measures"),
+        ({"known_items": {}, "settings": []}, "/settings"),
+        ({"known_items": {}, "settings": [MODES[0], MODES[0]]}, "/settings"),
+        ({"known_items": {}, "settings": [{"name": "a", "search": {"k": 3}}]}, "/settings/0/search/k"),
+        ({"known_items": {}, "settings": [{"name": "a", "search": {"query": "owl"}}]}, "/settings/0/search/query"),
+        ({"known_items": {}, "settings": [{"name": "a", "search": {"mode": "browse"}}]}, "/settings/0/search/mode"),
+        ({"known_items": {}, "settings": [{"name": "a", "search": {"mode": "sparse"}}]}, "/settings/0/search/mode"),
+        (
+            {"known_items": {}, "settings": [MODES[0], {"name": "a", "search": {"filter": {"a": {"near": 1}}}}]},
+            "/settings/1/search/filter/a/near",
+        ),
+        (
+            {"known_items": {}, "settings": [{"name": "a", "search": {"weights": {"words": 0}}}]},
+            "/settings/0/search/weights",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_fault_is_told_by_its_place(client: httpx.Client, birds: str, body: dict[str, Any], pointer: str) -> None:
+    for background in (False, True):
+        answer = client.post(f"{birds}/evaluate", json={**body, **({"background": True} if background else {})})
+        assert answer.status_code == 422, answer.text
+        assert pointer in [one["pointer"] for one in answer.json()["errors"]]
+
+
+def test_a_set_has_bounds_and_names(client: httpx.Client, birds: str) -> None:
+    one = {"queries": judged(["owl"])}
+    for name in ("a b", "é", ".hidden", "x" * 65):
+        answer = client.put(f"{birds}/judgements/{name}", json=one)
+        assert (answer.status_code, answer.json()["code"]) == (404, "judgements_not_found")
+    for number in range(32):
+        assert client.put(f"{birds}/judgements/s{number}", json=one).status_code == 201
+    more = client.put(f"{birds}/judgements/more", json=one)
+    assert (more.status_code, more.json()["code"]) == (409, "too_many_sets")
+    assert client.put(f"{birds}/judgements/s3", json=one).status_code == 200
+    unknown = client.post(
+        f"{birds}/judgements/s3/grades", json={"grades": [{"query": "none", "document": "owl", "grade": 1}]}
+    )
+    assert (unknown.status_code, unknown.json()["errors"][0]["pointer"]) == (422, "/grades/0/text")
+
+
+def test_an_empty_collection_has_nothing_to_draw(client: httpx.Client, create: Callable[..., str]) -> None:
+    answer = client.post(f"{create()}/evaluate", json={"known_items": {}})
+    assert (answer.status_code, answer.json()["code"]) == (409, "collection_empty")
