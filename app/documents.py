@@ -16,14 +16,12 @@ import base64
 import binascii
 import inspect
 import itertools
-import re
 import textwrap
-from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Final
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Final, Self
 
 import numpy as np
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     GetJsonSchemaHandler,
@@ -34,63 +32,22 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema
 
 from app.errors import Invalid, MalformedBody, Problem
 from app.filters import FIELD, INT64, RESERVED
+from app.schema.faults import fault, name_of, plain, pointer
+from app.schema.ids import DocumentId, made_id
 from app.settings import DEFAULT, Limits, limits_of
 from app.types import F32, MAX_DIM, Document, Kind, Metadata, SparseVector
 
 ONE_A_LINE: Final = "expected one JSON object a line (NDJSON)"
-MAX_ID_BYTES: Final = 512
 MAX_SPARSE: Final = 65_536
 """Indices of a sparse vector."""
 MAX_PROBLEMS: Final = 100
 """Faults listed in one answer."""
 _ENUMERABLE: Final = 10_000
 """Above so many faults none is listed one by one: each would cost a kilobyte first."""
-
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-"""Unicode category Cc, complete."""
-
-
-def fault(at: str, message: str) -> PydanticCustomError:
-    """A fault to raise inside a validator; ``at`` is a JSON pointer relative to the validated value."""
-    return PydanticCustomError("fault", "{message}", {"message": message, "at": at})
-
-
-def pointer(parts: Iterable[str | int]) -> str:
-    """Path parts as a JSON pointer (RFC 6901, section 3); a very long key is cut.
-
-    >>> pointer(["documents", 0, "a/b~c"])
-    '/documents/0/a~1b~0c'
-    """
-    keys = (str(part) for part in parts)
-    cut = (key if len(key) <= 200 else key[:200] + "…" for key in keys)
-    return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in cut)
-
-
-_PLAIN: Final = {
-    "missing": "required, but missing",
-    "extra_forbidden": "unknown field",
-    "string_pattern_mismatch": "expected a string that matches {pattern}",
-    "string_too_long": "expected at most {max_length} characters",
-    "too_short": "expected at least {min_length}, got {actual_length}",
-    "too_long": "expected at most {max_length}, got {actual_length}",
-    "greater_than_equal": "expected {ge} or more",
-    "less_than_equal": "expected {le} or less",
-}
-"""pydantic's types of faults -> our words, with what it tells of them."""
-
-
-def plain(fault: ErrorDetails) -> str:
-    """The fault, in our words; pydantic's own speak of its classes.
-
-    >>> plain({"type": "less_than_equal", "loc": ("k",), "msg": "", "input": 7, "ctx": {"le": 5}})
-    'expected 5 or less'
-    """
-    ours = _PLAIN.get(fault["type"])
-    return ours.format(**fault.get("ctx", {})) if ours else fault["msg"].replace("Input should be", "expected")
 
 
 def invalid(error: ValidationError, body: type[Strict]) -> Invalid | MalformedBody:
@@ -124,6 +81,16 @@ class Strict(BaseModel):
         arbitrary_types_allowed=True,
     )
     nullable: ClassVar[frozenset[str]] = frozenset()
+    media: ClassVar[tuple[str, ...]] = ("application/json",)
+    """Content types that a body of this kind comes in."""
+
+    @classmethod
+    def of_body(cls, content: bytes | bytearray, media: str, limits: Limits) -> Self:
+        """From a body of this content type. Raises MalformedBody, Invalid with pointers into it."""
+        try:
+            return cls.model_validate_json(content, context=limits)
+        except ValidationError as error:
+            raise invalid(error, cls) from None
 
     @model_validator(mode="after")
     def _no_null(self) -> Strict:
@@ -164,20 +131,10 @@ def _field_docstrings(model: type[BaseModel]) -> dict[str, str]:
     return found
 
 
-def read_id(value: str) -> str:
-    """A document's id: 1 to 512 bytes of UTF-8 without control characters, taken byte for byte."""
-    size = len(value.encode())
-    if not 1 <= size <= MAX_ID_BYTES:
-        raise fault("", f"an id has 1 to {MAX_ID_BYTES} bytes of UTF-8; got {size:,}")
-    if control := _CONTROL.search(value):
-        raise fault("", f"an id has no control characters; got U+{ord(control[0]):04X}")
-    return value
-
-
 def read_metadata(value: object) -> Metadata:
     """Metadata from parsed JSON. Raises a fault at the first key or value that cannot be."""
     if not isinstance(value, dict):
-        raise fault("", f"expected an object, got {_name(value)}")
+        raise fault("", f"expected an object, got {name_of(value)}")
     for key, item in value.items():
         read_key(key)
         if isinstance(item, str | bool):
@@ -192,9 +149,9 @@ def read_metadata(value: object) -> Metadata:
         elif isinstance(item, list):
             for i, part in enumerate(item):
                 if not isinstance(part, str):
-                    raise fault(f"{at}/{i}", f"a list holds strings only; got {_name(part)}")
+                    raise fault(f"{at}/{i}", f"a list holds strings only; got {name_of(part)}")
         else:
-            raise fault(at, f"expected a string, a boolean, a number or a list of strings, got {_name(item)}")
+            raise fault(at, f"expected a string, a boolean, a number or a list of strings, got {name_of(item)}")
     return value
 
 
@@ -220,7 +177,7 @@ def read_vectors(value: object) -> F32:
     if isinstance(value, dict):
         return _from_base64(value, 2)
     if not isinstance(value, list):
-        raise fault("", f"expected a list of vectors or an object with base64, got {_name(value)}")
+        raise fault("", f"expected a list of vectors or an object with base64, got {name_of(value)}")
     if not value:
         raise fault("", "expected at least one vector")
     return _from_rows(value, lambda row: f"/{row}")
@@ -233,12 +190,12 @@ def read_sparse(value: object) -> SparseVector:
     [3, 7]
     """
     if not isinstance(value, dict):
-        raise fault("", f"expected an object with indices and values, got {_name(value)}")
+        raise fault("", f"expected an object with indices and values, got {name_of(value)}")
     for key in sorted({"indices", "values"} ^ value.keys()):
         raise fault(pointer([key]), "unknown field" if key in value else "required, but missing")
     indices, values = value["indices"], value["values"]
     if wrong := [name for name in ("indices", "values") if not isinstance(value[name], list)]:
-        raise fault(f"/{wrong[0]}", f"expected a list of numbers, got {_name(value[wrong[0]])}")
+        raise fault(f"/{wrong[0]}", f"expected a list of numbers, got {name_of(value[wrong[0]])}")
     if len(indices) != len(values):
         raise fault("/values", f"expected {len(indices):,} numbers, one for each index, got {len(values):,}")
     if len(indices) > MAX_SPARSE:
@@ -257,14 +214,14 @@ def read_sparse(value: object) -> SparseVector:
 def _from_rows(rows: list[Any], place: Any) -> F32:
     for i, row in enumerate(rows):
         if not isinstance(row, list):
-            raise fault(place(i), f"expected a list of numbers, got {_name(row)}")
+            raise fault(place(i), f"expected a list of numbers, got {name_of(row)}")
         if len(row) != len(rows[0]):
             raise fault(place(i), f"expected {len(rows[0]):,} numbers as in the first vector, got {len(row):,}")
         if not 1 <= len(row) <= MAX_DIM:
             raise fault(place(i), f"a vector has 1 to {MAX_DIM:,} dimensions; got {len(row):,}")
         if not set(map(type, row)) <= {int, float}:
             wrong = next(j for j, x in enumerate(row) if type(x) not in (int, float))
-            raise fault(f"{place(i)}/{wrong}", f"expected a number, got {_name(row[wrong])}")
+            raise fault(f"{place(i)}/{wrong}", f"expected a number, got {name_of(row[wrong])}")
     with np.errstate(over="ignore"):
         try:
             array = np.array(rows, np.float32)
@@ -288,7 +245,7 @@ def _from_base64(value: dict[str, Any], axes: int) -> F32:
         expected = "[dim]" if axes == 1 else "[n, dim]"
         raise fault("/shape", f"expected {expected}, positive integers, dim at most {MAX_DIM:,}")
     if not isinstance(text, str):
-        raise fault("/base64", f"expected a string, got {_name(text)}")
+        raise fault("/base64", f"expected a string, got {name_of(text)}")
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -306,11 +263,6 @@ def _finite(array: F32, place: Any) -> F32:
         row = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise fault(place(*row), "expected a finite number within the range of float32")
     return array
-
-
-def _name(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
 
 
 _DIM: Final[dict[str, Any]] = {"type": "integer", "minimum": 1, "maximum": MAX_DIM}
@@ -357,19 +309,6 @@ _METADATA_SCHEMA: Final[dict[str, Any]] = {
     },
 }
 
-DocumentId = Annotated[
-    str,
-    AfterValidator(read_id),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": MAX_ID_BYTES,
-            "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$",
-            "description": "1 to 512 bytes of UTF-8, no controls.",
-        }
-    ),
-]
 MetadataField = Annotated[Metadata, PlainValidator(read_metadata), WithJsonSchema(_METADATA_SCHEMA)]
 VectorField = Annotated[
     F32 | None, PlainValidator(read_vector), WithJsonSchema({"anyOf": [_NUMBERS, _base64_schema(_DIM)]})
@@ -456,8 +395,9 @@ class DocumentContent(Strict):
         """Numbers in its vectors."""
         return sum(given.size for given in (self.vector, self.vectors, self.sparse_vector) if given is not None)
 
-    def document(self, id: str, kind: Kind | None = None, at: str = "") -> Document:
-        """The document under this id. ``kind`` is the collection's; ``at`` points at this body, for errors.
+    def document(self, id: str | None, kind: Kind | None = None, at: str = "") -> Document:
+        """The document under this id; None: under the one that is made of what it holds. ``kind`` is the collection's;
+        ``at`` points at this body, for errors.
 
         Raises Invalid for ``vectors`` in a dense collection and ``vector`` in a multi-vector one.
         """
@@ -466,13 +406,15 @@ class DocumentContent(Strict):
         if kind == "dense" and self.vectors is not None:
             raise Invalid.at(f"{at}/vectors", "the collection is dense: it takes vector, not vectors")
         vectors = self.vector if self.vectors is None else self.vectors
-        return Document(id, self.text, self.title, self.metadata, vectors, sparse=self.sparse_vector or None)
+        made = Document(id or "", self.text, self.title, self.metadata, vectors, sparse=self.sparse_vector or None)
+        return made if id is not None else replace(made, id=made_id(made))
 
 
 class DocumentBody(DocumentContent):
     """A document as it is written."""
 
-    id: DocumentId
+    id: DocumentId | None = None
+    """Left out, it is made of what the document holds: the same document sent again is the same document."""
 
 
 def parse_document(content: bytes | str, kind: Kind | None = None, limits: Limits = DEFAULT) -> Document:
@@ -486,11 +428,11 @@ def parse_document(content: bytes | str, kind: Kind | None = None, limits: Limit
     try:
         body = DocumentBody.model_validate_json(content, context=limits)
     except ValidationError as error:
-        raise _of_a_line(invalid(error, DocumentBody), content) from None
+        raise of_a_line(invalid(error, DocumentBody), content) from None
     return body.document(body.id, kind)
 
 
-def _of_a_line(fault: Invalid | MalformedBody, content: bytes | str) -> Invalid | MalformedBody:
+def of_a_line(fault: Invalid | MalformedBody, content: bytes | str) -> Invalid | MalformedBody:
     """The fault of one line of many, whose number the caller tells."""
     if isinstance(fault, MalformedBody):
         where = fault.message.replace(" at line 1 column ", " at column ")

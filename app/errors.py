@@ -44,10 +44,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault in a request: where (JSON pointer, RFC 6901; empty for the whole) and what."""
+    """One fault in a request: where (JSON pointer, RFC 6901; empty for the whole) and what. line: of a body of lines,
+    from 1; the pointer is into that line then."""
 
     pointer: str
     message: str
+    line: int | None = None
+
+    @property
+    def place(self) -> str:
+        """For messages.
+
+        >>> Problem("/text", "empty", 3).place, Problem("", "empty").place
+        ('line 3, /text', 'the body')
+        """
+        where = self.pointer or ("" if self.line else "the body")
+        return where if self.line is None else f"line {self.line:,}" + (where and f", {where}")
 
 
 class SheafError(Exception):

@@ -44,11 +44,12 @@ CODED = 32
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """written: documents that stand as the request has them. changed: of these, those that did not before. created: ids
-    that were not there. duplicates: ids that came more than once, of which the last won. truncated: ids whose text the
-    encoder's limit cut. versions: of every document, by id."""
+    """written: documents that stand as the request has them. ids: of all, in its order. changed: of those that stand,
+    the ones that did not before. created: ids that were not there. duplicates: ids that came more than once, of which
+    the last won. truncated: ids whose text the encoder's limit cut. versions: of every document, by id."""
 
     written: int
+    ids: list[str]
     changed: int
     created: int
     duplicates: list[str]
@@ -111,7 +112,7 @@ def write_documents(
             why = {places[plan.changed[i].id]: reason for i, reason in error.texts.items()}
             raise TextRefused(why, "/documents/{}/text") from error
         flags = [document.id in plan.truncated for document in changed]
-        result = partial(_result, plan, changed, list(last), duplicates)
+        result = partial(_result, plan, changed, [document.id for document in documents], duplicates)
         try:
             return result(collection.write(changed, flags, parts, expected=expected, also=_then(also, result)))
         except Raced:
@@ -121,9 +122,11 @@ def write_documents(
 def _result(
     plan: _Plan, changed: Sequence[Document], ids: Sequence[str], duplicates: list[str], written: Written
 ) -> WriteResult:
-    cut = [identifier for identifier in ids if identifier in plan.truncated]
+    each = dict.fromkeys(ids)
+    cut = [identifier for identifier in each if identifier in plan.truncated]
     fresh = {document.id: written.first + i for i, document in enumerate(changed)}
-    return WriteResult(len(ids), len(changed), written.created, duplicates, cut, {**plan.standing, **fresh})
+    versions = {**plan.standing, **fresh}
+    return WriteResult(len(each), list(ids), len(changed), written.created, duplicates, cut, versions)
 
 
 def _then(

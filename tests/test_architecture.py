@@ -44,6 +44,7 @@ LAYERS = [
     {"app.scoring"},
     {"app.codes"},
     {"app.documents", "app.filters"},
+    {"app.schema"},
     {"app.settings"},
     {"app.client", "app.compute", "app.keys"},
     {"app.reference"},

@@ -96,13 +96,40 @@ def test_ids_are_taken_byte_for_byte(id: str) -> None:
     assert parse_document(json.dumps({"id": id, "text": "x"})).id == id
 
 
+@pytest.mark.parametrize("number", [0, 7, -1, 2**64 - 1, -(2**63)])
+def test_an_integer_is_its_digits(number: int) -> None:
+    assert parse_document(json.dumps({"id": number, "text": "x"})).id == str(number)
+
+
+def test_a_document_without_an_id_has_one_of_all_that_it_holds() -> None:
+    whole = {"text": "x", "title": "y", "metadata": {"a": 1, "b": "2"}, "vector": [1, 2]}
+    made = parse_document(json.dumps(whole)).id
+    turned = {**dict(reversed(whole.items())), "metadata": {"b": "2", "a": 1}}
+    assert parse_document(json.dumps(turned)).id == made
+    others = [
+        {**whole, "text": "y", "title": "x"},
+        {**whole, "metadata": {"a": 1.0, "b": "2"}},
+        {**whole, "metadata": {"a": True, "b": "2"}},
+        {**whole, "vector": [1, 2.5]},
+        {**whole, "sparse_vector": {"indices": [1], "values": [1]}},
+        {**whole, "sparse_vector": {"indices": [1], "values": [2]}},
+        {key: value for key, value in whole.items() if key != "vector"},
+    ]
+    ids = [parse_document(json.dumps(one)).id for one in others]
+    assert len({made, *ids}) == len(others) + 1
+    assert all(len(id) == 32 and int(id, 16) >= 0 for id in ids)
+
+
 FAULTS: list[tuple[str, str]] = [
     # (body, pointer of the fault)
     ("[]", ""),
     ("null", ""),
     ('"text"', ""),
-    ('{"text": "x"}', "/id"),
-    ('{"id": 1, "text": "x"}', "/id"),
+    ('{"id": 1.0, "text": "x"}', "/id"),
+    ('{"id": 1e3, "text": "x"}', "/id"),
+    ('{"id": true, "text": "x"}', "/id"),
+    ('{"id": ["a"], "text": "x"}', "/id"),
+    ('{"id": 18446744073709551616, "text": "x"}', "/id"),
     ('{"id": null, "text": "x"}', "/id"),
     ('{"id": "", "text": "x"}', "/id"),
     ('{"id": "%s", "text": "x"}' % ("a" * 513), "/id"),
@@ -221,7 +248,7 @@ def test_what_is_not_json_is_malformed(body: bytes) -> None:
 
 
 def test_each_fault_is_listed_up_to_a_limit() -> None:
-    error = refusal(json.dumps({"id": 1, "text": 2, "x": 3}))
+    error = refusal(json.dumps({"id": 1.5, "text": 2, "x": 3}))
     assert {problem.pointer for problem in error.problems} == {"/id", "/text", "/x"}
     many = refusal(json.dumps({"id": "a", "text": "x"} | {f"x{i}": i for i in range(MAX_PROBLEMS + 1)}))
     assert len(many.problems) == MAX_PROBLEMS

@@ -13,9 +13,10 @@ from pydantic_core import PydanticCustomError
 
 from app.collection.columns import Columns, ColumnsBuilder
 from app.collection.spec import CollectionSpec
-from app.documents import read_id, read_metadata
+from app.documents import read_metadata
 from app.errors import BadArchive
 from app.lexical.sequences import Sequences, Vocabulary
+from app.schema.ids import read_id
 from app.store.database import Database
 from app.store.rows import fetch_documents, parse_row
 from app.types import I64, Document

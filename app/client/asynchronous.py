@@ -259,7 +259,7 @@ class AsyncCollection:
 
     async def patch(
         self,
-        id: str,
+        id: str | int,
         metadata: Mapping[str, Any],
         *,
         version: int | None = None,
@@ -268,11 +268,11 @@ class AsyncCollection:
         """Changes metadata: None removes a key, what is not named stays."""
         return await self._run(self._do.patch(self.name, id, metadata, version, idempotency_key))
 
-    async def get(self, id: str, *, include: Include = PARTS) -> Document:
+    async def get(self, id: str | int, *, include: Include = PARTS) -> Document:
         """With its version. Raises NotFound."""
         return await self._run(self._do.get(self.name, id, include))
 
-    async def get_many(self, ids: Sequence[str], *, include: Include = PARTS) -> list[Document]:
+    async def get_many(self, ids: Sequence[str | int], *, include: Include = PARTS) -> list[Document]:
         """Those that are there, in the order of the ids."""
         return await self._run(self._do.get_many(self.name, ids, include))
 
@@ -299,7 +299,7 @@ class AsyncCollection:
                 yield document
 
     async def delete(
-        self, ids: Sequence[str] | None = None, *, filter: Json | None = None, idempotency_key: str | None = None
+        self, ids: Sequence[str | int] | None = None, *, filter: Json | None = None, idempotency_key: str | None = None
     ) -> int:
         """How many there were of these ids, or that pass the filter."""
         return await self._run(self._do.remove(self.name, ids, filter, idempotency_key))

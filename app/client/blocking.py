@@ -257,7 +257,7 @@ class Collection:
 
     def patch(
         self,
-        id: str,
+        id: str | int,
         metadata: Mapping[str, Any],
         *,
         version: int | None = None,
@@ -266,11 +266,11 @@ class Collection:
         """Changes metadata: None removes a key, what is not named stays."""
         return self._run(self._do.patch(self.name, id, metadata, version, idempotency_key))
 
-    def get(self, id: str, *, include: Include = PARTS) -> Document:
+    def get(self, id: str | int, *, include: Include = PARTS) -> Document:
         """With its version. Raises NotFound."""
         return self._run(self._do.get(self.name, id, include))
 
-    def get_many(self, ids: Sequence[str], *, include: Include = PARTS) -> list[Document]:
+    def get_many(self, ids: Sequence[str | int], *, include: Include = PARTS) -> list[Document]:
         """Those that are there, in the order of the ids."""
         return self._run(self._do.get_many(self.name, ids, include))
 
@@ -293,7 +293,7 @@ class Collection:
             yield from lined.take(piece)
 
     def delete(
-        self, ids: Sequence[str] | None = None, *, filter: Json | None = None, idempotency_key: str | None = None
+        self, ids: Sequence[str | int] | None = None, *, filter: Json | None = None, idempotency_key: str | None = None
     ) -> int:
         """How many there were of these ids, or that pass the filter."""
         return self._run(self._do.remove(self.name, ids, filter, idempotency_key))

@@ -16,14 +16,15 @@ Json: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document as it is written and read. vectors: the caller's own, one vector (dim,) in a dense collection, a
-    matrix (n, dim) in a multi-vector one. sparse: indices and weights. version: where one was asked for alone.
+    """A document as it is written and read. id: where it is empty the server makes one of what the document holds.
+    vectors: the caller's own, one vector (dim,) in a dense collection, a matrix (n, dim) in a multi-vector one. sparse:
+    indices and weights. version: where one was asked for alone.
 
     >>> Document("a", "one", vectors=np.ones(2)).body()["vector"]["shape"]
     [2]
     """
 
-    id: str
+    id: str = ""
     text: str = ""
     title: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -33,7 +34,8 @@ class Document:
 
     def body(self) -> Json:
         """As the API takes it."""
-        made: Json = {"id": self.id, "text": self.text, "title": self.title, "metadata": dict(self.metadata)}
+        made: Json = {"text": self.text, "title": self.title, "metadata": dict(self.metadata)}
+        made |= {"id": self.id} if self.id else {}
         made |= {} if self.vectors is None else vector_field(self.vectors)
         if self.sparse is not None:
             made["sparse_vector"] = {"indices": list(self.sparse[0]), "values": list(self.sparse[1])}
@@ -128,16 +130,19 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Documents that are durable and searchable. duplicates: ids that came twice in one request, of which the last one
-    won; truncated: ids whose text is longer than what is read of it."""
+    """Documents that are durable and searchable. ids: of all, in their order, those that the server made too.
+    duplicates: ids that came twice in one request, of which the last one won; truncated: ids whose text is longer than
+    what is read of it."""
 
     written: int = 0
+    ids: tuple[str, ...] = ()
     duplicates: tuple[str, ...] = ()
     truncated: tuple[str, ...] = ()
 
     def __add__(self, other: Written) -> Written:
         twice = self.duplicates + other.duplicates
-        return Written(self.written + other.written, twice, self.truncated + other.truncated)
+        cut = self.truncated + other.truncated
+        return Written(self.written + other.written, self.ids + other.ids, twice, cut)
 
 
 @dataclass(frozen=True, slots=True)

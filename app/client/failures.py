@@ -80,7 +80,7 @@ def refusal(url: str, status: int, headers: Mapping[str, str], body: Mapping[str
     if issubclass(kind, TooOften):
         error = TooOften(message, 1.0)
     elif issubclass(kind, Invalid):
-        problems = [Problem(one["pointer"], one["message"]) for one in body.get("errors", ())]
+        problems = [Problem(one["pointer"], one["message"], one.get("line")) for one in body.get("errors", ())]
         error = Invalid(message, problems, code=code)
     else:
         error = kind(message, code=code)

@@ -132,17 +132,17 @@ class Operations:
         return asked(self.url, self.retries, request, lambda answer: answer.get("version"))
 
     def patch(
-        self, name: str, id: str, metadata: Mapping[str, Any], version: int | None, key: str | None
+        self, name: str, id: str | int, metadata: Mapping[str, Any], version: int | None, key: str | None
     ) -> Steps[Document]:
         conditions = {} if version is None else {"If-Match": f'"{version}"'}
         request = write("PATCH", _at(name, id), {"metadata": dict(metadata)}, key, headers=conditions)
         return asked(self.url, self.retries, request, Document.of)
 
-    def get(self, name: str, id: str, include: Include) -> Steps[Document]:
+    def get(self, name: str, id: str | int, include: Include) -> Steps[Document]:
         params: dict[str, Any] = {"include": list(include), "vectors_format": "base64"}
         return asked(self.url, self.retries, Request("GET", _at(name, id), params=params), Document.of)
 
-    def get_many(self, name: str, ids: Sequence[str], include: Include) -> Steps[list[Document]]:
+    def get_many(self, name: str, ids: Sequence[str | int], include: Include) -> Steps[list[Document]]:
         body = {"ids": list(ids), "include": list(include), "vectors_format": "base64"}
         request = Request("POST", f"{at(name)}/documents/get", body)
         return asked(self.url, self.retries, request, lambda found: [*map(Document.of, found["documents"])])
@@ -161,7 +161,7 @@ class Operations:
             lambda found: Listed([*map(Document.of, found["documents"])], found.get("next")),
         )
 
-    def remove(self, name: str, ids: Sequence[str] | None, filter: Json | None, key: str | None) -> Steps[int]:
+    def remove(self, name: str, ids: Sequence[str | int] | None, filter: Json | None, key: str | None) -> Steps[int]:
         if (ids is None) == (filter is None):
             raise ValueError("expected exactly one of ids and filter")
         body = {"ids": list(ids)} if ids is not None else {"filter": filter}
@@ -272,9 +272,9 @@ def at(name: str) -> str:
     return f"/v1/collections/{quote(name, safe='')}"
 
 
-def _at(name: str, id: str) -> str:
+def _at(name: str, id: str | int) -> str:
     """The path of a document. Its dots are encoded too: clients and proxies take `..` away."""
-    return f"{at(name)}/documents/{quote(id, safe='').replace('.', '%2E')}"
+    return f"{at(name)}/documents/{quote(str(id), safe='').replace('.', '%2E')}"
 
 
 def _set(name: str, judgements: str) -> str:
@@ -282,4 +282,5 @@ def _set(name: str, judgements: str) -> str:
 
 
 def _written(answer: Json) -> Written:
-    return Written(answer["written"], tuple(answer["duplicates"]), tuple(answer["truncated"]))
+    told = tuple(answer["ids"]), tuple(answer["duplicates"]), tuple(answer["truncated"])
+    return Written(answer["written"], *told)

@@ -10,13 +10,13 @@ import numpy as np
 
 from app.codes.choose import code_for
 from app.codes.protocol import Code
-from app.documents import pointer
 from app.encoders.protocol import Fingerprint
 from app.errors import Invalid
 from app.lexical.analysis import LANGUAGES, Analyser
 from app.lexical.fields import texts
 from app.lexical.sequences import Sequences, Vocabulary
 from app.lexical.weighing import Weighing
+from app.schema.faults import pointer
 from app.scoring.similarity import SIMILARITIES, Similarity
 from app.store.layout import check_name, of_this_version
 from app.types import (

@@ -6,7 +6,6 @@ A record is a row of a table or an object of JSON. Fields that are neither id, t
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -125,7 +124,9 @@ class Fields:
             body["sparse_vector"] = record["sparse_vector"]
         if vector is not None:
             body.update(_vector(vector))
-        body["id"] = self._id(record, id_field, number, body)
+        made = self._id(record, id_field, number)
+        if made is not None:
+            body["id"] = made
         return parse_document(json.dumps(body), self.kind)
 
     def _metadata(self, record: Mapping[str, Any], own: set[str | None]) -> dict[str, Any]:
@@ -138,18 +139,21 @@ class Fields:
             rest.update({key: value for key, value in rest.pop("metadata").items() if key not in rest})
         return rest
 
-    def _id(self, record: Mapping[str, Any], field: str | None, number: int, body: Mapping[str, Any]) -> str:
+    def _id(self, record: Mapping[str, Any], field: str | None, number: int) -> str | None:
+        """None: it is made of the document. Raises Invalid for what is no id."""
         given = None if field is None else record.get(field)
         if given is not None and given != "":
             value = scalar(given) if not isinstance(given, bytes) else given.decode(errors="replace")
+            # Sheets and frames have whole numbers as floats.
             value = int(value) if isinstance(value, float) and value.is_integer() else value
+            if isinstance(value, bool | float):
+                raise Invalid.at(f"/{field}", f"an id is a string or an integer; got {value!r}")
             return str(value) if self.prefix is None or self.id is not None else f"{self.prefix}#{value}"
         if self.id is not None:
             return ""
         if self.prefix is not None:
             return f"{self.prefix}#{number}" if number else self.prefix
-        content = json.dumps(body, sort_keys=True).encode()
-        return hashlib.sha256(content).hexdigest()[:32]
+        return None
 
 
 def _usual(names: Sequence[str], usual: Sequence[str]) -> str | None:

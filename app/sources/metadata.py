@@ -11,9 +11,9 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from app.documents import pointer
 from app.errors import Invalid
 from app.filters import FIELD, RESERVED
+from app.schema.faults import pointer
 from app.types import Metadata, MetadataValue
 
 MAX_FIELDS: Final = 1_000

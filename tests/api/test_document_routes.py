@@ -44,7 +44,7 @@ def test_what_is_written_is_read_and_found_at_once(client: httpx.Client, create:
     metadata = {"s": "x", "yes": True, "n": 1, "big": 2**63 - 1, "x": 1.0, "small": -1e-300, "l": ["a", ""], "e": []}
     document = {"id": "a\u00a0b", "title": "", "text": "unusual\u0000 words \U0001f408", "metadata": metadata}
     written = client.post(f"{address}/documents", json={"documents": [document]})
-    assert written.json() == {"written": 1, "duplicates": [], "truncated": []}
+    assert written.json() == {"written": 1, "ids": ["a\u00a0b"], "duplicates": [], "truncated": []}
     read = client.get(f"{address}/documents/a%C2%A0b")
     assert read.json() == {**document, "version": 1}
     assert [type(value) for value in read.json()["metadata"].values()] == [type(v) for v in metadata.values()]
@@ -55,7 +55,7 @@ def test_the_last_of_two_wins(client: httpx.Client, create: Callable[..., str]) 
     address = create()
     documents = [{"id": "a", "text": "first"}, {"id": "b", "text": "other"}, {"id": "a", "text": "last"}]
     answer = client.post(f"{address}/documents", json={"documents": documents})
-    assert answer.json() == {"written": 2, "duplicates": ["a"], "truncated": []}
+    assert answer.json() == {"written": 2, "ids": ["a", "b", "a"], "duplicates": ["a"], "truncated": []}
     assert client.get(f"{address}/documents/a").json()["text"] == "last"
 
 

@@ -159,9 +159,9 @@ def test_every_answer_and_every_body_has_a_schema() -> None:
             assert given <= {JSON, TAR, NDJSON, "text/plain"}, path
             assert "application/problem+json" in operation["responses"]["default"]["content"]
             if method in ("post", "put", "patch") and path not in without_body:
-                ((media, content),) = operation["requestBody"]["content"].items()
-                assert content["schema"], (method, path)
-                assert content.get("examples") or media == TAR, (method, path)
+                for media, content in operation["requestBody"]["content"].items():
+                    assert content["schema"], (method, path)
+                    assert content.get("examples") or media == TAR, (method, path)
 
 
 ONE = {"base64": "AACAPw==", "dtype": "float32", "shape": [1]}
@@ -182,6 +182,13 @@ HELD: list[tuple[str, str, Any, bool]] = [
     ("documents", "WriteDocuments", {"documents": [{"id": "a", "vector": [1]}]}, True),
     ("documents", "WriteDocuments", {"documents": [{"id": "a", "title": "t", "vector": [1]}]}, True),
     ("documents", "WriteDocuments", {"documents": [{"id": "a"}]}, False),
+    ("documents", "WriteDocuments", {"id": 7, "vector": [1]}, True),
+    ("documents", "WriteDocuments", [{"id": "a", "vector": [1]}, {"vector": ONE}], True),
+    ("documents", "WriteDocuments", [], False),
+    ("documents", "WriteDocuments", {"id": 7.5, "vector": [1]}, False),
+    ("documents", "WriteDocuments", {"id": True, "vector": [1]}, False),
+    ("documents", "WriteDocuments", {"id": "a", "vector": [1], "documents": [{"id": "a", "vector": [1]}]}, False),
+    ("delete", "DeleteDocuments", {"ids": [7]}, True),
     ("documents", "WriteDocuments", {"documents": [{"id": "a", "text": " ", "title": ""}]}, False),
     ("documents", "WriteDocuments", {"documents": [{"id": "a", "vector": [1], "vectors": [[1]]}]}, False),
     ("documents", "WriteDocuments", {"documents": [{"id": "a\n", "vector": [1]}]}, False),

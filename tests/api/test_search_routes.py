@@ -266,7 +266,7 @@ def test_hits_carry_their_best_passages(client: httpx.Client, create: Callable[.
     text = "# Birds\n\nThe wren sings in the hedge all day long. 🐦\n\n## Night\n\nThe owl sees in the dark wood."
     documents = [{"id": "birds", "title": "Notes", "text": text}, {"id": "other", "text": "short"}]
     written = client.post(f"{address}/documents", json={"documents": documents})
-    assert written.json() == {"written": 2, "duplicates": [], "truncated": []}
+    assert written.json() == {"written": 2, "ids": ["birds", "other"], "duplicates": [], "truncated": []}
     assert client.get(address).json()["passages"] == 3
     body = {"query": "owl dark", "mode": "semantic", "passages": 2, "include": []}
     first, second = client.post(f"{address}/search", json=body).json()["hits"]

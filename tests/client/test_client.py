@@ -68,6 +68,22 @@ def test_documents_come_back_as_they_were_written(new: New) -> None:
     assert [one.id for one in animals.documents()] == ["dog"]
 
 
+def test_ids_are_made_and_integers_taken(new: New) -> None:
+    animals = new()
+    done = animals.write([{"text": "a wren"}, Document(text="an owl"), {"id": 7, "text": "a robin"}], batch=2)
+    wren, owl, seven = done.ids
+    assert (seven, len(wren), len(owl)) == ("7", 32, 32)
+    assert animals.write([Document(text="an owl")]).ids == (owl,)
+    assert animals.get(7).text == "a robin"
+    assert [one.id for one in animals.get_many([7, wren])] == ["7", wren]
+    assert animals.patch(7, {"n": 1}).metadata == {"n": 1}
+    assert animals.put({"id": 7, "text": "a robin"}) == animals.get("7").version
+    assert animals.delete([7]) == 1
+    with pytest.raises(Invalid) as refused:
+        animals.write([{"id": 1.5, "text": "x"}])
+    assert refused.value.problems[0].pointer == "/documents/0/id"
+
+
 def test_an_export_is_streamed_and_goes_into_another(new: New, sheaf: Sheaf) -> None:
     """Texts with what Unicode takes for the end of a line too, and vectors to the bit."""
     one, other = (new(model=None, dim=3) for _ in range(2))

@@ -12,16 +12,15 @@ import anyio
 from fastapi import Body, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from pydantic import ValidationError, WrapValidator
+from pydantic import WrapValidator
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from app.api.edge.problems import Other
 from app.api.edge.routing import collection_name, refuse_unknown_parameters
 from app.api.service import Service, run, serving
-from app.documents import Strict, invalid
+from app.documents import Strict
 from app.errors import TooLarge, UnsupportedMediaType
-from app.settings import Limits
 
 JSON: Final = ("application/json",)
 NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -33,8 +32,8 @@ _INLINE: Final = 524_288
 another thread it would keep the loop waiting as long."""
 
 
-def require_type(request: Request, accepted: tuple[str, ...]) -> None:
-    """Refuses another content type, charset or content coding. Raises UnsupportedMediaType."""
+def require_type(request: Request, accepted: tuple[str, ...]) -> str:
+    """The content type. Refuses another one, another charset or content coding. Raises UnsupportedMediaType."""
     given = request.headers.get("content-type", "")
     media, *parameters = (part.strip() for part in given.lower().split(";"))
     charset = next((p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset=")), "utf-8")
@@ -45,6 +44,7 @@ def require_type(request: Request, accepted: tuple[str, ...]) -> None:
     coding = request.headers.get("content-encoding", "identity")
     if coding.lower() != "identity":
         raise UnsupportedMediaType(f"expected a body without content coding, got {coding[:100]!r}")
+    return media
 
 
 async def pieces(request: Request, limit: int, patience_s: float) -> AsyncIterator[bytes]:
@@ -114,10 +114,11 @@ class Route(APIRoute):
             service = await serving(request)
             if "name" in request.path_params:
                 collection_name(request.path_params["name"])
-            require_type(request, JSON)
+            model: type[Strict] = self.body_field.field_info.annotation  # type: ignore[assignment]
+            media = require_type(request, model.media)
             # Held until the answer: what was read lives as long, as the objects that were made of it.
             with service.lanes.memory.share() as take:
-                body = await _read(request, service, take, self.body_field.field_info.annotation)
+                body = await _read(request, service, take, model, media)
                 if not plain:
                     return await handle(_Read(request, body))
                 given = await _arguments(self.dependant, request, {serving: service})
@@ -161,10 +162,13 @@ async def _arguments(asked: Dependant, request: Request, made: dict[Any, Any]) -
 
 
 class _Read(Request):
-    """A request whose JSON is what was made of it."""
+    """A request whose body is what was made of it."""
 
     def __init__(self, request: Request, made: Strict) -> None:
-        super().__init__(request.scope, request.receive)
+        # FastAPI asks for JSON where the type says so; what was read may have come as lines.
+        others = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
+        headers = [*others, (b"content-type", JSON[0].encode())]
+        super().__init__({**request.scope, "headers": headers}, request.receive)
         self._made = made
 
     async def body(self) -> bytes:
@@ -174,7 +178,9 @@ class _Read(Request):
         return self._made
 
 
-async def _read(request: Request, service: Service, take: Callable[[int], None], model: Any) -> Strict:
+async def _read(
+    request: Request, service: Service, take: Callable[[int], None], model: type[Strict], media: str
+) -> Strict:
     settings, parse = service.settings, service.lanes.parse
     content = bytearray()
     async for piece in pieces(request, settings.max_body_bytes, settings.body_timeout_s):
@@ -185,7 +191,7 @@ async def _read(request: Request, service: Service, take: Callable[[int], None],
     with service.lanes.memory.share() as take_more:
         if len(content) <= _INLINE:
             take_more(_parsed_bytes(content))
-            return _parse(model, content, settings.limits)
+            return model.of_body(content, media, settings.limits)
         needed = await run(parse, _parsed_bytes, content)
         if len(content) + needed > service.lanes.memory.most:
             raise TooLarge(
@@ -193,7 +199,7 @@ async def _read(request: Request, service: Service, take: Callable[[int], None],
                 "send fewer documents at a time, or vectors as base64"
             )
         take_more(needed)
-        return await run(parse, _parse, model, content, settings.limits)
+        return await run(parse, model.of_body, content, media, settings.limits)
 
 
 def _parsed_bytes(content: bytearray) -> int:
@@ -211,10 +217,3 @@ def body_digest(request: Request) -> bytes:
 
 def _digest(content: bytearray) -> bytes:
     return hashlib.sha256(content).digest()
-
-
-def _parse(model: type[Strict], content: bytearray, limits: Limits) -> Strict:
-    try:
-        return model.model_validate_json(content, context=limits)
-    except ValidationError as error:
-        raise invalid(error, model) from None

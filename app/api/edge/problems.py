@@ -28,8 +28,8 @@ from starlette.types import Scope
 
 from app.api.edge.frame import CONFINING, request_id
 from app.api.edge.routing import allowed_methods
-from app.documents import plain, pointer
 from app.errors import Invalid, NotFound, NotReady, Problem, RequestError, SheafError, StoreError
+from app.schema.faults import plain, pointer
 from app.store.system import of_the_disk, system_fault
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -79,7 +79,10 @@ def problem(error: SheafError, scope: Scope, headers: Mapping[str, str] | None =
         "request_id": request_id(scope),
     }
     if isinstance(error, Invalid):
-        content["errors"] = [{"pointer": p.pointer, "message": p.message} for p in error.problems]
+        content["errors"] = [
+            {"pointer": p.pointer, "message": p.message} | ({} if p.line is None else {"line": p.line})
+            for p in error.problems
+        ]
     path = scope.get("path")
     if path in OF_OPENAI:
         content["error"] = _openai(error)

@@ -15,8 +15,10 @@ from starlette.convertors import StringConvertor
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.documents import MAX_PROBLEMS, pointer, read_id
+from app.documents import MAX_PROBLEMS
 from app.errors import Invalid, NotFound, Problem
+from app.schema.faults import pointer
+from app.schema.ids import read_id
 from app.store.layout import NAME
 
 FOUND: Final = "sheaf.route"

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from app import ingest
 from app.api.answers import Form, document_answer, encoded, held, reply, warned
 from app.api.edge.bodies import READ, Route, examples
-from app.api.edge.openapi import gives
+from app.api.edge.openapi import gives, takes_lines
 from app.api.edge.routing import DocumentId, Name
 from app.api.schemas.documents import (
     MAX_PAGE,
@@ -29,11 +29,9 @@ from app.api.schemas.documents import (
     DocumentsAnswer,
     ListingAnswer,
     PatchDocument,
-    PutDocument,
     VectorsFormat,
-    WriteAnswer,
-    WriteDocuments,
 )
+from app.api.schemas.writes import PutDocument, WriteAnswer, WriteDocuments
 from app.api.service import Serving, run
 from app.api.writing import Keep, Matching, MatchingOrNew, Reply, Writing, etag
 from app.collection.collection import Collection
@@ -59,31 +57,51 @@ _CONTENT = {
     "text": "Class with methods to open, read, write, close and list ZIP files.",
     "metadata": {"module": "zipfile", "kind": "class", "deprecated": False, "since": 1.6},
 }
+_LINES = '{"id": "zipfile.ZipFile", "text": "Class to open and read ZIP files."}\n{"id": 7, "text": "Sends email."}\n'
 _FILTER = {"module": {"eq": "zipfile"}}
 
 
 @router.post(
     "/v1/collections/{name}/documents",
     responses=gives(WriteAnswer, description="Durable and searchable."),
+    openapi_extra=takes_lines(_LINES),
 )
 async def write_documents(
     write: Writing,
-    body: Annotated[WriteDocuments, READ, examples(documents={"documents": [{"id": "zipfile.ZipFile", **_CONTENT}]})],
+    body: Annotated[
+        WriteDocuments,
+        READ,
+        examples(
+            documents={"documents": [{"id": "zipfile.ZipFile", **_CONTENT}]},
+            array=[{"id": "zipfile.ZipFile", **_CONTENT}, {"id": 7, "text": "An integer is an id, too."}],
+            one={"id": "zipfile.ZipFile", **_CONTENT},
+        ),
+    ],
 ) -> Response:
-    """Insert documents, or replace those whose id is there. All are written, or none."""
-    settings = write.service.settings
-    if len(body.documents) > settings.max_documents:
-        limit = settings.max_documents
-        raise Invalid.at("/documents", f"a request has at most {limit:,} documents; import streams any number")
-    values = sum(one.values for one in body.documents)
-    if values > settings.max_values:
-        limit = settings.max_values
-        raise Invalid.at("/documents", f"the vectors of a request have at most {limit:,} numbers; got {values:,}")
+    """Insert documents, or replace those whose id is there. All are written, or none.
+
+    A document without an id gets one of its content: sent again it is the same document. The answer has all `ids`, in
+    the order of the request. Faults of NDJSON say their `line`.
+    """
+    settings, given = write.service.settings, body.all
+    try:
+        if len(given) > settings.max_documents:
+            limit = settings.max_documents
+            raise Invalid.at("/documents", f"a request has at most {limit:,} documents; import streams any number")
+        values = sum(one.values for one in given)
+        if values > settings.max_values:
+            limit = settings.max_values
+            raise Invalid.at("/documents", f"the vectors of a request have at most {limit:,} numbers; got {values:,}")
+    except Invalid as error:
+        raise body.placed(error) from None
 
     def work(collection: Collection, keep: Keep | None) -> Reply:
         kind = collection.spec.kind
-        documents = [one.document(one.id, kind, f"/documents/{i}") for i, one in enumerate(body.documents)]
-        return _written(ingest.write_documents(collection, documents, also=_kept(keep, _written)))
+        try:
+            documents = [one.document(one.id, kind, f"/documents/{i}") for i, one in enumerate(given)]
+            return _written(ingest.write_documents(collection, documents, also=_kept(keep, _written)))
+        except Invalid as error:
+            raise body.placed(error) from None
 
     return await write.apply(work, encodes=True)
 
@@ -268,7 +286,12 @@ def _put(result: ingest.WriteResult) -> Reply:
 
 
 def _write_answer(result: ingest.WriteResult) -> WriteAnswer:
-    return WriteAnswer(written=result.written, duplicates=list(result.duplicates), truncated=list(result.truncated))
+    return WriteAnswer(
+        written=result.written,
+        ids=result.ids,
+        duplicates=list(result.duplicates),
+        truncated=list(result.truncated),
+    )
 
 
 def _deleted(count: int, warnings: list[str] | None = None) -> Reply:

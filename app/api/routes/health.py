@@ -16,9 +16,9 @@ from app.api.edge.bodies import Route
 from app.api.edge.openapi import gives
 from app.api.schemas.documents import MAX_PAGE
 from app.api.service import Serving, run
-from app.documents import MAX_ID_BYTES
 from app.encoders.registry import State
 from app.errors import NotReady
+from app.schema.ids import MAX_ID_BYTES
 from app.types import MAX_DIM, Kind
 
 router = APIRouter(tags=["health"], route_class=Route)

@@ -11,8 +11,9 @@ from pydantic_core import core_schema
 from app.api.schemas.searches import SideWeights
 from app.catalogue.info import CollectionInfo
 from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS, LexicalSpec
-from app.documents import Strict, fault
+from app.documents import Strict
 from app.lexical.analysis import LANGUAGES
+from app.schema.faults import fault
 from app.store.layout import NAME
 from app.types import MAX_DIM, MAX_TOKEN_POOLING, MAX_WINDOW, MIN_WINDOW, Kind, Precision, SimilarityName, Split
 

@@ -18,8 +18,10 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from app import filters
-from app.documents import DocumentBody, DocumentContent, DocumentId, Strict, fault, read_key, read_metadata
+from app.documents import Strict, read_key, read_metadata
 from app.errors import Invalid
+from app.schema.faults import fault
+from app.schema.ids import DocumentId
 from app.settings import limits_of
 from app.types import Metadata, MetadataValue
 
@@ -53,33 +55,6 @@ ChangesField = Annotated[
 IncludeField = Annotated[list[Literal["text", "metadata", "vectors"]], FailFast(), Field(max_length=16)]
 VectorsFormat = Literal["numbers", "base64"]
 MetadataAnswer = Annotated[Metadata, WithJsonSchema({"type": "object"})]
-
-
-class WriteDocuments(Strict):
-    """Documents to insert, or to replace where the id is there. All are written, or none."""
-
-    documents: Annotated[list[DocumentBody], FailFast()] = Field(min_length=1)
-
-
-class PutDocument(DocumentContent):
-    """A document under the id of the path."""
-
-    id: DocumentId | None = None
-    """May be left out; otherwise it equals the id of the path."""
-    version: int | None = Field(default=None, ge=0, le=2**62)
-    """May be left out; given, as the document was read, it is a condition like If-Match."""
-
-
-class WriteAnswer(BaseModel):
-    """Durable and searchable."""
-
-    written: int
-    duplicates: list[str]
-    """Ids that came more than once in the request; the last one won."""
-    truncated: list[str]
-    """Ids whose text was longer than the model reads."""
-    version: int | None = None
-    """Of the one document of a PUT."""
 
 
 class PatchDocument(Strict):

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
 
-from app.documents import Strict, fault
+from app.documents import Strict
 from app.encoders.embedding import Wanted
 from app.encoders.prompts import Task
+from app.schema.faults import fault
 
 
 def _texts(value: object) -> tuple[str, ...]:

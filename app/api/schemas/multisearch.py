@@ -9,8 +9,9 @@ from pydantic import BaseModel, FailFast, Field, ValidationInfo, model_validator
 from app.api.schemas.documents import Warned
 from app.api.schemas.results import FacetAnswer
 from app.api.schemas.searches import HitAnswer, SearchRequest
-from app.documents import Strict, fault
+from app.documents import Strict
 from app.results.merging import Merge
+from app.schema.faults import fault
 from app.search import Coverage, Mode, Total
 from app.types import MAX_K, Side
 

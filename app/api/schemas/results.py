@@ -9,9 +9,9 @@ from pydantic import BaseModel, GetPydanticSchema, ValidationInfo, WithJsonSchem
 from pydantic_core import core_schema
 
 from app.boosts import asked as boosts
-from app.documents import fault
 from app.errors import Invalid
 from app.results import facets, grouping, sorting
+from app.schema.faults import fault
 from app.settings import limits_of
 
 

@@ -31,11 +31,13 @@ from app.api.schemas.results import BoostsField, FacetAnswer, FacetsField, Group
 from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS
 from app.diversity.order import AMONG, WEIGHT
 from app.diversity.order import MOST as MAX_AMONG
-from app.documents import DocumentId, SparseField, Strict, VectorField, VectorsField, fault, read_id
+from app.documents import SparseField, Strict, VectorField, VectorsField
 from app.highlights.fragments import Highlight
 from app.hits.explanation import Explanation
 from app.query.examples import MAX_SHARE, SHARE
 from app.query.examples import MOST_EXAMPLES as MAX_EXAMPLES
+from app.schema.faults import fault
+from app.schema.ids import DocumentId, read_id
 from app.search import Coverage, Mode, Total
 from app.settings import DEFAULT, limits_of
 from app.types import MAX_EXCERPTS, MAX_K, REACH, Side
@@ -83,7 +85,7 @@ class Asked(Strict):
 
 
 def _example(value: object, asked: Callable[[object], Asked]) -> str | Asked:
-    return read_id(value) if isinstance(value, str) else asked(value)
+    return read_id(value) if isinstance(value, str | int | float) else asked(value)
 
 
 # No union of the two, whose names would stand in the pointers of faults.
