@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import math
 import re
@@ -255,7 +256,9 @@ def plain(content: bytes) -> tuple[Any, ...]:
     body = json.loads(content.decode(), parse_constant=refuse)
     if not isinstance(body, dict) or set(body) - {"id", "text", "title", "metadata", "vector", "vectors"}:
         raise ValueError("fields")
-    texts = body.get("id"), body.get("text", ""), body.get("title", "")
+    texts = body.get("id", "made"), body.get("text", ""), body.get("title", "")
+    if type(texts[0]) is int and -(2**63) <= texts[0] < 2**64:
+        texts = (str(texts[0]), *texts[1:])
     if not all(isinstance(one, str) for one in texts):
         raise ValueError("text")
     json.dumps(body, ensure_ascii=False).encode()  # a lone surrogate is no Unicode
@@ -272,6 +275,12 @@ def plain(content: bytes) -> tuple[Any, ...]:
     rows = vectors_of(body)
     if rows is None and not text.strip() and not title.strip():
         raise ValueError("nothing to find")
+    if "id" not in body:
+        made = hashlib.sha256(json.dumps([title, text, fields], sort_keys=True).encode())
+        if rows is not None:
+            array = np.array(rows, "<f4")
+            made.update(str(array.shape).encode() + array.tobytes())
+        id = made.hexdigest()[:32]
     return id, text, title, fields, rows
 
 
