@@ -9,9 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Pr
 
 from app.api.schemas.documents import VectorAnswer, VectorsAnswer
 from app.api.schemas.searches import MAX_QUERY_CHARACTERS, Asked, Way
-from app.documents import DocumentId, Strict, fault
+from app.documents import Strict
 from app.evaluation.judged import MAX_QUERIES, SET_NAME
 from app.evaluation.measures import DEFAULT
+from app.schema.faults import fault
+from app.schema.ids import DocumentId
 
 MAX_GRADE = 1_000
 MAX_SETTINGS = 16
