@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-import ir_measures
 import numpy as np
 from build_index import add_spec, asked, build, report
 from ir_measures import AP, RR, R, nDCG
@@ -31,11 +30,13 @@ from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, SheafError
-from app.lexical.asked import Asked, Learned
+from app.evaluation.compare import Setting, evaluated, search_all
+from app.evaluation.judged import Judged
+from app.evaluation.measures import measured
+from app.lexical.asked import Asked
 from app.measure.truth import best_in_float32
-from app.query.encoded import EncodedQuery
 from app.query.preparing import encode_queries
-from app.search import Mode, Query, search, search_encoded
+from app.search import Mode, Query
 from app.settings import Settings, refusals
 from app.sources.beir import Beir, beir_qrels, beir_queries
 
@@ -75,59 +76,53 @@ def evaluate(
     """
     if missing := sorted(set(qrels) - set(queries)):
         raise Invalid(f"{len(missing)} judged queries have no text, the first: {missing[0]!r}")
-    modes: list[Mode] = [] if collection.spec.lexical is None else ["lexical", "dense", "hybrid"]
-    runs: dict[str, dict[str, dict[str, float]]] = {"approximate": {}, "exact": {}, **{mode: {} for mode in modes}}
-    took: dict[str, list[float]] = {"encode": [], **{path: [] for path in runs}}
-    shared: list[float] = []
-    asked: list[EncodedQuery] = []
-    first_ten: list[set[str]] = []
-    for identifier in list(qrels)[:WARM_UP]:
-        for mode in (*modes, "semantic"):
-            search(collection, Query(text=queries[identifier], k=DEPTH, mode=mode))
-    # Weights begin as in a new collection, and what is measured here teaches it nothing.
-    learned, collection.learned = collection.learned, Learned(Asked())
-    with Progress("evaluate", "queries", len(qrels)) as bar:
-        for done, identifier in enumerate(qrels, 1):
-            start = time.perf_counter()
-            (ready,) = encode_queries(collection, [Query(text=queries[identifier])])
-            took["encode"].append((time.perf_counter() - start) * 1e3)
-            asked.append(ready)
-            top: dict[str, list[str]] = {}
-            asks = {path: Query(k=DEPTH, exact=path == "exact", candidates=candidates) for path in list(runs)[:2]}
-            asks |= {mode: Query(queries[identifier], k=DEPTH, candidates=candidates, mode=mode) for mode in modes}
-            for path, query in asks.items():
-                result = search_encoded(collection, query, ready)
-                took[path].append(result.took_ms)
-                top[path] = [hit.id for hit in result.hits]
-                runs[path][identifier] = {hit.id: -rank for rank, hit in enumerate(result.hits)}
-            found, truth = set(top["approximate"][:10]), top["exact"][:10]
-            first_ten.append(found)
-            shared.append(len(found.intersection(truth)) / len(truth) if truth else 1.0)
-            bar.update(done)
-    rho, collection.learned = collection.learned.asked.rho, learned
+    judged = [Judged(identifier, grades, queries[identifier]) for identifier, grades in qrels.items()]
+    settings = _settings(judged, candidates, words=collection.spec.lexical is not None)
+    first = [Setting(setting.name, setting.queries[:WARM_UP]) for setting in settings]
+    search_all(collection, judged[:WARM_UP], first)
+    with Progress("evaluate", "queries", len(judged)) as bar:
+        # Weights begin as in a new collection.
+        searched = search_all(collection, judged, settings, begin=Asked(), tell=lambda done, _: bar.update(done))
+    found = evaluated(judged, searched, MEASURES, DEPTH)
+    quality = {one.name: {measure: value.mean for measure, value in one.measures.items()} for one in found.settings}
+    approximate, exact = searched.found["approximate"], searched.found["exact"]
     before_coding: float | None = None
     if float32:
-        best = best_in_float32(collection, asked, DEPTH)
-        runs["float32"] = {
-            identifier: {name: -rank for rank, name in enumerate(names)}
-            for identifier, names in zip(qrels, best, strict=True)
+        encoded = encode_queries(collection, [Query(text=one.text) for one in judged])
+        best = dict(zip(approximate, best_in_float32(collection, encoded, DEPTH), strict=True))
+        quality["float32"] = {
+            measure: float(np.mean(list(by_query.values())))
+            for measure, by_query in measured(MEASURES, qrels, best).items()
         }
-        pairs = zip(first_ten, best, strict=True)
-        before_coding = float(np.mean([len(found.intersection(b[:10])) / max(1, len(b[:10])) for found, b in pairs]))
-    # Ranks as scores keep Sheaf's order among equal scores.
-    quality = {
-        path: {str(m): float(v) for m, v in ir_measures.calc_aggregate(MEASURES, qrels, run).items()}
-        for path, run in runs.items()
-    }
-    latency = {path: {f"p{q}": float(np.percentile(times, q)) for q in (50, 95)} for path, times in took.items()}
+        before_coding = _recall(approximate, best)
+    took = {"encode": searched.encode_ms, **searched.took}
     return {
-        "queries": len(qrels),
-        "recall@10": float(np.mean(shared)),
+        "queries": len(judged),
+        "recall@10": _recall(approximate, exact),
         "recall@10_float32": before_coding,
         "quality": quality,
-        "rho": rho,
-        "latency_ms": latency,
+        "evaluation": asdict(found),
+        "rho": searched.rho.get("hybrid", Asked().rho),
+        "latency_ms": {path: {f"p{q}": float(np.percentile(ms, q)) for q in (50, 95)} for path, ms in took.items()},
     }
+
+
+def _settings(judged: Sequence[Judged], candidates: int | None, *, words: bool) -> list[Setting]:
+    """By meaning, as any search is and exactly; and where there are words by them, by pooled vectors and by all."""
+    plain = Query(k=DEPTH, candidates=candidates, include=frozenset())
+    ways = {"approximate": plain, "exact": replace(plain, exact=True)}
+    modes: tuple[Mode, ...] = ("lexical", "dense", "hybrid") if words else ()
+    ways |= {mode: replace(plain, mode=mode) for mode in modes}
+    return [Setting(name, [replace(way, text=one.text) for one in judged]) for name, way in ways.items()]
+
+
+def _recall(found: Mapping[str, Sequence[str]], truth: Mapping[str, Sequence[str]]) -> float:
+    """Of the ten best, the mean over queries."""
+    return float(
+        np.mean(
+            [len({*found[one][:10]}.intersection(best[:10])) / max(1, len(best[:10])) for one, best in truth.items()]
+        )
+    )
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -139,12 +134,29 @@ def table(found: Mapping[str, Any]) -> str:
         # Search over vectors before they were coded is no path of the engine, so it has no time.
         times = [f"{found['latency_ms'][path][q]:.1f}" if path in found["latency_ms"] else "" for q in ("p50", "p95")]
         lines.append("".join(f"{cell:>12}" for cell in (path, *values, *times)))
+    lines += _compared(found["evaluation"])
     encode = found["latency_ms"]["encode"]
     lines.append(f"recall@10 of approximate against exact: {found['recall@10']:.4f}")
     if found["recall@10_float32"] is not None:
         lines.append(f"recall@10 of approximate against exact in float32: {found['recall@10_float32']:.4f}")
     lines.append(f"encoding a query: p50 {encode['p50']:.1f} ms, p95 {encode['p95']:.1f} ms")
     return "\n".join(lines)
+
+
+def _compared(evaluation: Mapping[str, Any]) -> list[str]:
+    """The first measure of each path with its interval, and which paths differ in it by more than chance."""
+    measure = str(MEASURES[0])
+    means = [
+        f"{one['name']} {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+        for one in evaluation["settings"]
+        for value in [one["measures"][measure]]
+    ]
+    pairs = [one for one in evaluation["differences"] if one["measure"] == measure and one["different"]]
+    told = [f"{one['than']} to {one['setting']} {one['mean']:+.4f} (p {one['p_corrected']:.4f})" for one in pairs]
+    return [
+        f"{measure} with 95 % intervals: {', '.join(means)}",
+        f"different by more than chance: {', '.join(told) or 'none'}",
+    ]
 
 
 def run(args: argparse.Namespace, settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -14,7 +15,7 @@ from app.collection.collection import Collection
 from app.evaluation.judged import Judged
 from app.evaluation.measures import measured
 from app.evaluation.statistics import LEVEL, corrected, interval, overlap, p_value
-from app.lexical.asked import Learned
+from app.lexical.asked import Asked, Learned
 from app.query.asked import UNENCODED, Query
 from app.query.encoded import EncodedQuery
 from app.query.preparing import encoded_meaning, encoded_sparse
@@ -129,11 +130,16 @@ class Evaluation:
 
 
 @dataclass
-class _Searched:
-    """By setting and query: the ids of hits, and milliseconds."""
+class Searched:
+    """By setting and query: the ids of hits with their scores, best first; by setting the milliseconds of its searches,
+    and those that the encoding of each query took. rho: what the weights of each setting follow in the end, where it
+    has some that do (app.lexical.asked)."""
 
     found: dict[str, dict[str, Ids]]
+    scores: dict[str, dict[str, list[float]]]
     took: dict[str, list[float]]
+    encode_ms: list[float] = field(default_factory=list)
+    rho: dict[str, float] = field(default_factory=dict)
     generation: int = 0
 
 
@@ -149,16 +155,25 @@ def compare(
     check: Callable[[], None] = lambda: None,
     tell: Tell = lambda done, total: None,
 ) -> Evaluation:
-    """Searches each judged query in each way, by turns.
+    """``search_all``, and what it is worth. measures: as ``app.evaluation.measures`` reads them. Raises what a search
+    raises."""
+    searched = search_all(collection, judged, settings, check=check, tell=tell)
+    return evaluated(judged, searched, measures, depth, drawn=drawn, per_query=per_query)
 
-    A hybrid search whose weights follow the collection's queries has them follow these, from what the collection knows
-    now; the collection learns nothing of it. check: called between two queries. Raises what a search raises.
-    """
-    require(collection, settings)
-    searched = _search_all(collection, judged, settings, check, tell)
+
+def evaluated(
+    judged: Sequence[Judged],
+    searched: Searched,
+    measures: Sequence[Any],
+    depth: int,
+    *,
+    drawn: str | None = None,
+    per_query: bool = False,
+) -> Evaluation:
+    """What searches are worth, whoever made them."""
     grades = {one.id: dict(one.grades) for one in judged}
-    values = {setting.name: measured(measures, grades, searched.found[setting.name]) for setting in settings}
-    names = [setting.name for setting in settings]
+    names = list(searched.found)
+    values = {name: measured(measures, grades, searched.found[name]) for name in names}
     return Evaluation(
         len(judged),
         depth,
@@ -188,26 +203,39 @@ def require(collection: Collection, settings: Sequence[Setting]) -> None:
             encoded_sparse(collection, [query])
 
 
-def _search_all(
+def search_all(
     collection: Collection,
     judged: Sequence[Judged],
     settings: Sequence[Setting],
-    check: Callable[[], None],
-    tell: Tell,
-) -> _Searched:
-    searched = _Searched({one.name: {} for one in settings}, {one.name: [] for one in settings})
-    learned = {one.name: Learned(collection.learned.asked) for one in settings}
+    *,
+    begin: Asked | None = None,
+    check: Callable[[], None] = lambda: None,
+    tell: Tell = lambda done, total: None,
+) -> Searched:
+    """Each judged query in each way, by turns.
+
+    A hybrid search whose weights follow the collection's queries has them follow these, from ``begin``, which by
+    default is what the collection knows now; the collection learns nothing of it. check: called between two queries.
+    """
+    require(collection, settings)
+    names = [setting.name for setting in settings]
+    searched = Searched({name: {} for name in names}, {name: {} for name in names}, {name: [] for name in names})
+    learned = {name: Learned(collection.learned.asked if begin is None else begin) for name in names}
     for number, query in enumerate(judged):
         check()
         tell(number, len(judged))
         asked = [setting.queries[number] for setting in settings]
-        sparse = encoded_sparse(collection, asked)
-        for setting, own, encoded, weights in zip(settings, asked, _encoded(collection, asked), sparse, strict=True):
-            result = search_encoded(collection, own, encoded, sparse=weights, learned=learned[setting.name])
-            searched.found[setting.name][query.id] = [hit.id for hit in result.hits]
-            searched.took[setting.name].append(result.took_ms)
+        start = time.perf_counter()
+        vectors, sparse = _encoded(collection, asked), encoded_sparse(collection, asked)
+        searched.encode_ms.append((time.perf_counter() - start) * 1e3)
+        for name, own, encoded, weights in zip(names, asked, vectors, sparse, strict=True):
+            result = search_encoded(collection, own, encoded, sparse=weights, learned=learned[name])
+            searched.found[name][query.id] = [hit.id for hit in result.hits]
+            searched.scores[name][query.id] = [hit.score for hit in result.hits]
+            searched.took[name].append(result.took_ms)
             searched.generation = result.generation
     tell(len(judged), len(judged))
+    searched.rho = {name: own.asked.rho for name, own in learned.items() if own.asked != own.kept}
     return searched
 
 
