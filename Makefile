@@ -7,6 +7,7 @@
 #   make faults  what breaks it on purpose, at length (RELIABILITY.md); FAULTS="kill power" chooses, all is an hour
 #   make machine snapshots, restores, aliases and all else in any order, against dictionaries; a quarter of an hour or more
 #   make install-slim  what a server needs with the built-in encoder, without torch (requirements-slim.lock)
+#   make container  build the image and run it, as root on Debian, without Docker (scripts/container.sh); IMAGES="slim full"
 #   make audit   that what is installed is what is locked; needs no network
 #   make lock    lock the dependencies anew; asks the package index
 #   make lint    formatter, linter and types alone
@@ -22,6 +23,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX_URL ?=
 FAULTS ?= all
+IMAGES ?= slim
 TEST_WORKERS ?= auto
 
 PY := $(VENV)/bin/python
@@ -33,7 +35,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # A module's fixtures are made once. The longest files begin first (tests/conftest.py), not those with most tests.
 SPREAD := --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test quick processors faults machine lint format audit lock install install-slim install-dev clean
+.PHONY: run test quick processors faults machine lint format audit lock container install install-slim install-dev clean
 
 run: install
 	$(PY) scripts/build_index.py python-docs --collection python-docs --precision 8bit
@@ -50,6 +52,9 @@ faults: install-dev
 
 machine: install-dev
 	$(PY) -m pytest tests/test_safety_nets.py --hypothesis-profile=long
+
+container:
+	scripts/container.sh $(IMAGES)
 
 processors: install-dev
 	$(PY) tests/processors/run.py

@@ -127,7 +127,7 @@ for target in "${targets[@]}"; do
     same "healthy" $status 0
     same "user and group" "$(pod exec "$name" sh -c 'id -u; id -g' | xargs)" "10001 10001"
     same "read-only but for collections" "$(pod exec "$name" sh -c 'touch /srv/sheaf/app/x /opt/sheaf/x 2>&1 | grep -c Read-only')" 2
-    same "threads of a quota of one core" "$(curl --silent "http://127.0.0.1:$port/metrics" | sed -n 's/^sheaf_lane_threads{lane="search"} //p')" 1.0
+    same "cores of the quota" "$(pod exec "$name" python -c 'from app.compute.quota import cores; print(cores())')" 1
     same "memory of the quota" "$(pod exec "$name" python -c 'from app.compute.quota import available_memory as a; print(a() < 2 * 2**30)')" True
     if [ "$(documents)" = null ]; then
         took=$(ask /collections --data '{"name": "papers"}' --output /dev/null --write-out '%{time_total}')

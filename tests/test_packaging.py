@@ -204,7 +204,7 @@ def test_ci_runs_every_guard_and_lets_no_browser_test_be_skipped() -> None:
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
     text = script.read_text()
     assert "set -euo pipefail" in text
-    assert "export SHEAF_REQUIRE_BROWSER=1" in text
+    assert "export SHEAF_REQUIRE_BROWSER=1 SHEAF_REQUIRE_PROXIES=1" in text
     assert {"audit", "test"} <= set(re.findall(r"make ([a-z]+)", text))
     commands = "\n".join(make("test"))
     for guard in ("ruff format --check .", "ruff check .", "-m mypy", "-m pytest"):
@@ -279,6 +279,21 @@ def test_the_image_starts_the_server_and_its_health_check_tells_up_from_down(tmp
             server.terminate()
     down = subprocess.run(health, env=at, check=False, stderr=subprocess.DEVNULL)
     assert (up.returncode, down.returncode) == (0, 1)
+
+
+def test_the_images_are_built_and_run_by_a_script() -> None:
+    script = ROOT / "scripts" / "container.sh"
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    assert make("container", "IMAGES=slim full") == ["scripts/container.sh slim full"]
+    # The flags of docker-compose.yml.
+    text = script.read_text()
+    assert COMPOSE["read_only"]
+    assert COMPOSE["init"]
+    for flag in ("--read-only ", "--init", "--cap-drop ALL", "--security-opt no-new-privileges", "--tmpfs /tmp"):
+        assert flag in text
+    assert f"--pids-limit {COMPOSE['pids_limit']}" in text
+    assert f"--restart {COMPOSE['restart']}" in text
 
 
 # docker-compose.yml
