@@ -364,6 +364,24 @@ _SOMETHING: Final[dict[str, Any]] = {
 """The schema of ``DocumentContent`` beside the types of its fields."""
 
 
+def hold_vectors(vector: F32 | None, vectors: F32 | None, info: ValidationInfo) -> None:
+    """Refuses both of one document, and too many."""
+    if vector is not None and vectors is not None:
+        raise fault("/vectors", "give vector or vectors, never both")
+    most = limits_of(info.context).vectors
+    if vectors is not None and len(vectors) > most:
+        raise fault("/vectors", f"a document has at most {most:,} vectors here; got {len(vectors):,}")
+
+
+def of_kind(vector: F32 | None, vectors: F32 | None, kind: Kind | None, at: str = "") -> F32 | None:
+    """The one that a collection of this kind takes. Raises Invalid for the other; ``at`` points at what has them."""
+    if kind == "multi_vector" and vector is not None:
+        raise Invalid.at(f"{at}/vector", "the collection is multi_vector: it takes vectors, not vector")
+    if kind == "dense" and vectors is not None:
+        raise Invalid.at(f"{at}/vectors", "the collection is dense: it takes vector, not vectors")
+    return vector if vectors is None else vectors
+
+
 class DocumentContent(Strict):
     """A document without its id. ``text`` may be empty only where a title or vectors are given."""
 
@@ -381,13 +399,9 @@ class DocumentContent(Strict):
 
     @model_validator(mode="after")
     def _something_to_find(self, info: ValidationInfo) -> DocumentContent:
-        if self.vector is not None and self.vectors is not None:
-            raise fault("/vectors", "give vector or vectors, never both")
+        hold_vectors(self.vector, self.vectors, info)
         if self.vector is None and self.vectors is None and not (self.text.strip() or self.title.strip()):
             raise fault("/text", "text is empty, and there is neither a title nor a vector")
-        most = limits_of(info.context).vectors
-        if self.vectors is not None and len(self.vectors) > most:
-            raise fault("/vectors", f"a document has at most {most:,} vectors here; got {len(self.vectors):,}")
         return self
 
     @property
@@ -401,11 +415,7 @@ class DocumentContent(Strict):
 
         Raises Invalid for ``vectors`` in a dense collection and ``vector`` in a multi-vector one.
         """
-        if kind == "multi_vector" and self.vector is not None:
-            raise Invalid.at(f"{at}/vector", "the collection is multi_vector: it takes vectors, not vector")
-        if kind == "dense" and self.vectors is not None:
-            raise Invalid.at(f"{at}/vectors", "the collection is dense: it takes vector, not vectors")
-        vectors = self.vector if self.vectors is None else self.vectors
+        vectors = of_kind(self.vector, self.vectors, kind, at)
         made = Document(id or "", self.text, self.title, self.metadata, vectors, sparse=self.sparse_vector or None)
         return made if id is not None else replace(made, id=made_id(made))
 

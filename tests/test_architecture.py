@@ -29,6 +29,7 @@ LAYERS = [
     {"app.ingest", "app.search"},
     {
         "app.boosts",
+        "app.changes",
         "app.diversity",
         "app.fusion",
         "app.highlights",

@@ -12,6 +12,8 @@ import pytest
 from made import DIM, CountingEncoder, MakeCollection, OneEncoder, OpenCatalogue
 
 from app.catalogue.catalogue import Catalogue
+from app.changes.patch import Patch
+from app.changes.plan import ENCODED_AT_ONCE
 from app.collection.collection import Collection
 from app.collection.spec import ONE
 from app.encoders.deterministic import MAX_WORDS, DeterministicEncoder
@@ -19,7 +21,7 @@ from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, NotFound, TextRefused
 from app.filters import parse
 from app.indexing.sealing import merge, seal
-from app.ingest import ENCODED_AT_ONCE, delete_ids, delete_matching, patch_metadata, write_documents
+from app.ingest import delete_ids, delete_matching, patch_document, write_documents
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings
 from app.tasks.rebuild import run_rebuild
@@ -110,7 +112,7 @@ def test_a_cut_text_is_reported_each_time(make_collection: MakeCollection) -> No
     assert write_documents(collection, [long]).truncated == ["long"]
     seal(collection)
     assert write_documents(collection, [Document("long", long.text, metadata={"n": 1})]).truncated == ["long"]
-    patch_metadata(collection, "long", {"n": 2})
+    patch_document(collection, "long", Patch(metadata={"n": 2}))
     assert write_documents(collection, [Document("long", long.text, metadata={"n": 2})]).truncated == ["long"]
 
 
@@ -119,15 +121,15 @@ def test_patch_merges_and_removes(counted: tuple[Collection, list[str]]) -> None
     write_documents(collection, [Document("a", "red apple", "Fruit", {"x": 1, "y": "keep"})])
     for prepare in (lambda: None, lambda: seal(collection)):
         prepare()
-        patched, version = patch_metadata(collection, "a", {"x": None, "z": ["new"]})
+        patched, version, _ = patch_document(collection, "a", Patch(metadata={"x": None, "z": ["new"]}))
         assert collection.get_version("a") == (patched, version)
         assert patched == collection.get("a") == Document("a", "red apple", "Fruit", {"y": "keep", "z": ["new"]})
         assert found(collection, "red apple", filter=parse({"z": {"eq": "new"}})) == ["a"]
         assert found(collection, "red apple", filter=parse({"x": {"exists": True}})) == []
-        patch_metadata(collection, "a", {"x": 1, "z": None})
+        patch_document(collection, "a", Patch(metadata={"x": 1, "z": None}))
     assert len(texts) == 1
     with pytest.raises(NotFound) as caught:
-        patch_metadata(collection, "no", {"x": 1})
+        patch_document(collection, "no", Patch(metadata={"x": 1}))
     assert caught.value.code == "document_not_found"
 
 
@@ -267,11 +269,11 @@ def test_callers_vectors_are_kept_bit_for_bit(
 
     write_documents(collection, [Document(i, "text", vectors=v) for i, v in vectors.items()])
     check()
-    patch_metadata(collection, "d0", {"n": 1})
+    patch_document(collection, "d0", Patch(metadata={"n": 1}))
     check()
     seal(collection)
     check()
-    patch_metadata(collection, "d1", {"n": 1})
+    patch_document(collection, "d1", Patch(metadata={"n": 1}))
     # Equal but for the sign of a zero: another vector, so it is written.
     vectors["d0"] = vectors["d0"] * np.float32(1)
     vectors["d0"][-1, -1] = 0.0 if kind == "multi_vector" else vectors["d0"][-1, -1]
@@ -282,7 +284,7 @@ def test_callers_vectors_are_kept_bit_for_bit(
         pass
     assert len(collection.published.segments) == 2
     check()
-    patch_metadata(collection, "d2", {"n": 1})
+    patch_document(collection, "d2", Patch(metadata={"n": 1}))
     check()
     rebuild(collection)
     check()

@@ -13,13 +13,14 @@ import pytest
 from made import DIM, MakeCollection, OneEncoder, OpenCatalogue
 
 from app.catalogue.catalogue import Catalogue
+from app.changes.patch import Patch
 from app.collection.collection import Collection
 from app.collection.passages import Passages
 from app.collection.segment import Segment
 from app.collection.tail import TailView
 from app.encoders.deterministic import DeterministicEncoder
 from app.indexing.sealing import seal
-from app.ingest import patch_metadata, write_documents
+from app.ingest import patch_document, write_documents
 from app.settings import DeterministicModel, Settings
 from app.types import F32, Document, Encoded, Kind
 
@@ -110,7 +111,7 @@ def test_a_large_chunk_is_read_where_the_documents_lie(
     # A row of a chunk, not a chunk; and twice as many rows at twice the cost.
     assert taken[1] < size / 20
     assert taken[40] < 2.5 * taken[20]
-    assert peak(lambda: patch_metadata(collection, "d300", {"n": 1})) < size / 20
+    assert peak(lambda: patch_document(collection, "d300", Patch(metadata={"n": 1}))) < size / 20
     assert whole_files == []
     collection.close()
     # Opened anew, each is read once, to be checked; never again.
@@ -118,7 +119,7 @@ def test_a_large_chunk_is_read_where_the_documents_lie(
     opened = len(whole_files)
     assert opened == len(chunks(again))
     write_documents(again, some[:20])
-    patch_metadata(again, "d301", {"n": 1})
+    patch_document(again, "d301", Patch(metadata={"n": 1}))
     kept = again.given_vectors([again.get_version("d5")[1]])
     assert [raw.tobytes() for raw in kept.values()] == [matrix(5).tobytes()]
     assert len(whole_files) == opened

@@ -21,11 +21,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from app.catalogue.catalogue import Catalogue
 from app.catalogue.restoring import restore_file
+from app.changes.patch import Patch
 from app.encoders.registry import Encoders
 from app.errors import Conflict, NotFound, PreconditionFailed
 from app.filters import parse
 from app.indexing.sealing import merge, seal
-from app.ingest import Condition, delete_ids, delete_matching, delete_one, patch_metadata, write_documents
+from app.ingest import Condition, delete_ids, delete_matching, delete_one, patch_document, write_documents
 from app.search import Query, search
 from app.settings import Settings
 from app.types import F32, Document
@@ -195,11 +196,11 @@ class SafetyNets(RuleBasedStateMachine):
             collection, model = found
             if identifier not in model.stands:
                 with pytest.raises(NotFound):
-                    patch_metadata(collection, identifier, {"n": value})
+                    patch_document(collection, identifier, Patch(metadata={"n": value}))
                 return
             old = model.stands[identifier]
             merged = {k: v for k, v in {**old.metadata, "n": value}.items() if v is not None}
-            patched, version = patch_metadata(collection, identifier, {"n": value})
+            patched, version = patch_document(collection, identifier, Patch(metadata={"n": value}))
             assert patched.metadata == merged
             model.wrote(replace(old, metadata=merged), version, changed=True)
 

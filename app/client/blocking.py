@@ -24,6 +24,7 @@ from app.client.operations import (
     batches,
     export_request,
     lines_of,
+    patch_body,
     search_body,
 )
 from app.client.sending import Request, Response, Retries, Steps, error_of
@@ -258,13 +259,20 @@ class Collection:
     def patch(
         self,
         id: str | int,
-        metadata: Mapping[str, Any],
+        metadata: Mapping[str, Any] | None = None,
         *,
+        replace: bool = False,
+        title: str | None = None,
+        text: str | None = None,
+        vectors: ArrayLike | None = None,
+        sparse: tuple[Sequence[int], Sequence[float]] | None = None,
         version: int | None = None,
         idempotency_key: str | None = None,
     ) -> Document:
-        """Changes metadata: None removes a key, what is not named stays."""
-        return self._run(self._do.patch(self.name, id, metadata, version, idempotency_key))
+        """Changes what is given of a document; the rest stays. In metadata None removes a key; with `replace` they take
+        the place of those that stand, and None is a value. sparse: `([], [])` takes it away."""
+        body = patch_body(metadata, title, text, vectors, sparse)
+        return self._run(self._do.patch(self.name, id, body, replace, version, idempotency_key))
 
     def get(self, id: str | int, *, include: Include = PARTS) -> Document:
         """With its version. Raises NotFound."""

@@ -132,10 +132,11 @@ class Operations:
         return asked(self.url, self.retries, request, lambda answer: answer.get("version"))
 
     def patch(
-        self, name: str, id: str | int, metadata: Mapping[str, Any], version: int | None, key: str | None
+        self, name: str, id: str | int, body: Json, replace: bool, version: int | None, key: str | None
     ) -> Steps[Document]:
         conditions = {} if version is None else {"If-Match": f'"{version}"'}
-        request = write("PATCH", _at(name, id), {"metadata": dict(metadata)}, key, headers=conditions)
+        params = {"metadata": "replace"} if replace else {}
+        request = write("PATCH", _at(name, id), body, key, params=params, headers=conditions)
         return asked(self.url, self.retries, request, Document.of)
 
     def get(self, name: str, id: str | int, include: Include) -> Steps[Document]:
@@ -202,6 +203,22 @@ class Operations:
     def begin(self, name: str, what: str, body: Json | None) -> Steps[Task]:
         """A task: rebuild, tune, snapshots."""
         return asked(self.url, self.retries, Request("POST", f"{at(name)}/{what}", body, again=False), Task.of)
+
+
+def patch_body(
+    metadata: Mapping[str, Any] | None,
+    title: str | None,
+    text: str | None,
+    vectors: ArrayLike | None,
+    sparse: tuple[Sequence[int], Sequence[float]] | None,
+) -> Json:
+    """As the API takes it, of what is given."""
+    body: Json = {} if vectors is None else vector_field(vectors)
+    if metadata is not None:
+        body["metadata"] = dict(metadata)
+    if sparse is not None:
+        body["sparse_vector"] = {"indices": list(sparse[0]), "values": list(sparse[1])}
+    return body | {name: value for name, value in (("title", title), ("text", text)) if value is not None}
 
 
 def search_body(query: str | None, vectors: ArrayLike | None, options: Mapping[str, Any]) -> Json:

@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 
+from app.changes.plan import ENCODED_AT_ONCE
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage, StageRecord, recoded
 from app.collection.layers import SPARSE
@@ -24,7 +25,6 @@ from app.encoders.protocol import Encoder, Fingerprint, SparseEncoder
 from app.errors import Conflict, Invalid, TextRefused
 from app.indexing.fitting import learn_if_due
 from app.indexing.sealing import merge, now_utc, recode, seal, seal_due, write
-from app.ingest import ENCODED_AT_ONCE
 from app.lexical.sequences import Sequences, Vocabulary
 from app.passages.encoding import Splitter, encoded_rows
 from app.passages.sparse import EncodeSparse, with_sparse

@@ -246,11 +246,18 @@ OTHERS: list[tuple[str, str, Any, list[str]]] = [
     ("PUT", "/documents/a%00", {"text": "x"}, ["/id"]),
     ("PUT", "/documents/%ff", {"text": "x"}, ["/id"]),
     ("PUT", "/documents/" + "a" * 513, {"text": "x"}, ["/id"]),
-    ("PATCH", "/documents/cat", {}, ["/metadata"]),
+    ("PATCH", "/documents/cat", {}, [""]),
     ("PATCH", "/documents/cat", {"metadata": {"a": {}}}, ["/metadata/a"]),
     ("PATCH", "/documents/cat", {"metadata": {"a b": None}}, ["/metadata/a b"]),
     ("PATCH", "/documents/cat", {"metadata": None}, ["/metadata"]),
-    ("PATCH", "/documents/cat", {"text": "x"}, ["/metadata", "/text"]),
+    ("PATCH", "/documents/cat", {"text": 1, "x": 2}, ["/text", "/x"]),
+    ("PATCH", "/documents/cat", {"text": None}, ["/text"]),
+    ("PATCH", "/documents/cat", {"text": "", "title": ""}, ["/text"]),
+    ("PATCH", "/documents/cat", {"vectors": [[1]]}, ["/vectors"]),
+    ("PATCH", "/documents/cat", {"vector": [1], "vectors": [[1]]}, ["/vectors"]),
+    ("PATCH", "/documents/cat", {"sparse_vector": {"indices": [1], "values": [1]}}, ["/sparse_vector"]),
+    ("PATCH", "/documents/cat?metadata=replace", {"metadata": {"a b": 1}}, ["/metadata/a b"]),
+    ("PATCH", "/documents/cat?metadata=drop", {"metadata": {}}, ["/metadata"]),
 ]
 
 

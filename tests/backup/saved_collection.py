@@ -10,9 +10,10 @@ from brute_force import ranking
 
 from app.backup.saved import SavedSnapshots
 from app.catalogue.catalogue import Catalogue
+from app.changes.patch import Patch
 from app.collection.collection import Collection
 from app.indexing.sealing import seal
-from app.ingest import delete_ids, patch_metadata, write_documents
+from app.ingest import delete_ids, patch_document, write_documents
 from app.search import Query, search
 from app.types import F32, Document
 
@@ -54,7 +55,7 @@ def fill(catalogue: Catalogue) -> Collection:
     delete_ids(made, ["d0", "d25"])
     seal(made)
     write_documents(made, [document(n, 3) for n in (5, 6, 7, 50)])
-    patch_metadata(made, "d6", {"patched": True})
+    patch_document(made, "d6", Patch(metadata={"patched": True}))
     catalogue.tasks("c").submit("import", {"on_error": "stop", "bytes": 0, "position": 0})
     return made
 

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from made import DIM, MakeCollection
 
+from app.changes.patch import Patch
 from app.collection.collection import Collection
 from app.collection.part import scored_vectors
 from app.collection.view import Snapshot
 from app.encoders.deterministic import DeterministicEncoder
 from app.filters import parse
 from app.indexing.sealing import merge, seal
-from app.ingest import delete_ids, patch_metadata, write_documents
+from app.ingest import delete_ids, patch_document, write_documents
 from app.scoring.similarity import Cosine
 from app.search import Query, search
 from app.store.layout import DATABASE
@@ -50,7 +51,7 @@ def test_a_snapshot_outlives_what_is_done_to_the_collection(make_collection: Mak
         for step in (
             lambda: write_documents(collection, [Document("d0", "new 0"), Document("t0", "new 0"), Document("x", "x")]),
             lambda: delete_ids(collection, ["d1", "t1", "x"]),
-            lambda: patch_metadata(collection, "d2", {"n": 99}),
+            lambda: patch_document(collection, "d2", Patch(metadata={"n": 99})),
             lambda: seal(collection),
             lambda: delete_ids(collection, ["d3", "d4", "d5", "t2", "t3"]),
             lambda: merge(collection),
@@ -184,7 +185,7 @@ def test_writers_beside_one_another(make_collection: MakeCollection, dim: int | 
 
     def patch() -> None:
         for i in range(25):
-            patch_metadata(collection, "shared", {f"p{i}": True})
+            patch_document(collection, "shared", Patch(metadata={f"p{i}": True}))
 
     def tidy() -> None:
         for _ in range(8):

@@ -84,6 +84,29 @@ def test_ids_are_made_and_integers_taken(new: New) -> None:
     assert refused.value.problems[0].pointer == "/documents/0/id"
 
 
+def test_a_patch_changes_what_is_given(new: New) -> None:
+    given, encoded = new(model=None, dim=3, sparse={}), new()
+    vectors = np.eye(3, dtype=np.float32)
+    given.write([Document("a", "text", "title", {"n": 1, "m": 2}, vectors, ([3], [0.5]))])
+    everything: Include = ("text", "metadata", "vectors")
+    changed = given.patch("a", {"m": None}, text="other")
+    assert (changed.text, changed.title, changed.metadata) == ("other", "title", {"n": 1})
+    given.patch("a", {"only": True}, replace=True, vectors=vectors[:2], sparse=([7, 9], [1, 2]))
+    stands = given.get("a", include=everything)
+    assert (stands.metadata, stands.sparse) == ({"only": True}, ([7, 9], [1, 2]))
+    assert np.array_equal(np.asarray(stands.vectors), vectors[:2])
+    with pytest.raises(PreconditionFailed):
+        given.patch("a", title="x", version=changed.version)
+    assert given.patch("a", sparse=([], []), version=stands.version).sparse is None
+    assert given.get("a", include=everything).sparse is None
+    encoded.write([{"id": "a", "text": "a wren"}, {"id": "b", "text": "an owl"}])
+    encoded.patch("a", text="a zebra crossing")
+    assert [hit.id for hit in encoded.search("zebra crossing", k=1)] == ["a"]
+    assert encoded.search("wren", mode="lexical").hits == []
+    with pytest.raises(Invalid, match="expected a field to change"):
+        encoded.patch("a")
+
+
 def test_an_export_is_streamed_and_goes_into_another(new: New, sheaf: Sheaf) -> None:
     """Texts with what Unicode takes for the end of a line too, and vectors to the bit."""
     one, other = (new(model=None, dim=3) for _ in range(2))

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from in_plain_loops import in_order
 
 from app.catalogue.catalogue import Catalogue
+from app.changes.patch import Patch
 from app.collection.collection import Collection
 from app.collection.spec import PassageSpec
 from app.encoders.deterministic import DeterministicEncoder
@@ -22,7 +23,7 @@ from app.encoders.registry import Encoders
 from app.errors import NotFound
 from app.filters import parse
 from app.indexing.sealing import merge, seal
-from app.ingest import delete_ids, delete_matching, patch_metadata, write_documents
+from app.ingest import delete_ids, delete_matching, patch_document, write_documents
 from app.passages.windows import Window, Windowing
 from app.reference import exact_search
 from app.results.sorting import SortKey
@@ -145,13 +146,13 @@ class CollectionLaws(RuleBasedStateMachine):
     def patch(self, identifier: str, value: Any) -> None:
         if identifier not in self.stands:
             try:
-                patch_metadata(self.collection, identifier, {"n": value})
+                patch_document(self.collection, identifier, Patch(metadata={"n": value}))
             except NotFound:
                 return
             raise AssertionError("patched a document that is not there")
         old = self.stands[identifier]
         merged = {k: v for k, v in {**old.metadata, "n": value}.items() if v is not None}
-        patch_metadata(self.collection, identifier, {"n": value})
+        patch_document(self.collection, identifier, Patch(metadata={"n": value}))
         self.stands[identifier] = replace(old, metadata=merged)
 
     @rule()

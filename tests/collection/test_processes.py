@@ -16,11 +16,12 @@ import pytest
 from made import OpenCatalogue
 from writing_process import DIM, document, settings, vectors
 
+from app.changes.patch import Patch
 from app.collection.spec import SparseSpec
 from app.errors import Conflict
 from app.filters import parse
 from app.indexing.sealing import seal
-from app.ingest import delete_ids, delete_matching, patch_metadata, write_documents
+from app.ingest import delete_ids, delete_matching, patch_document, write_documents
 from app.search import Query, search
 from app.store.database import IDLE
 from app.tasks.tasks import Tasks
@@ -125,7 +126,7 @@ def test_a_reader_follows_refuses_and_takes_over(
         lambda: write_documents(collection, [document("mine", 5, own=own)]),
         lambda: delete_ids(collection, ["early"]),
         lambda: delete_matching(collection, parse({"v": {"exists": True}})),
-        lambda: patch_metadata(collection, "early", {"x": 1}),
+        lambda: patch_document(collection, "early", Patch(metadata={"x": 1})),
         lambda: seal(collection),
         lambda: Tasks(collection, {}).submit("rebuild", {}),
         lambda: catalogue.delete("c"),

@@ -13,6 +13,7 @@ import pytest
 from brute_force import ranking
 from made import OpenCatalogue
 
+from app.changes.patch import Patch
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage, Known, StageChoice
 from app.collection.part import tokens
@@ -24,7 +25,7 @@ from app.errors import Damaged, Invalid
 from app.indexing.fitting import learn
 from app.indexing.restaging import restage
 from app.indexing.sealing import merge, seal
-from app.ingest import delete_ids, patch_metadata, write_documents
+from app.ingest import delete_ids, patch_document, write_documents
 from app.search import Query, search
 from app.tasks.rebuild import run_rebuild
 from app.tasks.tasks import Running, Tasks
@@ -217,7 +218,7 @@ def test_later_seals_and_merges_keep_to_it(collection: Collection) -> None:
 
 def test_a_document_whose_vectors_stay_goes_back_to_the_tail_encoded_for_it(collection: Collection) -> None:
     restage(collection, learned())
-    patch_metadata(collection, "d7", {"n": -7})
+    patch_document(collection, "d7", Patch(metadata={"n": -7}))
     tail = collection.published.tail.part
     encoding = collection.stage.encoding
     assert encoding is not None

@@ -11,6 +11,7 @@ import pytest
 from made import DIM, CountingEncoder, MakeCollection, OneEncoder, OpenCatalogue
 
 from app.catalogue.catalogue import Catalogue
+from app.changes.patch import Patch
 from app.collection.collection import Collection
 from app.collection.layers import SPANS
 from app.collection.passages import Passages
@@ -18,7 +19,7 @@ from app.collection.spec import ONE, PassageSpec
 from app.encoders.deterministic import MAX_WORDS
 from app.errors import Invalid, TextRefused
 from app.indexing.sealing import merge, seal
-from app.ingest import patch_metadata, write_documents
+from app.ingest import patch_document, write_documents
 from app.query.scores import Dense, MaxSim
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings
@@ -142,7 +143,7 @@ def test_only_what_an_edit_changed_is_encoded(counted: tuple[Collection, list[st
         assert same(again, stored(collection, new))
     del texts[:]
     write_documents(collection, [Document("a", after, "Title", {"n": 1})])
-    patch_metadata(collection, "a", {"n": 2})
+    patch_document(collection, "a", Patch(metadata={"n": 2}))
     assert texts == []
     assert same(again, stored(collection, "a"))
     write_documents(collection, [Document("a", after, "Another title")])

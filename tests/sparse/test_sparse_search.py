@@ -12,6 +12,7 @@ from made import DIM, MakeCollection, OpenCatalogue, write_in_segments
 
 from app import reference
 from app.boosts.asked import parse as parse_boosts
+from app.changes.patch import Patch
 from app.collection.collection import Collection
 from app.collection.spec import SparseSpec
 from app.diversity.order import Diversity
@@ -20,7 +21,7 @@ from app.filters import parse as parse_filter
 from app.fusion.formulas import weights_at
 from app.fusion.hybrid import sides_of
 from app.indexing.sealing import merge, seal
-from app.ingest import delete_ids, patch_metadata, write_documents
+from app.ingest import delete_ids, patch_document, write_documents
 from app.query.alike import INDICES, sparse_rocchio
 from app.query.examples import Example, Like
 from app.results.grouping import GroupBy
@@ -207,7 +208,7 @@ def test_writes_keep_and_change_them(open_catalogue: OpenCatalogue, dim: int | N
         seal(collection)
     first = write_documents(collection, [document])
     assert (first.changed, first.written) == (0, 1)
-    patch_metadata(collection, "a", {"n": 2})
+    patch_document(collection, "a", Patch(metadata={"n": 2}))
     kept = listed(collection)
     assert kept["b"] is None
     assert one.same(kept["a"])

@@ -16,12 +16,13 @@ import resource, sys
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
+from app.changes.patch import Patch
 from app.catalogue.catalogue import Catalogue
 from app.indexing.sealing import seal
 from app.encoders.registry import Encoders
 from app.errors import StorageFull
 from app.tasks.importing import ImportUpload
-from app.ingest import write_documents, patch_metadata
+from app.ingest import write_documents, patch_document
 from app.search import Query, search
 from app.settings import Settings
 from app.types import Document
@@ -94,7 +95,7 @@ with Catalogue(folder / "indexes", Encoders({}), settings) as catalogue:
             fails(lambda: write_documents(collection, many))
             fails(lambda: seal(collection))
             if left == 0:
-                fails(lambda: patch_metadata(collection, "a", {"x": "y" * 10_000}))
+                fails(lambda: patch_document(collection, "a", Patch(metadata={"x": "y" * 10_000})))
                 fails(lambda: catalogue.create("d", model=None, kind="dense", dim=2))
             upload = ImportUpload(collection, catalogue.tasks("c"), "skip")
             def body():

@@ -17,7 +17,7 @@ from app.encoders.deterministic import DeterministicEncoder
 from app.encoders.registry import Encoders
 from app.errors import Conflict
 from app.indexing.sealing import seal
-from app.ingest import delete_ids, patch_metadata, write_documents
+from app.ingest import delete_ids, patch_document, write_documents
 from app.main import HANDLERS
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings
@@ -89,7 +89,7 @@ def test_writes_during_a_rebuild_are_kept(tmp_path: Path) -> None:
             write_documents(collection, [Document(f"d{step}", f"new {step}")])
             write_documents(collection, [Document(f"x{step}", f"new {step}")])
             delete_ids(collection, [f"d{step + 10}"])
-            patch_metadata(collection, f"d{step + 20}", {"n": -1})
+            patch_document(collection, f"d{step + 20}", {"n": -1})
             assert len(hits(catalogue, exact=True)) == collection.count()
             encoder.go.release()
         ended = wait(catalogue, task)

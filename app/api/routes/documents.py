@@ -28,10 +28,9 @@ from app.api.schemas.documents import (
     DocumentIds,
     DocumentsAnswer,
     ListingAnswer,
-    PatchDocument,
     VectorsFormat,
 )
-from app.api.schemas.writes import PutDocument, WriteAnswer, WriteDocuments
+from app.api.schemas.writes import PatchAnswer, PatchDocument, PutDocument, WriteAnswer, WriteDocuments
 from app.api.service import Serving, run
 from app.api.writing import Keep, Matching, MatchingOrNew, Reply, Writing, etag
 from app.collection.collection import Collection
@@ -242,20 +241,38 @@ async def put_document(
 
 @router.patch(
     "/v1/collections/{name}/documents/{id:path}",
-    responses=gives(DocumentAnswer, description="The document as it is now."),
+    responses=gives(PatchAnswer, description="The document as it is now."),
 )
 async def patch_document(
     write: Writing,
     id: DocumentId,
-    body: Annotated[PatchDocument, READ, examples(change={"metadata": {"deprecated": True, "since": None}})],
+    body: Annotated[
+        PatchDocument,
+        READ,
+        examples(
+            change={"metadata": {"deprecated": True, "since": None}},
+            text={"text": "Reads, writes and lists ZIP files."},
+        ),
+    ],
     condition: Matching,
+    metadata: Annotated[
+        Literal["merge", "replace"],
+        Query(
+            description="`merge`: a JSON merge patch (RFC 7396), in which null removes a key and others stay. "
+            "`replace`: all of the metadata, in which null, where it may stand, is a value."
+        ),
+    ] = "merge",
 ) -> Response:
-    """Change metadata as a JSON merge patch (RFC 7396): null removes a key, what is not named stays."""
+    """Change title, text, metadata or the caller's vectors; what is not named stays.
+
+    What the change touches is encoded, of a text its changed passages; for metadata alone nothing is.
+    """
 
     def work(collection: Collection, keep: Keep | None) -> Reply:
-        return _versioned(ingest.patch_metadata(collection, id, body.metadata, _kept(keep, _versioned), condition))
+        patch = body.patch(collection.spec.kind, replaces=metadata == "replace")
+        return _patched(ingest.patch_document(collection, id, patch, _kept(keep, _patched), condition))
 
-    return await write.apply(work)
+    return await write.apply(work, encodes=body.text is not None or body.title is not None)
 
 
 @router.delete("/v1/collections/{name}/documents/{id:path}", responses=gives(DeleteAnswer))
@@ -305,6 +322,14 @@ def _versioned(
     answer = document_answer(document, include, form)
     answer.version = version
     return Reply(encoded(answer), 200, etag(version))
+
+
+def _patched(found: ingest.Patched) -> Reply:
+    document = document_answer(found.document, DEFAULT_INCLUDE, ("dense", "numbers"))
+    answer = PatchAnswer(**{name: getattr(document, name) for name in document.model_fields_set}, version=found.version)
+    if found.cut:
+        answer.truncated = True
+    return Reply(encoded(answer), 200, etag(found.version))
 
 
 def _of_one(error: Invalid) -> Invalid:

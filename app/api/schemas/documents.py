@@ -10,7 +10,6 @@ from pydantic import (
     FailFast,
     Field,
     GetPydanticSchema,
-    PlainValidator,
     ValidationInfo,
     WithJsonSchema,
     model_validator,
@@ -18,12 +17,12 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from app import filters
-from app.documents import Strict, read_key, read_metadata
+from app.documents import Strict
 from app.errors import Invalid
 from app.schema.faults import fault
 from app.schema.ids import DocumentId
 from app.settings import limits_of
-from app.types import Metadata, MetadataValue
+from app.types import Metadata
 
 MAX_PAGE = 1_000
 
@@ -35,32 +34,12 @@ def _filter(value: object, info: ValidationInfo) -> filters.Filter:
         raise fault(error.problems[0].pointer, error.problems[0].message) from None
 
 
-def _changes(value: object) -> dict[str, MetadataValue | None]:
-    if not isinstance(value, dict):
-        raise fault("", "expected an object")
-    removed = [key for key, item in value.items() if item is None]
-    for key in removed:
-        read_key(key)
-    return {**read_metadata({k: v for k, v in value.items() if v is not None}), **dict.fromkeys(removed)}
-
-
 # Made without looking into the classes of a filter, which are nobody's schema.
 _FILTER = GetPydanticSchema(lambda _source, _handler: core_schema.with_info_plain_validator_function(_filter))
 FilterField = Annotated[filters.Filter | None, _FILTER, WithJsonSchema(filters.FILTER_SCHEMA)]
-ChangesField = Annotated[
-    dict[str, MetadataValue | None],
-    PlainValidator(_changes),
-    WithJsonSchema({"type": "object", "description": "A JSON merge patch (RFC 7396): null removes a key."}),
-]
 IncludeField = Annotated[list[Literal["text", "metadata", "vectors"]], FailFast(), Field(max_length=16)]
 VectorsFormat = Literal["numbers", "base64"]
 MetadataAnswer = Annotated[Metadata, WithJsonSchema({"type": "object"})]
-
-
-class PatchDocument(Strict):
-    """A change of a document's metadata; its text and vectors stay."""
-
-    metadata: ChangesField
 
 
 class DocumentIds(Strict):

@@ -8,24 +8,44 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
+    ConfigDict,
     FailFast,
     Field,
     GetJsonSchemaHandler,
+    PlainValidator,
     PrivateAttr,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from app.api.edge.bodies import JSON, NDJSON
-from app.documents import MAX_PROBLEMS, DocumentBody, DocumentContent, invalid, of_a_line
+from app.api.schemas.documents import DocumentAnswer
+from app.changes.patch import Patch
+from app.documents import (
+    MAX_PROBLEMS,
+    DocumentBody,
+    DocumentContent,
+    SparseField,
+    Strict,
+    VectorField,
+    VectorsField,
+    hold_vectors,
+    invalid,
+    of_a_line,
+    of_kind,
+    read_key,
+    read_metadata,
+)
 from app.errors import Invalid, Problem
-from app.schema.faults import fault
+from app.schema.faults import fault, name_of
 from app.schema.ids import DocumentId
 from app.settings import Limits
+from app.types import Kind, MetadataValue
 
 _Form: TypeAlias = Literal["object", "one", "array", "lines"]
 _PLACE: Final = re.compile(r"/documents(?:/([0-9]+)(.*))?", re.DOTALL)
@@ -138,6 +158,70 @@ class WriteDocuments(DocumentBody):
 
 
 _ARRAY: Final = TypeAdapter(Annotated[list[DocumentBody], FailFast(), Field(min_length=1)])
+
+
+def _changes(value: object) -> dict[str, MetadataValue | None]:
+    if not isinstance(value, dict):
+        raise fault("", f"expected an object, got {name_of(value)}")
+    removed = [key for key, item in value.items() if item is None]
+    for key in removed:
+        read_key(key)
+    return {**read_metadata({k: v for k, v in value.items() if v is not None}), **dict.fromkeys(removed)}
+
+
+_CHANGES = WithJsonSchema({"type": "object", "description": "A JSON merge patch (RFC 7396): null removes a key."})
+ChangesField = Annotated[dict[str, MetadataValue | None] | None, PlainValidator(_changes), _CHANGES]
+
+
+class PatchDocument(Strict):
+    """A change of a document: what is not named stays."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "not": {"required": ["vector", "vectors"]}})
+    nullable = frozenset({"sparse_vector"})
+
+    metadata: ChangesField = None
+    title: str | None = None
+    text: str | None = None
+    vector: VectorField = None
+    """The caller's own vector, in a dense collection without an encoder."""
+    vectors: VectorsField = None
+    """The caller's own vectors, in a multi-vector collection without an encoder: all of them."""
+    sparse_vector: SparseField | None = None
+    """The caller's own sparse vector; null takes it away."""
+
+    @model_validator(mode="after")
+    def _something_to_change(self, info: ValidationInfo) -> PatchDocument:
+        if not self.model_fields_set:
+            raise fault("", f"expected a field to change, one or more of {', '.join(type(self).model_fields)}")
+        hold_vectors(self.vector, self.vectors, info)
+        return self
+
+    def patch(self, kind: Kind, *, replaces: bool) -> Patch:
+        """In a collection of this kind. replaces: whether the metadata take the place of those that stand.
+
+        Raises Invalid."""
+        if replaces and self.metadata is not None:
+            try:
+                read_metadata(self.metadata)
+            except PydanticCustomError as error:
+                said = error.context or {}
+                raise Invalid.at(f"/metadata{said.get('at', '')}", error.message()) from None
+        return Patch(
+            self.title,
+            self.text,
+            self.metadata,
+            replaces,
+            of_kind(self.vector, self.vectors, kind),
+            self.sparse_vector or None,
+            "sparse_vector" in self.model_fields_set and not self.sparse_vector,
+        )
+
+
+class PatchAnswer(DocumentAnswer):
+    """The document as it is now."""
+
+    truncated: bool | None = None
+    """Where its text is longer than the model reads."""
 
 
 class PutDocument(DocumentContent):
