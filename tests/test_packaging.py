@@ -99,7 +99,7 @@ def test_what_is_declared_is_used() -> None:
     used = {home.replace("_", "-").lower() for top, homes in packages_distributions().items() for home in homes
             if re.search(rf"^\s*(from|import) {re.escape(top)}\b", text, re.MULTILINE)}  # fmt: skip
     extras = PROJECT["optional-dependencies"]
-    asked = [*PROJECT["dependencies"], *extras["models"], *extras["measures"]]
+    asked = [*PROJECT["dependencies"], *extras["models"], *extras["benchmarks"]]
     assert {re.split(r"[=;]", one)[0] for one in asked} - used == {"uvloop", "httptools", "fastapi-swagger"}
 
 
@@ -122,8 +122,8 @@ def locked(name: str) -> dict[str, tuple[str, int]]:
     return found
 
 
-LOCKS = {"requirements-slim.lock": [], "requirements.lock": ["models", "measures"],
-         "requirements-dev.lock": ["models", "measures", "dev"]}  # fmt: skip
+LOCKS = {"requirements-slim.lock": [], "requirements.lock": ["models", "benchmarks"],
+         "requirements-dev.lock": ["models", "benchmarks", "dev"]}  # fmt: skip
 """Each with the extras that it has beside the dependencies."""
 
 
