@@ -15,12 +15,16 @@ excluded=$(mktemp)
 trap 'rm -f "$excluded"' EXIT
 printf '%s\n' torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cudnn-cu13 \
     nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 >"$excluded"
+# What is built from a source of its own, which it fetches, where there is no build of it: left out for that processor.
+overrides=$(mktemp)
+printf '%s\n' "pytrec-eval-terrier>=0.5.5; platform_machine != 'aarch64'" >"$overrides"
 common=(--universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
-    --no-emit-find-links --quiet --excludes "$excluded")
+    --no-emit-find-links --quiet --excludes "$excluded"
+    --overrides "$overrides")
 if [ -z "${KEEP:-}" ]; then common+=(--upgrade); fi
 # torch's own needs, which its exclusion would leave out; setuptools builds Sheaf itself.
 needs=$(mktemp)
-trap 'rm -f "$excluded" "$needs"' EXIT
+trap 'rm -f "$excluded" "$needs" "$overrides"' EXIT
 printf '%s\n' filelock fsspec jinja2 networkx sympy typing-extensions "$(sed -n 's/^requires = \["\(setuptools==[^"]*\)".*/\1/p' pyproject.toml)" >"$needs"
 
 # The larger set first: what it needs decides for the others.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, Final
 
 import ir_measures
@@ -18,8 +19,23 @@ _NAME: Final = re.compile(
 )
 
 
+def installed() -> bool:
+    """Whether what computes the measures is there, without importing it."""
+    try:
+        return find_spec("pytrec_eval") is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def parsed(names: Sequence[str], at: str) -> list[Any]:
-    """The measures. at: the pointer to their names. Raises Invalid for one that is none."""
+    """The measures. at: the pointer to their names. Raises Invalid for one that is none, and where nothing computes
+    them."""
+    if not installed():
+        raise Invalid.at(
+            at,
+            "measures are computed by pytrec-eval-terrier, which is not installed here: there is no build of it for "
+            "64-bit ARM, and pip makes one with a compiler and its source",
+        )
     found = []
     for place, name in enumerate(names):
         match = _NAME.fullmatch(name)

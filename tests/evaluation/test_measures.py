@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from math import log2
 
@@ -93,3 +94,9 @@ def test_a_search_finds_as_many_as_the_measures_look_at() -> None:
     assert depth_of(parsed(["nDCG@10", "R@200"], "")) == 200
     assert depth_of(parsed(["RR@3"], "")) == 10
     assert depth_of(parsed(["Bpref"], "")) == 100
+
+
+def test_without_what_computes_them_measures_are_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytrec_eval", None)
+    with pytest.raises(Invalid, match=r"/measures: .*pytrec-eval-terrier, which is not installed here"):
+        parsed(["nDCG@10"], "/measures")
