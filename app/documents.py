@@ -16,6 +16,7 @@ import base64
 import binascii
 import inspect
 import itertools
+import json
 import textwrap
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Final, Self
@@ -450,3 +451,22 @@ def of_a_line(fault: Invalid | MalformedBody, content: bytes | str) -> Invalid |
     if content.lstrip()[:1] in ("[", b"["):
         return Invalid(f"{ONE_A_LINE}, got an array", fault.problems)
     return fault
+
+
+def to_line(document: Document, kind: Kind) -> bytes:
+    """A document as a line of an import to a collection of that kind, with its end; ``parse_document`` reads it again.
+
+    >>> to_line(Document("a", "one", metadata={"year": 2024}), "dense")
+    b'{"id": "a", "text": "one", "title": "", "metadata": {"year": 2024}}\\n'
+    """
+    body: dict[str, Any] = {
+        "id": document.id, "text": document.text, "title": document.title, "metadata": document.metadata
+    }  # fmt: skip
+    if document.vectors is not None:
+        name, array = ("vector", document.vectors[0]) if kind == "dense" else ("vectors", document.vectors)
+        content = base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()
+        body[name] = {"base64": content, "dtype": "float32", "shape": list(array.shape)}
+    if document.sparse is not None:
+        sparse = document.sparse
+        body["sparse_vector"] = {"indices": sparse.indices.tolist(), "values": sparse.values.tolist()}
+    return json.dumps(body, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 from urllib.parse import quote
 
@@ -210,9 +211,11 @@ class AsyncSheaf:
         except httpx.HTTPError as error:
             raise no_answer(self.url, error) from error
 
-    async def _stream(self, path: str, pieces: AsyncIterable[bytes], on_error: str) -> Task:
-        headers = {**self._headers, "Content-Type": "application/x-ndjson"}
-        params = {"on_error": on_error}
+    async def _stream(
+        self, path: str, pieces: AsyncIterable[bytes], on_error: str, reading: Mapping[str, Any] | None = None
+    ) -> Task:
+        headers = {**self._headers, "Content-Type": "application/octet-stream" if reading else "application/x-ndjson"}
+        params = {"on_error": on_error, **(reading or {})}
         try:
             answer = await self._http.post(self.url + path, params=params, content=pieces, headers=headers)
         except httpx.HTTPError as error:
@@ -351,6 +354,15 @@ class AsyncCollection:
         """The same of a ready body, in pieces: NDJSON, a document a line."""
         return await self.sheaf._stream(f"{operations.at(self.name)}/import", lines, on_error)
 
+    async def import_file(
+        self, path: str | Path, *, on_error: Literal["stop", "skip"] = "stop", **reading: Any
+    ) -> Task:
+        """The same of a file, which the server reads by its form: CSV, JSON, Parquet, XLSX, PDF, Markdown and others.
+        reading: as the import's parameters: format (by default what the name says), id of a file that is one document
+        (by default its name), id_field, text_field, title_field, vector_field, select, rename, header, delimiter."""
+        address, asked = f"{operations.at(self.name)}/import", operations.reading_of(Path(path), reading)
+        return await self.sheaf._stream(address, _each(operations.pieces_of(Path(path))), on_error, asked)
+
     async def rebuild(self) -> Task:
         """Makes every index anew."""
         return await self._run(self._do.begin(self.name, "rebuild", None))
@@ -390,3 +402,8 @@ async def _lines(documents: Iterable[Given] | AsyncIterable[Given], sent: Sent |
         count, size = count + 1, size + len(piece)
         if sent is not None:
             sent(count, size)
+
+
+async def _each(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece

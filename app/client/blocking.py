@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 from urllib.parse import quote
 
@@ -208,9 +209,11 @@ class Sheaf:
         except httpx.HTTPError as error:
             raise no_answer(self.url, error) from error
 
-    def _stream(self, path: str, pieces: Iterable[bytes], on_error: str) -> Task:
-        headers = {**self._headers, "Content-Type": "application/x-ndjson"}
-        params = {"on_error": on_error}
+    def _stream(
+        self, path: str, pieces: Iterable[bytes], on_error: str, reading: Mapping[str, Any] | None = None
+    ) -> Task:
+        headers = {**self._headers, "Content-Type": "application/octet-stream" if reading else "application/x-ndjson"}
+        params = {"on_error": on_error, **(reading or {})}
         try:
             answer = self._http.post(self.url + path, params=params, content=pieces, headers=headers)
         except httpx.HTTPError as error:
@@ -344,6 +347,13 @@ class Collection:
     def import_lines(self, lines: Iterable[bytes], *, on_error: Literal["stop", "skip"] = "stop") -> Task:
         """The same of a ready body, in pieces: NDJSON, a document a line."""
         return self.sheaf._stream(f"{operations.at(self.name)}/import", lines, on_error)
+
+    def import_file(self, path: str | Path, *, on_error: Literal["stop", "skip"] = "stop", **reading: Any) -> Task:
+        """The same of a file, which the server reads by its form: CSV, JSON, Parquet, XLSX, PDF, Markdown and others.
+        reading: as the import's parameters: format (by default what the name says), id of a file that is one document
+        (by default its name), id_field, text_field, title_field, vector_field, select, rename, header, delimiter."""
+        address, asked = f"{operations.at(self.name)}/import", operations.reading_of(Path(path), reading)
+        return self.sheaf._stream(address, operations.pieces_of(Path(path)), on_error, asked)
 
     def rebuild(self) -> Task:
         """Makes every index anew."""

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import quote
 
@@ -29,6 +30,16 @@ Sent: TypeAlias = Callable[[int, int], None]
 BadLine: TypeAlias = Callable[[int, str], None]
 """Told of each line that was not applied, from 1, and why."""
 PARTS: Final = ("text", "metadata")
+FORMS: Final = {
+    ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".trec": "trec",
+    ".xlsx": "xlsx", ".xlsm": "xlsx", ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".arrows": "arrow",
+    ".feather": "arrow", ".npy": "npy", ".fvecs": "fvecs", ".h5": "hdf5", ".hdf5": "hdf5", ".md": "markdown",
+    ".markdown": "markdown", ".txt": "text", ".text": "text", ".rst": "text", ".html": "html", ".htm": "html",
+    ".xhtml": "html", ".pdf": "pdf", ".docx": "docx",
+}  # fmt: skip
+"""Suffix of a file -> its form, as the server has them."""
+SINGLE: Final = ("markdown", "text", "html", "pdf", "docx")
+"""Those that are one document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +237,28 @@ def search_body(query: str | None, vectors: ArrayLike | None, options: Mapping[s
     body: Json = {} if query is None else {"query": query}
     body |= {} if vectors is None else vector_field(vectors)
     return body | {"vectors_format": "base64"} | {name: value for name, value in options.items() if value is not None}
+
+
+def reading_of(path: Path, reading: Mapping[str, Any]) -> dict[str, Any]:
+    """How a file is to be read, where ``reading`` does not say. Raises ValueError where its name does not tell.
+
+    >>> reading_of(Path("films.csv.gz"), {}), reading_of(Path("notes/wren.md"), {})
+    ({'format': 'csv', 'compression': 'gz'}, {'format': 'markdown', 'id': 'wren.md'})
+    """
+    found, suffix = {}, path.suffix.lower()
+    if suffix in (".gz", ".zst"):
+        found["compression"], suffix = suffix[1:], Path(path.stem).suffix.lower()
+    form = reading.get("format") or FORMS.get(suffix)
+    if form is None:
+        raise ValueError(f"cannot tell the form of {path.name!r} by its name: give `format`")
+    found = {"format": form, **found, **({"id": path.name} if form in SINGLE else {})}
+    return {**found, **{name: value for name, value in reading.items() if value is not None}}
+
+
+def pieces_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            yield piece
 
 
 def lines_of(documents: Iterable[Given], sent: Sent | None) -> Iterator[bytes]:

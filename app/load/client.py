@@ -10,13 +10,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from app.client import Collection, Document, Task
-from app.client.operations import PIECE, lines_of
+from app.client import Collection, Task
+from app.client.operations import PIECE
+from app.documents import to_line
 from app.errors import RequestError
 from app.load.bulk import BadLine, OnError, Stopped, Summary, at
 from app.load.marked import MARK, PAGE, Marked, marked
 from app.sources.protocol import Entry, LeftOut, Source, Unit
-from app.types import Document as Read
 from app.types import Kind
 
 TIMEOUT_S: Final = 300.0
@@ -97,18 +97,3 @@ def _pieces(
             progress(summary)
     yield bytes(piece)
     progress(summary)
-
-
-def to_line(document: Read, kind: Kind) -> bytes:
-    """The document as a line of an import, with its end.
-
-    >>> to_line(Read("a", "one", metadata={"year": 2024}), "dense")
-    b'{"id": "a", "text": "one", "title": "", "metadata": {"year": 2024}}\\n'
-    """
-    vectors = document.vectors
-    if vectors is not None and kind == "dense":
-        vectors = vectors[0]
-    sparse = None if document.sparse is None else (document.sparse.indices.tolist(), document.sparse.values.tolist())
-    sent = Document(document.id, document.text, document.title, document.metadata, vectors, sparse)
-    (line,) = lines_of([sent], None)
-    return line

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from tempfile import TemporaryDirectory
+from typing import Literal, TypeAlias, cast, get_args
 
 from app.errors import Invalid, NotFound
 from app.sources.beir import Beir
@@ -54,6 +56,7 @@ RECORDS: dict[str, RecordForm] = {
 """Suffix -> what reads a file of many documents."""
 PACKED: frozenset[RecordForm] = frozenset({"ndjson", "json", "csv", "tsv", "msmarco", "trec"})
 """Those that may be compressed, or come on standard input."""
+_NO_NAME = str.maketrans({"/": "_", "\0": "_"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,3 +215,17 @@ def _on_disk(path: Path | None, what: str) -> Path:
     if path is None:
         raise Invalid(f"{what} cannot come on standard input")
     return path
+
+
+@contextmanager
+def open_body(body: Path, form: str, id: str | None, compression: str | None, reading: Reading) -> Iterator[Source]:
+    """A file whose name says nothing of what it is, as the body of a request lies on the disk. form: of one file. id:
+    of the document, where the file is one; its end may become the title. compression: `gz` or `zst`.
+
+    Raises as ``open_source`` does.
+    """
+    end = f"body.{form}" if id is None else id.rpartition("/")[2].translate(_NO_NAME)[-100:] or "body"
+    with TemporaryDirectory() as place:
+        link = Path(place) / ".".join(filter(None, (end, compression)))
+        link.symlink_to(body.absolute())
+        yield open_source(str(link), cast("Format", form), reading=reading)

@@ -1,7 +1,8 @@
-"""Bulk import: an NDJSON body, on disk before it is accepted, applied by a durable task.
+"""Bulk import: a body on disk before it is accepted, applied by a durable task.
 
 The body is spooled, fsynced and named in the collection's folder before the 202; the task checks every line, applies
-them in batches whose transactions note how far it has come, and seals what is left, so that all of it is indexed.
+them in batches whose transactions note how far it has come, and seals what is left, so that all of it is indexed. A
+body of another form than lines is turned into lines first (app.tasks.converting).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from typing import Any, Final, Literal
 from uuid import uuid4
 
@@ -24,6 +26,7 @@ from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.layout import IMPORTS
 from app.store.system import room
+from app.tasks.forms import FAULT, Asked, parse_fault
 from app.tasks.records import LISTED, Task, TaskError
 from app.tasks.tasks import Also, Failed, Running, Tasks
 from app.types import Document
@@ -37,12 +40,18 @@ LONGEST_LINE: Final = 64 * 2**20
 class ImportUpload:
     """A body on its way to disk: ``write`` pieces, then ``commit`` or ``abort``."""
 
-    def __init__(self, collection: Collection, tasks: Tasks, on_error: Literal["stop", "skip"]) -> None:
-        """Raises Conflict where another process writes the collection, or its encoder is another."""
+    def __init__(
+        self, collection: Collection, tasks: Tasks, on_error: Literal["stop", "skip"], asked: Asked | None = None
+    ) -> None:
+        """asked: how a body that is no NDJSON is read. Raises Invalid for what there is no reading of, Conflict where
+        another process writes the collection, or its encoder is another."""
         collection.require_writer()
+        if asked is not None:
+            asked.check()
+            _converting().reading_of(asked, collection.spec.kind)
         if collection.spec.model is not None:
             collection.encoder()
-        self._tasks, self._on_error = tasks, on_error
+        self._tasks, self._on_error, self._asked = tasks, on_error, asked
         self._id = uuid4().hex
         self._folder, self._name = collection.make_folder(IMPORTS), tasks.file(self._id)
         with room():
@@ -66,7 +75,9 @@ class ImportUpload:
             reach("body.synced")
             self._folder.sync()
             self._folder.parent.sync()
-        params = {"on_error": self._on_error, "bytes": size, "crc32": self._crc, "position": 0}
+        params: dict[str, Any] = {"on_error": self._on_error, "bytes": size, "crc32": self._crc, "position": 0}
+        if self._asked is not None:
+            params["file"] = self._asked.to_params()
         return self._tasks.submit("import", params, self._id, also)
 
     def abort(self) -> None:
@@ -81,6 +92,7 @@ def run_import(collection: Collection, running: Running) -> None:
     """The task's handler: check, apply, index. Interrupted while it applies, it goes on from its last batch."""
     if running.task.phase != "indexing":
         _hold_to_sum(running)
+        _make_lines(collection, running)
     if running.task.phase not in ("applying", "indexing"):
         _check(collection, running)
         running.update(phase="applying", done=0)
@@ -112,6 +124,20 @@ def _hold_to_sum(running: Running) -> None:
         raise Failed
 
 
+def _make_lines(collection: Collection, running: Running) -> None:
+    """Of a body of another form, unless they lie there as they were made."""
+    params = running.task.params or {}
+    if "file" in params and body_sum(running.folder, running.lines) != params.get("lines_crc32", -1):
+        if running.task.phase != "applying":
+            running.update(phase="reading")
+        _converting().convert(collection, running)
+
+
+def _converting() -> Any:
+    """Loads the readers of all forms, for which no start waits."""
+    return import_module("app.tasks.converting")
+
+
 def _check(collection: Collection, running: Running) -> None:
     """Reads every line before the first is applied: with on_error=stop a bad one leaves the collection as it was."""
     assert running.task.params is not None
@@ -124,7 +150,7 @@ def _check(collection: Collection, running: Running) -> None:
         if number % BATCH_LINES == 0:
             running.check()
         try:
-            _parse(collection, line)
+            _parse(collection, line, made="file" in running.task.params)
         except RequestError as error:
             if stop:
                 running.fail_lines([TaskError(number, error.code, f"{error.message}; nothing was applied")])
@@ -133,7 +159,9 @@ def _check(collection: Collection, running: Running) -> None:
             if bad <= LISTED:
                 errors.append(TaskError(number, error.code, error.message))
     if not lines:
-        running.fail_lines([TaskError(0, Invalid.code, f"the body holds no document: {ONE_A_LINE}")])
+        form = (running.task.params.get("file") or {}).get("form")
+        what = f"the file holds no document, read as {form}" if form else f"the body holds no document: {ONE_A_LINE}"
+        running.fail_lines([TaskError(0, Invalid.code, what)])
         raise Failed
     collection.record(running.listing(errors, bad, total=lines))
 
@@ -170,7 +198,7 @@ def _apply(collection: Collection, running: Running) -> None:
     for number, line, end in _lines(running, position, done):
         done, position = number, end
         try:
-            batch.append((number, _parse(collection, line)))
+            batch.append((number, _parse(collection, line, made="file" in params)))
         except RequestError:
             # Listed by the check.
             continue
@@ -186,11 +214,18 @@ def _cut(so_far: Mapping[str, Any] | None, ids: Sequence[str]) -> Mapping[str, A
     """The task's result on texts that the encoder's limit cut, with those of one more batch."""
     if not ids:
         return so_far
-    before = so_far or {"truncated": 0, "truncated_ids": []}
-    return {"truncated": before["truncated"] + len(ids), "truncated_ids": [*before["truncated_ids"], *ids][:NAMED]}
+    before = {"truncated": 0, "truncated_ids": [], **(so_far or {})}
+    return {
+        **before,
+        "truncated": before["truncated"] + len(ids),
+        "truncated_ids": [*before["truncated_ids"], *ids][:NAMED],
+    }
 
 
-def _parse(collection: Collection, line: bytes) -> Document:
+def _parse(collection: Collection, line: bytes, *, made: bool) -> Document:
+    """made: whether the line was made of a file."""
+    if made and line.startswith(FAULT):
+        raise parse_fault(line)
     if len(line) > LONGEST_LINE:
         raise Invalid(f"the line is longer than {LONGEST_LINE:,} bytes: {ONE_A_LINE}")
     document = parse_document(line, collection.spec.kind, collection.resources.settings.limits)
@@ -200,7 +235,8 @@ def _parse(collection: Collection, line: bytes) -> Document:
 
 def _lines(running: Running, position: int, number: int) -> Iterator[tuple[int, bytes, int]]:
     """(line number from 1, line, position after it) for each line that is not blank, from a position."""
-    with running.folder.open(running.file) as file:
+    made = "file" in (running.task.params or {})
+    with running.folder.open(running.lines if made else running.file) as file:
         file.seek(position)
         while line := file.readline(LONGEST_LINE + 1):
             number += 1

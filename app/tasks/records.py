@@ -57,7 +57,7 @@ class Task:
         found = []
         if self.errors_total > LISTED:
             found.append(f"{self.errors_total:,} errors: the first {LISTED:,} are listed, more were not kept")
-        if self.kind == "import" and self.result is not None:
+        if self.kind == "import" and self.result is not None and "truncated" in self.result:
             found.append(beyond_the_limit(self.result["truncated"], self.result["truncated_ids"]))
         return found
 

@@ -80,6 +80,11 @@ class Running:
     def file(self) -> str:
         return self._tasks.file(self.task.id)
 
+    @property
+    def lines(self) -> str:
+        """Where the lines are that were made of the file, in the same folder and for as long; where there are any."""
+        return self._tasks.lines(self.task.id)
+
     def check(self) -> None:
         """Raises Cancelled or Stopping when the work is to end; called between batches."""
         self._tasks.check(self.task.id)
@@ -163,7 +168,7 @@ class Tasks:
     def start(self, lanes: Background) -> None:
         """Runs what is queued, and what a stop interrupted; removes the files that no task needs any more."""
         if self.collection.is_writer:
-            needed = {self.file(identifier) for identifier in self.open}
+            needed = {name for identifier in self.open for name in (self.file(identifier), self.lines(identifier))}
             for given in self.folder.list():
                 if given not in needed:
                     _remove(self.folder, given)
@@ -255,6 +260,10 @@ class Tasks:
     def file(self, identifier: str) -> str:
         """The name of what was given with a task."""
         return f"{identifier}.ndjson"
+
+    def lines(self, identifier: str) -> str:
+        """The name of the lines that were made of it."""
+        return f"{identifier}.lines.ndjson"
 
     def all(self) -> list[Task]:
         """The newest first, without their errors. Raises Damaged."""
@@ -372,7 +381,8 @@ class Tasks:
         running.update(
             state=state, phase="done", finished=now(), eta_s=None, done=running.task.done if whole is None else whole
         )
-        _remove(running.folder, running.file)
+        for name in (running.file, running.lines):
+            _remove(running.folder, name)
         with self._lock:
             self._note(running.number, running.task)
             self._cancelled.discard(running.task.id)

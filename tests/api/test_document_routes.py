@@ -254,7 +254,7 @@ def test_bad_lines_stop_an_import_or_are_skipped(
 
 def test_what_an_import_refuses(client: httpx.Client, create: Callable[..., str], tmp_path: Path) -> None:
     address = create()
-    for content_type in ("application/json", "text/plain"):
+    for content_type in ("application/octet-stream", "image/png", ""):
         answer = client.post(f"{address}/import", content=lines(1), headers={"Content-Type": content_type})
         assert answer.status_code == 415
     assert client.post(f"{address}/import?on_error=guess", content=b"", headers=NDJSON).status_code == 422
@@ -287,3 +287,37 @@ def test_an_upload_that_ends_early_leaves_nothing(
     eventually(lambda: files(server, address) == before)
     tasks = client.get("/v1/tasks").json()["tasks"]
     assert [task for task in tasks if task["collection"] == address.rpartition("/")[2]] == []
+
+
+def test_files_are_imported_as_they_are(
+    client: httpx.Client, create: Callable[..., str], finished: Callable[[str], Any]
+) -> None:
+    """By content type, or by name; faults by their place; what cannot be read is told before or by the task."""
+    address = f"{create()}/import"
+
+    def send(content: bytes, media: str, **params: str | list[str]) -> Any:
+        return client.post(address, content=content, params=params, headers={"Content-Type": media})
+
+    csv = "id,title,body,n\na,Größe,one,1\nb,Two,two,2\n".encode("latin-1")
+    sent = send(csv, "text/csv; charset=latin-1", text_field="body", select="n:int")
+    assert sent.status_code == 202
+    assert finished(sent.headers["location"])["state"] == "succeeded"
+    found = client.get(f"{address.removesuffix('/import')}/documents/a").json()
+    assert (found["title"], found["text"], found["metadata"]) == ("Größe", "one", {"n": 1})
+    sent = send(b"# The heron\n\nIt stands.", "application/octet-stream", format="markdown", id="birds/heron.md")
+    assert finished(sent.headers["location"])["state"] == "succeeded"
+    hits = client.post(f"{address.removesuffix('/import')}/search", json={"query": "heron stands"}).json()["hits"]
+    assert hits[0]["id"] == "birds/heron.md"
+    task = finished(send(b"id,text\nc,three\n,four\n", "text/csv", id_field="id").headers["location"])
+    assert (task["state"], [error["line"] for error in task["errors"]]) == ("failed", [3])
+    task = finished(send(b'[{"id": "d", "text": " "}, {"id": "e", "text": "x"}]', "application/json").headers["location"])  # fmt: skip  # noqa: E501
+    assert (task["state"], task["result"]) == ("succeeded", {"skipped": 1})
+    for content, media, params in (
+        (b"x", "text/markdown", {}),
+        (b"x", "application/pdf", {"id_field": "a"}),
+        (b"x", "text/csv", {"charset": "latin-1"}),
+        (b"x", "text/csv", {"select": "a:complex"}),
+        (b"x", "text/csv; charset=none-such", {}),
+        (b"x", "application/x-ndjson", {"format": "msword"}),
+    ):
+        assert send(content, media, **params).status_code == 422, (media, params)

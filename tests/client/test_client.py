@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import inspect
 import json
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +28,7 @@ from app.client import (
     blocking,
     failures,
 )
-from app.client.operations import Include
+from app.client.operations import FORMS, Include
 from app.encoders.deterministic import DeterministicEncoder
 from app.errors import (
     Conflict,
@@ -42,6 +44,8 @@ from app.errors import (
 )
 from app.keys import ApiKey, hash_of, make_key
 from app.settings import DeterministicModel, Settings
+from app.sources.choose import RECORDS
+from app.sources.folder import FILES
 
 ANIMALS = [
     Document("cat", "a cat sleeps on the mat", "Cat", {"legs": 4, "tags": ["pet"]}),
@@ -248,6 +252,25 @@ def test_an_import_is_streamed_told_of_and_followed(new: New) -> None:
     seen: list[str] = []
     done = collection.sheaf.follow(task, progress=lambda one: seen.append(one.state))
     assert (done.state, seen[-1], collection.count()) == ("succeeded", "succeeded", 5_000)
+
+
+def test_a_file_is_sent_as_it_is_and_read_by_the_server(new: New, tmp_path: Path) -> None:
+    collection = new()
+    (tmp_path / "birds.csv.gz").write_bytes(gzip.compress(b"key;text;n\nwren;sings;3\nowl;hoots;4\n"))
+    (tmp_path / "notes.md").write_text("# Herons\n\nThey stand still.")
+    task = collection.import_file(tmp_path / "birds.csv.gz", delimiter=";", id_field="key", select="n:int")
+    assert collection.sheaf.follow(task).state == "succeeded"
+    assert collection.sheaf.follow(collection.import_file(tmp_path / "notes.md")).state == "succeeded"
+    assert collection.get("owl").metadata == {"n": 4}
+    assert collection.get("notes.md").title == "Herons"
+    (tmp_path / "bad.json").write_text('[{"id": "x", "text": "y"}, 3]')
+    said: list[tuple[int, str]] = []
+    task = collection.import_file(tmp_path / "bad.json", on_error="skip")
+    collection.sheaf.follow(task, bad_line=lambda line, why: said.append((line, why)))
+    assert [line for line, _ in said] == [2]
+    with pytest.raises(ValueError, match="form"):
+        collection.import_file(tmp_path / "birds")
+    assert {**RECORDS, **FILES} == FORMS
 
 
 def test_bad_lines_are_told_by_their_place(new: New) -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+import openpyxl
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
 
 FONTS = [
     b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
@@ -89,3 +96,40 @@ def paragraphs(*texts: str, heading: str = "") -> str:
     """The body of such a document."""
     said = [f'<w:p><w:pPr><w:pStyle w:val="berschrift1"/></w:pPr><w:r><w:t>{heading}</w:t></w:r></w:p>'] * bool(heading)
     return "".join([*said, *(f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>" for text in texts)])
+
+
+TEXTS = {
+    "csv": 'id,text\n1,"a\nb"\n2,c\n',
+    "html": "<head><meta charset=utf-8><title>T</title></head><main><h1>T</h1><p>x<table><tr><td>1</table></main>",
+    "json": '[{"id": "a", "text": "x", "m": {"k": [1, "b"]}}, {"text": "y"}]',
+    "md": "---\na: [1, b]\nd: 2024-01-01\n---\n# H\ntext\n",
+    "trec": "<DOC>\n<DOCNO>1</DOCNO>\n<TEXT>x</TEXT>\n</DOC>\n",
+}
+
+
+def make(path: Path) -> None:
+    """A whole file of the form that the name says."""
+    table = pa.table({"id": ["a", "b"], "text": ["x" * 50, "y" * 50], "n": [1, 2]})
+    match path.suffix[1:]:
+        case "arrows":
+            with pa.ipc.new_stream(path, table.schema) as stream:
+                stream.write_table(table)
+        case "docx":
+            docx(path)
+        case "feather":
+            pyarrow.feather.write_feather(table, path)
+        case "fvecs":
+            path.write_bytes(struct.pack("<i2f", 2, 1, 2) * 3)
+        case "npy":
+            np.save(path, np.ones((3, 4), np.float32))
+        case "parquet":
+            pq.write_table(table, path)
+        case "pdf":
+            path.write_bytes(pdf([["one"], ["日本語"]], "T"))
+        case "xlsx":
+            book = openpyxl.Workbook()
+            for row in (["id", "text"], ["1", "words"]):
+                book.worksheets[0].append(row)
+            book.save(path)
+        case form:
+            path.write_text(TEXTS[form])

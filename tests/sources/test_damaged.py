@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import random
-import struct
 from pathlib import Path
 
-import numpy as np
-import openpyxl
-import pyarrow as pa
-import pyarrow.feather
-import pyarrow.parquet as pq
 import pytest
-from files_made import docx, pdf
+from files_made import make
 
 from app.errors import RequestError
 from app.sources.choose import Reading, open_source
@@ -21,41 +15,6 @@ from app.types import Document
 
 TRIES = 15
 FORMS = ("arrows", "csv", "docx", "feather", "fvecs", "html", "json", "md", "npy", "parquet", "pdf", "trec", "xlsx")
-TEXTS = {
-    "csv": 'id,text\n1,"a\nb"\n2,c\n',
-    "html": "<head><meta charset=utf-8><title>T</title></head><main><h1>T</h1><p>x<table><tr><td>1</table></main>",
-    "json": '[{"id": "a", "text": "x", "m": {"k": [1, "b"]}}, {"text": "y"}]',
-    "md": "---\na: [1, b]\nd: 2024-01-01\n---\n# H\ntext\n",
-    "trec": "<DOC>\n<DOCNO>1</DOCNO>\n<TEXT>x</TEXT>\n</DOC>\n",
-}
-
-
-def make(path: Path) -> None:
-    """A whole file of the form that the name says."""
-    table = pa.table({"id": ["a", "b"], "text": ["x" * 50, "y" * 50], "n": [1, 2]})
-    match path.suffix[1:]:
-        case "arrows":
-            with pa.ipc.new_stream(path, table.schema) as stream:
-                stream.write_table(table)
-        case "docx":
-            docx(path)
-        case "feather":
-            pyarrow.feather.write_feather(table, path)
-        case "fvecs":
-            path.write_bytes(struct.pack("<i2f", 2, 1, 2) * 3)
-        case "npy":
-            np.save(path, np.ones((3, 4), np.float32))
-        case "parquet":
-            pq.write_table(table, path)
-        case "pdf":
-            path.write_bytes(pdf([["one"], ["日本語"]], "T"))
-        case "xlsx":
-            book = openpyxl.Workbook()
-            for row in (["id", "text"], ["1", "words"]):
-                book.worksheets[0].append(row)
-            book.save(path)
-        case form:
-            path.write_text(TEXTS[form])
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:

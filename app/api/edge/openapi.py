@@ -5,6 +5,7 @@ The page is Swagger UI, served from an installed package, so that it works witho
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -38,13 +39,19 @@ def _security(route: Route, method: str) -> list[dict[str, list[str]]]:
     return [*asked, {}]
 
 
-def takes_lines(example: str) -> dict[str, Any]:
-    """``openapi_extra`` of a route that takes NDJSON."""
+def takes_lines(example: str, files: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """``openapi_extra`` of a route that takes NDJSON. files: other content types, which are taken as they are, with an
+    example."""
     content = {
         "schema": {"type": "string", "format": "binary", "description": "One DocumentBody a line."},
         "examples": {"lines": {"value": example}},
     }
-    return {"requestBody": {"required": True, "content": {NDJSON[0]: content}}}
+    binary = {"type": "string", "format": "binary"}
+    others = {
+        media: {"schema": binary, **({} if one is None else {"examples": {"file": {"value": one}}})}
+        for media, one in (files or {}).items()
+    }
+    return {"requestBody": {"required": True, "content": {NDJSON[0]: content, **others}}}
 
 
 def takes_archive() -> dict[str, Any]:
