@@ -36,7 +36,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from app.errors import Invalid, MalformedBody, Problem
-from app.filters import FIELD, INT64, RESERVED
+from app.metadata import reading
 from app.schema.faults import fault, name_of, plain, pointer
 from app.schema.ids import DocumentId, made_id
 from app.settings import DEFAULT, Limits, limits_of
@@ -133,33 +133,11 @@ def _field_docstrings(model: type[BaseModel]) -> dict[str, str]:
 
 
 def read_metadata(value: object) -> Metadata:
-    """Metadata from parsed JSON. Raises a fault at the first key or value that cannot be."""
-    if not isinstance(value, dict):
-        raise fault("", f"expected an object, got {name_of(value)}")
-    for key, item in value.items():
-        read_key(key)
-        if isinstance(item, str | bool):
-            continue
-        at = pointer([key])
-        if isinstance(item, int):
-            if not INT64[0] <= item <= INT64[1]:
-                raise fault(at, "an integer has at most 64 bits")
-        elif isinstance(item, float):
-            if not np.isfinite(item):
-                raise fault(at, "expected a finite number")
-        elif isinstance(item, list):
-            for i, part in enumerate(item):
-                if not isinstance(part, str):
-                    raise fault(f"{at}/{i}", f"a list holds strings only; got {name_of(part)}")
-        else:
-            raise fault(at, f"expected a string, a boolean, a number or a list of strings, got {name_of(item)}")
-    return value
-
-
-def read_key(key: object) -> None:
-    """Refuses a metadata key that a filter could not name."""
-    if not isinstance(key, str) or not FIELD.fullmatch(key) or key in RESERVED:
-        raise fault(pointer([str(key)]), f"a metadata key matches {FIELD.pattern} and is not and, or, not")
+    """Metadata from parsed JSON. Raises a fault at the first value that cannot be."""
+    try:
+        return reading.read(value)
+    except reading.Unfit as error:
+        raise fault(pointer(error.at), error.message) from None
 
 
 def read_vector(value: object) -> F32:
@@ -298,16 +276,10 @@ _NUMBERS: Final[dict[str, Any]] = {
 }
 _METADATA_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
-    "propertyNames": {"pattern": f"^{FIELD.pattern}$", "not": {"enum": sorted(RESERVED)}},
-    "additionalProperties": {
-        "anyOf": [
-            {"type": "string"},
-            {"type": "boolean"},
-            {"type": "integer"},
-            {"type": "number"},
-            {"type": "array", "items": {"type": "string"}},
-        ]
-    },
+    "description": f"Any JSON object, nested at most {reading.MAX_DEPTH} deep, with at most {reading.MAX_KEYS:,} keys, "
+    f"{reading.MAX_ITEMS:,} items of lists and {reading.MAX_SIZE:,} characters. It comes back as given: integers "
+    "as integers of any size, in the order of its keys.",
+    "examples": [{"year": 2024, "author": {"name": "Ada", "born": None}, "marks": [1, 2.5]}],
 }
 
 MetadataField = Annotated[Metadata, PlainValidator(read_metadata), WithJsonSchema(_METADATA_SCHEMA)]

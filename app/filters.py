@@ -1,41 +1,44 @@
 """Typed filters on metadata: parsing, and the meaning of each operator.
 
-    {"field": {"eq" | "ne" | "in" | "gt" | "gte" | "lt" | "lte" | "exists": ...}}
+    {"field": {operator: ...}}, of eq, ne, in, gt, gte, lt, lte, exists, empty, contains, prefix, ieq
     {"and": [...]}   {"or": [...]}   {"not": {...}}
 
 One key an object, but several operators of one field, which all must hold: ``{"year": {"gte": 2020, "lt": 2024}}``.
-A value alone is ``eq``: ``{"kind": "class"}``. The meaning, kept in one place (``Condition.matches``) and used for
-every document wherever its metadata lies:
+A value alone is ``eq``: ``{"kind": "class"}``. A field is a name as app/metadata/names.py has it: ``author.name``. The
+meaning, kept in one place (``Condition.matches``) and used for every document wherever its metadata lies:
 
 - Types never mix: true is not 1, "1" is not 1; 1 and 1.0 are the same number, compared exactly.
 - A missing field matches nothing but ``exists: false`` (and what ``not`` makes of it); so ``ne`` asks for a field
-  that is there and differs.
-- A list of strings has each of its strings: ``eq`` and ``in`` match when one does, ``ne`` when none does. Lists have
-  no order, so ranges never match them.
+  that is there and differs. A field with null is there, and equals null alone.
+- A list has each of its items: ``eq``, ``in``, ``ieq`` and ``prefix`` match when one does, ``ne`` when none does. Lists
+  have no order, so ranges never match them. An object is there, and equals nothing.
 - Ranges compare numbers with numbers and strings with strings (by code point).
+- ``contains`` finds a piece of a string, or an item of a list; ``ieq`` compares without regard to case (Unicode's
+  case folding). ``empty`` asks of a field that is there whether it has null, "", [] or {}.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from app.errors import Invalid
+from app.metadata.names import EXPECTED, FIELD, named
+from app.metadata.reading import MAX_INTEGER
+from app.metadata.values import Scalar, named_values
+from app.schema.faults import name_of
 from app.settings import DEFAULT, Limits
 from app.types import MetadataValue
 
-Scalar: TypeAlias = str | bool | int | float
-Shape: TypeAlias = Literal["number", "string", "boolean", "list"]
-"""The shape of a metadata value. A list holds strings."""
-Operator: TypeAlias = Literal["eq", "ne", "in", "gt", "gte", "lt", "lte", "exists"]
-
-FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
-RESERVED: Final = frozenset({"and", "or", "not"})
-INT64: Final = (-(2**63), 2**63 - 1)
+Operand: TypeAlias = Scalar | None
+Shape: TypeAlias = Literal["number", "string", "boolean", "null", "object", "list", "numbers", "booleans"]
+"""The shape of a metadata value. list: one of strings, or of no scalar; numbers, booleans: a list that holds some."""
+Operator: TypeAlias = Literal[
+    "eq", "ne", "in", "gt", "gte", "lt", "lte", "exists", "empty", "contains", "prefix", "ieq"
+]
 
 _RANGES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "gt": operator.gt,
@@ -43,20 +46,29 @@ _RANGES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "lt": operator.lt,
     "lte": operator.le,
 }
-_OPERATORS: Final = ("eq", "ne", "in", *_RANGES, "exists")
+_FLAGS: Final = ("exists", "empty")
+_TEXTS: Final = ("prefix", "ieq")
+_OPERATORS: Final = ("eq", "ne", "in", *_RANGES, *_FLAGS, "contains", *_TEXTS)
 
 _PLURAL: Final[dict[Shape, str]] = {
     "number": "numbers",
     "string": "strings",
     "boolean": "true or false",
+    "null": "null",
+    "object": "objects",
     "list": "lists of strings",
+    "numbers": "lists with numbers",
+    "booleans": "lists with true or false",
 }
+_LISTED: Final[dict[Shape, Shape]] = {"string": "list", "number": "numbers", "boolean": "booleans"}
+"""The shape of a list that holds such."""
+_LISTS: Final = frozenset(_LISTED.values())
 MOST_WARNINGS: Final = 20
 NAMED: Final = 10
 """Fields that a warning names."""
 
 _ONE_KEY: Final[dict[str, Any]] = {"type": "object", "minProperties": 1, "maxProperties": 1}
-_SCALAR: Final[dict[str, Any]] = {"type": ["string", "number", "boolean"]}
+_SCALAR: Final[dict[str, Any]] = {"type": ["string", "number", "boolean", "null"]}
 FILTER_SCHEMA: Final[dict[str, Any]] = {
     **_ONE_KEY,
     "properties": {
@@ -71,21 +83,27 @@ FILTER_SCHEMA: Final[dict[str, Any]] = {
                 "type": "object",
                 "minProperties": 1,
                 "properties": {
-                    **dict.fromkeys(("eq", "ne"), _SCALAR),
+                    **dict.fromkeys(("eq", "ne", "contains"), _SCALAR),
                     "in": {"type": "array", "items": _SCALAR},
                     **{name: {"type": ["string", "number"]} for name in _RANGES},
-                    "exists": {"type": "boolean"},
+                    **{name: {"type": "boolean"} for name in _FLAGS},
+                    **{name: {"type": "string"} for name in _TEXTS},
                 },
                 "additionalProperties": False,
             },
         ]
     },
-    "description": 'One condition `{"field": {"op": value}}` with op one of eq, ne, in, gt, gte, lt, lte, exists; '
-    'or `{"and": [...]}`, `{"or": [...]}`, `{"not": {...}}`. `{"field": value}` is eq, and of several operators '
-    "all must hold. A missing field matches only `exists: false`.",
+    "description": 'One condition `{"field": {"op": value}}` with op one of eq, ne, in, gt, gte, lt, lte, exists, '
+    'empty, contains, prefix, ieq; or `{"and": [...]}`, `{"or": [...]}`, `{"not": {...}}`. `{"field": value}` is eq, '
+    "and of several operators all must hold. A field is a metadata key, `author.name` one within an object, "
+    '`"Publication year"` in double quotes one with other signs; `$id` and `$title` are the document\'s own. A missing '
+    "field matches only `exists: false`; null exists, and equals null. A list has each of its items. `contains`: a "
+    "piece of a string, an item of a list; `ieq`: equal but for case; `empty`: whether null, an empty string, list or "
+    "object.",
     "examples": [
         {"and": [{"year": {"gte": 2020, "lt": 2024}}, {"kind": {"in": ["function", "class"]}}]},
         {"kind": "class"},
+        {"author.name": {"prefix": "Ada"}},
     ],
 }
 
@@ -96,14 +114,14 @@ def is_number(value: object) -> bool:
 
 
 def same(a: object, b: object) -> bool:
-    """Equal, and of one type: bool, number or string.
+    """Equal, and of one type: null, bool, number or string; an object equals nothing.
 
     >>> same(1, 1.0), same(True, 1), same("1", 1), same("a", "a")
     (True, False, False, True)
     """
-    if isinstance(a, bool) or isinstance(b, bool):
+    if a is None or b is None or isinstance(a, bool) or isinstance(b, bool):
         return a is b
-    return a == b
+    return not isinstance(a, dict) and a == b
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +130,7 @@ class Condition:
 
     field: str
     operator: Operator
-    value: Scalar | tuple[Scalar, ...]
+    value: Operand | tuple[Operand, ...]
 
     def matches(self, metadata: Mapping[str, MetadataValue]) -> bool:
         """Whether a document with this metadata matches.
@@ -120,30 +138,44 @@ class Condition:
         >>> Condition("year", "gte", 2020).matches({"year": 2021.5}), Condition("year", "ne", 1).matches({})
         (True, False)
         """
-        here = self.field in metadata
+        values, field = named_values(dict(metadata)), named(self.field)
         if self.operator == "exists":
-            return here == self.value
-        return here and self._holds(metadata[self.field])
+            return (field in values) == self.value
+        return field in values and self._holds(values[field])
 
-    def _holds(self, value: MetadataValue) -> bool:
-        if isinstance(value, list):
-            if self.operator in _RANGES:
-                return False
-            if self.operator == "ne":
-                return self.value not in value
-            wanted = self.value if isinstance(self.value, tuple) else (self.value,)
-            return any(item in value for item in wanted if isinstance(item, str))
-        if self.operator == "eq":
-            return same(value, self.value)
+    def _holds(self, value: Any) -> bool:
+        if self.operator == "empty":
+            return (value is None or (isinstance(value, str | list | dict) and not value)) == self.value
         if self.operator == "ne":
-            return not same(value, self.value)
-        if self.operator == "in":
-            assert isinstance(self.value, tuple)
-            return any(same(value, item) for item in self.value)
-        comparable = (is_number(value) and is_number(self.value)) or (
-            isinstance(value, str) and isinstance(self.value, str)
-        )
-        return comparable and _RANGES[self.operator](value, self.value)
+            return not any(same(one, self.value) for one in _each(value))
+        if self.operator == "contains" and isinstance(value, str):
+            return isinstance(self.value, str) and self.value in value
+        if self.operator == "contains":
+            return isinstance(value, list) and any(same(one, self.value) for one in value)
+        if self.operator in _RANGES:
+            comparable = (is_number(value) and is_number(self.value)) or (
+                isinstance(value, str) and isinstance(self.value, str)
+            )
+            return comparable and _RANGES[self.operator](value, self.value)
+        if self.operator in _TEXTS:
+            holds = text_test(self)
+            return any(isinstance(one, str) and holds(one) for one in _each(value))
+        wanted = self.value if isinstance(self.value, tuple) else (self.value,)
+        return any(same(one, item) for one in _each(value) for item in wanted)
+
+
+def _each(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def text_test(condition: Condition) -> Callable[[str], bool]:
+    """Tells which strings a condition on strings holds of, by ``contains``, ``prefix`` or ``ieq``."""
+    wanted = condition.value
+    assert isinstance(wanted, str), "asked of strings alone"
+    if condition.operator == "ieq":
+        folded = wanted.casefold()
+        return lambda text: text.casefold() == folded
+    return (lambda text: wanted in text) if condition.operator == "contains" else lambda text: text.startswith(wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +243,7 @@ def warnings_of(
         there = shapes(one.field)
         if not there:
             found[_unknown(one.field, sorted(fields()))] = None
-        elif one.operator != "exists":
+        elif one.operator not in _FLAGS:
             found.update(dict.fromkeys(_mismatches(one, there)))
         if len(found) >= MOST_WARNINGS:
             break
@@ -220,8 +252,10 @@ def warnings_of(
 
 def _unknown(field: str, fields: Sequence[str]) -> str:
     said = f"the filter asks for {field!r}, a metadata field that no document has"
-    if field in ("id", "title", "text"):
-        said += f" (a filter does not read a document's own {field})"
+    if field in ("id", "title"):
+        said += f" (a document's own {field} is ${field})"
+    elif field == "text":
+        said += " (a filter does not read a document's own text)"
     if not fields:
         return f"{said}; none has any metadata"
     more = f" and {len(fields) - NAMED:,} more" if len(fields) > NAMED else ""
@@ -229,17 +263,21 @@ def _unknown(field: str, fields: Sequence[str]) -> str:
 
 
 def _mismatches(one: Condition, there: Set[Shape]) -> Iterator[str]:
-    ranged = one.operator in _RANGES
+    ranged, within = one.operator in _RANGES, one.operator == "contains"
     for shape in dict.fromkeys(map(_shape, one.value if isinstance(one.value, tuple) else (one.value,))):
-        if shape in there or (shape == "string" and "list" in there and not ranged):
+        found = shape in there and not (within and shape != "string")
+        if found or (shape == "null" and there & _LISTS) or (_LISTED.get(shape) in there and not ranged):
             continue
         verb = "always matches" if one.operator == "ne" else "never matches"
         values = " and ".join(_PLURAL[name] for name in _PLURAL if name in there)
-        order = ", which have no order" if ranged and there == {"list"} else ""
-        yield f"the filter compares {one.field!r} with a {shape}, and {verb}: its values are {values}{order}"
+        order = ", which have no order" if ranged and there <= _LISTS else ""
+        what = shape if shape == "null" else f"a {shape}"
+        yield f"the filter compares {one.field!r} with {what}, and {verb}: its values are {values}{order}"
 
 
-def _shape(value: Scalar) -> Shape:
+def _shape(value: Operand) -> Shape:
+    if value is None:
+        return "null"
     if isinstance(value, bool):
         return "boolean"
     return "string" if isinstance(value, str) else "number"
@@ -273,27 +311,27 @@ class _Parser:
         if depth >= self.depth:
             raise Invalid.at(at, f"a filter has at most {self.depth} levels")
         if not isinstance(value, dict) or len(value) != 1:
-            came = f"{len(value)} keys" if isinstance(value, dict) else _name(value)
+            came = f"{len(value)} keys" if isinstance(value, dict) else name_of(value)
             raise Invalid.at(at, f"expected an object with exactly one key, a field or and, or, not; got {came}")
         ((key, body),) = value.items()
         here = f"{at}/{_escape(key)}"
         if key in ("and", "or"):
             if not isinstance(body, list) or not body:
-                raise Invalid.at(here, f"expected a list of at least one filter, got {_name(body)}")
+                raise Invalid.at(here, f"expected a list of at least one filter, got {name_of(body)}")
             parts = tuple(self.parse(part, f"{here}/{i}", depth + 1) for i, part in enumerate(body))
             return And(parts) if key == "and" else Or(parts)
         if key == "not":
             return Not(self.parse(body, here, depth + 1))
         if not FIELD.fullmatch(key):
-            raise Invalid.at(here, f"a field name matches {FIELD.pattern}; got {key!r}")
+            raise Invalid.at(here, f"{EXPECTED}; got {key[:100]!r}")
         return self.field(key, body, here)
 
     def field(self, field: str, body: object, at: str) -> Condition | And:
-        if isinstance(body, bool | int | float | str):
+        if body is None or isinstance(body, bool | int | float | str):
             self.count(at)
             return Condition(field, "eq", _scalar(body, at))
         if not isinstance(body, dict) or not body:
-            came = "an empty one" if body == {} else _name(body)
+            came = "an empty one" if body == {} else name_of(body)
             raise Invalid.at(at, f"expected a value, or an object of operators ({', '.join(_OPERATORS)}); got {came}")
         found = tuple(self.condition(field, op, operand, at) for op, operand in body.items())
         return found[0] if len(found) == 1 else And(found)
@@ -307,13 +345,13 @@ class _Parser:
     def condition(self, field: str, op: Any, operand: object, at: str) -> Condition:
         self.count(at)
         here = f"{at}/{_escape(op)}"
-        if op == "exists":
+        if op in _FLAGS:
             if not isinstance(operand, bool):
-                raise Invalid.at(here, f"expected true or false, got {_name(operand)}")
-            return Condition(field, "exists", operand)
+                raise Invalid.at(here, f"expected true or false, got {name_of(operand)}")
+            return Condition(field, op, operand)
         if op == "in":
             if not isinstance(operand, list):
-                raise Invalid.at(here, f"expected a list of values, got {_name(operand)}")
+                raise Invalid.at(here, f"expected a list of values, got {name_of(operand)}")
             values = tuple(_scalar(item, f"{here}/{i}") for i, item in enumerate(operand))
             self.conditions += len(values)
             if self.conditions > self.most:
@@ -322,26 +360,24 @@ class _Parser:
         if op not in _OPERATORS:
             raise Invalid.at(here, f"unknown operator {op!r}; expected one of {', '.join(_OPERATORS)}")
         value = _scalar(operand, here)
-        if op in _RANGES and isinstance(value, bool):
-            raise Invalid.at(here, "expected a number or a string, got true or false, which have no order")
+        if op in _RANGES and (value is None or isinstance(value, bool)):
+            came = "null, which has" if value is None else "true or false, which have"
+            raise Invalid.at(here, f"expected a number or a string, got {came} no order")
+        if op in _TEXTS and not isinstance(value, str):
+            raise Invalid.at(here, f"expected a string, got {name_of(value)}")
         return Condition(field, op, value)
 
 
-def _scalar(value: object, at: str) -> Scalar:
-    if isinstance(value, bool | str):
+def _scalar(value: object, at: str) -> Operand:
+    if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
-        if not INT64[0] <= value <= INT64[1]:
-            raise Invalid.at(at, "an integer has at most 64 bits")
+        if not -MAX_INTEGER <= value <= MAX_INTEGER:
+            raise Invalid.at(at, "an integer has at most 308 digits")
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    raise Invalid.at(at, f"expected a string, a finite number, true or false; got {_name(value)}")
-
-
-def _name(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
+    raise Invalid.at(at, f"expected a string, a finite number, true, false or null; got {name_of(value)}")
 
 
 def _escape(key: str) -> str:

@@ -21,6 +21,8 @@ from app.collection.passages import check_vectors
 from app.errors import Invalid, NotFound, NotIndexed, PreconditionFailed, StorageFull, TextRefused
 from app.filters import Filter
 from app.indexing.newcomers import seal_known
+from app.metadata import reading
+from app.schema.faults import pointer
 from app.store.rows import find_live
 from app.types import Document
 
@@ -192,6 +194,10 @@ def patch_document(
         if standing is None:
             continue
         patched = patch.applied(standing.document)
+        try:
+            reading.read(patched.metadata)
+        except reading.Unfit as error:
+            raise Invalid.at(pointer(["metadata", *error.at]), error.message) from None
         check_document(collection, patched, "", keeps=patch.vectors is None)
         try:
             rows, cut = changed_rows(collection, standing, patched)

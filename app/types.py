@@ -21,7 +21,8 @@ F64: TypeAlias = NDArray[np.float64]
 I64: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
 
-MetadataValue: TypeAlias = str | bool | int | float | list[str]
+MetadataValue: TypeAlias = Any
+"""What JSON has."""
 Metadata: TypeAlias = dict[str, MetadataValue]
 Kind: TypeAlias = Literal["multi_vector", "dense"]
 SimilarityName: TypeAlias = Literal["cosine", "inner_product"]
@@ -118,12 +119,13 @@ class Document:
         return ". ".join(part for part in (self.title, self.text) if part.strip())
 
     def stands_as(self, other: Document) -> bool:
-        """Whether id, title, text and metadata are the same, types included: to Python 1, 1.0 and True are equal.
+        """Whether id, title, text and metadata are the same, types and the order of keys included: to Python 1, 1.0 and
+        True are equal.
 
         >>> Document("a", metadata={"n": 1}).stands_as(Document("a", metadata={"n": True}))
         False
         """
-        mine, theirs = (json.dumps(document.metadata, sort_keys=True) for document in (self, other))
+        mine, theirs = (json.dumps(document.metadata) for document in (self, other))
         return (self.id, self.title, self.text, mine) == (other.id, other.title, other.text, theirs)
 
 

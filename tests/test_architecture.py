@@ -45,6 +45,7 @@ LAYERS = [
     {"app.scoring"},
     {"app.codes"},
     {"app.documents", "app.filters"},
+    {"app.metadata"},
     {"app.schema"},
     {"app.settings"},
     {"app.client", "app.compute", "app.keys"},

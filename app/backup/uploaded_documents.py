@@ -33,11 +33,11 @@ def check_documents(database: Database) -> None:
         for row in connection.execute("SELECT * FROM documents"):
             if not all(isinstance(value, kind) for value, kind in zip(row, _KINDS, strict=True)):
                 raise _wrong(row[0])
-            document = parse_row(row, database.name)
             try:
+                document = parse_row(row, database.name)
                 read_id(document.id)
                 read_metadata(document.metadata)
-            except (PydanticCustomError, ValueError) as error:
+            except (PydanticCustomError, ValueError, RecursionError) as error:
                 raise _wrong(row[0]) from error
 
 

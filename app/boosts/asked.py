@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from app.errors import Invalid
-from app.filters import FIELD, FILTER_SCHEMA, Filter, is_number
+from app.filters import FILTER_SCHEMA, Filter, is_number
 from app.filters import parse as parse_filter
+from app.metadata.names import FIELD
 from app.results.values import require_field
 from app.settings import DEFAULT, Limits
 

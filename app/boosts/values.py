@@ -13,7 +13,8 @@ from app.boosts.asked import Boost, Decay, days_of
 from app.collection.part import Part
 from app.collection.view import Snapshot
 from app.compute import deadline
-from app.filters import Scalar, is_number
+from app.filters import is_number
+from app.metadata.values import Scalar
 from app.types import F64, I64, Mask
 
 _GRID: Final = 2.0**32

@@ -206,7 +206,7 @@ class Segment:
         return self._columns.shapes(field)
 
     def column(self, field: str) -> Column | None:
-        return self._columns.keys.get(field)
+        return self._columns.column(field)
 
     def nearest(self, layer: str, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
         # FAISS's own threads wait for each other under concurrent searches: 28 ms instead of .4 on a busy machine.

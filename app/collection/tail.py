@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codes.protocol import Code
-from app.collection.columns import Column, Columns
+from app.collection.columns import Column, Columns, ColumnsBuilder
 from app.collection.layers import NORMS, SPARSE, Layer
 from app.collection.part import Flat, Ragged, gathered
 from app.collection.passages import Passages
@@ -22,6 +22,8 @@ from app.compute.growing import Growing
 from app.filters import Filter, Shape, fields_of
 from app.lexical.sequences import Sequences
 from app.lexical.words import WORD_BYTES, GrowingWords, WordsView
+from app.metadata.names import named
+from app.metadata.values import Named, named_values
 from app.sparse.postings import Forward
 from app.store.files import InMemory
 from app.types import F32, I64, Mask, Metadata, Owners, TokenVectors
@@ -37,6 +39,7 @@ class Tail:
         self._layers, self._code, self._words = layers, code, words
         self._seqs = Growing(np.int64)
         self._metadata: list[Metadata] = []
+        self._named: list[Named] = []
         self._starts = _offsets()
         self._values = {
             layer.name: Growing(layer.held, *(() if layer.width is None else (layer.width,)))
@@ -77,9 +80,11 @@ class Tail:
         if self._words is not None and words is not None:
             self._words.append(words)
             self.nbytes += len(words.ids) * WORD_BYTES
+        by_name = list(map(named_values, metadata))
         for growing, rows in new:
             growing.append(rows)
         self._metadata.extend(metadata)
+        self._named.extend(by_name)
         self.nbytes += sum(rows.nbytes for _, rows in new)
 
     def view(self) -> TailView:
@@ -92,7 +97,9 @@ class Tail:
             for name, growing in self._values.items()
         }
         words = None if self._words is None else self._words.view()
-        return TailView(self._code, self._seqs.view(len(self)), owners, self._metadata, values, offsets, words)
+        return TailView(
+            self._code, self._seqs.view(len(self)), owners, self._metadata, self._named, values, offsets, words
+        )
 
 
 def _offsets() -> Growing:
@@ -116,11 +123,13 @@ class TailView:
         seqs: I64,
         owners: Owners,
         metadata: list[Metadata],
+        by_name: list[Named],
         values: Mapping[str, NDArray[Any]],
         offsets: Mapping[str, I64],
         words: WordsView | None,
     ) -> None:
-        """values: of each hot layer. offsets: of each ragged one, the cold ones too."""
+        """by_name: the metadata by names. values: of each hot layer. offsets: of each ragged one, the cold ones too."""
+        self._named = by_name
         self.words = words
         self.code, self.seqs, self.owners = code, seqs, owners
         self._metadata, self._values, self._offsets = metadata, values, offsets
@@ -136,7 +145,7 @@ class TailView:
 
     @cached_property
     def fields(self) -> Set[str]:
-        return frozenset().union(*self._metadata[: self.owners.documents])
+        return frozenset().union(*self._named[: self.owners.documents])
 
     def has(self, layer: str) -> bool:
         return layer in self._values
@@ -158,14 +167,16 @@ class TailView:
         return self._having({field}).shapes(field)
 
     def column(self, field: str) -> Column | None:
-        return self._having({field}).keys.get(field)
+        return self._having({field}).column(field)
 
     def _having(self, fields: Set[str]) -> Columns:
         """The columns, of these fields at least. One is made when it is first asked for, all that are new in one pass
         over the documents."""
-        missing = [field for field in fields & self.fields if field not in self._columns.keys]
+        missing = [name for name in set(map(named, fields)) & self.fields if name not in self._columns.keys]
         if missing:
-            self._columns.keys.update(Columns.build(self._metadata[: self.owners.documents], missing).keys)
+            builder = ColumnsBuilder(missing)
+            builder.add_named(self._named[: self.owners.documents])
+            self._columns.keys.update(builder.finish().keys)
         return self._columns
 
     def nearest(self, layer: str, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:

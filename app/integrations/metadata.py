@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from app.filters import FIELD, INT64, RESERVED
+from app.metadata.names import RESERVED
 
+FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+"""Keys that are their own names."""
+INT64: Final = (-(2**63), 2**63 - 1)
 COPY: Final = "_lossless"
 """The field of the copy."""
 Filter = dict[str, Any]

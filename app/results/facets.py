@@ -1,6 +1,6 @@
 """How often documents have which values: of those that an answer's ``total`` counts, exactly, over columns.
 
-A document counts once for each value that it has: a list of strings has each of its strings, as in a filter. Types
+A document counts once for each value that it has: a list has each of its items, as in a filter; null is none. Types
 never mix, 1 and 1.0 are one number. A date is a string that begins as ISO 8601 has it (2024-01-31, with or without a
 time), and counts for the day, month or year that it is written with, whatever its time zone.
 """
@@ -18,9 +18,12 @@ from app.collection.columns import I32, Column
 from app.collection.view import Snapshot
 from app.compute import deadline
 from app.errors import Invalid
-from app.filters import FIELD, And, Condition, Scalar
+from app.filters import And, Condition
 from app.filters import parse as parse_filter
+from app.metadata.names import FIELD
+from app.metadata.values import Scalar
 from app.results.values import Typed, require_field, typed
+from app.schema.faults import pointer
 from app.types import Mask
 
 MOST_FACETS: Final = 16
@@ -109,9 +112,9 @@ def parse(value: object) -> tuple[Facet, ...]:
 def _facet(field: str, value: object) -> Facet:
     require_field(field, "")
     if not isinstance(value, dict) or len(value) != 1:
-        raise Invalid.at(f"/{field}", "expected an object with exactly one of terms, ranges, dates")
+        raise Invalid.at(pointer([field]), "expected an object with exactly one of terms, ranges, dates")
     ((kind, given),) = value.items()
-    at = f"/{field}/{kind}"
+    at = pointer([field, kind])
     if kind == "terms":
         if type(given) is not int or not 1 <= given <= MOST_VALUES:
             raise Invalid.at(at, f"expected 1 to {MOST_VALUES:,}")
@@ -124,7 +127,7 @@ def _facet(field: str, value: object) -> Facet:
         if given not in get_args(Unit):
             raise Invalid.at(at, "expected year, month or day")
         return Facet(field, dates=given)
-    raise Invalid.at(f"/{field}", "expected terms, ranges or dates")
+    raise Invalid.at(pointer([field]), "expected terms, ranges or dates")
 
 
 def _range(field: str, value: object, at: str) -> And:
@@ -190,11 +193,10 @@ def _by_value(snapshot: Snapshot, matching: Sequence[Mask], facet: Facet) -> Cou
 
 
 def _entries(column: Column) -> list[tuple[I32, I32, Callable[[int], Scalar]]]:
-    """Of scalars, and of the strings of lists: rows, codes, and what a code stands for."""
-    items = column.item_values
+    """Of scalars, and of those in lists: rows, codes, and what a code stands for."""
     return [
         (column.rows, column.codes, column.scalars.value),
-        (column.item_rows, column.items, lambda code: items[code]),
+        (column.item_rows, column.items, column.item_scalars.value),
     ]
 
 
@@ -230,4 +232,6 @@ def _date(unit: Unit) -> Callable[[Scalar], Typed | None]:
 def _bounds(one: And) -> dict[str, Scalar]:
     """A range as it was asked."""
     conditions = [part for part in one.parts if isinstance(part, Condition)]
-    return {part.operator: part.value for part in conditions if not isinstance(part.value, tuple)}
+    return {
+        part.operator: part.value for part in conditions if part.value is not None and not isinstance(part.value, tuple)
+    }

@@ -1,6 +1,6 @@
 """Documents in groups by the values of a metadata field: each group at the place of its best document.
 
-A document stands in the group of each value that it has: a list of strings has each of its strings, as in a filter.
+A document stands in the group of each value that it has: a list has each of its items, as in a filter; null is none.
 Types never mix, 1 and 1.0 are one number. One without the field stands alone, or is left out where that is asked for.
 
 Groups are made of the one list that the search has, of which a longer piece is taken until enough groups have what they
@@ -17,7 +17,8 @@ import numpy as np
 
 from app.collection.view import Snapshot
 from app.errors import Invalid
-from app.filters import FIELD, Scalar
+from app.metadata.names import FIELD
+from app.metadata.values import Scalar
 from app.query.listed import document_of
 from app.query.ranking import Ranked
 from app.results.facets import value_counts
@@ -39,8 +40,8 @@ GROUP_SCHEMA: Final[dict[str, Any]] = {
     },
     "additionalProperties": False,
     "description": "Answer groups of documents that have one value of a metadata field, each with its `size` best "
-    "(1 by default), at the place of its best one: `k`, `offset` and `cursor` count groups. A document with a list of "
-    "strings stands in the group of each; one without the field in a group of its own, or with `missing: omit` in "
+    "(1 by default), at the place of its best one: `k`, `offset` and `cursor` count groups. A document with a list "
+    "stands in the group of each item; one without the field in a group of its own, or with `missing: omit` in "
     "none. Groups are made of the best 10,000 documents; where the search may be `partial`, of the first that it "
     "finds, `k` or 50 of them.",
     "examples": [{"field": "module", "size": 3}],
@@ -152,7 +153,12 @@ class Grouping:
         start, stop = np.searchsorted(column.rows, [place, place + 1]).tolist()
         found: list[Scalar] = [column.scalars.value(code) for code in column.codes[start:stop].tolist()]
         start, stop = np.searchsorted(column.item_rows, [place, place + 1]).tolist()
-        return [*found, *dict.fromkeys(column.item_values[item] for item in column.items[start:stop].tolist())]
+        return [*found, *_distinct(column.item_scalars.value(item) for item in column.items[start:stop].tolist())]
+
+
+def _distinct(values: Iterable[Scalar]) -> list[Scalar]:
+    """Each once; true is not 1."""
+    return [value for _, value in dict.fromkeys(map(typed, values))]
 
 
 def with_hits(groups: Sequence[Group], ranked: Sequence[Ranked], hits: Sequence[Hit]) -> list[HitGroup]:

@@ -2,8 +2,9 @@
 
 Each part keeps those that could be among the first, by the places of their values among its own; what several parts
 kept is merged by the values themselves. A document without the field comes last, whichever way the others go; so does
-one with a list, which has no order. Of several types booleans come first, then numbers, then strings (by code point),
-and the other way round where the order descends. Documents that are alike in every key come by the bytes of their ids.
+one with null, a list or an object, which have no order. Of several types booleans come first, then numbers, then
+strings (by code point), and the other way round where the order descends. Documents that are alike in every key come by
+the bytes of their ids.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from app.collection.part import View
 from app.collection.view import Snapshot
 from app.compute import deadline
 from app.errors import Invalid
-from app.filters import FIELD
+from app.metadata.names import FIELD
 from app.query.listed import document_of, first_row
 from app.query.ranking import Ranked
 from app.results.values import Typed, require_field, typed
+from app.schema.faults import pointer
 from app.types import F64, I64, Mask
 
 MOST_KEYS: Final = 8
@@ -43,7 +45,8 @@ SORT_SCHEMA: Final[dict[str, Any]] = {
         "additionalProperties": {"enum": ["asc", "desc"]},
     },
     "description": 'Metadata fields, the first one first: `[{"year": "desc"}, {"name": "asc"}]`. A document without '
-    "the field, or with a list there, comes last either way; those alike in all come by the bytes of their ids. "
+    "the field, or with null, a list or an object there, comes last either way; those alike in all come by the bytes "
+    "of their ids. "
     "Without a query, and in a `lexical` search, all that match are sorted; in any other the best 1,000 are.",
     "examples": [[{"year": "desc"}, {"name": "asc"}]],
 }
@@ -72,7 +75,7 @@ def parse(value: object) -> tuple[SortKey, ...]:
         ((field, order),) = one.items()
         require_field(field, f"/{i}")
         if order not in ("asc", "desc"):
-            raise Invalid.at(f"/{i}/{field}", "expected asc or desc")
+            raise Invalid.at(pointer([i, field]), "expected asc or desc")
         keys.append(SortKey(field, order == "desc"))
     return tuple(keys)
 
@@ -149,8 +152,9 @@ def warnings(snapshot: Snapshot, keys: Sequence[SortKey]) -> list[str]:
         shapes = {shape for view in snapshot.views for shape in view.part.shapes(key.field)}
         if snapshot.views and not shapes:
             found.append(f"the search sorts by {key.field!r}, a metadata field that no document has")
-        elif shapes == {"list"}:
-            found.append(f"the search sorts by {key.field!r}, whose values are lists, which have no order")
+        elif shapes and shapes <= {"list", "numbers", "booleans", "null", "object"}:
+            what = "lists" if shapes <= {"list", "numbers", "booleans"} else "lists, objects or null"
+            found.append(f"the search sorts by {key.field!r}, whose values are {what}, which have no order")
     return found
 
 

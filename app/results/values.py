@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from app.errors import Invalid
-from app.filters import FIELD, RESERVED, Scalar, is_number
+from app.filters import is_number
+from app.metadata.names import EXPECTED, FIELD, RESERVED
+from app.metadata.values import Scalar
 
 Typed: TypeAlias = tuple[int, Scalar]
 """A value and the rank of its type, so that true is not 1, and all have an order."""
@@ -23,4 +25,4 @@ def typed(value: Scalar) -> Typed:
 def require_field(field: str, at: str) -> None:
     """Raises Invalid, pointing at ``at``, for what is no name of a metadata field."""
     if not FIELD.fullmatch(field) or field in RESERVED:
-        raise Invalid.at(at, f"a metadata field matches {FIELD.pattern} and is not and, or, not; got {field[:100]!r}")
+        raise Invalid.at(at, f"{EXPECTED}; and, or, not are quoted, too; got {field[:100]!r}")

@@ -12,7 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.errors import Invalid
-from app.filters import FIELD, RESERVED
+from app.metadata.names import FIELD, RESERVED
 from app.schema.faults import pointer
 from app.types import Metadata, MetadataValue
 

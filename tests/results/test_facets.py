@@ -137,7 +137,7 @@ def test_counting_ends_with_the_time_of_the_search(make_collection: MakeCollecti
         ({"a": {"ranges": [{"gt": 1}, {}]}}, "/a/ranges/1"),
         ({"a": {"ranges": [{"eq": 1}]}}, "/a/ranges/0"),
         ({"a": {"ranges": [{"gt": True}]}}, "/a/ranges/0/gt"),
-        ({"a": {"ranges": [{"gt": 2**64}]}}, "/a/ranges/0/gt"),
+        ({"a": {"ranges": [{"gt": 10**309}]}}, "/a/ranges/0/gt"),
     ],
 )
 def test_a_wrong_facet_is_refused_at_its_place(value: Any, pointer: str) -> None:

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema
 
 from app.api.edge.bodies import JSON, NDJSON
 from app.api.schemas.documents import DocumentAnswer
@@ -38,14 +38,13 @@ from app.documents import (
     invalid,
     of_a_line,
     of_kind,
-    read_key,
     read_metadata,
 )
 from app.errors import Invalid, Problem
-from app.schema.faults import fault, name_of
+from app.schema.faults import fault
 from app.schema.ids import DocumentId
 from app.settings import Limits
-from app.types import Kind, MetadataValue
+from app.types import Kind, Metadata
 
 _Form: TypeAlias = Literal["object", "one", "array", "lines"]
 _PLACE: Final = re.compile(r"/documents(?:/([0-9]+)(.*))?", re.DOTALL)
@@ -160,17 +159,8 @@ class WriteDocuments(DocumentBody):
 _ARRAY: Final = TypeAdapter(Annotated[list[DocumentBody], FailFast(), Field(min_length=1)])
 
 
-def _changes(value: object) -> dict[str, MetadataValue | None]:
-    if not isinstance(value, dict):
-        raise fault("", f"expected an object, got {name_of(value)}")
-    removed = [key for key, item in value.items() if item is None]
-    for key in removed:
-        read_key(key)
-    return {**read_metadata({k: v for k, v in value.items() if v is not None}), **dict.fromkeys(removed)}
-
-
 _CHANGES = WithJsonSchema({"type": "object", "description": "A JSON merge patch (RFC 7396): null removes a key."})
-ChangesField = Annotated[dict[str, MetadataValue | None] | None, PlainValidator(_changes), _CHANGES]
+ChangesField = Annotated[Metadata | None, PlainValidator(read_metadata), _CHANGES]
 
 
 class PatchDocument(Strict):
@@ -197,15 +187,7 @@ class PatchDocument(Strict):
         return self
 
     def patch(self, kind: Kind, *, replaces: bool) -> Patch:
-        """In a collection of this kind. replaces: whether the metadata take the place of those that stand.
-
-        Raises Invalid."""
-        if replaces and self.metadata is not None:
-            try:
-                read_metadata(self.metadata)
-            except PydanticCustomError as error:
-                said = error.context or {}
-                raise Invalid.at(f"/metadata{said.get('at', '')}", error.message()) from None
+        """In a collection of this kind. replaces: whether the metadata take the place of those that stand."""
         return Patch(
             self.title,
             self.text,
