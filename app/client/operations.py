@@ -35,7 +35,7 @@ FORMS: Final = {
     ".xlsx": "xlsx", ".xlsm": "xlsx", ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".arrows": "arrow",
     ".feather": "arrow", ".npy": "npy", ".fvecs": "fvecs", ".h5": "hdf5", ".hdf5": "hdf5", ".md": "markdown",
     ".markdown": "markdown", ".txt": "text", ".text": "text", ".rst": "text", ".html": "html", ".htm": "html",
-    ".xhtml": "html", ".pdf": "pdf", ".docx": "docx",
+    ".xhtml": "html", ".pdf": "pdf", ".docx": "docx", ".zip": "zip",
 }  # fmt: skip
 """Suffix of a file -> its form, as the server has them."""
 SINGLE: Final = ("markdown", "text", "html", "pdf", "docx")

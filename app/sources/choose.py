@@ -27,12 +27,13 @@ from app.sources.records.vectors import read_fvecs, read_npy
 from app.sources.records.xlsx import read_xlsx
 from app.sources.several import Several
 from app.sources.table import Columns, Table
+from app.sources.zipped import Zipped
 from app.types import Kind
 
 RecordForm: TypeAlias = Literal[
     "ndjson", "json", "csv", "tsv", "msmarco", "trec", "xlsx", "parquet", "arrow", "npy", "fvecs", "hdf5"
 ]
-Format: TypeAlias = Literal["folder", "beir", "dataset"] | FileForm | RecordForm
+Format: TypeAlias = Literal["folder", "beir", "dataset", "zip"] | FileForm | RecordForm
 FORMATS: tuple[Format, ...] = tuple(form for part in get_args(Format) for form in get_args(part))
 RECORDS: dict[str, RecordForm] = {
     ".ndjson": "ndjson",
@@ -85,7 +86,7 @@ def format_of(source: str) -> Format:
         if any((path / f"corpus.jsonl{suffix}").is_file() for suffix in ("", *COMPRESSED)):
             return "beir"
         return "dataset" if is_data_set(path) else "folder"
-    form = FILES.get(path.suffix.lower()) or _record_form(path)
+    form = "zip" if path.suffix.lower() == ".zip" else FILES.get(path.suffix.lower()) or _record_form(path)
     if form is None:
         raise Invalid(
             f"cannot tell the format of {source!r} by its name; name it (--format), one of {', '.join(FORMATS)}"
@@ -126,6 +127,8 @@ def open_source(
             return Beir(_on_disk(path, "a BEIR folder"))
         case "dataset":
             return Records(_on_disk(path, "a data set"), _of_path(read_data_set), reading.fields)
+        case "zip":
+            return Zipped(_on_disk(path, form), partial(_unpacked, reading=reading, prefix=prefix))
         case "folder" | "markdown" | "text" | "html" | "pdf" | "docx":
             return Folder(
                 _on_disk(path, form),
@@ -180,6 +183,12 @@ def _of_path(read: Callable[[Path], Iterator[Row]]) -> Reader:
         return read(path)
 
     return of
+
+
+def _unpacked(root: Path, reading: Reading, prefix: str) -> Source:
+    return Folder(
+        root, reading.chosen, reading.charset, records=lambda file, name: _in_folder(file, name, reading), prefix=prefix
+    )
 
 
 def _in_folder(path: Path, name: str, reading: Reading) -> Source | None:

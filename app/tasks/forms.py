@@ -11,6 +11,7 @@ from app.errors import Invalid, RequestError
 
 MANY: Final = (
     "ndjson", "json", "csv", "tsv", "msmarco", "trec", "xlsx", "parquet", "arrow", "npy", "fvecs", "hdf5",
+    "zip",
 )  # fmt: skip
 SINGLE: Final = ("markdown", "text", "html", "pdf", "docx")
 """Those that are one document."""

@@ -29,6 +29,7 @@ FILES = {
     "application/vnd.apache.arrow.stream",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "application/zip",
     "application/pdf",
     "text/html",
     "text/markdown",

@@ -270,7 +270,7 @@ def test_a_file_is_sent_as_it_is_and_read_by_the_server(new: New, tmp_path: Path
     assert [line for line, _ in said] == [2]
     with pytest.raises(ValueError, match="form"):
         collection.import_file(tmp_path / "birds")
-    assert {**RECORDS, **FILES} == FORMS
+    assert {**RECORDS, **FILES, ".zip": "zip"} == FORMS
 
 
 def test_bad_lines_are_told_by_their_place(new: New) -> None:

@@ -47,6 +47,7 @@ _MEDIA: Final = {
     "application/vnd.apache.arrow.stream": "arrow",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
+    "application/zip": "zip",
     "application/pdf": "pdf",
     "text/html": "html",
     "text/markdown": "markdown",
@@ -54,7 +55,7 @@ _MEDIA: Final = {
 }
 """Content type -> form, where the request names none."""
 Form: TypeAlias = Literal[
-    "ndjson", "json", "csv", "tsv", "msmarco", "trec", "xlsx", "parquet", "arrow", "npy", "fvecs", "hdf5",
+    "ndjson", "json", "csv", "tsv", "msmarco", "trec", "xlsx", "parquet", "arrow", "npy", "fvecs", "hdf5", "zip",
     "markdown", "text", "html", "pdf", "docx",
 ]  # fmt: skip
 Fields: TypeAlias = Annotated[str | None, Query(max_length=10_000)]
