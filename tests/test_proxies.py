@@ -98,7 +98,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="module", params=list(COMMANDS))
 def proxy(request: pytest.FixtureRequest, server: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     if shutil.which(request.param, path=PATH) is None:
-        if os.environ.get("SHEAF_REQUIRE_PROXIES"):
+        if os.environ.get("SHEAF_REQUIRE_DEPLOYMENT"):
             pytest.fail(f"{request.param} is not installed; CI must not skip this test")
         pytest.skip(f"{request.param} is not installed")
     folder, port = tmp_path_factory.mktemp(request.param), free_port()

@@ -16,28 +16,25 @@ from typing import Any
 
 import pytest
 from commands import DEADLINE_S, ROOT, Command, eventually
+from running import Running
 
 from app.client import Sheaf
+from app.settings import DeterministicModel, Settings
 
 Start = Callable[[str], Sheaf]
 NAMES = [f"c{number:02}" for number in range(4)]
 
 
 @pytest.fixture
-def started(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
-    """Starts `python -m app` over a folder by its name."""
+def started(tmp_path: Path) -> Iterator[Start]:
+    """Starts a server over a folder by its name."""
     with ExitStack() as stack:
 
         def start(folder: str) -> Sheaf:
-            own = {**environment, "SHEAF_INDEXES": str(tmp_path / folder)}
-            log = stack.enter_context((tmp_path / f"{folder}.log").open("wb"))
-            line = [sys.executable, "-m", "app"]
-            process = stack.enter_context(subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log, env=own))
-            stack.callback(process.terminate)
-            assert process.stdout is not None
-            found = re.search(r"http://\S+", process.stdout.readline().decode())
-            assert found is not None, (tmp_path / f"{folder}.log").read_text()
-            return stack.enter_context(Sheaf(found[0]))
+            models = {"words": DeterministicModel(type="deterministic", dim=32)}
+            running = Running(Settings(indexes=tmp_path / folder, models=models)).opened()
+            stack.callback(running.stop)
+            return stack.enter_context(Sheaf(running.url))
 
         yield start
 
@@ -63,6 +60,7 @@ def fill(sheaf: Sheaf) -> None:
         own = sheaf.create(name, model="words", lexical={"language": "german"}, fusion="reciprocal_rank")
         own.write([{"id": f"{name}-{i}", "text": f"text {i} of {name}", "metadata": {"n": i}} for i in range(20)])
     sheaf.point("live", "c01")
+    sheaf.point("other", "c00")
 
 
 def snapshots(sheaf: Sheaf) -> list[Any]:
@@ -114,6 +112,13 @@ def test_all_is_saved_while_it_is_written_and_comes_back_into_an_empty_server(
     assert {path.name for path in folder.iterdir()} == {"backup.json", *(f"{name}.tar" for name in NAMES)}
     again = command("backup", "save", folder, "--server", one.url)
     assert (again.returncode, "is there already" in again.stderr) == (1, True)
+    # Some of it, with what stands for it.
+    done = command("backup", "save", tmp_path / "some", "--server", one.url, "--without", "c01", "--without", "c02")
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "some" / "backup.json").read_text())
+    assert ([c["name"] for c in manifest["collections"]], manifest["aliases"]) == (["c00", "c03"], {"other": "c00"})
+    nobody = command("backup", "save", tmp_path / "none", "--server", "http://127.0.0.1:9")
+    assert (nobody.returncode, "Traceback" in nobody.stderr) == (1, False)
     # Restoring: killed in the middle, refused over what is there, ended with --replace.
     two = started("two")
     broken = begin(environment, "restore", folder, "--server", two.url)
@@ -127,7 +132,7 @@ def test_all_is_saved_while_it_is_written_and_comes_back_into_an_empty_server(
     assert set(before) <= set(content(two))
     done = command("backup", "restore", folder, "--server", two.url, "--replace")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "4 collections and 1 aliases are in place"
+    assert done.stdout.splitlines()[-1] == "4 collections and 2 aliases are in place"
     expected, found = content(one), content(two)
     written = {text for id, text, _, _ in found["c03"][1] if id.startswith("new")}
     assert len(written) <= 1, "a batch of another moment"
@@ -165,17 +170,3 @@ def test_what_is_damaged_or_foreign_is_refused_before_a_server_is_asked(
     refused(lambda: archive.write_bytes(b"an archivf"), "not what was saved")
     refused(archive.unlink, "cannot be read: No such file")
     refused(path.unlink, "no whole backup")
-
-
-def test_collections_are_left_out_with_their_aliases(started: Start, command: Command, tmp_path: Path) -> None:
-    one = started("one")
-    one.create("a", model="words").write([{"id": "1", "text": "a cat"}])
-    one.create("b", model="words")
-    one.point("cats", "a")
-    one.point("dogs", "b")
-    done = command("backup", "save", tmp_path / "some", "--server", one.url, "--without", "b")
-    assert done.returncode == 0, done.stderr
-    manifest = json.loads((tmp_path / "some" / "backup.json").read_text())
-    assert ([c["name"] for c in manifest["collections"]], manifest["aliases"]) == (["a"], {"cats": "a"})
-    nobody = command("backup", "save", tmp_path / "other", "--server", "http://127.0.0.1:9")
-    assert (nobody.returncode, "Traceback" in nobody.stderr) == (1, False)
