@@ -64,6 +64,11 @@ def test_a_gpu_that_torch_cannot_use_is_no_end(
     assert "cuda error: out of memory" in caplog.text
 
 
+def test_a_gpu_without_torch_is_none(driver: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert choose_device("auto", driver) == "cpu"
+
+
 def test_builtin_and_local_models_get_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     folder = str(Path(app.__file__).parent)
