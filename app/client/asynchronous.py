@@ -27,6 +27,7 @@ from app.client.operations import (
     lines_of,
     patch_body,
     search_body,
+    whole_file,
 )
 from app.client.sending import Request, Response, Retries, Steps, error_of
 
@@ -308,6 +309,21 @@ class AsyncCollection:
         async for piece in self.sheaf._pieces(export_request(self.name, filter, include)):
             for document in lined.take(piece):
                 yield document
+
+    async def export_file(
+        self,
+        path: Path | str,
+        *,
+        format: Literal["parquet", "ndjson"] = "parquet",
+        filter: Json | None = None,
+        include: Include = PARTS,
+    ) -> int:
+        """The same into a file, which is there when all of it is; its bytes. Parquet has metadata as JSON, vectors as
+        lists of float32. Raises Unavailable where it ends early, OSError."""
+        with whole_file(path) as file:
+            async for piece in self.sheaf._pieces(export_request(self.name, filter, include, format)):
+                file.write(piece)
+            return file.tell()
 
     async def delete(
         self, ids: Sequence[str | int] | None = None, *, filter: Json | None = None, idempotency_key: str | None = None

@@ -18,7 +18,7 @@ from app.sources.folder import FILES, Chosen, FileForm, Folder
 from app.sources.lines import COMPRESSED, wide
 from app.sources.ndjson import Ndjson
 from app.sources.protocol import Source
-from app.sources.records.arrow import is_data_set, read_arrow, read_data_set, read_parquet
+from app.sources.records.arrow import is_data_set, is_export, read_arrow, read_data_set, read_parquet
 from app.sources.records.hdf5 import read_hdf5
 from app.sources.records.json import read_json
 from app.sources.records.rows import Reader, Records, Row
@@ -165,7 +165,9 @@ def open_records(path: Path | None, form: RecordForm, reading: Reading, prefix: 
         case "xlsx":
             return Records(path, _of_path(read_xlsx), fields)
         case "parquet":
-            return Records(path, _of_path(read_parquet), fields)
+            assert path is not None
+            whole = prefix is None and not fields.given and is_export(path)
+            return Records(path, _of_path(read_parquet), replace(fields, whole=whole))
         case "arrow":
             return Records(path, _of_path(read_arrow), fields)
         case "npy" | "fvecs":

@@ -13,13 +13,13 @@ from app.sources.protocol import Unit, Unreadable
 Extra: TypeAlias = Literal["documents", "tables"]
 
 
-def library(module: str, extra: Extra, form: str) -> Any:
+def library(module: str, extra: Extra, form: str, done: Literal["read", "written"] = "read") -> Any:
     """The module. Raises Invalid that names the extra where it is not installed."""
     try:
         return import_module(module)
     except ImportError as error:
         raise Invalid(
-            f"{form} is read by {module.partition('.')[0]}, which is not installed: install sheaf[{extra}] "
+            f"{form} is {done} by {module.partition('.')[0]}, which is not installed: install sheaf[{extra}] "
             f"(pip install '.[{extra}]' in Sheaf's folder)"
         ) from error
 

@@ -51,7 +51,7 @@ TYPES: dict[str, Callable[[str], Cell]] = {"str": str, "int": int, "float": floa
 class Fields:
     """select: those of metadata, with a type where cells are text; None: all others. rename: (old, new) names, before
     all else. prefix: of ids that are taken from a field of a usual name, or made; None: of a source by itself, whose
-    records without an id get one from their content."""
+    records without an id get one from their content. whole: each record is a document as the API takes it."""
 
     id: str | None = None
     text: tuple[str, ...] = ()
@@ -61,6 +61,7 @@ class Fields:
     rename: tuple[tuple[str, str], ...] = ()
     kind: Kind | None = None
     prefix: str | None = None
+    whole: bool = False
 
     @property
     def named(self) -> list[str]:
@@ -98,6 +99,8 @@ class Fields:
         >>> found.id, found.title, found.text, found.metadata
         ('a.csv#7', 'Wren', 'A bird.', {'year': 1900})
         """
+        if self.whole:
+            return parse_document(json.dumps(_written(record)), self.kind)
         record = dict(zip(self.renamed(map(str, record)), record.values(), strict=True))
         names = list(record)
         id_field = self.id or _usual(names, IDS)
@@ -154,6 +157,15 @@ class Fields:
         if self.prefix is not None:
             return f"{self.prefix}#{number}" if number else self.prefix
         return None
+
+
+def _written(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A document as a body has it. What is null was not there."""
+    body = {name: value for name, value in record.items() if value is not None}
+    for name in VECTORS:
+        if name in body:
+            body.update(_vector(body.pop(name)))
+    return body
 
 
 def _usual(names: Sequence[str], usual: Sequence[str]) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow.parquet
 import pytest
 from running import Running
 
@@ -109,6 +110,23 @@ def test_a_patch_changes_what_is_given(new: New) -> None:
     assert encoded.search("wren", mode="lexical").hits == []
     with pytest.raises(Invalid, match="expected a field to change"):
         encoded.patch("a")
+
+
+def test_an_export_into_a_file_is_there_when_it_is_whole(new: New, tmp_path: Path) -> None:
+    animals = new(model=None, dim=2)
+    animals.write([Document("a", "x", vectors=np.ones((2, 2))), Document("b", "y", "", {"n": 1}, np.ones((1, 2)))])
+    path = tmp_path / "animals.parquet"
+    size = animals.export_file(path, include=("metadata", "vectors"))
+    assert size == path.stat().st_size
+    table = pyarrow.parquet.read_table(path)
+    assert table["vectors"].to_pylist() == [[[1, 1], [1, 1]], [[1, 1]]]
+    assert animals.export_file(str(path), format="ndjson", filter={"n": 1}) == path.stat().st_size
+    assert json.loads(path.read_bytes())["id"] == "b"
+    before = path.read_bytes()
+    with pytest.raises(NotFound):
+        animals.sheaf.collection("absent").export_file(path)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["animals.parquet"]
 
 
 def test_an_export_is_streamed_and_goes_into_another(new: New, sheaf: Sheaf) -> None:

@@ -24,6 +24,7 @@ from app.errors import TooLarge, UnsupportedMediaType
 
 JSON: Final = ("application/json",)
 NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+PARQUET: Final = "application/vnd.apache.parquet"
 TAR: Final = ("application/x-tar",)
 SLOWEST: Final = 1_000
 """Bytes that a body brings at least in each ``body_timeout_s``, or ends."""

@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.responses import FileResponse, Response
 
 from app.api.edge.access import rule_of
-from app.api.edge.bodies import JSON, NDJSON, TAR, Route
+from app.api.edge.bodies import JSON, NDJSON, PARQUET, TAR, Route
 from app.api.edge.problems import MEDIA_TYPE, ProblemAnswer
 
 _REF: Final = "#/components/schemas/{model}"
@@ -67,8 +67,10 @@ def gives_archive() -> dict[int | str, dict[str, Any]]:
 
 
 def gives_lines() -> dict[int | str, dict[str, Any]]:
-    """``responses`` of a route that answers NDJSON."""
-    content = {NDJSON[0]: {"schema": {"type": "string", "description": "One document a line, as an import takes it."}}}
+    """``responses`` of a route that answers documents, NDJSON or Parquet."""
+    lines = {"type": "string", "description": "One document a line, as an import takes it."}
+    content: dict[str, Any] = {NDJSON[0]: {"schema": lines}}
+    content[PARQUET] = {"schema": {"type": "string", "format": "binary"}}
     return {200: {"description": "The documents.", "content": content}, "default": _PROBLEM}
 
 

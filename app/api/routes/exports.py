@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import ExitStack
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from app.api.answers import document_answer, encoded
-from app.api.edge.bodies import NDJSON, Route
+from app.api.edge.bodies import NDJSON, PARQUET, Route
 from app.api.edge.openapi import gives_lines
 from app.api.edge.routing import Name
 from app.api.routes.documents import Filtered, Include, InFormat, parsed
 from app.api.service import Serving, run
 from app.api.streaming import Streamed
 from app.backup.exported import export_documents
+from app.backup.parquet import parquet
 from app.collection.collection import Collection
+from app.errors import Invalid
 
 router = APIRouter(tags=["documents"], route_class=Route)
 
@@ -28,8 +31,13 @@ async def export_collection(
     filter: Filtered = None,
     include: Include = ("text", "metadata"),
     vectors_format: InFormat = "numbers",
+    format: Annotated[
+        Literal["ndjson", "parquet"],
+        Query(description="`parquet`: a table for other programs, which `scripts/build_index.py` reads back."),
+    ] = "ndjson",
 ) -> Response:
-    """All documents of one moment, one a line as an import takes it, in the order of their last writes.
+    """All documents of one moment, one a line as an import takes it, in the order of their last writes; or as Parquet,
+    with vectors as lists of float32, metadata as JSON.
 
     Writes and deletions meanwhile change nothing of it. With `vectors` in `include` a line has those that callers
     bring, never an encoder's: as they came where the collection keeps them, else as they are stored. A fault midway
@@ -37,6 +45,8 @@ async def export_collection(
     """
     condition = None if filter is None else parsed(filter, service.settings.limits)
     lanes, form = service.lanes, vectors_format
+    if format == "parquet" and form != "numbers":
+        raise Invalid.at("/vectors_format", "Parquet has vectors as lists of float32: leave it out")
 
     def lines(collection: Collection) -> Generator[bytes]:
         written = collection.spec.kind, form
@@ -45,7 +55,13 @@ async def export_collection(
 
     def begin() -> tuple[Collection, Generator[bytes]]:
         collection = service.catalogue.get(name)
-        return collection, lines(collection)
+        if format == "ndjson":
+            return collection, lines(collection)
+        documents = export_documents(collection, frozenset(include), condition)
+        try:
+            return collection, parquet(documents, collection.spec, frozenset(include))
+        except Invalid as error:
+            raise Invalid.at("/format", error.message) from error
 
     with ExitStack() as stack:
         stack.enter_context(lanes.exports.share())(1)
@@ -67,5 +83,5 @@ async def export_collection(
         with held:
             await run(lanes.download, pieces.close)
 
-    headers = {"Content-Disposition": f'attachment; filename="{name}.ndjson"'}
-    return Streamed(first, following, close, NDJSON[0], headers)
+    headers = {"Content-Disposition": f'attachment; filename="{name}.{format}"'}
+    return Streamed(first, following, close, NDJSON[0] if format == "ndjson" else PARQUET, headers)

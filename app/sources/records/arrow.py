@@ -12,13 +12,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from app.errors import Invalid, NotFound
+from app.errors import Invalid, NotFound, RequestError
 from app.sources.extras import foreign, library, said
 from app.sources.protocol import Unreadable
 from app.sources.records.rows import Row
 
 BATCH: Final = 256
 """Rows in memory at a time."""
+WRITTEN: Final = b"sheaf.export"
+"""The key in a file's metadata that says that Sheaf wrote it."""
 _SPANNED: Final = "Length spanned by list offsets"
 STATE: Final = "state.json"
 SPLITS: Final = "dataset_dict.json"
@@ -40,6 +42,16 @@ def read_parquet(path: Path) -> Iterator[Row]:
             schema, count = file.schema_arrow, file.metadata.num_rows
             _names(schema)
         yield from _rows(arrow, file.iter_batches(BATCH), count, "Parquet", schema)
+
+
+def is_export(path: Path) -> bool:
+    """Whether a Parquet file is an export of Sheaf's. What cannot be read, or not here, is none."""
+    try:
+        parquet = library("pyarrow.parquet", "tables", "Parquet")
+        with foreign("Parquet"):
+            return WRITTEN in (parquet.read_schema(path).metadata or {})
+    except RequestError:
+        return False
 
 
 def read_arrow(path: Path) -> Iterator[Row]:
@@ -90,6 +102,7 @@ def _told(path: Path, field: str) -> list[Any]:
 
 def _rows(arrow: Any, batches: Iterator[Any], count: int, form: str, schema: Any) -> Iterator[Row]:
     number = 0
+    written = [field.name for field in schema if str(field.type).startswith("extension<arrow.json")]
     while True:
         with foreign(form, number + 1):
             try:
@@ -105,6 +118,8 @@ def _rows(arrow: Any, batches: Iterator[Any], count: int, form: str, schema: Any
             done = number / count if count else 0.5
             try:
                 record = batch.slice(i, 1).to_pylist()[0]
+                for name in written:
+                    record[name] = None if record[name] is None else json.loads(record[name])
             except (arrow.ArrowException, ValueError, OverflowError) as error:
                 yield Row(number, Unreadable(f"a value that cannot be read: {said(error)}"), done)
                 continue
