@@ -153,7 +153,7 @@ def test_a_collections_kind_is_asked_where_its_layers_are_declared():
 FILES_OF_OTHERS = {
     "app.api.edge.openapi": "pages that come with a package",
     "app.api.routes.pages": "the pages of the service",
-    "app.client": "files that are sent to a server",
+    "app.client": "files that are sent to a server, and that are written for its caller",
     "app.compute": "the machine: its quota, its stacks, kept code",
     "app.encoders": "models, and what is made of them",
     "app.keys": "the file of keys",

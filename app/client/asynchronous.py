@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from app.client import operations
 from app.client.documents import Answer, Document, Json, Task, Vectors, Written
 from app.client.failures import no_answer
+from app.client.files import whole_file
 from app.client.operations import (
     PARTS,
     BadLine,
@@ -27,7 +28,6 @@ from app.client.operations import (
     lines_of,
     patch_body,
     search_body,
-    whole_file,
 )
 from app.client.sending import Request, Response, Retries, Steps, error_of
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import quote
 
 import numpy as np
@@ -281,19 +279,6 @@ def lines_of(documents: Iterable[Given], sent: Sent | None) -> Iterator[bytes]:
 
 def body_of(document: Given) -> Json:
     return document.body() if isinstance(document, Document) else dict(document)
-
-
-@contextmanager
-def whole_file(path: Path | str) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes the path's place at the end; nothing of it stays where there is an error."""
-    part = Path(f"{path}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def export_request(name: str, filter: Json | None, include: Include, format: str = "ndjson") -> Request:

@@ -20,6 +20,7 @@ from app.settings import Settings
 ROOT = Path(__file__).parents[2]
 SCHEMA = create_app(Settings()).openapi()
 JSON, TAR, NDJSON = "application/json", "application/x-tar", "application/x-ndjson"
+PARQUET = "application/vnd.apache.parquet"
 LATER = {"qrels"}
 # Content that no example can be written of, or whose document has its id in the query.
 FILES = {
@@ -170,7 +171,7 @@ def test_every_answer_and_every_body_has_a_schema() -> None:
             contents = [content for answer in good for content in answer.get("content", {}).values()]
             assert all("schema" in content for content in contents), (method, path)
             given = {media for answer in good for media in answer.get("content", {})}
-            assert given <= {JSON, TAR, NDJSON, "text/plain"}, path
+            assert given <= {JSON, TAR, NDJSON, PARQUET, "text/plain"}, path
             assert "application/problem+json" in operation["responses"]["default"]["content"]
             if method in ("post", "put", "patch") and path not in without_body:
                 for media, content in operation["requestBody"]["content"].items():
