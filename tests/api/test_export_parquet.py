@@ -129,11 +129,15 @@ def test_bad_input(client: httpx.Client, collection: str, params: dict[str, str]
     assert (answer.status_code, [one["pointer"] for one in answer.json()["errors"]]) == (422, [pointer])
 
 
-def test_an_import_takes_lines_alone(client: httpx.Client, collection: str) -> None:
-    answer = client.post(
-        f"{collection}/import", content=b"PAR1", headers={"Content-Type": "application/vnd.apache.parquet"}
+def test_an_import_takes_it(client: httpx.Client, create: Callable[..., str], finished: Callable[[str], Any]) -> None:
+    one, other = create(**TOKENS), create(**TOKENS)
+    client.post(f"{one}/documents", json=documents(TOKENS))
+    whole = client.get(f"{one}/export", params={**EVERYTHING, "format": "parquet"})
+    task = client.post(
+        f"{other}/import", content=whole.content, headers={"Content-Type": whole.headers["content-type"]}
     )
-    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    assert finished(task.headers["location"])["state"] == "succeeded"
+    assert client.get(f"{other}/export", params={**EVERYTHING, "format": "parquet"}).content == whole.content
 
 
 def test_a_missing_library_is_named(client: httpx.Client, collection: str, monkeypatch: pytest.MonkeyPatch) -> None:
