@@ -395,6 +395,11 @@ class AsyncCollection:
         """Adds judgements one by one: {"query": id, "text", "document", "grade"}; a grade of None takes it back."""
         return await self._run(self._do.grade(self.name, judgements, grades))
 
+    async def pool(self, judgements: str, **request: Any) -> Json:
+        """What to judge next: hits of several settings that the set has no grade of. request: queries or logged,
+        settings, depth, most."""
+        return await self._run(self._do.pool(self.name, judgements, request))
+
     async def judgements(self, judgements: str) -> list[Json]:
         """The queries of a set, as they can be kept again."""
         return await self._run(self._do.judgements(self.name, judgements))

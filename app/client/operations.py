@@ -198,6 +198,9 @@ class Operations:
         # The last grade of a document holds, so it may be sent again.
         return self.json(Request("POST", f"{_set(name, judgements)}/grades", {"grades": [*map(dict, grades)]}))
 
+    def pool(self, name: str, judgements: str, body: Json) -> Steps[Json]:
+        return self.json(Request("POST", f"{_set(name, judgements)}/pool", body))
+
     def judgements(self, name: str, judgements: str) -> Steps[list[Json]]:
         request = Request("GET", _set(name, judgements))
         return asked(self.url, self.retries, request, lambda found: list(found["queries"]))

@@ -81,6 +81,12 @@ def read_set(collection: Collection, name: str) -> list[Judged]:
         return _read(connection, name, collection.name)
 
 
+def has_set(collection: Collection, name: str) -> bool:
+    """Raises Damaged."""
+    with collection.database.read() as connection:
+        return name in _names(connection)
+
+
 def write_set(collection: Collection, name: str, judged: Sequence[Judged]) -> tuple[SetInfo, bool]:
     """In the place of what was there; whether there was none. Raises Conflict (too_many_sets), Invalid."""
     new = collection.record(lambda txn: _put(txn, name, judged))

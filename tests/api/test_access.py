@@ -126,7 +126,7 @@ def test_every_route_asks_for_its_scope(guarded: Any, method: str, template: str
     if template.startswith("/docs/") or not rule.scopes:
         assert ask(guarded, method, path).status_code == 200
         return
-    body = {} if method in ("GET", "DELETE") else {"content": b"x", "headers": {"Content-Type": "text/plain"}}
+    body = {} if method in ("GET", "DELETE") else {"content": b"x", "headers": {"Content-Type": "image/png"}}
     bare = ask(guarded, method, path, **body)
     assert (bare.status_code, bare.json()["code"]) == (401, "key_required")
     assert bare.headers["www-authenticate"] == 'Bearer realm="sheaf"'

@@ -194,6 +194,52 @@ def test_what_takes_many_searches_is_a_task(client: httpx.Client, birds: str, fi
     assert finished(answer.headers["location"])["result"]["queries"] == 251
 
 
+def test_a_pool_is_what_several_ways_find_and_nobody_has_graded(client: httpx.Client, birds: str) -> None:
+    address = f"{birds}/judgements/people"
+    client.put(address, json={"queries": judged(["wren", "owl"])})
+    found = client.post(f"{address}/pool", json={"settings": MODES, "depth": 3, "most": 100}).json()
+    expected = {}
+    for one in judged(["wren", "owl"]):
+        for mode in MODES:
+            body = {"query": one["query"], "k": 3, **mode["search"]}
+            for rank, hit in enumerate(client.post(f"{birds}/search", json=body).json()["hits"], 1):
+                expected.setdefault((one["id"], hit["id"]), {})[mode["name"]] = rank
+    graded = {(one["id"], document) for one in judged(["wren", "owl"]) for document in one["grades"]}
+    assert (found["queries"], found["pooled"]) == (2, len(expected))
+    assert found["judged"] == len(graded & set(expected))
+    told = {(one["query"], one["document"]): one["ranks"] for one in found["to_judge"]}
+    assert told == {pair: ranks for pair, ranks in expected.items() if pair not in graded}
+    one = next(one for one in found["to_judge"] if one["document"] == "heron" or one["document"] in WORDS)
+    assert one["text"].startswith(f"the {one['document']} sings")
+    # A few of each query before more of any.
+    few = client.post(f"{address}/pool", json={"settings": MODES, "depth": 3, "most": 2}).json()["to_judge"]
+    assert [one["query"] for one in few] == ["q-wren", "q-owl"]
+    new = {"queries": [{"id": "q-new", "query": "which crane sings"}], "depth": 1}
+    (one,) = client.post(f"{birds}/judgements/other/pool", json=new).json()["to_judge"]
+    assert (one["query"], one["asked"]) == ("q-new", "which crane sings")
+    assert client.post(f"{birds}/judgements/other/pool", json={}).status_code == 404
+    assert client.post(f"{address}/pool", json={"logged": 3}).json()["code"] == "collection_empty"
+    both = client.post(f"{address}/pool", json={"logged": 3, **new})
+    assert (both.status_code, both.json()["errors"][0]["pointer"]) == (422, "/logged")
+
+
+def test_what_was_searched_can_be_judged(serve: Callable[..., Any]) -> None:
+    running = serve(log_queries=10)
+    with httpx.Client(base_url=running.url, trust_env=False, timeout=60) as client:
+        client.post("/v1/collections", json={"name": "c", "encoder": {"model": "words"}})
+        documents = [{"id": word, "text": f"the {word} sings"} for word in WORDS]
+        client.post("/v1/collections/c/documents", json={"documents": documents})
+        for text in ("a wren", "an owl", "a wren"):
+            client.post("/v1/collections/c/search", json={"query": text})
+        asked = {"logged": 5, "depth": 2}
+        found = client.post("/v1/collections/c/judgements/log/pool", json=asked).json()
+        assert {one["query"] for one in found["to_judge"]} == {"a wren", "an owl"}
+        grades = [{**one, "text": one["asked"], "grade": 1} for one in found["to_judge"]]
+        grades = [{key: one[key] for key in ("query", "text", "document", "grade")} for one in grades]
+        assert client.post("/v1/collections/c/judgements/log/grades", json={"grades": grades}).status_code == 200
+        assert client.post("/v1/collections/c/judgements/log/pool", json=asked).json()["to_judge"] == []
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [

@@ -62,6 +62,7 @@ ROUTES = {
     "/v1/collections/{name}/judgements": {"get"},
     "/v1/collections/{name}/judgements/{judgements}": {"get", "put", "delete"},
     "/v1/collections/{name}/judgements/{judgements}/grades": {"post"},
+    "/v1/collections/{name}/judgements/{judgements}/pool": {"post"},
     "/v1/collections/{name}/snapshots": {"get", "post"},
     "/v1/collections/{name}/snapshots/{id}": {"get", "delete"},
     "/v1/collections/{name}/restore": {"post", "put"},

@@ -354,6 +354,8 @@ def test_searches_are_compared_by_judged_queries(new: New) -> None:
     assert collection.grade("people", [{"query": "owl", "document": "wren", "grade": 0}])["grades"] == 3
     assert collection.judgements("people")[1] == {**queries[1], "grades": {"owl": 1, "wren": 0}}
     settings = [{"name": mode, "search": {"mode": mode}} for mode in ("lexical", "semantic")]
+    found = collection.pool("people", settings=settings, depth=3)
+    assert (found["queries"], found["pooled"], found["judged"], len(found["to_judge"])) == (2, 6, 3, 3)
     report = collection.evaluate(judgements="people", settings=settings, measures=["P@1"])
     assert report["settings"][0]["measures"]["P@1"]["mean"] == 1.0
     seen: list[str] = []

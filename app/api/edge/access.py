@@ -86,6 +86,7 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
     ("PUT", f"{_IN}/judgements/{{judgements}}"): WRITE,
     ("DELETE", f"{_IN}/judgements/{{judgements}}"): WRITE,
     ("POST", f"{_IN}/judgements/{{judgements}}/grades"): WRITE,
+    ("POST", f"{_IN}/judgements/{{judgements}}/pool"): READ,
     ("GET", f"{_IN}/queries"): READ,
     ("DELETE", f"{_IN}/queries"): ADMIN,
     ("POST", f"{_IN}/rebuild"): ADMIN,

@@ -21,14 +21,16 @@ from app.api.schemas.evaluation import (
     JudgedQuery,
     JudgementsAnswer,
     JudgementsField,
+    PoolRequest,
     SetAnswer,
     SetsAnswer,
+    SettingField,
 )
 from app.api.schemas.searches import SearchRequest
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
 from app.collection.collection import Collection
-from app.errors import Invalid, NotFound
+from app.errors import Conflict, Invalid, NotFound
 from app.evaluation.compare import Evaluation, Setting, Tell, compare, require
 from app.evaluation.judged import (
     SET_NAME,
@@ -36,12 +38,15 @@ from app.evaluation.judged import (
     Judged,
     add_grades,
     delete_set,
+    has_set,
     read_set,
     sets,
     write_set,
 )
 from app.evaluation.known_items import known_items
 from app.evaluation.measures import depth_of, parsed
+from app.evaluation.pooling import Pool, pool
+from app.schema.ids import MAX_ID_BYTES
 from app.tasks.records import Task
 from app.tasks.tasks import Running
 
@@ -140,6 +145,29 @@ async def add_judgements(
     return reply(await run(service.lanes.write, service.on, name, work))
 
 
+@router.post("/v1/collections/{name}/judgements/{judgements}/pool", responses=gives(Pool))
+async def pool_hits(
+    service: Serving,
+    name: Name,
+    judgements: SetName,
+    body: Annotated[
+        PoolRequest,
+        READ,
+        examples(two={"queries": [{"id": "q2", "query": "send an email"}], "settings": _MODES, "most": 20}),
+    ],
+) -> Response:
+    """What to judge next: the first hits of several ways to search that the set has no grade of. Nothing is kept."""
+
+    def work(collection: Collection) -> bytes:
+        judged = _to_pool(body, judgements, collection)
+        if (searches := len(judged) * len(body.settings)) > AT_ONCE:
+            raise Invalid.at("/settings", f"expected at most {AT_ONCE} searches, got {searches:,}: take fewer queries")
+        settings = _settings(body.settings, judged, collection, body.depth)
+        return encoded(pool(collection, judged, settings, body.most))
+
+    return reply(await run(service.lanes.measure, service.on, name, work))
+
+
 @router.post(
     "/v1/collections/{name}/evaluate",
     responses={**gives(Evaluation), 202: {"model": TaskAnswer, "description": "Accepted; follow it."}},
@@ -169,7 +197,7 @@ async def evaluate_searches(
             collection.require_writer()
             # What is wrong with it is told now, not by the task.
             parsed(body.measures, "/measures")
-            require(collection, _settings(body, _asked(body, collection)[0], collection, 1))
+            require(collection, _settings(body.settings, _asked(body, collection)[0], collection, 1))
             return service.catalogue.tasks(name).submit("evaluate", body.given)
 
         return accepted(await run(service.lanes.write, service.on, name, submit))
@@ -203,7 +231,7 @@ def _evaluated(
     judged, drawn = _asked(body, collection)
     measures = parsed(body.measures, "/measures")
     depth = depth_of(measures)
-    settings = _settings(body, judged, collection, depth)
+    settings = _settings(body.settings, judged, collection, depth)
     return compare(
         collection, judged, settings, measures, depth, drawn=drawn, per_query=body.per_query, check=check, tell=tell
     )
@@ -219,6 +247,24 @@ def _asked(body: EvaluateRequest, collection: Collection) -> tuple[list[Judged],
     return read_set(collection, body.judgements), None
 
 
+def _to_pool(body: PoolRequest, name: str, collection: Collection) -> list[Judged]:
+    """Each query with the grades that the set has of it."""
+    if body.queries is None and body.logged is None:
+        return read_set(collection, name)
+    known = {one.id: one.grades for one in read_set(collection, name)} if has_set(collection, name) else {}
+    if body.queries is not None:
+        return [
+            Judged(one.id, known.get(one.id, {}), one.query, fitting(one, collection.spec, f"/queries/{place}"))
+            for place, one in enumerate(body.queries)
+        ]
+    texts = dict.fromkeys(one.text for one in reversed(collection.queries.all()) if one.text)
+    # An id is of so many bytes; what is longer is no question that somebody judges.
+    short = [text for text in texts if len(text.encode()) <= MAX_ID_BYTES][: body.logged]
+    if not short:
+        raise Conflict("no searched text is kept (SHEAF_LOG_QUERIES)", code="collection_empty")
+    return [Judged(text, known.get(text, {}), text) for text in short]
+
+
 def _judged(queries: Sequence[JudgedQuery], collection: Collection) -> list[Judged]:
     return [
         Judged(one.id, one.grades, one.query, fitting(one, collection.spec, f"/queries/{place}"))
@@ -226,10 +272,12 @@ def _judged(queries: Sequence[JudgedQuery], collection: Collection) -> list[Judg
     ]
 
 
-def _settings(body: EvaluateRequest, judged: Sequence[Judged], collection: Collection, depth: int) -> list[Setting]:
+def _settings(
+    fields: Sequence[SettingField], judged: Sequence[Judged], collection: Collection, depth: int
+) -> list[Setting]:
     """Raises Invalid for a setting that does not suit the queries or the collection."""
     found = []
-    for place, setting in enumerate(body.settings):
+    for place, setting in enumerate(fields):
         at, way = f"/settings/{place}/search", setting.search
         given = {field: getattr(way, field) for field in way.model_fields_set}
         queries = []

@@ -18,6 +18,8 @@ from app.schema.ids import DocumentId
 MAX_GRADE = 1_000
 MAX_SETTINGS = 16
 MAX_MEASURES = 16
+MAX_AT_ONCE_POOLED = 500
+"""Queries of a pool."""
 MAX_AT_ONCE = 10_000
 """Grades of a request."""
 GradeField = Annotated[int, Field(ge=0, le=MAX_GRADE)]
@@ -33,7 +35,7 @@ class JudgedQuery(Asked):
     """By id of document, whether that is there or not. What is not listed is not judged, and counts as not relevant."""
 
 
-def _require_once(queries: Sequence[JudgedQuery]) -> None:
+def _require_once(queries: Sequence[JudgedQuery | PoolQuery]) -> None:
     seen: set[str] = set()
     for place, one in enumerate(queries):
         if one.id in seen:
@@ -125,6 +127,37 @@ class KnownItems(Strict):
     piece: Literal["title", "sentence", "keywords"] = "sentence"
     """What of it: its title, a sentence of its text, or four of its words."""
     count: int = Field(default=100, ge=1, le=1_000)
+
+
+class PoolQuery(Asked):
+    """A query, by exactly one of query, vector and vectors."""
+
+    id: DocumentId
+    """Its own, once in a request; what the set has graded under it is not asked again."""
+
+
+class PoolRequest(Strict):
+    """What to judge: the first hits of queries, each searched in several ways, that nobody has graded."""
+
+    queries: list[PoolQuery] | None = Field(default=None, min_length=1, max_length=MAX_AT_ONCE_POOLED)
+    """By default those of the set."""
+    logged: int | None = Field(default=None, ge=1, le=MAX_AT_ONCE_POOLED)
+    """In their place so many of the texts that were searched, where the server keeps them; the id of each is its
+    text."""
+    settings: list[SettingField] = Field([SettingField(name="default")], min_length=1, max_length=MAX_SETTINGS)
+    depth: int = Field(default=10, ge=1, le=100)
+    """First hits of each setting that are pooled."""
+    most: int = Field(default=50, ge=1, le=1_000)
+    """Documents to judge, at most."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PoolRequest:
+        if self.queries is not None and self.logged is not None:
+            raise fault("/logged", "expected queries or logged, not both")
+        if len({one.name for one in self.settings}) < len(self.settings):
+            raise fault("/settings", "expected names that differ")
+        _require_once(self.queries or ())
+        return self
 
 
 class EvaluateRequest(Strict):
