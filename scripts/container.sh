@@ -78,6 +78,7 @@ while read -r file; do if [ -e "$file" ]; then mounts+=(--volume "$file:$file:ro
       echo /etc/ssl/certs/ca-certificates.crt; } 2>/dev/null | sort -u)
 
 failed=0
+command=()
 same() { if [ "$2" = "$3" ]; then echo "ok    $1"; else echo "FAIL  $1: $2, not $3"; failed=$((failed + 1)); fi; }
 most() {
     if awk "BEGIN { exit !($2 <= $3) }"; then echo "ok    $1: $2, of $3 at most"
@@ -90,7 +91,7 @@ serve() {
     pod run --detach --pull=never --name "$name" --init --stop-timeout 60 --restart unless-stopped \
         --publish "127.0.0.1:$port:8000" --volume sheaf-try:/srv/sheaf/indexes --read-only --read-only-tmpfs=false \
         --tmpfs /tmp:rw,noexec,nosuid,nodev --cap-drop ALL --security-opt no-new-privileges --cpus 1 --memory 2g \
-        --memory-swap 2g --pids-limit 512 --env SHEAF_ALLOW_ANONYMOUS=true "$@" "$image" >/dev/null
+        --memory-swap 2g --pids-limit 512 --env SHEAF_ALLOW_ANONYMOUS=true "$@" "$image" "${command[@]}" >/dev/null
 }
 ready() {
     for _ in $(seq 300); do
@@ -131,8 +132,9 @@ for target in "${targets[@]}"; do
     same "cores of the quota" "$(pod exec "$name" python -c 'from app.compute.quota import cores; print(cores())')" 1
     same "memory of the quota" "$(pod exec "$name" python -c 'from app.compute.quota import available_memory as a; print(a() < 2 * 2**30)')" True
     if [ "$(documents)" = null ]; then
-        took=$(ask /collections --data '{"name": "papers"}' --output /dev/null --write-out '%{time_total}')
-        most "seconds of the first creation" "$took" 2
+        before=$(spent "$name")
+        ask /collections --data '{"name": "papers"}' >/dev/null
+        most "seconds of the processor for the first creation" "$(awk "BEGIN { print $(spent "$name") - $before }")" 2
     fi
     same "written" "$(ask /collections/papers/documents --data '{"documents": [
         {"id": "zip", "text": "Reads and writes zip archives."}, {"id": "mail", "text": "Sends email."}]}' | jq .written)" 2
@@ -155,6 +157,19 @@ for target in "${targets[@]}"; do
     pod stop "$name" >/dev/null
     same "a clean end" "$(pod inspect "$name" --format '{{.State.ExitCode}}')" 0
     pod rm --force "$name" >/dev/null
+
+    # One whose event loop stands still from a signal on.
+    command=(python -c 'import signal, sys, time; from app.__main__ import main
+signal.signal(signal.SIGUSR2, lambda *_: time.sleep(1000)); sys.exit(main())')
+    serve "$name" "$image" --env SHEAF_WATCHDOG_S=2
+    command=()
+    ready "$name"
+    hung=$(server "$name")
+    kill -USR2 "$hung"
+    for _ in $(seq 100); do if [ ! -e "/proc/$hung" ]; then break; fi; sleep 0.1; done
+    sleep 1; ready "$name"
+    same "one that hangs ends, says where, and is started again" "$(pod logs "$name" 2>&1 | grep -c "in <lambda>")" 1
+    pod rm --force --time 5 "$name" >/dev/null
     echo "$target: $((SECONDS - begun)) s in all"
 done
 echo "$failed failed"

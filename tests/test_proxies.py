@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[1]
 KEY = "sheaf_of_the_test"
 NAME = "search.example.com"
 LINES = [
-    json.dumps({"id": f"d{i}", "text": f"cat number {i} {'on the mat ' * 40}"}).encode() + b"\n" for i in range(4000)
+    json.dumps({"id": f"d{i}", "text": "a cat", "metadata": {"pad": "x" * 1_000}}).encode() + b"\n"
+    for i in range(1_800)
 ]
 
 
