@@ -13,6 +13,9 @@ meaning, kept in one place (``Condition.matches``) and used for every document w
 - A list has each of its items: ``eq``, ``in``, ``ieq`` and ``prefix`` match when one does, ``ne`` when none does. Lists
   have no order, so ranges never match them. An object is there, and equals nothing.
 - Ranges compare numbers with numbers and strings with strings (by code point).
+- ``geo_distance`` asks how far a point is along the earth. A list of points has no one place, and never matches.
+- A field that the collection declares (app/metadata/declared.py) has values of its type alone: of dates the moments,
+  and what does not fit is not there.
 - ``contains`` finds a piece of a string, or an item of a list; ``ieq`` compares without regard to case (Unicode's
   case folding). ``empty`` asks of a field that is there whether it has null, "", [] or {}.
 """
@@ -22,11 +25,16 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
+import numpy as np
+
 from app.errors import Invalid
-from app.metadata.names import EXPECTED, FIELD, named
+from app.metadata.dates import moment
+from app.metadata.declared import Declared, FieldType, cast
+from app.metadata.geo import POINT_SCHEMA, Circle, distances, is_point, read_circle
+from app.metadata.names import EXPECTED, FIELD, named, parts_of_point
 from app.metadata.reading import MAX_INTEGER
 from app.metadata.values import Scalar, named_values
 from app.schema.faults import name_of
@@ -37,7 +45,7 @@ Operand: TypeAlias = Scalar | None
 Shape: TypeAlias = Literal["number", "string", "boolean", "null", "object", "list", "numbers", "booleans"]
 """The shape of a metadata value. list: one of strings, or of no scalar; numbers, booleans: a list that holds some."""
 Operator: TypeAlias = Literal[
-    "eq", "ne", "in", "gt", "gte", "lt", "lte", "exists", "empty", "contains", "prefix", "ieq"
+    "eq", "ne", "in", "gt", "gte", "lt", "lte", "exists", "empty", "contains", "prefix", "ieq", "geo_distance"
 ]
 
 _RANGES: Final[dict[str, Callable[[Any, Any], bool]]] = {
@@ -48,7 +56,9 @@ _RANGES: Final[dict[str, Callable[[Any, Any], bool]]] = {
 }
 _FLAGS: Final = ("exists", "empty")
 _TEXTS: Final = ("prefix", "ieq")
-_OPERATORS: Final = ("eq", "ne", "in", *_RANGES, *_FLAGS, "contains", *_TEXTS)
+_COMPARED: Final = ("eq", "ne", *_RANGES)
+_GEO: Final = "geo_distance"
+_OPERATORS: Final = ("eq", "ne", "in", *_RANGES, *_FLAGS, "contains", *_TEXTS, _GEO)
 
 _PLURAL: Final[dict[Shape, str]] = {
     "number": "numbers",
@@ -88,18 +98,26 @@ FILTER_SCHEMA: Final[dict[str, Any]] = {
                     **{name: {"type": ["string", "number"]} for name in _RANGES},
                     **{name: {"type": "boolean"} for name in _FLAGS},
                     **{name: {"type": "string"} for name in _TEXTS},
+                    _GEO: {
+                        "type": "object",
+                        "required": ["lat", "lon", "distance_m"],
+                        "properties": {**POINT_SCHEMA, "distance_m": {"type": "number", "minimum": 0}},
+                        "additionalProperties": False,
+                    },
                 },
                 "additionalProperties": False,
             },
         ]
     },
     "description": 'One condition `{"field": {"op": value}}` with op one of eq, ne, in, gt, gte, lt, lte, exists, '
-    'empty, contains, prefix, ieq; or `{"and": [...]}`, `{"or": [...]}`, `{"not": {...}}`. `{"field": value}` is eq, '
-    "and of several operators all must hold. A field is a metadata key, `author.name` one within an object, "
+    'empty, contains, prefix, ieq, geo_distance; or `{"and": [...]}`, `{"or": [...]}`, `{"not": {...}}`. '
+    '`{"field": value}` is eq, and of several operators all must hold. A field is a metadata key, `author.name` one '
+    "within an object, "
     '`"Publication year"` in double quotes one with other signs; `$id` and `$title` are the document\'s own. A missing '
     "field matches only `exists: false`; null exists, and equals null. A list has each of its items. `contains`: a "
     "piece of a string, an item of a list; `ieq`: equal but for case; `empty`: whether null, an empty string, list or "
-    "object.",
+    "object; `geo_distance`: a point (`lat`, `lon`) no further than `distance_m` metres from another. Fields that the "
+    "collection's schema declares as dates are compared as moments.",
     "examples": [
         {"and": [{"year": {"gte": 2020, "lt": 2024}}, {"kind": {"in": ["function", "class"]}}]},
         {"kind": "class"},
@@ -130,7 +148,9 @@ class Condition:
 
     field: str
     operator: Operator
-    value: Operand | tuple[Operand, ...]
+    value: Operand | tuple[Operand, ...] | Circle
+    type: FieldType | None = None
+    """As the collection declares the field; its values are operands of that type then (``typed``)."""
 
     def matches(self, metadata: Mapping[str, MetadataValue]) -> bool:
         """Whether a document with this metadata matches.
@@ -139,6 +159,11 @@ class Condition:
         (True, False)
         """
         values, field = named_values(dict(metadata)), named(self.field)
+        if self.type is not None and field in values:
+            fitting = _fitting(self.type, values[field])
+            values = {name: value for name, value in values.items() if name != field}
+            if fitting is not _NOTHING:
+                values[field] = fitting
         if self.operator == "exists":
             return (field in values) == self.value
         return field in values and self._holds(values[field])
@@ -146,6 +171,11 @@ class Condition:
     def _holds(self, value: Any) -> bool:
         if self.operator == "empty":
             return (value is None or (isinstance(value, str | list | dict) and not value)) == self.value
+        if isinstance(self.value, Circle):
+            if not is_point(value):
+                return False
+            lat, lon = (np.array([float(value[name])]) for name in ("lat", "lon"))
+            return bool(distances(self.value.center, lat, lon)[0] <= self.value.distance_m)
         if self.operator == "ne":
             return not any(same(one, self.value) for one in _each(value))
         if self.operator == "contains" and isinstance(value, str):
@@ -162,6 +192,56 @@ class Condition:
             return any(isinstance(one, str) and holds(one) for one in _each(value))
         wanted = self.value if isinstance(self.value, tuple) else (self.value,)
         return any(same(one, item) for one in _each(value) for item in wanted)
+
+
+_NOTHING: Final = object()
+
+
+def _fitting(kind: FieldType, value: Any) -> Any:
+    """What of a value is of a declared type, as such a one."""
+    if isinstance(value, list):
+        items = [_fitting(kind, item) for item in value]
+        return [item for item in items if item is not _NOTHING] if kind != "geo" else _NOTHING
+    if value is None:
+        return None
+    if kind == "geo" or isinstance(value, dict):
+        return value if kind == "geo" and is_point(value) else _NOTHING
+    found = cast(kind, value)
+    return _NOTHING if found is None else found
+
+
+def typed(condition: Filter, declared: Declared) -> Filter:
+    """The same, of fields as a collection declares them: dates are compared with moments.
+
+    >>> typed(parse({"on": {"gte": "1970-01-02"}}), {"on": "date"})
+    Condition(field='on', operator='gte', value=86400000000000, type='date')
+    """
+    if not declared:
+        return condition
+    match condition:
+        case Condition():
+            kind = declared.get(named(condition.field))
+            if kind is None:
+                return condition
+            value = condition.value
+            if kind == "date" and isinstance(value, tuple):
+                value = tuple(map(_as_moment, value))
+            elif kind == "date" and condition.operator in _COMPARED and not isinstance(value, Circle | tuple):
+                value = _as_moment(value)
+            return replace(condition, value=value, type=kind)
+        case Not():
+            return Not(typed(condition.part, declared))
+        case And():
+            return And(tuple(typed(part, declared) for part in condition.parts))
+    return Or(tuple(typed(part, declared) for part in condition.parts))
+
+
+def _as_moment(value: Operand) -> Operand:
+    """What is no date equals none: dates are numbers here, so a number becomes its text."""
+    if isinstance(value, str):
+        found = moment(value)
+        return value if found is None else found
+    return value if value is None or isinstance(value, bool) else repr(value)
 
 
 def _each(value: Any) -> list[Any]:
@@ -241,8 +321,13 @@ def warnings_of(
     found: dict[str, None] = {}
     for one in conditions_of(condition):
         there = shapes(one.field)
-        if not there:
+        if isinstance(one.value, Circle):
+            if not all("number" in shapes(part) for part in parts_of_point(one.field)):
+                found[f"the filter asks how far {one.field!r} is, which in no document is a point (lat, lon)"] = None
+        elif not there:
             found[_unknown(one.field, sorted(fields()))] = None
+        elif one.type == "date" and one.operator not in _FLAGS:
+            found.update(dict.fromkeys(_no_dates(one)))
         elif one.operator not in _FLAGS:
             found.update(dict.fromkeys(_mismatches(one, there)))
         if len(found) >= MOST_WARNINGS:
@@ -262,8 +347,17 @@ def _unknown(field: str, fields: Sequence[str]) -> str:
     return f"{said}; there are {', '.join(map(repr, fields[:NAMED]))}{more}"
 
 
+def _no_dates(one: Condition) -> Iterator[str]:
+    for value in one.value if isinstance(one.value, tuple) else (one.value,):
+        if isinstance(value, str | bool):
+            verb = "always matches" if one.operator == "ne" else "never matches"
+            what = "text" if one.operator in (*_TEXTS, "contains") else "what is no date"
+            yield f"the filter compares {one.field!r}, a date, with {what}, and {verb}"
+
+
 def _mismatches(one: Condition, there: Set[Shape]) -> Iterator[str]:
     ranged, within = one.operator in _RANGES, one.operator == "contains"
+    assert not isinstance(one.value, Circle), "a point is looked at by itself"
     for shape in dict.fromkeys(map(_shape, one.value if isinstance(one.value, tuple) else (one.value,))):
         found = shape in there and not (within and shape != "string")
         if found or (shape == "null" and there & _LISTS) or (_LISTED.get(shape) in there and not ranged):
@@ -285,7 +379,9 @@ def _shape(value: Operand) -> Shape:
 
 def fields_of(condition: Filter) -> set[str]:
     """The metadata fields that it asks for."""
-    return {one.field for one in conditions_of(condition)}
+    found = {one.field for one in conditions_of(condition)}
+    pointed = {one.field for one in conditions_of(condition) if isinstance(one.value, Circle) or one.type == "geo"}
+    return found | {part for field in pointed for part in parts_of_point(field)}
 
 
 def parse(value: object, pointer: str = "/filter", limits: Limits = DEFAULT) -> Filter:
@@ -359,6 +455,8 @@ class _Parser:
             return Condition(field, "in", values)
         if op not in _OPERATORS:
             raise Invalid.at(here, f"unknown operator {op!r}; expected one of {', '.join(_OPERATORS)}")
+        if op == _GEO:
+            return Condition(field, op, read_circle(operand, here))
         value = _scalar(operand, here)
         if op in _RANGES and (value is None or isinstance(value, bool)):
             came = "null, which has" if value is None else "true or false, which have"

@@ -22,7 +22,8 @@ from app.errors import Invalid, NotFound, NotIndexed, PreconditionFailed, Storag
 from app.filters import Filter
 from app.indexing.newcomers import seal_known
 from app.metadata import reading
-from app.schema.faults import pointer
+from app.metadata.declared import check
+from app.schema.faults import pointer as joined
 from app.store.rows import find_live
 from app.types import Document
 
@@ -144,6 +145,10 @@ def check_document(collection: Collection, document: Document, pointer: str, *, 
     """Whether the collection can hold the document. keeps: one without vectors has those that stand.
 
     Raises Invalid, Conflict (read-only: see Collection.encoder)."""
+    try:
+        check(document.metadata, collection.published.declared)
+    except reading.Unfit as error:
+        raise Invalid.at(pointer + joined(["metadata", *error.at]), error.message) from None
     spec = collection.spec
     field = vector_field(spec)
     if spec.model is None:
@@ -197,7 +202,7 @@ def patch_document(
         try:
             reading.read(patched.metadata)
         except reading.Unfit as error:
-            raise Invalid.at(pointer(["metadata", *error.at]), error.message) from None
+            raise Invalid.at(joined(["metadata", *error.at]), error.message) from None
         check_document(collection, patched, "", keeps=patch.vectors is None)
         try:
             rows, cut = changed_rows(collection, standing, patched)

@@ -151,7 +151,7 @@ def search_encoded(
             sides,
             sparse,
             alike,
-            _boosts(collection, query, encoded),
+            _boosts(collection, snapshot, query, encoded),
             learned or collection.learned,
         )
         grouping, whole = None, query
@@ -203,12 +203,14 @@ def search_encoded(
     )
 
 
-def _boosts(collection: Collection, query: Query, encoded: EncodedQuery | None) -> Boosts | None:
+def _boosts(collection: Collection, snapshot: Snapshot, query: Query, encoded: EncodedQuery | None) -> Boosts | None:
     """The boosts of scores, in the unit of the mode."""
     if not query.boosts:
         return None
     sums = query.mode == "semantic" and encoded is not None and scored(collection.spec) == TOKENS
-    return Boosts(query.boosts, float(len(encoded.vectors)) if sums and encoded is not None else 1.0)
+    views = {id(view.part): view for view in snapshot.views}
+    unit = float(len(encoded.vectors)) if sums and encoded is not None else 1.0
+    return Boosts(query.boosts, unit, lambda part, condition: snapshot.select(views[id(part)], condition))
 
 
 def _allowed(snapshot: Snapshot, query: Query) -> tuple[list[Mask], list[str]]:

@@ -21,6 +21,7 @@ Where the server itself has the collection open, the documents are sent to it.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -44,6 +45,7 @@ from app.load import client
 from app.load.bulk import Summary, fill, told
 from app.load.marked import MARK, Marked, delete_gone, why_not
 from app.load.preview import first
+from app.metadata.declared import FieldType, read_declared
 from app.search import loops
 from app.settings import Settings, refusals
 from app.sources.choose import FORMATS, Reading, open_sources
@@ -160,6 +162,12 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
         metavar="SIDE=WEIGHT,...",
         help="what words, tokens and pooled weigh in a hybrid search, or reciprocal_rank (default: learned)",
     )
+    spec.add_argument(
+        "--schema",
+        type=schema,
+        metavar="FIELD=TYPE,...",
+        help=f"the types of metadata fields ({', '.join(get_args(FieldType))}), or a JSON object of them",
+    )
 
 
 def fusion(given: str) -> str | dict[str, float]:
@@ -176,6 +184,21 @@ def fusion(given: str) -> str | dict[str, float]:
     except ValueError:
         form = "SIDE=WEIGHT,..., such as words=.4,pooled=.6, or reciprocal_rank"
         raise argparse.ArgumentTypeError(f"expected {form}; got {given!r}") from None
+
+
+def schema(given: str) -> dict[str, FieldType]:
+    """A collection's ``schema``, as it is typed.
+
+    >>> schema("published=date,author.name=string")
+    {'published': 'date', 'author.name': 'string'}
+    """
+    try:
+        if given.lstrip().startswith("{"):
+            return read_declared(json.loads(given))
+        return read_declared(dict(one.rpartition("=")[::2] for one in given.split(",")))
+    except (Invalid, ValueError) as error:
+        why = error.message if isinstance(error, Invalid) else str(error)
+        raise argparse.ArgumentTypeError(f"expected FIELD=TYPE,..., or a JSON object: {why}") from None
 
 
 def reading(args: argparse.Namespace, kind: Kind | None) -> Reading:
@@ -210,7 +233,7 @@ def source_of(args: argparse.Namespace, kind: Kind | None) -> Source:
 
 def asked(args: argparse.Namespace) -> dict[str, Any]:
     """The command line's description of the collection, by the names of CollectionSpec."""
-    names = ("model", "kind", "dim", "similarity", "precision", "token_pooling", "fusion")
+    names = ("model", "kind", "dim", "similarity", "precision", "token_pooling", "fusion", "schema")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if given.get("model") == "none":
         given["model"] = None
@@ -234,13 +257,17 @@ def require_same(name: str, has: dict[str, Any], wanted: dict[str, Any]) -> None
 def build(catalogue: Catalogue, name: str, source: Source, wanted: dict[str, Any], on_error: Any) -> Summary:
     """The collection with everything of the source in it, by this process. Raises Conflict (collection_busy)."""
     created = False
+    wanted = dict(wanted)
     if "sparse" in wanted:
-        wanted = {**wanted, "sparse": SparseSpec(**wanted["sparse"])}
+        wanted["sparse"] = SparseSpec(**wanted["sparse"])
     try:
         collection = catalogue.get(name)
-        require_same(name, {key: getattr(collection.spec, key) for key in wanted}, wanted)
+        has = {key: getattr(collection.spec, key) for key in wanted if key != "schema"}
+        require_same(name, {**has, "schema": dict(collection.published.declared)}, wanted)
     except NotFound:
-        collection = catalogue.create(name, **{"model": "builtin", "kind": "multi_vector", **wanted})
+        declared = wanted.pop("schema", {})
+        chosen = {"model": "builtin", "kind": "multi_vector", **wanted}
+        collection = catalogue.create(name, declared=declared, **chosen)
         created = True
     try:
         with Progress(name, _unit(source), source.total) as bar:

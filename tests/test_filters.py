@@ -14,7 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.collection.columns import BLOCK, Columns, ColumnsBuilder
+from app.columns.column import BLOCK
+from app.columns.columns import Columns, ColumnsBuilder
 from app.compute.deadline import Deadline, deadline
 from app.errors import Invalid, TooSlow
 from app.filters import FILTER_SCHEMA, Shape, fields_of, parse, warnings_of

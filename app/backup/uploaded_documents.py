@@ -11,8 +11,8 @@ from typing import Final
 
 from pydantic_core import PydanticCustomError
 
-from app.collection.columns import Columns, ColumnsBuilder
 from app.collection.spec import CollectionSpec
+from app.columns.columns import Columns, ColumnsBuilder
 from app.documents import read_metadata
 from app.errors import BadArchive
 from app.lexical.sequences import Sequences, Vocabulary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,7 +13,7 @@ from app.boosts.asked import Boost, Decay, days_of
 from app.collection.part import Part
 from app.collection.view import Snapshot
 from app.compute import deadline
-from app.filters import is_number
+from app.filters import Filter, is_number
 from app.metadata.values import Scalar
 from app.types import F64, I64, Mask
 
@@ -36,10 +36,12 @@ class BoostShare:
 
 @dataclass(frozen=True)
 class Boosts:
-    """The boosts of one search. unit: of score, that a weight of 1 is worth. Used from any thread."""
+    """The boosts of one search. unit: of score, that a weight of 1 is worth. select: the documents of a part that match
+    a filter. Used from any thread."""
 
     asked: Sequence[Boost]
     unit: float
+    select: Callable[[Part, Filter], Mask] = field(repr=False)
     _masks: dict[tuple[int, int], Mask] = field(default_factory=dict, repr=False)
 
     def of(self, part: Part, documents: I64) -> F64:
@@ -73,7 +75,7 @@ class Boosts:
             key = id(part), number
             mask = self._masks.get(key)
             if mask is None:
-                mask = self._masks[key] = part.select(boost.filter)
+                mask = self._masks[key] = self.select(part, boost.filter)
             return mask[documents].astype(np.float64)
         assert boost.field is not None, "a boost is by a filter or by a field"
         column = part.column(boost.field)
@@ -145,7 +147,7 @@ def warnings(snapshot: Snapshot, boosts: Sequence[Boost]) -> list[str]:
     for boost in boosts:
         found += snapshot.warnings(boost.filter)
         if boost.field is not None and snapshot.views:
-            shapes = {shape for view in snapshot.views for shape in view.part.shapes(boost.field)}
+            shapes = snapshot.shapes(boost.field)
             wanted = "string" if boost.decay is not None and boost.decay.dates else "number"
             if wanted not in shapes:
                 said = "a date" if wanted == "string" else "a number"

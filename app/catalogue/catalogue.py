@@ -21,6 +21,7 @@ from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
 from app.collection.reading import Resources
 from app.collection.spec import (
+    DECLARED,
     fingerprint_to_json,
 )
 from app.collection.view import Generation
@@ -42,6 +43,7 @@ from app.errors import (
     Unavailable,
 )
 from app.indexing.maintenance import Maintenance
+from app.metadata.declared import NOTHING
 from app.settings import Settings
 from app.store import folders
 from app.store.layout import DATABASE, WRITER_LOCK, check_name
@@ -182,6 +184,7 @@ class Catalogue:
         meta["spec"] = spec.to_json()
         meta["first_stage"] = (stage or FirstStage.default(spec)).to_json()
         meta["generation"] = Generation(0).to_json()
+        meta[DECLARED] = dict(choices.get("declared", NOTHING))
         with self._turns.of(name):
             with self._lock:
                 self.aliases.require_none(name)

@@ -21,13 +21,15 @@ from app.collection.spec import (
 from app.encoders.protocol import Encoder, Fingerprint, SparseEncoder
 from app.encoders.registry import Encoders
 from app.errors import Invalid
+from app.metadata.declared import Declared
 from app.types import Kind, Precision, SimilarityName, Weights
 
 
 class Choices(TypedDict, total=False):
     """What is decided of a new collection. dim: required without a model, else the model's. precision: None for what
     suits the dimensions. passages: how texts are split; None: as is best for the encoder, and not at all without one.
-    sparse: None for no sparse vectors. fusion: as of a specification, but sides that weigh nothing may be left out."""
+    sparse: None for no sparse vectors. fusion: as of a specification, but sides that weigh nothing may be left out.
+    declared: the types of metadata fields."""
 
     model: Required[str | None]
     kind: Required[Kind]
@@ -40,6 +42,7 @@ class Choices(TypedDict, total=False):
     lexical: LexicalSpec | None
     sparse: SparseSpec | None
     fusion: Weights | Literal["reciprocal_rank"] | None
+    declared: Declared
 
 
 def specified(

@@ -11,6 +11,7 @@ from app.collection.reading import Measured
 from app.collection.spec import ONE, PassageSpec
 from app.errors import StoreError
 from app.indexing.fitting import described
+from app.metadata.declared import FieldType
 from app.types import Kind, Precision, Side, SimilarityName
 
 
@@ -50,7 +51,9 @@ class CollectionInfo:
     yet in it. lexical: null where words find nothing. sparse: null where there are no sparse vectors. first_stage: of
     the segments, and why so. recall: as last measured. bytes: on disk. read_only: why it takes no writes or no text
     from here. error: what is wrong with it. fusion: how a hybrid search makes one order that does not say itself: by
-    the weights of scores, or by ranks; null: by weights that are learned."""
+    the weights of scores, or by ranks; null: by weights that are learned. schema: the types of metadata
+    fields that are declared; unfit: for each of these how many documents have another value there: they are kept, and
+    what they have there is as if it were not."""
 
     name: str
     encoder: EncoderInfo
@@ -73,6 +76,8 @@ class CollectionInfo:
     recall: Measured | None = None
     sparse: SparseInfo | None = None
     fusion: dict[Side, float] | Literal["reciprocal_rank"] | None = None
+    schema: dict[str, FieldType] | None = None
+    unfit: dict[str, int] | None = None
 
 
 def info_of(name: str, collection: Collection, read_only: str | None, wrong: str | None) -> CollectionInfo:
@@ -102,7 +107,16 @@ def info_of(name: str, collection: Collection, read_only: str | None, wrong: str
         collection.recall,
         None if spec.sparse is None else SparseInfo(spec.sparse.model),
         dict(spec.fusion) if isinstance(spec.fusion, Mapping) else spec.fusion,
+        dict(now.declared),
+        _unfit(collection),
     )
+
+
+def _unfit(collection: Collection) -> dict[str, int]:
+    if collection.salvaged or not collection.published.declared:
+        return {}
+    with collection.snapshot() as snapshot:
+        return snapshot.unfit()
 
 
 def _lexical(collection: Collection) -> LexicalInfo | None:

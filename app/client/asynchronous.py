@@ -29,7 +29,7 @@ from app.client.operations import (
     patch_body,
     search_body,
 )
-from app.client.sending import Request, Response, Retries, Steps, error_of
+from app.client.sending import Request, Response, Retries, Steps, error_of, write
 
 T = TypeVar("T")
 
@@ -234,6 +234,12 @@ class AsyncCollection:
     async def describe(self) -> Json:
         """As the server does. Raises NotFound."""
         return await self._run(self._do.json(Request("GET", operations.at(self.name))))
+
+    async def declare(self, schema: Mapping[str, str | None] | None) -> Json:
+        """Declares the types of metadata fields; None takes a declaration back, or all of them. The collection as the
+        server describes it then: `unfit` counts the documents that have something else there."""
+        body = {"schema": None if schema is None else dict(schema)}
+        return await self._run(self._do.json(write("PATCH", operations.at(self.name), body, None)))
 
     async def drop(self) -> None:
         """Deletes the collection, for good."""

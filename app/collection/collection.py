@@ -20,11 +20,12 @@ from app.collection.first_stage import FirstStage, StageRecord
 from app.collection.passages import Passages
 from app.collection.reading import Reader
 from app.collection.segment import Segment
-from app.collection.spec import fingerprint_to_json
+from app.collection.spec import DECLARED, fingerprint_to_json
 from app.collection.view import Generation, Published, Snapshot
 from app.encoders.protocol import Fingerprint
-from app.errors import Conflict, Damaged, SheafError
+from app.errors import Conflict, Damaged, Invalid, SheafError
 from app.filters import Filter
+from app.metadata.declared import MOST_FIELDS, FieldType
 from app.store.database import put_meta, read_state, write_counters
 from app.store.directory import Directory
 from app.store.faults import reach
@@ -201,6 +202,22 @@ class Collection(Reader):
                 result = work(txn)
             self._published = replace(self._published, commit=self._published.commit + 1)
         return result
+
+    def declare(self, changes: Mapping[str, FieldType | None] | None) -> None:
+        """Declares the types of metadata fields, durably: None takes one back, or all of them. No document changes.
+
+        Raises Invalid for more than there may be, Conflict (another writer), StorageFull.
+        """
+        with self._lock:
+            self.require_writer()
+            merged = {} if changes is None else {**self._published.declared, **changes}
+            declared = {field: kind for field, kind in merged.items() if kind is not None}
+            if len(declared) > MOST_FIELDS:
+                raise Invalid.at("/schema", f"at most {MOST_FIELDS} fields are declared; it would be {len(declared):,}")
+            with self._transaction() as txn:
+                put_meta(txn, {DECLARED: declared})
+            with self._publishing():
+                self._published = replace(self._published, commit=self._published.commit + 1, declared=declared)
 
     def delete(
         self,

@@ -17,11 +17,12 @@ from app.collection.chunks import ChunkStore
 from app.collection.first_stage import FirstStage, StageStore
 from app.collection.layers import layers
 from app.collection.segment import Segment, SegmentRecord
-from app.collection.spec import CollectionSpec
+from app.collection.spec import DECLARED, CollectionSpec
 from app.collection.tail import Tail
 from app.collection.view import Generation, Published, SegmentView, TailState
 from app.lexical.words import GrowingWords
-from app.store.database import Database, get_record, read_state
+from app.metadata.declared import NOTHING, Declared, read_declared
+from app.store.database import Database, find_record, get_record, read_state
 from app.store.directory import Directory
 from app.store.layout import SEGMENTS, TAIL
 from app.store.memory import require_room
@@ -116,7 +117,12 @@ class Opener:
             tuple(SegmentView(part, ~np.isin(part.seqs, dead)) for part in parts),
             TailState(tail, ~np.isin(tail.seqs, dead)),
             growing,
+            self._declared(connection),
         )
+
+    def _declared(self, connection: sqlite3.Connection) -> Declared:
+        """The types of metadata fields; of a collection from before there were any, none."""
+        return find_record(connection, DECLARED, self.name, read_declared) or NOTHING
 
     def _require_memory(self, connection: sqlite3.Connection, generation: Generation) -> None:
         """Raises MemoryShort where what is to be opened does not fit, Damaged for a manifest that cannot be read."""
@@ -133,6 +139,7 @@ class Opener:
         with self.database.read() as connection:
             state = read_state(connection)
             generation = get_record(connection, "generation", self.name, Generation.from_json)
+            declared = self._declared(connection)
         growing = self.empty_tail()
         counters = (state.commits, state.next_seq, state.live, state.digest)
         return Published(
@@ -143,6 +150,7 @@ class Opener:
             (),
             TailState(growing.view(), np.zeros(0, bool)),
             growing,
+            declared,
         )
 
     def sweep(self, published: Published) -> None:

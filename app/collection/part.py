@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codes.protocol import Code
-from app.collection.columns import Column
 from app.collection.layers import POOLED, TOKENS
 from app.collection.passages import Passages, Values, decoded
+from app.columns.column import Column
 from app.filters import Filter, Shape
 from app.lexical import bm25
 from app.lexical.words import Words
+from app.metadata.declared import FieldType
+from app.metadata.geo import Point
 from app.sparse.postings import Sparse
 from app.store.files import Rows
-from app.types import F32, I64, Mask, Metadata, Owners, TokenVectors
+from app.types import F32, F64, I64, Mask, Metadata, Owners, TokenVectors
 from app.vector_index.protocol import Candidates
 
 
@@ -67,6 +69,14 @@ class Ragged:
         return np.diff(self.offsets)
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A document's own field, of all of a part. there: (documents,) those whose rows there were."""
+
+    column: Column
+    there: Mask
+
+
 class Part(Protocol):
     """Documents, ascending by sequence number, and rows 0 to size - 1, one a passage, in ranges that documents own
     (``owners``). Neither ever changes its meaning.
@@ -113,8 +123,19 @@ class Part(Protocol):
         """Of the rows; None where none has a sparse vector."""
         ...
 
-    def select(self, condition: Filter) -> Mask:
-        """(documents,) bool: those whose metadata match."""
+    own: dict[str, Own]
+    """What was read of the documents' own ids and titles (``Snapshot.own``)."""
+
+    def select(self, condition: Filter, own: Mapping[str, Column]) -> Mask:
+        """(documents,) bool: those whose metadata match. own: of the fields that are no metadata."""
+        ...
+
+    def unfit(self, field: str, kind: FieldType) -> Mask:
+        """(documents,) bool: those that have a value of a metadata field that is not of the type."""
+        ...
+
+    def distances(self, field: str, center: Point) -> F64:
+        """(documents,) metres to the point of each; NaN where it has none."""
         ...
 
     @property

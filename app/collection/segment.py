@@ -19,14 +19,17 @@ from numpy.typing import NDArray
 from app import vector_index
 from app.codes.choose import code_for
 from app.codes.protocol import Code
-from app.collection.columns import Column, Columns
 from app.collection.layers import NORMS, POOLED, TOKENS
-from app.collection.part import Flat, Ragged, gathered
+from app.collection.part import Flat, Own, Ragged, gathered
 from app.collection.passages import Passages
+from app.columns.column import Column
+from app.columns.columns import Columns
 from app.errors import FormatTooNew
 from app.filters import Filter, Shape
 from app.lexical.files import MAPPED, read_words
 from app.lexical.words import SealedWords
+from app.metadata.declared import FieldType
+from app.metadata.geo import Point
 from app.sparse.files import POSTINGS, read_postings
 from app.sparse.postings import Inverted
 from app.store.directory import Directory
@@ -43,7 +46,7 @@ from app.store.files import (
     read_verified,
 )
 from app.store.layout import FORMAT, of_this_version
-from app.types import F32, I64, Mask, Owners, Precision, TokenVectors
+from app.types import F32, F64, I64, Mask, Owners, Precision, TokenVectors
 from app.vector_index import GRAPH
 from app.vector_index.protocol import Candidates, VectorIndex
 from app.vector_index.refined import Refined, reached
@@ -90,6 +93,7 @@ class Segment:
         self._precision: Precision = manifest["precision"]
         self._fields: int = manifest["word_fields"]
         self._stored: dict[str, Flat | Ragged] = {}
+        self.own: dict[str, Own] = {}
         self.documents: int = manifest["documents"]
         self.size: int = manifest["passages"]
 
@@ -195,8 +199,14 @@ class Segment:
         assert isinstance(found, Ragged), f"{layer} is not ragged"
         return found
 
-    def select(self, condition: Filter) -> Mask:
-        return self._columns.select(condition)
+    def select(self, condition: Filter, own: Mapping[str, Column]) -> Mask:
+        return self._columns.select(condition, own)
+
+    def unfit(self, field: str, kind: FieldType) -> Mask:
+        return self._columns.unfit(field, kind)
+
+    def distances(self, field: str, center: Point) -> F64:
+        return self._columns.distances(field, center)
 
     @property
     def fields(self) -> Set[str]:

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from app import vector_index
-from app.collection.columns import ColumnsBuilder
 from app.collection.first_stage import FirstStage
 from app.collection.layers import ENCODED, POOLED, SPARSE, layers, scored
 from app.collection.passages import Passages
 from app.collection.segment import FLAT, MANIFEST, OFFSETS, OWNERS, SEQS, Segment, SegmentRecord
 from app.collection.spec import CollectionSpec
+from app.columns.columns import ColumnsBuilder
 from app.lexical.files import write_words
 from app.lexical.sequences import Sequences
 from app.sparse.files import write_postings

@@ -35,6 +35,8 @@ from app.types import (
 
 FINGERPRINT: Final = "fingerprint"
 """The record of the encoder that made the vectors."""
+DECLARED: Final = "schema"
+"""The record of the types of metadata fields, which may change: where there is none, none are declared."""
 SPARSE_FINGERPRINT: Final = "sparse_fingerprint"
 """Of the sparse encoder."""
 MAX_FIELDS: Final = 32

@@ -14,19 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codes.protocol import Code
-from app.collection.columns import Column, Columns, ColumnsBuilder
 from app.collection.layers import NORMS, SPARSE, Layer
-from app.collection.part import Flat, Ragged, gathered
+from app.collection.part import Flat, Own, Ragged, gathered
 from app.collection.passages import Passages
+from app.columns.column import Column
+from app.columns.columns import Columns, ColumnsBuilder
 from app.compute.growing import Growing
 from app.filters import Filter, Shape, fields_of
 from app.lexical.sequences import Sequences
 from app.lexical.words import WORD_BYTES, GrowingWords, WordsView
-from app.metadata.names import named
+from app.metadata.declared import FieldType
+from app.metadata.geo import Point
+from app.metadata.names import named, parts_of_point
 from app.metadata.values import Named, named_values
 from app.sparse.postings import Forward
 from app.store.files import InMemory
-from app.types import F32, I64, Mask, Metadata, Owners, TokenVectors
+from app.types import F32, F64, I64, Mask, Metadata, Owners, TokenVectors
 from app.vector_index.protocol import Candidates
 
 
@@ -134,6 +137,7 @@ class TailView:
         self.code, self.seqs, self.owners = code, seqs, owners
         self._metadata, self._values, self._offsets = metadata, values, offsets
         self._columns = Columns(owners.documents, {})
+        self.own: dict[str, Own] = {}
 
     @property
     def size(self) -> int:
@@ -160,8 +164,14 @@ class TailView:
     def sparse(self) -> Forward | None:
         return Forward(TokenVectors(self._values[SPARSE], self._offsets[SPARSE])) if self.has(SPARSE) else None
 
-    def select(self, condition: Filter) -> Mask:
-        return self._having(fields_of(condition)).select(condition)
+    def select(self, condition: Filter, own: Mapping[str, Column]) -> Mask:
+        return self._having(fields_of(condition)).select(condition, own)
+
+    def unfit(self, field: str, kind: FieldType) -> Mask:
+        return self._having({field, *parts_of_point(field)}).unfit(field, kind)
+
+    def distances(self, field: str, center: Point) -> F64:
+        return self._having(set(parts_of_point(field))).distances(field, center)
 
     def shapes(self, field: str) -> Set[Shape]:
         return self._having({field}).shapes(field)

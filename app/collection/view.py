@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
 from app.collection.first_stage import FirstStage, StageRecord
-from app.collection.part import View
+from app.collection.part import Own, View
 from app.collection.segment import Segment, SegmentRecord
 from app.collection.tail import Tail, TailView
+from app.columns.column import Column
+from app.columns.columns import ColumnsBuilder
 from app.compute import deadline
-from app.filters import Filter, Shape, warnings_of
+from app.filters import Filter, Shape, fields_of, typed, warnings_of
+from app.metadata.declared import Declared
+from app.metadata.names import OWN, named
 from app.store.database import read_state
 from app.store.rows import fetch_documents, require_rows
 from app.types import I64, Document, Mask
@@ -88,6 +92,8 @@ class Published:
     tail: TailState
     # The writer's growing arrays behind ``tail``; queries never touch them.
     growing: Tail = field(repr=False)
+    declared: Declared = field(default_factory=dict)
+    """The types of metadata fields."""
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -219,8 +225,62 @@ class Snapshot:
         for mask, view in zip(masks, self.views, strict=True):
             mask &= view.alive
             if condition is not None:
-                mask &= view.part.select(condition)
+                mask &= self.select(view, condition)
         return masks
+
+    @property
+    def declared(self) -> Declared:
+        return self.published.declared
+
+    def select(self, view: View, condition: Filter) -> Mask:
+        """(documents,) bool, new: those of a view that match, whether they stand or not."""
+        asked = fields_of(condition)
+        own = {name: self.own(view, name) for name in sorted(asked.intersection(OWN))}
+        return view.part.select(typed(condition, self.declared), own)
+
+    def column(self, view: View, field: str) -> Column | None:
+        """The values of a field in a view, as the collection declares it; None where no document has one."""
+        if field in OWN:
+            return self.own(view, field)
+        found = view.part.column(field)
+        return None if found is None else found.of(self.declared.get(named(field)))
+
+    def shapes(self, field: str) -> Set[Shape]:
+        """The shapes of a field's values, as they are stored; versions that were deleted lately count."""
+        if field in OWN:
+            return {"string"}
+        return frozenset().union(*(view.part.shapes(field) for view in self.views))
+
+    def unfit(self) -> dict[str, int]:
+        """For each declared field how many documents have another value there."""
+        return {
+            field: sum(int(np.count_nonzero(view.part.unfit(field, kind) & view.alive)) for view in self.views)
+            for field, kind in self.declared.items()
+        }
+
+    def own(self, view: View, field: str) -> Column:
+        """The ids or the titles of a view's documents: read once a part, when they are first asked for."""
+        kept = view.part.own.get(field)
+        # It may have been read when rows were purged that an older snapshot has.
+        if kept is None or bool((view.alive & ~kept.there).any()):
+            kept = view.part.own[field] = self._read_own(view.part.seqs, field)
+        return kept.column
+
+    def _read_own(self, seqs: I64, field: str) -> Own:
+        values: list[Mapping[str, Any]] = [{}] * len(seqs)
+        there = np.zeros(len(seqs), bool)
+        query = f"SELECT seq, {field.removeprefix('$')} FROM documents WHERE seq BETWEEN ? AND ?"
+        rows = self.connection.execute(query, (int(seqs[0]), int(seqs[-1])))
+        while some := rows.fetchmany(IDENTIFIED):
+            deadline.check(deadline.current())
+            places, present = _places(seqs, np.array([seq for seq, _ in some], np.int64))
+            there[places] = True
+            found = (value for (_, value), is_there in zip(some, present.tolist(), strict=True) if is_there)
+            for place, value in zip(places.tolist(), found, strict=True):
+                values[place] = {field: value.decode() if isinstance(value, bytes) else value}
+        builder = ColumnsBuilder()
+        builder.add_named(values)
+        return Own(builder.finish().keys[field], there)
 
     def versions(self, identifiers: Iterable[str]) -> I64:
         """Ascending sequence numbers of what stands under these ids. No text is read."""
@@ -241,11 +301,8 @@ class Snapshot:
         if condition is None or not self.views:
             return []
         parts = [view.part for view in self.views]
-
-        def shapes(field: str) -> Set[Shape]:
-            return frozenset().union(*(part.shapes(field) for part in parts))
-
-        return warnings_of(condition, shapes, lambda: frozenset().union(*(part.fields for part in parts)))
+        asked = typed(condition, self.declared)
+        return warnings_of(asked, self.shapes, lambda: frozenset().union(*(part.fields for part in parts)))
 
     def matching(self, condition: Filter | None) -> I64:
         """Ascending sequence numbers of the documents that match."""

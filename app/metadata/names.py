@@ -67,6 +67,11 @@ def child(field: str, key: str) -> str:
     return _joined((*keys_of(field), key)) if '"' in field else f"{field}.{rendered(key)}"
 
 
+def parts_of_point(field: str) -> tuple[str, str]:
+    """The names of the latitude and the longitude of a point."""
+    return child(field, "lat"), child(field, "lon")
+
+
 def outermost(key: str) -> str:
     """The name of an outermost key.
 

@@ -2,7 +2,8 @@
 
 A document counts once for each value that it has: a list has each of its items, as in a filter; null is none. Types
 never mix, 1 and 1.0 are one number. A date is a string that begins as ISO 8601 has it (2024-01-31, with or without a
-time), and counts for the day, month or year that it is written with, whatever its time zone.
+time), and counts for the day, month or year that it is written with, whatever its time zone. Where the collection
+declares the field a date, it is a moment, and counts for its day in UTC.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from app.collection.columns import I32, Column
 from app.collection.view import Snapshot
+from app.columns.column import I32, Column
 from app.compute import deadline
 from app.errors import Invalid
 from app.filters import And, Condition
 from app.filters import parse as parse_filter
+from app.metadata.geo import Circle
 from app.metadata.names import FIELD
 from app.metadata.values import Scalar
 from app.results.values import Typed, require_field, typed
@@ -63,7 +65,9 @@ FACETS_SCHEMA: Final[dict[str, Any]] = {
         "additionalProperties": False,
     },
     "description": 'Metadata fields, each with what is counted: `{"terms": n}`, the n most frequent values; '
-    '`{"ranges": [{"gte": 2000, "lt": 2010}]}`; or `{"dates": "year" | "month" | "day"}` of strings like 2024-01-31. '
+    '`{"ranges": [{"gte": 2000, "lt": 2010}]}`; or `{"dates": "year" | "month" | "day"}` of strings like '
+    "2024-01-31, in UTC "
+    "where the schema declares a date. "
     "Counted are the documents that `total` counts.",
     "examples": [{"kind": {"terms": 10}, "year": {"ranges": [{"lt": 2020}, {"gte": 2020}]}}],
 }
@@ -153,7 +157,7 @@ def _in_ranges(snapshot: Snapshot, matching: Sequence[Mask], facet: Facet) -> Co
     for view, mask in zip(snapshot.views, matching, strict=True):
         left = mask.copy()
         for i, one in enumerate(facet.ranges):
-            within = view.part.select(one)
+            within = snapshot.select(view, one)
             within &= mask
             counts[i] += int(np.count_nonzero(within))
             left &= ~within
@@ -170,7 +174,7 @@ def value_counts(
     counts: dict[Typed, int] = {}
     missing = 0
     for view, mask in zip(snapshot.views, matching, strict=True):
-        column, left = view.part.column(field), mask.copy()
+        column, left = snapshot.column(view, field), mask.copy()
         for rows, codes, value in [] if column is None else _entries(column):
             deadline.check(deadline.current())
             chosen = mask[rows]
@@ -195,8 +199,8 @@ def _by_value(snapshot: Snapshot, matching: Sequence[Mask], facet: Facet) -> Cou
 def _entries(column: Column) -> list[tuple[I32, I32, Callable[[int], Scalar]]]:
     """Of scalars, and of those in lists: rows, codes, and what a code stands for."""
     return [
-        (column.rows, column.codes, column.scalars.value),
-        (column.item_rows, column.items, column.item_scalars.value),
+        (column.rows, column.codes, column.scalars.said),
+        (column.item_rows, column.items, column.item_scalars.said),
     ]
 
 
@@ -233,5 +237,7 @@ def _bounds(one: And) -> dict[str, Scalar]:
     """A range as it was asked."""
     conditions = [part for part in one.parts if isinstance(part, Condition)]
     return {
-        part.operator: part.value for part in conditions if part.value is not None and not isinstance(part.value, tuple)
+        part.operator: part.value
+        for part in conditions
+        if part.value is not None and not isinstance(part.value, tuple | Circle)
     }

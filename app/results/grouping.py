@@ -98,7 +98,8 @@ class Grouping:
     def __init__(self, snapshot: Snapshot, asked: GroupBy, matching: Sequence[Mask]) -> None:
         """Raises Damaged, TooSlow."""
         self._asked, self._views = asked, snapshot.views
-        self._columns = [view.part.column(asked.field) for view in snapshot.views]
+        self._columns = [snapshot.column(view, asked.field) for view in snapshot.views]
+        self._there = bool(snapshot.shapes(asked.field))
         self._counts, alone = value_counts(snapshot, matching, asked.field)
         self.total = len(self._counts) + (alone if asked.missing == "alone" else 0)
         """How many groups there are."""
@@ -106,7 +107,7 @@ class Grouping:
     @property
     def warnings(self) -> list[str]:
         """Where nothing can be grouped; versions that were deleted lately count as documents."""
-        if not self._views or any(view.part.shapes(self._asked.field) for view in self._views):
+        if not self._views or self._there:
             return []
         return [f"the search groups by {self._asked.field!r}, a metadata field that no document has"]
 
@@ -151,9 +152,9 @@ class Grouping:
             return []
         place = document_of(self._views[item.view], item.row)
         start, stop = np.searchsorted(column.rows, [place, place + 1]).tolist()
-        found: list[Scalar] = [column.scalars.value(code) for code in column.codes[start:stop].tolist()]
+        found: list[Scalar] = [column.scalars.said(code) for code in column.codes[start:stop].tolist()]
         start, stop = np.searchsorted(column.item_rows, [place, place + 1]).tolist()
-        return [*found, *_distinct(column.item_scalars.value(item) for item in column.items[start:stop].tolist())]
+        return [*found, *_distinct(column.item_scalars.said(item) for item in column.items[start:stop].tolist())]
 
 
 def _distinct(values: Iterable[Scalar]) -> list[Scalar]:

@@ -9,18 +9,20 @@ the bytes of their ids.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from app.collection.columns import I32, Column
 from app.collection.part import View
 from app.collection.view import Snapshot
+from app.columns.column import I32
 from app.compute import deadline
 from app.errors import Invalid
-from app.metadata.names import FIELD
+from app.metadata.geo import POINT_SCHEMA, Point, read_point
+from app.metadata.names import FIELD, parts_of_point
+from app.metadata.values import Scalar
 from app.query.listed import document_of, first_row
 from app.query.ranking import Ranked
 from app.results.values import Typed, require_field, typed
@@ -42,9 +44,28 @@ SORT_SCHEMA: Final[dict[str, Any]] = {
         "minProperties": 1,
         "maxProperties": 1,
         "propertyNames": {"pattern": f"^{FIELD.pattern}$"},
-        "additionalProperties": {"enum": ["asc", "desc"]},
+        "additionalProperties": {
+            "anyOf": [
+                {"enum": ["asc", "desc"]},
+                {
+                    "type": "object",
+                    "required": ["geo_distance"],
+                    "properties": {
+                        "geo_distance": {
+                            "type": "object",
+                            "required": ["lat", "lon"],
+                            "properties": POINT_SCHEMA,
+                            "additionalProperties": False,
+                        },
+                        "order": {"enum": ["asc", "desc"], "default": "asc"},
+                    },
+                    "additionalProperties": False,
+                },
+            ]
+        },
     },
-    "description": 'Metadata fields, the first one first: `[{"year": "desc"}, {"name": "asc"}]`. A document without '
+    "description": 'Metadata fields, the first one first: `[{"year": "desc"}, {"name": "asc"}]`. '
+    '`{"place": {"geo_distance": {"lat": 48.2, "lon": 16.4}}}` sorts by how far a point is. A document without '
     "the field, or with null, a list or an object there, comes last either way; those alike in all come by the bytes "
     "of their ids. "
     "Without a query, and in a `lexical` search, all that match are sorted; in any other the best 1,000 are.",
@@ -54,10 +75,11 @@ SORT_SCHEMA: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class SortKey:
-    """One metadata field."""
+    """One metadata field. center: by how far its point is from there."""
 
     field: str
     descending: bool = False
+    center: Point | None = None
 
 
 def parse(value: object) -> tuple[SortKey, ...]:
@@ -74,10 +96,22 @@ def parse(value: object) -> tuple[SortKey, ...]:
             raise Invalid.at(f"/{i}", 'expected an object with exactly one key, such as {"year": "desc"}')
         ((field, order),) = one.items()
         require_field(field, f"/{i}")
-        if order not in ("asc", "desc"):
-            raise Invalid.at(pointer([i, field]), "expected asc or desc")
-        keys.append(SortKey(field, order == "desc"))
+        keys.append(_key(field, order, pointer([i, field])))
     return tuple(keys)
+
+
+def _key(field: str, order: object, at: str) -> SortKey:
+    center = None
+    if isinstance(order, dict):
+        if "geo_distance" not in order or not order.keys() <= {"geo_distance", "order"}:
+            raise Invalid.at(
+                at, 'expected asc, desc, or an object such as {"geo_distance": {"lat": 48.2, "lon": 16.4}}'
+            )
+        center = read_point(order["geo_distance"], f"{at}/geo_distance")
+        at, order = f"{at}/order", order.get("order", "asc")
+    if order not in ("asc", "desc"):
+        raise Invalid.at(at, "expected asc or desc")
+    return SortKey(field, order == "desc", center)
 
 
 def sort_documents(
@@ -121,7 +155,7 @@ def _ordered(snapshot: Snapshot, allowed: Sequence[Mask], keys: Sequence[SortKey
     """The sequence numbers of the first."""
     merged: dict[tuple[_Value, ...], list[I64]] = {}
     for view, mask in zip(snapshot.views, allowed, strict=True):
-        for values, documents in _first(view, mask, keys, count):
+        for values, documents in _first(snapshot, view, mask, keys, count):
             merged.setdefault(values, []).append(view.part.seqs[documents])
     groups = list(merged.items())
     for i in reversed(range(len(keys))):
@@ -149,8 +183,13 @@ def warnings(snapshot: Snapshot, keys: Sequence[SortKey]) -> list[str]:
     """Where documents are sorted by what none has an order in; versions that were deleted lately count as documents."""
     found = []
     for key in keys:
-        shapes = {shape for view in snapshot.views for shape in view.part.shapes(key.field)}
-        if snapshot.views and not shapes:
+        shapes = snapshot.shapes(key.field)
+        if key.center is not None:
+            if snapshot.views and not all("number" in snapshot.shapes(part) for part in parts_of_point(key.field)):
+                found.append(
+                    f"the search sorts by how far {key.field!r} is, which in no document is a point (lat, lon)"
+                )
+        elif snapshot.views and not shapes:
             found.append(f"the search sorts by {key.field!r}, a metadata field that no document has")
         elif shapes and shapes <= {"list", "numbers", "booleans", "null", "object"}:
             what = "lists" if shapes <= {"list", "numbers", "booleans"} else "lists, objects or null"
@@ -158,13 +197,15 @@ def warnings(snapshot: Snapshot, keys: Sequence[SortKey]) -> list[str]:
     return found
 
 
-def _first(view: View, mask: Mask, keys: Sequence[SortKey], count: int) -> list[tuple[tuple[_Value, ...], I64]]:
+def _first(
+    snapshot: Snapshot, view: View, mask: Mask, keys: Sequence[SortKey], count: int
+) -> list[tuple[tuple[_Value, ...], I64]]:
     """Of one view the documents that could be among the first ``count``, by their values: those of every value that the
     ``count``-th or one before it has."""
     documents = np.flatnonzero(mask).astype(np.int64)
     if not len(documents):
         return []
-    columns = [_Ordered.of(view, key) for key in keys]
+    columns = [_Ordered.of(snapshot, view, key) for key in keys]
     tied, certain = np.arange(len(documents)), [np.zeros(0, np.int64)]
     places: list[I32] = []
     for column in columns:
@@ -196,24 +237,33 @@ def _first(view: View, mask: Mask, keys: Sequence[SortKey], count: int) -> list[
 
 @dataclass(frozen=True, slots=True)
 class _Ordered:
-    """A field of one part, by a key. places: (documents,), ascending in its order, ``_LAST`` where it has no value."""
+    """A field of one part, by a key. places: (documents,), ascending in its order, ``_LAST`` where it has no value.
+    value: of a place."""
 
-    column: Column | None
     places: I32
-    descending: bool
+    value: Callable[[np.int32], _Value]
 
     @classmethod
-    def of(cls, view: View, key: SortKey) -> _Ordered:
+    def of(cls, snapshot: Snapshot, view: View, key: SortKey) -> _Ordered:
         size = view.part.owners.documents
-        column = view.part.column(key.field)
-        codes = np.full(size, -1, np.int32) if column is None else column.spread(size)
+        codes = np.full(size, -1, np.int32)
+        scalar: Callable[[int], Scalar] | None = None
+        if key.center is not None:
+            far = view.part.distances(key.field, key.center)
+            there = ~np.isnan(far)
+            distinct, found = np.unique(far[there], return_inverse=True)
+            codes[there] = found
+            scalar = distinct.tolist().__getitem__
+        elif (column := snapshot.column(view, key.field)) is not None:
+            codes, scalar = column.spread(size), column.scalars.value
         places = np.where(codes < 0, _LAST, -codes if key.descending else codes)
-        return cls(column, places, key.descending)
 
-    def value(self, place: np.int32) -> _Value:
-        if self.column is None or place == _LAST:
-            return None
-        return typed(self.column.scalars.value(int(-place if self.descending else place)))
+        def value(place: np.int32) -> _Value:
+            if scalar is None or place == _LAST:
+                return None
+            return typed(scalar(int(-place if key.descending else place)))
+
+        return cls(places, value)
 
 
 def sortable(value: _Value, key: SortKey) -> tuple[int, Any, Any]:

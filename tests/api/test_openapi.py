@@ -42,7 +42,7 @@ ROUTES = {
     "/metrics": {"get"},
     "/v1/info": {"get"},
     "/v1/collections": {"get", "post"},
-    "/v1/collections/{name}": {"get", "delete"},
+    "/v1/collections/{name}": {"get", "patch", "delete"},
     "/v1/collections/{name}/documents": {"get", "post"},
     "/v1/collections/{name}/documents/get": {"post"},
     "/v1/collections/{name}/documents/{id}": {"get", "put", "patch", "delete"},

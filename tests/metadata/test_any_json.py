@@ -16,7 +16,7 @@ from plain_filters import filters, objects, passes, values, written
 
 from app.changes.patch import Patch
 from app.collection.collection import Collection
-from app.collection.columns import Columns, ColumnsBuilder
+from app.columns.columns import Columns, ColumnsBuilder
 from app.documents import parse_document
 from app.errors import Invalid
 from app.filters import parse

@@ -63,6 +63,7 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
     ("GET", "/v1/collections"): Rule(("read",), "handler"),
     ("POST", "/v1/collections"): Rule(("admin",), "handler"),
     ("GET", _IN): READ,
+    ("PATCH", _IN): ADMIN,
     ("DELETE", _IN): ADMIN,
     ("POST", f"{_IN}/documents"): WRITE,
     ("GET", f"{_IN}/documents"): READ,

@@ -13,7 +13,7 @@ from app.api.edge.access import Caller, require
 from app.api.edge.bodies import READ, Route, examples
 from app.api.edge.openapi import gives
 from app.api.edge.routing import Name
-from app.api.schemas.collections import CollectionsAnswer, CreateCollection
+from app.api.schemas.collections import ChangeCollection, CollectionsAnswer, CreateCollection
 from app.api.schemas.searches import SideWeights
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
@@ -73,6 +73,7 @@ async def create_collection(
             lexical=None if body.lexical is None else body.lexical.spec,
             sparse=None if body.sparse is None else SparseSpec(model=body.sparse.model),
             fusion=_fusion(body),
+            declared=body.declared,
             also=None if asked is None else asked.keep_first,
         )
 
@@ -123,6 +124,22 @@ async def list_collections(service: Serving, caller: Caller) -> Response:
 async def describe_collection(service: Serving, name: Name) -> Response:
     """One collection."""
     return reply(encoded(await run(service.lanes.read, service.catalogue.describe, name)))
+
+
+@router.patch("/v1/collections/{name}", responses=gives(CollectionInfo, description="The collection as it is now."))
+async def change_collection(
+    service: Serving,
+    name: Name,
+    body: Annotated[ChangeCollection, READ, examples(dates={"schema": {"published": "date", "place": "geo"}})],
+) -> Response:
+    """Declare types of metadata fields, or take declarations back. No document changes; `unfit` of the answer counts
+    those that do not fit, whose values there are as if they were not."""
+
+    def work() -> bytes:
+        service.catalogue.get(name).declare(body.declared)
+        return encoded(service.catalogue.describe(name))
+
+    return reply(await run(service.lanes.write, work))
 
 
 @router.delete("/v1/collections/{name}", status_code=204, responses={**gives(TaskAnswer), 200: {}})

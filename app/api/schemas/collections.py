@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Final, Literal
+from functools import partial
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import core_schema
 
 from app.api.schemas.searches import SideWeights
 from app.catalogue.info import CollectionInfo
 from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS, LexicalSpec
 from app.documents import Strict
+from app.errors import Invalid
 from app.lexical.analysis import LANGUAGES
+from app.metadata import declared
+from app.metadata.declared import FieldType
 from app.schema.faults import fault
 from app.store.layout import NAME
 from app.types import MAX_DIM, MAX_TOKEN_POOLING, MAX_WINDOW, MIN_WINDOW, Kind, Precision, SimilarityName, Split
+
+R = TypeVar("R")
 
 _WITH_DIM: dict[str, Any] = {
     "if": {"properties": {"model": {"type": "null"}}, "required": ["model"]},
@@ -105,8 +119,36 @@ _FUSION = GetPydanticSchema(
 FusionField = Annotated[Literal["reciprocal_rank"] | SideWeights, _FUSION]
 
 
+def _declared(value: object, read: Callable[[object], R]) -> R:
+    try:
+        return read(value)
+    except Invalid as error:
+        raise fault(error.problems[0].pointer, error.problems[0].message) from None
+
+
+DeclaredField = Annotated[
+    dict[str, FieldType],
+    PlainValidator(partial(_declared, read=declared.read_declared)),
+    WithJsonSchema(declared.SCHEMA),
+]
+_CHANGES: Final[dict[str, Any]] = {
+    **declared.SCHEMA,
+    "type": ["object", "null"],
+    "additionalProperties": {"enum": [*get_args(FieldType), None]},
+    "description": "Types of metadata fields that are declared from now on, beside those that are; null takes a "
+    "field's declaration back, and in the place of the object all of them. Documents stay as they are: what does not "
+    "fit is as if it were not there, and `unfit` counts it.",
+    "examples": [{"published": "date", "year": None}],
+}
+ChangesField = Annotated[
+    dict[str, FieldType | None] | None,
+    PlainValidator(lambda value: None if value is None else _declared(value, declared.read_changes)),
+    WithJsonSchema(_CHANGES),
+]
+
+
 class CreateCollection(Strict):
-    """A new collection. All of it is decided now and does not change."""
+    """A new collection. All of it is decided now and does not change, but `schema`."""
 
     name: str = Field(pattern=f"^{NAME.pattern}$")
     encoder: EncoderChoice = EncoderChoice()
@@ -125,6 +167,7 @@ class CreateCollection(Strict):
     """How documents are found by words; null where they are not to be."""
     sparse: SparseChoice | None = None
     """Documents have sparse vectors too; `{}` is for callers' own, null for none."""
+    declared: DeclaredField = Field(default={}, alias="schema")
     nullable: ClassVar[frozenset[str]] = frozenset({"lexical", "fusion", "sparse"})
     fusion: FusionField | None = None
     """How a hybrid search makes one order where it does not say itself: by the weights of scores that are given, which
@@ -132,6 +175,14 @@ class CreateCollection(Strict):
     token_pooling: int = Field(default=1, ge=1, le=MAX_TOKEN_POOLING)
     """Keep a fraction of the token vectors: a document of t is stored as t / token_pooling means of like ones (but 8 at
     least, if it has them). 1 keeps all. For long documents, such as pages as images; costs some quality."""
+
+
+class ChangeCollection(Strict):
+    """What of a collection may change."""
+
+    nullable: ClassVar[frozenset[str]] = frozenset({"declared", "schema"})
+
+    declared: ChangesField = Field(alias="schema")
 
 
 class CollectionsAnswer(BaseModel):

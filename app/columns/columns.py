@@ -14,195 +14,29 @@ from __future__ import annotations
 import io
 import json
 from array import array
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.columns.column import FIRST_NUMBER, I32, NONE, Column, Dictionary
 from app.compute import deadline
 from app.errors import FormatTooNew
-from app.filters import And, Condition, Filter, Not, Or, Shape, is_number, text_test
-from app.metadata.names import is_dotted, named, outermost
+from app.filters import And, Condition, Filter, Not, Or, Shape
+from app.metadata.declared import FieldType
+from app.metadata.geo import Circle, Point, distances
+from app.metadata.names import is_dotted, named, outermost, parts_of_point
 from app.metadata.values import Named, Scalar, named_values
-from app.types import Mask, Metadata
+from app.types import F64, Mask, Metadata
 
-I32 = NDArray[np.int32]
-
-_FIRST_NUMBER: Final = 2
-"""The code after those of false and true."""
 _FLAT: Final = 1
 """The version of columns of scalars and lists of strings alone, which did not say it."""
 _VERSION: Final = 2
 _ARRAYS: Final = ("rows", "codes", "items", "item_rows", "listed", "nulls", "objects", "empties")
-_NONE: Final = np.zeros(0, np.int32)
-BLOCK: Final = 1 << 16
-"""Rows between two looks at the deadline; what is made of so many stays in a near cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Dictionary:
-    """Distinct scalars in code order: false, true, then numbers ascending, then strings ascending."""
-
-    numbers: list[int | float]
-    strings: list[str]
-
-    def value(self, code: int) -> Scalar:
-        """Which has the code."""
-        if code < _FIRST_NUMBER:
-            return bool(code)
-        place = code - _FIRST_NUMBER
-        return self.numbers[place] if place < len(self.numbers) else self.strings[place - len(self.numbers)]
-
-    def texts(self, condition: Condition) -> Iterator[tuple[int, int]]:
-        """The ranges of codes of the strings that a condition on strings holds of."""
-        base = _FIRST_NUMBER + len(self.numbers)
-        holds = text_test(condition)
-        for start in range(0, len(self.strings), BLOCK):
-            deadline.check(deadline.current())
-            for place, text in enumerate(self.strings[start : start + BLOCK], base + start):
-                if holds(text):
-                    yield place, place + 1
-
-    def codes(self, value: Scalar, bounds: str = "eq") -> tuple[int, int]:
-        """The half-open range of codes that stand in the relation to the value; empty where none does."""
-        if isinstance(value, bool):
-            return (int(value), int(value) + 1) if bounds == "eq" else (0, 0)
-        values: list[Any] = self.numbers if is_number(value) else self.strings
-        base = _FIRST_NUMBER + (0 if is_number(value) else len(self.numbers))
-        left, right = bisect_left(values, value), bisect_right(values, value)
-        start, stop = {
-            "eq": (left, right),
-            "gt": (right, len(values)),
-            "gte": (left, len(values)),
-            "lt": (0, left),
-            "lte": (0, right),
-        }[bounds]
-        return base + start, base + stop
-
-
-@dataclass(frozen=True)
-class Column:
-    """One name. rows and codes: the rows that have a scalar, and its code. item_rows and items: one entry for each
-    scalar of each list. listed: the rows that have a list, an empty one too. nulls: those that have null, or a list
-    with null. objects: those with an object, or a list with one. empties: those with null, "", [] or {}."""
-
-    scalars: _Dictionary
-    rows: I32
-    codes: I32
-    item_scalars: _Dictionary
-    items: I32
-    item_rows: I32
-    listed: I32
-    nulls: I32
-    objects: I32
-    empties: I32
-
-    def select(self, condition: Condition, size: int) -> Mask:
-        """(size,) bool, new: the rows that match."""
-        mask = np.zeros(size, bool)
-        match condition.operator:
-            case "exists":
-                self._mark_there(mask)
-                return mask if condition.value else np.logical_not(mask, out=mask)
-            case "empty":
-                if not condition.value:
-                    self._mark_there(mask)
-                mask[self.empties] = condition.value
-                return mask
-            case "ne":
-                equal = self.select(replace(condition, operator="eq"), size)
-                self._mark_there(mask)
-                return np.greater(mask, equal, out=mask)
-            case "eq" | "in":
-                values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
-                if None in values:
-                    mask[self.nulls] = True
-                named = [value for value in values if value is not None]
-                _mark(mask, self._rows_of(size), self.codes, map(self.scalars.codes, named))
-                _mark(mask, self.item_rows, self.items, map(self.item_scalars.codes, named))
-            case "prefix" | "ieq":
-                _mark(mask, self._rows_of(size), self.codes, self.scalars.texts(condition))
-                _mark(mask, self.item_rows, self.items, self.item_scalars.texts(condition))
-            case "contains":
-                assert not isinstance(condition.value, tuple)
-                if isinstance(condition.value, str):
-                    _mark(mask, self._rows_of(size), self.codes, self.scalars.texts(condition))
-                if condition.value is None:
-                    mask[self.nulls[np.isin(self.nulls, self.listed)]] = True
-                else:
-                    _mark(mask, self.item_rows, self.items, [self.item_scalars.codes(condition.value)])
-            case bounds:
-                assert isinstance(condition.value, str | int | float), "what has an order"
-                _mark(mask, self._rows_of(size), self.codes, [self.scalars.codes(condition.value, bounds)])
-        return mask
-
-    def _mark_there(self, mask: Mask) -> None:
-        """The rows that have anything."""
-        mask[self.rows] = mask[self.listed] = mask[self.nulls] = mask[self.objects] = True
-
-    @cached_property
-    def shapes(self) -> frozenset[Shape]:
-        """The shapes of its values."""
-        items = self.item_scalars
-        there: dict[Shape, bool] = {
-            "number": bool(self.scalars.numbers),
-            "string": bool(self.scalars.strings),
-            "boolean": bool((self.codes < _FIRST_NUMBER).any()),
-            "null": len(self.nulls) > 0,
-            "object": len(self.objects) > 0,
-            "numbers": bool(items.numbers),
-            "booleans": bool((self.items < _FIRST_NUMBER).any()),
-        }
-        # A list without scalars is one of strings as well as any.
-        there["list"] = bool(items.strings) or len(np.setdiff1d(self.listed, self.item_rows)) > 0
-        return frozenset(shape for shape, found in there.items() if found)
-
-    def spread(self, size: int) -> I32:
-        """(size,) the code of each row's scalar; -1 where it has none."""
-        if self._rows_of(size) is None:
-            return self.codes
-        found = np.full(size, -1, np.int32)
-        found[self.rows] = self.codes
-        return found
-
-    def _rows_of(self, size: int) -> I32 | None:
-        """The rows of the codes; None where they are all rows."""
-        return None if len(self.rows) == size else self.rows
-
-
-def _mark(mask: Mask, rows: I32 | None, codes: I32, ranges: Iterable[tuple[int, int]]) -> None:
-    """Sets the mask at the rows whose code lies in one of the half-open ranges, in one pass over the codes.
-
-    rows: of the codes; None where they are all rows.
-    """
-    ranges = [(start, stop) for start, stop in ranges if start < stop]
-    if not ranges:
-        return
-    chosen = _within(ranges)
-    for start in range(0, len(codes), BLOCK):
-        deadline.check(deadline.current())
-        part = slice(start, start + BLOCK)
-        if rows is None:
-            # The mask is chosen: a tenth of the time of putting rows into one.
-            np.logical_or(mask[part], chosen(codes[part]), out=mask[part])
-        else:
-            mask[rows[part][chosen(codes[part])]] = True
-
-
-def _within(ranges: Sequence[tuple[int, int]]) -> Callable[[I32], Mask]:
-    """Tells which codes lie in one of the ranges, by as many operations for many ranges as for two."""
-    if len(ranges) == 1:
-        ((start, stop),) = ranges
-        return (lambda codes: codes == start) if stop == start + 1 else lambda codes: (codes >= start) & (codes < stop)
-    table = np.zeros(max(stop for _, stop in ranges) + 1, bool)
-    for start, stop in ranges:
-        table[start:stop] = True
-    # Clipped, every code beyond the last range is the one after it, which is in none.
-    return lambda codes: table.take(codes, mode="clip")
+_ANYWHERE: Final = Point(0.0, 0.0)
+_NO_OTHERS: Final[Mapping[str, Column]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,25 +58,63 @@ class Columns:
         builder.add(metadata)
         return builder.finish()
 
-    def select(self, condition: Filter) -> Mask:
-        """(size,) bool, new: the rows that match. Raises TooSlow."""
+    def select(self, condition: Filter, own: Mapping[str, Column] = _NO_OTHERS) -> Mask:
+        """(size,) bool, new: the rows that match. own: of fields that are no metadata. Raises TooSlow."""
         deadline.check(deadline.current())
         match condition:
             case Condition():
-                column = self.column(condition.field)
+                if isinstance(condition.value, Circle):
+                    near: Mask = self.distances(condition.field, condition.value.center) <= condition.value.distance_m
+                    return near
+                column = own.get(condition.field) or self.column(condition.field)
                 if column is None:
                     return np.full(self.size, condition.operator == "exists" and condition.value is False)
-                return column.select(condition, self.size)
+                if condition.type != "geo":
+                    return column.of(condition.type).select(condition, self.size)
+                # What is declared a point and is none is not there; null is.
+                placed, mask = self._placed(condition.field), column.select(condition, self.size)
+                if condition.operator == "exists":
+                    return placed if condition.value else ~placed
+                return np.logical_and(mask, placed, out=mask)
             case Not():
-                mask = self.select(condition.part)
+                mask = self.select(condition.part, own)
                 return np.logical_not(mask, out=mask)
             case And() | Or():
                 every = isinstance(condition, And)
                 combine = np.logical_and if every else np.logical_or
                 mask = np.full(self.size, every)
                 for part in condition.parts:
-                    combine(mask, self.select(part), out=mask)
+                    combine(mask, self.select(part, own), out=mask)
                 return mask
+
+    def distances(self, field: str, center: Point) -> F64:
+        """(size,): metres from the center to the point of each row; NaN, which is within nothing, where it has none."""
+        lat, lon = map(self.column, parts_of_point(field))
+        if lat is None or lon is None:
+            return np.full(self.size, np.nan)
+        found, across = lat.numbers(self.size), lon.numbers(self.size)
+        deadline.check(deadline.current())
+        with np.errstate(invalid="ignore"):
+            found[(np.abs(found) > 90) | (np.abs(across) > 180)] = np.nan
+            return distances(center, found, across)
+
+    def _placed(self, field: str) -> Mask:
+        """(size,): the rows with a point, or with null."""
+        found = ~np.isnan(self.distances(field, _ANYWHERE))
+        column = self.column(field)
+        if column is not None:
+            found[np.setdiff1d(column.nulls, column.listed)] = True
+        return found
+
+    def unfit(self, field: str, kind: FieldType) -> Mask:
+        """(size,): the rows with a value that is not of a declared type."""
+        column = self.column(field)
+        if column is None:
+            return np.zeros(self.size, bool)
+        if kind != "geo":
+            return column.unfit(kind, self.size)
+        there = column.select(Condition(field, "exists", True), self.size)
+        return np.greater(there, self._placed(field), out=there)
 
     def column(self, field: str) -> Column | None:
         """The values of a field; None where no row has one."""
@@ -287,14 +159,14 @@ class Columns:
                 )
             keys = {}
             for i, key in enumerate(header["keys"]):
-                own = {name: arrays.get(f"{i}.{name}", _NONE) for name in _ARRAYS}
-                scalars = _Dictionary(key["numbers"], key["strings"])
+                own = {name: arrays.get(f"{i}.{name}", NONE) for name in _ARRAYS}
+                scalars = Dictionary(key["numbers"], key["strings"])
                 if version == _FLAT:
-                    items = _Dictionary([], key["items"])
-                    own["items"] = own["items"] + np.int32(_FIRST_NUMBER)
+                    items = Dictionary([], key["items"])
+                    own["items"] = own["items"] + np.int32(FIRST_NUMBER)
                     own["empties"] = _empty_of(scalars, own)
                 else:
-                    items = _Dictionary(key["item_numbers"], key["item_strings"])
+                    items = Dictionary(key["item_numbers"], key["item_strings"])
                 keys[key["name"]] = Column(scalars, item_scalars=items, **own)
             if version == _FLAT:
                 # A key with dots has been reached without quotes, and is, but it has a name of its own.
@@ -302,7 +174,7 @@ class Columns:
         return cls(header["size"], keys)
 
 
-def _empty_of(scalars: _Dictionary, arrays: Mapping[str, I32]) -> I32:
+def _empty_of(scalars: Dictionary, arrays: Mapping[str, I32]) -> I32:
     """Of columns that knew neither null nor objects: the rows with an empty string or list."""
     start, stop = scalars.codes("")
     codes = arrays["codes"]
@@ -347,10 +219,10 @@ class _Places:
     def add(self, value: Scalar) -> None:
         self._found.append(self._places.setdefault((isinstance(value, bool), value), len(self._places)))
 
-    def coded(self) -> tuple[_Dictionary, I32]:
+    def coded(self) -> tuple[Dictionary, I32]:
         """The dictionary, and the code of each that was added."""
         values = [value for _, value in self._places]
-        dictionary = _Dictionary(
+        dictionary = Dictionary(
             sorted(value for value in values if not isinstance(value, bool | str)),
             sorted(value for value in values if isinstance(value, str)),
         )
