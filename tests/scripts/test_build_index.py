@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -86,6 +87,26 @@ def test_a_build_pins_weights_and_is_held_to_them(
     assert (bad.returncode, "smell" in bad.stderr) == (1, True), bad.stderr
     worse = command("build_index", source, "--collection", "bad", "--model", "words", "--fusion", "words")
     assert (worse.returncode, "--fusion: expected SIDE=WEIGHT" in worse.stderr) == (2, True), worse.stderr
+
+
+def test_a_build_declares_a_schema_and_is_held_to_it(
+    command: Command, tmp_path: Path, open_catalogue: OpenCatalogue
+) -> None:
+    source = tmp_path / "d.ndjson"
+    metadata = {"by": {"on": "2024-05-01", "n": None}, "a b": [1, 1.0, {"deep": [10**40]}]}
+    source.write_bytes(lines([{**document(0), "metadata": metadata}, {**document(1), "metadata": {"by": {"on": 7}}}]))
+    build = partial(command, "build_index", source, "--collection", "c", "--model", "words", "--on-error", "skip")
+    done = build("--schema", "by.on=date")
+    assert (done.returncode, "1 written, 0 unchanged, 1 bad line" in done.stdout) == (0, True), done.stderr
+    assert "/metadata/by/on" in done.stderr
+    with open_catalogue() as catalogue:
+        assert catalogue.describe("c").schema == {"by.on": "date"}
+        assert json.dumps(catalogue.get("c").get("d0").metadata) == json.dumps(metadata)
+    assert build("--schema", '{"by.on": "date"}').returncode == 0
+    other = build("--schema", "by.on=string")
+    assert (other.returncode, "its schema is" in other.stderr) == (1, True), other.stderr
+    wrong = build("--schema", "by.on=day")
+    assert (wrong.returncode, "expected one of string" in wrong.stderr) == (2, True), wrong.stderr
 
 
 def test_a_terminal_gets_a_bar_with_rate_and_remaining_time(environment: dict[str, str], tmp_path: Path) -> None:
