@@ -2,11 +2,16 @@
 
     evaluate.py scifact/ --collection scifact
     evaluate.py scifact/ --collection scifact-dense --kind dense --json scifact-dense.json
+    evaluate.py scifact/ --collection scifact --run-out sheaf.run --run-in bm25.run other.run
+    evaluate.py scifact/ --run-in bm25.run other.run
 
 The collection is built first, or brought up to date, from the folder's corpus. Each query is encoded by itself and then
 searched with the ready embedding: by meaning, as any search is and exactly; and where words are indexed by them
 (`lexical`), by pooled vectors (`dense`), and by all together (`hybrid`, whose weights follow the queries). Quality is
 ir_measures' (MacAvaney et al. 2022).
+
+Runs are files of TREC's form. What is written is the approximate search (`--run-of` another way); runs of others
+(`--run-in`) are measured and compared as Sheaf's own, and alone where no collection is named.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -30,15 +35,17 @@ from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, SheafError
-from app.evaluation.compare import Setting, evaluated, search_all
+from app.evaluation.compare import Searched, Setting, evaluated, search_all
 from app.evaluation.judged import Judged
 from app.evaluation.measures import measured
+from app.evaluation.runs import read_run, run_lines
 from app.lexical.asked import Asked
 from app.measure.truth import best_in_float32
 from app.query.preparing import encode_queries
 from app.search import Mode, Query
 from app.settings import Settings, refusals
 from app.sources.beir import Beir, beir_qrels, beir_queries
+from app.sources.lines import Lines
 
 MEASURES: Final = (nDCG @ 10, R @ 100, RR @ 10, AP @ 100)
 DEPTH: Final = 100
@@ -50,7 +57,17 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="BEIR_FOLDER")
-    parser.add_argument("--collection", required=True, metavar="NAME")
+    parser.add_argument("--collection", metavar="NAME", help="may be left out with --run-in")
+    parser.add_argument("--run-out", type=Path, metavar="FILE", help="write what was found there, as a TREC run")
+    parser.add_argument(
+        "--run-of",
+        choices=("approximate", "exact", "lexical", "dense", "hybrid"),
+        default="approximate",
+        help="the way to search that --run-out has (default: approximate)",
+    )
+    parser.add_argument(
+        "--run-in", type=Path, nargs="+", default=[], metavar="FILE", help="TREC runs to measure beside, or alone"
+    )
     parser.add_argument("--split", default="test", help="which judgements: qrels/SPLIT.tsv (default: test)")
     parser.add_argument("--candidates", type=int, metavar="N", help="passages that are rescored, 100 or more")
     parser.add_argument(
@@ -69,8 +86,11 @@ def evaluate(
     candidates: int | None = None,
     *,
     float32: bool = False,
+    foreign: Mapping[str, Mapping[str, list[str]]] | None = None,
+    keep: Callable[[Searched], None] | None = None,
 ) -> dict[str, Any]:
     """Measures over the judged queries. Times are milliseconds. float32: also holds them to vectors before coding.
+    foreign: runs of others, by name, to compare with. keep: is given what was found.
 
     Raises Invalid for a judged query without text, Conflict (no_encoder) for a collection that cannot encode one.
     """
@@ -83,6 +103,10 @@ def evaluate(
     with Progress("evaluate", "queries", len(judged)) as bar:
         # Weights begin as in a new collection.
         searched = search_all(collection, judged, settings, begin=Asked(), tell=lambda done, _: bar.update(done))
+    if keep is not None:
+        keep(searched)
+    for name, run in (foreign or {}).items():
+        searched.found[name], searched.took[name] = _of_judged(run, qrels), [0.0]
     found = evaluated(judged, searched, MEASURES, DEPTH)
     quality = {one.name: {measure: value.mean for measure, value in one.measures.items()} for one in found.settings}
     approximate, exact = searched.found["approximate"], searched.found["exact"]
@@ -96,6 +120,7 @@ def evaluate(
         }
         before_coding = _recall(approximate, best)
     took = {"encode": searched.encode_ms, **searched.took}
+    took = {path: ms for path, ms in took.items() if path not in (foreign or {})}
     return {
         "queries": len(judged),
         "recall@10": _recall(approximate, exact),
@@ -105,6 +130,31 @@ def evaluate(
         "rho": searched.rho.get("hybrid", Asked().rho),
         "latency_ms": {path: {f"p{q}": float(np.percentile(ms, q)) for q in (50, 95)} for path, ms in took.items()},
     }
+
+
+def _of_judged(run: Mapping[str, list[str]], qrels: Mapping[str, Any]) -> dict[str, list[str]]:
+    """As deep as a search of ours; nothing was found for a query that the run does not have."""
+    return {query: run.get(query, [])[:DEPTH] for query in qrels}
+
+
+def foreign_runs(paths: Sequence[Path]) -> dict[str, dict[str, list[str]]]:
+    """By the names of their files. Raises Invalid, NotFound."""
+    runs: dict[str, dict[str, list[str]]] = {}
+    for path in paths:
+        name = path.name if path.name not in runs else str(path)
+        if name in runs or name in ("approximate", "exact", "lexical", "dense", "hybrid", "float32", "encode"):
+            raise Invalid(f"two runs are called {name}: rename a file")
+        runs[name] = read_run(Lines(path).entries(), str(path))
+    return runs
+
+
+def measure_runs(runs: Mapping[str, Mapping[str, list[str]]], qrels: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """What runs of others are worth, without a collection."""
+    judged = [Judged(identifier, grades, None) for identifier, grades in qrels.items()]
+    own = {name: _of_judged(run, qrels) for name, run in runs.items()}
+    found = evaluated(judged, Searched(own, {}, {name: [0.0] for name in own}), MEASURES, DEPTH)
+    quality = {one.name: {measure: value.mean for measure, value in one.measures.items()} for one in found.settings}
+    return {"queries": len(judged), "quality": quality, "evaluation": asdict(found), "latency_ms": {}}
 
 
 def _settings(judged: Sequence[Judged], candidates: int | None, *, words: bool) -> list[Setting]:
@@ -135,6 +185,8 @@ def table(found: Mapping[str, Any]) -> str:
         times = [f"{found['latency_ms'][path][q]:.1f}" if path in found["latency_ms"] else "" for q in ("p50", "p95")]
         lines.append("".join(f"{cell:>12}" for cell in (path, *values, *times)))
     lines += _compared(found["evaluation"])
+    if "recall@10" not in found:
+        return "\n".join(lines)
     encode = found["latency_ms"]["encode"]
     lines.append(f"recall@10 of approximate against exact: {found['recall@10']:.4f}")
     if found["recall@10_float32"] is not None:
@@ -161,6 +213,24 @@ def _compared(evaluation: Mapping[str, Any]) -> list[str]:
 
 def run(args: argparse.Namespace, settings: Settings) -> None:
     """Builds, measures, prints. Raises SheafError."""
+    foreign = foreign_runs(args.run_in)
+    if args.collection is None:
+        if not foreign or args.run_out is not None:
+            raise Invalid("which collection (--collection)? Without one there are runs to measure alone (--run-in)")
+        found = measure_runs(foreign, beir_qrels(args.folder, args.split))
+        print(table(found))
+        if args.json is not None:
+            args.json.write_text(json.dumps(found, indent=2) + "\n")
+        return
+
+    def keep(searched: Searched) -> None:
+        if args.run_out is not None:
+            if args.run_of not in searched.found:
+                raise Invalid(f"{args.run_of} is no way to search this collection, which has no words")
+            scores = searched.scores[args.run_of]
+            lines = run_lines(searched.found[args.run_of], scores, f"sheaf-{args.run_of}")
+            args.run_out.write_text("".join(lines))
+
     source, queries, qrels = Beir(args.folder), beir_queries(args.folder), beir_qrels(args.folder, args.split)
     encoders = Encoders(settings.models, settings.converted, settings.threads)
     with Catalogue(settings.indexes, encoders, settings) as catalogue:
@@ -172,7 +242,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
                 raise
             print(f"measuring collection {args.collection} as it is, since {error}", file=sys.stderr)
         collection = catalogue.get(args.collection)
-        found = evaluate(collection, queries, qrels, args.candidates, float32=args.float32)
+        found = evaluate(collection, queries, qrels, args.candidates, float32=args.float32, foreign=foreign, keep=keep)
         info = catalogue.describe(args.collection)
     found = {
         "collection": info.name,

@@ -37,6 +37,8 @@ VALUES = {
     "tags": ["a", "ä\n", ""],
     "none": [],
     "deep.key": "x",
+    "nothing": None,
+    "nested": {"a b": [1, 2.5, {"b": None}], "": []},
 }
 WRITTEN: list[dict[str, Any]] = [
     {"id": "a/b ?#%", "title": "Straße", "text": 'Übermäßig "große" Füße\r\n🐈', "metadata": VALUES},

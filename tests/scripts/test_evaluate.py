@@ -61,3 +61,23 @@ def test_a_judged_query_without_text(command: Command, folder: Path) -> None:
     done = command("evaluate", folder, "--collection", "c", "--model", "words")
     assert done.returncode == 1
     assert "9 judged queries have no text, the first: 'q1'" in done.stderr
+
+
+def test_runs_go_out_and_come_back(command: Command, folder: Path, tmp_path: Path) -> None:
+    """What was written is worth what was found; a foreign run with ties what trec_eval says; also alone."""
+    mine, other, out = tmp_path / "mine.run", tmp_path / "other.run", tmp_path / "out.json"
+    # The right document ties with two others: one before it by ids from the last, one after.
+    other.write_text("".join(f"q{i} Q0 {name} 1 2.5 x\n" for i in range(10) for name in (f"d{i}", f"d{i}~", f"a{i}")))
+    line = (folder, "--collection", "c", "--model", "words", "--run-out", mine, "--run-of", "exact", "--run-in", other)
+    done = command("evaluate", *line, "--json", out)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    assert found["quality"]["other.run"]["RR@10"] == pytest.approx(0.9 / 2)
+    assert "other.run" in done.stdout
+    alone = command("evaluate", folder, "--run-in", mine, other, "--json", out)
+    assert alone.returncode == 0, alone.stderr
+    again = json.loads(out.read_text())["quality"]
+    assert again["mine.run"] == found["quality"]["exact"]
+    assert again["other.run"] == found["quality"]["other.run"]
+    refused = command("evaluate", folder)
+    assert (refused.returncode, "--collection" in refused.stderr) == (1, True)
