@@ -91,7 +91,9 @@ def sentence_begins(text: str, start: int, stop: int) -> list[int]:
     # The first line may begin anywhere.
     marks.pop(min(marks, default=0), None)
     begins = {start + place for place, kind in marks.items() if kind >= SENTENCE}
-    begins.update(match.end() for match in _SENTENCE.finditer(text, start, stop))
+    # One may end right before it, with a sign and a bracket.
+    ends = (match.end() for match in _SENTENCE.finditer(text, max(0, start - 2), stop))
+    begins.update(end for end in ends if end > start)
     return sorted(begins - {stop})
 
 
