@@ -26,6 +26,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -38,6 +39,7 @@ from app.metadata.names import EXPECTED, FIELD, named, parts_of_point
 from app.metadata.reading import MAX_INTEGER
 from app.metadata.values import Scalar, named_values
 from app.schema.faults import name_of
+from app.schema.notices import Notice, NoticeCode
 from app.settings import DEFAULT, Limits
 from app.types import MetadataValue
 
@@ -151,6 +153,8 @@ class Condition:
     value: Operand | tuple[Operand, ...] | Circle
     type: FieldType | None = None
     """As the collection declares the field; its values are operands of that type then (``typed``)."""
+    at: str = dataclass_field(default="", compare=False, repr=False)
+    """Its place in the filter as it was written, as a JSON pointer."""
 
     def matches(self, metadata: Mapping[str, MetadataValue]) -> bool:
         """Whether a document with this metadata matches.
@@ -304,35 +308,39 @@ def conditions_of(condition: Filter) -> Iterator[Condition]:
 
 
 def warnings_of(
-    condition: Filter, shapes: Callable[[str], Set[Shape]], fields: Callable[[], Iterable[str]]
-) -> list[str]:
+    condition: Filter, shapes: Callable[[str], Set[Shape]], fields: Callable[[], Iterable[str]], at: str = "/filter"
+) -> list[Notice]:
     """Where it asks for what no document has, which is more often a slip than a question.
 
-    shapes: what the values of a metadata field are, nothing where no document has it. fields: those that some has.
+    shapes: what the values of a metadata field are, nothing where no document has it. fields: those that some has. at:
+    the place of the filter in the request.
 
     >>> there = {"year": {"number"}, "tags": {"list"}}
     >>> def warned(value: object) -> list[str]:
-    ...     return warnings_of(parse(value), lambda field: there.get(field, set()), lambda: there)
+    ...     found = warnings_of(parse(value), lambda field: there.get(field, set()), lambda: there)
+    ...     return [one.message for one in found]
     >>> warned({"yaer": {"gt": 1}})
     ["the filter asks for 'yaer', a metadata field that no document has; there are 'tags', 'year'"]
     >>> warned({"year": {"gt": "1999"}})
     ["the filter compares 'year' with a string, and never matches: its values are numbers"]
     """
-    found: dict[str, None] = {}
+    found: dict[str, Notice] = {}
     for one in conditions_of(condition):
         there = shapes(one.field)
+        code: NoticeCode = "unknown_field"
+        said: Iterable[str] = ()
         if isinstance(one.value, Circle):
             if not all("number" in shapes(part) for part in parts_of_point(one.field)):
-                found[f"the filter asks how far {one.field!r} is, which in no document is a point (lat, lon)"] = None
+                said = [f"the filter asks how far {one.field!r} is, which in no document is a point (lat, lon)"]
         elif not there:
-            found[_unknown(one.field, sorted(fields()))] = None
-        elif one.type == "date" and one.operator not in _FLAGS:
-            found.update(dict.fromkeys(_no_dates(one)))
+            said = [_unknown(one.field, sorted(fields()))]
         elif one.operator not in _FLAGS:
-            found.update(dict.fromkeys(_mismatches(one, there)))
+            code, said = "other_type", _no_dates(one) if one.type == "date" else _mismatches(one, there)
+        for message in said:
+            found.setdefault(message, Notice(code, message, at + one.at))
         if len(found) >= MOST_WARNINGS:
             break
-    return list(found)
+    return list(found.values())
 
 
 def _unknown(field: str, fields: Sequence[str]) -> str:
@@ -395,12 +403,13 @@ def parse(value: object, pointer: str = "/filter", limits: Limits = DEFAULT) -> 
     >>> parse({"year": 2020}) == parse({"year": {"eq": 2020}})
     True
     """
-    return _Parser(limits).parse(value, pointer, 0)
+    return _Parser(limits, len(pointer)).parse(value, pointer, 0)
 
 
 class _Parser:
-    def __init__(self, limits: Limits) -> None:
-        self.depth, self.most = limits.filter_depth, limits.filter_conditions
+    def __init__(self, limits: Limits, root: int) -> None:
+        """root: characters of the pointer to the whole filter."""
+        self.depth, self.most, self.root = limits.filter_depth, limits.filter_conditions, root
         self.conditions = 0
 
     def parse(self, value: object, at: str, depth: int) -> Filter:
@@ -425,7 +434,7 @@ class _Parser:
     def field(self, field: str, body: object, at: str) -> Condition | And:
         if body is None or isinstance(body, bool | int | float | str):
             self.count(at)
-            return Condition(field, "eq", _scalar(body, at))
+            return Condition(field, "eq", _scalar(body, at), at=at[self.root :])
         if not isinstance(body, dict) or not body:
             came = "an empty one" if body == {} else name_of(body)
             raise Invalid.at(at, f"expected a value, or an object of operators ({', '.join(_OPERATORS)}); got {came}")
@@ -444,7 +453,7 @@ class _Parser:
         if op in _FLAGS:
             if not isinstance(operand, bool):
                 raise Invalid.at(here, f"expected true or false, got {name_of(operand)}")
-            return Condition(field, op, operand)
+            return Condition(field, op, operand, at=here[self.root :])
         if op == "in":
             if not isinstance(operand, list):
                 raise Invalid.at(here, f"expected a list of values, got {name_of(operand)}")
@@ -452,18 +461,18 @@ class _Parser:
             self.conditions += len(values)
             if self.conditions > self.most:
                 raise Invalid.at(here, f"a filter has at most {self.most:,} conditions and listed values")
-            return Condition(field, "in", values)
+            return Condition(field, "in", values, at=here[self.root :])
         if op not in _OPERATORS:
             raise Invalid.at(here, f"unknown operator {op!r}; expected one of {', '.join(_OPERATORS)}")
         if op == _GEO:
-            return Condition(field, op, read_circle(operand, here))
+            return Condition(field, op, read_circle(operand, here), at=here[self.root :])
         value = _scalar(operand, here)
         if op in _RANGES and (value is None or isinstance(value, bool)):
             came = "null, which has" if value is None else "true or false, which have"
             raise Invalid.at(here, f"expected a number or a string, got {came} no order")
         if op in _TEXTS and not isinstance(value, str):
             raise Invalid.at(here, f"expected a string, got {name_of(value)}")
-        return Condition(field, op, value)
+        return Condition(field, op, value, at=here[self.root :])
 
 
 def _scalar(value: object, at: str) -> Operand:

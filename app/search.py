@@ -47,11 +47,13 @@ from app.query.wording import clauses_of, spoken_text
 from app.query.words import WordScores
 from app.rerank.stage import check, reranked, reranker_for, widened
 from app.results.facets import count_facets
+from app.results.facets import warnings as warnings_of_facets
 from app.results.grouping import LEAST, Group, GroupBy, Grouping, with_hits
 from app.results.paging import following, resumed
 from app.results.sorting import marked, sort_documents, sort_ranked
 from app.results.sorting import warnings as warnings_of_sort
 from app.results.threshold import ended, needed, reaching
+from app.schema.notices import Notice
 from app.scoring import choose
 from app.sparse import postings
 from app.types import Mask, Room, Side, SparseVector, Weights
@@ -213,15 +215,16 @@ def _boosts(collection: Collection, snapshot: Snapshot, query: Query, encoded: E
     return Boosts(query.boosts, unit, lambda part, condition: snapshot.select(views[id(part)], condition))
 
 
-def _allowed(snapshot: Snapshot, query: Query) -> tuple[list[Mask], list[str]]:
+def _allowed(snapshot: Snapshot, query: Query) -> tuple[list[Mask], list[Notice]]:
     """For each view the documents that are asked, and where the query asks for what no document has."""
     warnings = [*snapshot.warnings(query.filter), *warnings_of_sort(snapshot, query.sort)]
     warnings += warnings_of_boosts(snapshot, query.boosts)
+    warnings += warnings_of_facets(snapshot, query.facets)
     if query.ids is None:
         return snapshot.allowed(query.filter), warnings
     among = snapshot.versions(query.ids)
     if missing := len(set(query.ids)) - len(among):
-        warnings.append(f"of {missing:,} of the ids there is no document")
+        warnings.append(Notice("unknown_ids", f"of {missing:,} of the ids there is no document", "/ids"))
     return snapshot.allowed(query.filter, among), warnings
 
 

@@ -223,8 +223,11 @@ def test_what_no_document_has_is_warned_of(make_text: MakeCollection):
         {"filter": {"nothing": {"eq": 1}}, "weight": 1},
     ]
     result = search(collection, Query(text=TEXT, boosts=parse(asked)))
-    assert [name for name in ("'absent'", "'kind'", "'likes'", "'nothing'") if name in "\n".join(result.warnings)] == [
-        "'absent'", "'kind'", "'likes'", "'nothing'",
+    for name, notice in zip(("'absent'", "'kind'", "'likes'", "'nothing'"), result.warnings, strict=True):
+        assert name in notice.message
+    assert [(one.code, one.pointer) for one in result.warnings] == [
+        ("unknown_field", "/boosts/0/field"), ("other_type", "/boosts/1/field"), ("other_type", "/boosts/2/field"),
+        ("unknown_field", "/boosts/3/filter/nothing/eq"),
     ]  # fmt: skip
     assert found(result) == found(search(collection, Query(text=TEXT)))
     assert not search(collection, Query(text=TEXT, boosts=BOOSTS)).warnings

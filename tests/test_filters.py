@@ -330,14 +330,18 @@ THERE: dict[str, set[Shape]] = {"year": {"number"}, "tags": {"list"}, "mixed": {
     ],
 )
 def test_a_filter_that_asks_for_what_no_document_has_is_said(value: dict[str, Any], warned: list[str]) -> None:
-    said = warnings_of(parse(value), lambda field: THERE.get(field, set()), lambda: THERE)
+    said = [one.message for one in warnings_of(parse(value), lambda field: THERE.get(field, set()), lambda: THERE)]
     assert len(said) == (1 if warned else 0)
     assert all(part in said[0] for part in warned)
 
 
 def test_warnings_are_few_and_each_is_said_once() -> None:
     condition = parse({"and": [{f"f{i % 200}": {"eq": i}} for i in range(2_000)]})
-    said = warnings_of(condition, lambda field: set(), lambda: [f"x{i:04}" for i in range(1_000)])
+    notices = warnings_of(
+        condition, lambda field: set(), lambda: [f"x{i:04}" for i in range(1_000)], "/boosts/1/filter"
+    )
+    assert [one.pointer for one in notices[:2]] == ["/boosts/1/filter/and/0/f0/eq", "/boosts/1/filter/and/1/f1/eq"]
+    said = [one.message for one in notices]
     assert len(said) == len(set(said)) == 20
     assert said[0].endswith("'x0009' and 990 more")
 

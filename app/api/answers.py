@@ -18,6 +18,7 @@ from app.api.schemas.searches import GroupAnswer, HitAnswer, PassageAnswer, Rera
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Budget, Service
 from app.results.grouping import HitGroup
+from app.schema.notices import Notice
 from app.search import SearchResult
 from app.types import F32, Document, Excerpt, Hit, Kind, SparseVector
 
@@ -144,7 +145,7 @@ def search_answer(result: SearchResult, asked: SearchRequest, kind: Kind) -> Sea
     return warned(answer, result.warnings)
 
 
-def warned(answer: W, warnings: list[str]) -> W:
+def warned(answer: W, warnings: list[Notice]) -> W:
     """With the warnings, if there are any."""
     if warnings:
         answer.warnings = warnings

@@ -15,6 +15,7 @@ from app.collection.view import Snapshot
 from app.compute import deadline
 from app.filters import Filter, is_number
 from app.metadata.values import Scalar
+from app.schema.notices import Notice
 from app.types import F64, I64, Mask
 
 _GRID: Final = 2.0**32
@@ -141,15 +142,16 @@ def _number(value: Scalar, dates: bool) -> float:
     return float(value) if is_number(value) else math.nan
 
 
-def warnings(snapshot: Snapshot, boosts: Sequence[Boost]) -> list[str]:
+def warnings(snapshot: Snapshot, boosts: Sequence[Boost]) -> list[Notice]:
     """Where boosts ask for what no document has; versions that were deleted lately count as documents."""
-    found: list[str] = []
-    for boost in boosts:
-        found += snapshot.warnings(boost.filter)
+    found: list[Notice] = []
+    for i, boost in enumerate(boosts):
+        found += snapshot.warnings(boost.filter, f"/boosts/{i}/filter")
         if boost.field is not None and snapshot.views:
             shapes = snapshot.shapes(boost.field)
             wanted = "string" if boost.decay is not None and boost.decay.dates else "number"
             if wanted not in shapes:
                 said = "a date" if wanted == "string" else "a number"
-                found.append(f"a boost is by {boost.field!r}, a metadata field that in no document is {said}")
+                message = f"a boost is by {boost.field!r}, a metadata field that in no document is {said}"
+                found.append(Notice("other_type" if shapes else "unknown_field", message, f"/boosts/{i}/field"))
     return found

@@ -33,6 +33,7 @@ from app.encoders.registry import Encoders
 from app.errors import Conflict, Damaged, EncoderError, NotFound, Unavailable
 from app.filters import Filter
 from app.lexical.asked import Asked, Learned
+from app.schema.notices import Notice
 from app.settings import Settings
 from app.sparse.rows import only_of
 from app.store.database import Database, find_record, get_record, read_state
@@ -250,10 +251,8 @@ class Reader:
                 return sum(view.live for view in snapshot.views)
             return sum(int(np.count_nonzero(mask)) for mask in snapshot.allowed(condition))
 
-    def warnings(self, condition: Filter | None) -> list[str]:
+    def warnings(self, condition: Filter | None) -> list[Notice]:
         """Where a filter asks for what no document has."""
-        if condition is None:
-            return []
         with self.snapshot() as snapshot:
             return snapshot.warnings(condition)
 

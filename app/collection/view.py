@@ -19,6 +19,7 @@ from app.compute import deadline
 from app.filters import Filter, Shape, fields_of, typed, warnings_of
 from app.metadata.declared import Declared
 from app.metadata.names import OWN, named
+from app.schema.notices import Notice
 from app.store.database import read_state
 from app.store.rows import fetch_documents, require_rows
 from app.types import I64, Document, Mask
@@ -296,13 +297,14 @@ class Snapshot:
             found += [seq for key, seq in self.connection.execute(_REPLACED, self._moment()) if key in wanted]
         return np.sort(np.array(found, np.int64))
 
-    def warnings(self, condition: Filter | None) -> list[str]:
-        """Where a filter asks for what no document has; versions that were deleted lately count as documents."""
+    def warnings(self, condition: Filter | None, at: str = "/filter") -> list[Notice]:
+        """Where a filter asks for what no document has; versions that were deleted lately count as documents. at: its
+        place in the request."""
         if condition is None or not self.views:
             return []
         parts = [view.part for view in self.views]
         asked = typed(condition, self.declared)
-        return warnings_of(asked, self.shapes, lambda: frozenset().union(*(part.fields for part in parts)))
+        return warnings_of(asked, self.shapes, lambda: frozenset().union(*(part.fields for part in parts)), at)
 
     def matching(self, condition: Filter | None) -> I64:
         """Ascending sequence numbers of the documents that match."""

@@ -17,6 +17,7 @@ from app.rerank.order import Rerank
 from app.results.facets import Counted, Facet
 from app.results.grouping import GroupBy, HitGroup
 from app.results.sorting import SortKey
+from app.schema.notices import Notice
 from app.types import DEFAULT_INCLUDE, F32, Hit, SparseVector, Weights
 
 Mode: TypeAlias = Literal["hybrid", "semantic", "dense", "lexical", "sparse", "browse"]
@@ -158,7 +159,7 @@ class SearchResult:
     exact: bool
     generation: int
     coverage: Coverage | None = None
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
     weights: Weights | None = None
     mode: Mode = "semantic"
     total: Total | None = None

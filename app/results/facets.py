@@ -26,6 +26,7 @@ from app.metadata.names import FIELD
 from app.metadata.values import Scalar
 from app.results.values import Typed, require_field, typed
 from app.schema.faults import pointer
+from app.schema.notices import Notice
 from app.types import Mask
 
 MOST_FACETS: Final = 16
@@ -144,6 +145,17 @@ def _range(field: str, value: object, at: str) -> And:
         except Invalid as error:
             raise Invalid.at(f"{at}/{name}", error.problems[0].message) from None
     return And(tuple(parts))
+
+
+def warnings(snapshot: Snapshot, facets: Sequence[Facet]) -> list[Notice]:
+    """Where values are counted of a field that no document has; versions that were deleted lately count as
+    documents."""
+    unknown = [one.field for one in facets if snapshot.views and not snapshot.shapes(one.field)]
+    return [
+        Notice("unknown_field", f"the search counts {field!r}, a metadata field that no document has", at)
+        for field in unknown
+        for at in ["/facets" + pointer([field])]
+    ]
 
 
 def count_facets(snapshot: Snapshot, matching: Sequence[Mask], facets: Sequence[Facet]) -> dict[str, Counted]:

@@ -23,6 +23,7 @@ from app.query.listed import document_of
 from app.query.ranking import Ranked
 from app.results.facets import value_counts
 from app.results.values import Typed, require_field, typed
+from app.schema.notices import Notice
 from app.types import REACH, Hit, Mask
 
 MOST_HITS: Final = 100
@@ -105,11 +106,12 @@ class Grouping:
         """How many groups there are."""
 
     @property
-    def warnings(self) -> list[str]:
+    def warnings(self) -> list[Notice]:
         """Where nothing can be grouped; versions that were deleted lately count as documents."""
         if not self._views or self._there:
             return []
-        return [f"the search groups by {self._asked.field!r}, a metadata field that no document has"]
+        message = f"the search groups by {self._asked.field!r}, a metadata field that no document has"
+        return [Notice("unknown_field", message, "/group_by/field")]
 
     def of(self, ranked: Iterable[Ranked]) -> list[Group]:
         """The groups of a list, in the order of their first documents."""

@@ -27,10 +27,13 @@ from app.query.listed import document_of, first_row
 from app.query.ranking import Ranked
 from app.results.values import Typed, require_field, typed
 from app.schema.faults import pointer
+from app.schema.notices import Notice
 from app.types import F64, I64, Mask
 
 MOST_KEYS: Final = 8
 _LAST: Final = np.int32(2**31 - 1)
+_LISTS: Final = frozenset({"list", "numbers", "booleans"})
+_UNORDERED: Final = _LISTS | {"null", "object"}
 
 _Value: TypeAlias = Typed | None
 """None where there is none."""
@@ -179,21 +182,21 @@ def _by_id(snapshot: Snapshot, alike: Sequence[I64], count: int) -> list[int]:
     return seqs + snapshot.first_by_id(last, count - len(seqs))
 
 
-def warnings(snapshot: Snapshot, keys: Sequence[SortKey]) -> list[str]:
+def warnings(snapshot: Snapshot, keys: Sequence[SortKey]) -> list[Notice]:
     """Where documents are sorted by what none has an order in; versions that were deleted lately count as documents."""
     found = []
-    for key in keys:
-        shapes = snapshot.shapes(key.field)
+    for i, key in enumerate(keys if snapshot.views else ()):
+        shapes, at = snapshot.shapes(key.field), f"/sort/{i}{pointer([key.field])}"
+        said = f"the search sorts by {key.field!r}"
         if key.center is not None:
-            if snapshot.views and not all("number" in snapshot.shapes(part) for part in parts_of_point(key.field)):
-                found.append(
-                    f"the search sorts by how far {key.field!r} is, which in no document is a point (lat, lon)"
-                )
-        elif snapshot.views and not shapes:
-            found.append(f"the search sorts by {key.field!r}, a metadata field that no document has")
-        elif shapes and shapes <= {"list", "numbers", "booleans", "null", "object"}:
-            what = "lists" if shapes <= {"list", "numbers", "booleans"} else "lists, objects or null"
-            found.append(f"the search sorts by {key.field!r}, whose values are {what}, which have no order")
+            if not all("number" in snapshot.shapes(part) for part in parts_of_point(key.field)):
+                message = f"the search sorts by how far {key.field!r} is, which in no document is a point (lat, lon)"
+                found.append(Notice("unknown_field", message, at))
+        elif not shapes:
+            found.append(Notice("unknown_field", f"{said}, a metadata field that no document has", at))
+        elif shapes <= _UNORDERED:
+            what = "lists" if shapes <= _LISTS else "lists, objects or null"
+            found.append(Notice("no_order", f"{said}, whose values are {what}, which have no order", at))
     return found
 
 

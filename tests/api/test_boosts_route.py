@@ -36,7 +36,7 @@ def test_a_boost_lifts_a_document_and_is_explained(client: httpx.Client, collect
 def test_a_boost_by_what_no_document_has_is_warned_of(client: httpx.Client, collection: str) -> None:
     body = {"query": "cat", "boosts": [{"field": "year", "decay": {"origin": "2026-05-01", "scale": 30}, "weight": 1}]}
     answer = client.post(f"{collection}/search", json=body).json()
-    assert "'year'" in answer["warnings"][0]
+    assert "'year'" in answer["warnings"][0]["message"]
 
 
 @pytest.mark.parametrize(

@@ -195,11 +195,13 @@ def test_a_filter_that_asks_for_what_is_not_there_is_answered_with_a_warning(
     for unknown in ("lges", "id"):
         ((warning,), *others) = said({unknown: {"eq": "cat"}})
         assert others == [[warning]] * 3
-        assert unknown in warning
-        assert "'legs'" in warning
+        assert (warning["code"], warning["pointer"]) == ("unknown_field", f"/filter/{unknown}/eq")
+        assert unknown in warning["message"]
+        assert "'legs'" in warning["message"]
     ((warning,), *others) = said({"legs": {"gt": "3"}})
     assert others == [[warning]] * 3
-    assert "numbers" in warning
+    assert (warning["code"], warning["pointer"]) == ("other_type", "/filter/legs/gt")
+    assert "numbers" in warning["message"]
     assert said({"legs": {"gt": 1_000}}) == [None] * 4
 
 

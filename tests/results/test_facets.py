@@ -144,3 +144,12 @@ def test_a_wrong_facet_is_refused_at_its_place(value: Any, pointer: str) -> None
     with pytest.raises(Invalid) as caught:
         parse(value)
     assert caught.value.problems[0].pointer == pointer
+
+
+def test_what_no_document_has_is_told(make_collection: MakeCollection) -> None:
+    collection = make_collection(dim=3)
+    fill(collection, drawn(30), 12)
+    facets = parse({"kind": {"terms": 3}, '"a b"': {"terms": 3}, "day": {"dates": "year"}})
+    for asked in ({"mode": "browse"}, {"vectors": np.ones((1, 3), np.float32)}):
+        (notice,) = search(collection, Query(**asked, facets=facets)).warnings
+        assert (notice.code, notice.pointer) == ("unknown_field", '/facets/"a b"')

@@ -15,6 +15,7 @@ from app.ingest import write_documents
 from app.rerank.order import Rerank
 from app.results.grouping import GroupBy, parse
 from app.results.sorting import parse as parse_sort
+from app.schema.notices import Notice
 from app.search import Query, SearchResult, _Search, search
 from app.types import Document, Metadata
 
@@ -156,7 +157,10 @@ def test_hits_of_groups_carry_what_was_asked_for(make_collection: MakeCollection
     assert result.groups[0].hits[0] is result.groups[1].hits[0]
     assert all(hit.text and hit.explanation for group in result.groups for hit in group.hits)
     nothing = grouped(collection, {"mode": "browse"}, GroupBy("never"), k=2)
-    assert nothing.warnings == ["the search groups by 'never', a metadata field that no document has"]
+    (notice,) = nothing.warnings
+    assert notice == Notice(
+        "unknown_field", "the search groups by 'never', a metadata field that no document has", "/group_by/field"
+    )
     assert said(nothing) == [(None, ["d0"]), (None, ["d1"])]
 
 

@@ -19,6 +19,7 @@ from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.query.asked import SORTED
 from app.results.sorting import SortKey, parse
+from app.schema.notices import Notice
 from app.search import Query, Total, search, search_batch
 from app.types import Document
 
@@ -74,7 +75,7 @@ def test_ids_are_searched_among_beside_the_filter(make_collection: MakeCollectio
         result = search(collection, Query(**asked, ids=[*some, some[0], "never"], filter=condition, k=1_000))
         assert {hit.id for hit in result.hits} == passing
         assert result.total == Total(len(passing), exact=True)
-        assert result.warnings == ["of 1 of the ids there is no document"]
+        assert result.warnings == [Notice("unknown_ids", "of 1 of the ids there is no document", "/ids")]
         assert search(collection, Query(**asked, ids=[])).hits == []
         assert search(collection, Query(**asked, ids=some)).warnings == []
 
@@ -141,8 +142,8 @@ def test_an_order_that_nothing_has_is_told(make_collection: MakeCollection) -> N
     fill(collection, drawn(60), 25)
     result = search(collection, Query(**BROWSE, sort=parse([{"never": "asc"}, {"tags": "asc"}, {"n": "asc"}])))
     assert result.warnings == [
-        "the search sorts by 'never', a metadata field that no document has",
-        "the search sorts by 'tags', whose values are lists, which have no order",
+        Notice("unknown_field", "the search sorts by 'never', a metadata field that no document has", "/sort/0/never"),
+        Notice("no_order", "the search sorts by 'tags', whose values are lists, which have no order", "/sort/1/tags"),
     ]
 
 

@@ -37,6 +37,7 @@ from app.collection.collection import Collection
 from app.errors import Invalid, Problem
 from app.filters import Filter, parse
 from app.ingest import Condition
+from app.schema.notices import Notice
 from app.settings import Limits
 from app.types import DEFAULT_INCLUDE, Document
 
@@ -311,7 +312,7 @@ def _write_answer(result: ingest.WriteResult) -> WriteAnswer:
     )
 
 
-def _deleted(count: int, warnings: list[str] | None = None) -> Reply:
+def _deleted(count: int, warnings: list[Notice] | None = None) -> Reply:
     return Reply(encoded(warned(DeleteAnswer(deleted=count), warnings or [])))
 
 

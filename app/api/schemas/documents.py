@@ -21,6 +21,7 @@ from app.documents import Strict
 from app.errors import Invalid
 from app.schema.faults import fault
 from app.schema.ids import DocumentId
+from app.schema.notices import Notice
 from app.settings import limits_of
 from app.types import Metadata
 
@@ -95,8 +96,9 @@ class DocumentsAnswer(BaseModel):
 class Warned(BaseModel):
     """An answer to what may have a filter."""
 
-    warnings: list[str] | None = None
-    """Where the filter asks for what no document has: an unknown field, or a value of another type than its values."""
+    warnings: list[Notice] | None = None
+    """Where the request asks for what is not there: a field that no document has, a value of another type than its
+    values, an order of what has none, ids of no document. Left out where there is nothing to say."""
 
 
 class ListingAnswer(Warned):
