@@ -29,7 +29,7 @@ finish() {
     for name in "${started[@]}"; do pod rm --force --time 5 "$name" >/dev/null 2>&1 || true; done
     pod volume rm --force sheaf-try >/dev/null 2>&1 || true
     if [ -z "${FOLDER:-}" ]; then
-        umount "$folder/storage/overlay" 2>/dev/null || true
+        findmnt --raw --noheadings --output TARGET | grep "^$folder/" | sort --reverse | xargs --no-run-if-empty umount || true
         rm -rf "$folder"
     fi
 }
