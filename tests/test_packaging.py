@@ -204,7 +204,7 @@ def test_ci_runs_every_guard_and_lets_no_browser_test_be_skipped() -> None:
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
     text = script.read_text()
     assert "set -euo pipefail" in text
-    assert "export SHEAF_REQUIRE_BROWSER=1 SHEAF_REQUIRE_DEPLOYMENT=1" in text
+    assert "export SHEAF_REQUIRE_BROWSER=1 SHEAF_REQUIRE_DEPLOYMENT=1 SHEAF_REQUIRE_NODE=1\n" in text
     assert {"audit", "test"} <= set(re.findall(r"make ([a-z]+)", text))
     commands = "\n".join(make("test"))
     for guard in ("ruff format --check .", "ruff check .", "-m mypy", "-m pytest"):

@@ -159,7 +159,13 @@ class WriteDocuments(DocumentBody):
 _ARRAY: Final = TypeAdapter(Annotated[list[DocumentBody], FailFast(), Field(min_length=1)])
 
 
-_CHANGES = WithJsonSchema({"type": "object", "description": "A JSON merge patch (RFC 7396): null removes a key."})
+_CHANGES = WithJsonSchema(
+    {
+        "type": "object",
+        "additionalProperties": True,
+        "description": "A JSON merge patch (RFC 7396): null removes a key.",
+    }
+)
 ChangesField = Annotated[Metadata | None, PlainValidator(read_metadata), _CHANGES]
 
 
