@@ -15,7 +15,7 @@ import numpy as np
 
 from app.documents import parse_document
 from app.errors import Invalid, MalformedBody
-from app.sources.metadata import flat, scalar
+from app.sources.metadata import kept, scalar
 from app.types import Document, Kind
 
 IDS: Final = ("id", "_id", "docid", "doc_id", "docno")
@@ -122,7 +122,7 @@ class Fields:
         vector = None if vector_field is None else record.get(vector_field)
         if vector is None and not (text.strip() or title.strip()):
             return None
-        body = {"title": title, "text": text, "metadata": flat(self._metadata(record, own))}
+        body = {"title": title, "text": text, "metadata": kept(self._metadata(record, own))}
         if isinstance(record.get("sparse_vector"), Mapping):
             body["sparse_vector"] = record["sparse_vector"]
         if vector is not None:
@@ -134,7 +134,8 @@ class Fields:
 
     def _metadata(self, record: Mapping[str, Any], own: set[str | None]) -> dict[str, Any]:
         if self.select is not None:
-            return {name: _typed(name, record.get(name), kind) for name, kind in self.select}
+            there = [(name, kind) for name, kind in self.select if record.get(name, "") != ""]
+            return {name: _typed(name, record[name], kind) for name, kind in there}
         rest = {name: value for name, value in record.items() if name not in own and value != ""}
         if isinstance(rest.get("sparse_vector"), Mapping):
             del rest["sparse_vector"]
@@ -194,8 +195,6 @@ def _said(record: Mapping[str, Any], field: str | None) -> str:
 
 
 def _typed(name: str, value: Any, kind: str) -> Any:
-    if value is None or value == "":
-        return None
     if not kind or not isinstance(value, str):
         return value
     try:

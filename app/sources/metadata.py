@@ -1,84 +1,48 @@
-"""Values of other formats as metadata: scalars and lists of strings under keys that a filter can name."""
+"""Values of other formats as metadata, which has what JSON has."""
 
 from __future__ import annotations
 
 import datetime
 import math
-import re
-import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
 from app.errors import Invalid
-from app.metadata.names import FIELD, RESERVED
+from app.metadata.reading import MAX_DEPTH
 from app.schema.faults import pointer
 from app.types import Metadata, MetadataValue
 
-MAX_FIELDS: Final = 1_000
-"""Of one document, those of nested objects counted."""
-MAX_DEPTH: Final = 20
-_OTHER: Final = re.compile(r"[^A-Za-z0-9_.]")
+MOST_NUMBERS: Final = 64
+"""With fractions, of a list that is no vector that somebody forgot to name."""
 
 
-def flat(record: Mapping[str, Any]) -> Metadata:
-    """A nested object becomes its fields, with dots between; null is no field; a list's scalars become strings, a date
-    its ISO form, a decimal a number. Raises Invalid for what metadata cannot hold, and for two fields of one key.
+def kept(record: Mapping[str, Any]) -> Metadata:
+    """A record as metadata: objects, lists, nulls and keys as they are, a date in its ISO form, a decimal a number.
+    Raises Invalid for what metadata cannot hold, and for what is rather a vector.
 
-    >>> flat({"Year": 2024, "by": {"name": "Ada", "born": None}, "tags": ["a", 3], "on": datetime.date(2024, 5, 1)})
-    {'Year': 2024, 'by.name': 'Ada', 'tags': ['a', '3'], 'on': '2024-05-01'}
+    >>> kept({"Year": 2024, "by": {"name": "Ada", "born": None}, "tags": ("a", 3), "on": datetime.date(2024, 5, 1)})
+    {'Year': 2024, 'by': {'name': 'Ada', 'born': None}, 'tags': ['a', 3], 'on': '2024-05-01'}
     """
-    found: Metadata = {}
-    names: dict[str, str] = {}
-    for name, value in _leaves(record, (), 1):
-        key = key_of(name)
-        if key in found:
-            raise Invalid.at(
-                pointer(["metadata", key]), f"{names[key]!r} and {name!r} come to the same key; rename one (--rename)"
-            )
-        if len(found) == MAX_FIELDS:
-            raise Invalid.at("/metadata", f"more than {MAX_FIELDS:,} fields; name those to keep (--select)")
-        found[key], names[key] = value, name
-    return found
-
-
-def key_of(name: str) -> str:
-    """The name as a metadata key: marks of letters go, other signs become `_`, other letters their code points.
-
-    >>> key_of("Publication year"), key_of("Größe"), key_of("2nd"), key_of("and")
-    ('Publication_year', 'Grou00dfe', '_2nd', 'and_')
-    """
-    if FIELD.fullmatch(name) and name not in RESERVED:
-        return name
-    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
-    key = _OTHER.sub(lambda found: f"u{ord(found[0]):04x}" if found[0].isalnum() else "_", plain)
-    if key in RESERVED:
-        return f"{key}_"
-    return key if FIELD.fullmatch(key) else f"_{key}"
-
-
-def _leaves(value: Mapping[Any, Any], path: tuple[str, ...], depth: int) -> Iterator[tuple[str, MetadataValue]]:
-    if depth > MAX_DEPTH:
-        raise Invalid.at(pointer(["metadata", *path]), f"objects are nested more than {MAX_DEPTH} deep")
-    for key, item in value.items():
-        own = (*path, str(key))
-        if isinstance(item, Mapping):
-            yield from _leaves(item, own, depth + 1)
-        elif item is not None:
-            yield ".".join(own), _value(item, own)
+    return {str(key): _value(item, (str(key),)) for key, item in record.items()}
 
 
 def _value(item: Any, path: tuple[str, ...]) -> MetadataValue:
+    if item is None:
+        return None
+    if len(path) > MAX_DEPTH:
+        raise Invalid.at(pointer(["metadata", *path]), f"metadata is nested more than {MAX_DEPTH} deep")
+    if isinstance(item, Mapping):
+        return {str(key): _value(one, (*path, str(key))) for key, one in item.items()}
     if isinstance(item, list | tuple | set | frozenset):
-        kept = [one for one in item if one is not None]
-        if any(isinstance(one, float | list | tuple | Mapping) for one in kept):
+        if len(item) > MOST_NUMBERS and all(isinstance(one, float) for one in item):
             raise Invalid.at(
                 pointer(["metadata", *path]),
-                "a list of metadata holds strings, not numbers with fractions, lists or objects; name vectors "
-                "(--vector-field), or the fields to keep (--select)",
+                f"a list of {len(item):,} numbers is rather a vector; name it (--vector-field), or the fields to keep "
+                "(--select)",
             )
-        return [one if isinstance(one := scalar(each, path), str) else str(one) for each in kept]
+        return [_value(one, (*path, str(i))) for i, one in enumerate(item)]
     return scalar(item, path)
 
 
@@ -102,5 +66,5 @@ def scalar(item: Any, path: tuple[str, ...] = ()) -> str | bool | int | float:
             return str(item)
     raise Invalid.at(
         at,
-        f"expected what metadata holds (a string, a boolean, a number, a list of strings), got {type(item).__name__}",
+        f"expected what metadata holds (what JSON has, and dates), got {type(item).__name__}",
     )

@@ -22,7 +22,7 @@ def test_documents_and_those_with_nothing_to_encode(tmp_path: Path) -> None:
             {"_id": "2", "title": "", "text": "  "},
             {"_id": "3", "title": None, "text": "x", "metadata": {}},
             {"_id": "4"},
-            {"_id": 5, "text": "x"},
+            {"_id": 5.5, "text": "x"},
             {"title": "no id", "text": "x"},
             ["no", "object"],
         )
@@ -39,10 +39,10 @@ def test_documents_and_those_with_nothing_to_encode(tmp_path: Path) -> None:
 
 
 def test_metadata_that_cannot_be_kept_is_a_bad_line_not_dropped(tmp_path: Path) -> None:
-    (tmp_path / "corpus.jsonl").write_text(lines({"_id": "1", "text": "x", "metadata": {"nested": {"a": 1}}}))
+    (tmp_path / "corpus.jsonl").write_text(lines({"_id": "1", "text": "x", "metadata": {"nested": {"a": 10**400}}}))
     (entry,) = Beir(tmp_path).entries()
     assert isinstance(entry.found, Invalid)
-    assert entry.found.problems[0].pointer == "/metadata/nested"
+    assert entry.found.problems[0].pointer == "/metadata/nested/a"
 
 
 def test_a_compressed_corpus(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from app.errors import Invalid
 from app.sources.files.content import Content, content_of, decoded
-from app.sources.metadata import flat
+from app.sources.metadata import kept
 from app.sources.protocol import Unreadable
 
 MAX_FRONT: Final = 64 * 2**10
@@ -35,7 +35,7 @@ def read_markdown(path: Path, charset: str | None) -> Content:
     title = metadata.pop("title", None)
     if title is not None and not isinstance(title, str):
         title = str(title)
-    return Content(text, title or first_heading(text), flat(metadata))
+    return Content(text, title or first_heading(text), kept(metadata))
 
 
 def first_heading(text: str) -> str:
