@@ -157,10 +157,10 @@ def keep_in(folder: Path, installed: Path = INSTALLED) -> None:
 
 def _bring(installed: Path, place: Path) -> None:
     """Whole or not at all. Where it cannot be, loops are compiled as if nothing had been installed."""
-    if not installed.is_dir():
-        return
     half = place.with_name(f".{place.name}.{os.getpid()}")
     try:
+        if not installed.is_dir():
+            return
         # Root's, where it installed for another user.
         _require_own(installed, [0, os.geteuid()])
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
