@@ -17,7 +17,8 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from app.errors import RequestError
+from app.documents import parse_document
+from app.errors import Invalid, RequestError
 from app.sources import archives
 from app.sources.choose import Reading, open_source
 from app.sources.fields import Fields
@@ -346,3 +347,18 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
     (tmp_path / name).write_text("<p>x")
     _, faults = within(tmp_path / name)
     assert f"install sheaf[{extra}]" in faults[name]
+
+
+def test_ids_of_records_are_strings_and_whole_numbers() -> None:
+    fields = Fields()
+    said = [fields.document({"id": id, "text": "x"}) for id in (7, "7", 7.0, -1)]
+    assert [one.id for one in said if one] == ["7", "7", "7", "-1"]
+    for id in (7.5, True):
+        with pytest.raises(Invalid, match="an id is a string or an integer") as refused:
+            fields.document({"docid": id, "text": "x"})
+        assert refused.value.problems[0].pointer == "/docid"
+    one, same, other = (fields.document({"text": text, "year": 1}) for text in ("x", "x", "y"))
+    assert one
+    assert same
+    assert other
+    assert one.id == same.id == parse_document('{"text": "x", "metadata": {"year": 1}}').id != other.id
