@@ -137,6 +137,10 @@ class Fields:
             there = [(name, kind) for name, kind in self.select if record.get(name, "") != ""]
             return {name: _typed(name, record[name], kind) for name, kind in there}
         rest = {name: value for name, value in record.items() if name not in own and value != ""}
+        # A column of a table is there where a row has none, too.
+        for name in ("sparse_vector", "metadata"):
+            if name in rest and rest[name] is None:
+                del rest[name]
         if isinstance(rest.get("sparse_vector"), Mapping):
             del rest["sparse_vector"]
         if isinstance(rest.get("metadata"), Mapping):
