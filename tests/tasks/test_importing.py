@@ -92,7 +92,7 @@ BAD = [
     ("{", "malformed_body"),
     ('{"id": "x"}', "invalid"),
     ('{"id": "", "text": "x"}', "invalid"),
-    ('{"id": "x", "text": "x", "metadata": {"n": null}}', "invalid"),
+    ('{"id": "x", "text": "x", "metadata": {"n": [1e999]}}', "invalid"),
     ('{"id": "x", "text": "x", "vectors": [[1]]}', "invalid"),
     ('{"id": "x", "text": 1}', "invalid"),
     ('{"id": "x", "text": "x", "more": 1}', "invalid"),
