@@ -3,10 +3,10 @@
 #
 #     scripts/typescript.sh [FOLDER]
 #
-# FOLDER is clients/typescript, or a copy of it. Needs node 18 or newer, npm and its registry; PYTHON is Sheaf's.
+# FOLDER is scripts/typescript, or a copy of it. Needs node 18 or newer, npm and its registry; PYTHON is Sheaf's.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-folder=${1:-$root/clients/typescript}
+folder=${1:-$root/scripts/typescript}
 PYTHONPATH=$root "${PYTHON:-$root/.venv/bin/python}" - > "$folder/openapi.json" <<'PY'
 import json
 

@@ -24,7 +24,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(f"needs {' and '.join(missing)} (Debian's nodejs, npm)")
     folder = tmp_path_factory.mktemp("typescript") / "client"
     own = shutil.ignore_patterns("node_modules", "dist", "openapi.json", "schema.ts")
-    shutil.copytree(ROOT / "clients" / "typescript", folder, ignore=own)
+    shutil.copytree(ROOT / "scripts" / "typescript", folder, ignore=own)
     shutil.copy(Path(__file__).parent / "trial.ts", folder / "src")
     environment = {**os.environ, "PYTHON": sys.executable}
     done = subprocess.run(

@@ -13,6 +13,7 @@ import pytest
 from made import DIM, OneEncoder, OpenCatalogue
 
 from app.catalogue.catalogue import Catalogue
+from app.changes.patch import Patch
 from app.encoders.deterministic import DeterministicEncoder
 from app.encoders.registry import Encoders
 from app.errors import Conflict
@@ -89,7 +90,7 @@ def test_writes_during_a_rebuild_are_kept(tmp_path: Path) -> None:
             write_documents(collection, [Document(f"d{step}", f"new {step}")])
             write_documents(collection, [Document(f"x{step}", f"new {step}")])
             delete_ids(collection, [f"d{step + 10}"])
-            patch_document(collection, f"d{step + 20}", {"n": -1})
+            patch_document(collection, f"d{step + 20}", Patch(metadata={"n": -1}))
             assert len(hits(catalogue, exact=True)) == collection.count()
             encoder.go.release()
         ended = wait(catalogue, task)
