@@ -399,7 +399,7 @@ def parse(value: object, pointer: str = "/filter", limits: Limits = DEFAULT) -> 
     or conditions (listed values count as such) than the limits allow.
 
     >>> parse({"year": {"gte": 2020}})
-    Condition(field='year', operator='gte', value=2020)
+    Condition(field='year', operator='gte', value=2020, type=None)
     >>> parse({"year": 2020}) == parse({"year": {"eq": 2020}})
     True
     """

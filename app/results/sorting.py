@@ -89,7 +89,7 @@ def parse(value: object) -> tuple[SortKey, ...]:
     """Keys from parsed JSON. Raises Invalid, pointing at the place in it.
 
     >>> parse([{"year": "desc"}])
-    (SortKey(field='year', descending=True),)
+    (SortKey(field='year', descending=True, center=None),)
     """
     if not isinstance(value, list) or not 1 <= len(value) <= MOST_KEYS:
         raise Invalid.at("", f'expected a list of 1 to {MOST_KEYS} keys such as {{"year": "desc"}}')

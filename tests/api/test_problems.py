@@ -54,7 +54,7 @@ def test_what_is_not_there(client: httpx.Client, method: str, path: str, code: s
     ("method", "path", "allowed"),
     [
         ("PUT", "/v1/collections", "GET, HEAD, POST"),
-        ("PATCH", "/v1/collections/c", "DELETE, GET, HEAD"),
+        ("PUT", "/v1/collections/c", "DELETE, GET, HEAD, PATCH"),
         ("DELETE", "/v1/collections/c/documents", "GET, HEAD, POST"),
         ("POST", "/v1/collections/c/documents/a/b", "DELETE, GET, HEAD, PATCH, PUT"),
         ("GET", "/v1/collections/c/search", "POST"),

@@ -55,15 +55,18 @@ def test_killed_ten_times(tmp_path: Path) -> None:
     make(tmp_path)
     chance = random.Random(20)
     ledgers = {"c": Ledger(), "own": Ledger()}
-    done = dict.fromkeys(ledgers, 0)
+    done, stood = dict.fromkeys(ledgers, 0), dict.fromkeys(ledgers, 0)
     for seed in range(1, KILLS + 1):
         lines = killed_after(launch(tmp_path, "crash", seed), chance.uniform(0.0, 0.5))
         for name, ledger in ledgers.items():
             done[name] += ledger.read(lines, name)
         check(tmp_path, ledgers)
-    for name, ledger in ledgers.items():
+        for name, ledger in ledgers.items():
+            stood[name] += len(ledger.stands)
+    for name in ledgers:
         assert done[name] > 5
-        assert ledger.stands
+        # The last kill may come after all were deleted, but not each.
+        assert stood[name] > 0
 
 
 def test_an_accepted_import_is_applied_after_any_kill(tmp_path: Path) -> None:

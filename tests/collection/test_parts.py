@@ -111,7 +111,7 @@ def test_every_part_says_the_same(
     for part in (early, segment):
         assert np.array_equal(part.seqs, seqs)
         assert np.array_equal(part.owners.counts, owners.counts)
-        assert part.select(condition).tolist() == [False] * 15 + [True] * 5
+        assert part.select(condition, {}).tolist() == [False] * 15 + [True] * 5
         assert {name: count.tolist() for name, count in part.counts(np.arange(20)).items()} == {
             name: count.tolist() for name, count in passages.counts.items()
         }
@@ -156,14 +156,14 @@ def test_a_filter_reads_each_row_of_the_tail_once() -> None:
     tail.append(np.arange(300), [Row(n=i, word=str(i % 7)) for i in range(300)], vectors)
     view = tail.view()
     numbers = [{"n": {"eq": i}} for i in range(0, 300, 2)]
-    assert view.select(parse({"or": [*numbers, {"absent": {"exists": True}}]})).tolist() == [True, False] * 150
-    assert view.select(parse({"n": {"in": list(range(0, 300, 2))}})).tolist() == [True, False] * 150
+    assert view.select(parse({"or": [*numbers, {"absent": {"exists": True}}]}), {}).tolist() == [True, False] * 150
+    assert view.select(parse({"n": {"in": list(range(0, 300, 2))}}), {}).tolist() == [True, False] * 150
     assert Row.read == 300
     # Another field is one more pass, and rows that come later are none of this view's.
     tail.append(np.arange(300, 600), [Row(word="3") for _ in range(300)], vectors)
-    assert view.select(parse({"word": {"eq": "3"}})).tolist() == [i % 7 == 3 for i in range(300)]
+    assert view.select(parse({"word": {"eq": "3"}}), {}).tolist() == [i % 7 == 3 for i in range(300)]
     assert Row.read == 600
-    assert tail.view().select(parse({"n": {"exists": False}})).tolist() == [False] * 300 + [True] * 300
+    assert tail.view().select(parse({"n": {"exists": False}}), {}).tolist() == [False] * 300 + [True] * 300
 
 
 def test_coding_normalises_and_rounds_once() -> None:
