@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -261,7 +261,8 @@ def _settle(
     stage = collection.published.stage
     kinds = [stage.index]
     numbers = _largest(collection) * max(_dims(collection, source) for source in stage.sources)
-    if stage.index is not None and scored(collection.spec) == POOLED and collection.spec.measure.unit:
+    walks = scored(collection.spec) == POOLED and collection.spec.measure.unit
+    if stage.index is not None and walks and _graph_fits(collection, goal, report):
         # Their own size chooses a graph, which trials of codes know nothing of.
         kinds.append(vector_index.GRAPH)
     if stage.index is not None and numbers >= LISTS_FROM:
@@ -279,6 +280,16 @@ def _settle(
         reindex(collection, best["index"], stage.widening, report, reason=f"{best['index']}, as measured", check=check)
     rewidth(collection, best["width"], report, reason=f"width {best['width']}, as measured")
     return report
+
+
+def _graph_fits(collection: Collection, goal: Goal, report: Mapping[str, Any]) -> bool:
+    """Whether the bytes that the goal allows a document are enough for a graph's codes and links."""
+    graph = float(vector_index.graph_bytes(_dims(collection, "pooled")))
+    (chosen,) = [one for one in report["tried"] if one["name"] == report["chosen"]]
+    size = chosen["bytes"] - (0.0 if chosen["index"] == FLAT else chosen["memory"]) + graph
+    return (goal.max_memory_per_document is None or graph <= goal.max_memory_per_document) and (
+        goal.max_bytes_per_document is None or size <= goal.max_bytes_per_document
+    )
 
 
 def _dims(collection: Collection, source: Source) -> int:

@@ -32,6 +32,7 @@ __all__ = [
     "build",
     "choose",
     "codes_pay",
+    "graph_bytes",
     "load",
     "scan",
     "set_threads",
@@ -42,6 +43,13 @@ NAMES = ("pq1", "pq2", "ivf_pq1", "ivf_pq2", GRAPH)
 """The kinds of index that have a file, as manifests store them; ``coded.py`` and ``graph.py`` say what each is. `flat`
 has none."""
 KINDS = ("flat", *NAMES)
+
+
+def graph_bytes(dims: int) -> int:
+    """Of a row in a graph over so many numbers: its code and its links."""
+    from app.vector_index.graph import bytes_a_row
+
+    return bytes_a_row(dims)
 
 
 def scan(vectors: NDArray[Any]) -> VectorIndex:

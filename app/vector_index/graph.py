@@ -58,6 +58,11 @@ ADDED: Final = 2_048
 _PARTS = struct.Struct("<qq")
 
 
+def bytes_a_row(dims: int) -> int:
+    """Of a row: its code, and its links on all levels, each level with a ``LINKS``-th of the rows of the one below."""
+    return dims + 4 * (2 * LINKS + LINKS // (LINKS - 1))
+
+
 class Graph:
     """A graph of neighbours over codes. Made by ``build`` or ``load``."""
 

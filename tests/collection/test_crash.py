@@ -35,14 +35,15 @@ def launch(folder: Path, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def killed_after(process: subprocess.Popen[str], seconds: float) -> list[list[Any]]:
-    """Lets it work for a while once it is open, kills it, and gives the whole lines that it printed."""
+def killed_after(process: subprocess.Popen[str], lines: int, seconds: float) -> list[list[Any]]:
+    """Lets it say so many lines once it is open, kills it a moment later, and gives the whole lines that it printed."""
     assert process.stdout is not None
     assert json.loads(process.stdout.readline()) == ["open", True]
+    output = "".join(process.stdout.readline() for _ in range(lines))
     time.sleep(seconds)
     process.kill()
     with process:
-        output = process.stdout.read()
+        output += process.stdout.read()
     return [json.loads(line) for line in output.splitlines(keepends=True) if line.endswith("\n")]
 
 
@@ -57,7 +58,7 @@ def test_killed_ten_times(tmp_path: Path) -> None:
     ledgers = {"c": Ledger(), "own": Ledger()}
     done, stood = dict.fromkeys(ledgers, 0), dict.fromkeys(ledgers, 0)
     for seed in range(1, KILLS + 1):
-        lines = killed_after(launch(tmp_path, "crash", seed), chance.uniform(0.0, 0.5))
+        lines = killed_after(launch(tmp_path, "crash", seed), chance.randrange(30), chance.uniform(0.0, 0.05))
         for name, ledger in ledgers.items():
             done[name] += ledger.read(lines, name)
         check(tmp_path, ledgers)

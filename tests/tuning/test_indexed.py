@@ -224,3 +224,15 @@ def test_an_index_that_cannot_be_made_changes_nothing(open_catalogue: OpenCatalo
     assert sorted((collection.folder / "segments").iterdir()) == there
     with pytest.raises(Invalid, match="kind of vector index"):
         FirstStage.from_json({**FirstStage.default(collection.spec).to_json(), "index": "faiss"})
+
+
+def test_a_graph_is_no_way_around_what_memory_allows(
+    open_catalogue: OpenCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its codes and links take some 144 bytes of these documents."""
+    code_everything(monkeypatch)
+    cost_nothing(monkeypatch)
+    collection = filled(open_catalogue, "dense")
+    for most, tried in ((None, True), (100, False)):
+        report = tune(collection, Goal(0.9, k=5, max_memory_per_document=most), 20)
+        assert ("hnsw" in {one["index"] for one in report["indexes"]}) is tried
