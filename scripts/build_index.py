@@ -49,7 +49,7 @@ from app.metadata.declared import FieldType, read_declared
 from app.search import loops
 from app.settings import Settings, refusals
 from app.sources.choose import FORMATS, Reading, open_sources
-from app.sources.fields import TYPES, Fields
+from app.sources.fields import TYPES, Fields, renames
 from app.sources.files.content import known_charset
 from app.sources.folder import Chosen
 from app.sources.protocol import Source
@@ -203,14 +203,17 @@ def schema(given: str) -> dict[str, FieldType]:
 
 def reading(args: argparse.Namespace, kind: Kind | None) -> Reading:
     """How the sources are to be read. Raises Invalid."""
-    pairs = [one.partition("=")[::2] for one in args.rename]
-    if wrong := [one for one, (old, new) in zip(args.rename, pairs, strict=True) if not (old and new)]:
-        raise Invalid(f"--rename: expected FIELD=NAME, got {wrong[0]!r}")
     if len(args.delimiter.replace("\\t", "\t")) != 1 or args.delimiter in ('"', "\n", "\r"):
         raise Invalid(f"--delimiter: expected one character, got {args.delimiter!r}")
     names = None if args.select is None else selected([name for name in args.select.split(",") if name])
     fields = Fields(
-        args.id_field, tuple(args.text_field), args.title_field, args.vector_field, names, tuple(pairs), kind
+        args.id_field,
+        tuple(args.text_field),
+        args.title_field,
+        args.vector_field,
+        names,
+        renames(args.rename, "--rename"),
+        kind,
     )
     return Reading(
         fields,

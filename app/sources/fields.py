@@ -173,6 +173,18 @@ def _written(record: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
+def renames(given: Sequence[str], option: str) -> tuple[tuple[str, str], ...]:
+    """`old=new` each. option: what they were given as, for messages. Raises Invalid.
+
+    >>> renames(["key=id"], "rename")
+    (('key', 'id'),)
+    """
+    pairs = [(old, new) for old, _, new in (one.partition("=") for one in given)]
+    if wrong := [one for one, (old, new) in zip(given, pairs, strict=True) if not (old and new)]:
+        raise Invalid(f"{option}: expected FIELD=NAME, got {wrong[0]!r}")
+    return tuple(pairs)
+
+
 def _usual(names: Sequence[str], usual: Sequence[str]) -> str | None:
     """The name among these that is the first of the usual ones, in any case."""
     known = {name.strip().casefold(): name for name in reversed(names)}

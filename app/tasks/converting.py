@@ -17,9 +17,9 @@ from typing import Final
 
 from app.collection.collection import Collection
 from app.documents import to_line
-from app.errors import Invalid, RequestError
+from app.errors import RequestError
 from app.sources.choose import Reading, open_body
-from app.sources.fields import Fields
+from app.sources.fields import Fields, renames
 from app.sources.files.content import known_charset
 from app.sources.protocol import LeftOut, Source
 from app.sources.table import selected
@@ -72,7 +72,12 @@ def convert(collection: Collection, running: Running) -> None:
         except BaseException:
             file.close()
             raise
-    result = {**({"skipped": source.skipped} if source.skipped else {}), **({"left_out": left_out} if left_out else {})}
+    # Beside what was told before, where lines are made anew while some are applied.
+    result = dict(running.task.result or {})
+    if source.skipped:
+        result["skipped"] = source.skipped
+    if left_out:
+        result["left_out"] = left_out
     running.update(params={**params, "lines_crc32": crc}, result=result or None)
 
 
@@ -92,10 +97,15 @@ def _lines(source: Source, asked: Asked, kind: Kind, left_out: Counter[str]) -> 
 
 def reading_of(asked: Asked, kind: Kind) -> Reading:
     """Raises Invalid."""
-    pairs = [one.partition("=")[::2] for one in asked.rename]
-    if wrong := [one for one, (old, new) in zip(asked.rename, pairs, strict=True) if not (old and new)]:
-        raise Invalid(f"expected FIELD=NAME to rename, got {wrong[0]!r}")
     names = None if asked.select is None else selected([name for name in asked.select.split(",") if name])
     charset = None if asked.charset is None else known_charset(asked.charset)
-    fields = Fields(asked.id_field, asked.text_field, asked.title_field, asked.vector_field, names, tuple(pairs), kind)
+    fields = Fields(
+        asked.id_field,
+        asked.text_field,
+        asked.title_field,
+        asked.vector_field,
+        names,
+        renames(asked.rename, "rename"),
+        kind,
+    )
     return Reading(fields, asked.header, asked.delimiter, charset=charset)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from app.errors import Invalid, RequestError
 
-MANY: Final = (
-    "ndjson", "json", "csv", "tsv", "msmarco", "trec", "xlsx", "parquet", "arrow", "npy", "fvecs", "hdf5",
-    "zip",
-)  # fmt: skip
-SINGLE: Final = ("markdown", "text", "html", "pdf", "docx")
+Many: TypeAlias = Literal[
+    "ndjson", "json", "csv", "tsv", "msmarco", "trec", "xlsx", "parquet", "arrow", "npy", "fvecs", "hdf5", "zip",
+]  # fmt: skip
+Single: TypeAlias = Literal["markdown", "text", "html", "pdf", "docx"]
 """Those that are one document."""
+MANY: Final = get_args(Many)
+SINGLE: Final = get_args(Single)
 PACKED: Final = ("ndjson", "json", "csv", "tsv", "msmarco", "trec")
 """Those that may come compressed."""
 FAULT: Final = b'{"$fault": '

@@ -18,7 +18,7 @@ from app.api.service import Serving, run
 from app.api.writing import Key, Reply, once
 from app.collection.collection import Collection
 from app.errors import UnsupportedMediaType
-from app.tasks.forms import Asked
+from app.tasks.forms import Asked, Many, Single
 from app.tasks.importing import ImportUpload
 from app.tasks.records import Task
 
@@ -54,10 +54,6 @@ _MEDIA: Final = {
     "text/plain": "text",
 }
 """Content type -> form, where the request names none."""
-Form: TypeAlias = Literal[
-    "ndjson", "json", "csv", "tsv", "msmarco", "trec", "xlsx", "parquet", "arrow", "npy", "fvecs", "hdf5", "zip",
-    "markdown", "text", "html", "pdf", "docx",
-]  # fmt: skip
 Fields: TypeAlias = Annotated[str | None, Query(max_length=10_000)]
 Field: TypeAlias = Annotated[str | None, Query(max_length=1_000)]
 Each: TypeAlias = Annotated[list[str], Query(max_length=100)]
@@ -77,7 +73,7 @@ async def import_documents(
         Literal["stop", "skip"], Query(description="The effect of a bad line; the task lists it either way.")
     ] = "stop",
     format: Annotated[
-        Form | None,
+        Many | Single | None,
         Query(
             description="What the body is, where its content type does not say; all but lines are read "
             "as the bulk build reads files."
