@@ -14,7 +14,7 @@ import numpy as np
 from app.collection.collection import Collection
 from app.evaluation.judged import Judged
 from app.evaluation.measures import measured
-from app.evaluation.statistics import LEVEL, corrected, interval, overlap, p_value
+from app.evaluation.statistics import LEVEL, Interval, corrected, interval, overlap, p_value
 from app.lexical.asked import Asked, Learned
 from app.query.asked import UNENCODED, Query
 from app.query.encoded import EncodedQuery
@@ -38,21 +38,12 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """mean: over queries. low, high: its 95 % interval, by resampling the queries."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """Of one setting. unjudged: the share of the first ten hits that nobody has graded, which count as not relevant.
     p50_ms, p95_ms: of its searches, the encoding of queries left out."""
 
     name: str
-    measures: dict[str, Value]
+    measures: dict[str, Interval]
     unjudged: float
     p50_ms: float
     p95_ms: float
@@ -182,7 +173,7 @@ def evaluated(
         [
             Outcome(
                 name,
-                {measure: Value(**_mean(own)) for measure, own in values[name].items()},
+                {measure: interval(np.array(list(own.values()))) for measure, own in values[name].items()},
                 _unjudged(grades, searched.found[name]),
                 *(float(np.percentile(searched.took[name], share)) for share in (50, 95)),
             )
@@ -246,11 +237,6 @@ def _encoded(collection: Collection, asked: Sequence[Query]) -> list[EncodedQuer
     made = encoded_meaning(collection, [asked[place] for place in firsts.values()])
     by_way = dict(zip(firsts, made, strict=True))
     return [by_way[way] for way in ways]
-
-
-def _mean(values: Mapping[str, float]) -> dict[str, float]:
-    found = interval(np.array(list(values.values())))
-    return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
 def _unjudged(grades: Mapping[str, Mapping[str, int]], found: Mapping[str, Ids]) -> float:

@@ -31,7 +31,7 @@ _AT_ONCE: Final = 2**22
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """mean: of the queries. low, high: the ends of its 95 % interval."""
+    """mean: over queries. low, high: its 95 % interval, by resampling the queries."""
 
     mean: float
     low: float
