@@ -70,7 +70,7 @@ class AsyncSheaf:
             await self._http.aclose()
 
     async def info(self) -> Json:
-        """The server's version, its models and limits."""
+        """The server's version, its models and limits, and what the key may do."""
         return await self._run(self._do.json(Request("GET", "/v1/info")))
 
     async def collections(self) -> list[Json]:

@@ -70,7 +70,7 @@ class Sheaf:
             self._http.close()
 
     def info(self) -> Json:
-        """The server's version, its models and limits."""
+        """The server's version, its models and limits, and what the key may do."""
         return self._run(self._do.json(Request("GET", "/v1/info")))
 
     def collections(self) -> list[Json]:

@@ -74,6 +74,22 @@ BY_BODY = [one for one in routes() if one[0] != "HEAD"]
 BY_HEAD = [path for method, _, path in routes() if method == "HEAD"]
 
 
+@pytest.mark.parametrize(
+    ("key", "scopes", "collections"),
+    [
+        ("reader", ["read"], None),
+        ("writer", ["write"], None),
+        ("boss", ["read", "write", "admin"], None),
+        ("narrow", ["read", "write"], ["mine", "also-mine"]),
+    ],
+)
+def test_a_caller_is_told_what_its_key_may_do(
+    guarded: Any, key: str, scopes: list[str], collections: list[str] | None
+) -> None:
+    told = ask(guarded, "GET", "/v1/info", key).json()["caller"]
+    assert told == {"scopes": scopes, "collections": collections}
+
+
 def test_every_route_has_a_rule_and_every_rule_a_route() -> None:
     files = {route.path for route in create_app(Settings()).routes if getattr(route.endpoint, "serves_file", 0)}
     assert {"/", "/app.js", "/docs/swagger-ui-bundle.js"} <= files

@@ -165,3 +165,6 @@ def test_health_and_info(client: httpx.Client) -> None:
     ]
     assert info.limits["documents"] == 20
     assert info.limits["k"] == 1_000
+    # Without keys anyone may do all.
+    assert info.caller.scopes == ["read", "write", "admin"]
+    assert info.caller.collections is None

@@ -11,13 +11,15 @@ from starlette.responses import Response
 
 from app import __version__
 from app.api.answers import encoded, reply
-from app.api.edge.access import MaybeCaller, reached
+from app.api.edge.access import Caller, MaybeCaller, reached
 from app.api.edge.bodies import Route
 from app.api.edge.openapi import gives
 from app.api.schemas.documents import MAX_PAGE
 from app.api.service import Serving, run
 from app.encoders.registry import State
 from app.errors import NotReady
+from app.keys import SCOPES
+from app.keys import Scope as KeyScope
 from app.schema.ids import MAX_ID_BYTES
 from app.types import MAX_DIM, Kind
 
@@ -67,10 +69,20 @@ class ModelAnswer(BaseModel):
     """A lack that the model seems to have, such as of the prompts that it was trained with."""
 
 
+class CallerAnswer(BaseModel):
+    """What the request's key may do; on a server without keys, whoever asks may do everything."""
+
+    scopes: list[KeyScope]
+    """All of them, those that another one brings included."""
+    collections: list[str] | None
+    """The names that it is limited to; null is no limit."""
+
+
 class InfoAnswer(BaseModel):
     version: str
     models: list[ModelAnswer]
     limits: dict[str, int]
+    caller: CallerAnswer
 
 
 @router.get("/health/live", responses=gives(LiveAnswer))
@@ -97,8 +109,8 @@ async def check_ready(service: Serving, caller: MaybeCaller) -> Response:
 
 
 @router.get("/v1/info", responses=gives(InfoAnswer))
-async def describe_server(service: Serving) -> Response:
-    """The version, the encoders that collections may name, and the limits."""
+async def describe_server(service: Serving, key: Caller) -> Response:
+    """The version, the encoders that collections may name, the limits, and what the caller's key may do."""
     settings = service.settings
     limits = {
         "body_bytes": settings.max_body_bytes,
@@ -113,4 +125,8 @@ async def describe_server(service: Serving) -> Response:
     }
     encoders = service.catalogue.encoders
     models = [ModelAnswer.model_validate(asdict(encoders.describe(name))) for name in encoders.names()]
-    return reply(encoded(InfoAnswer(version=__version__, models=models, limits=limits)))
+    caller = CallerAnswer(
+        scopes=[scope for scope in SCOPES if key.may(scope)],
+        collections=None if key.collections is None else list(key.collections),
+    )
+    return reply(encoded(InfoAnswer(version=__version__, models=models, limits=limits, caller=caller)))

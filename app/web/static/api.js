@@ -20,6 +20,9 @@ export async function listCollections() {
   return [...named.values()];
 }
 
+// What the caller may do: "read", "write", "admin".
+export const scopes = async () => (await call("v1/info")).caller.scopes;
+
 // Gives the answer, with the time of the whole round trip in milliseconds as `round_trip_ms`.
 export async function search({ collection, filter, ...asked }, signal) {
   let body = JSON.stringify(asked);

@@ -1,145 +1,133 @@
-// The page's state and keys. The URL holds the state, to be shared and gone back to.
+// The shell of the page: the view that the address names, the collections that all views ask, and the key.
+//
+// A view is a module that exports one function, show(root, page): it fills root, an empty element that is the view's own,
+// and gives an object of
+//   restore(listed)  shows what the address says: called when the collections have come (listed), and after back and forward
+//   refreshed()      collections have changed meanwhile (optional)
+//   failed(details)  shows problem details: of the listing, or of what the view gave to page.failed
+//   leave()          another view comes: ends requests, timers and listeners outside of root (optional)
+// page is what it shares with the others:
+//   page.collections      as `listCollections` gives them, [] until they have come; page.listed: whether they have
+//   page.may(scope)       whether the caller may "read", "write" or "admin"; what it may not do is not shown
+//   page.load()           lists the collections anew, then restore()
+//   page.failed(details)  problem details of a call: asks for a key where that is missing, else the view's failed()
+//   page.named()          the address names another collection (`c`), which links to other views keep
+// Addresses are made and gone to by address.js, calls by api.js, elements by elements.js.
 
-import { Problem, aborted, hasKey, listCollections, search, useKey } from "./api.js";
-import * as view from "./view.js";
+import { addressOf, given } from "./address.js";
+import { Problem, hasKey, listCollections, scopes, useKey } from "./api.js";
+import { make } from "./elements.js";
 
-const PAUSE = 250; // ms without typing after which a search starts
+// In the order of the navigation. scope: what a key needs for it; style: a stylesheet of its own.
+const VIEWS = {
+  search: { label: "Search", scope: "read", load: () => import("./hits/view.js") },
+};
+
 const at = (id) => document.getElementById(id);
-const [form, query, collection, k, exact, filter] = ["form", "query", "collection", "k", "exact", "filter"].map(at);
-
-let listed = []; // the collections that the server has
-let running = null; // the AbortController of the search under way
-let pause = 0;
+let shown = null; // { name, view } that is shown
+let opening = ""; // the name of the view that is to be
+let allowed = []; // scopes of the caller
 let loading = false;
 
-function stateOfUrl() {
-  const given = new URLSearchParams(location.search);
-  const searchable = listed.find((one) => one.state === "ready" && one.documents && one.encoder.model !== null);
-  return {
-    collection: given.get("c") ?? (searchable ?? listed[0])?.name ?? "",
-    query: given.get("q") ?? "",
-    k: given.get("k") ?? "10",
-    exact: given.get("exact") === "1",
-    filter: given.get("filter") ?? "",
-  };
+const page = {
+  collections: [],
+  listed: false,
+  may: (scope) => allowed.includes(scope),
+  named: navigation,
+  load,
+  failed(details) {
+    if (details.status !== 401) return shown?.view.failed(details);
+    const refused = hasKey();
+    forget();
+    askForKey(true, refused ? "The server does not know this key." : "");
+  },
+};
+
+const nameOf = () => (Object.hasOwn(VIEWS, given().get("view") ?? "") ? given().get("view") : "search");
+
+function navigation() {
+  const names = Object.keys(VIEWS).filter((name) => page.may(VIEWS[name].scope));
+  const links = names.map((name) => {
+    const link = make("a", { href: addressOf(name, { c: given().get("c") }) }, VIEWS[name].label);
+    if (name === opening) link.setAttribute("aria-current", "page");
+    return link;
+  });
+  // One view alone needs no way to others. The links stay the same ones, so that the focus does.
+  const nav = at("views");
+  if (nav.children.length !== links.length) return nav.replaceChildren(...(links.length > 1 ? links : []));
+  [...nav.children].forEach((link, i) => {
+    link.href = links[i].href;
+    if (links[i].ariaCurrent) link.ariaCurrent = "page";
+    else link.removeAttribute("aria-current");
+  });
 }
 
-function stateOfControls() {
-  return { collection: collection.value, query: query.value.trim(), k: k.value.trim(), exact: exact.checked, filter: filter.value.trim() };
+function leave() {
+  shown?.view.leave?.();
+  shown = null;
+  at("view").replaceChildren();
 }
 
-function urlOf(state) {
-  const kept = new URLSearchParams();
-  if (state.collection) kept.set("c", state.collection);
-  if (state.query) kept.set("q", state.query);
-  if (state.k !== "10") kept.set("k", state.k);
-  if (state.exact) kept.set("exact", "1");
-  if (state.filter) kept.set("filter", state.filter);
-  return `?${kept}`;
+// Shows the view of the address. One that was asked for later wins.
+async function open(listed = false) {
+  const name = nameOf();
+  if (shown?.name === name) return page.listed && shown.view.restore(listed);
+  opening = name;
+  const { load: loadView, style } = VIEWS[name];
+  const [module] = await Promise.all([loadView(), style && stylesheet(style)]);
+  if (opening !== name || shown?.name === name || !at("key-form").hidden) return;
+  leave();
+  document.title = name === "search" ? "Sheaf" : `${VIEWS[name].label} · Sheaf`;
+  shown = { name, view: module.show(at("view"), page) };
+  navigation();
+  if (page.listed) shown.view.restore(true);
 }
 
-// A query that is being typed is one entry of the history, until Enter, leaving the box or another choice settles it.
-function remember(draft) {
-  const url = urlOf(stateOfControls());
-  const same = url === location.search || (url === "?" && !location.search);
-  if (same || history.state?.draft) history.replaceState({ draft: draft && (!same || Boolean(history.state?.draft)) }, "", url);
-  else history.pushState({ draft }, "", url);
-}
-
-function settle() {
-  if (history.state?.draft) history.replaceState({ draft: false }, "");
-}
-
-function restore() {
-  const state = stateOfUrl();
-  view.collections(listed, state.collection);
-  query.value = state.query;
-  k.value = state.k;
-  exact.checked = state.exact;
-  filter.value = state.filter;
-  if (state.filter) view.openFilter(true);
-  run();
-}
-
-function changed(draft = false) {
-  clearTimeout(pause);
-  if (loading) return;
-  remember(draft);
-  run();
-}
-
-// Shows what the controls ask for. The answer to an older question is never shown.
-async function run() {
-  running?.abort();
-  const mine = (running = new AbortController());
-  const state = stateOfControls();
-  document.title = state.query ? `${state.query} · ${state.collection} · Sheaf` : "Sheaf";
-  view.busy(false);
-  const chosen = listed.find(({ name }) => name === state.collection);
-  if (!listed.length) return view.noCollections();
-  if (!chosen) return view.missing(state.collection);
-  if (view.hindered(chosen)) return;
-  if (!state.query) return view.ready(chosen);
-  const fault = faultOf(state);
-  if (fault) return view.problem(fault);
-  view.busy(true);
-  try {
-    const asked = { ...state, k: Number(state.k) };
-    const answer = await search({ ...asked, highlights: { length: 320 } }, mine.signal);
-    // The same search again, by the same weights, when somebody asks why.
-    let again;
-    const why = () => (again ??= search({ ...asked, weights: answer.weights, include: [], explain: true }, mine.signal));
-    if (running === mine) view.answer(answer, chosen, Boolean(state.filter), why);
-  } catch (error) {
-    if (aborted(error)) return;
-    if (!(error instanceof Problem)) throw error;
-    if (running === mine) failed(error.details);
-  } finally {
-    if (running === mine) view.busy(false);
-  }
-}
-
-// What cannot even be sent, as problem details; all else the server judges.
-function faultOf(state) {
-  const refused = (pointer, message) => ({ title: "Invalid", detail: `${pointer}: ${message}`, errors: [{ pointer, message }] });
-  if (!state.k || !Number.isFinite(Number(state.k))) return refused("/k", "expected a number of hits, 1 to 1,000");
-  if (!state.filter) return null;
-  try {
-    JSON.parse(state.filter);
-  } catch (error) {
-    return refused("/filter", `not JSON. ${error.message}`);
-  }
-  return null;
+function stylesheet(href) {
+  if (document.querySelector(`link[href="${href}"]`)) return null;
+  return new Promise((done) => {
+    const link = make("link", { rel: "stylesheet", href });
+    // Without its style a view is plain, and still there.
+    link.addEventListener("load", done);
+    link.addEventListener("error", done);
+    document.head.append(link);
+  });
 }
 
 async function load() {
   if (loading) return;
   loading = true;
   try {
-    listed = await listCollections();
+    [page.collections, allowed] = await Promise.all([listCollections(), scopes()]);
+    page.listed = true;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    view.busy(false);
-    return failed(error.details);
+    await open();
+    return page.failed(error.details);
   } finally {
     loading = false;
   }
-  view.askForKey(false, hasKey());
-  const typed = query.value; // meanwhile
-  restore();
-  if (!typed.trim() || typed === query.value) return;
-  query.value = typed;
-  changed(true);
+  askForKey(false);
+  await open(true);
+  navigation();
 }
 
-// Where a key is asked for: what is wrong with the kept one is said.
-function failed(details) {
-  if (details.status !== 401) return view.problem(details);
-  const refused = hasKey();
+function forget() {
   useKey(null);
-  listed = [];
-  view.problem(details);
-  view.askForKey(true, false, refused ? "The server does not know this key." : "");
+  page.collections = [];
+  allowed = [];
+  page.listed = false;
+}
+
+// The form that asks for a key, in the place of the view; and the button that forgets the one in use.
+function askForKey(ask, fault = "") {
+  at("key-form").hidden = !ask;
+  at("forget").hidden = ask || !hasKey();
+  at("key-error").textContent = fault;
+  if (!ask) return;
+  leave();
+  at("views").replaceChildren();
+  at("key").focus();
 }
 
 at("key-form").addEventListener("submit", (event) => {
@@ -148,86 +136,36 @@ at("key-form").addEventListener("submit", (event) => {
   const key = box.value.trim();
   box.value = "";
   // What no header can carry is no key.
-  if (!/^[\x21-\x7e]+$/.test(key)) return view.askForKey(true, false, "This is no key.");
+  if (!/^[\x21-\x7e]+$/.test(key)) return askForKey(true, "This is no key.");
   useKey(key);
   load();
 });
 at("forget").addEventListener("click", () => {
-  useKey(null);
+  forget();
   load();
 });
+at("views").addEventListener("click", (event) => {
+  const link = event.target.closest("a");
+  if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  if (link.ariaCurrent) return;
+  history.pushState({}, "", link.href);
+  open();
+});
+addEventListener("popstate", () => open());
 
 // Counts and collections of meanwhile, when one comes back.
-async function refresh() {
-  if (document.hidden) return;
+document.addEventListener("visibilitychange", async () => {
+  if (document.hidden || !page.listed) return;
   try {
-    const before = listed.length;
-    listed = await listCollections();
-    view.collections(listed, collection.value);
-    if (!before) restore();
+    const before = page.collections.length;
+    page.collections = await listCollections();
+    if (before) shown?.view.refreshed?.();
+    else shown?.view.restore(true);
   } catch (error) {
     if (!(error instanceof Problem)) throw error; // the next search tells that the server is gone
   }
-}
-
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  if (listed.length) changed();
-  else load();
-});
-query.addEventListener("input", (event) => {
-  clearTimeout(pause);
-  if (!event.isComposing) pause = setTimeout(changed, PAUSE, true);
-});
-query.addEventListener("compositionend", () => {
-  clearTimeout(pause);
-  pause = setTimeout(changed, PAUSE, true);
-});
-query.addEventListener("change", settle);
-for (const control of [collection, k, exact, filter]) control.addEventListener("change", () => changed());
-filter.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  changed();
-});
-at("filter-toggle").addEventListener("click", () => {
-  const open = at("filter-panel").hidden;
-  view.openFilter(open);
-  if (open) filter.focus();
-});
-addEventListener("popstate", () => {
-  clearTimeout(pause);
-  restore();
-});
-document.addEventListener("visibilitychange", refresh);
-
-// Keys: / to the box, arrows or j and k between hits (a hit's button takes Enter by itself), Esc closes and goes back.
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-  const { key, target } = event;
-  const typing = target.matches("input, textarea, select");
-  const hits = [...document.querySelectorAll(".hit")];
-  const here = hits.findIndex((hit) => hit.contains(document.activeElement));
-  const go = (i) => {
-    event.preventDefault();
-    const goal = hits[i]?.querySelector("h2 button") ?? query;
-    goal.focus({ preventScroll: true });
-    (hits[i] ?? form).scrollIntoView({ block: "nearest" });
-  };
-  if (key === "/" && !typing) {
-    event.preventDefault();
-    query.focus();
-    query.select();
-  } else if (hits.length && ((key === "ArrowDown" && (!typing || target === query)) || (key === "j" && !typing))) {
-    go(Math.min(here + 1, hits.length - 1));
-  } else if (here >= 0 && (key === "ArrowUp" || key === "k")) {
-    go(here - 1);
-  } else if (key === "Escape" && here >= 0) {
-    if (!hits[here].classList.contains("open")) return go(-1);
-    hits[here].dispatchEvent(new Event("close"));
-    go(here);
-  }
 });
 
-if (matchMedia("(hover: hover)").matches && !location.search.includes("q=")) query.focus();
+open();
 load();

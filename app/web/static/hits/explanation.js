@@ -1,6 +1,6 @@
 // What a score is made of, in words. Loaded when somebody asks.
 
-import { count, field } from "./view.js";
+import { count, field } from "../elements.js";
 
 const SIDES = { words: "Words", sparse: "Sparse vectors", tokens: "Meaning, by tokens", pooled: "Meaning, as a whole" };
 const fixed = (value) => value.toFixed(3);
