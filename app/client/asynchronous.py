@@ -340,6 +340,11 @@ class AsyncCollection:
     async def count(self, filter: Json | None = None) -> int:
         return await self._run(self._do.count(self.name, filter))
 
+    async def fields(self) -> list[Json]:
+        """The metadata fields that documents have: each `name` as filters say it, the `shapes` of its values, and the
+        declared `type` or None."""
+        return await self._run(self._do.fields(self.name))
+
     async def search(
         self,
         query: str | None = None,

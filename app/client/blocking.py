@@ -334,6 +334,11 @@ class Collection:
     def count(self, filter: Json | None = None) -> int:
         return self._run(self._do.count(self.name, filter))
 
+    def fields(self) -> list[Json]:
+        """The metadata fields that documents have: each `name` as filters say it, the `shapes` of its values, and the
+        declared `type` or None."""
+        return self._run(self._do.fields(self.name))
+
     def search(
         self,
         query: str | None = None,

@@ -184,6 +184,11 @@ class Operations:
         request = Request("POST", f"{at(name)}/count", {} if filter is None else {"filter": filter})
         return asked(self.url, self.retries, request, lambda answer: int(answer["count"]))
 
+    def fields(self, name: str) -> Steps[list[Json]]:
+        return asked(
+            self.url, self.retries, Request("GET", f"{at(name)}/fields"), lambda answer: list(answer["fields"])
+        )
+
     def search(self, name: str, body: Json) -> Steps[Answer]:
         return asked(self.url, self.retries, Request("POST", f"{at(name)}/search", body), Answer.of)
 

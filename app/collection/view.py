@@ -252,6 +252,11 @@ class Snapshot:
             return {"string"}
         return frozenset().union(*(view.part.shapes(field) for view in self.views))
 
+    @property
+    def fields(self) -> Set[str]:
+        """The metadata fields that some document has; versions that were deleted lately count."""
+        return frozenset().union(*(view.part.fields for view in self.views))
+
     def unfit(self) -> dict[str, int]:
         """For each declared field how many documents have another value there."""
         return {
@@ -302,9 +307,7 @@ class Snapshot:
         place in the request."""
         if condition is None or not self.views:
             return []
-        parts = [view.part for view in self.views]
-        asked = typed(condition, self.declared)
-        return warnings_of(asked, self.shapes, lambda: frozenset().union(*(part.fields for part in parts)), at)
+        return warnings_of(typed(condition, self.declared), self.shapes, lambda: self.fields, at)
 
     def matching(self, condition: Filter | None) -> I64:
         """Ascending sequence numbers of the documents that match."""

@@ -53,6 +53,27 @@ def test_a_schema_comes_and_goes(client: httpx.Client, create: Callable[..., str
     assert found(client, address, **BEFORE_MAY) == []
 
 
+def test_the_fields_that_there_are_are_told(client: httpx.Client, create: Callable[..., str]) -> None:
+    address = create()
+    assert client.get(f"{address}/fields").json() == {"fields": []}
+    assert client.post(f"{address}/documents", json={"documents": DOCUMENTS}).status_code == 200
+    assert client.patch(address, json={"schema": {"on": "date"}}).status_code == 200
+    told = {one["name"]: (one["shapes"], one["type"]) for one in client.get(f"{address}/fields").json()["fields"]}
+    assert told == {
+        "on": (["string"], "date"),
+        "at": (["null", "object"], None),
+        "at.lat": (["number"], None),
+        "at.lon": (["number"], None),
+        '"$x y"': (["object"], None),
+        '"$x y"."q\\""': (["null", "numbers"], None),
+    }
+    # Each is a name that a search takes.
+    for name in told:
+        asked = {"facets": {name: {"terms": 1}}, "sort": [{name: "asc"}], "filter": {name: {"exists": True}}}
+        assert client.post(f"{address}/search", json=asked).json()["total"]["count"] > 0
+    assert client.get("/v1/collections/none/fields").status_code == 404
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [

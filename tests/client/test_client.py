@@ -66,6 +66,7 @@ def test_documents_come_back_as_they_were_written(new: New) -> None:
     assert [one.id for one in animals.documents(filter={"legs": {"eq": 4}})] == ["cat", "dog"]
     assert animals.count() == 3
     assert animals.count({"tags": {"eq": "pet"}}) == 1
+    assert {"name": "tags", "shapes": ["list"], "type": None} in animals.fields()
     changed = animals.patch("dog", {"loud": None, "age": 3})
     assert changed.metadata == {"legs": 4, "age": 3}
     assert animals.delete(["cat", "none"]) == 1

@@ -76,6 +76,7 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
     ("GET", f"{_IN}/export"): READ,
     ("POST", f"{_IN}/delete"): WRITE,
     ("POST", f"{_IN}/count"): READ,
+    ("GET", f"{_IN}/fields"): READ,
     ("POST", f"{_IN}/search"): READ,
     ("POST", f"{_IN}/search/batch"): READ,
     ("POST", "/v1/search"): Rule(("read",), "handler"),

@@ -13,7 +13,7 @@ from app.api.edge.access import Caller, require
 from app.api.edge.bodies import READ, Route, examples
 from app.api.edge.openapi import gives
 from app.api.edge.routing import Name
-from app.api.schemas.collections import ChangeCollection, CollectionsAnswer, CreateCollection
+from app.api.schemas.collections import ChangeCollection, CollectionsAnswer, CreateCollection, FieldAnswer, FieldsAnswer
 from app.api.schemas.searches import SideWeights
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
@@ -124,6 +124,21 @@ async def list_collections(service: Serving, caller: Caller) -> Response:
 async def describe_collection(service: Serving, name: Name) -> Response:
     """One collection."""
     return reply(encoded(await run(service.lanes.read, service.catalogue.describe, name)))
+
+
+@router.get("/v1/collections/{name}/fields", responses=gives(FieldsAnswer))
+async def list_fields(service: Serving, name: Name) -> Response:
+    """The metadata fields that documents have: what can be filtered, sorted, grouped and counted by."""
+
+    def work(collection: Collection) -> bytes:
+        with collection.snapshot() as snapshot:
+            found = [
+                FieldAnswer(name=field, shapes=sorted(snapshot.shapes(field)), type=snapshot.declared.get(field))
+                for field in sorted(snapshot.fields)
+            ]
+        return encoded(FieldsAnswer(fields=found))
+
+    return reply(await run(service.lanes.read, service.on, name, work))
 
 
 @router.patch("/v1/collections/{name}", responses=gives(CollectionInfo, description="The collection as it is now."))

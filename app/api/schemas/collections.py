@@ -22,6 +22,7 @@ from app.catalogue.info import CollectionInfo
 from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS, LexicalSpec
 from app.documents import Strict
 from app.errors import Invalid
+from app.filters import Shape
 from app.lexical.analysis import LANGUAGES
 from app.metadata import declared
 from app.metadata.declared import FieldType
@@ -183,6 +184,21 @@ class ChangeCollection(Strict):
     nullable: ClassVar[frozenset[str]] = frozenset({"declared", "schema"})
 
     declared: ChangesField = Field(alias="schema")
+
+
+class FieldAnswer(BaseModel):
+    """A metadata field, by the name that filters, orders and facets call it."""
+
+    name: str
+    shapes: list[Shape]
+    """What its values are: `list` is a list of strings; `numbers` and `booleans` are lists that hold some."""
+    type: FieldType | None
+    """As the collection's schema declares it."""
+
+
+class FieldsAnswer(BaseModel):
+    fields: list[FieldAnswer]
+    """By name. Of documents that were deleted lately some may still be told."""
 
 
 class CollectionsAnswer(BaseModel):
