@@ -183,7 +183,7 @@ class AsyncSheaf:
     async def _sent(self, request: Request) -> Response | Exception:
         headers = {**self._headers, **request.headers}
         if request.body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = request.media
         try:
             answer = await self._http.request(
                 request.method,
@@ -402,6 +402,12 @@ class AsyncCollection:
         """Keeps a set of judged queries: {"id", "query" or "vector" or "vectors", "grades": {document: grade}}."""
         return await self._run(self._do.judge(self.name, judgements, queries))
 
+    async def judge_file(self, judgements: str, path: str | Path, *, split: str = "test") -> Json:
+        """The same of a file, by its suffix: .ndjson or .jsonl, a query with its grades a line or BEIR's queries; .tsv,
+        .txt or .qrels, queries as `id<TAB>text`, or judgements of TREC or BEIR, of queries that the set has by then;
+        .zip, a BEIR folder. split: of that, which judgements."""
+        return await self._run(self._do.judge_file(self.name, judgements, Path(path), split))
+
     async def grade(self, judgements: str, grades: Iterable[Mapping[str, Any]]) -> Json:
         """Adds judgements one by one: {"query": id, "text", "document", "grade"}; a grade of None takes it back."""
         return await self._run(self._do.grade(self.name, judgements, grades))
@@ -414,6 +420,12 @@ class AsyncCollection:
     async def judgements(self, judgements: str) -> list[Json]:
         """The queries of a set, as they can be kept again."""
         return await self._run(self._do.judgements(self.name, judgements))
+
+    async def judgements_as(
+        self, judgements: str, form: Literal["ndjson", "qrels", "queries", "beir"], *, split: str = "test"
+    ) -> bytes:
+        """A set as a file: lines, judgements or queries as TREC has them, or both in a ZIP as BEIR has them."""
+        return await self._run(self._do.judgements_as(self.name, judgements, form, split))
 
     async def evaluate(self, *, progress: Callable[[Task], None] | None = None, **request: Any) -> Json:
         """Measures ways to search: judgements, queries or known_items; settings, measures, per_query. Gives the report,

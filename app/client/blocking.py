@@ -183,7 +183,7 @@ class Sheaf:
     def _sent(self, request: Request) -> Response | Exception:
         headers = {**self._headers, **request.headers}
         if request.body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = request.media
         try:
             answer = self._http.request(
                 request.method,
@@ -394,6 +394,12 @@ class Collection:
         """Keeps a set of judged queries: {"id", "query" or "vector" or "vectors", "grades": {document: grade}}."""
         return self._run(self._do.judge(self.name, judgements, queries))
 
+    def judge_file(self, judgements: str, path: str | Path, *, split: str = "test") -> Json:
+        """The same of a file, by its suffix: .ndjson or .jsonl, a query with its grades a line or BEIR's queries; .tsv,
+        .txt or .qrels, queries as `id<TAB>text`, or judgements of TREC or BEIR, of queries that the set has by then;
+        .zip, a BEIR folder. split: of that, which judgements."""
+        return self._run(self._do.judge_file(self.name, judgements, Path(path), split))
+
     def grade(self, judgements: str, grades: Iterable[Mapping[str, Any]]) -> Json:
         """Adds judgements one by one: {"query": id, "text", "document", "grade"}; a grade of None takes it back."""
         return self._run(self._do.grade(self.name, judgements, grades))
@@ -406,6 +412,12 @@ class Collection:
     def judgements(self, judgements: str) -> list[Json]:
         """The queries of a set, as they can be kept again."""
         return self._run(self._do.judgements(self.name, judgements))
+
+    def judgements_as(
+        self, judgements: str, form: Literal["ndjson", "qrels", "queries", "beir"], *, split: str = "test"
+    ) -> bytes:
+        """A set as a file: lines, judgements or queries as TREC has them, or both in a ZIP as BEIR has them."""
+        return self._run(self._do.judgements_as(self.name, judgements, form, split))
 
     def evaluate(self, *, progress: Callable[[Task], None] | None = None, **request: Any) -> Json:
         """Measures ways to search: judgements, queries or known_items; settings, measures, per_query. Gives the report,

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from app.client.documents import Answer, Document, Json, Listed, Task, Vectors, Written, vector_field
 from app.client.failures import TaskFailed
-from app.client.sending import Request, Response, Retries, Steps, asked, error_of, read_json, write
+from app.client.sending import Request, Response, Retries, Steps, answered, asked, error_of, read_json, write
 
 PIECE: Final = 2**18
 """Bytes of an import sent at a time."""
@@ -38,6 +38,12 @@ FORMS: Final = {
     ".xhtml": "html", ".pdf": "pdf", ".docx": "docx", ".zip": "zip",
 }  # fmt: skip
 """Suffix of a file -> its form, as the server has them."""
+JUDGED: Final = {
+    **dict.fromkeys((".ndjson", ".jsonl"), "application/x-ndjson"),
+    **dict.fromkeys((".tsv", ".txt", ".qrels"), "text/plain"),
+    ".zip": "application/zip",
+}
+"""Suffix of a file of judged queries -> its content type."""
 SINGLE: Final = ("markdown", "text", "html", "pdf", "docx")
 """Those that are one document."""
 
@@ -198,6 +204,19 @@ class Operations:
 
     def judge(self, name: str, judgements: str, queries: Iterable[Mapping[str, Any]]) -> Steps[Json]:
         return self.json(Request("PUT", _set(name, judgements), {"queries": [*map(dict, queries)]}))
+
+    def judge_file(self, name: str, judgements: str, path: Path, split: str) -> Steps[Json]:
+        """Raises ValueError where the name of the file does not tell its form."""
+        media = JUDGED.get(path.suffix.lower())
+        if media is None:
+            raise ValueError(f"cannot tell the form of {path.name!r} by its name: expected {', '.join(JUDGED)}")
+        params = {"split": split}
+        return self.json(Request("PUT", _set(name, judgements), path.read_bytes(), params=params, media=media))
+
+    def judgements_as(self, name: str, judgements: str, form: str, split: str) -> Steps[bytes]:
+        request = Request("GET", _set(name, judgements), params={"format": form, "split": split})
+        answer = yield from answered(self.url, self.retries, request)
+        return answer.content
 
     def grade(self, name: str, judgements: str, grades: Iterable[Mapping[str, Any]]) -> Steps[Json]:
         # The last grade of a document holds, so it may be sent again.

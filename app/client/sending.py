@@ -27,8 +27,8 @@ LONGEST_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """path: quoted, from the first slash. body: JSON. again: whether it may be sent a second time, because it changes
-    nothing, or the server applies it once."""
+    """path: quoted, from the first slash. body: JSON, or bytes of another content type. again: whether
+    it may be sent a second time, because it changes nothing, or the server applies it once."""
 
     method: str
     path: str
@@ -36,10 +36,13 @@ class Request:
     params: Mapping[str, str | list[str]] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     again: bool = True
+    media: str = "application/json"
 
     @property
     def content(self) -> bytes | None:
         """Raises ValueError for NaN and infinity, which JSON does not have."""
+        if isinstance(self.body, bytes):
+            return self.body
         return None if self.body is None else json.dumps(self.body, ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -85,7 +88,13 @@ def write(method: str, path: str, body: Any = None, key: str | None = None, **mo
 
 
 def asked(url: str, retries: Retries, request: Request, read: Callable[[Json], T]) -> Steps[T]:
-    """Sends it, again where that may help, and reads its answer. Raises the server's error, Unavailable."""
+    """Sends it, and reads its answer. Raises the server's error, Unavailable."""
+    answer = yield from answered(url, retries, request)
+    return read(read_json(answer))
+
+
+def answered(url: str, retries: Retries, request: Request) -> Steps[Response]:
+    """Sends it, again where that may help. Raises the server's error, Unavailable."""
     since, tried = time.monotonic(), 0
     while True:
         answer = yield request
@@ -94,7 +103,7 @@ def asked(url: str, retries: Retries, request: Request, read: Callable[[Json], T
         error = no_answer(url, answer) if isinstance(answer, Exception) else error_of(url, answer)
         if error is None:
             assert isinstance(answer, Response)
-            return read(read_json(answer))
+            return answer
         pause = retries.pause(error, tried, since) if request.again else None
         if pause is None:
             raise error

@@ -26,6 +26,7 @@ MAX_SETS: Final = 32
 MAX_QUERIES: Final = 10_000
 MAX_GRADES: Final = 500_000
 """Of a set, of all its queries."""
+MAX_GRADE: Final = 1_000
 _KEY: Final = "judged:"
 
 

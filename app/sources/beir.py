@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from app.documents import parse_document
 from app.errors import Invalid, MalformedBody, NotFound, RequestError
 from app.sources.lines import COMPRESSED, Lines
 from app.sources.protocol import Entry
 from app.types import Document
+
+QRELS: Final = "query-id, corpus-id and a whole number, tab between, or TREC's four columns"
 
 
 def beir_file(folder: Path, name: str) -> Path:
@@ -114,19 +116,32 @@ def beir_qrels(folder: Path, split: str = "test") -> dict[str, dict[str, int]]:
         if not line.strip():
             continue
         try:
-            cells = line.decode().split("\t" if b"\t" in line else None)
-            query, *_, document, relevance = cells
-            if number == 1 and not _is_number(relevance):
-                continue
-            if len(cells) > 4 or not float(relevance).is_integer():
-                raise ValueError
-            qrels.setdefault(query, {})[document] = int(float(relevance))
-        except (ValueError, OverflowError) as error:  # also what is not UTF-8
-            raise Invalid(
-                f"{lines.name}, line {number}: expected query-id, corpus-id and a whole number, tab between, or TREC's "
-                "four columns"
-            ) from error
+            row = qrels_row(line, first=number == 1)
+        except ValueError as error:
+            raise Invalid(f"{lines.name}, line {number}: expected {QRELS}") from error
+        if row is not None:
+            query, document, relevance = row
+            qrels.setdefault(query, {})[document] = relevance
     return qrels
+
+
+def qrels_row(line: bytes, *, first: bool) -> tuple[str, str, int] | None:
+    """Query, document and relevance of a line; None for a header, which is the first one. Raises ValueError.
+
+    >>> qrels_row(b"q1 d7 2.0", first=False), qrels_row(b"301 0 FBIS3-10082 1", first=True)
+    (('q1', 'd7', 2), ('301', 'FBIS3-10082', 1))
+    """
+    cells = line.decode().split("\t" if b"\t" in line else None)
+    query, *_, document, relevance = cells
+    if first and not _is_number(relevance):
+        return None
+    if len(cells) not in (3, 4):
+        raise ValueError("three columns or four")
+    value = float(relevance)
+    if not value.is_integer():
+        # Also infinity and NaN.
+        raise ValueError("a whole number")
+    return query, document, int(value)
 
 
 def _is_number(cell: str) -> bool:

@@ -347,6 +347,20 @@ def paused(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return pauses
 
 
+def test_judged_queries_come_and_go_as_files(new: New, tmp_path: Path) -> None:
+    collection = new()
+    for name, content in (("queries.tsv", "q1\towl\nq2\twren\n"), ("people.qrels", "q1 0 owl 2\n")):
+        (tmp_path / name).write_text(content)
+        found = collection.judge_file("people", tmp_path / name)
+    assert found == {"name": "people", "queries": 1, "grades": 1, "relevant": 1}
+    assert collection.judgements_as("people", "qrels") == b"q1 0 owl 2\n"
+    (tmp_path / "folder.zip").write_bytes(collection.judgements_as("people", "beir", split="dev"))
+    assert collection.judge_file("again", tmp_path / "folder.zip", split="dev")["grades"] == 1
+    assert collection.judgements("again") == collection.judgements("people")
+    with pytest.raises(ValueError, match=r"cannot tell the form of 'people\.csv'"):
+        collection.judge_file("people", tmp_path / "people.csv")
+
+
 def test_searches_are_compared_by_judged_queries(new: New) -> None:
     collection = new()
     collection.write([Document(word, f"the {word} sings") for word in ("wren", "owl", "finch")])

@@ -39,11 +39,13 @@ def _security(route: Route, method: str) -> list[dict[str, list[str]]]:
     return [*asked, {}]
 
 
-def takes_lines(example: str, files: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def takes_lines(
+    example: str, files: Mapping[str, Any] | None = None, said: str = "One DocumentBody a line."
+) -> dict[str, Any]:
     """``openapi_extra`` of a route that takes NDJSON. files: other content types, which are taken as they are, with an
-    example."""
+    example. said: of the lines."""
     content = {
-        "schema": {"type": "string", "format": "binary", "description": "One DocumentBody a line."},
+        "schema": {"type": "string", "format": "binary", "description": said},
         "examples": {"lines": {"value": example}},
     }
     binary = {"type": "string", "format": "binary"}
@@ -72,6 +74,14 @@ def gives_lines() -> dict[int | str, dict[str, Any]]:
     content: dict[str, Any] = {NDJSON[0]: {"schema": lines}}
     content[PARQUET] = {"schema": {"type": "string", "format": "binary"}}
     return {200: {"description": "The documents.", "content": content}, "default": _PROBLEM}
+
+
+def gives_set(model: type) -> dict[int | str, dict[str, Any]]:
+    """``responses`` of a route that answers a set of judgements, in the form that was asked for."""
+    text: dict[str, Any] = {"schema": {"type": "string"}}
+    content = {NDJSON[0]: text, "text/plain": text, "text/tab-separated-values": text}
+    content["application/zip"] = {"schema": {"type": "string", "format": "binary"}}
+    return {200: {"model": model, "description": "The set.", "content": content}, "default": _PROBLEM}
 
 
 def gives(model: type, status: int = 200, description: str = "Done.") -> dict[int | str, dict[str, Any]]:

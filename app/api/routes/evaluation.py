@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
 
 from app.api.answers import accepted, encoded, reply, vectors_of
-from app.api.edge.bodies import READ, Route, examples
-from app.api.edge.openapi import gives
+from app.api.edge.bodies import NDJSON, READ, Route, examples
+from app.api.edge.openapi import gives, gives_set, takes_lines
 from app.api.edge.routing import Name, decoded
 from app.api.routes.searches import fitting, to_query
 from app.api.schemas.evaluation import (
@@ -26,12 +26,14 @@ from app.api.schemas.evaluation import (
     SetsAnswer,
     SettingField,
 )
+from app.api.schemas.judged import read_judged
 from app.api.schemas.searches import SearchRequest
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
 from app.collection.collection import Collection
 from app.errors import Conflict, Invalid, NotFound
 from app.evaluation.compare import Evaluation, Setting, Tell, compare, require
+from app.evaluation.foreign import TEXTS, ZIP, beir_zip, qrels_lines, topic_lines
 from app.evaluation.judged import (
     SET_NAME,
     Grade,
@@ -57,6 +59,8 @@ AT_ONCE: Final = 500
 
 _ASKED = {"id": "q1", "query": "read a zip archive", "grades": {"zipfile.ZipFile": 2, "tarfile.open": 1}}
 _THUMB = {"query": "q1", "text": "read a zip archive", "document": "zipfile.ZipFile", "grade": 1}
+_LINES = json.dumps(_ASKED) + "\n"
+_FILES = {TEXTS[0]: "q1 0 zipfile.ZipFile 2\n", TEXTS[1]: "q1\tread a zip archive\n", ZIP: None}
 _MODES = [{"name": mode, "search": {"mode": mode}} for mode in ("hybrid", "lexical")]
 
 
@@ -67,6 +71,19 @@ async def _set(judgements: Annotated[str, Path(description="The set's name.", ex
 
 
 SetName: TypeAlias = Annotated[str, Depends(_set)]
+Form: TypeAlias = Literal["json", "ndjson", "qrels", "queries", "beir"]
+Split: TypeAlias = Annotated[
+    str, Query(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Of a ZIP: which judgements, `qrels/SPLIT.tsv`.")
+]
+FORMS: Final[dict[Form, tuple[str, str]]] = {
+    "json": ("application/json", ".json"),
+    "ndjson": (NDJSON[0], ".ndjson"),
+    "qrels": (TEXTS[0], ".qrels"),
+    "queries": (TEXTS[1], ".tsv"),
+    "beir": (ZIP, ".zip"),
+}
+"""The content type of each form of a set, and the suffix of its name."""
+_WRITTEN: Final[dict[Form, Callable[[Sequence[Judged]], bytes]]] = {"qrels": qrels_lines, "queries": topic_lines}
 
 
 @router.get("/v1/collections/{name}/judgements", responses=gives(SetsAnswer))
@@ -79,15 +96,34 @@ async def list_judgements(service: Serving, name: Name) -> Response:
     return reply(await run(service.lanes.read, service.on, name, work))
 
 
-@router.get("/v1/collections/{name}/judgements/{judgements}", responses=gives(JudgementsAnswer))
-async def get_judgements(service: Serving, name: Name, judgements: SetName) -> Response:
+@router.get("/v1/collections/{name}/judgements/{judgements}", responses=gives_set(JudgementsAnswer))
+async def get_judgements(
+    service: Serving,
+    name: Name,
+    judgements: SetName,
+    format: Annotated[
+        Form,
+        Query(description="`qrels` and `queries`: TREC's judgements, and `id<TAB>text`. `beir`: both, in a ZIP."),
+    ] = "json",
+    split: Split = "test",
+) -> Response:
     """A set as it can be written again."""
 
     def work(collection: Collection) -> bytes:
-        found = [_answer(one, collection) for one in read_set(collection, judgements)]
-        return encoded(JudgementsAnswer(queries=found))
+        found = read_set(collection, judgements)
+        if format in _WRITTEN:
+            return _WRITTEN[format](found)
+        if format == "beir":
+            return beir_zip(found, split)
+        answers = [_answer(one, collection) for one in found]
+        if format == "ndjson":
+            return b"".join(encoded(one) + b"\n" for one in answers)
+        return encoded(JudgementsAnswer(queries=answers))
 
-    return reply(await run(service.lanes.read, service.on, name, work))
+    content = await run(service.lanes.read, service.on, name, work)
+    media, suffix = FORMS[format]
+    headers = {} if format == "json" else {"Content-Disposition": f'attachment; filename="{judgements}{suffix}"'}
+    return Response(content, 200, headers, media)
 
 
 @router.put(
@@ -96,17 +132,35 @@ async def get_judgements(service: Serving, name: Name, judgements: SetName) -> R
         **gives(SetAnswer, description="In the place of the set that was there."),
         201: {"model": SetAnswer, "description": "New."},
     },
+    openapi_extra=takes_lines(_LINES, _FILES, "One query a line."),
 )
 async def set_judgements(
     service: Serving,
     name: Name,
     judgements: SetName,
     body: Annotated[JudgementsField, READ, examples(one={"queries": [_ASKED]})],
+    split: Split = "test",
 ) -> Response:
-    """Keep judged queries with the collection: durable, part of its snapshots."""
+    """Keep judged queries with the collection: durable, part of its snapshots.
+
+    As JSON; as NDJSON, a query with its grades a line, or a line of BEIR's `queries.jsonl`; as text, queries as
+    `id<TAB>text`, or judgements (qrels) of TREC or BEIR, of queries that the set has: it keeps those that are judged.
+    As a ZIP a BEIR folder, of which `queries.jsonl` and `qrels/SPLIT.tsv` are read.
+    """
 
     def work(collection: Collection) -> tuple[bytes, bool]:
-        info, new = write_set(collection, judgements, _judged(body.queries, collection))
+        if body.sent is None:
+            judged = _judged(body.queries, collection)
+        else:
+            known = read_set(collection, judgements) if has_set(collection, judgements) else []
+            judged = read_judged(
+                *body.sent,
+                split,
+                {one.id: one for one in known},
+                lambda one: Judged(one.id, one.grades, one.query, fitting(one, collection.spec, "")),
+                service.settings.limits,
+            )
+        info, new = write_set(collection, judgements, judged)
         return encoded(SetAnswer.model_validate(info)), new
 
     content, new = await run(service.lanes.write, service.on, name, work)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
+from app.api.edge.bodies import JSON, NDJSON
 from app.api.schemas.documents import VectorAnswer, VectorsAnswer
 from app.api.schemas.searches import MAX_QUERY_CHARACTERS, Asked, Way
 from app.documents import Strict
-from app.evaluation.judged import MAX_QUERIES, SET_NAME
+from app.evaluation.foreign import TEXTS, ZIP
+from app.evaluation.judged import MAX_GRADE, MAX_QUERIES, SET_NAME
 from app.evaluation.measures import DEFAULT
 from app.schema.faults import fault
 from app.schema.ids import DocumentId
+from app.settings import Limits
 
-MAX_GRADE = 1_000
 MAX_SETTINGS = 16
 MAX_MEASURES = 16
 MAX_AT_ONCE_POOLED = 500
@@ -44,9 +46,27 @@ def _require_once(queries: Sequence[JudgedQuery | PoolQuery]) -> None:
 
 
 class JudgementsField(Strict):
-    """Judged queries."""
+    """Judged queries; what came in another form than JSON is `sent`, for ``app.api.schemas.judged`` to read."""
+
+    media = (*JSON, *NDJSON, *TEXTS, ZIP)
 
     queries: list[JudgedQuery] = Field(min_length=1, max_length=MAX_QUERIES)
+
+    _sent: tuple[str, bytes] | None = PrivateAttr(None)
+
+    @classmethod
+    def of_body(cls, content: bytes | bytearray, media: str, limits: Limits) -> Self:
+        if media in JSON:
+            return super().of_body(content, media, limits)
+        # A qrels file needs the queries that are known, and a ZIP is not unpacked on the event loop.
+        made = cls.model_construct(queries=[])
+        made._sent = media, bytes(content)
+        return made
+
+    @property
+    def sent(self) -> tuple[str, bytes] | None:
+        """The content type, and the body."""
+        return self._sent
 
     @model_validator(mode="after")
     def _each_once(self) -> JudgementsField:
