@@ -27,13 +27,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import ir_measures
 import numpy as np
 from bench_first_stage import Projection, projected
 from first_stage import Vectors, collected
-from ir_measures import nDCG
 
 from app.compute.quota import cores
+from app.evaluation.measures import mean
 from app.sources.beir import beir_qrels
 from app.types import I64
 
@@ -136,14 +135,14 @@ def summary(vectors: Vectors, count: int, qrels: dict[str, dict[str, int]], foun
         rows = measured["rows"]
         recall = np.mean([np.isin(t, r).mean() for t, r in zip(top, rows, strict=True)])
         ranked = {
-            query: {vectors.ids[row]: float(-place) for place, row in enumerate(found_rows)}
+            query: [vectors.ids[row] for row in found_rows]
             for query, found_rows in zip(vectors.query_ids, rows, strict=False)
             if query in qrels
         }
         judged = {query: qrels[query] for query in ranked}
         runs[setting] = {
             "recall@10": float(recall),
-            "nDCG@10": float(ir_measures.calc_aggregate([nDCG @ 10], judged, ranked)[nDCG @ 10]),
+            "nDCG@10": mean("nDCG@10", judged, ranked),
             "median_ms": float(np.median(measured["ms"])),
             "p95_ms": float(np.percentile(measured["ms"], 95)),
         }

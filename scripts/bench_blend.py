@@ -15,13 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import ir_measures
 import numpy as np
-from ir_measures import nDCG
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.encoders.registry import Encoders
+from app.evaluation.measures import measure, measured
 from app.query.preparing import encode_queries
 from app.search import Mode, Query, search_encoded
 from app.settings import Settings
@@ -29,7 +28,7 @@ from app.sources.beir import beir_qrels, beir_queries
 from app.types import F64
 
 DEPTH: Final = 100
-MEASURE: Final = nDCG @ 10
+MEASURE: Final = measure("nDCG@10")
 
 
 def main() -> None:
@@ -40,13 +39,13 @@ def main() -> None:
     args = parser.parse_args()
     settings = Settings()
     queries, qrels = beir_queries(args.folder), beir_qrels(args.folder)
-    runs: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    runs: dict[str, dict[str, list[str]]] = defaultdict(dict)
     with Catalogue(settings.indexes, Encoders(settings.models, settings.converted), settings) as catalogue:
         collection = catalogue.get(args.collection)
         for identifier in qrels:
             for name, order in orders(collection, queries[identifier], args.shares).items():
                 runs[name][identifier] = order
-    found = {name: measured(qrels, run) for name, run in runs.items()}
+    found = {name: worth(qrels, run) for name, run in runs.items()}
     usual = found["semantic"]
     print(f"{args.collection}: {len(usual)} queries, semantic {usual.mean():.4f}, dense {found['dense'].mean():.4f}")
     for share in args.shares:
@@ -54,28 +53,26 @@ def main() -> None:
         print(f"  share {share}: {more.mean():+.4f} +- {2 * more.std() / len(more) ** 0.5:.4f}")
 
 
-def orders(collection: Collection, text: str, shares: list[float]) -> dict[str, dict[str, float]]:
-    """By name the worth of each document, which its place in a list decides."""
+def orders(collection: Collection, text: str, shares: list[float]) -> dict[str, list[str]]:
+    """By name the documents, best first."""
     (encoded,) = encode_queries(collection, [Query(text=text)])
 
     def scores(mode: Mode, among: list[str] | None = None) -> dict[str, float]:
         query = Query(text, k=DEPTH if among is None else len(among), mode=mode, ids=among, include=frozenset())
         return {hit.id: hit.score for hit in search_encoded(collection, query, encoded).hits}
 
-    lists: dict[str, dict[str, float]] = {"semantic": scores("semantic"), "dense": scores("dense")}
-    ids = [*{**lists["semantic"], **lists["dense"]}]
+    lists = {"semantic": [*scores("semantic")], "dense": [*scores("dense")]}
+    ids = [*dict.fromkeys(lists["semantic"] + lists["dense"])]
     tokens, pooled = scores("semantic", ids), scores("dense", ids)
     for share in shares:
-        worth = {one: (1 - share) * tokens[one] / len(encoded.vectors) + share * pooled[one] for one in ids}
-        ordered = sorted(worth, key=lambda one: (-worth[one], one.encode()))
-        lists[f"share {share}"] = {one: worth[one] for one in ordered}
-    return {name: {one: -float(place) for place, one in enumerate(found)} for name, found in lists.items()}
+        blended = {one: (1 - share) * tokens[one] / len(encoded.vectors) + share * pooled[one] for one in ids}
+        lists[f"share {share}"] = sorted(ids, key=lambda one: (-blended[one], one.encode()))
+    return lists
 
 
-def measured(qrels: Mapping[str, Mapping[str, int]], run: Mapping[str, Mapping[str, float]]) -> F64:
+def worth(qrels: Mapping[str, Mapping[str, int]], run: Mapping[str, list[str]]) -> F64:
     """Of each query, in the order of the judgements."""
-    found = {one.query_id: one.value for one in ir_measures.iter_calc([MEASURE], qrels, run)}
-    return np.array([found.get(identifier, 0.0) for identifier in qrels])
+    return np.array([*measured([MEASURE], qrels, run)[MEASURE.name].values()])
 
 
 if __name__ == "__main__":

@@ -17,15 +17,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-import ir_measures
 import numpy as np
-from ir_measures import nDCG
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.part import View, scored_vectors
 from app.diversity.likeness import Likeness
 from app.diversity.order import AMONG, diverse, scaled
 from app.encoders.registry import Encoders
+from app.evaluation.measures import mean
 from app.query.preparing import encode_queries
 from app.query.ranking import Ranked, rank_all
 from app.query.scores import scores_of
@@ -52,7 +51,7 @@ def main() -> None:
     qrels = beir_qrels(args.folder)
     texts = {name: text for name, text in beir_queries(args.folder).items() if name in qrels}
     names = sorted(texts)[: args.queries]
-    runs: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    runs: dict[str, dict[str, list[str]]] = defaultdict(dict)
     alike: dict[str, list[tuple[float, float]]] = defaultdict(list)
     took: dict[str, list[float]] = defaultdict(list)
     with Catalogue(settings.indexes, Encoders(settings.models), settings) as catalogue:
@@ -76,13 +75,13 @@ def main() -> None:
                         places = [one.place for one in diverse(relevance, made, weight, FIRST)]
                         label = f"{kind:7s}{weight:.1f}"
                         took[label].append((time.perf_counter() - began) * 1e3)
-                        runs[label][name] = {ids[place]: -float(rank) for rank, place in enumerate(places)}
+                        runs[label][name] = [ids[place] for place in places]
                         alike[label].append((pairs(truth[0], places), pairs(truth[1], places)))
     judged = {name: qrels[name] for name in names}
     print(f"{args.collection}: {len(names)} queries, {collection.published.live:,} documents")
     print(f"{'by':7s}weight  nDCG@10  alike by tokens  by pooled  ms")
     for label, run in runs.items():
-        quality = ir_measures.calc_aggregate([nDCG @ 10], judged, run)[nDCG @ 10]
+        quality = mean("nDCG@10", judged, run)
         tokens, pooled = np.mean(alike[label], axis=0)
         print(f"{label}  {quality:10.4f}{tokens:14.4f}{pooled:14.4f}{np.median(took[label]):9.1f}", flush=True)
 

@@ -22,15 +22,14 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-import ir_measures
 import numpy as np
-from ir_measures import nDCG
 from progress import Progress
 
 from app.compute.quota import cores
 from app.encoders.builtin import verified_folder
 from app.encoders.protocol import Encoder
 from app.encoders.registry import BUILTIN, Encoders
+from app.evaluation.measures import mean
 from app.scoring.maxsim import fast_scores
 from app.sources.beir import Beir, beir_qrels, beir_queries
 from app.types import F32, Document
@@ -116,8 +115,8 @@ def ndcg(encoder: Encoder, folder: Path, title: str) -> float:
     run = {}
     for column, identifier in enumerate(qrels):
         best = np.argsort(-scores[:, column], kind="stable")[:10]
-        run[identifier] = {corpus[row].id: -rank for rank, row in enumerate(best)}
-    return float(ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10])
+        run[identifier] = [corpus[row].id for row in best]
+    return mean("nDCG@10", qrels, run)
 
 
 def corpus_of(folder: Path) -> list[Document]:

@@ -12,12 +12,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-import ir_measures
 import numpy as np
-from ir_measures import nDCG
 
 from app.catalogue.catalogue import Catalogue
 from app.encoders.registry import Encoders
+from app.evaluation.measures import mean
 from app.search import Query, search
 from app.settings import Settings
 from app.sources.beir import beir_qrels, beir_queries
@@ -37,14 +36,14 @@ def main() -> None:
             names = [one for one in texts if one in qrels][:MOST]
             print(f"{name}: {len(names)} queries, {collection.published.live:,} documents")
             for weight in WEIGHTS:
-                run, took = dict[str, dict[str, float]](), list[float]()
+                run, took = dict[str, list[str]](), list[float]()
                 for one in names:
                     query = Query(text=texts[one], mode="lexical", field_weights={"title": weight}, include=frozenset())
                     began = time.perf_counter()
-                    run[one] = {hit.id: hit.score for hit in search(collection, query).hits}
+                    run[one] = [hit.id for hit in search(collection, query).hits]
                     took.append((time.perf_counter() - began) * 1e3)
                 judged = {one: qrels[one] for one in names}
-                quality = ir_measures.calc_aggregate([nDCG @ 10], judged, run)[nDCG @ 10]
+                quality = mean("nDCG@10", judged, run)
                 print(f"  title {weight:4g}  nDCG@10 {quality:.4f}  {np.median(took):6.2f} ms", flush=True)
 
 

@@ -28,14 +28,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import ir_measures
 import numpy as np
 from first_stage import maxsim
-from ir_measures import nDCG
 from numpy.typing import NDArray
 
 from app.encoders.protocol import Encoder
 from app.encoders.registry import Encoders
+from app.evaluation.measures import mean
 from app.passages.windows import Windowing
 from app.query.scores import of_document
 from app.sources.beir import Beir, beir_qrels, beir_queries
@@ -175,8 +174,8 @@ def ndcg(
     run = {}
     for query, row in zip(queries, scores, strict=True):
         best = np.argsort(-row, kind="stable")[:10].tolist()
-        run[query] = {documents[i].id: float(-place) for place, i in enumerate(best)}
-    return float(ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10])
+        run[query] = [documents[i].id for i in best]
+    return mean("nDCG@10", qrels, run)
 
 
 if __name__ == "__main__":

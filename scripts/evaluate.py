@@ -8,7 +8,7 @@
 The collection is built first, or brought up to date, from the folder's corpus. Each query is encoded by itself and then
 searched with the ready embedding: by meaning, as any search is and exactly; and where words are indexed by them
 (`lexical`), by pooled vectors (`dense`), and by all together (`hybrid`, whose weights follow the queries). Quality is
-ir_measures' (MacAvaney et al. 2022).
+that of trec_eval's measures.
 
 Runs are files of TREC's form. What is written is the approximate search (`--run-of` another way); runs of others
 (`--run-in`) are measured and compared as Sheaf's own, and alone where no collection is named.
@@ -26,7 +26,6 @@ from typing import Any, Final
 
 import numpy as np
 from build_index import add_spec, asked, build, report
-from ir_measures import AP, RR, R, nDCG
 from progress import Progress
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -37,7 +36,7 @@ from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, SheafError
 from app.evaluation.compare import Searched, Setting, evaluated, search_all
 from app.evaluation.judged import Judged
-from app.evaluation.measures import measured
+from app.evaluation.measures import DEFAULT, measured, parsed
 from app.evaluation.runs import read_run, run_lines
 from app.lexical.asked import Asked
 from app.measure.truth import best_in_float32
@@ -47,7 +46,7 @@ from app.settings import Settings, refusals
 from app.sources.beir import Beir, beir_qrels, beir_queries
 from app.sources.lines import Lines
 
-MEASURES: Final = (nDCG @ 10, R @ 100, RR @ 10, AP @ 100)
+MEASURES: Final = parsed(DEFAULT, "")
 DEPTH: Final = 100
 WARM_UP: Final = 3
 """Searches that are not measured: the first ones load and check what they touch."""

@@ -41,15 +41,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import ir_measures
 import numpy as np
-from ir_measures import nDCG
 from numpy.typing import NDArray
 
 import app.vector_index as vector_index
 from app.encoders.registry import Encoders
 from app.encodings.muvera import Muvera, MuveraParameters
 from app.errors import SheafError
+from app.evaluation.measures import mean
 from app.sources.beir import Beir, beir_qrels, beir_queries
 from app.types import F32, I64, Document, TokenVectors
 
@@ -186,11 +185,11 @@ def union(first: Ranking, second: Ranking) -> Ranking:
 def ndcg(vectors: Vectors, ranking: Ranking, qrels: dict[str, dict[str, int]]) -> float:
     """nDCG@10 of the ranking, over the queries that have judgements."""
     run = {
-        query: {vectors.ids[row]: float(-place) for place, row in enumerate(rows)}
+        query: [vectors.ids[row] for row in rows]
         for query, rows in zip(vectors.query_ids, ranking.tolist(), strict=True)
         if query in qrels
     }
-    return float(ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10])
+    return mean("nDCG@10", {query: qrels[query] for query in run}, run)
 
 
 def collected(folder: Path, cache: Path | None) -> Vectors:

@@ -6,7 +6,7 @@
 # torch is not among them: it is installed first, by itself, because its builds for the CPU come from another index with
 # other hashes. What only its CUDA builds need is left out too. The slim lock has what a server needs with the built-in
 # encoder; of that model's package the libraries that it names are left out (Sheaf reads its files alone), of OpenVINO
-# its telemetry, of tokenizers the client of a hub, of pytrec_eval SciPy, which it does not import.
+# its telemetry, of tokenizers the client of a hub. All but the dev lock have what reads every format of documents.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,7 +31,7 @@ printf '%s\n' filelock fsspec jinja2 networkx sympy typing-extensions "$(sed -n 
 "$uv" pip compile "${common[@]}" pyproject.toml "$needs" --extra models --extra benchmarks --extra dev \
     --output-file requirements-dev.lock
 "$uv" pip compile "${common[@]}" pyproject.toml "$needs" --extra models --extra benchmarks \
-    --constraints requirements-dev.lock --output-file requirements.lock
-printf '%s\n' sentence-transformers openvino-telemetry huggingface-hub scipy >>"$excluded"
-"$uv" pip compile "${common[@]}" pyproject.toml <(grep setuptools "$needs") --constraints requirements-dev.lock \
-    --output-file requirements-slim.lock
+    --extra documents --extra tables --extra zstd --constraints requirements-dev.lock --output-file requirements.lock
+printf '%s\n' sentence-transformers openvino-telemetry huggingface-hub >>"$excluded"
+"$uv" pip compile "${common[@]}" pyproject.toml <(grep setuptools "$needs") --extra documents \
+    --extra tables --extra zstd --constraints requirements-dev.lock --output-file requirements-slim.lock

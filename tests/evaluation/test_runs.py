@@ -8,13 +8,13 @@ import ir_measures
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ir_measures import AP, RR, R, nDCG
 
 from app.errors import Invalid
-from app.evaluation.measures import measured
+from app.evaluation.measures import measured, parsed
 from app.evaluation.runs import read_run, run_lines
 
-MEASURES = (nDCG @ 10, R @ 3, RR, AP @ 100)
+NAMED = ("nDCG@10", "R@3", "RR", "AP@100")
+MEASURES, THEIRS = parsed(NAMED, ""), [ir_measures.parse_measure(name) for name in NAMED]
 LAWS = settings(derandomize=True, deadline=None, max_examples=60)
 NAMES = [f"d{i}" for i in range(12)] + ["D1", "é", "10", "9"]
 SCORES = st.sampled_from([0.0, -0.0, 1.0, 1.0 + 1e-12, 1.0000001, 7.25, -3.0, 1e30, 1e-30])
@@ -34,7 +34,7 @@ def test_what_is_written_is_read_in_the_same_order(scores: dict[str, float]) -> 
     # And by the evaluators of others, which see scores alone.
     found = {line.split()[2]: float(line.split()[4]) for line in written.splitlines()}
     qrels = {"q": {name: i % 3 for i, name in enumerate(NAMES)}}
-    theirs = ir_measures.calc_aggregate(MEASURES, qrels, {"q": found})
+    theirs = ir_measures.calc_aggregate(THEIRS, qrels, {"q": found})
     ours = measured(MEASURES, qrels, {"q": names})
     for measure, value in theirs.items():
         assert ours[str(measure)]["q"] == pytest.approx(value)
@@ -46,7 +46,7 @@ def test_a_foreign_run_with_ties_is_worth_what_trec_eval_says(scores: dict[str, 
     content = "".join(f"q\tQ0  {name} 1 {score!r} bm25\n" for name, score in scores.items())
     qrels = {"q": {name: i % 3 for i, name in enumerate(NAMES)}}
     ours = measured(MEASURES, qrels, read_run(lines(content), "r"))
-    for measure, value in ir_measures.calc_aggregate(MEASURES, qrels, {"q": scores}).items():
+    for measure, value in ir_measures.calc_aggregate(THEIRS, qrels, {"q": scores}).items():
         assert ours[str(measure)]["q"] == pytest.approx(value)
 
 

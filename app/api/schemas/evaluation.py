@@ -191,7 +191,8 @@ class EvaluateRequest(Strict):
     settings: list[SettingField] = Field([SettingField(name="default")], min_length=1, max_length=MAX_SETTINGS)
     """The first one is what others are held against, query by query."""
     measures: list[str] = Field([*DEFAULT], min_length=1, max_length=MAX_MEASURES)
-    """As ir_measures names them: nDCG, AP, P, R, RR and Success at a rank (`nDCG@10`, `P(rel=2)@5`), Rprec, Bpref."""
+    """As ir_measures names them: nDCG, AP, RR, P, R, Success, Judged and RBP at a rank (`nDCG@10`, `P(rel=2)@5`,
+    `RBP(p=0.9,rel=1)@20`), Rprec, Bpref, infAP, SetP, SetR, SetF and SetAP; without a rank of 100 hits or more."""
     per_query: bool = False
     """Whether the report lists each query, with what moved among its first ten hits."""
     background: bool = False
