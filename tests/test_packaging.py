@@ -122,7 +122,8 @@ def locked(name: str) -> dict[str, tuple[str, int]]:
     return found
 
 
-LOCKS = {"requirements-slim.lock": [], "requirements.lock": ["models", "benchmarks"],
+FORMATS = ["documents", "tables", "zstd"]
+LOCKS = {"requirements-slim.lock": FORMATS, "requirements.lock": ["models", "benchmarks", *FORMATS],
          "requirements-dev.lock": ["models", "benchmarks", "dev"]}  # fmt: skip
 """Each with the extras that it has beside the dependencies."""
 
