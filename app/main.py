@@ -137,7 +137,10 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
     try:
         count = app.state.metrics.encoded
         encoders = Encoders(settings.models, settings.converted, settings.threads, count, PATIENCE_S)
-        catalogue = Catalogue(settings.indexes, encoders, settings, HANDLERS)
+        opened: list[Catalogue] = []
+        evaluate: Handler = partial(evaluation.run_evaluate, catalogue=lambda: opened[0])
+        catalogue = Catalogue(settings.indexes, encoders, settings, {**HANDLERS, "evaluate": evaluate})
+        opened.append(catalogue)
         await anyio.to_thread.run_sync(catalogue.claim, url_of(settings.host, settings.port))
     except SheafError as error:
         log.critical("cannot start: %s%s", error.message, _way_out(settings, error.__cause__))

@@ -120,10 +120,11 @@ def search_encoded(
     room: Room | None = None,
     sparse: SparseVector | None = None,
     learned: Learned | None = None,
+    moment: Snapshot | None = None,
 ) -> SearchResult:
     """A query with its vectors, of ``encode_queries``. encode_ms: the time that it took, which is added. room: of an
     answer to several. sparse: its sparse vector, where it is asked by one. learned: what follows the queries in the
-    place of the collection's own experience, which then learns nothing.
+    place of the collection's own experience, which then learns nothing. moment: that is searched, by default now.
 
     ``took_ms`` holds the wait for a core, too, where as many searches run as there are.
     """
@@ -132,7 +133,7 @@ def search_encoded(
     # Before it is its turn: a model may have to be waited for.
     with clock.stage("rerank") if query.rerank else nullcontext():
         reranker = reranker_for(collection.resources.encoders, query, lambda: spoken_text(collection.spec, query))
-    with workers.turn(), collection.snapshot() as snapshot:
+    with workers.turn(), collection.snapshot() if moment is None else nullcontext(moment) as snapshot:
         by_sparse = sparse is not None or (query.like is not None and weighed(collection.spec, query))
         sides = sides_of(collection.spec, words=spoken(collection.spec, query), sparse=by_sparse)
         query, alike = resumed(query, snapshot, sides), None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import fmean
@@ -12,6 +13,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from app.collection.collection import Collection
+from app.collection.view import Snapshot
+from app.encoders.once import encoded_once
+from app.errors import Damaged, StoreError
 from app.evaluation.judged import Judged
 from app.evaluation.measures import measured
 from app.evaluation.statistics import LEVEL, Interval, corrected, interval, overlap, p_value
@@ -21,6 +25,7 @@ from app.query.encoded import EncodedQuery
 from app.query.preparing import encoded_meaning, encoded_sparse
 from app.rerank.stage import check as check_rerank
 from app.search import search_encoded
+from app.types import SparseVector
 
 SHOWN: Final = 10
 """Hits that a person sees: what moved, and what nobody judged, is told of these."""
@@ -29,24 +34,37 @@ Tell: TypeAlias = Callable[[int, int], None]
 Ids: TypeAlias = list[str]
 
 
+class DamagedElsewhere(StoreError):
+    """A search of another collection than the one that is evaluated met damage. collection: that one."""
+
+    def __init__(self, collection: Collection, error: Damaged) -> None:
+        super().__init__(error.message, code=error.code)
+        self.collection, self.error = collection, error
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A way to search. queries: one for each judged query, of as many documents as the measures look at."""
+    """A way to search. queries: one for each judged query, of as many documents as the measures look at. elsewhere:
+    another collection that is searched, whose documents are those of this one by their ids."""
 
     name: str
     queries: Sequence[Query]
+    elsewhere: Collection | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """Of one setting. unjudged: the share of the first ten hits that nobody has graded, which count as not relevant.
-    p50_ms, p95_ms: of its searches, the encoding of queries left out."""
+    p50_ms, p95_ms: of its searches, the encoding of queries left out. collection: that was searched, at this
+    generation; None of a run of others."""
 
     name: str
     measures: dict[str, Interval]
     unjudged: float
     p50_ms: float
     p95_ms: float
+    collection: str | None = None
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +126,7 @@ class OfQuery:
 class Evaluation:
     """queries: that were searched. depth: hits of each. drawn: what was drawn in the place of judgements: then the one
     relevant document is that which the query comes from, so figures tell how well known documents are found, and are
-    not to be held against those of people's judgements. generation: that the last search saw."""
+    not to be held against those of people's judgements. generation: of the collection itself, that searches saw."""
 
     queries: int
     depth: int
@@ -124,7 +142,7 @@ class Evaluation:
 class Searched:
     """By setting and query: the ids of hits with their scores, best first; by setting the milliseconds of its searches,
     and those that the encoding of each query took. rho: what the weights of each setting follow in the end, where it
-    has some that do (app.lexical.asked)."""
+    has some that do (app.lexical.asked). moments: by setting the collection and the generation that it searched."""
 
     found: dict[str, dict[str, Ids]]
     scores: dict[str, dict[str, list[float]]]
@@ -132,6 +150,7 @@ class Searched:
     encode_ms: list[float] = field(default_factory=list)
     rho: dict[str, float] = field(default_factory=dict)
     generation: int = 0
+    moments: dict[str, tuple[str, int]] = field(default_factory=dict)
 
 
 def compare(
@@ -175,7 +194,9 @@ def evaluated(
                 name,
                 {measure: interval(np.array(list(own.values()))) for measure, own in values[name].items()},
                 _unjudged(grades, searched.found[name]),
-                *(float(np.percentile(searched.took[name], share)) for share in (50, 95)),
+                float(np.percentile(searched.took[name], 50)),
+                float(np.percentile(searched.took[name], 95)),
+                *searched.moments.get(name, (None, None)),
             )
             for name in names
         ],
@@ -186,12 +207,13 @@ def evaluated(
 
 
 def require(collection: Collection, settings: Sequence[Setting]) -> None:
-    """Raises Invalid for a way to search that does not suit the collection, Conflict where it has no encoder."""
+    """Raises Invalid for a way to search that does not suit its collection, Conflict where that has no encoder."""
     for setting in settings:
+        own = setting.elsewhere or collection
         for query in setting.queries[:1]:
-            check_rerank(query, collection.resources.encoders)
-            encoded_meaning(collection, [query])
-            encoded_sparse(collection, [query])
+            check_rerank(query, own.resources.encoders)
+            encoded_meaning(own, [query])
+            encoded_sparse(own, [query])
 
 
 def search_all(
@@ -203,40 +225,71 @@ def search_all(
     check: Callable[[], None] = lambda: None,
     tell: Tell = lambda done, total: None,
 ) -> Searched:
-    """Each judged query in each way, by turns.
+    """Each judged query in each way, by turns, all in one moment of each collection.
 
     A hybrid search whose weights follow the collection's queries has them follow these, from ``begin``, which by
-    default is what the collection knows now; the collection learns nothing of it. check: called between two queries.
+    default is what its collection knows now; the collection learns nothing of it. check: called between two queries.
+    Raises what a search raises, of another collection DamagedElsewhere for Damaged.
     """
     require(collection, settings)
     names = [setting.name for setting in settings]
     searched = Searched({name: {} for name in names}, {name: {} for name in names}, {name: [] for name in names})
-    learned = {name: Learned(collection.learned.asked if begin is None else begin) for name in names}
-    for number, query in enumerate(judged):
-        check()
-        tell(number, len(judged))
-        asked = [setting.queries[number] for setting in settings]
-        start = time.perf_counter()
-        vectors, sparse = _encoded(collection, asked), encoded_sparse(collection, asked)
-        searched.encode_ms.append((time.perf_counter() - start) * 1e3)
-        for name, own, encoded, weights in zip(names, asked, vectors, sparse, strict=True):
-            result = search_encoded(collection, own, encoded, sparse=weights, learned=learned[name])
-            searched.found[name][query.id] = [hit.id for hit in result.hits]
-            searched.scores[name][query.id] = [hit.score for hit in result.hits]
-            searched.took[name].append(result.took_ms)
-            searched.generation = result.generation
+    places = [setting.elsewhere or collection for setting in settings]
+    begins = {one.name: one.learned.asked if begin is None else begin for one in places}
+    learned = {name: Learned(begins[place.name]) for name, place in zip(names, places, strict=True)}
+    with ExitStack() as stack:
+        moments: dict[str, Snapshot] = {}
+        for place in places:
+            if place.name not in moments:
+                with _elsewhere(collection, place):
+                    moments[place.name] = stack.enter_context(place.snapshot())
+        for number, query in enumerate(judged):
+            check()
+            tell(number, len(judged))
+            asked = [setting.queries[number] for setting in settings]
+            start = time.perf_counter()
+            vectors, sparse = _encoded(places, asked)
+            searched.encode_ms.append((time.perf_counter() - start) * 1e3)
+            for name, place, own, encoded, weights in zip(names, places, asked, vectors, sparse, strict=True):
+                with _elsewhere(collection, place):
+                    moment = moments[place.name]
+                    result = search_encoded(place, own, encoded, sparse=weights, learned=learned[name], moment=moment)
+                searched.found[name][query.id] = [hit.id for hit in result.hits]
+                searched.scores[name][query.id] = [hit.score for hit in result.hits]
+                searched.took[name].append(result.took_ms)
+        searched.moments = {
+            name: (place.name, moments[place.name].generation) for name, place in zip(names, places, strict=True)
+        }
+        searched.generation = moments[collection.name].generation if collection.name in moments else 0
     tell(len(judged), len(judged))
     searched.rho = {name: own.asked.rho for name, own in learned.items() if own.asked != own.kept}
     return searched
 
 
-def _encoded(collection: Collection, asked: Sequence[Query]) -> list[EncodedQuery | None]:
-    """Of one query in several ways; what is encoded of it is encoded once."""
-    ways = [(own.mode in UNENCODED, own.syntax if own.mode == "hybrid" else "plain") for own in asked]
-    firsts = {way: place for place, way in reversed(list(enumerate(ways)))}
-    made = encoded_meaning(collection, [asked[place] for place in firsts.values()])
-    by_way = dict(zip(firsts, made, strict=True))
-    return [by_way[way] for way in ways]
+@contextmanager
+def _elsewhere(collection: Collection, place: Collection) -> Iterator[None]:
+    """Around what is read of ``place``."""
+    try:
+        yield
+    except Damaged as error:
+        if place is collection:
+            raise
+        raise DamagedElsewhere(place, error) from error
+
+
+def _encoded(
+    places: Sequence[Collection], asked: Sequence[Query]
+) -> tuple[list[EncodedQuery | None], list[SparseVector | None]]:
+    """Of one query in several ways, each in its collection; what is encoded of it is encoded once for each model."""
+    ways = [
+        (place.name, own.mode in UNENCODED, own.syntax if own.mode == "hybrid" else "plain")
+        for place, own in zip(places, asked, strict=True)
+    ]
+    firsts = {way: number for number, way in reversed(list(enumerate(ways)))}
+    with encoded_once():
+        made = {way: encoded_meaning(places[number], [asked[number]])[0] for way, number in firsts.items()}
+        sparse = [encoded_sparse(place, [own])[0] for place, own in zip(places, asked, strict=True)]
+    return [made[way] for way in ways], sparse
 
 
 def _unjudged(grades: Mapping[str, Mapping[str, int]], found: Mapping[str, Ids]) -> float:

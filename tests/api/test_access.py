@@ -352,3 +352,43 @@ def test_the_schema_says_which_key(client: httpx.Client) -> None:
         for method, operation in operations.items():
             asked = {scope for one in operation["security"] for scopes in one.values() for scope in scopes}
             assert asked == set(ACCESS[method.upper(), path].scopes), (method, path)
+
+
+def test_an_evaluation_that_is_a_task_is_asked_by_a_key_that_may_write(guarded: Any) -> None:
+    """A task is written into the collection, and takes the turn of its snapshots."""
+    body = {"queries": [{"id": "q", "query": "of", "grades": {"a": 1}}], "measures": ["P@1"]}
+    path = "/v1/collections/mine/evaluate"
+    assert ask(guarded, "POST", path, "reader", json=body).status_code == 200
+    refused = ask(guarded, "POST", path, "reader", json={**body, "background": True})
+    assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
+    assert "at most 500 searches" in refused.json()["detail"]
+    settings = [{"name": str(i)} for i in range(16)]
+    many = {"queries": [{"id": str(i), "query": "of", "grades": {}} for i in range(32)], "settings": settings}
+    assert ask(guarded, "POST", path, "reader", json=many).status_code == 403
+    assert ask(guarded, "POST", path, "both", json={**body, "background": True}).status_code == 202
+
+
+def test_an_evaluation_of_two_collections_needs_a_key_for_both(guarded: Any) -> None:
+    def body(other: str) -> dict[str, Any]:
+        settings = [{"name": "here"}, {"name": "there", "collection": other}]
+        return {"queries": [{"id": "q", "query": "of", "grades": {"a": 1}}], "settings": settings, "measures": ["P@1"]}
+
+    path = "/v1/collections/mine/evaluate"
+    assert ask(guarded, "POST", path, "narrow", json=body("also-mine")).status_code == 200
+    for name in ("other", "none"):
+        for more in ({}, {"background": True}):
+            refused = ask(guarded, "POST", path, "narrow", json={**body(name), **more})
+            assert (refused.status_code, refused.json()["code"]) == (403, "collection_not_allowed")
+    pool = "/v1/collections/mine/judgements/s/pool"
+    asked = {"queries": [{"id": "q", "query": "of"}], "settings": [{"name": "there", "collection": "other"}]}
+    assert ask(guarded, "POST", pool, "narrow", json=asked).status_code == 403
+    accepted = ask(guarded, "POST", path, "both", json={**body("other"), "background": True})
+    task = accepted.headers["location"]
+    while ask(guarded, "GET", task, "both").json()["finished"] is None:
+        pass
+    assert ask(guarded, "GET", task, "both").json()["result"]["queries"] == 1
+    # The report tells of the other collection, which this key does not reach.
+    hidden = ask(guarded, "GET", task, "narrow").json()
+    assert (hidden["state"], hidden["result"]) == ("succeeded", None)
+    listed = {one["id"]: one for one in ask(guarded, "GET", "/v1/tasks", "narrow").json()["tasks"]}
+    assert listed[hidden["id"]]["result"] is None

@@ -11,6 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from app.evaluation import compare
+from app.search import search_encoded
+
 WORDS = ["wren", "owl", "heron", "finch", "crane", "stork", "robin", "eagle"]
 MODES = [{"name": mode, "search": {"mode": mode}} for mode in ("lexical", "hybrid", "semantic")]
 
@@ -298,3 +301,58 @@ def test_a_set_has_bounds_and_names(client: httpx.Client, birds: str) -> None:
 def test_an_empty_collection_has_nothing_to_draw(client: httpx.Client, create: Callable[..., str]) -> None:
     answer = client.post(f"{create()}/evaluate", json={"known_items": {}})
     assert (answer.status_code, answer.json()["code"]) == (409, "collection_empty")
+
+
+def test_a_setting_may_be_another_collection_by_its_name_or_alias(
+    client: httpx.Client, birds: str, create: Callable[..., str], finished: Callable[[str], Any]
+) -> None:
+    """One of half of the birds, under the same ids: what it lacks is lost, and each figure is its own search's."""
+    other = create(precision="1bit")
+    documents = [client.get(f"{birds}/documents/{word}").json() for word in WORDS[:4]]
+    kept = [{key: one[key] for key in ("id", "title", "text", "metadata")} for one in documents]
+    assert client.post(f"{other}/documents", json={"documents": kept}).status_code == 200
+    name = other.rpartition("/")[2]
+    assert client.put("/v1/aliases/half-of-the-birds", json={"collection": name}).status_code in (200, 201)
+    semantic = {"mode": "semantic", "exact": True}
+    settings = [
+        {"name": "all", "search": semantic},
+        {"name": "half", "search": semantic, "collection": "half-of-the-birds"},
+    ]
+    body = {"queries": judged(), "settings": settings, "measures": ["P@1", "R@10"], "per_query": True}
+    found = report(client, birds, **body)
+    assert [one["collection"] for one in found["settings"]] == [birds.rpartition("/")[2], name]
+    for one in judged():
+        asked = {"query": one["query"], "k": 10, **semantic}
+        hits = [hit["id"] for hit in client.post(f"{other}/search", json=asked).json()["hits"]]
+        of_query = next(row for row in found["per_query"] if row["id"] == one["id"])["settings"]["half"]["values"]
+        assert of_query["P@1"] == float(hits[0] in one["grades"])
+        assert of_query["R@10"] == pytest.approx(len({*hits} & {*one["grades"]}) / 2)
+    task = finished(client.post(f"{birds}/evaluate", json={**body, "background": True}).headers["location"])
+    assert task["state"] == "succeeded", task
+    assert task["result"]["per_query"] == found["per_query"]
+    gone = client.post(f"{birds}/evaluate", json={**body, "settings": [{**settings[1], "collection": "none"}]})
+    assert (gone.status_code, gone.json()["code"]) == (404, "collection_not_found")
+    dense = create(encoder={"model": None, "kind": "dense", "dim": 3})
+    unfit = [settings[0], {**settings[1], "collection": dense.rpartition("/")[2]}]
+    for more in ({}, {"background": True}):
+        assert client.post(f"{birds}/evaluate", json={**body, "settings": unfit, **more}).status_code == 409
+
+
+def test_an_evaluation_is_of_one_moment(client: httpx.Client, birds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document that comes while it runs is found by no query of it."""
+    asked = 0
+
+    def write(*_: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            late = {"documents": [{"id": "late", "text": " ".join(["which", "sings", *WORDS])}]}
+            assert client.post(f"{birds}/documents", json=late).status_code == 200
+        return search_encoded(*_[:3], **_[3])
+
+    monkeypatch.setattr(compare, "search_encoded", lambda *given, **named: write(*given, named))
+    found = report(client, birds, queries=judged(), settings=MODES[:1], measures=["P@1"], per_query=True)
+    assert asked == 8
+    gained = client.post(f"{birds}/search", json={"query": "which wren sings", "mode": "lexical"}).json()["hits"]
+    assert "late" in [hit["id"] for hit in gained]
+    assert found["settings"][0]["unjudged"] == pytest.approx(7 / 9)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import combinations, product
 from math import comb
 
 import numpy as np
@@ -74,9 +74,28 @@ def test_what_never_differs_has_no_chance_of_being_called_different() -> None:
 def test_of_many_comparisons_that_do_not_differ_hardly_any_report_has_one_that_is_called_different() -> None:
     random = np.random.default_rng(3)
     wrong = 0
-    for _ in range(200):
-        wrong += min(corrected([p_value(random.normal(size=12)) for _ in range(6)])) < 0.05
-    assert wrong <= 20
+    for _ in range(1_000):
+        wrong += min(corrected([p_value(random.normal(size=10)) for _ in range(6)])) < 0.05
+    assert 25 <= wrong <= 55
+
+
+def test_of_settings_compared_in_pairs_only_the_one_that_is_better_is_called_different() -> None:
+    """Pairs share their settings, and values their queries, as in every report: what is called different among those
+    that are alike is false, and of one that is better each of its pairs is to be found."""
+    random, false, missed = np.random.default_rng(7), 0, 0
+    pairs = list(combinations(range(4), 2))
+    for planted in (0.0, 0.5):
+        for _ in range(1_000 if not planted else 100):
+            values = random.normal(0.5, 0.25, size=(1, 10)) + random.normal(0, 0.1, size=(4, 10))
+            values[3] += planted
+            told = corrected([p_value(values[other] - values[one]) for one, other in pairs])
+            called = {pair for pair, p in zip(pairs, told, strict=True) if p < 0.05}
+            if not planted:
+                false += bool(called)
+            else:
+                missed += len({(0, 3), (1, 3), (2, 3)} - called)
+    assert 15 <= false <= 55
+    assert missed == 0
 
 
 @given(st.lists(st.floats(0, 1), max_size=8))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
 
 from app.api.answers import accepted, encoded, reply, vectors_of
+from app.api.edge.access import Caller
+from app.api.edge.access import require as require_key
 from app.api.edge.bodies import NDJSON, READ, Route, examples
 from app.api.edge.openapi import gives, gives_set, takes_lines
-from app.api.edge.routing import Name, decoded
+from app.api.edge.routing import Name, decoded, require_name
 from app.api.routes.searches import fitting, to_query
 from app.api.schemas.evaluation import (
     EvaluateRequest,
@@ -30,9 +33,10 @@ from app.api.schemas.judged import read_judged
 from app.api.schemas.searches import SearchRequest
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
+from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.errors import Conflict, Invalid, NotFound
-from app.evaluation.compare import Evaluation, Setting, Tell, compare, require
+from app.errors import Conflict, Damaged, Invalid, NotAllowed, NotFound, StoreError
+from app.evaluation.compare import DamagedElsewhere, Evaluation, Setting, Tell, compare, require
 from app.evaluation.foreign import TEXTS, ZIP, beir_zip, qrels_lines, topic_lines
 from app.evaluation.judged import (
     SET_NAME,
@@ -48,6 +52,7 @@ from app.evaluation.judged import (
 from app.evaluation.known_items import known_items
 from app.evaluation.measures import depth_of, parsed
 from app.evaluation.pooling import Pool, pool
+from app.keys import ApiKey
 from app.schema.ids import MAX_ID_BYTES
 from app.tasks.records import Task
 from app.tasks.tasks import Running
@@ -202,6 +207,7 @@ async def add_judgements(
 @router.post("/v1/collections/{name}/judgements/{judgements}/pool", responses=gives(Pool))
 async def pool_hits(
     service: Serving,
+    caller: Caller,
     name: Name,
     judgements: SetName,
     body: Annotated[
@@ -216,9 +222,11 @@ async def pool_hits(
         judged = _to_pool(body, judgements, collection)
         if (searches := len(judged) * len(body.settings)) > AT_ONCE:
             raise Invalid.at("/settings", f"expected at most {AT_ONCE} searches, got {searches:,}: take fewer queries")
-        settings = _settings(body.settings, judged, collection, body.depth)
-        return encoded(pool(collection, judged, settings, body.most))
+        settings = _settings(body.settings, judged, collection, body.depth, service.catalogue)
+        with _elsewhere(service.catalogue):
+            return encoded(pool(collection, judged, settings, body.most))
 
+    _require(caller, body.settings)
     return reply(await run(service.lanes.measure, service.on, name, work))
 
 
@@ -228,6 +236,7 @@ async def pool_hits(
 )
 async def evaluate_searches(
     service: Serving,
+    caller: Caller,
     name: Name,
     body: Annotated[
         EvaluateRequest,
@@ -239,31 +248,42 @@ async def evaluate_searches(
     ],
 ) -> Response:
     """Measure ways to search by judged queries: each mean with its 95 % interval, each difference with its own and a
-    test of whether it may be chance. More than 500 searches are a task, whose result is the report."""
+    test of whether it may be chance. More than 500 searches are a task, whose result is the report: it is written into
+    the collection and holds up its snapshots, so the key needs the scope `write` too."""
+    _require(caller, body.settings)
 
     def count(collection: Collection) -> int:
         asked = body.known_items.count if body.known_items is not None else len(_asked(body, collection)[0])
         return asked * len(body.settings)
 
     if body.background or await run(service.lanes.read, service.on, name, count) > AT_ONCE:
+        if not caller.may("write"):
+            raise NotAllowed(
+                f"the key {caller.name} has not the scope write, which a task needs: ask for at most {AT_ONCE} "
+                "searches (queries times settings), and not for `background`",
+                scope="write",
+            )
 
         def submit(collection: Collection) -> Task:
             collection.require_writer()
             # What is wrong with it is told now, not by the task.
             parsed(body.measures, "/measures")
-            require(collection, _settings(body.settings, _asked(body, collection)[0], collection, 1))
-            return service.catalogue.tasks(name).submit("evaluate", body.given)
+            judged = _asked(body, collection)[0]
+            with _elsewhere(service.catalogue):
+                require(collection, _settings(body.settings, judged, collection, 1, service.catalogue))
+            return service.catalogue.tasks(name).submit("evaluate", _resolved(body.given, service.catalogue))
 
         return accepted(await run(service.lanes.write, service.on, name, submit))
 
     def work(collection: Collection) -> bytes:
-        return encoded(_evaluated(body, collection))
+        return encoded(_evaluated(body, collection, service.catalogue))
 
     return reply(await run(service.lanes.measure, service.on, name, work))
 
 
-def run_evaluate(collection: Collection, running: Running) -> None:
-    """The task's handler. params: the request as it was given."""
+def run_evaluate(collection: Collection, running: Running, catalogue: Callable[[], Catalogue] | None = None) -> None:
+    """The task's handler. params: the request as it was given, aliases resolved. catalogue: of the server, whose other
+    collections a setting may name."""
     context = collection.resources.settings.limits
     body = EvaluateRequest.model_validate_json(json.dumps(running.task.params), context=context)
 
@@ -272,23 +292,65 @@ def run_evaluate(collection: Collection, running: Running) -> None:
         if done % 16 == 0 or done == total:
             running.update(phase="searching", done=done, total=total)
 
-    found = _evaluated(body, collection, running.check, tell)
+    found = _evaluated(body, collection, None if catalogue is None else catalogue(), running.check, tell)
     running.update(result=json.loads(encoded(found)))
 
 
 def _evaluated(
     body: EvaluateRequest,
     collection: Collection,
+    catalogue: Catalogue | None,
     check: Callable[[], None] = lambda: None,
     tell: Tell = lambda done, total: None,
 ) -> Evaluation:
     judged, drawn = _asked(body, collection)
     measures = parsed(body.measures, "/measures")
     depth = depth_of(measures)
-    settings = _settings(body.settings, judged, collection, depth)
-    return compare(
-        collection, judged, settings, measures, depth, drawn=drawn, per_query=body.per_query, check=check, tell=tell
-    )
+    settings = _settings(body.settings, judged, collection, depth, catalogue)
+    with _elsewhere(catalogue):
+        return compare(
+            collection, judged, settings, measures, depth, drawn=drawn, per_query=body.per_query, check=check, tell=tell
+        )
+
+
+def _require(caller: ApiKey, settings: Sequence[SettingField]) -> None:
+    """Raises NotAllowed where the key does not reach a setting's collection, before it tells whether that is there."""
+    for setting in settings:
+        if setting.collection is not None:
+            require_key(caller, setting.collection)
+            require_name(setting.collection)
+
+
+def _resolved(given: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
+    """The request with collections in the place of aliases, which may be pointed elsewhere before its task runs."""
+    settings = [
+        {**one, "collection": catalogue.aliases.resolve(one["collection"])} if "collection" in one else one
+        for one in given.get("settings", ())
+    ]
+    return {**given, "settings": settings} if settings else dict(given)
+
+
+@contextmanager
+def _elsewhere(catalogue: Catalogue | None) -> Iterator[None]:
+    """Damage of another collection takes that one out of service, and not the one that was asked."""
+    try:
+        yield
+    except DamagedElsewhere as error:
+        if catalogue is not None:
+            catalogue.quarantine(error.collection, error.error)
+        raise
+
+
+def _other(name: str, collection: Collection, catalogue: Catalogue | None) -> Collection | None:
+    """The collection of a setting; None where it is the one that is asked anyhow. Raises NotFound, StoreError."""
+    if catalogue is None:
+        raise Conflict(f"the collection {name} is looked for by a server alone")
+    try:
+        found = catalogue.get(name)
+    except Damaged as error:
+        # As an error of this collection it would take it out of service.
+        raise StoreError(error.message, code=error.code) from error
+    return None if found is collection else found
 
 
 def _asked(body: EvaluateRequest, collection: Collection) -> tuple[list[Judged], str | None]:
@@ -327,23 +389,29 @@ def _judged(queries: Sequence[JudgedQuery], collection: Collection) -> list[Judg
 
 
 def _settings(
-    fields: Sequence[SettingField], judged: Sequence[Judged], collection: Collection, depth: int
+    fields: Sequence[SettingField],
+    judged: Sequence[Judged],
+    collection: Collection,
+    depth: int,
+    catalogue: Catalogue | None,
 ) -> list[Setting]:
-    """Raises Invalid for a setting that does not suit the queries or the collection."""
+    """Raises Invalid for a setting that does not suit the queries or its collection, NotFound."""
     found = []
     for place, setting in enumerate(fields):
         at, way = f"/settings/{place}/search", setting.search
         given = {field: getattr(way, field) for field in way.model_fields_set}
+        other = None if setting.collection is None else _other(setting.collection, collection, catalogue)
+        spec = (other or collection).spec
         queries = []
         for one in judged:
             if one.text is None and way.mode not in (None, "semantic", "dense"):
                 raise Invalid.at(f"{at}/mode", f"the query {one.id!r} is by vectors alone: semantic or dense asks them")
             if way.mode == "browse":
                 raise Invalid.at(f"{at}/mode", "browse is of a search without a query")
-            vectors: dict[str, Any] = {"vector" if collection.spec.kind == "dense" else "vectors": one.vectors}
+            vectors: dict[str, Any] = {"vector" if spec.kind == "dense" else "vectors": one.vectors}
             asked = SearchRequest.model_construct(**given, query=one.text, **vectors, k=depth, include=[])
-            queries.append(to_query(asked, collection.spec, at))
-        found.append(Setting(setting.name, queries))
+            queries.append(to_query(asked, spec, at))
+        found.append(Setting(setting.name, queries, other))
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -34,7 +36,7 @@ async def list_tasks(
     def work() -> bytes:
         mine = reached(caller, service.catalogue.aliases.known)
         found, following = service.catalogue.list_tasks(mine, limit, cursor)
-        tasks = [TaskAnswer.model_validate(task) for task in found]
+        tasks = [TaskAnswer.model_validate(_told(task, mine)) for task in found]
         return encoded(TasksAnswer(tasks=tasks, next=following))
 
     return reply(await run(service.lanes.read, work))
@@ -69,6 +71,15 @@ async def cancel_task(service: Serving, caller: Caller, id: Annotated[str, Path(
 def _reached(service: Service, caller: ApiKey, id: str, errors_after: int = -1) -> Task:
     """Raises NotFound, also for a task of a collection that the key does not reach."""
     task = service.catalogue.task(id, errors_after)
-    if not reached(caller, service.catalogue.aliases.known)(task.collection):
+    mine = reached(caller, service.catalogue.aliases.known)
+    if not mine(task.collection):
         raise NotFound(f"there is no task {id!r}", code="task_not_found")
-    return task
+    return _told(task, mine)
+
+
+def _told(task: Task, mine: Callable[[str], bool]) -> Task:
+    """Without the report of an evaluation that searched a collection which the key does not reach."""
+    if task.kind != "evaluate" or task.result is None or task.params is None:
+        return task
+    others = [one["collection"] for one in task.params.get("settings", ()) if "collection" in one]
+    return task if all(map(mine, others)) else replace(task, result=None)

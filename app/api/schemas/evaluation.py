@@ -139,6 +139,9 @@ class SettingField(Strict):
     name: str = Field(min_length=1, max_length=100)
     search: Way = Way()
     """All of a search but its question and its page; what is left out is as in any search."""
+    collection: str | None = Field(default=None, min_length=1, max_length=100)
+    """Another collection, or an alias, that is searched in the place of this one: of another precision or encoder, say.
+    Documents are matched by their ids. The key has to reach it too."""
 
 
 class KnownItems(Strict):
