@@ -20,6 +20,8 @@ Field: TypeAlias = Literal["title", "text"]
 
 _JOINER: Final = "\u200d"
 """Makes one character of those beside it."""
+_FIRST_MARK: Final = "\u0300"
+"""No character before it belongs to another."""
 _SPACE: Final = re.compile(r"\s+")
 
 
@@ -174,4 +176,4 @@ def _parts(text: str, place: int) -> bool:
 
 def binds(character: str) -> bool:
     """Whether it belongs to the one before it."""
-    return character == _JOINER or unicodedata.category(character).startswith("M")
+    return character >= _FIRST_MARK and (character == _JOINER or unicodedata.category(character).startswith("M"))

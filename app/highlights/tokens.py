@@ -107,13 +107,22 @@ class RowTokens:
         inside = (last >= 0) & (self.places.spans[:, 0] >= 0) & (text.field == "text")
         return np.where(inside, last + text.start, -1)
 
-    def token(self, place: int) -> Token:
-        """Of one vector."""
+    def tokens(self, vectors: Sequence[int]) -> list[Token]:
+        """Of each of these vectors."""
+        distinct = list(dict.fromkeys(vectors))
+        spans = self.places.spans[distinct].tolist()
+        found = {place: self._token(place, start, stop) for place, (start, stop) in zip(distinct, spans, strict=True)}
+        return [found[place] for place in vectors]
+
+    def _token(self, place: int, start: int, stop: int) -> Token:
         if place in self.places.names:
             return Token(self.places.names[place])
-        start, stop = self.places.spans[place].tolist()
-        piece = next((one for one in self.pieces[::-1] if one.begin <= stop - 1), None)
-        if piece is None or stop > piece.begin + piece.length:
+        for piece in reversed(self.pieces):
+            if piece.begin < stop:
+                break
+        else:
+            return Token(self.encoded[start:stop].strip())
+        if stop > piece.begin + piece.length:
             return Token(self.encoded[start:stop].strip())
         whole = self.document.title if piece.field == "title" else self.document.text
         moved = piece.start - piece.begin

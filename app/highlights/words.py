@@ -7,12 +7,12 @@ prefixes, words that differ by a character, and phrases.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from itertools import chain
+from functools import cache
+from itertools import accumulate
 from typing import Final, NamedTuple
 
-from app.lexical.analysis import Analyser, Occurrence, first_character, pieces, pieces_of, placed
+from app.lexical.analysis import CACHED, LONGEST_CACHED, Analyser, Occurrence, apart, first_character, placed, words_of
 from app.lexical.clauses import Clause
-from app.lexical.sequences import PIECES
 
 
 class Match(NamedTuple):
@@ -42,34 +42,37 @@ class Finder:
         self._words: Final = _by_word([(i, one) for i, one in asked if one.kind == "word"])
         self._others: Final = [(i, one) for i, one in asked if one.kind in ("prefix", "fuzzy")]
         self._phrases: Final = [(i, one.words) for i, one in asked if one.kind == "phrase"]
+        self._asked: Final = frozenset((*self._stems, *self._words))
+        self._forms: Final = _forms_of(analyser)
         self._known: dict[str, list[Match]] = {}
+        """The matches of pieces of text; of most there is none, and those are not kept."""
 
     def matches(self, text: str) -> list[Match]:
         """In order; they may overlap."""
         found: list[Match] = []
-        known = self._known
-        if self._stems or self._words or self._others:
-            words = set(pieces(text))
-            self._learn(words.difference(known))
-            # Where nothing is found, places are looked for no more.
-            matching = {word for word in words if known[word]}
-            for piece in pieces_of(text) if matching else ():
-                if (word := piece.group()) in matching:
-                    at = piece.start()
-                    found += [Match(at + start, at + stop, clause) for start, stop, clause in known[word]]
+        if self._asked or self._others:
+            parts = apart(text)
+            words = parts[1::2]
+            matching = self._matching(set(words))
+            if matching:
+                places = list(accumulate(map(len, parts)))[::2]
+                for at, word in zip(places, words, strict=False):
+                    if word in matching:
+                        found += [Match(at + start, at + stop, clause) for start, stop, clause in self._known[word]]
         if self._phrases:
             found += self._side_by_side(list(self._analyser.occurrences(text)))
         return sorted(found)
 
-    def _learn(self, new: Set[str]) -> None:
-        """What each of some pieces matches; most match nothing, which is told of all of them at once."""
-        if self._others:
-            self._known.update((piece, self._alone(piece)) for piece in new)
-            return
-        words = set(chain.from_iterable(map(PIECES.__getitem__, new)))
-        stem = self._analyser.stem
-        asked = {word for word in words if word in self._words or (self._stems and stem(word) in self._stems)}
-        self._known.update((piece, [] if asked.isdisjoint(PIECES[piece]) else self._alone(piece)) for piece in new)
+    def _matching(self, words: Set[str]) -> Set[str]:
+        """The pieces that match something."""
+        if not self._others:
+            # Told of all of them at once, without a step of the interpreter for each.
+            none = map(self._asked.isdisjoint, map(self._forms.__getitem__, words))
+            words = {word for word, other in zip(words, none, strict=True) if not other}
+        for word in words:
+            if word not in self._known:
+                self._known[word] = self._alone(word)
+        return {word for word in words if self._known[word]}
 
     def _alone(self, piece: str) -> list[Match]:
         """The terms that the words of one piece match, each by itself."""
@@ -97,6 +100,28 @@ class Finder:
                 if tuple(one.word for one in run) == phrase:
                     found.append(Match(min(one.start for one in run), max(one.stop for one in run), i))
         return found
+
+
+class _Forms(dict[str, tuple[str, ...]]):
+    """The words of pieces of text and their stems, for one language; each piece is taken apart once."""
+
+    def __init__(self, analyser: Analyser) -> None:
+        super().__init__()
+        self._analyser = analyser
+
+    def __missing__(self, piece: str) -> tuple[str, ...]:
+        words = words_of(piece)
+        found = tuple({*words, *map(self._analyser.stem, words)})
+        if len(piece) <= LONGEST_CACHED:
+            if len(self) >= CACHED:
+                self.clear()
+            self[piece] = found
+        return found
+
+
+@cache
+def _forms_of(analyser: Analyser) -> _Forms:
+    return _Forms(analyser)
 
 
 def _by_word(asked: Sequence[tuple[int, Clause]]) -> dict[str, list[int]]:

@@ -58,15 +58,10 @@ class Explanation:
 
 def told(shares: Sequence[Share], asked: Sequence[str] | None, tokens: RowTokens | None) -> list[TokenShare]:
     """Shares with what they stand for. asked: the tokens of the query. tokens: of the passage."""
+    found = [None] * len(shares) if tokens is None else tokens.tokens([one.row for one in shares])
     return [
-        TokenShare(
-            one.query,
-            one.row,
-            one.product,
-            None if asked is None else asked[one.query],
-            None if tokens is None else tokens.token(one.row),
-        )
-        for one in shares
+        TokenShare(one.query, one.row, one.product, None if asked is None else asked[one.query], token)
+        for one, token in zip(shares, found, strict=True)
     ]
 
 

@@ -25,6 +25,8 @@ _SPACED: Final = rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]"
 _WORD: Final = regex.compile(rf"(?V1)[{_UNSPACED}][{_UNSPACED}\p{{M}}]*|{_SPACED}+(?:_+{_SPACED}+)*")
 _ASCII: Final = re.compile(r"[A-Za-z0-9]+(?:_+[A-Za-z0-9]+)*")
 """The same of ASCII, in a fifth of the time."""
+_APART: Final = regex.compile(f"({_WORD.pattern})")
+_ASCII_APART: Final = re.compile(f"({_ASCII.pattern})")
 _RUN: Final = regex.compile(rf"(?V1)[{_UNSPACED}]")
 _PART: Final = regex.compile(r"(?V1)(?<=\p{Ll}|\p{N})(?=\p{Lu})|(?<=\p{Lu})(?=\p{Lu}\p{Ll})|_+")
 _CHARACTER: Final = regex.compile(r"(?V1)\P{M}\p{M}*")
@@ -129,6 +131,16 @@ def pieces(text: str) -> list[str]:
 def pieces_of(text: str) -> Iterator[re.Match[str]]:
     """The same with their places."""
     found: Iterator[re.Match[str]] = (_ASCII if text.isascii() else _WORD).finditer(text)
+    return found
+
+
+def apart(text: str) -> list[str]:
+    """A text cut at these runs: what stands before the first, the first, what follows it, and so on.
+
+    >>> apart("(foo, bar_2")
+    ['(', 'foo', ', ', 'bar_2', '']
+    """
+    found: list[str] = (_ASCII_APART if text.isascii() else _APART).split(text)
     return found
 
 

@@ -27,8 +27,6 @@ SLICE = 16
 """The fewest rows worth a thread of their own."""
 FEW = 4
 """The same for references."""
-SURE: Final = 1e-5
-"""More than the fast pass can be off by, in inner products of vectors of length 1."""
 ROUGHLY: Final = 64
 """References from which the rough pass looks for the tokens that decide. They have the same bits after either pass."""
 OPENING: Final = 4
@@ -206,29 +204,9 @@ class MaxSim:
     def shares(self, part: Part, rows: I64, products: Sequence[F32]) -> list[list[Share]]:
         """As ``explain``, of products that were made already."""
         tokens = part.ragged(TOKENS).take(rows)
-        lengths = np.linalg.norm(self.query, axis=1)
-        hopeful = [
-            np.nonzero((own >= own.max(axis=0) - SURE * norm * lengths).T)
-            for own, norm in zip(products, part.norms[rows].tolist(), strict=True)
-        ]
-        # Decoded is only what could be the best, all at once.
-        places = np.concatenate([start + own for start, (_, own) in zip(tokens.offsets, hopeful, strict=False)])
-        query, asked = self.query.astype(np.float64), np.concatenate([own for own, _ in hopeful])
-        needed, where = np.unique(places, return_inverse=True)
-        vectors = part.code.decode(tokens.values[needed]).astype(np.float64)
-        exact = np.einsum("ij,ij->i", query[asked], vectors[where])
-        found: list[list[Share]] = []
-        begin = 0
-        for of_query, own in hopeful:
-            best: dict[int, Share] = {}
-            for i, place, product in zip(
-                of_query.tolist(), own.tolist(), exact[begin : begin + len(own)].tolist(), strict=True
-            ):
-                if i not in best or product > best[i].product:
-                    best[i] = Share(i, place, product)
-            found.append(list(best.values()))
-            begin += len(own)
-        return found
+        found = self._scorer(part.code).best(tokens, np.concatenate(products), part.norms[rows])
+        pairs = zip(*(one.tolist() for one in found), strict=True)
+        return [[Share(i, *one) for i, one in enumerate(zip(*of_row, strict=True))] for of_row in pairs]
 
     def _scorer(self, code: Code, *, rough: bool = False) -> Scorer:
         made = self._made.get((code, rough))

@@ -42,6 +42,8 @@ def loops() -> Iterator[None]:
         yield
         made.references(tokens, rows, code.norms(tokens.values)[:1])
         yield
+        made.best(tokens, np.zeros((2, 2), np.float32), code.norms(tokens.values)[:1])
+        yield
         code.decode(tokens.values)
         yield
     yield from inner_product.loops()

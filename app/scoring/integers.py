@@ -216,6 +216,44 @@ def reference_maxima(
 
 
 @kernel
+def best_tokens(
+    codes: Bytes, dim: int, bits: int, zero: int, offsets: I64, fast: F32, slack: F64, query: F64, places: I64, out: F64
+) -> None:
+    """Of passages codes[offsets[i]:offsets[i + 1]] the largest ``dot`` with each query vector, and which of the passage's
+    tokens has it, the first of equal ones: out and places, (n, q).
+
+    fast: (t, q), products of all tokens. slack: (n, q), what one of these can be below the largest one of its passage
+    while its real inner product is the largest. The rest is of ``reference_maxima``.
+    """
+    held = _room(padded((dim + 3) >> 2))
+    width = codes.shape[1]
+    source, target = np.int64(codes.ctypes.data), np.int64(held.ctypes.data)
+    row = np.zeros(query.shape[1], np.float64)
+    least = np.empty(out.shape[1], np.float64)
+    out[:] = -np.inf
+    for i in range(out.shape[0]):
+        for q in range(out.shape[1]):
+            largest = -np.inf
+            for t in range(offsets[i], offsets[i + 1]):
+                largest = max(largest, np.float64(fast[t, q]))
+            least[q] = largest - slack[i, q]
+        for t in range(offsets[i], offsets[i + 1]):
+            ready = False
+            scale = float_at(source + (t + 1) * width - 4)
+            for q in range(out.shape[1]):
+                if np.float64(fast[t, q]) >= least[q]:
+                    if not ready:
+                        unpack(source + t * width, dim, bits, target)
+                        for d in range(dim):
+                            row[d] = np.int64(held[d]) - zero
+                        ready = True
+                    value = np.float64(scale) * dot(query[q], row)
+                    if value > out[i, q]:
+                        out[i, q] = value
+                        places[i, q] = t - offsets[i]
+
+
+@kernel
 def _compute(
     at: Any,
     width: int,
@@ -244,8 +282,9 @@ def _compute(
 
 
 @kernel
-def float_maxima(rows: F32, fast: F32, slack: F64, query: F64, out: F64) -> None:
-    """For each query vector the largest ``dot`` with a row: out (q,) float64.
+def float_maxima(rows: F32, fast: F32, slack: F64, query: F64, places: I64, out: F64) -> None:
+    """For each query vector the largest ``dot`` with a row, and the first row that has it: out (q,) float64 and
+    places (q,).
 
     rows: (t, dim). fast: (t, q), their inner products in float32. slack: (q,), what one of these can be below the
     largest one while its real inner product is the largest. query: (q, d) float64, zeros from dim on.
@@ -267,4 +306,7 @@ def float_maxima(rows: F32, fast: F32, slack: F64, query: F64, out: F64) -> None
                     for d in range(rows.shape[1]):
                         row[d] = rows[t, d]
                     ready = True
-                out[q] = max(out[q], dot(query[q], row))
+                value = dot(query[q], row)
+                if value > out[q]:
+                    out[q] = value
+                    places[q] = t

@@ -49,6 +49,11 @@ class FloatScorer:
             _reference(self._query, tokens[row], norm) for row, norm in zip(rows.tolist(), norms.tolist(), strict=True)
         ]
 
+    def best(self, tokens: TokenVectors, products: F32, norms: F32) -> tuple[I64, F64]:
+        # Products are made anew: `maxima` of single rows rounds as it likes.
+        found = [_best(self._query, tokens[row], norm) for row, norm in enumerate(norms.tolist())]
+        return np.array([places for places, _ in found]), np.array([values for _, values in found])
+
 
 def reference(query: F32, passage: NDArray[Any]) -> float:
     """THE score of one passage. query: (q, dim) float32. passage: (t, dim) float16 or float32, t at least 1.
@@ -64,6 +69,13 @@ def reference(query: F32, passage: NDArray[Any]) -> float:
 
 
 def _reference(query: F32, passage: NDArray[Any], norm: float) -> float:
+    _, best = _best(query, passage, norm)
+    with np.errstate(over="ignore"):
+        return float(np.float32(math.fsum(best.tolist())))
+
+
+def _best(query: F32, passage: NDArray[Any], norm: float) -> tuple[I64, F64]:
+    """(q,): the first row that has the largest inner product with each query vector, and that product."""
     if not len(passage):
         raise Invalid("a passage without vectors has no MaxSim score")
     keep_to_one_thread()
@@ -73,10 +85,10 @@ def _reference(query: F32, passage: NDArray[Any], norm: float) -> float:
     slack = 2 * bound(query.shape[1], 1, query_norms * norm)
     wide = np.zeros((len(query), -(-query.shape[1] // 8) * 8))
     wide[:, : query.shape[1]] = query
-    best = np.empty(len(query))
+    places, best = np.zeros(len(query), np.int64), np.empty(len(query))
     with np.errstate(over="ignore", invalid="ignore"):
-        float_maxima(rows, rows @ query.T, slack, wide, best)
-        return float(np.float32(math.fsum(best.tolist())))
+        float_maxima(rows, rows @ query.T, slack, wide, places, best)
+    return places, best
 
 
 def fast_scores(query: F32, tokens: TokenVectors) -> F32:

@@ -41,7 +41,7 @@ class CodeScorer:
         self._planes = planes_of(turned, code, planes, native)
         self._wide = np.zeros((len(query), -(-code.dim // 8) * 8))
         self._wide[:, : code.dim] = turned
-        lengths = np.sqrt(np.einsum("ij,ij->i", self._wide, self._wide)) * (1 + 1e-9)
+        self._lengths = lengths = np.sqrt(np.einsum("ij,ij->i", self._wide, self._wide)) * (1 + 1e-9)
         # Of one inner product with a vector of length 1: what the planes leave, four roundings of the fast value, and
         # those of the reference.
         self._errors = self._planes.left + gamma(5, U32) * self._planes.sizes + gamma(code.dim + 10, U64) * lengths
@@ -72,6 +72,16 @@ class CodeScorer:
         rest = self._code.zero, self._wide, slack + 8 * SMALLEST32, best
         integers.reference_maxima(*self._arguments(tokens, begins, ends, *rest))
         return [float(np.float32(math.fsum(row))) for row in best.tolist()]
+
+    def best(self, tokens: TokenVectors, products: F32, norms: F32) -> tuple[I64, F64]:
+        # Beside what values in the units of the planes are off by, the rounding of their product with the unit.
+        errors = self._errors + 2 * U32 * (self._lengths + self._errors)
+        slack = 2 * norms.astype(np.float64)[:, None] * errors * (1 + 2.0**-9) + 8 * SMALLEST32 * self._planes.units
+        places, values = np.zeros(slack.shape, np.int64), np.empty(slack.shape)
+        codes, offsets = readable(tokens.values), np.ascontiguousarray(tokens.offsets, np.int64)
+        of_code = self._code.dim, self._code.bits, self._code.zero
+        integers.best_tokens(codes, *of_code, offsets, products, slack, self._wide, places, values)
+        return places, values
 
     def _maxima(self, tokens: TokenVectors, rows: I64 | None) -> F32:
         """In the units of the planes."""

@@ -34,3 +34,11 @@ class Scorer(Protocol):
         result one that float32 holds. norms: (len(rows),) as for ``error_bound``.
         """
         ...
+
+    def best(self, tokens: TokenVectors, products: F32, norms: F32) -> tuple[I64, F64]:
+        """Of every passage and query vector, (n, q): the place in the passage of the vector that is best, the first of
+        equal ones, and its inner product as a reference has it. They add up to the reference within its last rounding.
+
+        products: (t, q) float32, ``maxima`` of each vector as a passage. norms: (n,) as for ``error_bound``.
+        """
+        ...

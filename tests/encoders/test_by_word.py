@@ -49,7 +49,7 @@ def words(request: pytest.FixtureRequest) -> Iterator[ByWord]:
 @given(text=TEXTS)
 def test_the_places_are_those_of_the_whole_text(words: ByWord, whole: Tokenizer, text: str) -> None:
     expected = whole.encode(text)
-    spans, names = words.with_special(text)
+    ((spans, names),) = words.with_special([text])
     assert list(map(tuple, spans.tolist())) == expected.offsets
     special = [i for i, one in enumerate(expected.special_tokens_mask) if one]
     assert names == {i: expected.tokens[i] for i in special}
@@ -58,21 +58,28 @@ def test_the_places_are_those_of_the_whole_text(words: ByWord, whole: Tokenizer,
 @given(text=TEXTS)
 def test_uncut_they_are_those_of_a_tokenizer_without_a_limit(words: ByWord, uncut: Tokenizer, text: str) -> None:
     expected = uncut.encode(text, add_special_tokens=False)
-    assert list(map(tuple, words.spans(text).tolist())) == expected.offsets
+    (spans,) = words.spans([text])
+    assert list(map(tuple, spans.tolist())) == expected.offsets
+
+
+@given(texts=st.lists(TEXTS, max_size=5))
+def test_of_many_texts_each_counts_from_its_own_beginning(words: ByWord, texts: list[str]) -> None:
+    alone = [words.spans([text])[0].tolist() for text in texts]
+    assert [spans.tolist() for spans in words.spans(texts)] == alone
 
 
 def test_words_that_were_seen_are_not_told_apart_again() -> None:
     words = ByWord(SAVED, None)
-    words.spans("The wren sings at dawn.")
+    words.spans(["The wren sings at dawn."])
     words._tokenizer = None  # asked for nothing more, it is not missed
-    assert words.spans("dawn. The\twren\nat sings")[-1].tolist() == [18, 23]
+    assert words.spans(["dawn. The\twren\nat sings"])[0][-1].tolist() == [18, 23]
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(by_word, "REMEMBERED", 50)
     words = ByWord(SAVED, None)
     for i in range(100):
-        assert len(words.spans(f"number {i} and {'long' * i}")) >= 3
+        assert len(words.spans([f"number {i} and {'long' * i}"])[0]) >= 3
         assert words._known.characters <= 50
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,13 @@ def assert_right(made: Scorer, query: F32, tokens: TokenVectors, code: Code) -> 
     scores = made.scores(tokens)
     assert scores.dtype == np.float32
     assert (np.abs(scores.astype(np.float64) - np.array(truth)) <= made.error_bound(norms)).all()
+    each = TokenVectors(tokens.values, np.arange(len(tokens.values) + 1))
+    places, values = made.best(tokens, made.maxima(each), norms)
+    for passage, own, products, whole in zip(tokens, places, values, truth, strict=True):
+        # The sum over the first tokens that are best, each as if it were the passage.
+        assert [float(np.float32(math.fsum(products)))] == [whole]
+        alone = [maxsim(query[i : i + 1], passage[[place]], code.precision) for i, place in enumerate(own)]
+        assert alone == products.astype(np.float32).tolist()
 
 
 @lawful
@@ -84,7 +92,11 @@ def test_equal_tokens_and_zero_vectors(precision: Precision) -> None:
     same = TokenVectors(
         np.concatenate([tokens.values] * 9 + [code.encode(np.zeros((4, 24), np.float32))]), np.array([0, 40, 76])
     )
-    assert_right(scorer(query, code), query, same, code)
+    made = scorer(query, code)
+    assert_right(made, query, same, code)
+    each = TokenVectors(same.values, np.arange(len(same.values) + 1))
+    (places, _), _ = made.best(same, made.maxima(each), passage_norms(code, same))
+    assert places.max() < 8, "the first of equal ones"
 
 
 @pytest.mark.skipif(not has_vnni(), reason="this CPU has one path only")

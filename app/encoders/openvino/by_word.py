@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -61,27 +62,36 @@ class ByWord:
         self._known = _Known()
         self._adding = threading.Lock()
 
-    def spans(self, text: str) -> I64:
-        """(tokens, 2): text[start:stop] of each token, uncut and without special ones."""
-        runs = text.translate(_SPACES).split(" ")
+    def spans(self, texts: Sequence[str]) -> list[I64]:
+        """Of each text (tokens, 2): text[start:stop] of its tokens, uncut and without special ones."""
+        if not texts:
+            return []
+        of_texts = [text.translate(_SPACES).split(" ") for text in texts]
+        runs = list(chain.from_iterable(of_texts))
         known, numbers = self._numbered(runs)
+        # All texts are one, a space between two; then each counts from its own beginning.
         lengths = np.fromiter(map(len, runs), np.int64, len(runs))
         starts = np.cumsum(lengths + 1) - lengths - 1
+        sizes = np.fromiter(map(len, of_texts), np.int64, len(texts))
+        firsts = np.cumsum(sizes) - sizes
+        starts -= np.repeat(starts[firsts], sizes)
         begin, end = known.edges.view(known.edges.length)[numbers].T
         counts = end - begin
         # The tokens of run i go to places [sum of counts before, ...) of the answer.
-        shift = begin - (np.cumsum(counts) - counts)
-        places = np.arange(int(counts.sum())) + np.repeat(shift, counts)
-        found: I64 = known.spans.view(known.spans.length)[places] + np.repeat(starts, counts)[:, None]
-        return found
+        before = np.cumsum(counts) - counts
+        places = np.arange(int(counts.sum())) + np.repeat(begin - before, counts)
+        found = known.spans.view(known.spans.length)[places] + np.repeat(starts, counts)[:, None]
+        return np.split(found, before[firsts[1:]])
 
-    def with_special(self, text: str) -> tuple[I64, Mapping[int, str]]:
+    def with_special(self, texts: Sequence[str]) -> list[tuple[I64, Mapping[int, str]]]:
         """(n, 2): the same of the tokens that go into the network, and the special ones by their places."""
-        own = self.spans(text)[: self._room]
-        end = len(self._before) + len(own)
+        return [self._around(own[: self._room]) for own in self.spans(texts)]
+
+    def _around(self, own: I64) -> tuple[I64, Mapping[int, str]]:
+        first, end = len(self._before), len(self._before) + len(own)
         names = dict(enumerate(self._before)) | {end + i: name for i, name in enumerate(self._after)}
         spans = np.zeros((end + len(self._after), 2), np.int64)
-        spans[len(self._before) : end] = own
+        spans[first:end] = own
         return spans, names
 
     def _numbered(self, runs: Sequence[str]) -> tuple[_Known, I64]:

@@ -113,7 +113,7 @@ class ConvertedModel:
     def tokens(self, texts: Sequence[str]) -> list[I64]:
         """As ``Encoder.tokens``."""
         if by_word := self._by_word.get("document"):
-            return [by_word.spans(text)[:, 0] for text in texts]
+            return [spans[:, 0] for spans in by_word.spans(texts)]
         found = self._whole.encode_batch(list(texts), add_special_tokens=False)
         return [np.array([start for start, _ in encoding.offsets], np.int64) for encoding in found]
 
@@ -122,7 +122,7 @@ class ConvertedModel:
         tokenizer, prompt = self._tokenizers[task], self._prompts[task]
         prompted = [prompt + text for text in texts]
         if by_word := self._by_word.get(task):
-            made = [by_word.with_special(text) for text in prompted]
+            made = by_word.with_special(prompted)
             if all(len(spans) for spans, _ in made):
                 return [token_places(text, len(prompt), *own) for text, own in zip(prompted, made, strict=True)]
         found = []
