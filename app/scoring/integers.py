@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from app.codes.unpacking import float_at, unpack
 from app.compute.native import kernel
 from app.scoring import pairs
+from app.scoring.lanes import dot, widen
 from app.scoring.vnni import products1, products2, products3, products4
 from app.types import F32, F64, I64
 
@@ -138,25 +139,6 @@ def _raise(
 
 
 @kernel
-def dot(query: F64, row: F64) -> float:
-    """THE inner product of a reference: eight lanes, coordinate i in lane i % 8, in float64, then the lanes in order.
-
-    Both (d,), d a multiple of 8. No fused multiply-add, so that every machine gives the same bits.
-    """
-    a0, a1, a2, a3, a4, a5, a6, a7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for i in range(0, query.shape[0], 8):
-        a0 += query[i] * row[i]
-        a1 += query[i + 1] * row[i + 1]
-        a2 += query[i + 2] * row[i + 2]
-        a3 += query[i + 3] * row[i + 3]
-        a4 += query[i + 4] * row[i + 4]
-        a5 += query[i + 5] * row[i + 5]
-        a6 += query[i + 6] * row[i + 6]
-        a7 += query[i + 7] * row[i + 7]
-    return ((((((a0 + a1) + a2) + a3) + a4) + a5) + a6) + a7
-
-
-@kernel
 def reference_maxima(
     codes: Bytes,
     dim: int,
@@ -187,39 +169,55 @@ def reference_maxima(
     longest = 0
     for i in range(begins.shape[0]):
         longest = max(longest, ends[i] - begins[i])
-    values = np.empty((longest, out.shape[1]), np.float32)
-    least = np.empty(out.shape[1], np.float64)
+    queries = out.shape[1]
+    values = np.empty((longest, queries), np.float32)
+    largest, least = np.empty(queries, np.float32), np.empty(queries, np.float64)
     row = np.zeros(query.shape[1], np.float64)
+    asked, wide, size = np.int64(query.ctypes.data), np.int64(row.ctypes.data), np.int64(query.shape[1])
     out[:] = -np.inf
     for i in range(begins.shape[0]):
         count = ends[i] - begins[i]
-        least[:] = -np.inf
+        largest[:] = -np.inf
         for begin in range(0, count, HELD):
             filled = min(HELD, count - begin)
             for t in range(filled):
                 unpack(source + (begins[i] + begin + t) * width, dim, bits, target + t * stride)
             for number in range(blocks.shape[0]):
-                _multiply(held, filled, blocks[number], steps, content, starts, planes, native, sums)
-                first, lanes = blocks[number, 0], blocks[number, 1]
+                block = blocks[number]
+                _multiply(held, filled, block, steps, content, starts, planes, native, sums)
+                first, lanes = block[0], block[1]
                 for t in range(filled):
                     scale = float_at(source + (begins[i] + begin + t + 1) * width - 4)
                     for q in range(lanes):
                         value = np.float32(sums[t, q])
                         if planes == 2:
                             value = np.float32(128) * value + np.float32(sums[t, lanes + q])
-                        values[begin + t, first + q] = scale * value
-                        least[first + q] = max(least[first + q], np.float64(scale * value))
-        least -= slack[i]
+                        value *= scale
+                        values[begin + t, first + q] = value
+                        largest[first + q] = max(largest[first + q], value)
+        for q in range(queries):
+            least[q] = np.float64(largest[q]) - slack[i, q]
         for t in range(count):
-            at = source + (begins[i] + t) * width
-            _compute(at, width, dim, bits, zero, values[t], least, query, target, held[0], row, out[i])
+            near = 0
+            for q in range(queries):
+                near += np.float64(values[t, q]) >= least[q]
+            if near:
+                at = source + (begins[i] + t) * width
+                unpack(at, dim, bits, target)
+                widen(target, np.int64(zero), wide, size)
+                scale = float_at(at + width - 4)
+                for q in range(queries):
+                    if np.float64(values[t, q]) >= least[q]:
+                        out[i, q] = max(out[i, q], np.float64(scale) * dot(asked + 8 * q * size, wide, size))
+    # An array of which only the address is used is given back after its last use.
+    row[0] = 0
 
 
 @kernel
 def best_tokens(
     codes: Bytes, dim: int, bits: int, zero: int, offsets: I64, fast: F32, slack: F64, query: F64, places: I64, out: F64
 ) -> None:
-    """Of passages codes[offsets[i]:offsets[i + 1]] the largest ``dot`` with each query vector, and which of the passage's
+    """Of passages codes[offsets[i]:offsets[i + 1]] the largest ``dot`` with each query vector, and which of its
     tokens has it, the first of equal ones: out and places, (n, q).
 
     fast: (t, q), products of all tokens. slack: (n, q), what one of these can be below the largest one of its passage
@@ -229,6 +227,7 @@ def best_tokens(
     width = codes.shape[1]
     source, target = np.int64(codes.ctypes.data), np.int64(held.ctypes.data)
     row = np.zeros(query.shape[1], np.float64)
+    asked, wide, size = np.int64(query.ctypes.data), np.int64(row.ctypes.data), np.int64(query.shape[1])
     least = np.empty(out.shape[1], np.float64)
     out[:] = -np.inf
     for i in range(out.shape[0]):
@@ -244,41 +243,14 @@ def best_tokens(
                 if np.float64(fast[t, q]) >= least[q]:
                     if not ready:
                         unpack(source + t * width, dim, bits, target)
-                        for d in range(dim):
-                            row[d] = np.int64(held[d]) - zero
+                        widen(target, np.int64(zero), wide, size)
                         ready = True
-                    value = np.float64(scale) * dot(query[q], row)
+                    value = np.float64(scale) * dot(asked + 8 * q * size, wide, size)
                     if value > out[i, q]:
                         out[i, q] = value
                         places[i, q] = t - offsets[i]
-
-
-@kernel
-def _compute(
-    at: Any,
-    width: int,
-    dim: int,
-    bits: int,
-    zero: int,
-    values: F32,
-    least: F64,
-    query: F64,
-    target: Any,
-    held: Bytes,
-    row: F64,
-    out: F64,
-) -> None:
-    """``dot`` of a token with those query vectors for which its value is large enough. at, target: addresses."""
-    ready = False
-    scale = float_at(at + width - 4)
-    for q in range(out.shape[0]):
-        if np.float64(values[q]) >= least[q]:
-            if not ready:
-                unpack(at, dim, bits, target)
-                for d in range(dim):
-                    row[d] = np.int64(held[d]) - zero
-                ready = True
-            out[q] = max(out[q], np.float64(scale) * dot(query[q], row))
+    # As above.
+    row[0], held[0] = 0, 0
 
 
 @kernel
@@ -290,6 +262,7 @@ def float_maxima(rows: F32, fast: F32, slack: F64, query: F64, places: I64, out:
     largest one while its real inner product is the largest. query: (q, d) float64, zeros from dim on.
     """
     row = np.zeros(query.shape[1], np.float64)
+    asked, wide, size = np.int64(query.ctypes.data), np.int64(row.ctypes.data), np.int64(query.shape[1])
     out[:] = -np.inf
     best = np.empty(query.shape[0], np.float64)
     for q in range(query.shape[0]):
@@ -306,7 +279,7 @@ def float_maxima(rows: F32, fast: F32, slack: F64, query: F64, places: I64, out:
                     for d in range(rows.shape[1]):
                         row[d] = rows[t, d]
                     ready = True
-                value = dot(query[q], row)
+                value = dot(asked + 8 * q * size, wide, size)
                 if value > out[q]:
                     out[q] = value
                     places[q] = t

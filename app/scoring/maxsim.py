@@ -58,7 +58,7 @@ class FloatScorer:
 def reference(query: F32, passage: NDArray[Any]) -> float:
     """THE score of one passage. query: (q, dim) float32. passage: (t, dim) float16 or float32, t at least 1.
 
-    Inner products in float64 in the order of ``integers.dot``, which rounds 29 bits below float32; the sum over query
+    Inner products in float64 in the order of ``lanes.dot``, which rounds 29 bits below float32; the sum over query
     vectors is exact (``fsum``). Only tokens whose product in float32 is near the largest are computed so: the others
     cannot be the largest. Gives a float that float32 holds; infinite where the score is too large for it.
 

@@ -30,7 +30,7 @@ class Scorer(Protocol):
     def references(self, tokens: TokenVectors, rows: I64, norms: F32) -> list[float]:
         """THE scores of the named passages: of query and passage alone, the same bits whatever else is scored.
 
-        Inner products in float64 in one order (``integers.dot``), the sum over query vectors exact (``fsum``), the
+        Inner products in float64 in one order (``lanes.dot``), the sum over query vectors exact (``fsum``), the
         result one that float32 holds. norms: (len(rows),) as for ``error_bound``.
         """
         ...
