@@ -427,6 +427,11 @@ class AsyncCollection:
         """A set as a file: lines, judgements or queries as TREC has them, or both in a ZIP as BEIR has them."""
         return await self._run(self._do.judgements_as(self.name, judgements, form, split))
 
+    async def searched(self, *, below: float | None = None, most: int = 20) -> Json:
+        """What users searched, where the server keeps it: without_hits (or none of a score of `below`), frequent,
+        slowest. The key needs the scope `admin`."""
+        return await self._run(self._do.searched(self.name, below, most))
+
     async def evaluate(self, *, progress: Callable[[Task], None] | None = None, **request: Any) -> Json:
         """Measures ways to search: judgements, queries or known_items; settings, measures, per_query. Gives the report,
         and waits for it where it takes a task. Raises TaskFailed."""

@@ -229,6 +229,10 @@ class Operations:
         request = Request("GET", _set(name, judgements))
         return asked(self.url, self.retries, request, lambda found: list(found["queries"]))
 
+    def searched(self, name: str, below: float | None, most: int) -> Steps[Json]:
+        params = {"most": str(most), **({} if below is None else {"below": repr(below)})}
+        return self.json(Request("GET", f"{at(name)}/queries/report", params=params))
+
     def evaluate(self, name: str, body: Json, progress: Callable[[Task], None] | None) -> Steps[Json]:
         """Where it is long it is followed as a task. Raises TaskFailed."""
         answer = yield from self.json(Request("POST", f"{at(name)}/evaluate", body, again=False))

@@ -44,6 +44,11 @@ def read_id(value: object) -> str:
     return value
 
 
+def is_id(text: str) -> bool:
+    """Whether a text may be an id."""
+    return 1 <= len(text.encode(errors="replace")) <= MAX_ID_BYTES and _CONTROL.search(text) is None
+
+
 def made_id(document: Document) -> str:
     """The id of a document that came without one: 32 hexadecimal digits, the first half of the SHA-256 of all that it
     holds.

@@ -1,6 +1,7 @@
 """The last queries that a collection was asked, kept where the operator wants it, to tune and to measure with.
 
-One file of lines, each a CRC-32 and a JSON object, `{"text"}` or `{"vectors", "dim"}` (float32, base64). A line is one
+One file of lines, each a CRC-32 and a JSON object, `{"text"}` or `{"vectors", "dim"}` (float32, base64), and what the
+search found, where that is known. A line is one
 write without fsync: what was logged survives the process, and a power loss may take the last ones. A line that is torn
 or damaged is left out. When the file has grown by a quarter beyond what is kept, or beyond its bytes, it is replaced by
 its last lines. Its name begins with a dot, so that no snapshot takes it and no archive brings one.
@@ -14,7 +15,7 @@ import logging
 import threading
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -35,11 +36,23 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """What a search gave. hits: of its page; best: the score of the first one, None without any. took_ms: in all."""
+
+    mode: str
+    hits: int
+    best: float | None
+    took_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Logged:
-    """A query as it came: its text, or its vectors (q, dim) float32."""
+    """A query as it came: its text, or its vectors (q, dim) float32. found: None for a later page, which does not tell
+    what is best."""
 
     text: str | None = None
     vectors: F32 | None = None
+    found: Found | None = None
 
 
 class QueryLog:
@@ -124,6 +137,8 @@ def _line(query: Logged) -> bytes:
     else:
         matrix = np.ascontiguousarray(query.vectors, "<f4")
         value = {"vectors": base64.b64encode(matrix.tobytes()).decode(), "dim": matrix.shape[1]}
+    if query.found is not None:
+        value["found"] = asdict(query.found)
     content = json.dumps(value).encode()
     return b"%08x %s\n" % (zlib.crc32(content), content)
 
@@ -134,7 +149,8 @@ def _parse(line: bytes) -> Logged | None:
     if line[:9] != b"%08x " % zlib.crc32(content):
         return None
     value = json.loads(content)
+    found = Found(**value["found"]) if "found" in value else None
     if "text" in value:
-        return Logged(text=value["text"])
+        return Logged(text=value["text"], found=found)
     flat = np.frombuffer(base64.b64decode(value["vectors"]), "<f4").astype(np.float32)
-    return Logged(vectors=flat.reshape(-1, value["dim"]))
+    return Logged(vectors=flat.reshape(-1, value["dim"]), found=found)

@@ -392,3 +392,15 @@ def test_an_evaluation_of_two_collections_needs_a_key_for_both(guarded: Any) -> 
     assert (hidden["state"], hidden["result"]) == ("succeeded", None)
     listed = {one["id"]: one for one in ask(guarded, "GET", "/v1/tasks", "narrow").json()["tasks"]}
     assert listed[hidden["id"]]["result"] is None
+
+
+def test_what_people_searched_is_seen_by_who_judges_it_and_counted_by_who_runs_the_server(guarded: Any) -> None:
+    asked = {"logged": 3}
+    path = "/v1/collections/mine/judgements/s/pool"
+    refused = ask(guarded, "POST", path, "reader", json=asked)
+    assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
+    # Nothing is kept here.
+    assert ask(guarded, "POST", path, "both", json=asked).json()["code"] == "collection_empty"
+    report = "/v1/collections/mine/queries/report"
+    assert ask(guarded, "GET", report, "both").status_code == 403
+    assert ask(guarded, "GET", report, "boss").json()["searches"] == 0

@@ -55,6 +55,7 @@ ROUTES = {
     "/v1/collections/{name}/search": {"post"},
     "/v1/collections/{name}/search/batch": {"post"},
     "/v1/collections/{name}/rebuild": {"post"},
+    "/v1/collections/{name}/queries/report": {"get"},
     "/v1/collections/{name}/queries": {"get", "delete"},
     "/v1/collections/{name}/recall": {"post"},
     "/v1/collections/{name}/tune": {"post"},

@@ -99,3 +99,48 @@ def test_without_the_setting_nothing_is_kept(serve: Callable[..., Any], tmp_path
         assert client.get(f"{C}/queries").json() == {"kept": 0, "bytes": 0}
         assert client.post(f"{C}/recall", json={"k": 2}).json()["logged"] == 0
     assert traces(tmp_path / "indexes", b"zebra") == []
+
+
+def test_the_report_tells_what_found_nothing_what_is_asked_often_and_what_is_slow(serve: Callable[..., Any]) -> None:
+    server = serve(log_queries=100)
+    with client_of(server) as client:
+        filled(client)
+
+        def ask(query: str, **more: Any) -> Any:
+            found = client.post(f"{C}/search", json={"query": query, "mode": "lexical", **more})
+            assert found.status_code == 200
+            return found.json()["hits"]
+
+        best = {text: (ask(text) or [{"score": None}])[0]["score"] for text in ("owl", "fox number", "zebra", "gnu")}
+        for text in ("Owl", "owl ", "Zebra", "elk"):
+            ask(text)
+        # A later page does not tell that there is none.
+        ask("owl", offset=100)
+        client.post(f"{C}/search", json={"vectors": [[1.0] * 16]})
+        found = client.get(f"{C}/queries/report").json()
+        assert (found["searches"], found["texts"], found["without_hits_total"]) == (9, 5, 2)
+        told = [(one["query"], one["asked"], one["hits"]) for one in found["without_hits"]]
+        assert told == [("Zebra", 2, 0), ("gnu", 1, 0)]
+        often = [(one["query"], one["asked"]) for one in found["frequent"]]
+        assert often[:2] == [("owl", 4), ("Zebra", 2)]
+        assert found["frequent"][0]["best"] == pytest.approx(best["owl"])
+        times = [one["median_ms"] for one in found["slowest"]]
+        assert len(times) == 5
+        assert times == sorted(times, reverse=True)
+        # With a threshold, hits below it are none.
+        above = client.get(f"{C}/queries/report", params={"below": best["fox number"] + 1e-6, "most": 1}).json()
+        assert above["without_hits_total"] == 5
+        assert len(above["without_hits"]) == len(above["frequent"]) == 1
+        # What is found since is not missed any more.
+        client.post(f"{C}/documents", json={"documents": [{"id": "z", "text": "a zebra"}]})
+        ask("zebra")
+        assert [one["query"] for one in client.get(f"{C}/queries/report").json()["without_hits"]] == ["gnu"]
+        settings = [{"name": "words", "search": {"mode": "semantic"}}]
+        for draw, first in (("latest", "zebra"), ("frequent", "owl"), ("without_hits", "gnu")):
+            asked = {"logged": 1, "draw": draw, "settings": settings}
+            pooled = client.post(f"{C}/judgements/log/pool", json=asked).json()
+            assert {one["query"] for one in pooled["to_judge"]} == {first}
+        assert client.get(f"{C}/queries/report", params={"below": "nan"}).status_code == 422
+    server.stop()
+    with client_of(serve(log_queries=100)) as client:
+        assert client.get(f"{C}/queries/report").json()["texts"] == 5

@@ -361,6 +361,10 @@ def test_judged_queries_come_and_go_as_files(new: New, tmp_path: Path) -> None:
         collection.judge_file("people", tmp_path / "people.csv")
 
 
+def test_what_was_searched_is_told(new: New) -> None:
+    assert new().searched(below=0.5, most=3)["texts"] == 0
+
+
 def test_searches_are_compared_by_judged_queries(new: New) -> None:
     collection = new()
     collection.write([Document(word, f"the {word} sings") for word in ("wren", "owl", "finch")])

@@ -90,6 +90,8 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
     ("POST", f"{_IN}/judgements/{{judgements}}/grades"): WRITE,
     ("POST", f"{_IN}/judgements/{{judgements}}/pool"): READ,
     ("GET", f"{_IN}/queries"): READ,
+    # What people searched is theirs.
+    ("GET", f"{_IN}/queries/report"): ADMIN,
     ("DELETE", f"{_IN}/queries"): ADMIN,
     ("POST", f"{_IN}/rebuild"): ADMIN,
     ("POST", f"{_IN}/tune"): ADMIN,

@@ -52,8 +52,9 @@ from app.evaluation.judged import (
 from app.evaluation.known_items import known_items
 from app.evaluation.measures import depth_of, parsed
 from app.evaluation.pooling import Pool, pool
+from app.evaluation.searched import drawn
 from app.keys import ApiKey
-from app.schema.ids import MAX_ID_BYTES
+from app.schema.ids import is_id
 from app.tasks.records import Task
 from app.tasks.tasks import Running
 
@@ -227,6 +228,8 @@ async def pool_hits(
             return encoded(pool(collection, judged, settings, body.most))
 
     _require(caller, body.settings)
+    if body.logged is not None and not caller.may("write"):
+        raise NotAllowed(f"the key {caller.name} has not the scope write, to see what people searched", scope="write")
     return reply(await run(service.lanes.measure, service.on, name, work))
 
 
@@ -373,11 +376,11 @@ def _to_pool(body: PoolRequest, name: str, collection: Collection) -> list[Judge
             Judged(one.id, known.get(one.id, {}), one.query, fitting(one, collection.spec, f"/queries/{place}"))
             for place, one in enumerate(body.queries)
         ]
-    texts = dict.fromkeys(one.text for one in reversed(collection.queries.all()) if one.text)
-    # An id is of so many bytes; what is longer is no question that somebody judges.
-    short = [text for text in texts if len(text.encode()) <= MAX_ID_BYTES][: body.logged]
+    texts = drawn(collection.queries.all(), body.draw)
+    # An id has so many bytes and no control characters; what else was asked is no question that somebody judges.
+    short = [text for text in texts if is_id(text)][: body.logged]
     if not short:
-        raise Conflict("no searched text is kept (SHEAF_LOG_QUERIES)", code="collection_empty")
+        raise Conflict("no such text is kept of those that were searched (SHEAF_LOG_QUERIES)", code="collection_empty")
     return [Judged(text, known.get(text, {}), text) for text in short]
 
 

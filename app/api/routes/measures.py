@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from app import search as engine
@@ -20,6 +20,7 @@ from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
 from app.collection.collection import Collection
 from app.collection.reading import Measured
+from app.evaluation.searched import Report, report
 from app.measure import recall as measuring
 from app.tasks.records import Task
 from app.tuning.tune import Goal, to_params
@@ -86,6 +87,27 @@ async def describe_queries(service: Serving, name: Name) -> Response:
 
     def work(collection: Collection) -> bytes:
         return encoded(QueriesAnswer(kept=len(collection.queries.all()), bytes=collection.queries.nbytes))
+
+    return reply(await run(service.lanes.read, service.on, name, work))
+
+
+@router.get("/v1/collections/{name}/queries/report", responses=gives(Report))
+async def report_queries(
+    service: Serving,
+    name: Name,
+    below: Annotated[
+        float | None,
+        Query(allow_inf_nan=False, description="The score that a hit has to have; by default any hit is one."),
+    ] = None,
+    most: Annotated[int, Query(ge=1, le=1_000, description="Texts of each list.")] = 20,
+) -> Response:
+    """What users searched, where the server keeps it: texts without a hit, the most frequent, the slowest, with counts.
+
+    Of the same text, whatever its case, the last search tells what is found. Scores are of the mode of that search.
+    """
+
+    def work(collection: Collection) -> bytes:
+        return encoded(report(collection.queries.all(), most, below))
 
     return reply(await run(service.lanes.read, service.on, name, work))
 

@@ -106,7 +106,7 @@ def _search(
                 raise
             generation = collection.published.generation.number
             results[name] = SearchResult([], 0.0, {}, False, generation, Coverage(0, None), mode=query.mode)
-        keep_queries(collection, [query])
+        keep_queries(collection, [query], [results[name]])
     answer = _answer(asked, by, results)
     answer.took_ms = (time.perf_counter() - started) * 1e3
     return answer, list(results.values())

@@ -27,7 +27,7 @@ from app.fusion.hybrid import sides_of
 from app.highlights.fragments import Marking
 from app.query.examples import Example, Like
 from app.rerank.order import Rerank
-from app.store.query_log import Logged
+from app.store.query_log import Found, Logged
 from app.types import F32, Weights
 
 router = APIRouter(tags=["search"], route_class=Route)
@@ -174,10 +174,22 @@ async def _lane(service: Service, name: str, searches: Sequence[SearchRequest]) 
     return await service.lane(name, "search", encodes=needed)
 
 
-def keep_queries(collection: Collection, queries: Sequence[engine.Query]) -> None:
+def keep_queries(
+    collection: Collection, queries: Sequence[engine.Query], results: Sequence[engine.SearchResult]
+) -> None:
     """Where the operator wants queries to be kept: of text or vectors."""
-    asked = [query for query in queries if query.text is not None or query.vectors is not None]
-    collection.queries.record(Logged(query.text, query.vectors) for query in asked)
+    collection.queries.record(
+        Logged(query.text, query.vectors, _found(query, result))
+        for query, result in zip(queries, results, strict=True)
+        if query.text is not None or query.vectors is not None
+    )
+
+
+def _found(query: engine.Query, result: engine.SearchResult) -> Found | None:
+    if query.offset or query.cursor is not None:
+        return None
+    best = result.hits[0].score if result.hits else None
+    return Found(query.mode, len(result.hits), best, result.took_ms)
 
 
 def require_few(service: Service, searches: Sequence[SearchRequest]) -> None:
@@ -211,7 +223,7 @@ async def search_documents(
         query = to_query(body, collection.spec)
         with deadline(until):
             result = engine.search(collection, query)
-        keep_queries(collection, [query])
+        keep_queries(collection, [query], [result])
         note_searches(request, [result])
         return encoded(search_answer(result, body, collection.spec.kind))
 
@@ -235,7 +247,7 @@ async def search_batch(
         queries = [to_query(one, spec, f"/searches/{i}") for i, one in enumerate(body.searches)]
         with deadline(until):
             results = engine.search_batch(collection, queries)
-        keep_queries(collection, queries)
+        keep_queries(collection, queries, results)
         note_searches(request, results)
         answers = [search_answer(result, one, spec.kind) for one, result in zip(body.searches, results, strict=True)]
         return encoded(BatchAnswer(results=answers))
