@@ -427,6 +427,11 @@ class AsyncCollection:
         """A set as a file: lines, judgements or queries as TREC has them, or both in a ZIP as BEIR has them."""
         return await self._run(self._do.judgements_as(self.name, judgements, form, split))
 
+    async def tune_by(self, judgements: str, *, progress: Callable[[Task], None] | None = None, **request: Any) -> Json:
+        """Chooses by a set of judged queries: measure, parts (fusion, width, passages), documents; apply=True sets what
+        its test carries. Gives the report. Raises TaskFailed."""
+        return await self._run(self._do.tune_by(self.name, judgements, request, progress))
+
     async def searched(self, *, below: float | None = None, most: int = 20) -> Json:
         """What users searched, where the server keeps it: without_hits (or none of a score of `below`), frequent,
         slowest. The key needs the scope `admin`."""

@@ -229,6 +229,12 @@ class Operations:
         request = Request("GET", _set(name, judgements))
         return asked(self.url, self.retries, request, lambda found: list(found["queries"]))
 
+    def tune_by(self, name: str, judgements: str, body: Json, progress: Callable[[Task], None] | None) -> Steps[Json]:
+        begun = yield from self.begin(name, "tune", {"judgements": judgements, **body})
+        task = yield from self.follow(begun.id, progress, None)
+        report: Json = task.raw["result"]
+        return report
+
     def searched(self, name: str, below: float | None, most: int) -> Steps[Json]:
         params = {"most": str(most), **({} if below is None else {"below": repr(below)})}
         return self.json(Request("GET", f"{at(name)}/queries/report", params=params))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.rows import find_live, insert_document, live_sum
 from app.store.system import room
-from app.types import I64, Document
+from app.types import I64, Document, Weights
 
 T = TypeVar("T")
 
@@ -202,6 +202,17 @@ class Collection(Reader):
                 result = work(txn)
             self._published = replace(self._published, commit=self._published.commit + 1)
         return result
+
+    def pin_fusion(self, fusion: Weights | Literal["reciprocal_rank"] | None) -> None:
+        """How hybrid searches that do not say make one order from here on, durably: None follows the queries. Another
+        process that only reads knows it when it opens the collection anew.
+
+        Raises Invalid for weights that do not fit, Conflict (another writer), StorageFull.
+        """
+        with self._lock:
+            spec = replace(self.spec, fusion=fusion)
+            self.record(lambda txn: put_meta(txn, {"spec": spec.to_json()}))
+            self.spec = spec
 
     def declare(self, changes: Mapping[str, FieldType | None] | None) -> None:
         """Declares the types of metadata fields, durably: None takes one back, or all of them. No document changes.

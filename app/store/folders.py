@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 from uuid import uuid4
 
@@ -110,6 +110,25 @@ def create(
         raise
     finally:
         # The next opener takes the lock again.
+        lock.release()
+
+
+@contextmanager
+def aside(root: Directory) -> Iterator[Directory]:
+    """An empty folder for the time of the block, which no start takes for a collection; one that a kill leaves is
+    removed at the next."""
+    temporary = root.folder(f".creating-aside-{uuid4().hex}")
+    lock = temporary.lock(WRITER_LOCK)
+    try:
+        with room():
+            temporary.make()
+            if not lock.acquire():
+                raise Conflict("a server that is just starting cleans the folder: try again", code="folder_busy")
+        inner = temporary.folder("collections")
+        inner.make()
+        yield inner
+    finally:
+        _give_up(root, temporary)
         lock.release()
 
 

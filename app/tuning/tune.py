@@ -40,6 +40,7 @@ from app.search import Query, search_encoded
 from app.tasks.tasks import Running
 from app.tuning.costs import TIMED, candidate_ms, query_ms
 from app.tuning.indexed import ENCODED_BYTES, FLAT, POOLED_BYTES, Found, Indexed
+from app.tuning.judged import ByJudgements, tune_judged
 from app.tuning.neighbours import Asked, Tell, ask, find_share, trial_set
 from app.tuning.options import Option, options
 from app.tuning.precision import cost_of_codes
@@ -129,19 +130,23 @@ def tune(
 
 
 def run_tune(collection: Collection, running: Running) -> None:
-    """The task's handler. params: a ``Goal``, and the queries as ``to_params`` writes them."""
+    """The task's handler. params: a ``Goal``, and the queries as ``to_params`` writes them; or ``ByJudgements``."""
     assert running.task.params is not None
     params = dict(running.task.params)
+
+    def tell(phase: str, done: int, total: int) -> None:
+        running.update(phase=phase, done=done, total=total or None)
+
+    if "judgements" in params:
+        goal = ByJudgements(**{**params, "parts": tuple(params["parts"])})
+        running.update(result=tune_judged(collection, goal, running.check, tell))
+        return
     given = params.pop("queries")
     queries: int | list[Query] = given
     if not isinstance(given, int):
         queries = [
             Query(text=one) if isinstance(one, str) else Query(vectors=np.array(one, np.float32)) for one in given
         ]
-
-    def tell(phase: str, done: int, total: int) -> None:
-        running.update(phase=phase, done=done, total=total or None)
-
     report = tune(collection, Goal(**params), queries, check=running.check, tell=tell)
     running.update(result=report)
 

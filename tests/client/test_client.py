@@ -361,6 +361,13 @@ def test_judged_queries_come_and_go_as_files(new: New, tmp_path: Path) -> None:
         collection.judge_file("people", tmp_path / "people.csv")
 
 
+def test_a_collection_is_tuned_by_judged_queries(new: New) -> None:
+    collection = new()
+    collection.judge("people", [{"id": str(i), "query": "owl", "grades": {"owl": 1}} for i in range(10)])
+    found = collection.tune_by("people", measure="P@1", parts=["fusion"])
+    assert (found["parts"]["fusion"]["verdict"], found["applied"]) == ("unchanged", [])
+
+
 def test_what_was_searched_is_told(new: New) -> None:
     assert new().searched(below=0.5, most=3)["texts"] == 0
 

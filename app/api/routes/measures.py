@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -20,9 +21,11 @@ from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
 from app.collection.collection import Collection
 from app.collection.reading import Measured
+from app.evaluation.measures import parsed
 from app.evaluation.searched import Report, report
 from app.measure import recall as measuring
 from app.tasks.records import Task
+from app.tuning.judged import ByJudgements, usable
 from app.tuning.tune import Goal, to_params
 
 router = APIRouter(tags=["measuring"], route_class=Route)
@@ -67,12 +70,24 @@ async def tune_collection(
     body: Annotated[
         TuneRequest,
         READ,
-        examples(recall={"target_recall": 0.98}, small={"target_recall": 0.95, "max_bytes_per_document": 20_000}),
+        examples(
+            recall={"target_recall": 0.98},
+            small={"target_recall": 0.95, "max_bytes_per_document": 20_000},
+            judged={"judgements": "people", "measure": "nDCG@10", "apply": True},
+        ),
     ],
 ) -> Response:
-    """Choose the fastest first stage that reaches a recall, by measurement against exact search."""
+    """Choose the fastest first stage that reaches a recall, by measurement against exact search; or, by judged queries,
+    how searches fuse and how wide they look, and what other passages would gain."""
 
     def work(collection: Collection) -> Task:
+        if body.target_recall is None:
+            assert body.judgements is not None, "a request has one goal"
+            collection.require_writer()
+            parsed([body.measure], "/measure")
+            usable(collection, body.judgements)
+            wanted = ByJudgements(body.judgements, body.measure, tuple(body.parts), body.documents, body.apply)
+            return service.catalogue.tasks(name).submit("tune", asdict(wanted))
         goal = Goal(body.target_recall, body.k, body.max_bytes_per_document, body.max_memory_per_document)
         collection.require_writer()
         params = to_params(goal, _to_measure(body.queries, collection))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from app.api.schemas.searches import MAX_CANDIDATES, Asked
 from app.documents import Strict
+from app.evaluation.judged import SET_NAME
+from app.schema.faults import fault
 from app.types import MAX_K
 
 MAX_QUERIES = 1_000
@@ -36,10 +38,23 @@ class RecallRequest(Strict):
 
 
 class TuneRequest(Strict):
-    """The goal of the collection's first stage. It is chosen, built and measured while searches go on."""
+    """The goal of the collection's first stage, by `target_recall`: it is chosen, built and measured while searches go
+    on. Or a set of judged queries, `judgements`, by which fusion, width and the size of passages are chosen."""
 
-    target_recall: float = Field(gt=0, le=1)
+    target_recall: float | None = Field(default=None, gt=0, le=1)
     """Of the exact top k, the mean over queries."""
+    judgements: str | None = Field(default=None, pattern=f"^{SET_NAME.pattern}$")
+    """A set that the collection keeps, with ten queries or more, by text, that have a relevant document. What is chosen
+    is tested on queries that the choice has not seen (five folds)."""
+    measure: str = Field(default="nDCG@10", max_length=100)
+    """Of `judgements`, what is to be better, as ir_measures names it."""
+    parts: list[Literal["fusion", "width", "passages"]] = Field(default=["fusion", "width"], min_length=1, max_length=3)
+    """Of `judgements`, what is tuned. For `passages` documents are cut and encoded anew in collections of their own, of
+    each size one, which takes its time; the report tells what another size gains, and nothing is changed."""
+    documents: int = Field(default=2_000, ge=10, le=20_000)
+    """Of `passages`: documents that are cut anew, judged ones first."""
+    apply: bool = False
+    """Of `judgements`: whether to set what gains more than chance explains, and nothing else."""
     k: int = Field(default=10, ge=1, le=MAX_K - 1)
     max_bytes_per_document: int | None = Field(default=None, ge=1)
     """Of the files that queries read, token vectors included; by default no bound."""
@@ -50,6 +65,24 @@ class TuneRequest(Strict):
         | Annotated[list[Asked], Field(min_length=1, max_length=MAX_QUERIES)]
     ) = 100
     """Queries like those to come, or how many to take, as for a recall."""
+
+    @model_validator(mode="after")
+    def _one_goal(self) -> TuneRequest:
+        if self.target_recall is None and self.judgements is None:
+            raise fault("/target_recall", "required, but missing; or `judgements`, to tune by judged queries")
+        if self.target_recall is not None and self.judgements is not None:
+            raise fault("/judgements", "expected target_recall or judgements, not both")
+        of_other = _BY_RECALL if self.target_recall is None else _BY_JUDGEMENTS
+        if others := sorted(self.model_fields_set & of_other):
+            goal = "target_recall" if self.judgements is not None else "judgements"
+            raise fault(f"/{others[0]}", f"it goes with {goal}")
+        if len(set(self.parts)) < len(self.parts):
+            raise fault("/parts", "expected each part once")
+        return self
+
+
+_BY_RECALL = frozenset({"k", "max_bytes_per_document", "max_memory_per_document", "queries"})
+_BY_JUDGEMENTS = frozenset({"measure", "parts", "documents", "apply"})
 
 
 class QueriesAnswer(BaseModel):
