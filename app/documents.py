@@ -286,18 +286,13 @@ MetadataField = Annotated[Metadata, PlainValidator(read_metadata), WithJsonSchem
 VectorField = Annotated[
     F32 | None, PlainValidator(read_vector), WithJsonSchema({"anyOf": [_NUMBERS, _base64_schema(_DIM)]})
 ]
-VectorsField = Annotated[
-    F32 | None,
-    PlainValidator(read_vectors),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "array", "items": _NUMBERS, "minItems": 1},
-                _base64_schema({"type": "integer", "minimum": 1}, _DIM),
-            ]
-        }
-    ),
-]
+VECTORS_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"type": "array", "items": _NUMBERS, "minItems": 1},
+        _base64_schema({"type": "integer", "minimum": 1}, _DIM),
+    ]
+}
+VectorsField = Annotated[F32 | None, PlainValidator(read_vectors), WithJsonSchema(VECTORS_SCHEMA)]
 
 
 SparseField = Annotated[

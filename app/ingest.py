@@ -20,6 +20,7 @@ from app.collection.layers import vector_field
 from app.collection.passages import check_vectors
 from app.errors import Invalid, NotFound, NotIndexed, PreconditionFailed, StorageFull, TextRefused
 from app.filters import Filter
+from app.indexing.causal import causal_due, learn_causal
 from app.indexing.newcomers import seal_known
 from app.metadata import reading
 from app.metadata.declared import check
@@ -113,9 +114,12 @@ def write_documents(
         flags = [document.id in plan.truncated for document in changed]
         result = partial(_result, plan, changed, [document.id for document in documents], duplicates)
         try:
-            return result(collection.write(changed, flags, parts, expected=expected, also=_then(also, result)))
+            written = result(collection.write(changed, flags, parts, expected=expected, also=_then(also, result)))
         except Raced:
             continue
+        if causal_due(collection):
+            learn_causal(collection)
+        return written
 
 
 def _result(

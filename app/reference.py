@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -251,6 +251,24 @@ def inner_product(query: F32, vector: F32) -> float:
     return float(np.float32(math.fsum((query.astype(np.float64) * vector.astype(np.float64)).tolist())))
 
 
+def lorentz(query: F32, point: F32) -> float:
+    x, y = query.astype(np.float64)[1:], point.astype(np.float64)[1:]
+    up = math.sqrt(1 + x @ x) - math.sqrt(1 + y @ y)
+    return -2 * math.asinh(math.sqrt(max(0.0, float((x - y) @ (x - y)) - up * up)) / 2)
+
+
+def poincare(query: F32, point: F32) -> float:
+    u, v = query.astype(np.float64), point.astype(np.float64)
+    return -math.acosh(1 + 2 * ((u - v) @ (u - v)) / ((1 - u @ u) * (1 - v @ v)))
+
+
+DISTANCES: Final[Mapping[str, Callable[[F32, F32], float]]] = {
+    "euclidean": lambda query, vector: -math.fsum(np.square(query.astype(np.float64) - vector).tolist()),
+    "lorentz": lorentz,
+    "poincare": poincare,
+}
+
+
 # 4. The first stage (app/encodings): one vector whose inner product is like MaxSim
 
 
@@ -317,42 +335,20 @@ def candidates(rankings: Sequence[Sequence[int]], width: int) -> list[int]:
 # 5. Words (app/lexical), and one order of words and meaning (app/fusion/formulas.py). Which words a text has is given.
 
 
-def bm25(
-    documents: Mapping[str, Sequence[str]], query: Sequence[str], k1: float = 1.2, b: float = 0.75
-) -> dict[str, float]:
-    """The worth of each document by the terms that it shares with the query, each as often as it is asked for.
-
-    >>> {name: round(score, 4) for name, score in bm25({"a": ["zip", "file"], "b": ["tar"]}, ["zip"]).items()}
-    {'a': 0.61, 'b': 0.0}
-    """
-    mean = sum(map(len, documents.values())) / max(len(documents), 1)
-    scores = dict.fromkeys(documents, 0.0)
-    for term in query:
-        having = sum(term in words for words in documents.values())
-        idf = math.log(1 + (len(documents) - having + 0.5) / (having + 0.5))
-        for name, words in documents.items():
-            if tf := words.count(term):
-                scores[name] += idf * tf * (k1 + 1) / (tf + k1 * (1 - b + b * len(words) / mean))
-    return scores
-
-
 def bm25f(
-    documents: Mapping[str, Sequence[Sequence[str]]],
-    query: Sequence[str],
-    weights: Sequence[float],
-    k1: float = 1.2,
-    b: float = 0.75,
+    documents: Mapping[str, Sequence[Sequence[str]]], query: Sequence[str], weights: Sequence[float]
 ) -> dict[str, float]:
-    """The same of documents of several fields, each a list of terms: a field of weight w counts as if it were there w
-    times (Robertson, Zaragoza: The Probabilistic Relevance Framework, 2009, section 3.6).
+    """The worth of each document by the terms that it shares with the query, each as often as it is asked for. Of
+    several fields, each a list of terms, one of weight w counts as if it were there w times (Robertson, Zaragoza: The
+    Probabilistic Relevance Framework, 2009, section 3.6).
 
     >>> fields = {"a": [["zip"], ["file"]], "b": [[], ["zip", "tar"]]}
     >>> {name: round(score, 4) for name, score in bm25f(fields, ["zip"], [2, 1]).items()}
     {'a': 0.2373, 'b': 0.1986}
     """
+    k1, b = 1.2, 0.75
     lengths = {
-        name: sum(weight * len(field) for weight, field in zip(weights, fields, strict=True))
-        for name, fields in documents.items()
+        name: sum(map(lambda weight, field: weight * len(field), weights, own)) for name, own in documents.items()
     }
     mean, scores = sum(lengths.values()) / max(len(documents), 1), dict.fromkeys(documents, 0.0)
     for term in query:
@@ -366,6 +362,11 @@ def bm25f(
             if count:
                 scores[name] += idf * count * (k1 + 1) / (count + k1 * (1 - b + b * lengths[name] / mean))
     return scores
+
+
+def bm25(documents: Mapping[str, Sequence[str]], query: Sequence[str]) -> dict[str, float]:
+    """The same of one field."""
+    return bm25f({name: [words] for name, words in documents.items()}, query, [1])
 
 
 def sparse_product(query: Mapping[int, float], document: Mapping[int, float]) -> float:
@@ -451,11 +452,12 @@ def exact_search(
     similarity: str = "cosine",
     precision: str = "float32",
     split: bool = False,
+    matrix: F32 | None = None,
 ) -> list[tuple[str, float]]:
     """The k best (id, score) of documents, each the vectors of its passages: that of the best passage, ties by id.
 
-    split: whether the passages are of a text that was split: then the first has half a share in the score, less in a
-    document of more than eight.
+    matrix: M of <q, M d>, (query_dim, dim). Distances are of vectors that are not coded. split: whether the passages
+    are of a text that was split: then the first has half a share in the score, less in a document of more than eight.
 
     >>> exact_search({"a": [np.array([[1, 0]], np.float32)], "b": [np.array([[0, 1]], np.float32)]}, np.array([[3, 4]],
     ...     np.float32), 1)
@@ -465,10 +467,13 @@ def exact_search(
     def kept(vectors: F32) -> F32:
         return normalised(vectors) if similarity == "cosine" else vectors
 
-    asked = kept(query)
+    asked = kept(query) if matrix is None else (query.astype(np.float64) @ matrix).astype(np.float32)
     scores = {}
     for identifier, passages in documents.items():
-        if kind == "dense":
+        if pair := DISTANCES.get(similarity):
+            sums = [math.fsum(max(pair(one, vector) for vector in passage) for one in query) for passage in passages]
+            own = [float(np.float32(score)) for score in sums]
+        elif kind == "dense":
             own = [inner_product(asked[0], kept(passage)[0]) for passage in passages]
         else:
             own = [maxsim(asked, stored(kept(passage), precision), precision) for passage in passages]

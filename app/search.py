@@ -41,7 +41,7 @@ from app.query.listed import Listed
 from app.query.preparing import encoded_meaning, encoded_sparse, spoken, weighed, with_examples
 from app.query.ranking import Ranked, rank_in_time
 from app.query.reaching import rank_tier, tiers
-from app.query.scores import Pooled, Scores, scores_of
+from app.query.scores import Scores, pooled_scores, scores_of
 from app.query.sparse import SparseScores
 from app.query.wording import clauses_of, spoken_text
 from app.query.words import WordScores
@@ -169,7 +169,7 @@ def search_encoded(
                 made = reranked(collection, snapshot, found.ranked, found.words, found.scores, whole, reranker)
             found = replace(found, ranked=made.ranked, reranked=made)
         with _unhurried(query), clock.stage("diversify") if query.diversity else nullcontext():
-            found = diversified(snapshot.views, found, whole)
+            found = diversified(snapshot.views, found, whole, collection.spec.measure)
         groups: list[Group] | None = None
         if grouping is None:
             found = replace(found, ranked=found.ranked[query.offset :])
@@ -361,7 +361,7 @@ class _Search:
         query, views, workers = self.query, self.snapshot.views, self.collection.resources.workers
         encoded, spec, boosts = self._encoded(), self.collection.spec, self.boosts if scores is None else None
         if scores is None:
-            scores = Pooled(encoded.pooled, spec.splits) if query.mode == "dense" else scores_of(spec, encoded)
+            scores = pooled_scores(spec, encoded) if query.mode == "dense" else scores_of(spec, encoded)
         by = scores if boosts is None else Boosted(scores, boosts)
         if query.partial:
             return replace(self._in_time(allowed, by, k), scores=scores)
@@ -399,15 +399,15 @@ class _Search:
 
     def _few(self, masks: Sequence[Mask]) -> bool:
         """Whether all that are allowed are sooner scored than candidates are found among them."""
-        few = sum(int(np.count_nonzero(mask)) for mask in masks) <= FEW
-        return few and scored(self.collection.spec) != TOKENS
+        spec, few = self.collection.spec, sum(int(np.count_nonzero(mask)) for mask in masks) <= FEW
+        return spec.scanned or (few and scored(spec) != TOKENS)
 
     def _in_time(self, allowed: Sequence[Mask], scores: Scores, k: int) -> Found:
         """The best k of what is scored until the time is over."""
         query, views, workers = self.query, self.snapshot.views, self.collection.resources.workers
         masks = self._rows(allowed)
         with self.clock.stage("candidates"):
-            if query.exact:
+            if query.exact or self.collection.spec.scanned:
                 chosen = [Chosen.all(mask) for mask in masks]
             else:
                 stages = self._stages()
@@ -436,10 +436,11 @@ class _Search:
     def _meant(self, allowed: Sequence[Mask], scores: Scores) -> tuple[Meant, Coverage | None]:
         """The documents by vectors, as fusion takes them. scores: of its first side."""
         query, views, reach = self.query, self.snapshot.views, reach_of(self.reach)
-        if not (query.exact or query.partial):
+        every = query.exact or self._few(self._rows(allowed))
+        if not (every or query.partial):
             return Meant.of_tiers(views, self._tiers(allowed), reach), None
         found = self._by_meaning(allowed, reach, scores)
-        whole = query.exact and found.coverage is None
+        whole = every and found.coverage is None
         return Meant.of_ranked(views, found.ranked, whole=whole), found.coverage
 
     def _fused(self, found: Candidates) -> Fused:

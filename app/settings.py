@@ -243,6 +243,8 @@ class Settings(BaseSettings):
     """Bytes of vectors in the tail of a collection at which it is sealed; the tail is held in memory."""
     learn_documents: Annotated[int, Field(ge=0)] = 2_000
     """Documents in the segments of a multi-vector collection at which its first stage is learned from them; 0 never."""
+    matrices: dict[ModelName, Path] = {}
+    """Files of NumPy's (.npy), by the names that a new collection of similarity `bilinear` says."""
     log_queries: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Searched queries that each collection keeps on disk, the last ones, to be measured and tuned with; 0 keeps none,
     and removes what was kept."""

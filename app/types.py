@@ -25,7 +25,7 @@ MetadataValue: TypeAlias = Any
 """What JSON has."""
 Metadata: TypeAlias = dict[str, MetadataValue]
 Kind: TypeAlias = Literal["multi_vector", "dense"]
-SimilarityName: TypeAlias = Literal["cosine", "inner_product"]
+SimilarityName: TypeAlias = Literal["cosine", "inner_product", "euclidean", "bilinear", "causal", "lorentz", "poincare"]
 Precision: TypeAlias = Literal["float32", "float16", "8bit", "4bit", "2bit", "1.25bit", "1bit"]
 
 Split: TypeAlias = Literal["structure", "none"]

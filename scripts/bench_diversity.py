@@ -65,13 +65,17 @@ def main() -> None:
                 ids = [snapshot.identify([hit.seq])[hit.seq].decode() for hit in hits]
                 truth = [
                     matrix(of_tokens(views, hits, MEASURED), len(hits)),
-                    matrix(Likeness(views, hits).to, len(hits)),
+                    matrix(Likeness(views, hits, collection.spec.measure).to, len(hits)),
                 ]
                 relevance = scaled([hit.score for hit in hits])
                 for kind, tokens in kinds.items():
                     for weight in (0.0, *WEIGHTS):
                         began = time.perf_counter()
-                        made = of_tokens(views, hits, tokens) if tokens else Likeness(views, hits).to
+                        made = (
+                            of_tokens(views, hits, tokens)
+                            if tokens
+                            else Likeness(views, hits, collection.spec.measure).to
+                        )
                         places = [one.place for one in diverse(relevance, made, weight, FIRST)]
                         label = f"{kind:7s}{weight:.1f}"
                         took[label].append((time.perf_counter() - began) * 1e3)

@@ -25,6 +25,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -34,12 +35,13 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from python_docs import PythonDocs
 
+from app.api.schemas.similarities import SimilarityChoice
 from app.catalogue.catalogue import SERVER_LOCK, Catalogue
 from app.client import Collection, Sheaf
 from app.collection.spec import SparseSpec
 from app.compute.native import prepare
 from app.encoders.registry import Encoders
-from app.errors import Conflict, Invalid, NotFound, SheafError
+from app.errors import Conflict, Invalid, NotFound, RequestError, SheafError
 from app.ingest import beyond_the_limit
 from app.load import client
 from app.load.bulk import Summary, fill, told
@@ -47,7 +49,7 @@ from app.load.marked import MARK, Marked, delete_gone, why_not
 from app.load.preview import first
 from app.metadata.declared import FieldType, read_declared
 from app.search import loops
-from app.settings import Settings, refusals
+from app.settings import DEFAULT, Settings, refusals
 from app.sources.choose import FORMATS, Reading, open_sources
 from app.sources.fields import TYPES, Fields, renames
 from app.sources.files.content import known_charset
@@ -55,7 +57,7 @@ from app.sources.folder import Chosen
 from app.sources.protocol import Source
 from app.sources.table import selected
 from app.store.lock import FileLock
-from app.types import Kind, Precision
+from app.types import Kind, Precision, SimilarityName
 
 
 def parser() -> argparse.ArgumentParser:
@@ -143,7 +145,13 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
     spec.add_argument("--model", help="the encoder, or `none` where the documents bring vectors (default: builtin)")
     spec.add_argument("--kind", choices=("multi_vector", "dense"), help="default: multi_vector")
     spec.add_argument("--dim", type=int, help="of the documents' own vectors, with --model none")
-    spec.add_argument("--similarity", choices=("cosine", "inner_product"), help="default: cosine")
+    spec.add_argument("--similarity", choices=get_args(SimilarityName), help="default: cosine")
+    spec.add_argument(
+        "--similarity-options",
+        type=similarity_options,
+        metavar="JSON",
+        help="what euclidean, bilinear and causal take, as the API has it; @FILE reads it from a file",
+    )
     spec.add_argument("--precision", choices=get_args(Precision), help="of the stored token vectors")
     spec.add_argument(
         "--token-pooling", type=int, metavar="N", help="store the token vectors of a document as an Nth of means"
@@ -168,6 +176,23 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=TYPE,...",
         help=f"the types of metadata fields ({', '.join(get_args(FieldType))}), or a JSON object of them",
     )
+
+
+def similarity_options(given: str) -> dict[str, Any]:
+    """A collection's ``similarity_options``, as JSON or in a file.
+
+    >>> similarity_options('{"length": 2.5}')
+    {'length': 2.5}
+    """
+    try:
+        content = Path(given[1:]).read_bytes() if given.startswith("@") else given.encode()
+        SimilarityChoice.of_body(content, "application/json", DEFAULT)
+        found: dict[str, Any] = json.loads(content)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{given[1:]} cannot be read: {error.strerror}") from None
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
+    return found
 
 
 def fusion(given: str) -> str | dict[str, float]:
@@ -236,7 +261,17 @@ def source_of(args: argparse.Namespace, kind: Kind | None) -> Source:
 
 def asked(args: argparse.Namespace) -> dict[str, Any]:
     """The command line's description of the collection, by the names of CollectionSpec."""
-    names = ("model", "kind", "dim", "similarity", "precision", "token_pooling", "fusion", "schema")
+    names = (
+        "model",
+        "kind",
+        "dim",
+        "similarity",
+        "similarity_options",
+        "precision",
+        "token_pooling",
+        "fusion",
+        "schema",
+    )
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if given.get("model") == "none":
         given["model"] = None
@@ -252,6 +287,13 @@ def require_same(name: str, has: dict[str, Any], wanted: dict[str, Any]) -> None
     if isinstance(has.get("fusion"), Mapping):
         # Sides that weigh nothing may be left out.
         has = {**has, "fusion": {side: weight for side, weight in has["fusion"].items() if weight}}
+    has = {**has, "similarity_options": has.get("similarity_options") or {}}
+    own = {key: value for key, value in wanted.get("similarity_options", {}).items() if key not in ("matrix", "sample")}
+    if own:
+        # Of a matrix only its size is told.
+        has["similarity_options"] = {key: has["similarity_options"].get(key) for key in own}
+    wanted = {key: value for key, value in wanted.items() if key != "similarity_options"}
+    wanted |= {"similarity_options": own} if own else {}
     differ = [f"{key} is {has[key]}, not {value}" for key, value in wanted.items() if has[key] != value]
     if differ:
         raise Conflict(f"collection {name} is there already, and its {'; its '.join(differ)}")
@@ -265,11 +307,16 @@ def build(catalogue: Catalogue, name: str, source: Source, wanted: dict[str, Any
         wanted["sparse"] = SparseSpec(**wanted["sparse"])
     try:
         collection = catalogue.get(name)
-        has = {key: getattr(collection.spec, key) for key in wanted if key != "schema"}
-        require_same(name, {**has, "schema": dict(collection.published.declared)}, wanted)
+        has = {key: getattr(collection.spec, key) for key in wanted if key not in ("schema", "similarity_options")}
+        has |= {"schema": dict(collection.published.declared), "similarity_options": asdict(collection.spec.options)}
+        require_same(name, has, wanted)
     except NotFound:
         declared = wanted.pop("schema", {})
         chosen = {"model": "builtin", "kind": "multi_vector", **wanted}
+        if "similarity_options" in chosen:
+            content = json.dumps(chosen.pop("similarity_options"))
+            made = SimilarityChoice.of_body(content.encode(), "application/json", DEFAULT)
+            chosen["options"] = made.options(catalogue.resources.settings.matrices)
         collection = catalogue.create(name, declared=declared, **chosen)
         created = True
     try:

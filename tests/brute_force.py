@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 
 from app.collection.spec import CollectionSpec
-from app.reference import maxsim
+from app.reference import DISTANCES, maxsim
 from app.scoring import inner_product
 from app.types import F32
 
@@ -20,6 +21,9 @@ def unit_rows(vectors: F32) -> F32:
 
 def score(query: F32, vectors: F32, spec: CollectionSpec) -> float:
     """The reference score of one document, from vectors as a caller or an encoder gives them."""
+    if pair := DISTANCES.get(spec.similarity):
+        best = [max(pair(one, vector) for vector in vectors) for one in query]
+        return float(np.float32(math.fsum(best)))
     if spec.similarity == "cosine":
         query, vectors = unit_rows(query), unit_rows(vectors)
     if spec.kind == "dense":

@@ -74,6 +74,7 @@ SLOW = [
     # They wait for what does not happen.
     *("api/test_encoder_loading.py", "catalogue/test_at_rest.py"),
     *("indexing/test_stages.py", "scoring/test_select.py", "test_fuzzing.py"),
+    "test_similarities.py",
     *("test_diversity.py", "test_partial.py", "test_precisions.py", "test_reference.py", "test_safety_nets.py"),
 ]
 SERVERS = {"start"}

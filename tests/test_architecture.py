@@ -281,6 +281,7 @@ def test_every_setting_is_documented():
         "docs/operations.md",
         "docs/decisions.md",
         "docs/integrations.md",
+        "docs/papers.md",
         "RELIABILITY.md",
         "docs/security.md",
     ],

@@ -377,3 +377,17 @@ def test_pinned_weights_are_those_of_the_sides_that_a_query_has(make_text: MakeC
     alone = make_text("dense", "alone", sparse=SparseSpec(), fusion={"sparse": 1.0})
     write_documents(alone, drawn(40))
     assert search(alone, replace(both, sparse=None)).weights == weights_at(USUAL, ["words", "pooled"])
+
+
+def test_few_documents_are_found_by_their_vectors(make_collection: MakeCollection) -> None:
+    """Of one vector each, all are scored: then the best are candidates, and not the first that were written."""
+    collection = make_collection(kind="dense", dim=8)
+    vectors = np.random.default_rng(0).standard_normal((400, 8)).astype(np.float32)
+    write_documents(collection, [Document(f"d{i}", text="a word", vectors=vectors[i : i + 1]) for i in range(400)])
+    for i in (50, 200, 399):
+        query = Query(
+            text="word", vectors=vectors[i : i + 1], mode="hybrid", k=20, weights={"words": 0.1, "pooled": 0.9}
+        )
+        found, exact = (search(collection, replace(query, exact=exact)).hits for exact in (False, True))
+        assert found[0].id == f"d{i}"
+        assert [(hit.id, hit.score) for hit in found] == [(hit.id, hit.score) for hit in exact]

@@ -22,19 +22,22 @@ from app.encoders.protocol import Encoder, Fingerprint, SparseEncoder
 from app.encoders.registry import Encoders
 from app.errors import Invalid
 from app.metadata.declared import Declared
+from app.scoring.similarities.measures import NONE, Options
 from app.types import Kind, Precision, SimilarityName, Weights
 
 
 class Choices(TypedDict, total=False):
     """What is decided of a new collection. dim: required without a model, else the model's. precision: None for what
     suits the dimensions. passages: how texts are split; None: as is best for the encoder, and not at all without one.
-    sparse: None for no sparse vectors. fusion: as of a specification, but sides that weigh nothing may be left out.
+    sparse: None for no sparse vectors. options: of the similarity. fusion: as of a specification, but sides that weigh
+    nothing may be left out.
     declared: the types of metadata fields."""
 
     model: Required[str | None]
     kind: Required[Kind]
     dim: int | None
     similarity: SimilarityName
+    options: Options
     keep_vectors: bool
     precision: Precision | None
     token_pooling: int
@@ -71,6 +74,7 @@ def specified(
         name=name,
         encoder=EncoderSpec(model=model, kind=kind, dim=dim),
         similarity=similarity,
+        options=choices.get("options", NONE),
         vectors=VectorSpec(precision=precision, token_pooling=pooling, keep=keep),
         passages=passages or ONE,
         lexical=choices.get("lexical", WORDS),

@@ -12,6 +12,7 @@ from app.collection.spec import ONE, PassageSpec
 from app.errors import StoreError
 from app.indexing.fitting import described
 from app.metadata.declared import FieldType
+from app.scoring.similarities.measures import Options
 from app.types import Kind, Precision, Side, SimilarityName
 
 
@@ -53,7 +54,8 @@ class CollectionInfo:
     from here. error: what is wrong with it. fusion: how a hybrid search makes one order that does not say itself: by
     the weights of scores, or by ranks; null: by weights that are learned. schema: the types of metadata
     fields that are declared; unfit: for each of these how many documents have another value there: they are kept, and
-    what they have there is as if it were not."""
+    what they have there is as if it were not. similarity_options: as they were given, of a matrix its rows and columns,
+    and ``of``: how many vectors it was learned from; without a matrix, causal is an inner product yet."""
 
     name: str
     encoder: EncoderInfo
@@ -78,6 +80,7 @@ class CollectionInfo:
     fusion: dict[Side, float] | Literal["reciprocal_rank"] | None = None
     schema: dict[str, FieldType] | None = None
     unfit: dict[str, int] | None = None
+    similarity_options: dict[str, Any] | None = None
 
 
 def info_of(name: str, collection: Collection, read_only: str | None, wrong: str | None) -> CollectionInfo:
@@ -109,7 +112,17 @@ def info_of(name: str, collection: Collection, read_only: str | None, wrong: str
         dict(spec.fusion) if isinstance(spec.fusion, Mapping) else spec.fusion,
         dict(now.declared),
         _unfit(collection),
+        _options(spec.options),
     )
+
+
+def _options(options: Options) -> dict[str, Any] | None:
+    """Without the numbers of a matrix."""
+    names = ("length", "regularisation", "documents", "of")
+    found = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.matrix is not None:
+        found["matrix"] = [options.matrix.rows, options.matrix.columns]
+    return found or None
 
 
 def _unfit(collection: Collection) -> dict[str, int]:

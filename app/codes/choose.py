@@ -34,7 +34,7 @@ def default_precision(dim: int, similarity: SimilarityName) -> Precision:
     >>> [default_precision(dim, "cosine") for dim in (4, 64, 128, 256, 384, 1024)]
     ['float16', '8bit', '4bit', '2bit', '1.25bit', '1.25bit']
     """
-    if similarity == "inner_product":
+    if similarity != "cosine":
         return "float32"
     wide: tuple[Precision, ...] = ("8bit", "4bit", "2bit")
     found: Precision = next(

@@ -26,6 +26,7 @@ from app.encoders.protocol import Fingerprint
 from app.errors import Conflict, Damaged, Invalid, SheafError
 from app.filters import Filter
 from app.metadata.declared import MOST_FIELDS, FieldType
+from app.scoring.similarities.measures import Options
 from app.store.database import put_meta, read_state, write_counters
 from app.store.directory import Directory
 from app.store.faults import reach
@@ -213,6 +214,20 @@ class Collection(Reader):
             spec = replace(self.spec, fusion=fusion)
             self.record(lambda txn: put_meta(txn, {"spec": spec.to_json()}))
             self.spec = spec
+
+    def keep_options(self, options: Options, before: Options) -> bool:
+        """Whether the similarity's options are these from here on, durably: not where they were not ``before`` any
+        more. Only what no stored array hangs on may change.
+
+        Raises Conflict (another writer), StorageFull.
+        """
+        with self._lock:
+            if self.spec.options != before:
+                return False
+            spec = replace(self.spec, options=options)
+            self.record(lambda txn: put_meta(txn, {"spec": spec.to_json()}))
+            self.spec = spec
+        return True
 
     def declare(self, changes: Mapping[str, FieldType | None] | None) -> None:
         """Declares the types of metadata fields, durably: None takes one back, or all of them. No document changes.

@@ -67,7 +67,7 @@ class FirstStage:
     @classmethod
     def default(cls, spec: CollectionSpec) -> FirstStage:
         """A dense collection has only its vectors; a multi-vector one takes FDEs and pooled vectors in turn."""
-        if scored(spec) == POOLED:
+        if scored(spec) == POOLED or spec.scanned:
             return cls(("pooled",), None, WIDTH if spec.splits else DENSE_WIDTH)
         return cls(("fde", "pooled"), Muvera(spec.stored_dim, default_parameters(spec)), WIDTH)
 

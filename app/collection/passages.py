@@ -167,16 +167,17 @@ def _join(parts: Sequence[Values]) -> Values:
     return TokenVectors(np.concatenate([part.values for part in ragged]), offsets.astype(np.int64))
 
 
-def check_vectors(vectors: NDArray[Any], spec: CollectionSpec, at: str) -> None:
+def check_vectors(vectors: NDArray[Any], spec: CollectionSpec, at: str, *, asked: bool = False) -> None:
     """Raises Invalid unless the rows are vectors that the collection can hold, of one document, or be asked with.
 
-    at: the pointer to what has them in its member ``vector`` or ``vectors``.
+    at: the pointer to what has them in its member ``vector`` or ``vectors``. asked: whether they are a query's.
     """
+    dim = spec.query_dim if asked else spec.dim
     pointer = f"{at}/{vector_field(spec)}"
     if vectors.ndim != 2 or vectors.shape[0] == 0:
         raise Invalid.at(pointer, "expected at least one vector")
-    if vectors.shape[1] != spec.dim:
-        raise Invalid.at(pointer, f"expected vectors of {spec.dim:,} dimensions, got {vectors.shape[1]:,}")
+    if vectors.shape[1] != dim:
+        raise Invalid.at(pointer, f"expected vectors of {dim:,} dimensions, got {vectors.shape[1]:,}")
     if not np.isfinite(vectors).all():
         raise Invalid.at(pointer, "expected finite numbers, got NaN or Infinity (or a number too large for float32)")
     spec.measure.check(vectors, pointer)
@@ -206,7 +207,8 @@ def require_direction(encoded: Encoded, spec: CollectionSpec) -> None:
 
 
 def pool(tokens: TokenVectors, similarity: Similarity) -> F32:
-    """One vector a passage: the mean of its token vectors, as the similarity stores it; (n, dim) float32."""
+    """One vector a passage: the mean of its token vectors as they are given, or of length 1, as the similarity has it;
+    (n, dim) float32."""
     means = np.empty((len(tokens), tokens.dim))
     for passage, mean in zip(tokens, means, strict=True):
         # The same sums as by ``reduceat``, in a seventh of the time.
@@ -216,7 +218,14 @@ def pool(tokens: TokenVectors, similarity: Similarity) -> F32:
         size = np.sqrt(np.einsum("ij,ij->i", means, means))
         # Opposite vectors can cancel to zero: such a passage is simply never a candidate by its pooled vector.
         means /= np.where(size > 0, size, 1)[:, None]
-    return means.astype(np.float32)
+    return similarity.mean(means)
+
+
+def sought(tokens: TokenVectors, similarity: Similarity) -> TokenVectors:
+    """Stored token vectors, float32, as a query has them that asks for what is like these."""
+    if similarity.unit:
+        return tokens
+    return TokenVectors(similarity.query(similarity.seeking(tokens.values)), tokens.offsets)
 
 
 def from_encoder(
@@ -244,7 +253,10 @@ def from_caller(
     owners = Owners(len(raw)) if owners is None else owners
     if scored(spec) == POOLED:
         return _code(owners, spec.measure.document(raw.values), None, spec, encoding, kept, workers)
-    return _code(owners, pool(raw, spec.measure), raw, spec, encoding, kept, workers)
+    means = pool(raw, spec.measure)
+    return _code(
+        owners, means if spec.measure.unit else spec.measure.document(means), raw, spec, encoding, kept, workers
+    )
 
 
 def _code(
@@ -262,8 +274,9 @@ def _code(
     else:
         tokens = TokenVectors(spec.measure.document(tokens.values), tokens.offsets)
         if spec.token_pooling > 1:
-            means = pool_tokens(tokens, spec.token_pooling, workers)
-            tokens = TokenVectors(spec.measure.document(means.values), means.offsets)
+            given = TokenVectors(spec.measure.given(tokens.values), tokens.offsets)
+            means = pool_tokens(given, spec.token_pooling, workers)
+            tokens = TokenVectors(spec.measure.document(spec.measure.mean(means.values)), means.offsets)
         coded = TokenVectors(spec.code.encode(tokens.values), tokens.offsets)
         if encoding is not None:
             arrays[ENCODED] = encode(encoding, tokens, None, spec)

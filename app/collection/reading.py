@@ -193,6 +193,7 @@ class Reader:
         """Catches up with a writer in another process: what is published as of the connection's commit, or later."""
         with self._lock:
             if read_state(connection).commits > self._published.commit:
+                self.spec = self._opener.specified(connection, self.spec)
                 self._published = self._opener.load_from(connection, self._published, learned=not self.salvaged)
             return self._published
 
@@ -310,11 +311,11 @@ class Reader:
     ) -> dict[int, TokenVectors]:
         """The vectors of these versions, float32, a matrix a passage: callers' as they came where they are kept, else
         as they are scored."""
-        found = self.given_passages(seqs, published, held)
+        found, given = self.given_passages(seqs, published, held), self.spec.measure.given
         for view, some, places in _by_part(published, [seq for seq in seqs if seq not in found]):
             for i, seq in enumerate(some):
                 rows = view.part.owners.rows_of(places[i : i + 1])
-                found[seq] = TokenVectors.join([scored_vectors(view.part, row) for row in rows.tolist()])
+                found[seq] = TokenVectors.join([given(scored_vectors(view.part, row)) for row in rows.tolist()])
         return found
 
     def _numbers(self, seqs: Sequence[int], published: Published) -> dict[int, int]:

@@ -17,7 +17,9 @@ from app.lexical.fields import texts
 from app.lexical.sequences import Sequences, Vocabulary
 from app.lexical.weighing import Weighing
 from app.schema.faults import pointer
-from app.scoring.similarity import SIMILARITIES, Similarity
+from app.scoring.similarities import measures
+from app.scoring.similarities.measures import SIMILARITIES, Options, check_options
+from app.scoring.similarity import Similarity
 from app.store.layout import check_name, of_this_version
 from app.types import (
     MAX_DIM,
@@ -175,7 +177,8 @@ WORDS: Final = LexicalSpec()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionSpec:
-    """One collection's fixed properties. similarity: its name in ``SIMILARITIES``. lexical: None where words find
+    """One collection's fixed properties. similarity: its name in ``SIMILARITIES``. options: of the similarity, of which
+    a matrix may be learned later. lexical: None where words find
     nothing. sparse: None where there are no sparse vectors. fusion: how a hybrid search makes one order that does not
     say: by the weight of each side, or by ranks; None: by weights that the collection learns. Raises Invalid for what
     no collection is."""
@@ -188,17 +191,29 @@ class CollectionSpec:
     lexical: LexicalSpec | None = field(default_factory=LexicalSpec)
     sparse: SparseSpec | None = None
     fusion: Weights | Literal["reciprocal_rank"] | None = None
+    options: Options = measures.NONE
 
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.similarity not in SIMILARITIES:
             raise Invalid.at("/similarity", f"expected {', '.join(SIMILARITIES)}, got {self.similarity!r}")
+        check_options(self.similarity, self.options, self.dim)
         precision = self.precision
         if self.kind == "dense" and precision != "float32":
             raise Invalid.at("/precision", f"{precision} is a code of token vectors; dense vectors are float32")
         if precision == "float16" and not self.measure.unit:
             raise Invalid.at(
                 "/precision", f"float16 holds only vectors of length 1 (cosine); {self.similarity} needs another"
+            )
+        if self.measure.geodesic:
+            if precision != "float32":
+                raise Invalid.at("/precision", f"a code would move points off the space of {self.similarity}: float32")
+            if self.model is not None:
+                raise Invalid.at("/similarity", f"an encoder makes no points of {self.similarity}; model is null")
+        if self.model is not None and self.query_dim != self.dim:
+            raise Invalid.at(
+                "/similarity_options/matrix",
+                f"expected {self.dim:,} rows, the dimensions of the encoder's queries, got {self.query_dim:,}",
             )
         if self.kind == "dense" and self.token_pooling != 1:
             raise Invalid.at("/token_pooling", "pools token vectors; a dense collection has none")
@@ -261,6 +276,11 @@ class CollectionSpec:
         return self.encoder.dim
 
     @property
+    def query_dim(self) -> int:
+        """Numbers of a vector that is asked with, as it comes."""
+        return self.measure.query_dim(self.dim)
+
+    @property
     def stored_dim(self) -> int:
         """Numbers of a vector as it is stored and asked with, before it is coded."""
         return self.measure.stored_dim(self.dim)
@@ -268,7 +288,13 @@ class CollectionSpec:
     @property
     def measure(self) -> Similarity:
         """The measure that the similarity makes of vectors."""
-        return SIMILARITIES[self.similarity]
+        return measures.similarity(self.similarity, self.options)
+
+    @property
+    def scanned(self) -> bool:
+        """Whether every passage is scored: a sum of distances in a hyperbolic space is like no inner product of one
+        vector a passage, by which the nearest points of dense collections are found."""
+        return self.kind == "multi_vector" and self.measure.geodesic
 
     @property
     def precision(self) -> Precision:
@@ -317,6 +343,7 @@ class CollectionSpec:
             if nested["lexical"] is not None:
                 lexical = _fields(value, "lexical")
                 nested["lexical"] = LexicalSpec(**{**lexical, "fields": tuple(lexical["fields"])})
+            nested["options"] = Options.from_json(_fields(value, "options")) if "options" in nested else measures.NONE
             if nested.get("sparse") is not None:
                 nested["sparse"] = SparseSpec(**_fields(value, "sparse"))
             return cls(**nested)

@@ -17,7 +17,7 @@ from app.collection.layers import POOLED
 from app.collection.part import View
 from app.compute import deadline
 from app.query.ranking import Ranked
-from app.scoring.similarity import lengths
+from app.scoring.similarity import Similarity, lengths
 from app.types import F32, F64
 
 STEP: Final = 2.0**-11
@@ -26,10 +26,10 @@ STEP: Final = 2.0**-11
 class Likeness:
     """Of some hits to each other."""
 
-    def __init__(self, views: Sequence[View], hits: Sequence[Ranked]) -> None:
+    def __init__(self, views: Sequence[View], hits: Sequence[Ranked], measure: Similarity) -> None:
         """Raises Damaged."""
         rows = [views[hit.view].part.flat(POOLED).range(hit.row, hit.row + 1) for hit in hits]
-        self._vectors = stepped(np.concatenate(rows).astype(np.float32))
+        self._vectors = stepped(measure.given(np.concatenate(rows).astype(np.float32)))
 
     def to(self, place: int) -> F64:
         """(hits,): how alike each is to one of them. Raises TooSlow."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from app.query.candidates import Chosen
 from app.query.encoded import EncodedQuery
 from app.query.listed import Listed, document_of
 from app.query.ranking import Identify, Ranked, break_ties
-from app.query.scores import Dense, Pooled, Scores, of_document, scores_of
+from app.query.scores import Scores, of_document, pooled_scores, scores_of
 from app.types import F64, I64, Mask, Side
 
 DEPTH: Final = 100
@@ -72,8 +72,8 @@ def sides_of(spec: CollectionSpec, *, words: bool, sparse: bool) -> list[Side]:
 def side_scores(spec: CollectionSpec, query: EncodedQuery) -> dict[Side, Scores]:
     """The exact scores of each side that is not words, the one that its candidates are ranked by first."""
     if scored(spec) == TOKENS:
-        return {"tokens": scores_of(spec, query), "pooled": Pooled(query.pooled, spec.splits)}
-    return {"pooled": Dense(query.pooled, spec.splits)}
+        return {"tokens": scores_of(spec, query), "pooled": pooled_scores(spec, query)}
+    return {"pooled": scores_of(spec, replace(query, vectors=query.pooled))}
 
 
 @dataclass(frozen=True)

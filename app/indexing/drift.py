@@ -15,9 +15,11 @@ import numpy as np
 
 from app.collection.first_stage import Drift
 from app.collection.part import scored_vectors, standing
+from app.collection.passages import sought
 from app.collection.view import Published, SegmentView, Snapshot
 from app.encodings.features import mean_of, windows
 from app.indexing.sampling import exact_best, share_found
+from app.scoring.similarity import Similarity
 from app.types import TokenVectors
 
 LEAST: Final = 256
@@ -47,8 +49,8 @@ def count_later(now: Published, next_seq: int) -> int:
     return sum(int(view.alive[np.searchsorted(view.part.seqs, next_seq) :].sum()) for view in now.segments)
 
 
-def measure_drift(snapshot: Snapshot, check: Callable[[], None] = lambda: None) -> Drift | None:
-    """None where nothing is left to be compared. Raises Damaged."""
+def measure_drift(snapshot: Snapshot, similarity: Similarity, check: Callable[[], None] = lambda: None) -> Drift | None:
+    """similarity: the collection's. None where nothing is left to be compared. Raises Damaged."""
     now = snapshot.published
     record, encoding = now.generation.stage, now.stage.encoding
     if record is None or encoding is None:
@@ -65,7 +67,7 @@ def measure_drift(snapshot: Snapshot, check: Callable[[], None] = lambda: None) 
         whole = np.concatenate(rows)
         drawn = random.permutation(len(owners))[:SAMPLE]
         tokens = _tokens([(now.segments[owners[i]], int(whole[i])) for i in drawn])
-        queries = windows(tokens, QUERIES)
+        queries = sought(windows(tokens, QUERIES), similarity)
         found.append(share_found(encoding, tokens, queries, exact_best(tokens, queries, mean_of(tokens))))
     return Drift(fit, count_later(now, fit), round(found[0], 4), round(found[1], 4))
 

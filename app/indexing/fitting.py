@@ -21,6 +21,7 @@ from app.collection.collection import Collection
 from app.collection.first_stage import Drift, FirstStage, Known, Source, StageChoice, StageRecord
 from app.collection.layers import POOLED, TOKENS, scored
 from app.collection.part import View, scored_vectors, standing
+from app.collection.passages import sought
 from app.collection.view import Snapshot
 from app.encodings.features import mean_of, windows
 from app.encodings.protocol import Encoding, Recipe, Sample
@@ -87,7 +88,7 @@ def due(collection: Collection) -> str | None:
     """Why a first stage is to be fitted now; None where none is."""
     now, least = collection.published, collection.resources.settings.learn_documents
     record = now.generation.stage
-    if scored(collection.spec) != TOKENS or collection.salvaged or not least:
+    if scored(collection.spec) != TOKENS or collection.spec.scanned or collection.salvaged or not least:
         return None
     sealed = sum(view.live for view in now.segments)
     if record is None:
@@ -142,7 +143,7 @@ def learn_if_due(collection: Collection, check: Check = lambda: None) -> bool:
     with collection.learning:
         if due(collection) is None and drift_due(collection.published, collection.drift):
             with collection.snapshot() as snapshot:
-                collection.drift = measure_drift(snapshot, check) or collection.drift
+                collection.drift = measure_drift(snapshot, collection.spec.measure, check) or collection.drift
         reason = due(collection)
         if reason is None:
             return False
@@ -275,7 +276,7 @@ def draw_sample(
         wanted = count + PROBES
         source, asked, dense = "given", queries, None
         if asked is None:
-            source, asked, dense = "windows", windows(found, wanted, seed), None
+            source, asked, dense = "windows", sought(windows(found, wanted, seed), collection.spec.measure), None
             texts = _texts(snapshot, keys[:wanted].tolist(), random)
             drawn = _encoded(collection, texts, check)
             if drawn is not None:

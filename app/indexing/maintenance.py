@@ -12,6 +12,7 @@ from typing import Final
 from app.collection.collection import Collection
 from app.compute import background
 from app.compute.background import Background
+from app.indexing.causal import learn_causal
 from app.indexing.fitting import learn_if_due
 from app.indexing.newcomers import seal_known, unknown
 from app.indexing.sealing import merge, merge_due, seal, seal_due
@@ -86,7 +87,8 @@ class Maintenance:
         if self._collection.salvaged or not self._collection.is_writer or self._collection.structure.taken:
             return None
         try:
-            return 0.0 if learn_if_due(self._collection, self._check) else None
+            # Of a write that was killed before it could.
+            return 0.0 if learn_causal(self._collection) or learn_if_due(self._collection, self._check) else None
         except _Stopped:
             return None
 

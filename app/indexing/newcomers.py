@@ -15,7 +15,7 @@ import numpy as np
 from app.collection.collection import Collection
 from app.collection.layers import ENCODED, POOLED
 from app.collection.part import scored_vectors, standing
-from app.collection.passages import encode
+from app.collection.passages import encode, sought
 from app.collection.view import Published
 from app.indexing.fitting import Check, learn_again
 from app.indexing.sealing import seal
@@ -50,7 +50,9 @@ def unknown(collection: Collection) -> bool:
     drawn = np.sort(random.permutation(rows)[:ASKED])
     tokens = TokenVectors.join([scored_vectors(now.tail.part, int(row)) for row in drawn])
     pooled = now.tail.part.flat(POOLED).take(drawn)
-    asked = encoding.encode_queries(tokens, pooled, collection.resources.background)
+    measure = collection.spec.measure
+    by = pooled if measure.unit else measure.query(measure.seeking(pooled))
+    asked = encoding.encode_queries(sought(tokens, measure), by, collection.resources.background)
     own = encode(encoding, tokens, pooled, collection.spec)
     scores = np.einsum("ij,ij->i", asked, own)
     beside, there = _beside(now, random)

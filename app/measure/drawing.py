@@ -126,7 +126,7 @@ def _logged(collection: Collection) -> list[Query]:
     for one in collection.queries.all():
         if one.vectors is None and one.text is not None and collection.spec.model is not None:
             texts[one.text] = Query(text=one.text)
-        elif one.vectors is not None and one.vectors.shape[1] == collection.spec.dim:
+        elif one.vectors is not None and one.vectors.shape[1] == collection.spec.query_dim:
             matrices[one.vectors.tobytes()] = Query(vectors=one.vectors)
     return [*texts.values(), *matrices.values()]
 
@@ -137,4 +137,4 @@ def _query(collection: Collection, snapshot: Snapshot, seq: int, document: Docum
         return Query(text=text[:DRAWN_CHARACTERS])
     view, place = snapshot.published.locate([seq])[seq]
     row, _ = view.part.owners.span(place, place + 1)
-    return Query(vectors=scored_vectors(view.part, row)[:DRAWN_VECTORS].copy())
+    return Query(vectors=collection.spec.measure.seeking(scored_vectors(view.part, row)[:DRAWN_VECTORS]).copy())

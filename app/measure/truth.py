@@ -18,7 +18,7 @@ from app.errors import Conflict
 from app.passages.encoding import ROWS, Splitter
 from app.query.encoded import EncodedQuery
 from app.query.scores import of_document
-from app.scoring import maxsim
+from app.query.scores import scores_in_float32 as scores_of_vectors
 from app.store.rows import find_live
 from app.types import F32, Document, Owners, TokenVectors
 
@@ -63,7 +63,7 @@ def scores_in_float32(
         windows = Splitter(collection.spec, collection.encoder(), None).windows(documents)
         standing, owners = list(documents), Owners.of_counts(np.array([len(own) for own in windows], np.int64))
         batches = _encoded(collection, [window.encoded for own in windows for window in own])
-    rows = [[maxsim.fast_scores(query.vectors, batch) for query in queries] for batch in batches]
+    rows = [[scores_of_vectors(collection.spec, query, batch) for query in queries] for batch in batches]
     found = np.concatenate([np.zeros((len(queries), 0), np.float32), *map(np.stack, rows)], axis=1)
     if not standing:
         return standing, found
@@ -107,7 +107,10 @@ def given_in_float32(
     standing = [document for document in documents if live.get(document.id) in given]
     own = [given[live[document.id]] for document in standing]
     # An empty matrix, so that the dimensions are known where no document is left.
-    matrices = [np.zeros((0, spec.dim), np.float32), *(spec.measure.document(matrix) for one in own for matrix in one)]
+    matrices = [
+        np.zeros((0, spec.stored_dim), np.float32),
+        *(spec.measure.document(matrix) for one in own for matrix in one),
+    ]
     offsets = np.cumsum([len(matrix) for matrix in matrices])
     owners = Owners.of_counts(np.array([len(one) for one in own], np.int64))
     return standing, owners, TokenVectors(np.concatenate(matrices), offsets)

@@ -30,6 +30,7 @@ from app.lexical.clauses import Clause, plain
 from app.query.asked import UNENCODED
 from app.query.encoded import EncodedQuery
 from app.query.examples import Example, Like
+from app.scoring.similarity import Similarity
 from app.sparse.rows import unpacked
 from app.types import F32, F64, I64, Mask, SparseVector
 
@@ -109,11 +110,23 @@ def _seqs(snapshot: Snapshot, like: Like) -> dict[str, int]:
 
 def _combined(spec: CollectionSpec, like: Like, located: Mapping[str, _Place], mode: str, at: str) -> EncodedQuery:
     """The vectors of all examples in one query."""
+    measure = spec.measure
+    if like.negative and not measure.linear:
+        raise Invalid.at(
+            f"{at}/like/negative",
+            f"{measure.name} is a distance, of which none is taken off another: leave them out, or ask by words",
+        )
     more, less = ([_vectors(spec, one, located) for one in examples] for examples in (like.positive, like.negative))
+    if not measure.linear:
+        pooled = measure.asked_mean(np.concatenate([one.pooled for one in more]))
+        if scored(spec) == POOLED:
+            return EncodedQuery(pooled, pooled)
+        share = max(1, VECTORS // len(more))
+        return EncodedQuery(np.concatenate([_means(one.vectors, share, measure) for one in more]), pooled)
     pooled = rocchio([one.pooled for one in more], [one.pooled for one in less], like.weight)
-    if spec.measure.unit and not pooled.any() and (scored(spec) == POOLED or mode in ("dense", "hybrid")):
+    if measure.unit and not pooled.any() and (scored(spec) == POOLED or mode in ("dense", "hybrid")):
         raise Invalid.at(f"{at}/like", "the negative examples leave nothing of the positive ones: lower the weight")
-    pooled = spec.measure.query(pooled)
+    pooled = measure.query(pooled) if measure.unit else pooled
     if scored(spec) == POOLED:
         return EncodedQuery(pooled, pooled)
     tokens = _shared([one.vectors for one in more], spec)
@@ -145,15 +158,18 @@ def _vectors(spec: CollectionSpec, example: Example, located: Mapping[str, _Plac
     view, place = located[example.id]
     row = view.part.owners.span(place, place + 1)[0]
     pooled = np.array(view.part.flat(POOLED).range(row, row + 1), np.float32)
-    if scored(spec) != TOKENS:
-        return EncodedQuery(pooled, pooled)
-    return EncodedQuery(tokens(view.part, row, row + 1).values[:READ], pooled)
+    vectors = pooled if scored(spec) != TOKENS else tokens(view.part, row, row + 1).values[:READ]
+    measure = spec.measure
+    if measure.unit:
+        return EncodedQuery(vectors, pooled)
+    vectors, pooled = (measure.query(measure.seeking(own)) for own in (vectors, pooled))
+    return EncodedQuery(vectors, pooled)
 
 
 def _shared(examples: Sequence[F32], spec: CollectionSpec) -> F32:
     """(n, dim): ``VECTORS`` at most of all examples, each with the same share, and as much weight in a sum."""
     share = max(1, VECTORS // len(examples))
-    reduced = [few(spec.measure.query(one), share) for one in examples]
+    reduced = [few(spec.measure.query(one) if spec.measure.unit else one, share) for one in examples]
     if len(reduced) == 1:
         return reduced[0]
     each = sum(map(len, reduced)) / len(reduced)
@@ -175,6 +191,14 @@ def few(vectors: F32, most: int) -> F32:
     sums = np.add.reduceat(wide[order], np.searchsorted(labels[order], np.arange(most)), axis=0)
     found: F32 = (sums * (most / len(vectors))).astype(np.float32)
     return found
+
+
+def _means(asked: F32, most: int, measure: Similarity) -> F32:
+    """The means of ``most`` clusters of like vectors, where there are more; nothing weighs a distance."""
+    if len(asked) <= most:
+        return asked
+    labels = clusters(asked.astype(np.float64), most)
+    return np.concatenate([measure.asked_mean(asked[labels == label]) for label in range(most)])
 
 
 # Sparse vectors

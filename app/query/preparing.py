@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from app.collection.collection import Collection
+from app.collection.layers import vector_field
 from app.collection.passages import check_vectors, pool, require_direction
 from app.collection.spec import CollectionSpec
 from app.errors import Invalid, TextRefused
 from app.query.asked import UNENCODED, Query, check_browsing, check_examples, check_whole
 from app.query.encoded import EncodedQuery
 from app.query.wording import spoken_text
+from app.scoring.similarity import MAX_LENGTH, lengths
 from app.sparse.rows import unpacked
 from app.types import F32, SparseVector, TokenVectors
 
@@ -77,7 +79,7 @@ def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Enc
         if not ways or (ways > 1 and query.mode != "hybrid"):
             raise Invalid.at(query.at, "expected exactly one of query, vector and vectors")
         if query.vectors is not None:
-            check_vectors(query.vectors, spec, query.at)
+            check_vectors(query.vectors, spec, query.at, asked=True)
     made = _from_encoder(collection, [query for query in queries if query.vectors is None])
     ready = []
     for query in queries:
@@ -85,8 +87,18 @@ def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Enc
             vectors, pooled = next(made)
             ready.append(EncodedQuery(spec.measure.query(vectors), spec.measure.query(pooled)))
         else:
-            vectors = spec.measure.query(np.ascontiguousarray(query.vectors, np.float32))
-            ready.append(EncodedQuery(vectors, pool(TokenVectors.join([vectors]), spec.measure)))
+            given = np.ascontiguousarray(query.vectors, np.float32)
+            vectors = spec.measure.query(given)
+            if not np.isfinite(vectors).all() or lengths(vectors).max(initial=0) > MAX_LENGTH:
+                pointer = f"{query.at}/{vector_field(spec)}"
+                raise Invalid.at(
+                    pointer, f"times the matrix it is longer than {MAX_LENGTH:g}, the limit: scale it down"
+                )
+            if spec.measure.unit:
+                pooled = pool(TokenVectors.join([vectors]), spec.measure)
+            else:
+                pooled = spec.measure.query(pool(TokenVectors.join([given]), spec.measure))
+            ready.append(EncodedQuery(vectors, pooled))
     return ready
 
 

@@ -1,10 +1,12 @@
 """Exact scores of rows: a fast pass within a bound, the reference that decides, and the reasons of one row.
 
-A collection has one scored layer: its token vectors by MaxSim, or else its dense vectors by their inner product.
+A collection has one scored layer: its token vectors by MaxSim, or else its dense vectors by their inner product. A
+similarity that is a distance adds a number of the query to these, or is computed from the points (``Geodesic``).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -18,9 +20,11 @@ from app.collection.spec import CollectionSpec
 from app.compute.rounding import norms_up
 from app.compute.workers import Workers
 from app.query.encoded import EncodedQuery
-from app.scoring import inner_product
+from app.scoring import inner_product, maxsim
 from app.scoring.choose import has_rough, scorer
 from app.scoring.protocol import Scorer
+from app.scoring.similarities import hyperbolic
+from app.scoring.similarity import Similarity
 from app.types import F32, F64, I64, TokenVectors
 
 SLICE = 16
@@ -101,19 +105,56 @@ class Scores(Protocol):
 
 def scores_of(spec: CollectionSpec, query: EncodedQuery) -> Scores:
     """The exact scores of a collection for a query."""
+    measure = spec.measure
+    if measure.geodesic:
+        return Geodesic(query.vectors, measure, scored(spec), spec.splits)
+    offsets = measure.offsets(query.vectors)
     if scored(spec) != TOKENS:
-        return Dense(query.vectors, spec.splits)
-    more = MaxSim(query.vectors, spec.splits)
+        return Dense(query.vectors, spec.splits, offsets=offsets)
+    more = MaxSim(query.vectors, spec.splits, offsets=offsets)
     return more if query.less is None else Contrast(more, MaxSim(query.less, spec.splits))
+
+
+def pooled_scores(spec: CollectionSpec, query: EncodedQuery) -> Scores:
+    """Those of the pooled vectors."""
+    if spec.measure.geodesic:
+        return Geodesic(query.pooled, spec.measure, POOLED, spec.splits, "pooled")
+    return Pooled(query.pooled, spec.splits, offsets=spec.measure.offsets(query.pooled))
+
+
+def scores_in_float32(spec: CollectionSpec, query: EncodedQuery, tokens: TokenVectors) -> F32:
+    """(n,): of passages that are not coded, (total, stored_dim) float32, by the fast pass."""
+    if spec.measure.geodesic:
+        far: F32 = -hyperbolic.nearest(spec.measure, query.vectors, tokens)[0].sum(axis=1).astype(np.float32)
+        return far
+    found = maxsim.fast_scores(query.vectors, tokens)
+    offset = _sum(spec.measure.offsets(query.vectors))
+    return found if not offset else (found + offset).astype(np.float32)
+
+
+def _sum(offsets: F64 | None) -> float:
+    return 0.0 if offsets is None else math.fsum(offsets.tolist())
+
+
+def _moved(column: Column, offset: float) -> Column:
+    """With a number added to its values, and what it is rounded by to the bounds, here and in the reference."""
+    if not offset:
+        return column
+    wide = column.values.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = (wide + offset).astype(np.float32)
+        more = (np.abs(wide) + np.abs(wide + offset) + column.bounds) * 2.0**-22
+    return Column(values, column.bounds + more)
 
 
 @dataclass(frozen=True, slots=True)
 class Dense:
-    """Inner products with the dense vectors. query: (1, dim)."""
+    """Inner products with the dense vectors. query: (1, dim). offsets: (1,), what is added to them."""
 
     query: F32
     split: bool = False
     name: str = "dense"
+    offsets: F64 | None = None
 
     def has_rough(self, part: Part) -> bool:
         return False
@@ -127,17 +168,20 @@ class Dense:
             )
 
         values = _joined(workers.map_slices(len(rows), work, smallest=SLICE))
-        return Column(values, inner_product.error_bound(self.query[0], part.norms[rows]))
+        return _moved(Column(values, inner_product.error_bound(self.query[0], part.norms[rows])), _sum(self.offsets))
 
     def references(self, part: Part, rows: I64, workers: Workers) -> list[float]:
+        offset = _sum(self.offsets)
+
         def work(start: int, stop: int) -> list[float]:
-            return inner_product.references(self.query[0], part.flat(POOLED).take(rows[start:stop]))
+            return inner_product.references(self.query[0], part.flat(POOLED).take(rows[start:stop]), offset)
 
         return [score for piece in workers.map_slices(len(rows), work, smallest=FEW) for score in piece]
 
     def explain(self, part: Part, rows: I64) -> list[list[Share]]:
         vectors = part.flat(POOLED).take(rows).astype(np.float64)
-        return [[Share(0, 0, product)] for product in (vectors @ self.query[0].astype(np.float64)).tolist()]
+        products = vectors @ self.query[0].astype(np.float64) + _sum(self.offsets)
+        return [[Share(0, 0, product)] for product in products.tolist()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +198,18 @@ class Pooled(Dense):
 
         pieces = workers.map_slices(len(rows), work, smallest=SLICE)
         bounds = np.concatenate([np.zeros(0), *(bound for _, bound in pieces)])
-        return Column(_joined([values for values, _ in pieces]), bounds)
+        return _moved(Column(_joined([values for values, _ in pieces]), bounds), _sum(self.offsets))
 
 
 @dataclass(frozen=True, slots=True)
 class MaxSim:
-    """MaxSim over the token vectors as they are stored. query: (q, dim)."""
+    """MaxSim over the token vectors as they are stored. query: (q, dim). offsets: (q,), what is added to the largest
+    inner product of each query vector."""
 
     query: F32
     split: bool = False
     name: str = "maxsim"
+    offsets: F64 | None = None
     _made: dict[tuple[Code, bool], Scorer] = field(default_factory=dict, repr=False)
 
     def has_rough(self, part: Part) -> bool:
@@ -179,15 +225,15 @@ class MaxSim:
             return by.scores(layer.of(piece), piece)
 
         values = _joined(workers.map_slices(len(rows), work, smallest=SLICE))
-        return Column(values, by.error_bound(part.norms[rows]))
+        return _moved(Column(values, by.error_bound(part.norms[rows])), _sum(self.offsets))
 
     def references(self, part: Part, rows: I64, workers: Workers) -> list[float]:
         rough = len(rows) >= ROUGHLY and self.has_rough(part)
-        layer, by = part.ragged(TOKENS), self._scorer(part.code, rough=rough)
+        layer, by, offset = part.ragged(TOKENS), self._scorer(part.code, rough=rough), _sum(self.offsets)
 
         def work(start: int, stop: int) -> list[float]:
             piece = rows[start:stop]
-            return by.references(layer.of(piece), piece, part.norms[piece])
+            return by.references(layer.of(piece), piece, part.norms[piece], offset)
 
         return [score for piece in workers.map_slices(len(rows), work, smallest=FEW) for score in piece]
 
@@ -204,8 +250,10 @@ class MaxSim:
     def shares(self, part: Part, rows: I64, products: Sequence[F32]) -> list[list[Share]]:
         """As ``explain``, of products that were made already."""
         tokens = part.ragged(TOKENS).take(rows)
-        found = self._scorer(part.code).best(tokens, np.concatenate(products), part.norms[rows])
-        pairs = zip(*(one.tolist() for one in found), strict=True)
+        places, values = self._scorer(part.code).best(tokens, np.concatenate(products), part.norms[rows])
+        if self.offsets is not None:
+            values = values + self.offsets
+        pairs = zip(places.tolist(), values.tolist(), strict=True)
         return [[Share(i, *one) for i, one in enumerate(zip(*of_row, strict=True))] for of_row in pairs]
 
     def _scorer(self, code: Code, *, rough: bool = False) -> Scorer:
@@ -213,6 +261,52 @@ class MaxSim:
         if made is None:
             made = self._made[code, rough] = scorer(self.query, code, rough=rough)
         return made
+
+
+@dataclass(frozen=True, slots=True)
+class Geodesic:
+    """Minus the distance of each query's point to the nearest of a row, summed: app.scoring.similarities.hyperbolic.
+    query: (q, stored_dim). layer: TOKENS or POOLED. Points are float32, and every pass computes the same numbers."""
+
+    query: F32
+    measure: Similarity
+    layer: str
+    split: bool = False
+    name: str = "geodesic"
+
+    def has_rough(self, part: Part) -> bool:
+        return False
+
+    def fast(self, part: Part, rows: I64, workers: Workers, *, rough: bool = False) -> Column:
+        def work(start: int, stop: int) -> F32:
+            found: F32 = -self._nearest(part, rows[start:stop])[0].sum(axis=1).astype(np.float32)
+            return found
+
+        values = _joined(workers.map_slices(len(rows), work, smallest=SLICE))
+        # Of a sum in float64 and of its rounding; nothing of the distances.
+        return Column(values, np.abs(values.astype(np.float64)) * 2.0**-22)
+
+    def references(self, part: Part, rows: I64, workers: Workers) -> list[float]:
+        def work(start: int, stop: int) -> list[float]:
+            found = self._nearest(part, rows[start:stop])[0]
+            return [-float(np.float32(math.fsum(row))) for row in found.tolist()]
+
+        return [score for piece in workers.map_slices(len(rows), work, smallest=FEW) for score in piece]
+
+    def explain(self, part: Part, rows: I64) -> list[list[Share]]:
+        found, places = self._nearest(part, rows)
+        return [
+            [Share(i, place, -distance) for i, (distance, place) in enumerate(zip(one, own, strict=True))]
+            for one, own in zip(found.tolist(), places.tolist(), strict=True)
+        ]
+
+    def _nearest(self, part: Part, rows: I64) -> tuple[F64, I64]:
+        if self.layer == POOLED:
+            vectors = part.flat(POOLED).take(rows)
+            tokens = TokenVectors(vectors, np.arange(len(vectors) + 1))
+        else:
+            tokens = part.ragged(TOKENS).take(rows)
+        return hyperbolic.nearest(self.measure, self.query, tokens)
 
 
 @dataclass(frozen=True, slots=True)

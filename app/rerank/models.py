@@ -13,10 +13,10 @@ from typing import Final, Protocol
 from app.encoders.registry import Encoders
 from app.errors import Invalid
 from app.scoring import maxsim
-from app.scoring.similarity import SIMILARITIES
+from app.scoring.similarity import Cosine
 from app.types import F32
 
-UNIT: Final = SIMILARITIES["cosine"]
+UNIT: Final = Cosine()
 
 
 class Reranker(Protocol):

@@ -41,7 +41,7 @@ class Placed:
 
 def comparable(specs: Iterable[CollectionSpec], modes: Iterable[Mode]) -> bool:
     """Whether scores of these collections, each searched by its mode, are the same numbers."""
-    kinds = {(spec.model, spec.kind, spec.dim, spec.similarity) for spec in specs}
+    kinds = {(spec.model, spec.kind, spec.dim, spec.similarity, spec.options) for spec in specs}
     return len(kinds) == 1 and len(modes := set(modes)) == 1 and modes <= set(BY_VECTORS)
 
 

@@ -14,6 +14,7 @@ from app.scoring import inner_product
 from app.scoring.maxsim import FloatScorer
 from app.scoring.maxsim_codes import CodeScorer
 from app.scoring.protocol import Scorer
+from app.scoring.similarities import hyperbolic
 from app.types import F32, TokenVectors
 
 
@@ -47,4 +48,5 @@ def loops() -> Iterator[None]:
         code.decode(tokens.values)
         yield
     yield from inner_product.loops()
+    yield from hyperbolic.loops()
     merges(np.eye(3))

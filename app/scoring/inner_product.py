@@ -24,8 +24,8 @@ _CHUNK_VALUES = 1 << 20
 """Values scored at a time: 4 MiB of float32; see app.scoring.maxsim for why not less."""
 
 
-def reference(query: F32, vector: NDArray[Any]) -> float:
-    """THE score of one vector: the real inner product, rounded.
+def reference(query: F32, vector: NDArray[Any], offset: float = 0.0) -> float:
+    """THE score of one vector: the real inner product with an offset added, rounded.
 
     query: (dim,) float32. vector: (dim,) float16 or float32. The products are exact in float64 (24 + 24 bits fit into
     53) and ``fsum`` rounds their sum once, so the order, the machine and BLAS cannot matter. Gives a float that
@@ -36,10 +36,10 @@ def reference(query: F32, vector: NDArray[Any]) -> float:
     """
     products = query.astype(np.float64) * vector.astype(np.float64)
     with np.errstate(over="ignore"):
-        return float(np.float32(math.fsum(products.tolist())))
+        return float(np.float32(math.fsum([*products.tolist(), offset])))
 
 
-def references(query: F32, vectors: NDArray[Any]) -> list[float]:
+def references(query: F32, vectors: NDArray[Any], offset: float = 0.0) -> list[float]:
     """The reference of each vector, to the bit, ten times as fast: (dim,), (n, dim). A sum in float64 is off by so
     little that it nearly always decides how the real one is rounded; else the reference is asked.
 
@@ -48,14 +48,15 @@ def references(query: F32, vectors: NDArray[Any]) -> list[float]:
     """
     wide = query.astype(np.float64)
     sums, sizes = _sums(wide, np.ascontiguousarray(vectors, np.float32))
+    sums += offset
     # Of dim additions in a row, each of exact products; and as much again, since rounding rounds too.
-    slack = gamma(2 * len(query) + 4, U64) * sizes
+    slack = gamma(2 * len(query) + 6, U64) * (sizes + abs(offset))
     with np.errstate(over="ignore", invalid="ignore"):
         found, other = (sums - slack).astype(np.float32), (sums + slack).astype(np.float32)
     scores: list[float] = found.tolist()
     # NaN differs from itself, so that it is asked for too.
     for row in np.flatnonzero(~(found == other)).tolist():
-        scores[row] = reference(query, vectors[row])
+        scores[row] = reference(query, vectors[row], offset)
     return scores
 
 

@@ -44,9 +44,10 @@ class FloatScorer:
     def error_bound(self, norms: F32) -> F64:
         return error_bound(self._query, norms)
 
-    def references(self, tokens: TokenVectors, rows: I64, norms: F32) -> list[float]:
+    def references(self, tokens: TokenVectors, rows: I64, norms: F32, offset: float = 0.0) -> list[float]:
         return [
-            _reference(self._query, tokens[row], norm) for row, norm in zip(rows.tolist(), norms.tolist(), strict=True)
+            _reference(self._query, tokens[row], norm, offset)
+            for row, norm in zip(rows.tolist(), norms.tolist(), strict=True)
         ]
 
     def best(self, tokens: TokenVectors, products: F32, norms: F32) -> tuple[I64, F64]:
@@ -68,10 +69,10 @@ def reference(query: F32, passage: NDArray[Any]) -> float:
     return _reference(query, passage, float(norms_up(passage).max(initial=0)))
 
 
-def _reference(query: F32, passage: NDArray[Any], norm: float) -> float:
+def _reference(query: F32, passage: NDArray[Any], norm: float, offset: float = 0.0) -> float:
     _, best = _best(query, passage, norm)
     with np.errstate(over="ignore"):
-        return float(np.float32(math.fsum(best.tolist())))
+        return float(np.float32(math.fsum([*best.tolist(), offset])))
 
 
 def _best(query: F32, passage: NDArray[Any], norm: float) -> tuple[I64, F64]:

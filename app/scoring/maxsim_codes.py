@@ -65,13 +65,13 @@ class CodeScorer:
         found: F64 = (self._error * norms.astype(np.float64) + small) * (1 + 2.0**-9)
         return found
 
-    def references(self, tokens: TokenVectors, rows: I64, norms: F32) -> list[float]:
+    def references(self, tokens: TokenVectors, rows: I64, norms: F32, offset: float = 0.0) -> list[float]:
         begins, ends = _places(tokens, rows)
         slack = 2 * norms.astype(np.float64)[:, None] * (self._errors / self._planes.units) * (1 + 2.0**-9)
         best = np.empty((len(rows), len(self._wide)))
         rest = self._code.zero, self._wide, slack + 8 * SMALLEST32, best
         integers.reference_maxima(*self._arguments(tokens, begins, ends, *rest))
-        return [float(np.float32(math.fsum(row))) for row in best.tolist()]
+        return [float(np.float32(math.fsum([*row, offset]))) for row in best.tolist()]
 
     def best(self, tokens: TokenVectors, products: F32, norms: F32) -> tuple[I64, F64]:
         # Beside what values in the units of the planes are off by, the rounding of their product with the unit.

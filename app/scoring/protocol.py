@@ -27,11 +27,11 @@ class Scorer(Protocol):
         length or more."""
         ...
 
-    def references(self, tokens: TokenVectors, rows: I64, norms: F32) -> list[float]:
+    def references(self, tokens: TokenVectors, rows: I64, norms: F32, offset: float = 0.0) -> list[float]:
         """THE scores of the named passages: of query and passage alone, the same bits whatever else is scored.
 
         Inner products in float64 in one order (``lanes.dot``), the sum over query vectors exact (``fsum``), the
-        result one that float32 holds. norms: (len(rows),) as for ``error_bound``.
+        result one that float32 holds. norms: (len(rows),) as for ``error_bound``. offset: one more term of the sum.
         """
         ...
 

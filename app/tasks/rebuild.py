@@ -23,6 +23,7 @@ from app.collection.segment_writing import Batch, Totals
 from app.collection.spec import FINGERPRINT, SPARSE_FINGERPRINT, fingerprint_from_json
 from app.encoders.protocol import Encoder, Fingerprint, SparseEncoder
 from app.errors import Conflict, Invalid, TextRefused
+from app.indexing.causal import learn_causal
 from app.indexing.fitting import learn_if_due
 from app.indexing.sealing import merge, now_utc, recode, seal, seal_due, write
 from app.lexical.sequences import Sequences, Vocabulary
@@ -73,6 +74,9 @@ def run_rebuild(collection: Collection, running: Running) -> None:
         while merge(collection, running.check):
             pass
     running.update(phase="learning")
+    if encoder is not None:
+        # It may be another than the one that made the vectors that a causal matrix was learned from.
+        learn_causal(collection, again=True)
     learn_if_due(collection, running.check)
 
 

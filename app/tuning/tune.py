@@ -116,6 +116,8 @@ def tune(
         "tried": [],
     }
     report["codes"] = cost_of_codes(collection, asked, goal.k, check, tell)
+    if collection.spec.scanned:
+        return report | {"chosen": "every passage", "recall": 1.0}
     if scored(collection.spec) == TOKENS or vector_index.codes_pay(_largest(collection)):
         tried = _try_all(collection, goal, asked, check, tell)
         report["tried"] = [asdict(one) for one, _ in tried]

@@ -31,7 +31,7 @@ from app.search import Query, Total, search
 from app.settings import DeterministicModel, ModelSettings, Settings
 from app.tasks.rebuild import run_rebuild
 from app.tasks.tasks import Running, Tasks
-from app.types import F32, Document, Kind
+from app.types import F32, Document, Kind, SimilarityName
 
 IDS = ["a", "b", "c", "d", "é", "e\u0301", "\uffee", "\U0001f600"]
 numbers = st.integers(-1, 1)
@@ -73,15 +73,11 @@ conditions = st.sampled_from(
 ).map(parse)
 
 
-def score_of(query: F32, vectors: F32) -> float:
-    """Whole numbers, so exact in any order."""
-    return float((query @ vectors.T).max(axis=1).sum())
-
-
 class CollectionLaws(RuleBasedStateMachine):
     """Callers' vectors of whole numbers, so that ties abound."""
 
     kind: Kind = "multi_vector"
+    similarity: SimilarityName = "inner_product"
     keep_vectors = True
     most = 2
     own = 1
@@ -93,11 +89,17 @@ class CollectionLaws(RuleBasedStateMachine):
         self.settings = Settings(indexes=Path(self.folder.name), threads=1, seal_documents=4)
         self.start()
         self.catalogue.create(
-            "c", model=None, kind=self.kind, dim=2, similarity="inner_product", keep_vectors=self.keep_vectors
+            "c", model=None, kind=self.kind, dim=2, similarity=self.similarity, keep_vectors=self.keep_vectors
         )
 
     def documents(self) -> st.SearchStrategy[Document]:
         return documents(self.most, self.own)
+
+    def score_of(self, query: F32, vectors: F32) -> float:
+        """Whole numbers, so exact in any order."""
+        if self.similarity == "euclidean":
+            return float((-np.square(query[:, None] - vectors[None]).sum(axis=2)).max(axis=1).sum())
+        return float((query @ vectors.T).max(axis=1).sum())
 
     def start(self) -> None:
         self.catalogue = Catalogue(self.settings.indexes, Encoders({}), self.settings)
@@ -234,7 +236,7 @@ class CollectionLaws(RuleBasedStateMachine):
             document = self.stands[hit.id]
             assert hit.text == document.text
             assert any(np.array_equal(hit.vectors, matrix) for matrix in document.matrices)
-            assert score_of(query, hit.vectors) == hit.score
+            assert self.score_of(query, hit.vectors) == hit.score
 
     @invariant()
     def vectors_are_kept(self) -> None:
@@ -339,12 +341,30 @@ class DensePassageLaws(DenseLaws):
     own = 5
 
 
+class EuclideanLaws(CollectionLaws):
+    """The same of minus the squared distance, of vectors that are not kept as they came."""
+
+    similarity = "euclidean"
+    keep_vectors = False
+
+
+class DenseEuclideanLaws(EuclideanLaws):
+    """The same, of one vector each."""
+
+    kind = "dense"
+    most = 1
+
+
 TextLaws.TestCase.settings = settings(max_examples=8, stateful_step_count=12, derandomize=True, deadline=None)
 DenseTextLaws.TestCase.settings = settings(max_examples=5, stateful_step_count=12, derandomize=True, deadline=None)
 PassageLaws.TestCase.settings = settings(max_examples=10, stateful_step_count=14, derandomize=True, deadline=None)
 DensePassageLaws.TestCase.settings = settings(max_examples=6, stateful_step_count=14, derandomize=True, deadline=None)
 CollectionLaws.TestCase.settings = settings(max_examples=12, stateful_step_count=14, derandomize=True, deadline=None)
 DenseLaws.TestCase.settings = settings(max_examples=8, stateful_step_count=14, derandomize=True, deadline=None)
+EuclideanLaws.TestCase.settings = settings(max_examples=6, stateful_step_count=12, derandomize=True, deadline=None)
+DenseEuclideanLaws.TestCase.settings = settings(max_examples=5, stateful_step_count=12, derandomize=True, deadline=None)
+TestEuclideanLaws = EuclideanLaws.TestCase
+TestDenseEuclideanLaws = DenseEuclideanLaws.TestCase
 TestCollectionLaws = CollectionLaws.TestCase
 TestDenseLaws = DenseLaws.TestCase
 TestPassageLaws = PassageLaws.TestCase

@@ -34,6 +34,7 @@ from app.indexing.restaging import restage
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.main import HANDLERS
+from app.scoring.similarities.measures import Options
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings
 from app.tasks.importing import ImportUpload
@@ -76,7 +77,7 @@ def fill(folder: Path) -> None:
         catalogue.create("words", model="words", kind="multi_vector")
         own = {"model": None, "dim": DIM, "sparse": SparseSpec()}
         catalogue.create("own", kind="multi_vector", **own)
-        catalogue.create("dense", kind="dense", similarity="inner_product", **own)
+        catalogue.create("dense", kind="dense", similarity="causal", options=Options(documents=10), **own)
         catalogue.create("learned", model=None, kind="multi_vector", dim=DIM, precision="1bit", keep_vectors=False)
         for name in NAMES:
             collection = catalogue.get(name)

@@ -22,6 +22,7 @@ from app.catalogue.info import CollectionInfo
 from app.collection.collection import Collection
 from app.collection.spec import PassageSpec, SparseSpec
 from app.errors import Conflict
+from app.scoring.similarities.measures import NONE, Options
 from app.types import Weights
 
 router = APIRouter(tags=["collections"], route_class=Route)
@@ -32,6 +33,12 @@ _EXAMPLES = {
         "name": "images",
         "encoder": {"model": None, "kind": "dense", "dim": 4},
         "similarity": "inner_product",
+    },
+    "a bilinear form": {
+        "name": "pairs",
+        "encoder": {"model": None, "kind": "dense", "dim": 3},
+        "similarity": "bilinear",
+        "similarity_options": {"matrix": [[1, 0, 0], [0, 0.5, 0.5]]},
     },
     "pinned weights": {"name": "notes", "fusion": {"words": 0.4, "tokens": 0.3, "pooled": 0.3}},
 }
@@ -59,6 +66,10 @@ async def create_collection(
     require(caller, body.name)
     asked = once(request, key)
 
+    def options() -> Options:
+        chosen, matrices = body.similarity_options, service.catalogue.resources.settings.matrices
+        return NONE if chosen is None else chosen.options(matrices)
+
     def create() -> Collection:
         return service.catalogue.create(
             body.name,
@@ -66,6 +77,7 @@ async def create_collection(
             kind=body.encoder.kind,
             dim=body.encoder.dim,
             similarity=body.similarity,
+            options=options(),
             keep_vectors=body.keep_vectors,
             precision=body.precision,
             token_pooling=body.token_pooling,

@@ -151,7 +151,7 @@ def fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
         raise Invalid.at(f"{at}/vectors", "the collection is dense: it takes vector, not vectors")
     vectors = body.vector if body.vectors is None else body.vectors
     if vectors is not None:
-        check_vectors(vectors, spec, at)
+        check_vectors(vectors, spec, at, asked=True)
     return vectors
 
 

@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from app.api.schemas.searches import SideWeights
+from app.api.schemas.similarities import SimilarityChoice
 from app.catalogue.info import CollectionInfo
 from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS, LexicalSpec
 from app.documents import Strict
@@ -154,12 +155,17 @@ class CreateCollection(Strict):
     name: str = Field(pattern=f"^{NAME.pattern}$")
     encoder: EncoderChoice = EncoderChoice()
     similarity: SimilarityName = "cosine"
-    """`cosine` normalises every vector; a zero vector is refused then."""
+    """`cosine` normalises every vector; a zero vector is refused then. `inner_product` takes them as they are.
+    `euclidean`: minus the squared distance. `bilinear`: <q, M d>, of a matrix M. `causal`: the same with the inverse
+    covariance of the vectors. `lorentz`, `poincare`: minus the geodesic distance of points of a hyperboloid (its first
+    coordinate first), or of points inside the unit ball. A query of several vectors adds up the best of each."""
+    similarity_options: SimilarityChoice | None = None
+    """What `euclidean`, `bilinear` and `causal` take beside their names."""
     keep_vectors: bool = True
     """Whether callers' own vectors are also kept as they came."""
     precision: Precision | None = None
     """How stored token vectors are kept: numbers, or codes of so many bits a dimension. Scores are exact for what is
-    stored. Dense vectors are float32. float16 is for cosine alone. By default float32 for inner_product; for cosine the
+    stored. Dense vectors are float32. float16 is for cosine alone. By default float32 but for cosine, which has the
     most bits that take no more than 64 bytes a vector: 8 to 64 dimensions, 4 to 128, 2 to 256; then 1.25."""
     passages: PassagesChoice | None = None
     """How texts are split; only where an encoder makes the vectors. By default as large as the encoder reads, 64 tokens

@@ -1,0 +1,52 @@
+"""What is decided of a similarity at the creation of a collection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import Field, PlainValidator, WithJsonSchema
+
+from app.catalogue.similarities import options_of
+from app.documents import VECTORS_SCHEMA, Strict, VectorsField, read_vectors
+from app.scoring.similarities.measures import LENGTHS, MAX_DOCUMENTS, Options
+from app.types import F32
+
+_MATRIX: Final[dict[str, Any]] = {
+    "anyOf": [{"type": "string", "description": "A matrix that the operator configured."}, *VECTORS_SCHEMA["anyOf"]]
+}
+MatrixField = Annotated[
+    F32 | str | None,
+    PlainValidator(lambda value: value if isinstance(value, str) else read_vectors(value)),
+    WithJsonSchema(_MATRIX),
+]
+
+
+class SimilarityChoice(Strict):
+    """What a similarity takes beside its name."""
+
+    length: float | None = Field(default=None, ge=LENGTHS[0], le=LENGTHS[1])
+    """Of `euclidean`, 1 by default: how long vectors usually are. No score hangs on it; with it codes of few bits and
+    the first stage are as good as they can be."""
+    matrix: MatrixField = None
+    """Of `bilinear`, required: M of <q, M d>, a row for each dimension of queries and a column for each of documents;
+    numbers, base64, or the name of a matrix that the operator configured."""
+    sample: VectorsField = None
+    """Of `causal`: vectors like those of documents, whose inverse covariance is M."""
+    documents: int | None = Field(default=None, ge=2, le=MAX_DOCUMENTS)
+    """Of `causal`, in the place of a sample: M is learned when so many documents are there, from these. Before it is an
+    inner product."""
+    regularisation: float | None = Field(default=None, ge=0, le=1e6)
+    """Of `causal`, 0.01 by default: what is added to every variance, beside their mean."""
+
+    def options(self, matrices: Mapping[str, Path]) -> Options:
+        """matrices: by name. Raises Invalid, with pointers into the body of a creation."""
+        return options_of(
+            matrices,
+            length=self.length,
+            matrix=self.matrix,
+            sample=self.sample,
+            documents=self.documents,
+            regularisation=self.regularisation,
+        )

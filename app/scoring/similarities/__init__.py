@@ -1,0 +1,1 @@
+"""Similarities beside the plain ones, and all of them by name."""
