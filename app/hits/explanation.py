@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -15,7 +16,10 @@ from app.lexical.bm25 import TermScore
 from app.query.ranking import Ranked
 from app.query.scores import Share
 from app.query.sparse import IndexScore
-from app.types import Side
+from app.types import F32, Side
+
+MOST_IN_GRID: Final = 64
+"""Vectors of a query: a grid of so many is at most 64 times 64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,9 @@ class Explanation:
     first passage of a text that was split; the document's exact score is opening_weight of it, and the rest of the
     best's. approximate: whether a search that is not exact has the document among its hits; null where that is not
     known. boosts: what each adds to the score beside all that. indices: of sparse vectors, and add up to their
-    score. diversity: of a hit that was diversified, why it is where it is."""
+    score. diversity: of a hit that was diversified, why it is where it is. grid: of token vectors, for each vector of
+    the query its products with the best vectors that ``shares`` names, by their places; nothing of a query of more than
+    64."""
 
     sides: list[SideScore] = field(default_factory=list)
     ranks: dict[Side, int | None] = field(default_factory=dict)
@@ -54,6 +60,7 @@ class Explanation:
     boosts: list[BoostShare] = field(default_factory=list)
     indices: list[IndexScore] = field(default_factory=list)
     diversity: Choice | None = None
+    grid: list[list[float]] = field(default_factory=list)
 
 
 def told(shares: Sequence[Share], asked: Sequence[str] | None, tokens: RowTokens | None) -> list[TokenShare]:
@@ -63,6 +70,20 @@ def told(shares: Sequence[Share], asked: Sequence[str] | None, tokens: RowTokens
         TokenShare(one.query, one.row, one.product, None if asked is None else asked[one.query], token)
         for one, token in zip(shares, found, strict=True)
     ]
+
+
+def grid_of(products: F32 | None, shares: Sequence[TokenShare]) -> list[list[float]]:
+    """The products of each query vector with each that is the best of one. products: (n, q), of all vectors.
+
+    >>> made = np.array([[1, 0.25], [0, 0], [0.5, 0.75]], np.float32)
+    >>> grid_of(made, [TokenShare(0, 0, 1.0), TokenShare(1, 2, 0.75)])
+    [[1.0, 0.5], [0.25, 0.75]]
+    """
+    if products is None or not shares or len(shares) > MOST_IN_GRID:
+        return []
+    best = sorted({one.row for one in shares})
+    # A float of so few digits is short as JSON.
+    return [[round(one, 4) for one in of_query] for of_query in products[best].T.tolist()]
 
 
 def ranks_among(fused: Fused, found: Sequence[Ranked]) -> list[dict[Side, int | None]]:

@@ -22,7 +22,7 @@ from app.highlights.fragments import Highlight, Marking, of_sentence
 from app.highlights.hits import by_words
 from app.highlights.sentences import nearest
 from app.highlights.tokens import Key, Row, RowTokens, tokens_of, trimmed
-from app.hits.explanation import Explanation, TokenShare, ranks_among, told
+from app.hits.explanation import Explanation, TokenShare, grid_of, ranks_among, told
 from app.query.encoded import EncodedQuery
 from app.query.listed import document_of
 from app.query.ranking import Ranked
@@ -93,6 +93,7 @@ class Showing:
         terms = None
         if self.explain and self.sparse is not None and self.terms is not None:
             terms = self.terms(self.sparse.query.indices.tolist())
+        grids = products if self.explain and isinstance(self.scores, MaxSim) else {}
         ranks = [{}] * len(rows) if self.fused is None or not self.explain else ranks_among(self.fused, ranked)
         for item, row, opening, places in zip(ranked, rows, openings, ranks, strict=True):
             deadline.check(deadline.current())
@@ -115,6 +116,7 @@ class Showing:
                     boosts=[] if self.boosts is None else self.boosts.shares(row.part, row.place),
                     indices=[] if self.sparse is None else self.sparse.parts_of(item.view, row.place, terms),
                     diversity=self.chosen.get(item.seq),
+                    grid=grid_of(grids.get(row.key), shares.get(row.key, [])),
                 )
             yield Shown(highlights, explanation)
 

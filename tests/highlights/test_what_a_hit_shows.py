@@ -192,6 +192,27 @@ def test_where_tokens_are_not_known_the_place_alone_is_said(
     assert bool(several) == (kind != "callers")
 
 
+@pytest.mark.parametrize("mode", ["hybrid", "semantic", "dense"])
+@pytest.mark.parametrize("passages", [SMALL, ONE])
+def test_the_grid_holds_each_product_with_the_best_tokens(texts: MakeCollection, mode: str, passages: Any):
+    collection = texts(drawn(12, 2), passages=passages, precision="float32")
+    for text, marking in (("word3 word17 word3 word8", MARKING), ("word3 " * 65, None)):
+        asked: dict[str, Any] = {"text": text, "mode": mode, "explain": True}
+        for hit in search(collection, Query(**asked, highlights=marking)).hits:
+            why = hit.explanation
+            if mode == "dense" or len(why.shares) > 64:
+                assert why.grid == []
+                continue
+            columns = sorted({one.row for one in why.shares})
+            assert np.shape(why.grid) == (len(why.shares), len(columns))
+            for one in why.shares:
+                row = why.grid[one.query]
+                # That of the share is the largest of its vector.
+                assert row[columns.index(one.row)] == max(row) == pytest.approx(one.product, abs=1e-3)
+            # Equal words of the query have equal products.
+            assert why.grid[0] == why.grid[2]
+
+
 @pytest.mark.parametrize("precision", [None, "float32", "float16", "8bit", "4bit", "1bit"])
 def test_the_parts_of_every_score_add_up_to_it(texts: MakeCollection, precision: str | None):
     kind = "dense" if precision is None else "multi_vector"

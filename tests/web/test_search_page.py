@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Locator, Page, Request, Route, expect
-from web_pages import HOSTILE, Server, Visits
+from web_pages import HOSTILE, Server, Visits, state_of
 
 pytestmark = pytest.mark.browser
 
@@ -24,10 +23,6 @@ def titles(page: Page) -> Locator:
 
 def status(page: Page) -> Locator:
     return page.get_by_role("status")
-
-
-def state_of(page: Page) -> dict[str, str]:
-    return {key: values[0] for key, values in parse_qs(urlsplit(page.url).query).items()}
 
 
 def test_typing_shows_ranked_hits_with_scores(server: Server, visit: Visits) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 import pytest
@@ -110,6 +110,11 @@ class Visit:
         """To the page with this state in its URL."""
         self.page.goto(f"{self.url}/?{urlencode(state)}")
         return self.page
+
+
+def state_of(page: Page) -> dict[str, str]:
+    """What its address says."""
+    return {key: values[0] for key, values in parse_qs(urlsplit(page.url).query).items()}
 
 
 Visits = Callable[..., Visit]

@@ -23,19 +23,29 @@ export async function listCollections() {
 // What the caller may do: "read", "write", "admin".
 export const scopes = async () => (await call("v1/info")).caller.scopes;
 
+// The metadata fields of a collection: name, shapes of values, declared type.
+export const listFields = async (collection, signal) => (await call(`${at(collection)}/fields`, { signal })).fields;
+
 // Gives the answer, with the time of the whole round trip in milliseconds as `round_trip_ms`.
-export async function search({ collection, filter, ...asked }, signal) {
-  let body = JSON.stringify(asked);
-  // The filter goes as it was written: parsed and written again, a 64-bit integer would be rounded.
-  if (filter) body = `${body.slice(0, -1)},"filter":${filter}}`;
+export async function search({ collection, ...asked }, signal) {
   const started = performance.now();
-  const answer = await call(`v1/collections/${encodeURIComponent(collection)}/search`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body,
-    signal,
-  });
+  const answer = await call(`${at(collection)}/search`, post(bodyOf(asked), signal));
   return { ...answer, round_trip_ms: performance.now() - started };
+}
+
+// The answers to several searches of one collection.
+export async function searchAll(collection, several, signal) {
+  const body = `{"searches":[${several.map(bodyOf).join(",")}]}`;
+  return (await call(`${at(collection)}/search/batch`, post(body, signal))).results;
+}
+
+const at = (collection) => `v1/collections/${encodeURIComponent(collection)}`;
+const post = (body, signal) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body, signal });
+
+// The filter, a text, goes as it was written: parsed and written again, a 64-bit integer would be rounded.
+function bodyOf({ filter, ...asked }) {
+  const body = JSON.stringify(asked);
+  return filter ? `${body.slice(0, -1)}${body === "{}" ? "" : ","}"filter":${filter}}` : body;
 }
 
 // The key of a server that asks for one. It lives as long as the tab, goes out as a header, and is in no URL.

@@ -16,7 +16,7 @@
 
 import { addressOf, given } from "./address.js";
 import { Problem, hasKey, listCollections, scopes, useKey } from "./api.js";
-import { make } from "./elements.js";
+import { make, stylesheet } from "./elements.js";
 
 // In the order of the navigation. scope: what a key needs for it; style: a stylesheet of its own.
 const VIEWS = {
@@ -81,17 +81,6 @@ async function open(listed = false) {
   shown = { name, view: module.show(at("view"), page) };
   navigation();
   if (page.listed) shown.view.restore(true);
-}
-
-function stylesheet(href) {
-  if (document.querySelector(`link[href="${href}"]`)) return null;
-  return new Promise((done) => {
-    const link = make("link", { rel: "stylesheet", href });
-    // Without its style a view is plain, and still there.
-    link.addEventListener("load", done);
-    link.addEventListener("error", done);
-    document.head.append(link);
-  });
 }
 
 async function load() {

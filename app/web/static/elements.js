@@ -47,3 +47,14 @@ export function problemPanel({ title, detail, code, status, request_id, errors =
     make("p", { className: "origin" }, origin.filter(Boolean).join(" · ")),
   );
 }
+
+// A stylesheet that only what is opened needs. Without it that is plain, and still there.
+export function stylesheet(href) {
+  if (document.querySelector(`link[href="${href}"]`)) return null;
+  return new Promise((done) => {
+    const link = make("link", { rel: "stylesheet", href });
+    link.addEventListener("load", done);
+    link.addEventListener("error", done);
+    document.head.append(link);
+  });
+}

@@ -1,24 +1,27 @@
 // A hit: closed, its title and what of it answers the query; open, the whole document.
 
 import { hasKey } from "../api.js";
-import { cut, field, make } from "../elements.js";
-import { marked, snippets, spans } from "./fragments.js";
+import { cut, field, make, stylesheet } from "../elements.js";
+import { isMarkup, marked, snippets, spans, whereOf } from "./fragments.js";
 
 const TITLE = 160; // characters of the title of a closed hit
 const FIELDS = 6; // metadata fields in a closed hit
 const VALUE = 60; // characters of a metadata value in a closed hit
 
-export function hitElement(hit, i, collection, why) {
+// context: of the search that found it, see answer.js.
+export function hitElement(hit, i, context) {
   const body = make("div", { id: `hit-${i}`, className: "body" });
   const name = hit.title || hit.id;
   const button = make("button", { type: "button", ariaExpanded: "false", "aria-controls": body.id, dir: "auto" });
+  const scored = context.answer.mode !== "browse";
   const score = make("p", { className: "score", title: `Score ${hit.score}` }, make("span", { className: "unseen" }, "score "), hit.score.toFixed(3));
-  const item = make("li", { className: "hit" }, make("h2", {}, button), score, body);
+  const item = make("li", { className: "hit" }, make("h2", {}, button), scored && score, body);
+  item.dataset.id = hit.id;
   const draw = (open) => {
     button.ariaExpanded = String(open);
     button.replaceChildren(...(open || name.length <= TITLE ? marked(name, 0, name.length, spans(hit, "title")) : [cut(name, TITLE)]));
     item.classList.toggle("open", open);
-    body.replaceChildren(...(open ? whole(hit, collection, why) : brief(hit)));
+    body.replaceChildren(...(open ? whole(hit, context, item) : brief(hit)).filter(Boolean));
   };
   item.addEventListener("click", (event) => {
     const open = button.ariaExpanded === "true";
@@ -36,31 +39,56 @@ function brief(hit) {
   const left = fields.length - FIELDS;
   const list = fields.slice(0, FIELDS).map(([key, value]) => field(key, cut(shown(value), VALUE)));
   if (left > 0) list.push(make("div", { className: "more" }, make("dt", {}, `+${left} more`)));
-  return [...snippets(hit), list.length && metadata(list)].filter(Boolean);
+  return [whereOf(hit.passages?.[0]), ...snippets(hit), list.length && metadata(list)];
 }
 
-function whole(hit, collection, why) {
+function whole(hit, context, item) {
   const list = Object.entries(hit.metadata ?? {}).map(([key, value]) => field(key, shown(value)));
   return [
-    hit.text && make("div", { className: "text", dir: "auto" }, ...marked(hit.text, 0, undefined, spans(hit, "text"))),
+    hit.passages?.length > 1 && later(() => import("./passages.js"), (module) => module.passages(hit)),
+    hit.text && textOf(hit),
     list.length && metadata(list),
-    make("p", { className: "id" }, "id ", identity(hit.id, collection)),
-    reasons(hit, why),
-  ].filter(Boolean);
+    make("p", { className: "id" }, make("span", {}, "id ", identity(hit.id, context.collection)), alike(hit, context)),
+    context.answer.mode !== "browse" && reasons(hit, context, item),
+  ];
+}
+
+// The text as it is written; of Markdown and HTML first what they say, as text.
+function textOf(hit) {
+  const written = () => make("div", { className: "text", dir: "auto" }, ...marked(hit.text, 0, undefined, spans(hit, "text")));
+  if (!isMarkup(hit.text)) return written();
+  return later(() => import("./readable.js"), (module) => module.readable(hit.text, spans(hit, "text"), written));
+}
+
+// What is shown once its module is there.
+function later(load, made) {
+  const place = make("div", { className: "later" });
+  load().then((module) => place.replaceWith(made(module)));
+  return place;
+}
+
+function alike(hit, { like }) {
+  const button = make("button", { type: "button", className: "quiet" }, "More like this");
+  button.addEventListener("click", () => {
+    like(hit);
+    scrollTo(0, 0);
+  });
+  return button;
 }
 
 // Why a hit has its score, asked for when it is opened.
-function reasons(hit, why) {
-  const list = make("dl", { className: "reasons" });
-  const details = make("details", {}, make("summary", {}, "Why this score?"), list);
+function reasons(hit, context, item) {
+  const place = make("div", { className: "reasons" });
+  const details = make("details", { className: "why" }, make("summary", {}, "Why this score?"), place);
   details.addEventListener("toggle", async () => {
-    if (!details.open || list.hasChildNodes()) return;
-    const explaining = import("./explanation.js");
+    if (!details.open || place.hasChildNodes()) return;
+    const explaining = Promise.all([import("../why/reasons.js"), stylesheet("why/style.css")]);
     try {
-      const found = (await why()).hits.find(({ id }) => id === hit.id)?.explanation;
-      list.replaceChildren(...(found ? (await explaining).told(found) : [field("changed", "The collection has changed since: search again.")]));
+      const found = (await context.why()).hits.find(({ id }) => id === hit.id)?.explanation;
+      const [{ told }] = await explaining;
+      place.replaceChildren(...(found ? told(found, hit, context, item) : [make("p", {}, "The collection has changed since: search again.")]));
     } catch (error) {
-      list.replaceChildren(field("error", error.message));
+      place.replaceChildren(make("p", {}, error.message));
     }
   });
   return details;
@@ -77,4 +105,5 @@ function shown(value) {
   if (Array.isArray(value) && value.every((one) => typeof one !== "object")) return value.join(", ");
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
+
 const metadata = (fields) => make("dl", { className: "metadata", ariaLabel: "Metadata" }, ...fields);

@@ -23,14 +23,16 @@ export const noCollections = () => panel(
 export const missing = (name) => panel(`There is no collection “${name}”`, make("p", {}, "Choose another from the list."));
 
 // What keeps a collection from being searched in this page, if anything does, else null.
-export function hindrance({ name, state, error, documents, encoder }) {
+export function hindrance({ name, state, error, documents, encoder, lexical }, { q, like, mode, filter, sort }) {
   const path = `v1/collections/${encodeURIComponent(name)}`;
   if (state === "quarantined") {
     return panel(`“${name}” is quarantined`, make("p", {}, error ?? ""), make("p", {}, "The other collections are served as ever."));
   }
-  if (encoder.model === null) {
+  const findable = like || ["lexical", "sparse"].includes(mode) || (!q && (filter || sort));
+  if (encoder.model === null && !findable) {
     return panel(
       `“${name}” takes vectors, not text`,
+      lexical && documents > 0 && make("p", {}, "Its words can be searched here, in the mode “lexical”."),
       make("p", {}, `Its documents came with vectors of their own, of ${count(encoder.dim, "dimension")}. Search it over REST:`),
       command(`${path}/search`, encoder.kind === "dense" ? { vector: ["…"] } : { vectors: [["…"]] }),
     );

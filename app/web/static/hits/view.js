@@ -1,56 +1,55 @@
 // The view of a search: what the controls say is asked as it is typed, and stands in the address.
 
 import { addressOf, given, remember, settle } from "../address.js";
-import { Problem, aborted, search } from "../api.js";
-import { count, duration, make, number, problemPanel } from "../elements.js";
-import { controls } from "./controls.js";
-import { hitElement } from "./hit.js";
+import { Problem, aborted, listFields, search } from "../api.js";
+import { count, make, problemPanel, stylesheet } from "../elements.js";
+import { answerOf } from "./answer.js";
+import { chooseFields, chooseMode, controls, modeOf } from "./controls.js";
 import { keysOf } from "./keys.js";
 import { about, hindrance, missing, noCollections } from "./notices.js";
-import { times } from "./times.js";
+import { asks, carriedBy, faultOf, parametersOf, requestOf, stateOfAddress } from "./state.js";
 
 const PAUSE = 250; // ms without typing after which a search starts
 
 export function show(root, page) {
   const asked = controls();
-  const { form, query, collection, k, exact, filter } = asked;
+  const { form, query, collection, mode, sort, group, k, exact, filter } = asked;
   const status = make("p", { role: "status" });
   const total = make("p", { id: "total", title: "In the engine, the network not counted" });
   const stages = make("div", { id: "times" });
+  const beside = make("div", { id: "beside" }); // what an answer says beside its hits
   const problem = make("div", { id: "problem", role: "alert" });
   const notice = make("div", { id: "notice" });
   const hits = make("ol", { id: "hits", role: "list", ariaLabel: "Hits", ariaBusy: "true" });
-  root.append(form, make("div", { className: "summary" }, make("div", { className: "counts" }, status, total), stages), problem, notice, hits);
+  const pages = make("nav", { id: "pages", ariaLabel: "Pages" });
+  root.append(form, make("div", { className: "summary" }, make("div", { className: "counts" }, status, total), stages, beside), problem, notice, hits, pages);
 
   let running = null; // the AbortController of the search under way
   let pause = 0;
+  let place = { from: 0, like: "" }; // what of the state no control holds
+  let fields = { of: "", list: [] }; // of the collection
+  let facets = null; // once the panel of the filter has been opened
+  const titles = new Map(); // of examples, by their ids
+  const cursors = new Map(); // of pages, by their addresses: a page after another goes on with its list
 
-  function stateOfAddress() {
-    const said = given();
-    const searchable = page.collections.find((one) => one.state === "ready" && one.documents && one.encoder.model !== null);
-    return {
-      c: said.get("c") ?? (searchable ?? page.collections[0])?.name ?? "",
-      q: said.get("q") ?? "",
-      k: said.get("k") ?? "10",
-      exact: said.get("exact") === "1",
-      filter: said.get("filter") ?? "",
-    };
-  }
-
-  const stateOfControls = () =>
-    ({ c: collection.value, q: query.value.trim(), k: k.value.trim(), exact: exact.checked, filter: filter.value.trim() });
+  const stateOfControls = () => ({
+    c: collection.value, q: query.value.trim(), mode: modeOf(mode), exact: exact.checked, filter: filter.value.trim(), sort: sort.value,
+    group: group.value, k: k.value.trim(), ...place,
+  });
+  const addressOfState = (state) => addressOf("search", parametersOf(state));
+  const chosenOne = () => page.collections.find(({ name }) => name === collection.value);
 
   // The status stays a live region: only its text changes.
   function clear() {
-    for (const one of [status, total, stages, problem, notice, hits]) one.replaceChildren();
+    for (const one of [status, total, stages, beside, problem, notice, hits, pages]) one.replaceChildren();
     asked.filterFault("");
   }
 
   const busy = (on) => hits.setAttribute("aria-busy", String(on));
 
-  function say(...content) {
+  function say(content) {
     clear();
-    notice.replaceChildren(...content);
+    notice.replaceChildren(content);
   }
 
   // The chosen one is shown even where it is not there, so that a stale link says what it asked for.
@@ -64,29 +63,49 @@ export function show(root, page) {
     collection.value = chosen;
   }
 
+  function fill(state) {
+    choices(state.c);
+    query.value = state.q;
+    chooseMode(mode, chosenOne(), state.mode);
+    chooseFields(asked, fields.of === state.c ? fields.list : [], state);
+    k.value = state.k;
+    exact.checked = state.exact;
+    filter.value = state.filter;
+    place = { from: state.from, like: state.like };
+  }
+
   // What was typed while the collections were on their way is asked when they are there.
   function restore(listed) {
     clearTimeout(pause);
     const typed = query.value;
-    const state = stateOfAddress();
-    choices(state.c);
-    query.value = state.q;
-    k.value = state.k;
-    exact.checked = state.exact;
-    filter.value = state.filter;
-    if (state.filter) asked.openFilter(true);
+    const state = stateOfAddress(page.collections);
+    fill(state);
+    if (state.filter && asked.filterPanel.hidden) asked.openFilter(true);
+    if (state.sort || state.group) asked.openOrder(true);
     run();
     if (!listed || !typed.trim() || typed === query.value) return;
     query.value = typed;
     changed(true);
   }
 
+  // Another choice begins with the first page; a text that is typed takes the place of an example.
   function changed(draft = false) {
     clearTimeout(pause);
     if (!page.listed) return;
-    remember(addressOf("search", { ...stateOfControls(), k: k.value.trim() === "10" ? "" : k.value.trim() }), draft);
+    go({ ...stateOfControls(), from: 0, ...(query.value.trim() && { like: "" }) }, draft);
+  }
+
+  function go(state, draft = false) {
+    place = { from: state.from, like: state.like };
+    remember(addressOfState(state), draft);
     page.named();
     run();
+  }
+
+  // To a state that no control made, such as another page.
+  function leap(state) {
+    fill(state);
+    go(state);
   }
 
   // Shows what the controls ask for. The answer to an older question is never shown.
@@ -96,40 +115,76 @@ export function show(root, page) {
     const state = stateOfControls();
     document.title = state.q ? `${state.q} · ${state.c} · Sheaf` : "Sheaf";
     busy(false);
-    const chosen = page.collections.find(({ name }) => name === state.c);
+    const chosen = chosenOne();
     if (!page.collections.length) return say(noCollections());
     if (!chosen) return say(missing(state.c));
-    const hindered = hindrance(chosen);
+    const hindered = hindrance(chosen, state);
     if (hindered) return say(hindered);
-    if (!state.q) return say(about(chosen));
+    if (!asks(state)) {
+      know(chosen, mine);
+      return say(about(chosen));
+    }
     const fault = faultOf(state);
     if (fault) return failed(fault);
     busy(true);
     try {
-      const body = { collection: state.c, query: state.q, k: Number(state.k), exact: state.exact, filter: state.filter };
-      const answer = await search({ ...body, highlights: { length: 320 } }, mine.signal);
-      // The same search again, by the same weights, when somebody asks why.
-      let again;
-      const why = () => (again ??= search({ ...body, weights: answer.weights, include: [], explain: true }, mine.signal));
-      if (running === mine) answered(answer, chosen, Boolean(state.filter), why);
+      const body = { ...requestOf(state), ...carriedBy(state, chosen) };
+      const cursor = cursors.get(location.search);
+      const answer = await search(cursor ? { ...body, offset: undefined, cursor } : body, mine.signal);
+      if (running === mine) answered(answer, state, chosen, mine.signal);
     } catch (error) {
       if (aborted(error)) return;
       if (!(error instanceof Problem)) throw error;
-      if (running === mine) page.failed(error.details);
+      if (running !== mine) return;
+      // The collection has changed since: the page as it is now.
+      if (cursors.delete(location.search) && error.details.code === "cursor_expired") return run();
+      page.failed(error.details);
     } finally {
       if (running === mine) busy(false);
     }
+    if (running === mine) know(chosen, mine);
   }
 
-  function answered(answer, chosen, filtered, why) {
+  // The fields of the collection, once there is nothing more urgent.
+  async function know({ name }, mine) {
+    if (fields.of !== name) {
+      fields = { of: name, list: [] };
+      try {
+        const list = await listFields(name);
+        // A key with dots has two names, of which one is enough.
+        const names = new Set(list.map((one) => one.name));
+        fields.list = list.filter((one) => !(one.name[0] === '"' && names.has(one.name.slice(1, -1))));
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error; // an order can still be asked for in the address
+        fields.of = "";
+      }
+    }
+    if (running !== mine) return;
+    chooseFields(asked, fields.list, stateOfControls());
+    countValues();
+  }
+
+  // Ticks and ranges, where the panel of the filter is open.
+  async function countValues() {
+    if (asked.filterPanel.hidden || !fields.of) return;
+    const [{ panel }] = await Promise.all([import("../facets/panel.js"), stylesheet("facets/style.css")]);
+    facets ??= panel(asked.facets, () => filter.value.trim(), (text) => {
+      filter.value = text;
+      changed();
+    });
+    if (fields.of === collection.value) facets.show(fields.of, fields.list, filter.value.trim());
+  }
+
+  function answered(answer, state, chosen, signal) {
     clear();
-    const all = filtered ? "" : ` of ${number(chosen.documents)}`;
-    status.textContent = answer.hits.length
-      ? `${count(answer.hits.length, "hit")}${all}, ${answer.exact ? "exact" : "approximate"}`
-      : filtered ? "No document passes the filter" : "Nothing found";
-    total.textContent = `total ${duration(answer.took_ms)}`;
-    stages.replaceChildren(...times(answer.stages, answer.took_ms, answer.round_trip_ms));
-    hits.replaceChildren(...answer.hits.map((hit, i) => hitElement(hit, i, chosen.name, why)));
+    const shown = answerOf(answer, state, chosen, { go: leap, signal, addressOf: addressOfState, cursors, titles });
+    status.textContent = shown.status;
+    total.textContent = shown.total;
+    stages.replaceChildren(...shown.times);
+    beside.replaceChildren(...shown.beside);
+    hits.replaceChildren(...shown.hits);
+    hits.style.counterReset = `rank ${state.from}`;
+    pages.replaceChildren(...shown.pages);
   }
 
   // Faults of the filter stand beside it, all others in the page.
@@ -157,12 +212,20 @@ export function show(root, page) {
   query.addEventListener("input", typed);
   query.addEventListener("compositionend", () => typed({}));
   query.addEventListener("change", settle);
-  for (const control of [collection, k, exact, filter]) control.addEventListener("change", () => changed());
+  // Fields and modes are a collection's own.
+  collection.addEventListener("change", () => {
+    sort.value = group.value = "";
+    chooseMode(mode, chosenOne(), "");
+    place.like = "";
+    changed();
+  });
+  for (const control of [mode, sort, group, k, exact, filter]) control.addEventListener("change", () => changed());
   filter.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     changed();
   });
+  asked.filterPanel.addEventListener("opened", countValues);
   const keys = keysOf(asked);
   document.addEventListener("keydown", keys);
   if (matchMedia("(hover: hover)").matches && !given().has("q")) query.focus();
@@ -177,17 +240,4 @@ export function show(root, page) {
       document.removeEventListener("keydown", keys);
     },
   };
-}
-
-// What cannot even be sent, as problem details; all else the server judges.
-function faultOf({ k, filter }) {
-  const refused = (pointer, message) => ({ title: "Invalid", detail: `${pointer}: ${message}`, errors: [{ pointer, message }] });
-  if (!k || !Number.isFinite(Number(k))) return refused("/k", "expected a number of hits, 1 to 1,000");
-  if (!filter) return null;
-  try {
-    JSON.parse(filter);
-  } catch (error) {
-    return refused("/filter", `not JSON. ${error.message}`);
-  }
-  return null;
 }

@@ -1,11 +1,17 @@
-// What a score is made of, in words. Loaded when somebody asks.
+// Why a hit has its score: the parts as a bar that adds up to it, the query's tokens by those that answer them, and all of it in words.
 
-import { count, field } from "../elements.js";
+import { count, field, make } from "../elements.js";
+import { heat } from "./heat.js";
+import { SIDES, stack } from "./stack.js";
 
-const SIDES = { words: "Words", sparse: "Sparse vectors", tokens: "Meaning, by tokens", pooled: "Meaning, as a whole" };
 const fixed = (value) => value.toFixed(3);
 
-export function told({ sides, ranks, terms, shares, passage, opening_weight, approximate, indices }) {
+// explanation: of the hit, as the API gives it. context: see hits/answer.js.
+export function told(explanation, hit, context) {
+  return [stack(explanation, hit), heat(explanation, hit, context.query), make("dl", { className: "words" }, ...inWords(explanation))].filter(Boolean);
+}
+
+function inWords({ sides, ranks, terms, shares, passage, opening_weight, approximate, indices }) {
   const said = sides.map(({ side, score, mean, standard, weight }) => [
     SIDES[side],
     `adds ${fixed(weight * standard)}: ${ranks[side] ? `number ${ranks[side]} of the candidates` : "not found by it"}, ${fixed(Math.abs(standard))} deviations `
