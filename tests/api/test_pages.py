@@ -9,7 +9,7 @@ import pytest
 
 from app.api.routes.pages import FOLDER, page_router
 
-NAMES = sorted(path.name for path in FOLDER.iterdir())
+NAMES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file())
 
 
 def test_the_page_is_at_the_root(client: httpx.Client) -> None:
