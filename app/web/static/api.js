@@ -57,7 +57,7 @@ export function useKey(key) {
   else sessionStorage.removeItem(KEY);
 }
 
-async function call(path, options = {}) {
+export async function call(path, options = {}) {
   let response, text;
   const key = sessionStorage.getItem(KEY);
   if (key !== null) options = { ...options, headers: { ...options.headers, "X-API-Key": key } };
