@@ -4,7 +4,7 @@ each stage is timed. A mode is a choice among these stages."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -45,6 +45,8 @@ from app.query.scores import Scores, pooled_scores, scores_of
 from app.query.sparse import SparseScores
 from app.query.wording import clauses_of, spoken_text
 from app.query.words import WordScores
+from app.relevance.features import features_of
+from app.relevance.kept import curve_of
 from app.rerank.stage import check, reranked, reranker_for, widened
 from app.results.facets import count_facets
 from app.results.facets import warnings as warnings_of_facets
@@ -56,7 +58,7 @@ from app.results.threshold import ended, needed, reaching
 from app.schema.notices import Notice
 from app.scoring import choose
 from app.sparse import postings
-from app.types import Mask, Room, Side, SparseVector, Weights
+from app.types import F64, Mask, Room, Side, SparseVector, Weights
 
 FEW: Final = 2_048
 """Rows of one vector each that are scored one and all: in half a millisecond, without which an index finds nothing."""
@@ -121,10 +123,12 @@ def search_encoded(
     sparse: SparseVector | None = None,
     learned: Learned | None = None,
     moment: Snapshot | None = None,
+    chances: Callable[[F64], Sequence[float]] | None = None,
 ) -> SearchResult:
     """A query with its vectors, of ``encode_queries``. encode_ms: the time that it took, which is added. room: of an
     answer to several. sparse: its sparse vector, where it is asked by one. learned: what follows the queries in the
     place of the collection's own experience, which then learns nothing. moment: that is searched, by default now.
+    chances: that hits are relevant, by their features, in the place of what the collection's curve says.
 
     ``took_ms`` holds the wait for a core, too, where as many searches run as there are.
     """
@@ -164,6 +168,11 @@ def search_encoded(
             asked, found, grouping = asked.grouped(query.group_by, query.offset + query.k)
             whole = asked.query
         found = replace(asked.explained(found), boosts=asked.boosts)
+        if query.relevance:
+            chances = chances or curve_of(snapshot.connection, collection.spec, query.mode).along
+            features = features_of(collection.spec, query.mode, found, encoded)
+            seqs = [item.seq for item in found.ranked]
+            found = replace(found, chances=dict(zip(seqs, chances(features), strict=True)))
         if reranker is not None:
             with clock.stage("rerank"):
                 made = reranked(collection, snapshot, found.ranked, found.words, found.scores, whole, reranker)

@@ -322,7 +322,7 @@ class Excerpt:
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One ranked document. passages: its best ones, where they were asked for. former_score: of one that was reranked,
-    before that."""
+    before that. relevance: the chance that it is relevant, where that was asked for (app.relevance)."""
 
     id: str
     score: float
@@ -337,3 +337,4 @@ class Hit:
     explanation: Any = None
     """app.hits.explanation.Explanation, where it was asked for."""
     former_score: float | None = None
+    relevance: float | None = None

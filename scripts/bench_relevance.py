@@ -9,12 +9,16 @@ itself would (1; every word, as often as counts); and the fused score between wh
 hits together, and of the first ones alone: the area under the ROC curve, which is a half of what tells nothing. And of
 the probabilities that a logistic curve makes of each, fitted on the other collections: the expected calibration error
 (ten bins of equal numbers), and the Brier score.
+
+With `--taught`, of each collection alone: what `PUT .../relevance` learns from every second of the judged queries (it
+is not kept), and the same figures of hits' `relevance` over the others.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,11 +28,13 @@ from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.layers import POOLED
 from app.encoders.registry import Encoders
+from app.evaluation.judged import Judged
+from app.evaluation.relevance import learned_from
 from app.lexical.bm25 import K1, Bm25
 from app.query.preparing import encode_queries
 from app.query.scores import scores_of
 from app.query.wording import clauses_of
-from app.search import Query, search
+from app.search import Query, search, search_encoded
 from app.settings import Settings
 from app.sources.beir import beir_qrels, beir_queries
 from app.types import F64, I64
@@ -44,14 +50,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collections", nargs="+", metavar="NAME=BEIR_FOLDER")
     parser.add_argument("--queries", type=int, default=60)
+    parser.add_argument("--taught", action="store_true", help="only what judgements of the collection itself teach")
     args = parser.parse_args()
     settings, tables = Settings(), dict[str, Told]()
     with Catalogue(settings.indexes, Encoders(settings.models), settings) as catalogue:
         for named in args.collections:
             name, _, folder = named.partition("=")
+            if args.taught:
+                print(f"{name}: {taught(catalogue.get(name), Path(folder))}", flush=True)
+                continue
             tables[name] = told_of(catalogue.get(name), Path(folder), args.queries)
             labels = np.array(tables[name]["relevant"])
             print(f"{name}: {len(labels):,} hits, {labels.mean():.3f} of them relevant", flush=True)
+    if args.taught:
+        return
     print(f"{'':16s}" + "".join(f"{name[:18]:>32s}" for name in tables))
     print(f"{'':16s}" + f"{'AUC   first    ECE  Brier':>32s}" * len(tables))
     for kind in tables[next(iter(tables))]:
@@ -72,6 +84,33 @@ def main() -> None:
             row += f"{area(values, labels):14.3f}{area(values[first], labels[first]):6.3f}"
             row += f"{error(made, labels):6.3f}{brier:6.3f}"
         print(f"{kind:16s}{row}", flush=True)
+
+
+def taught(collection: Collection, folder: Path) -> str:
+    """What every second judged query teaches, and how it holds of the others."""
+    qrels, texts = beir_qrels(folder), beir_queries(folder)
+    query = Query(mode="hybrid", k=HITS, include=frozenset(), relevance=True)
+    asked = [
+        (Judged(name, qrels[name], texts[name]), replace(query, text=texts[name]))
+        for name in sorted(name for name in qrels if name in texts)
+    ]
+    learned = learned_from(collection, folder.name, asked[::2])
+    chances, relevant, first = list[float](), list[float](), list[bool]()
+    for judged, one in asked[1::2]:
+        (encoded,) = encode_queries(collection, [one])
+        found = search_encoded(collection, one, encoded, chances=learned.curve.along)
+        for rank, hit in enumerate(found.hits):
+            chances.append(hit.relevance or 0.0)
+            relevant.append(float(judged.grades.get(hit.id, 0) > 0))
+            first.append(not rank)
+    made, labels, top = np.array(chances), np.array(relevant), np.array(first)
+    brier, share = float(np.mean((made - labels) ** 2)), float(labels.var())
+    return (
+        f"{learned.queries} queries taught, error {learned.error:.3f}, AUC {learned.area:.3f}; of {len(asked[1::2])} "
+        f"others, {labels.mean():.3f} of whose hits are relevant: AUC {area(made, labels):.3f}, of first hits "
+        f"{area(made[top], labels[top]):.3f}; ECE {error(made, labels):.3f}; Brier {brier:.3f}, of the share "
+        f"{share:.3f}"
+    )
 
 
 def told_of(collection: Collection, folder: Path, most: int) -> Told:

@@ -37,6 +37,7 @@ LAYERS = [
         "app.indexing",
         "app.query",
         "app.passages",
+        "app.relevance",
         "app.rerank",
         "app.results",
     },

@@ -75,7 +75,7 @@ def document_answer(document: Document, include: Collection[str], form: Form) ->
 
 
 def hit_answer(hit: Hit, form: Form) -> HitAnswer:
-    names = ("title", "text", "metadata", "passages", "highlights", "explanation", "former_score")
+    names = ("title", "text", "metadata", "passages", "highlights", "explanation", "former_score", "relevance")
     given = {name: value for name in names if (value := getattr(hit, name)) is not None}
     if hit.passages is not None:
         given["passages"] = [_passage(one) for one in hit.passages]

@@ -424,6 +424,15 @@ class Collection:
         its test carries. Gives the report. Raises TaskFailed."""
         return self._run(self._do.tune_by(self.name, judgements, request, progress))
 
+    def learn_relevance(self, judgements: str, **request: Any) -> Json:
+        """Teaches the collection from a set of judgements how relevant hits are, for searches with `relevance=True`.
+        request: mode, depth, queries. Gives how well that was learned."""
+        return self._run(self._do.learn_relevance(self.name, judgements, request))
+
+    def relevance(self) -> list[Json]:
+        """What was learned so, by mode."""
+        return self._run(self._do.relevance(self.name))
+
     def searched(self, *, below: float | None = None, most: int = 20) -> Json:
         """What users searched, where the server keeps it: without_hits (or none of a score of `below`), frequent,
         slowest. The key needs the scope `admin`."""

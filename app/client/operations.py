@@ -235,6 +235,13 @@ class Operations:
         report: Json = task.raw["result"]
         return report
 
+    def learn_relevance(self, name: str, judgements: str, request: Json) -> Steps[Json]:
+        return self.json(Request("PUT", f"{at(name)}/relevance", {"judgements": judgements, **request}))
+
+    def relevance(self, name: str) -> Steps[list[Json]]:
+        request = Request("GET", f"{at(name)}/relevance")
+        return asked(self.url, self.retries, request, lambda found: list(found["learned"]))
+
     def searched(self, name: str, below: float | None, most: int) -> Steps[Json]:
         params = {"most": str(most), **({} if below is None else {"below": repr(below)})}
         return self.json(Request("GET", f"{at(name)}/queries/report", params=params))

@@ -44,6 +44,7 @@ def hits_of(
             show.highlights,
             show.explanation,
             as_asked(former[item.seq]) if item.seq in former else None,
+            found.chances.get(item.seq),
         )
         for item, document, show in zip(found.ranked, documents, shown, strict=True)
     ]

@@ -35,5 +35,7 @@ class Found:
     reranked: Reranked | None = None
     chosen: Mapping[int, Choice] = field(default_factory=dict)
     """Of the documents that were diversified, by sequence number: why they are where they are."""
+    chances: Mapping[int, float] = field(default_factory=dict)
+    """That a document is relevant, by sequence number, where that was asked for (app.relevance)."""
     more: bool = False
     """Whether more documents may match than is known."""

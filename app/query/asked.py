@@ -39,8 +39,9 @@ class Query:
     and `browse`, else of the best ``SORTED``. syntax: whether text is plain words, or the query language
     (app.lexical.clauses). field_weights: of some fields, in the place of the collection's (app.lexical.weighing).
     weights: of a hybrid search; "learned" takes those that the collection has learned, "reciprocal_rank" none; None is
-    as the collection says, "learned" where it says nothing. explain: whether hits carry their reasons. boosts: what
-    adds to scores (app.boosts). min_score: that a document has at least, as its hit says it, before it is reranked.
+    as the collection says, "learned" where it says nothing. explain: whether hits carry their reasons. relevance:
+    whether they carry the chance that they are relevant, of a plain list by score. boosts: what adds to scores
+    (app.boosts). min_score: that a document has at least, as its hit says it, before it is reranked.
     diversity: an order of the first hits in which they are unlike each other (app.diversity). facets: of what ``total``
     counts. group_by: the field by whose values hits are grouped; k, offset and pages count groups then. offset: hits
     that are passed over. cursor: of the page before, in its place (app.results.paging). candidates: passages that are
@@ -68,6 +69,7 @@ class Query:
     field_weights: Mapping[str, float] = field(default_factory=dict)
     weights: Weights | Literal["reciprocal_rank", "learned"] | None = None
     explain: bool = False
+    relevance: bool = False
     rerank: Rerank | None = None
     ids: Sequence[str] | None = None
     sort: Sequence[SortKey] = ()

@@ -60,6 +60,7 @@ ROUTES = {
     "/v1/collections/{name}/recall": {"post"},
     "/v1/collections/{name}/tune": {"post"},
     "/v1/collections/{name}/evaluate": {"post"},
+    "/v1/collections/{name}/relevance": {"get", "put", "delete"},
     "/v1/collections/{name}/judgements": {"get"},
     "/v1/collections/{name}/judgements/{judgements}": {"get", "put", "delete"},
     "/v1/collections/{name}/judgements/{judgements}/grades": {"post"},
@@ -265,6 +266,12 @@ def test_every_example_works(
     client.put(f"{module_of_examples}/documents/zipfile.ZipFile", json=document)
     address = path.replace("/v1/collections/{name}", module_of_examples).replace("{id}", "zipfile.ZipFile")
     address = address.replace("{judgements}", "people")
+    if path.endswith("/relevance"):
+        # There are judgements to learn from then.
+        words = [f"word{i}" for i in range(12)]
+        client.post(f"{module_of_examples}/documents", json={"documents": [{"id": w, "text": w} for w in words]})
+        judged = [{"id": word, "query": word, "grades": {word: 1}} for word in words]
+        client.put(f"{module_of_examples}/judgements/people", json={"queries": judged})
     if path.endswith("/restore"):
         # The snapshot of the example is not there; one that is takes its place.
         task = client.post(f"{module_of_examples}/snapshots").json()

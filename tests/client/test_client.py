@@ -372,6 +372,17 @@ def test_what_was_searched_is_told(new: New) -> None:
     assert new().searched(below=0.5, most=3)["texts"] == 0
 
 
+def test_how_relevant_hits_are_is_learned_from_judgements(new: New) -> None:
+    collection = new()
+    words = [f"{one}{number}" for number in range(4) for one in ("wren", "owl", "finch")]
+    collection.write([Document(word, f"the {word} sings") for word in words])
+    collection.judge("people", [{"id": word, "query": f"{word} sings", "grades": {word: 1}} for word in words])
+    learned = collection.learn_relevance("people", mode="lexical", depth=5)
+    assert collection.relevance() == [learned]
+    (hit, *_) = collection.search("owl2 sings", mode="lexical", relevance=True).hits
+    assert hit.raw["relevance"] > 0.5
+
+
 def test_searches_are_compared_by_judged_queries(new: New) -> None:
     collection = new()
     collection.write([Document(word, f"the {word} sings") for word in ("wren", "owl", "finch")])

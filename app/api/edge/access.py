@@ -89,6 +89,9 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
     ("DELETE", f"{_IN}/judgements/{{judgements}}"): WRITE,
     ("POST", f"{_IN}/judgements/{{judgements}}/grades"): WRITE,
     ("POST", f"{_IN}/judgements/{{judgements}}/pool"): READ,
+    ("PUT", f"{_IN}/relevance"): WRITE,
+    ("GET", f"{_IN}/relevance"): READ,
+    ("DELETE", f"{_IN}/relevance"): WRITE,
     ("GET", f"{_IN}/queries"): READ,
     # What people searched is theirs.
     ("GET", f"{_IN}/queries/report"): ADMIN,

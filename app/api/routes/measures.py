@@ -1,9 +1,9 @@
-"""Measuring a collection against exact search, and tuning it by that."""
+"""Measuring a collection against exact search, tuning it by that, and teaching it how relevant its hits are."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -13,17 +13,23 @@ from app.api.answers import accepted, encoded, reply
 from app.api.edge.bodies import READ, Route, examples
 from app.api.edge.openapi import gives
 from app.api.edge.routing import Name
-from app.api.routes.searches import fitting
+from app.api.routes.searches import fitting, to_query
 from app.api.schemas.documents import DeleteAnswer
 from app.api.schemas.measures import QueriesAnswer, RecallRequest, TuneRequest
-from app.api.schemas.searches import Asked
+from app.api.schemas.relevance import LearnedAnswer, LearnRequest, RelevanceAnswer
+from app.api.schemas.searches import Asked, SearchRequest
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
 from app.collection.collection import Collection
 from app.collection.reading import Measured
+from app.errors import Conflict
+from app.evaluation.judged import Judged, read_set
 from app.evaluation.measures import parsed
+from app.evaluation.relevance import learn
 from app.evaluation.searched import Report, report
 from app.measure import recall as measuring
+from app.relevance.features import LEARNABLE
+from app.relevance.kept import forget, kept
 from app.tasks.records import Task
 from app.tuning.judged import ByJudgements, usable
 from app.tuning.tune import Goal, to_params
@@ -144,3 +150,62 @@ def _to_measure(queries: int | list[Asked], collection: Collection) -> int | lis
         engine.Query(text=one.query, vectors=fitting(one, collection.spec, f"/queries/{i}"))
         for i, one in enumerate(queries)
     ]
+
+
+@router.put("/v1/collections/{name}/relevance", responses=gives(LearnedAnswer))
+async def learn_relevance(
+    service: Serving,
+    name: Name,
+    body: Annotated[LearnRequest, READ, examples(people={"judgements": "people"})],
+) -> Response:
+    """Learn from a set of judgements how relevant hits are: its queries are searched, and a logistic curve over what is
+    known of a hit (its score by each side, its place) makes a chance of it. A search with `"relevance": true` shows
+    that chance, which means the same for every query of this collection.
+
+    The figures of the answer are of queries that a curve was not learned from. Where it tells no more than the share of
+    relevant hits does, it is not kept (409). It is part of snapshots; another encoder ends it.
+    """
+
+    def work(collection: Collection) -> bytes:
+        asked = [(one, _query(one, body, collection)) for one in read_set(collection, body.judgements)]
+        # Vectors alone ask no words.
+        modes = [query.mode for _, query in asked if query.mode in LEARNABLE and body.mode in (None, query.mode)]
+        asked = [(one, query) for one, query in asked if modes and query.mode == modes[0]]
+        if not asked:
+            raise Conflict(
+                f"the set {body.judgements} has no query for a {body.mode or 'semantic'} search of {collection.name}",
+                code="too_few_judgements",
+            )
+        most = min(body.queries, len(asked))
+        asked = [asked[number * len(asked) // most] for number in range(most)]
+        return encoded(LearnedAnswer.of(learn(collection, body.judgements, asked)))
+
+    return reply(await run(service.lanes.measure, service.on, name, work))
+
+
+def _query(judged: Judged, body: LearnRequest, collection: Collection) -> engine.Query:
+    """As searches will ask; by its vectors alone where it has no text."""
+    spec, mode = collection.spec, body.mode
+    if judged.text is None and mode not in ("semantic", "dense"):
+        mode = None
+    vectors: dict[str, Any] = {"vector" if spec.kind == "dense" else "vectors": judged.vectors}
+    given = vectors if mode is None else {**vectors, "mode": mode}
+    asked = SearchRequest.model_construct(query=judged.text, k=body.depth, include=[], relevance=True, **given)
+    return to_query(asked, spec)
+
+
+@router.get("/v1/collections/{name}/relevance", responses=gives(RelevanceAnswer))
+async def get_relevance(service: Serving, name: Name) -> Response:
+    """What a collection learned of how relevant its hits are, by mode."""
+
+    def work(collection: Collection) -> bytes:
+        return encoded(RelevanceAnswer(learned=[LearnedAnswer.of(one) for one in kept(collection)]))
+
+    return reply(await run(service.lanes.read, service.on, name, work))
+
+
+@router.delete("/v1/collections/{name}/relevance", status_code=204, responses={**gives(RelevanceAnswer), 200: {}})
+async def forget_relevance(service: Serving, name: Name) -> Response:
+    """Forget it."""
+    await run(service.lanes.write, service.on, name, forget)
+    return Response(status_code=204)

@@ -67,6 +67,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
         field_weights=dict(sorted((body.field_weights or {}).items())),
         weights=_weights(body, spec, at),
         explain=body.explain,
+        relevance=body.relevance,
         at=at,
         k=body.k,
         filter=body.filter,

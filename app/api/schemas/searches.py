@@ -251,6 +251,10 @@ class SearchRequest(Way, Asked):
     and with the sentence of its best passage that is nearest to it, where by meaning: as places and as HTML. `{}` takes
     the defaults. Where token vectors do not tell sentences apart (a dense collection, pooled tokens) it is the best
     passage of a document that has several."""
+    relevance: bool = False
+    """Each hit with the chance that it is relevant, from 0 to 1, the same number for every query: as judgements of this
+    collection taught (`PUT .../relevance`), else it is 409 (`relevance_not_learned`). Of a plain list by score: without
+    `sort`, `boosts`, `rerank`, `diversity`, `like`, `weights` and `fusion`."""
     facets: FacetsField = None
     group_by: GroupField = None
     include: IncludeField = Field(["text", "metadata"])
@@ -290,10 +294,19 @@ class SearchRequest(Way, Asked):
             raise fault("/syntax", "a search by examples is by no text, which the language is of")
         if self.boosts is not None and not ways:
             raise fault("/boosts", "without a query no document has a score to add to; sort instead")
+        if self.relevance:
+            self._hold_relevance(bool(ways))
         if self.min_score is not None and not ways:
             raise fault("/min_score", "without a query no document has a score to reach")
         self._hold(info)
         return self
+
+    def _hold_relevance(self, asked: bool) -> None:
+        if not asked or self.mode == "sparse":
+            raise fault("/relevance", "a hit by sparse vectors alone, or without a query, has no chance to be relevant")
+        for name in ("sort", "boosts", "rerank", "diversity", "like", "weights", "fusion"):
+            if getattr(self, name) is not None:
+                raise fault("/relevance", f"it was learned of lists by score alone, without `{name}`")
 
     def _hold_mode(self) -> None:
         vectors = self.vector is not None or self.vectors is not None
@@ -355,6 +368,8 @@ class HitAnswer(BaseModel):
     explanation: Explanation | None = None
     former_score: float | None = None
     """Of a hit that was reranked: its score before."""
+    relevance: float | None = None
+    """The chance that it is relevant, where that was asked for."""
 
 
 class GroupAnswer(BaseModel):
