@@ -184,7 +184,8 @@ def patch_document(
     also: Callable[[sqlite3.Connection, Patched], None] | None = None,
     condition: Condition | None = None,
 ) -> Patched:
-    """Changes what the patch names of a document; all else stays, and of its vectors what the change leaves true.
+    """Changes what the patch names of a document; all else stays, and of its vectors what the change leaves true. The
+    version that stands stays where nothing is changed.
 
     Encodes texts that it changed, of several passages those alone, and nothing else. Raises NotFound, Invalid with
     pointers into the patch (TextRefused), PreconditionFailed, Conflict, EncoderUnavailable, StorageFull.
@@ -208,6 +209,12 @@ def patch_document(
         except reading.Unfit as error:
             raise Invalid.at(joined(["metadata", *error.at]), error.message) from None
         check_document(collection, patched, "", keeps=patch.vectors is None)
+        if patch.leaves(standing.document, patched):
+            result = partial(_stands, patched, standing)
+            try:
+                return result(collection.write([], [], [], expected=live, also=_then(also, result)))
+            except Raced:
+                continue
         try:
             rows, cut = changed_rows(collection, standing, patched)
         except TextRefused as error:
@@ -223,6 +230,10 @@ def patch_document(
 
 def _patched(document: Document, cut: bool, written: Written) -> Patched:
     return Patched(document, written.first, cut)
+
+
+def _stands(document: Document, standing: Standing, _: Written) -> Patched:
+    return Patched(document, standing.seq, standing.cut)
 
 
 Counted = Callable[[sqlite3.Connection, int], None]

@@ -222,7 +222,12 @@ def _boosts(collection: Collection, snapshot: Snapshot, query: Query, encoded: E
     sums = query.mode == "semantic" and encoded is not None and scored(collection.spec) == TOKENS
     views = {id(view.part): view for view in snapshot.views}
     unit = float(len(encoded.vectors)) if sums and encoded is not None else 1.0
-    return Boosts(query.boosts, unit, lambda part, condition: snapshot.select(views[id(part)], condition))
+    return Boosts(
+        query.boosts,
+        unit,
+        lambda part, condition: snapshot.select(views[id(part)], condition),
+        lambda part, field: snapshot.column(views[id(part)], field),
+    )
 
 
 def _allowed(snapshot: Snapshot, query: Query) -> tuple[list[Mask], list[Notice]]:

@@ -20,9 +20,17 @@ Where the server itself has the collection open, the documents are sent to it.
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+
+INTERRUPTED = "interrupted; the same command goes on from here"
+if __name__ == "__main__":
+    # Most of a start is imports, and whoever interrupts those wants no traceback.
+    signal.signal(signal.SIGINT, lambda *_: (os.write(2, f"{INTERRUPTED}\n".encode()), os._exit(130)))
+
 import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -396,7 +404,7 @@ def report(name: str, summary: Summary, *, sent: bool = False) -> None:
     """The last lines. sent: to a server, which does not tell how many stood there already."""
     done = f"{summary.written:,} {'applied by the server' if sent else 'written'}"
     counts = done if sent else f"{done}, {summary.unchanged:,} unchanged"
-    print(f"collection {name}: {counts}, {summary.bad:,} bad lines, {summary.skipped:,} without title and text")
+    print(f"collection {name}: {counts}, {summary.bad:,} faults, {summary.skipped:,} without title and text")
     if summary.left_out:
         print(f"left out: {told(summary.left_out)}")
     if summary.repeated:
@@ -477,10 +485,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     return 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

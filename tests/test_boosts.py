@@ -264,6 +264,28 @@ def test_dates_are_moments():
     assert made == pytest.approx([0.5, 0.5**0.5, 1, 0, 0, 0, 0.5, 0], abs=1e-9)
 
 
+def test_values_are_those_of_the_declared_type(make_text: MakeCollection):
+    collection = make_text()
+    # Without a zone it is no moment, and so no date by the schema.
+    days = {"a": "2024-03-01", "b": "2024-03-02T00:00:00.5+00:00", "c": "2024-03-01T10:00:00", "d": 19783, "e": True}
+    write_documents(collection, [Document(name, "word1", "", {"day": day}) for name, day in days.items()])
+    dated: dict[str, Any] = {"field": "day", "decay": {"origin": "2024-03-01", "scale": 1, "kind": "exp"}, "weight": 1}
+    by_number: dict[str, Any] = {"field": "day", "function": "value", "weight": 1}
+
+    def boosts(asked: dict[str, Any]) -> dict[str, float]:
+        query = Query(text="word1", mode="lexical", exact=True, boosts=parse([asked]), explain=True)
+        hits = search(collection, query).hits
+        return {hit.id: round(hit.explanation.boosts[0].value, 4) for hit in hits if hit.explanation is not None}
+
+    assert boosts(dated) == {"a": 1, "b": 0.5, "c": round(0.5 ** (10 / 24), 4), "d": 0, "e": 0}
+    collection.declare({"day": "date"})
+    assert boosts(dated) == {"a": 1, "b": 0.5, "c": 0, "d": 0, "e": 0}
+    assert set(boosts(by_number).values()) == {0}, "a date is no number"
+    collection.declare({"day": "number"})
+    assert boosts(by_number) == {"a": 0, "b": 0, "c": 0, "d": 19783, "e": 0}
+    assert set(boosts(dated).values()) == {0}
+
+
 @pytest.mark.parametrize(
     ("asked", "pointer"),
     [

@@ -204,3 +204,26 @@ def test_merging_is_that_of_rfc_7396(target: dict[str, Any], patch: dict[str, An
     found = merged(target, patch)
     assert repr(target) == before
     assert found == merge_patch(target, patch)
+
+
+@pytest.mark.parametrize("model", ["words", None])
+def test_what_changes_nothing_writes_nothing(made: Any, model: str | None) -> None:
+    collection, texts = made("c", model, kind="dense", sparse=SparseSpec())
+    document = Document("a", "text", "A title", {"n": 1}, matrix(1, "dense") if model is None else None, sparse=SPARSE)
+    write_documents(collection, [document])
+    before = collection.get_version("a")[1]
+    texts.clear()
+    same = [Patch(title="A title"), Patch(text="text"), Patch(metadata={"n": 1, "gone": None}), Patch()]
+    for patch in (*same, Patch(metadata={"n": 1}, replaces=True)):
+        found, version, cut = patch_document(collection, "a", patch)
+        assert (found.metadata, version, cut) == ({"n": 1}, before, False)
+    assert (collection.get_version("a")[1], texts) == (before, [])
+    told = list[int]()
+    patch_document(collection, "a", same[0], lambda txn, patched: told.append(patched.version))
+    assert told == [before], "what else is to be done in its transaction is done"
+    for patch in (Patch(metadata={"n": 1.0}), Patch(sparse=OTHER), Patch(unsparse=True)):
+        version = patch_document(collection, "a", patch).version
+        assert version > before
+        before = version
+    with pytest.raises(PreconditionFailed):
+        patch_document(collection, "a", Patch(title="A title"), condition=Condition(frozenset({before - 1})))

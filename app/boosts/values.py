@@ -12,6 +12,7 @@ import numpy as np
 from app.boosts.asked import Boost, Decay, days_of
 from app.collection.part import Part
 from app.collection.view import Snapshot
+from app.columns.column import Column
 from app.compute import deadline
 from app.filters import Filter, is_number
 from app.metadata.values import Scalar
@@ -20,6 +21,8 @@ from app.types import F64, I64, Mask
 
 _GRID: Final = 2.0**32
 """Values are rounded to this part of 1, so that machines whose logarithms differ in the last bit agree."""
+_DAY: Final = 86_400 * 1e9
+"""In moments."""
 _LARGEST: Final = 1e15
 """A value is taken as this at most: a sum stays finite."""
 
@@ -38,11 +41,12 @@ class BoostShare:
 @dataclass(frozen=True)
 class Boosts:
     """The boosts of one search. unit: of score, that a weight of 1 is worth. select: the documents of a part that match
-    a filter. Used from any thread."""
+    a filter. column: the values of a field in a part, as the collection declares it. Used from any thread."""
 
     asked: Sequence[Boost]
     unit: float
     select: Callable[[Part, Filter], Mask] = field(repr=False)
+    column: Callable[[Part, str], Column | None] = field(repr=False)
     _masks: dict[tuple[int, int], Mask] = field(default_factory=dict, repr=False)
 
     def of(self, part: Part, documents: I64) -> F64:
@@ -79,7 +83,7 @@ class Boosts:
                 mask = self._masks[key] = self.select(part, boost.filter)
             return mask[documents].astype(np.float64)
         assert boost.field is not None, "a boost is by a filter or by a field"
-        column = part.column(boost.field)
+        column = self.column(part, boost.field)
         if column is None:
             return np.zeros(len(documents))
         codes = column.spread(part.owners.documents)[documents]
@@ -88,12 +92,14 @@ class Boosts:
         occurring, places = np.unique(codes[there], return_inverse=True)
         deadline.check(deadline.current())
         found = np.zeros(len(documents))
-        found[there] = value_of(boost, [column.scalars.value(code) for code in occurring.tolist()])[places]
+        scalars = [column.scalars.value(code) for code in occurring.tolist()]
+        found[there] = value_of(boost, scalars, moments=column.scalars.dates)[places]
         return found
 
 
-def value_of(boost: Boost, scalars: Sequence[Scalar]) -> F64:
-    """(n,): what a boost by a field makes of its values; 0 of those that it cannot read.
+def value_of(boost: Boost, scalars: Sequence[Scalar], *, moments: bool = False) -> F64:
+    """(n,): what a boost by a field makes of its values; 0 of those that it cannot read. moments: whether numbers are
+    those of a field that is declared to be a date (app.metadata.dates), which are no numbers then.
 
     >>> value_of(Boost(1.0, field="likes", function="saturation", pivot=10.0), [10, 30, -1, "many"]).tolist()
     [0.5, 0.75, 0.0, 0.0]
@@ -101,7 +107,10 @@ def value_of(boost: Boost, scalars: Sequence[Scalar]) -> F64:
     [1.0, 0.5, 0.25]
     """
     dates = boost.decay is not None and boost.decay.dates
-    numbers = np.array([_number(value, dates) for value in scalars], np.float64)
+    if moments:
+        numbers = np.array([float(value) / _DAY if dates else math.nan for value in scalars], np.float64)
+    else:
+        numbers = np.array([_number(value, dates) for value in scalars], np.float64)
     there = ~np.isnan(numbers)
     found = np.zeros(len(numbers))
     made = decayed(boost.decay, numbers[there]) if boost.decay is not None else _function(boost, numbers[there])

@@ -51,6 +51,11 @@ class Patch:
             sparse=None if self.unsparse else (self.sparse or document.sparse),
         )
 
+    def leaves(self, old: Document, new: Document) -> bool:
+        """Whether ``new``, which it makes of ``old``, is the same. Vectors of a caller's are a change."""
+        sparse = self.sparse is not None or (self.unsparse and old.sparse is not None)
+        return self.vectors is None and not sparse and new.stands_as(old)
+
 
 def merged(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """RFC 7396, section 2.

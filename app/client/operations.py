@@ -123,7 +123,7 @@ class Operations:
             if task.ended:
                 whole = yield from self.task(id)
                 reasons = [error["message"] for error in whole.raw["errors"] if error["line"] == 0]
-                reason = "; ".join(reasons) or f"{task.raw['errors_total']:,} bad lines"
+                reason = "; ".join(reasons) or f"{task.raw['errors_total']:,} faults"
                 raise TaskFailed(f"task {id} of the server at {self.url} {task.state}: {reason}", whole.raw)
             yield POLL_S
 

@@ -293,7 +293,7 @@ class SheafDocumentStore:
             beside["blob"] = document.blob.to_dict()
         if document.sparse_embedding is not None:
             beside["sparse"] = document.sparse_embedding.to_dict()
-        meta = stored(document.meta, beside, lists=False)
+        meta = stored(document.meta, beside)
         vector: Any = document.embedding
         if self.embedding_dim is None:
             if vector is not None:
@@ -305,7 +305,7 @@ class SheafDocumentStore:
             if vector is not None:
                 beside["zeros"] = True
             vector = np.eye(1, self.embedding_dim)[0]
-            meta = {**stored(document.meta, beside, lists=False), BARE: True}
+            meta = {**stored(document.meta, beside), BARE: True}
         return Sent(document.id, document.content or "", "", meta, vector)
 
     def _changed(self, id: str, meta: Mapping[str, Any]) -> bool:
@@ -313,9 +313,9 @@ class SheafDocumentStore:
         try:
             one = self.collection.get(id)
             given, beside = restored({name: value for name, value in one.metadata.items() if name != BARE})
-            new: dict[str, Any] = stored({**given, **meta}, beside, lists=False)
-            gone = {name: None for name in one.metadata if name not in new and name != BARE}
-            self.collection.patch(id, {**new, **gone}, version=one.version)
+            new: dict[str, Any] = stored({**given, **meta}, beside)
+            bare = {BARE: one.metadata[BARE]} if BARE in one.metadata else {}
+            self.collection.patch(id, {**new, **bare}, replace=True, version=one.version)
         except NotFound:
             return True
         except PreconditionFailed:

@@ -75,8 +75,9 @@ def _comparison(filters: Mapping[str, Any]) -> Filter:
 def _any_of(name: str, values: list[Any], own: bool) -> Filter:
     if own or not filterable(name) or any(_is_date(one) or not (one is None or is_scalar(one)) for one in values):
         raise Inexpressible
+    # null is a field that is not there.
     made = any_of(name, [one for one in values if one is not None])
-    return {"or": [made, {name: {"exists": False}}]} if None in values else made
+    return {"or": [made, {name: {"eq": None}}, {name: {"exists": False}}]} if None in values else made
 
 
 def _ordered(name: str, operator: str, value: Any, own: bool) -> Filter:

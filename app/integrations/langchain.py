@@ -26,7 +26,7 @@ from pydantic import ConfigDict, Field
 
 from app.client import Answer, Collection, Hit, Sheaf
 from app.client import Document as Sent
-from app.integrations.metadata import restored, stored
+from app.integrations.metadata import restored
 
 
 class SheafVectorStore(VectorStore):
@@ -59,7 +59,7 @@ class SheafVectorStore(VectorStore):
             )
         vectors = [None] * len(said) if self._embedding is None else self._embedding.embed_documents(said)
         self.collection.write(
-            Sent(name, text, "", stored(metadata), vector)
+            Sent(name, text, "", metadata, vector)
             for name, text, metadata, vector in zip(names, said, about, vectors, strict=True)
         )
         return names

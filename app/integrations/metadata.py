@@ -1,8 +1,7 @@
-"""Anybody's metadata in Sheaf's, without loss: what filters understand is stored as it is, and where that is not all, a
-whole copy as JSON beside it.
+"""Anybody's metadata in Sheaf's, without loss: stored as they are, but where a framework's filters must not look into
+lists. There what filters understand is stored, and a whole copy as JSON beside it.
 
-Sheaf's metadata are strings, booleans, 64-bit integers, finite floats and lists of strings under names of a pattern;
-frameworks have null, nested objects, lists of numbers and any text as a key.
+Documents of earlier versions have such a copy for null, nested objects and odd keys too, and are read all the same.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from app.metadata.names import RESERVED
+from app.metadata.reading import MAX_DEPTH
 
 FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 """Keys that are their own names."""
@@ -25,28 +25,51 @@ NOTHING: Final[Filter] = {"and": [{COPY: {"exists": True}}, {COPY: {"exists": Fa
 EVERYTHING: Final[Filter] = {"or": [{COPY: {"exists": True}}, {COPY: {"exists": False}}]}
 
 
-def stored(given: Mapping[str, Any], beside: Mapping[str, Any] | None = None, *, lists: bool = True) -> dict[str, Any]:
-    """As Sheaf takes it. beside: more to be kept, of which filters know nothing. lists: whether filters may look into
-    lists. Nested objects are filtered by `outer.inner`, a list of numbers by the text of each.
+def stored(given: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """As Sheaf takes it, where filters may not look into lists. beside: more to be kept, of which filters know nothing.
 
     Raises TypeError for what JSON does not have, such as a date.
 
     >>> stored({"year": 2024, "by": {"name": "Ada"}, "note": None})
-    {'year': 2024, 'by.name': 'Ada', '_lossless': '{"metadata":{"year":2024,"by":{"name":"Ada"},"note":null}}'}
+    {'year': 2024, 'by': {'name': 'Ada'}, 'note': None}
+    >>> stored({"year": 2024, "pages": [1, 2]})
+    {'year': 2024, '_lossless': '{"metadata":{"year":2024,"pages":[1,2]}}'}
     """
-    kept = filtered(given, "" if lists else None)
     copy: dict[str, Any] = dict(beside or {})
+    said = _text(given)
+    kept = dict(given) if COPY not in given and _is_plain(given, 0) else filtered(given, None)
     # 1 and true are equal, and 1 and 1.0: their texts are not.
-    if _text(kept) != _text(given):
+    if _text(kept) != said:
         copy["metadata"] = dict(given)
     return {**kept, COPY: _text(copy)} if copy else kept
 
 
 def restored(kept: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The metadata, and what was kept beside them."""
-    copy = json.loads(kept[COPY]) if COPY in kept else {}
+    copy = _copy(kept.get(COPY))
+    if copy is None:
+        return dict(kept), {}
     given = copy.pop("metadata", None)
     return ({name: value for name, value in kept.items() if name != COPY} if given is None else given), copy
+
+
+def _copy(said: object) -> dict[str, Any] | None:
+    """None where the field is not there, or somebody's own."""
+    if not isinstance(said, str):
+        return None
+    try:
+        found = json.loads(said)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    """Whether Sheaf has it as it is, and there is no list in it."""
+    if isinstance(value, Mapping):
+        inner = depth < MAX_DEPTH and all(isinstance(key, str) for key in value)
+        return inner and all(_is_plain(one, depth + 1) for one in value.values())
+    return value is None or is_scalar(value)
 
 
 def filterable(name: str) -> bool:

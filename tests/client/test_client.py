@@ -299,7 +299,7 @@ def test_bad_lines_are_told_by_their_place(new: New) -> None:
     collection.sheaf.follow(task, bad_line=lambda line, why: told.append(line))
     assert (told, collection.count()) == ([2, 4], 2)
     task = collection.import_documents(lines)
-    with pytest.raises(TaskFailed, match=r"failed: .*bad lines") as caught:
+    with pytest.raises(TaskFailed, match=r"failed: .*faults") as caught:
         collection.sheaf.follow(task.id)
     assert caught.value.task["state"] == "failed"
 

@@ -82,7 +82,8 @@ def test_filters_reach_what_they_can(new: New) -> None:
     store.add_texts(["one", "two"], [{"by": {"name": "Ada"}, "pages": [1, 22]}, {"by": {"name": "Bob"}, "n": None}])
     for filter, text in (
         ({"by.name": {"eq": "Bob"}}, "two"),
-        ({"pages": {"eq": "22"}}, "one"),
+        ({"pages": {"eq": 22}}, "one"),
+        ({"n": {"eq": None}}, "two"),
         ({"pages": {"exists": False}}, "two"),
     ):
         assert [one.page_content for one in store.similarity_search("one", filter=filter)] == [text]

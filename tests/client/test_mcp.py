@@ -173,6 +173,10 @@ async def test_documents_are_added_where_the_key_may(shelf: str) -> None:
         assert (found["text"], found["metadata"]) == ("A note about beekeeping", {"by": "me"})
         wrong = {"collection": "notes", "documents": [{"text": "a", "metadata": ["x"]}]}
         assert "/documents/0/metadata: expected an object" in refusal(await client.call_tool("add_documents", wrong))
+        large = {"collection": "notes", "documents": [{"text": "a", "metadata": {"by": {"n": [1, 10**400]}}}]}
+        said = refusal(await client.call_tool("add_documents", large))
+        assert "/documents/0/metadata/by/n/1" in said
+        assert "at most 308 digits" in said
     async with Client(tools(shelf, "reader", writes=True)) as client:
         call = {"collection": "notes", "documents": [document]}
         assert "has not the scope write" in refusal(await client.call_tool("add_documents", call))

@@ -38,7 +38,7 @@ def test_a_folder_is_built_and_repeats_without_change(
     done = command("build_index", folder, "--collection", "c", "--model", "words")
     assert (done.returncode, done.stdout) == (
         0,
-        "collection c: 4 written, 0 unchanged, 0 bad lines, 0 without title and text\n"
+        "collection c: 4 written, 0 unchanged, 0 faults, 0 without title and text\n"
         "left out: 1 files of other forms (.png)\n",
     )
     assert "(100%)" in done.stderr
@@ -68,7 +68,7 @@ def test_a_fault_stops_with_its_place_or_is_skipped(
     done = command("build_index", folder, "--collection", "c", "--model", "words", "--on-error", "skip")
     assert done.returncode == 0
     assert "bad.txt, line 2: not UTF-8" in done.stderr
-    assert "1 bad lines" in done.stdout
+    assert "1 faults" in done.stdout
     assert list(stored(open_catalogue)) == IDS
 
 

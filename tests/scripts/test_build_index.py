@@ -53,7 +53,7 @@ def test_a_build_is_complete_searchable_and_repeats_without_change(
     first = command("build_index", source, "--collection", "c", "--model", "words")
     assert (first.returncode, first.stdout) == (
         0,
-        "collection c: 300 written, 0 unchanged, 0 bad lines, 0 without title and text\n",
+        "collection c: 300 written, 0 unchanged, 0 faults, 0 without title and text\n",
     )
     assert "(100%)" in first.stderr
     with open_catalogue() as catalogue:
@@ -63,7 +63,7 @@ def test_a_build_is_complete_searchable_and_repeats_without_change(
         assert (hit.id, hit.title, hit.metadata) == ("d123", "number 123", {"i": 123})
         generation = info.generation
     second = command("build_index", source, "--collection", "c", "--model", "words")
-    assert second.stdout == "collection c: 0 written, 300 unchanged, 0 bad lines, 0 without title and text\n"
+    assert second.stdout == "collection c: 0 written, 300 unchanged, 0 faults, 0 without title and text\n"
     with open_catalogue() as catalogue:
         assert catalogue.describe("c").generation == generation
 
@@ -175,7 +175,7 @@ def test_documents_with_vectors_of_their_own(command: Command, open_catalogue: O
     options = ("--model", "none", "--kind", "dense", "--dim", "2", "--on-error", "skip")
     done = command("build_index", "-", "--collection", "c", *options, stdin=given)
     assert done.returncode == 0
-    assert done.stdout.startswith("collection c: 1 written, 0 unchanged, 2 bad lines")
+    assert done.stdout.startswith("collection c: 1 written, 0 unchanged, 2 faults")
     assert "line 2: " in done.stderr
     assert "line 3: " in done.stderr
     assert list(stored(open_catalogue)) == ["a"]
@@ -239,7 +239,7 @@ def test_bad_lines_are_skipped_told_and_counted(command: Command, open_catalogue
     done = command("build_index", "-", "--collection", "c", "--model", "words", "--on-error", "skip", stdin=BAD)
     assert done.returncode == 0
     assert [line[:7] for line in done.stderr.splitlines() if line.startswith("line ")] == ["line 2:", "line 4:"]
-    assert done.stdout == "collection c: 3 written, 0 unchanged, 2 bad lines, 0 without title and text\n"
+    assert done.stdout == "collection c: 3 written, 0 unchanged, 2 faults, 0 without title and text\n"
     assert list(stored(open_catalogue)) == ["d0", "d1", "d2"]
 
 
@@ -284,6 +284,21 @@ def test_an_interrupted_build_goes_on_where_it_was(
     done = command("build_index", "-", "--collection", "c", "--model", "words", stdin=lines(documents))
     assert done.stdout.startswith("collection c: 144 written, 256 unchanged")
     assert len(stored(open_catalogue)) == 400
+
+
+def test_who_interrupts_its_start_is_told_in_a_line(environment: dict[str, str], tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    (tmp_path / "pydantic.py").write_text(f"import time\nopen({str(started)!r}, 'w').close()\ntime.sleep(600)\n")
+    slow = {**environment, "PYTHONPATH": f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}"}
+    with subprocess.Popen(
+        [*COMMAND, "-", "--collection", "c"], stderr=subprocess.PIPE, env=slow, text=True
+    ) as building:
+        assert building.stderr is not None
+        try:
+            eventually(started.exists)
+        finally:
+            building.send_signal(signal.SIGINT)
+        assert (building.wait(), building.stderr.read()) == (130, "interrupted; the same command goes on from here\n")
 
 
 def test_a_collection_that_is_something_else_is_not_touched(command: Command, open_catalogue: OpenCatalogue) -> None:
@@ -407,7 +422,7 @@ def test_bad_lines_through_a_server_keep_their_numbers(command: Command, server:
     assert [line[:7] for line in skipped.stderr.splitlines() if line.startswith("line ")] == ["line 2:", "line 4:"]
     # The sent bytes are told whole, also of a source that goes in one piece.
     assert f"c: sending: {len(content)} of {len(content)} B (100%)" in skipped.stderr
-    assert skipped.stdout.startswith("collection c: 3 applied by the server, 2 bad lines")
+    assert skipped.stdout.startswith("collection c: 3 applied by the server, 2 faults")
     assert ids(server) == ["d0", "d1", "d2"]
 
 

@@ -120,7 +120,7 @@ def test_one_command_makes_a_folder_searchable(command: Command, tmp_path: Path,
     assert (done.returncode, done.stdout) == (
         0,
         # Two files have two rows each.
-        f"collection papers: {count + 2} written, 0 unchanged, 0 bad lines, 0 without title and text\n",
+        f"collection papers: {count + 2} written, 0 unchanged, 0 faults, 0 without title and text\n",
     ), done.stderr
     with open_catalogue() as catalogue:
         collection = catalogue.get("papers")

@@ -9,6 +9,7 @@ import pytest
 from files_made import docx, pdf
 
 from app.errors import Invalid, RequestError, TooLarge
+from app.passages.structure import headings_of
 from app.sources import archives
 from app.sources.files.content import Content
 from app.sources.folder import FILES, READERS
@@ -143,6 +144,15 @@ def test_a_pdf_says_where_its_pages_begin(tmp_path: Path) -> None:
     assert found.text.split("\f") == ["Die Wärmepumpe\nsteht im Keller.", "", "日本語の文章。"]
     assert (found.title, found.metadata) == ("Heizung", {"pages": 3})
     assert [(one.reason, one.count) for one in found.left_out] == [("PDF pages without text (scanned?)", 1)]
+
+
+def test_what_is_no_markdown_has_no_headings(tmp_path: Path) -> None:
+    script = "#!/bin/sh\n# a comment\necho '# no'\n### another"
+    for name, content in (("a.txt", script), ("a.pdf", pdf([script.split("\n")]))):
+        found = read(tmp_path / name, content)
+        assert headings_of(found.text) == []
+        assert [line.strip() for line in found.text.split("\n")] == script.split("\n")
+    assert [one.text for one in headings_of(read(tmp_path / "a.md", script).text)] == ["a comment", "another"]
 
 
 def test_a_pdf_that_cannot_be_read_says_why(tmp_path: Path) -> None:

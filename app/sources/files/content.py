@@ -20,6 +20,8 @@ MAX_TEXT: Final = 32 * 2**20
 PAGE: Final = "\f"
 """Between two pages: the page of a place is the number of these before it, and one."""
 
+_MARKED: Final = re.compile(r"^(?= {0,3}#{1,6}[ \t]+\S)", re.MULTILINE)
+"""Where a line begins that Markdown has as a heading."""
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -110,6 +112,15 @@ def tidied(text: str) -> str:
     'a\\n\\nb'
     """
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t\xa0]+\n", "\n", text)).strip()
+
+
+def unmarked(text: str) -> str:
+    """Text that is no Markdown, of which no line is a heading: what would be one is moved in, as Markdown's code is.
+
+    >>> unmarked("#!/bin/sh\\n# a comment\\n  ## two")
+    '#!/bin/sh\\n    # a comment\\n      ## two'
+    """
+    return _MARKED.sub("    ", text) if "#" in text else text
 
 
 def texts(given: Mapping[str, object]) -> Metadata:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from app.errors import TooLarge
 from app.sources.extras import library
-from app.sources.files.content import MAX_TEXT, PAGE, Content, texts
+from app.sources.files.content import MAX_TEXT, PAGE, Content, texts, unmarked
 from app.sources.protocol import LeftOut, Unreadable
 
 MAX_PAGES: Final = 50_000
@@ -79,7 +79,7 @@ def _page(page: Any) -> str:
         page.close()
     # A word that a line's end parts has this in the place of its hyphen.
     text = _HYPHEN.sub(lambda at: at[1] if at[1].islower() else f"-{at[1]}", text)
-    return text.replace("\r\n", "\n").replace("\0", "").replace(PAGE, " ").rstrip()
+    return unmarked(text.replace("\r\n", "\n").replace("\0", "").replace(PAGE, " ").rstrip())
 
 
 def _whole(path: Path) -> bool:
