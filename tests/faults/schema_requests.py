@@ -70,7 +70,7 @@ def hold(
         _fill(url)
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"]
         command += ["--checks", ",".join(CHECKS), "--phases", ",".join(phases), "--seed", str(seed)]
-        command += ["--max-examples", str(examples), "--continue-on-failure", "--no-color"]
+        command += ["--max-examples", str(examples), "--continue-on-failure", "--no-color", "--request-timeout", "60"]
         command += ["--max-time", str(seconds)] if seconds else []
         command += ["--suppress-health-check", "all", "--generation-database", "none", "--warnings", "off", *more]
         # It writes its reports beside where it runs.

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from kinds import IMITATED, KINDS
@@ -53,12 +55,31 @@ TESTS = [
     "tests/measure/test_recall.py",
 ]
 """Those whose outcome hangs on how a sum is rounded; what is refused, stored or counted is the same everywhere."""
+BLAS_OF_FAISS = (
+    "tests/measure/",
+    "tests/vector_index/",
+    "tests/indexing/",
+    "tests/test_precisions.py",
+    "tests/test_reference.py::test_candidates_are_those_of_the_one_page",
+    "tests/test_search.py",
+)
+"""Of these, the tests in which FAISS multiplies matrices."""
 CONVERTED = "tests/encoders/test_converted_encoder.py::test_vectors_are_those_of_torch[tiny]"
 """Where OpenVINO runs a transformer, which it does not with SSE4 alone: there torch encodes."""
 
 
-def run(name: str) -> tuple[int, str]:
-    """The tests on one processor: pytest's exit status, and what it said."""
+def tests_of(name: str, names: Sequence[str]) -> list[str]:
+    """Those that are run on one of these processors. On one that differs from another among them in FAISS's BLAS alone
+    all else would compute the same bits again."""
+    own = KINDS[name]
+    others = [KINDS[other] for other in names[: names.index(name)]]
+    if any(replace(own, openblas=other.openblas) == other for other in others):
+        return [one for one in TESTS if one.startswith(BLAS_OF_FAISS)]
+    return TESTS if own.onednn == "SSE41" else [*TESTS, CONVERTED]
+
+
+def run(name: str, tests: Sequence[str]) -> tuple[int, str]:
+    """These tests on one processor: pytest's exit status, and what it said."""
     kept = {variable: value for variable, value in os.environ.items() if variable != "PYTEST_ADDOPTS"}
     environment = {
         **kept,
@@ -68,7 +89,6 @@ def run(name: str) -> tuple[int, str]:
     }
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
-        tests = TESTS if KINDS[name].onednn == "SSE41" else [*TESTS, CONVERTED]
         line = [sys.executable, "-m", "pytest", "-q", "-p", "kinds", "-p", "no:cacheprovider", "--durations=5", *tests]
         status = subprocess.run(line, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
         output.seek(0)
@@ -79,7 +99,9 @@ def main() -> int:
     names = sys.argv[1:] or list(KINDS)
     failed = []
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for name, (status, output) in zip(names, pool.map(run, names), strict=True):
+        for name, (status, output) in zip(
+            names, pool.map(run, names, [tests_of(name, names) for name in names]), strict=True
+        ):
             sys.stdout.write(output)
             sys.stdout.flush()
             if status:
