@@ -313,6 +313,7 @@ def _scratch(
             model=spec.model,
             kind=spec.kind,
             similarity=spec.similarity,
+            options=spec.options,
             precision=spec.vectors.precision,
             token_pooling=spec.vectors.token_pooling,
             passages=passages,

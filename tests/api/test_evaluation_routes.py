@@ -338,6 +338,22 @@ def test_a_setting_may_be_another_collection_by_its_name_or_alias(
         assert client.post(f"{birds}/evaluate", json={**body, "settings": unfit, **more}).status_code == 409
 
 
+def test_a_damaged_other_collection_takes_nothing_else_out_of_service(
+    serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    broken = tmp_path / "indexes" / "broken"
+    broken.mkdir(parents=True)
+    (broken / "collection.sqlite").write_bytes(b"no database")
+    with httpx.Client(base_url=serve().url, trust_env=False, timeout=60) as client:
+        assert client.post("/v1/collections", json={"name": "c", "encoder": {"model": "words"}}).status_code == 201
+        settings = [{"name": "there", "collection": "broken"}]
+        for more in ({}, {"background": True}):
+            body = {"queries": judged(), "settings": settings, **more}
+            answer = client.post("/v1/collections/c/evaluate", json=body)
+            assert (answer.status_code, answer.json()["code"]) == (503, "collection_damaged")
+        assert client.post("/v1/collections/c/search", json={"query": "owl"}).status_code == 200
+
+
 def test_an_evaluation_is_of_one_moment(client: httpx.Client, birds: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A document that comes while it runs is found by no query of it."""
     asked = 0

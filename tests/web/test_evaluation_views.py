@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 from web_pages import HOSTILE, Server, Visits
 
@@ -169,7 +170,7 @@ def test_an_evaluation_shows_means_intervals_and_the_queries_behind_them(birds: 
         expect(row.locator("td").first).to_have_text(f"{value['mean']:.4f}")
         expect(row).to_contain_text(f"{value['low']:.3f} to {value['high']:.3f}")
         expect(row).to_contain_text(f"{100 * one['unjudged']:.0f} %")
-        box, bar = row.locator(".drawn").bounding_box(), row.locator(".range").bounding_box()
+        box, bar = row.locator("td:has(.interval)").bounding_box(), row.locator(".range").bounding_box()
         assert box is not None
         assert bar is not None
         assert box["x"] <= bar["x"] <= bar["x"] + bar["width"] <= box["x"] + box["width"] + 1
@@ -244,6 +245,8 @@ def test_views_fit_and_each_control_has_a_name(birds: Server, visit: Visits, opt
         page = visited.go(c="birds", **state)
         expect(page.locator(shown).first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]})
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found.response["violations"]] == []
         unnamed = "e => !(e.labels?.length || e.getAttribute('aria-label') || e.textContent.trim())"
         controls = page.locator("input, select, textarea, button, a").all()
         assert [control.evaluate("e => e.outerHTML") for control in controls if control.evaluate(unnamed)] == []

@@ -39,8 +39,8 @@ export async function searchAll(collection, several, signal) {
   return (await call(`${at(collection)}/search/batch`, post(body, signal))).results;
 }
 
-const at = (collection) => `v1/collections/${encodeURIComponent(collection)}`;
-const post = (body, signal) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body, signal });
+export const at = (collection) => `v1/collections/${encodeURIComponent(collection)}`;
+export const post = (body, signal) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body, signal });
 
 // The filter, a text, goes as it was written: parsed and written again, a 64-bit integer would be rounded.
 function bodyOf({ filter, ...asked }) {

@@ -2,139 +2,113 @@
 // not asked again, so that one goes on where one stopped.
 
 import { addressOf, given, remember } from "../address.js";
-import { Problem, aborted } from "../api.js";
-import { make, problemPanel } from "../elements.js";
-import { grade, pool, refused, sets } from "./calls.js";
-import { FOUR, collectionField, labelled } from "./settings.js";
+import { Problem } from "../api.js";
+import { make } from "../elements.js";
+import { FOUR, ask, collectionField, frame, labelled, refused, setAt, sets } from "./settings.js";
 
 const GRADES = ["Not relevant", "Marginal", "Relevant", "Answers it"];
-const WIDTHS = [FOUR[0], FOUR[1]];
+const SOURCES = { "": "Queries of the set", text: "These queries", latest: "Searched last", frequent: "Searched most", without_hits: "Searched without a hit" };
 
 export function show(root, page) {
   const collection = collectionField(page);
-  const name = make("input", { id: "set", value: "people", pattern: "[A-Za-z0-9][A-Za-z0-9_.\\-]{0,63}", spellcheck: false, autocapitalize: "off" });
-  const known = make("datalist", { id: "sets" });
+  const name = make("input", { id: "set", pattern: "[A-Za-z0-9][A-Za-z0-9_.\\-]{0,63}", required: true, spellcheck: false, autocapitalize: "off" });
   name.setAttribute("list", "sets");
-  const source = make("select", { id: "source" }, make("option", { value: "" }, "Queries of the set"), make("option", { value: "text" }, "These queries"),
-    make("option", { value: "latest" }, "Searched last"), make("option", { value: "frequent" }, "Searched most"), make("option", { value: "without_hits" }, "Searched without a hit"));
-  const most = make("input", { id: "most", type: "number", value: "50", min: "1", max: "1000", inputMode: "numeric" });
-  const queries = make("textarea", { id: "queries", rows: 3, placeholder: "One query a line" });
-  const own = make("div", { hidden: true }, make("label", { htmlFor: "queries", className: "over" }, "Queries, one a line"), queries);
+  const known = make("datalist", { id: "sets" });
+  const source = make("select", { id: "source" }, ...Object.entries(SOURCES).map(([value, label]) => make("option", { value }, label)));
+  const most = make("input", { id: "most", type: "number", min: "1", max: "1000", inputMode: "numeric" });
+  const queries = make("textarea", { id: "queries", rows: 3, placeholder: "Queries, one a line", ariaLabel: "Queries, one a line" });
   const form = make("form", { id: "form", autocomplete: "off", noValidate: true },
     make("div", { className: "options" }, collection.element, labelled("Set", name), known, labelled("Of", source), labelled("Hits", most),
-      make("button", { type: "submit" }, "Judge")), own);
-  const status = make("p", { role: "status", className: "figures" });
-  const bar = make("progress", { ariaLabel: "Judged", hidden: true });
-  const problem = make("div", { id: "problem", role: "alert" });
+      make("button", { type: "submit" }, "Judge")), queries);
   const card = make("div", { className: "card" });
-  root.append(form, status, bar, problem, card);
-  let running = null;
+  const shell = frame(root, page, form, submitted, card);
   let work = null; // { c, set, left, past, judged, total }
   let saving = false;
-
-  const state = () => ({ c: collection.select.value, set: name.value.trim(), of: source.value, n: most.value.trim(), q: source.value === "text" ? queries.value.trim() : "" });
+  const state = () => ({ c: collection.select.value, set: name.value, of: source.value, n: most.value, q: source.value === "text" ? queries.value.trim() : "" });
 
   function restore() {
     const said = given();
     collection.fill(said.get("c"));
     name.value = said.get("set") ?? "people";
     source.value = said.get("of") ?? "";
-    if (source.selectedIndex < 0) source.value = "";
     most.value = said.get("n") ?? "50";
     queries.value = said.get("q") ?? "";
-    own.hidden = source.value !== "text";
+    queries.hidden = source.value !== "text";
     listSets();
-    if (said.has("set")) draw();
-    else clear("Hits of words and of all together are drawn, in an order that does not say who found them.");
+    work = null;
+    if (said.has("set")) shell.doing(draw);
+    else shell.clear("Hits by words and by all together are drawn, in an order that does not say who found them.");
   }
 
   async function listSets() {
-    try {
-      const found = collection.select.value ? await sets(collection.select.value) : [];
-      known.replaceChildren(...found.map((one) => make("option", { value: one.name })));
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error; // a set can be named all the same
-    }
+    // Without the list a set is named all the same.
+    const found = await sets(collection.select.value).catch(() => []);
+    known.replaceChildren(...found.map((one) => make("option", { value: one.name })));
   }
 
-  function clear(said = "") {
-    work = null;
-    status.textContent = said;
-    bar.hidden = true;
-    problem.replaceChildren();
-    card.replaceChildren();
+  function submitted() {
+    if (!name.reportValidity()) return;
+    remember(addressOf("judge", state()));
+    page.named();
+    document.activeElement.blur();
+    shell.doing(draw);
   }
 
-  async function draw() {
-    running?.abort();
-    const mine = (running = new AbortController());
+  async function draw(signal) {
     const { c, set, of, n, q } = state();
-    clear("Drawing …");
-    try {
-      const wanted = Number(n);
-      if (!Number.isInteger(wanted) || wanted < 1 || wanted > 1000) throw refused("/most", "expected a number of hits, 1 to 1,000");
-      const body = { settings: WIDTHS, most: wanted };
-      if (of === "text") {
-        const texts = [...new Set(q.split("\n").map((one) => one.trim()).filter(Boolean))];
-        if (!texts.length) throw refused("/queries", "expected at least one query, one a line");
-        body.queries = texts.map((text) => ({ id: text.slice(0, 200), query: text }));
-      } else if (of) Object.assign(body, { logged: Math.max(1, Math.ceil(wanted / 5)), draw: of });
-      const found = await pool(c, set, body, mine.signal);
-      if (running !== mine) return;
-      // How many were judged when one began stands in the address, so that it is known when one comes again.
-      const from = Math.min(Number(given().get("from") ?? found.judged), found.judged);
-      history.replaceState(history.state, "", addressOf("judge", { ...state(), from: String(from) }));
-      const judged = found.judged - from;
-      const left = found.to_judge.slice(0, Math.max(0, wanted - judged));
-      work = { c, set, left, past: [], judged, total: judged + left.length };
-      next();
-    } catch (error) {
-      if (aborted(error)) return;
-      if (!(error instanceof Problem)) throw error;
-      if (running === mine) page.failed(error.details);
-    }
+    const wanted = Number(n);
+    work = null;
+    shell.clear("Drawing …");
+    if (!(wanted >= 1 && wanted <= 1000)) throw refused("/most", "expected a number of hits, 1 to 1,000");
+    const body = { settings: FOUR.slice(0, 2), most: wanted };
+    if (of === "text") {
+      const texts = new Set(q.split("\n").map((one) => one.trim()).filter(Boolean));
+      body.queries = [...texts].map((text) => ({ id: text.slice(0, 200), query: text }));
+    } else if (of) Object.assign(body, { logged: Math.min(250, Math.ceil(wanted / 5)), draw: of });
+    const found = await ask(`${setAt(c, set)}/pool`, body, signal);
+    // How many were judged when one began stands in the address, so that it is known when one comes again.
+    const from = Math.min(given().get("from") ?? found.judged, found.judged);
+    history.replaceState(history.state, "", addressOf("judge", { ...state(), from: String(from) }));
+    const judged = found.judged - from;
+    const left = found.to_judge.slice(0, Math.max(0, wanted - judged));
+    work = { c, set, left, past: [], judged, total: judged + left.length };
+    next("");
+  }
+
+  function button(key, label, className, pressed) {
+    const made = make("button", { type: "button", className }, make("kbd", {}, key), ` ${label}`);
+    made.addEventListener("click", pressed);
+    return made;
   }
 
   // Shows the first that is left; heard: what became of the one before.
-  function next(heard = "") {
-    const { left, judged, total, past, set } = work;
-    problem.replaceChildren();
-    bar.hidden = !total;
-    [bar.max, bar.value] = [total || 1, judged];
-    const undo = make("button", { type: "button", className: "quiet", disabled: !past.length }, make("kbd", {}, "u"), " Undo");
-    undo.addEventListener("click", back);
-    if (!left.length) {
-      status.textContent = `${heard}${total ? `All ${total} are judged or skipped.` : "There is nothing to judge: no hit without a grade."}`;
-      const on = make("a", { href: addressOf("evaluate", { c: work.c, set }) }, "Evaluate by this set");
-      return card.replaceChildren(make("p", { className: "actions" }, past.length > 0 && undo, " ", on));
-    }
-    const [one] = left;
-    status.textContent = `${heard}${total - left.length + 1} of ${total}`;
-    const buttons = GRADES.map((label, value) => {
-      const button = make("button", { type: "button" }, make("kbd", {}, String(value)), ` ${label}`);
-      button.addEventListener("click", () => give(value));
-      return button;
-    });
-    const skip = make("button", { type: "button", className: "quiet" }, make("kbd", {}, "s"), " Skip");
-    skip.addEventListener("click", pass);
-    card.replaceChildren(
+  function next(heard) {
+    const { left: [one, ...others], judged, total, past, c, set } = work;
+    const undo = past.length > 0 && button("u", "Undo", "quiet", back);
+    shell.clear(one ? `${heard}${total - others.length} of ${total}`
+      : `${heard}${total ? `All ${total} are judged or skipped.` : "There is nothing to judge: no hit without a grade."}`);
+    shell.bar.hidden = !total;
+    [shell.bar.max, shell.bar.value] = [total || 1, judged];
+    if (!one) return card.append(make("p", { className: "actions" }, undo, make("a", { href: addressOf("evaluate", { c, set }) }, "Evaluate by this set")));
+    card.append(
       make("p", { className: "asked", dir: "auto" }, one.asked ?? one.query),
       make("article", {}, make("h2", { dir: "auto" }, one.title || one.document), make("p", { className: "text", dir: "auto" }, one.text || "(no text)")),
-      make("div", { className: "grades", role: "group", ariaLabel: "Grade" }, ...buttons),
-      make("p", { className: "actions" }, undo, skip));
+      make("div", { className: "grades", role: "group", ariaLabel: "Grade" }, ...GRADES.map((label, value) => button(value, label, "", () => give(value)))),
+      make("p", { className: "actions" }, undo, button("s", "Skip", "quiet", pass)));
   }
 
-  // Keeps a grade, or takes it back (null), before going on.
-  async function keep(one, value) {
+  // Keeps a grade, or takes it back (null). Gives whether it is kept, and the work still the same.
+  async function keep({ query, asked, document: id }, value) {
+    const now = work;
     if (saving) return false;
     saving = true;
     try {
-      await grade(work.c, work.set, { query: one.query, ...(one.asked && { text: one.asked }), document: one.document, grade: value });
-      return true;
+      await ask(`${setAt(now.c, now.set)}/grades`, { grades: [{ query, ...(asked && { text: asked }), document: id, grade: value }] });
+      return now === work;
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       if (error.details.status === 401) page.failed(error.details);
-      else problem.replaceChildren(problemPanel(error.details));
+      else shell.tell(error.details);
       return false;
     } finally {
       saving = false;
@@ -142,12 +116,11 @@ export function show(root, page) {
   }
 
   async function give(value) {
-    const now = work;
-    const [one] = now.left;
-    if (!(await keep(one, value)) || now !== work) return;
-    now.left.shift();
-    now.judged++;
-    now.past.push({ one, value });
+    const [one] = work.left;
+    if (!(await keep(one, value))) return;
+    work.left.shift();
+    work.judged++;
+    work.past.push({ one, value });
     next(`${GRADES[value]}. `);
   }
 
@@ -158,53 +131,33 @@ export function show(root, page) {
   }
 
   async function back() {
-    const now = work;
-    const last = now.past.at(-1);
-    if (!last) return;
-    if (last.value !== null) {
-      if (!(await keep(last.one, null)) || now !== work) return;
-      now.judged--;
+    const { one, value } = work.past.at(-1);
+    if (value !== null) {
+      if (!(await keep(one, null))) return;
+      work.judged--;
     }
-    now.past.pop();
-    now.left.unshift(last.one);
+    work.past.pop();
+    work.left.unshift(one);
     next("Taken back. ");
   }
 
   function keys(event) {
-    if (!work || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    if (event.target.closest?.("input, textarea, select")) return;
-    const { left, past } = work;
-    if (/^[0-3]$/.test(event.key) && left.length) give(Number(event.key));
-    else if (event.key === "s" && left.length) pass();
-    else if (event.key === "u" && past.length) back();
-    else return;
-    event.preventDefault();
+    const { key, target } = event;
+    if (!work || event.ctrlKey || event.metaKey || event.altKey || target.closest?.("input, textarea, select")) return;
+    if (/^[0-3]$/.test(key) && work.left.length) give(Number(key));
+    else if (key === "s" && work.left.length) pass();
+    else if (key === "u" && work.past.length) back();
   }
 
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (!page.listed) return page.load();
-    if (!name.reportValidity()) return;
-    remember(addressOf("judge", state()));
-    page.named();
-    document.activeElement?.blur();
-    draw();
-  });
   source.addEventListener("change", () => {
-    own.hidden = source.value !== "text";
-    if (!own.hidden) queries.focus();
+    queries.hidden = source.value !== "text";
+    if (!queries.hidden) queries.focus();
   });
   collection.select.addEventListener("change", listSets);
   document.addEventListener("keydown", keys);
-  return {
-    restore,
-    failed(details) {
-      clear();
-      problem.replaceChildren(problemPanel(details));
-    },
-    leave() {
-      running?.abort();
-      document.removeEventListener("keydown", keys);
-    },
+  const leave = () => {
+    shell.leave();
+    document.removeEventListener("keydown", keys);
   };
+  return { ...shell, restore, leave };
 }

@@ -1,29 +1,64 @@
-// Ways to search as people choose them: by a name, or as the JSON of the API.
+// What the views of evaluation share: their frame, their calls, and ways to search as people choose them.
 
-import { refused } from "./calls.js";
-import { make } from "../elements.js";
+import { Problem, aborted, at, call, post } from "../api.js";
+import { make, problemPanel } from "../elements.js";
+import { searchable } from "../hits/state.js";
 
-export const PRESETS = [
-  ["As any search", {}],
-  ["Words", { mode: "lexical" }],
-  ["Meaning", { mode: "semantic" }],
-  ["Pooled vectors", { mode: "dense" }],
-  ["Reciprocal ranks", { fusion: "reciprocal_rank" }],
-  ["Exact", { exact: true }],
-];
-export const FOUR = [
-  { name: "hybrid", search: {} },
-  { name: "words", search: { mode: "lexical" } },
-  { name: "meaning", search: { mode: "semantic" } },
-  { name: "pooled", search: { mode: "dense" } },
-];
+const PRESETS = { "As any search": {}, Words: { mode: "lexical" }, Meaning: { mode: "semantic" }, "Pooled vectors": { mode: "dense" },
+  "Reciprocal ranks": { fusion: "reciprocal_rank" }, Exact: { exact: true } };
+export const FOUR = [["hybrid", {}], ["words", PRESETS.Words], ["meaning", PRESETS.Meaning], ["pooled", PRESETS["Pooled vectors"]]]
+  .map(([name, search]) => ({ name, search }));
 
-// JSON of the kind that is expected, "" as fallback. Throws a Problem that points at it.
+export const ask = (path, body, signal) => call(path, post(JSON.stringify(body), signal));
+export const setAt = (collection, set) => `${at(collection)}/judgements/${encodeURIComponent(set)}`;
+export const sets = async (collection) => (await call(`${at(collection)}/judgements`)).judgements;
+export const labelled = (label, control, className = "") => make("label", { className }, `${label} `, control);
+
+export function refused(pointer, message) {
+  return new Problem({ title: "Invalid", detail: `${pointer}: ${message}`, errors: [{ pointer, message }] });
+}
+
+// A form above what it asks for. doing(work): work that later work ends, and whose problems are shown.
+export function frame(root, page, form, submitted, ...content) {
+  const status = make("p", { role: "status", className: "figures" });
+  const bar = make("progress", { ariaLabel: "Progress", hidden: true });
+  const problem = make("div", { id: "problem", role: "alert" });
+  let running = null;
+  root.append(form, status, bar, problem, ...content);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (page.listed) submitted();
+    else page.load();
+  });
+  function clear(said = "") {
+    status.textContent = said;
+    bar.hidden = true;
+    for (const one of [problem, ...content]) one.replaceChildren();
+  }
+  async function doing(work) {
+    running?.abort();
+    const mine = (running = new AbortController());
+    try {
+      await work(mine.signal);
+    } catch (error) {
+      if (aborted(error)) return;
+      if (!(error instanceof Problem)) throw error;
+      if (running === mine) page.failed(error.details);
+    }
+  }
+  const tell = (details) => problem.replaceChildren(problemPanel(details));
+  const failed = (details) => {
+    clear();
+    tell(details);
+  };
+  return { status, bar, clear, doing, tell, failed, leave: () => running?.abort() };
+}
+
+// JSON of the kind of fallback, which "" stands for. Throws a Problem that points at it.
 export function parsed(text, pointer, fallback) {
-  if (!text.trim()) return fallback;
-  let value;
+  let value = fallback;
   try {
-    value = JSON.parse(text);
+    if (text.trim()) value = JSON.parse(text);
   } catch (error) {
     throw refused(pointer, `not JSON. ${error.message}`);
   }
@@ -35,36 +70,27 @@ export function parsed(text, pointer, fallback) {
 
 // A preset beside its JSON. changed: called after either.
 export function settingField(label, id, changed) {
-  const text = make("textarea", { id, rows: 1, spellcheck: false, autocapitalize: "off" });
+  const text = make("textarea", { id, rows: 1, spellcheck: false, autocapitalize: "off", ariaLabel: `${label}: JSON of the search` });
   const preset = make("select", { ariaLabel: `${label}: preset` },
-    ...PRESETS.map(([name, way]) => make("option", { value: JSON.stringify(way) }, name)),
-    make("option", { value: "" }, "JSON"));
+    ...Object.entries(PRESETS).map(([name, way]) => make("option", { value: JSON.stringify(way) }, name)), make("option", { value: "" }, "JSON"));
   const show = () => {
-    const known = [...preset.options].map((one) => one.value);
-    preset.value = known.includes(text.value.trim() || "{}") ? text.value.trim() || "{}" : "";
+    preset.value = text.value.trim() || "{}";
+    if (preset.selectedIndex < 0) preset.value = "";
   };
   preset.addEventListener("change", () => {
-    if (preset.value) text.value = preset.value;
-    else text.focus();
+    if (!preset.value) return text.focus();
+    text.value = preset.value;
     changed();
   });
   text.addEventListener("change", () => {
     show();
     changed();
   });
-  const element = make("fieldset", { className: "setting" }, make("legend", {}, label), preset,
-    make("label", { htmlFor: id, className: "unseen" }, `${label}: JSON of the search`), text);
-  return {
-    element,
-    get text() {
-      return text.value.trim();
-    },
-    set text(value) {
-      text.value = value;
-      show();
-    },
-    value: (pointer) => parsed(text.value, pointer, {}),
+  const set = (value) => {
+    text.value = value;
+    show();
   };
+  return { element: make("div", { className: "setting", role: "group", ariaLabel: label }, make("span", { className: "over" }, label), preset, text), text, set };
 }
 
 // A choice among the collections; one that is not there is shown all the same.
@@ -72,13 +98,10 @@ export function collectionField(page) {
   const select = make("select", { id: "collection" });
   const fill = (chosen) => {
     const names = page.collections.filter((one) => one.state === "ready").map((one) => one.name);
-    const usable = page.collections.find((one) => one.state === "ready" && one.documents && one.encoder.model !== null);
-    const wanted = chosen || usable?.name || names[0] || "";
+    const wanted = chosen || page.collections.find(searchable)?.name || names[0] || "";
     if (wanted && !names.includes(wanted)) names.unshift(wanted);
-    select.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
+    select.replaceChildren(...names.map((name) => make("option", {}, name)));
     select.value = wanted;
   };
-  return { element: make("label", { className: "collection" }, "Collection ", select), select, fill };
+  return { element: labelled("Collection", select, "collection"), select, fill };
 }
-
-export const labelled = (label, control) => make("label", {}, `${label} `, control);
