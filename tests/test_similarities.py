@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
@@ -16,6 +17,7 @@ from app.api.schemas.similarities import SimilarityChoice
 from app.catalogue.similarities import options_of
 from app.collection.collection import Collection
 from app.collection.layers import layers
+from app.collection.spec import CollectionSpec
 from app.diversity.order import Diversity
 from app.errors import Invalid
 from app.filters import parse
@@ -27,13 +29,14 @@ from app.query.examples import Example, Like
 from app.scoring.similarities import hyperbolic
 from app.scoring.similarities.bilinear import causal_matrix
 from app.scoring.similarities.hyperbolic import Lorentz, Poincare
+from app.scoring.similarities.kernels import Kernel
 from app.scoring.similarities.measures import SIMILARITIES, Matrix, Options, similarity
 from app.scoring.similarity import Euclidean
 from app.search import Query, search
 from app.tasks.rebuild import run_rebuild
 from app.tasks.tasks import Running, Tasks
 from app.tuning.tune import Goal, tune
-from app.types import F32, Document, Kind, SimilarityName
+from app.types import F32, Document, Kind, Precision, SimilarityName
 
 DIM = 6
 MATRIX = np.random.default_rng(3).standard_normal((4, DIM)).astype(np.float32)
@@ -214,6 +217,51 @@ def test_a_distance_keeps_its_digits(make_collection: MakeCollection, name: Simi
     np.testing.assert_allclose([score for _, score in found], expected, rtol=1e-4, atol=1e-9)
 
 
+KERNELS: list[tuple[SimilarityName, Precision, Kernel]] = [
+    ("cosine", "float32", Kernel("log", b=8.0)),
+    ("cosine", "8bit", Kernel("power", p=0.5)),
+    ("euclidean", "float32", Kernel("log", p=2.0, b=0.5)),
+]
+
+
+@pytest.mark.parametrize(("name", "precision", "kernel"), KERNELS)
+def test_kernels_of_distances(
+    make_collection: MakeCollection, name: SimilarityName, precision: Precision, kernel: Kernel
+) -> None:
+    """Each vector of the query adds the kernel of its least distance; the order is that of the sums, exactly or not."""
+    collection = make_collection(dim=DIM, similarity=name, precision=precision, options=Options(kernel=kernel))
+    written = documents("euclidean", "multi_vector", 150)
+    write_documents(collection, written[:100])
+    seal(collection)
+    write_documents(collection, written[100:])
+    query = points(np.random.default_rng(8), "euclidean", 3)
+    asked = reference.normalised(query) if name == "cosine" else query
+
+    def sum_of(vectors: F32) -> float:
+        if name == "cosine":
+            own = reference.normalised(vectors)
+            if precision != "float32":
+                own = collection.spec.code.decode(collection.spec.code.encode(own))
+            squares = 2 - 2 * asked.astype(np.float64) @ own.T.astype(np.float64)
+        else:
+            squares = np.square(asked[:, None].astype(np.float64) - vectors[None]).sum(axis=2)
+        return float(kernel.of(squares.min(axis=1)).sum())
+
+    sums = {one.id: sum_of(one.vectors) for one in written if one.vectors is not None}
+    expected = sorted(sums.items(), key=lambda pair: (-pair[1], pair[0].encode()))
+    for exact in (True, False):
+        alike(pairs(collection, Query(vectors=query, k=40, exact=exact, candidates=200)), expected[:40])
+    (hit,) = search(collection, Query(vectors=query, k=1, explain=True)).hits
+    assert sum(one.product for one in hit.explanation.shares) == pytest.approx(hit.score, rel=1e-6)
+    assert measure_recall(collection, 8, 10, 120, float32=True).recall >= 0.9
+    (like,) = search(collection, Query(like=Like([Example(id="d7")], include=True), k=1)).hits
+    assert like.id == "d7"
+    with pytest.raises(Invalid) as refused:
+        search(collection, Query(like=Like([Example(id="d7")], [Example(id="d8")]), k=3))
+    assert [one.pointer for one in refused.value.problems] == ["/like/negative"]
+    assert CollectionSpec.from_json(json.loads(json.dumps(collection.spec.to_json()))) == collection.spec
+
+
 def test_two_models_of_one_space() -> None:
     """A point of the ball lifted to the hyperboloid has the same distances (arXiv 1806.03417, equation 11)."""
     ball = points(np.random.default_rng(1), "poincare", 50)
@@ -286,9 +334,13 @@ def test_a_causal_product_is_of_whitened_vectors() -> None:
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"similarity": "bilinear"}, "/similarity_options/matrix", "required"),
     ({"similarity": "causal"}, "/similarity_options", "give either"),
-    ({"similarity": "cosine", "options": Options(length=1.0)}, "/similarity_options/length", "no options"),
+    ({"similarity": "cosine", "options": Options(length=1.0)}, "/similarity_options/length", "cosine has kernel"),
     ({"similarity": "euclidean", "options": Options(length=0.0)}, "/similarity_options/length", "0.001 to"),
-    ({"similarity": "euclidean", "options": Options(documents=9)}, "/similarity_options/documents", "has length"),
+    (
+        {"similarity": "euclidean", "options": Options(documents=9)},
+        "/similarity_options/documents",
+        "has kernel, length",
+    ),
     ({"similarity": "causal", "options": Options(documents=1)}, "/similarity_options/documents", "2 to 2,000"),
     (
         {"similarity": "causal", "options": Options(documents=9, regularisation=0.0)},
@@ -304,6 +356,17 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         {"similarity": "bilinear", "options": Options(matrix=Matrix.of(np.full((2, 2), np.nan, np.float32)))},
         "/similarity_options/matrix",
         "finite",
+    ),
+    ({"similarity": "cosine", "options": Options(kernel=Kernel("log"))}, "/similarity_options/kernel", "dense"),
+    (
+        {"similarity": "causal", "kind": "multi_vector", "options": Options(documents=9, kernel=Kernel("log"))},
+        "/similarity_options/kernel",
+        "causal has",
+    ),
+    (
+        {"similarity": "cosine", "kind": "multi_vector", "options": Options(kernel=Kernel("power", p=3.0))},
+        "/similarity_options/kernel/p",
+        "2 at most",
     ),
     ({"similarity": "poincare", "kind": "multi_vector", "precision": "8bit"}, "/precision", "float32"),
     ({"similarity": "lorentz", "model": "words", "dim": None}, "/similarity", "no points"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from app.collection.collection import Collection
@@ -120,6 +120,8 @@ def _options(options: Options) -> dict[str, Any] | None:
     """Without the numbers of a matrix."""
     names = ("length", "regularisation", "documents", "of")
     found = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.kernel is not None:
+        found["kernel"] = asdict(options.kernel)
     if options.matrix is not None:
         found["matrix"] = [options.matrix.rows, options.matrix.columns]
     return found or None

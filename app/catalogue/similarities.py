@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from app.errors import Invalid
+from app.scoring.similarities.kernels import Kernel
 from app.scoring.similarities.measures import MAX_MATRIX, Matrix, Options
 from app.types import F32
 
@@ -23,10 +25,11 @@ def options_of(
     sample: F32 | None = None,
     documents: int | None = None,
     regularisation: float | None = None,
+    kernel: Kernel | None = None,
 ) -> Options:
     """matrices: files of NumPy's, by name. sample: (n, dim), of which a causal matrix is learned here. Raises Invalid,
     with pointers into the body of a creation."""
-    found = Options(length=length, regularisation=regularisation, documents=documents)
+    found = Options(length=length, regularisation=regularisation, documents=documents, kernel=kernel)
     if (matrix is not None) + (sample is not None) + (documents is not None) > 1:
         raise Invalid.at(AT, "a matrix is given, or learned from a sample, or from the first documents: expected one")
     if sample is not None:
@@ -37,7 +40,7 @@ def options_of(
     if given.size > MAX_MATRIX:
         shape = " x ".join(f"{size:,}" for size in given.shape)
         raise Invalid.at(f"{AT}/matrix", f"expected at most {MAX_MATRIX:,} numbers, got {shape}")
-    return Options(length, Matrix.of(given), regularisation)
+    return replace(found, matrix=Matrix.of(given))
 
 
 def named(name: str, matrices: Mapping[str, Path]) -> F32:

@@ -205,6 +205,10 @@ class CollectionSpec:
             raise Invalid.at(
                 "/precision", f"float16 holds only vectors of length 1 (cosine); {self.similarity} needs another"
             )
+        if self.options.kernel is not None and self.kind == "dense":
+            raise Invalid.at(
+                "/similarity_options/kernel", "orders nothing in a dense collection: it is of a sum over token vectors"
+            )
         if self.measure.geodesic:
             if precision != "float32":
                 raise Invalid.at("/precision", f"a code would move points off the space of {self.similarity}: float32")

@@ -111,13 +111,14 @@ def _seqs(snapshot: Snapshot, like: Like) -> dict[str, int]:
 def _combined(spec: CollectionSpec, like: Like, located: Mapping[str, _Place], mode: str, at: str) -> EncodedQuery:
     """The vectors of all examples in one query."""
     measure = spec.measure
-    if like.negative and not measure.linear:
+    linear = measure.linear and spec.options.kernel is None
+    if like.negative and not linear:
         raise Invalid.at(
             f"{at}/like/negative",
-            f"{measure.name} is a distance, of which none is taken off another: leave them out, or ask by words",
+            "scores are of distances, of which none is taken off another: leave them out, or ask by words",
         )
     more, less = ([_vectors(spec, one, located) for one in examples] for examples in (like.positive, like.negative))
-    if not measure.linear:
+    if not linear:
         pooled = measure.asked_mean(np.concatenate([one.pooled for one in more]))
         if scored(spec) == POOLED:
             return EncodedQuery(pooled, pooled)

@@ -24,6 +24,7 @@ from app.scoring import inner_product, maxsim
 from app.scoring.choose import has_rough, scorer
 from app.scoring.protocol import Scorer
 from app.scoring.similarities import hyperbolic
+from app.scoring.similarities.kernels import Kernel
 from app.scoring.similarity import Similarity
 from app.types import F32, F64, I64, TokenVectors
 
@@ -112,6 +113,8 @@ def scores_of(spec: CollectionSpec, query: EncodedQuery) -> Scores:
     if scored(spec) != TOKENS:
         return Dense(query.vectors, spec.splits, offsets=offsets)
     more = MaxSim(query.vectors, spec.splits, offsets=offsets)
+    if spec.options.kernel is not None:
+        return Kernelled(more, spec.options.kernel)
     return more if query.less is None else Contrast(more, MaxSim(query.less, spec.splits))
 
 
@@ -127,6 +130,11 @@ def scores_in_float32(spec: CollectionSpec, query: EncodedQuery, tokens: TokenVe
     if spec.measure.geodesic:
         far: F32 = -hyperbolic.nearest(spec.measure, query.vectors, tokens)[0].sum(axis=1).astype(np.float32)
         return far
+    if spec.options.kernel is not None:
+        by = Kernelled(MaxSim(query.vectors, offsets=spec.measure.offsets(query.vectors)), spec.options.kernel)
+        best = maxsim.FloatScorer(query.vectors).maxima(tokens).astype(np.float64)
+        sums: F32 = by.added(best).sum(axis=1).astype(np.float32)
+        return sums
     found = maxsim.fast_scores(query.vectors, tokens)
     offset = _sum(spec.measure.offsets(query.vectors))
     return found if not offset else (found + offset).astype(np.float32)
@@ -216,7 +224,7 @@ class MaxSim:
         return has_rough(part.code)
 
     def fast(self, part: Part, rows: I64, workers: Workers, *, rough: bool = False) -> Column:
-        layer, whole, by = part.ragged(TOKENS), len(rows) == part.size, self._scorer(part.code, rough=rough)
+        layer, whole, by = part.ragged(TOKENS), len(rows) == part.size, self.scorer(part.code, rough=rough)
 
         def work(start: int, stop: int) -> F32:
             if whole:
@@ -229,7 +237,7 @@ class MaxSim:
 
     def references(self, part: Part, rows: I64, workers: Workers) -> list[float]:
         rough = len(rows) >= ROUGHLY and self.has_rough(part)
-        layer, by, offset = part.ragged(TOKENS), self._scorer(part.code, rough=rough), _sum(self.offsets)
+        layer, by, offset = part.ragged(TOKENS), self.scorer(part.code, rough=rough), _sum(self.offsets)
 
         def work(start: int, stop: int) -> list[float]:
             piece = rows[start:stop]
@@ -242,7 +250,7 @@ class MaxSim:
         tokens = part.ragged(TOKENS).take(rows)
         # Each vector as if it were a passage, of which it is the best.
         each = TokenVectors(tokens.values, np.arange(len(tokens.values) + 1))
-        return np.split(self._scorer(part.code).maxima(each), tokens.offsets[1:-1])
+        return np.split(self.scorer(part.code).maxima(each), tokens.offsets[1:-1])
 
     def explain(self, part: Part, rows: I64) -> list[list[Share]]:
         return self.shares(part, rows, self.products(part, rows))
@@ -250,13 +258,14 @@ class MaxSim:
     def shares(self, part: Part, rows: I64, products: Sequence[F32]) -> list[list[Share]]:
         """As ``explain``, of products that were made already."""
         tokens = part.ragged(TOKENS).take(rows)
-        places, values = self._scorer(part.code).best(tokens, np.concatenate(products), part.norms[rows])
+        places, values = self.scorer(part.code).best(tokens, np.concatenate(products), part.norms[rows])
         if self.offsets is not None:
             values = values + self.offsets
         pairs = zip(places.tolist(), values.tolist(), strict=True)
         return [[Share(i, *one) for i, one in enumerate(zip(*of_row, strict=True))] for of_row in pairs]
 
-    def _scorer(self, code: Code, *, rough: bool = False) -> Scorer:
+    def scorer(self, code: Code, *, rough: bool = False) -> Scorer:
+        """For passages of one code."""
         made = self._made.get((code, rough))
         if made is None:
             made = self._made[code, rough] = scorer(self.query, code, rough=rough)
@@ -307,6 +316,66 @@ class Geodesic:
         else:
             tokens = part.ragged(TOKENS).take(rows)
         return hyperbolic.nearest(self.measure, self.query, tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernelled:
+    """MaxSim of a kernel of distances (app.scoring.similarities.kernels), of vectors of length 1 or by their squared
+    distances, which are what ``maxsim`` finds with its offsets."""
+
+    maxsim: MaxSim
+    kernel: Kernel
+    name: str = "kernel"
+
+    @property
+    def split(self) -> bool:
+        return self.maxsim.split
+
+    def has_rough(self, part: Part) -> bool:
+        return False
+
+    def fast(self, part: Part, rows: I64, workers: Workers, *, rough: bool = False) -> Column:
+        layer, by = part.ragged(TOKENS), self.maxsim.scorer(part.code)
+        errors = by.error_bound(part.norms[rows])
+
+        def work(start: int, stop: int) -> tuple[F64, F64]:
+            piece = rows[start:stop]
+            best = by.maxima(layer.of(piece), piece).astype(np.float64)
+            # The kernel falls with the distance: what a product is off by is at its two ends. That of a sum is more.
+            off = errors[start:stop, None] * (1 + 2.0**-20)
+            values, low, high = (self.added(one).sum(axis=1) for one in (best, best - off, best + off))
+            return values, np.maximum(high - values, values - low) + (1 - values) * 2.0**-22
+
+        pieces = workers.map_slices(len(rows), work, smallest=SLICE)
+        values = np.concatenate([np.zeros(0), *(own for own, _ in pieces)])
+        bounds = np.concatenate([np.zeros(0), *(own for _, own in pieces)])
+        return Column(values.astype(np.float32), bounds)
+
+    def references(self, part: Part, rows: I64, workers: Workers) -> list[float]:
+        def work(start: int, stop: int) -> list[float]:
+            _, values = self._best(part, rows[start:stop])
+            return [float(np.float32(math.fsum(row))) for row in values.tolist()]
+
+        return [score for piece in workers.map_slices(len(rows), work, smallest=FEW) for score in piece]
+
+    def explain(self, part: Part, rows: I64) -> list[list[Share]]:
+        places, values = (found.tolist() for found in self._best(part, rows))
+        return [
+            [Share(i, *one) for i, one in enumerate(zip(*of_row, strict=True))]
+            for of_row in zip(places, values, strict=True)
+        ]
+
+    def added(self, products: F64) -> F64:
+        """(n, q), of the largest inner products."""
+        offsets = self.maxsim.offsets
+        return self.kernel.of(2 - 2 * products if offsets is None else -(products + offsets))
+
+    def _best(self, part: Part, rows: I64) -> tuple[I64, F64]:
+        """(n, q) each: the place of the best vector, and what it adds, of products as references have them."""
+        products = np.concatenate(self.maxsim.products(part, rows))
+        by = self.maxsim.scorer(part.code)
+        places, values = by.best(part.ragged(TOKENS).take(rows), products, part.norms[rows])
+        return places, self.added(values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,9 @@ class Cosine(Similarity):
     def query(self, vectors: F32) -> F32:
         return self.document(vectors)
 
+    def asked_mean(self, asked: F32) -> F32:
+        return self.query(super().asked_mean(asked))
+
 
 class InnerProduct(Similarity):
     """score(q, d) = <q, d>. Vectors are stored as they come."""

@@ -85,6 +85,23 @@ def test_there_and_back(
     assert f'"vector":{given[0].tolist()}'.replace(" ", "")[:12] in line
 
 
+def test_a_kernel_is_described_and_searched_by(client: httpx.Client, create: Callable[..., str]) -> None:
+    kernel = {"type": "log", "b": 8.0, "p": 1.0}
+    address = create(encoder={"model": "words"}, similarity_options={"kernel": {"type": "log", "b": 8}})
+    assert client.get(address).json()["similarity_options"] == {"kernel": kernel}
+    texts = {"cat": "a cat sleeps", "dog": "a dog barks at night"}
+    documents = [{"id": name, "text": text} for name, text in texts.items()]
+    assert client.post(f"{address}/documents", json={"documents": documents}).status_code == 200
+    for mode in ("semantic", "hybrid"):
+        hits = client.post(f"{address}/search", json={"query": "a cat", "mode": mode, "explain": True}).json()["hits"]
+        assert [hit["id"] for hit in hits] == ["cat", "dog"]
+        for hit in hits:
+            own = sum(one["product"] for one in hit["explanation"]["shares"])
+            tokens = [one["score"] for one in hit["explanation"]["sides"] if one["side"] == "tokens"]
+            assert own <= 0
+            assert own == pytest.approx(tokens[0] if mode == "hybrid" else hit["score"], abs=1e-5)
+
+
 BOTH = {"documents": 9, "sample": [[1.0]]}
 REFUSED: list[tuple[str, Any, str]] = [
     ("bilinear", None, "/similarity_options/matrix"),
@@ -110,6 +127,10 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("euclidean", 3, "/similarity_options"),
     ("cosine", {"length": 1}, "/similarity_options/length"),
     ("poincare", {"matrix": [[1, 2, 3]]}, "/similarity_options/matrix"),
+    ("cosine", {"kernel": {"type": "log"}}, "/similarity_options/kernel"),
+    ("cosine", {"kernel": {"type": "gauss"}}, "/similarity_options/kernel/type"),
+    ("cosine", {"kernel": {"type": "log", "p": 0}}, "/similarity_options/kernel/p"),
+    ("cosine", {"kernel": {"type": "log", "b": -1}}, "/similarity_options/kernel/b"),
 ]
 
 

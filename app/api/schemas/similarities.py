@@ -10,6 +10,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 
 from app.catalogue.similarities import options_of
 from app.documents import VECTORS_SCHEMA, Strict, VectorsField, read_vectors
+from app.scoring.similarities.kernels import MOST, Kernel, KernelType
 from app.scoring.similarities.measures import LENGTHS, MAX_DOCUMENTS, Options
 from app.types import F32
 
@@ -21,6 +22,16 @@ MatrixField = Annotated[
     PlainValidator(lambda value: value if isinstance(value, str) else read_vectors(value)),
     WithJsonSchema(_MATRIX),
 ]
+
+
+class KernelChoice(Strict):
+    """A kernel of distances."""
+
+    type: KernelType
+    """`power`: -x^p. `log`: -log(1 + b x^p)."""
+    p: float = Field(default=1.0, gt=0, le=2)
+    b: float = Field(default=1.0, gt=0, le=MOST)
+    """Of `log`."""
 
 
 class SimilarityChoice(Strict):
@@ -40,6 +51,10 @@ class SimilarityChoice(Strict):
     regularisation: float | None = Field(default=None, ge=0, le=1e6)
     """Of `causal`, 0.01 by default: what is added to every variance, beside their mean."""
 
+    kernel: KernelChoice | None = None
+    """Of `cosine` and `euclidean`, in a multi-vector collection: each vector of a query adds this kernel of its
+    distance to the nearest one of a document, in the place of their inner product. Near matches count for more then."""
+
     def options(self, matrices: Mapping[str, Path]) -> Options:
         """matrices: by name. Raises Invalid, with pointers into the body of a creation."""
         return options_of(
@@ -49,4 +64,5 @@ class SimilarityChoice(Strict):
             sample=self.sample,
             documents=self.documents,
             regularisation=self.regularisation,
+            kernel=None if self.kernel is None else Kernel(**self.kernel.model_dump()),
         )

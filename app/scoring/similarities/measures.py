@@ -13,6 +13,7 @@ import numpy as np
 from app.errors import Invalid
 from app.scoring.similarities.bilinear import REGULARISATION, Bilinear, Causal, Uncausal, causal_matrix
 from app.scoring.similarities.hyperbolic import Lorentz, Poincare
+from app.scoring.similarities.kernels import Kernel
 from app.scoring.similarity import Cosine, Euclidean, InnerProduct, Similarity
 from app.types import F32, MAX_DIM, SimilarityName
 
@@ -48,13 +49,14 @@ class Matrix:
 class Options:
     """length: of euclidean. matrix: of bilinear, (query_dim, dim), and of causal, once it is learned. regularisation:
     of causal. documents: from how many of the collection the causal matrix is learned; None where a sample was given.
-    of: how many vectors it was learned from."""
+    of: how many vectors it was learned from. kernel: of distances in MaxSim, of cosine and euclidean."""
 
     length: float | None = None
     matrix: Matrix | None = None
     regularisation: float | None = None
     documents: int | None = None
     of: int | None = None
+    kernel: Kernel | None = None
 
     @property
     def waits(self) -> bool:
@@ -70,12 +72,15 @@ class Options:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Options:
         matrix = value["matrix"]
-        return cls(**{**value, "matrix": None if matrix is None else Matrix(**matrix)})
+        kernel = value.get("kernel")
+        made = {"matrix": None if matrix is None else Matrix(**matrix)}
+        return cls(**{**value, **made, "kernel": None if kernel is None else Kernel(**kernel)})
 
 
 NONE: Final = Options()
 NEEDED: Final[Mapping[str, frozenset[str]]] = {
-    "euclidean": frozenset({"length"}),
+    "cosine": frozenset({"kernel"}),
+    "euclidean": frozenset({"length", "kernel"}),
     "bilinear": frozenset({"matrix"}),
     "causal": frozenset({"matrix", "regularisation", "documents", "of"}),
 }
@@ -106,9 +111,11 @@ def check_options(name: SimilarityName, options: Options, dim: int, at: str = "/
     """Raises Invalid for options that the similarity has not, or without which it is none, or of other vectors. dim: of
     documents' vectors."""
     able = NEEDED.get(name, frozenset())
-    for field in ("length", "matrix", "regularisation", "documents", "of"):
+    for field in ("length", "matrix", "regularisation", "documents", "of", "kernel"):
         if getattr(options, field) is not None and field not in able:
             raise Invalid.at(f"{at}/{field}", f"{name} has {', '.join(sorted(able - {'of'})) or 'no options'}")
+    if options.kernel is not None:
+        options.kernel.check(f"{at}/kernel")
     if options.length is not None and not LENGTHS[0] <= options.length <= LENGTHS[1]:
         raise Invalid.at(f"{at}/length", f"expected {LENGTHS[0]:g} to {LENGTHS[1]:g}, got {options.length:g}")
     if options.regularisation is not None and not 0 <= options.regularisation <= 1e6:
