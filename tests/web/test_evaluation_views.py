@@ -144,6 +144,18 @@ def test_hits_are_judged_by_keys_and_one_goes_on_where_one_stopped(birds: Server
     assert len(grades(birds, "mine")) == 6
 
 
+def test_a_query_of_any_writing_is_judged_under_an_id(birds: Server, visit: Visits) -> None:
+    long = "鷦鷯\t🦉 " * 60
+    page = visit(birds).go(view="judge", c="birds", of="text", q=f"{long}\nan owl", set="written", n="3")
+    expect(page.get_by_role("status")).to_have_text("1 of 3")
+    page.keyboard.press("1")
+    expect(page.get_by_role("status")).to_have_text("Marginal. 2 of 3")
+    page.keyboard.press("1")
+    expect(page.get_by_role("status")).to_have_text("Marginal. 3 of 3")
+    kept = birds.client.get(f"{ADDRESS}/judgements/written").json()["queries"]
+    assert {one["query"] for one in kept} == {long.strip(), "an owl"}
+
+
 def test_what_was_searched_is_judged_and_nothing_to_judge_is_said(birds: Server, visit: Visits) -> None:
     page = visit(birds).go(view="judge", c="birds", of="latest", set="logged", n="5")
     expect(page.get_by_role("status")).to_have_text("1 of 5")

@@ -63,7 +63,8 @@ export function show(root, page) {
     const body = { settings: FOUR.slice(0, 2), most: wanted };
     if (of === "text") {
       const texts = new Set(q.split("\n").map((one) => one.trim()).filter(Boolean));
-      body.queries = [...texts].map((text) => ({ id: text.slice(0, 200), query: text }));
+      // An id has at most 512 bytes, and no tab.
+      body.queries = [...texts].map((text) => ({ id: [...text.replace(/\s/g, " ")].slice(0, 128).join(""), query: text }));
     } else if (of) Object.assign(body, { logged: Math.min(250, Math.ceil(wanted / 5)), draw: of });
     const found = await ask(`${setAt(c, set)}/pool`, body, signal);
     // How many were judged when one began stands in the address, so that it is known when one comes again.
