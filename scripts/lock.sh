@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes requirements.lock, requirements-slim.lock and requirements-dev.lock from pyproject.toml: every package at one
+# Writes requirements.lock, requirements-slim.lock, requirements-dev.lock and that of scripts/peers from pyproject.toml: every package at one
 # version, with the hashes of all its files as the index lists them, for every platform and Python that Sheaf runs on.
 # `make lock` runs it; with KEEP=1 what is locked already stays at its version.
 #
@@ -32,6 +32,13 @@ printf '%s\n' filelock fsspec jinja2 networkx sympy typing-extensions "$(sed -n 
     --output-file requirements-dev.lock
 "$uv" pip compile "${common[@]}" pyproject.toml "$needs" --extra models --extra benchmarks \
     --extra documents --extra tables --extra zstd --constraints requirements-dev.lock --output-file requirements.lock
+# What mteb needs beside all that; its own lock, for nothing else here imports it.
+beside=$(mktemp)
+"$uv" pip compile "${common[@]}" pyproject.toml "$needs" --extra peers --extra models --constraints requirements-dev.lock \
+    --output-file "$beside"
+awk 'FNR == NR { if (/^[a-z0-9]/) known[$1]; next } /^[a-z0-9]/ { new = !($1 in known) } new' \
+    requirements-dev.lock "$beside" >scripts/peers/requirements.lock
+rm "$beside"
 printf '%s\n' sentence-transformers openvino-telemetry huggingface-hub >>"$excluded"
 "$uv" pip compile "${common[@]}" pyproject.toml <(grep setuptools "$needs") --extra documents \
     --extra tables --extra zstd --constraints requirements-dev.lock --output-file requirements-slim.lock

@@ -2,9 +2,10 @@
 
     python scripts/peers/mteb_sheaf.py --url http://localhost:8000 --tasks SciFact NFCorpus --kind multi_vector
 
-It runs where mteb is (`pip install mteb==2.26.24`: 385 MB beside Sheaf's own packages), with Sheaf's folder on the
-PYTHONPATH; `--local` runs a task that is made on the spot, without a download. From Python: ``SheafSearch`` is an
-object that ``mteb.evaluate`` takes. Each split of a task is a collection `mteb-...`, made anew, dropped at the end.
+It runs where mteb is (`pip install mteb==2.26.24`, or requirements.lock here into a folder on the PYTHONPATH, 385
+MB), with Sheaf's folder on the PYTHONPATH; `--local` runs a task that is made on the spot, without a download. From
+Python: ``SheafSearch`` is an object that ``mteb.evaluate`` takes. Each split of a task is a collection `mteb-...`,
+made anew, dropped at the end.
 """
 
 import argparse
@@ -172,21 +173,22 @@ def main():
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--key", help="of the server, where it has keys")
     parser.add_argument("--model", default="builtin")
-    parser.add_argument("--kind", choices=MODES, default="multi_vector")
+    parser.add_argument("--kind", choices=MODES, nargs="+", default=["multi_vector"], help="one after the other")
     parser.add_argument("--mode", choices=("semantic", "dense", "lexical", "hybrid"), help="default: by meaning alone")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--tasks", nargs="+", metavar="NAME", help="of mteb, which downloads them")
     which.add_argument("--local", action="store_true", help="a task of nine documents")
     args = parser.parse_args()
-    model = SheafSearch(args.url, args.model, args.kind, args.mode, args.key)
     tasks = [local_task()] if args.local else mteb.get_tasks(tasks=args.tasks)
-    try:
-        result = mteb.evaluate(model, tasks, cache=None, encode_kwargs={}, show_progress_bar=False)
-    finally:
-        model.drop()
-        model.sheaf.close()
-    for one in result.task_results:
-        print(f"{one.task_name}, {model.kind}, {model.mode}: {one.get_score():.4f}")
+    for kind in args.kind:
+        model = SheafSearch(args.url, args.model, kind, args.mode, args.key)
+        try:
+            result = mteb.evaluate(model, tasks, cache=None, encode_kwargs={}, show_progress_bar=False)
+        finally:
+            model.drop()
+            model.sheaf.close()
+        for one in result.task_results:
+            print(f"{one.task_name}, {model.kind}, {model.mode}: {one.get_score():.4f}")
 
 
 if __name__ == "__main__":
