@@ -38,6 +38,8 @@ MAX_K = 1_000
 REACH = 10_000
 """Documents of one list, which pages and groups are pieces of."""
 MAX_TOKEN_POOLING = 32
+MAX_FEW = 1_024
+"""Vectors that each passage may be pooled to."""
 MIN_WINDOW, MAX_WINDOW = 8, 65_536
 """Tokens of a passage of a text."""
 MAX_EXCERPTS = 10
@@ -46,6 +48,17 @@ NUMBER_BYTES = 20
 """Of a float32 as JSON, or nearly."""
 DEFAULT_INCLUDE = frozenset({"text", "metadata"})
 """The parts of a document in an answer beside its id and title."""
+
+
+@dataclass(frozen=True, slots=True)
+class Few:
+    """A token pooling that leaves so many vectors of a passage, however long it is."""
+
+    vectors: int
+
+
+Pooling: TypeAlias = int | Few
+"""The part of token vectors that is left, as 1 / n, or how many."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -65,7 +65,7 @@ from app.sources.folder import Chosen
 from app.sources.protocol import Source
 from app.sources.table import selected
 from app.store.lock import FileLock
-from app.types import Kind, Precision, SimilarityName
+from app.types import Few, Kind, Precision, SimilarityName
 
 
 def parser() -> argparse.ArgumentParser:
@@ -162,7 +162,10 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
     )
     spec.add_argument("--precision", choices=get_args(Precision), help="of the stored token vectors")
     spec.add_argument(
-        "--token-pooling", type=int, metavar="N", help="store the token vectors of a document as an Nth of means"
+        "--token-pooling",
+        type=pooling,
+        metavar="N",
+        help="store the token vectors of a document as an Nth of means, or `vectors=N`: as N",
     )
     spec.add_argument(
         "--sparse",
@@ -201,6 +204,18 @@ def similarity_options(given: str) -> dict[str, Any]:
     except RequestError as error:
         raise argparse.ArgumentTypeError(error.message) from None
     return found
+
+
+def pooling(given: str) -> int | dict[str, int]:
+    """A collection's ``token_pooling``, as it is typed.
+
+    >>> pooling("4"), pooling("vectors=8")
+    (4, {'vectors': 8})
+    """
+    name, _, count = given.rpartition("=")
+    if name not in ("", "vectors") or not count.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number, or vectors= and a number, got {given!r}")
+    return {name: int(count)} if name else int(count)
 
 
 def fusion(given: str) -> str | dict[str, float]:
@@ -313,6 +328,8 @@ def build(catalogue: Catalogue, name: str, source: Source, wanted: dict[str, Any
     wanted = dict(wanted)
     if "sparse" in wanted:
         wanted["sparse"] = SparseSpec(**wanted["sparse"])
+    if isinstance(wanted.get("token_pooling"), dict):
+        wanted["token_pooling"] = Few(**wanted["token_pooling"])
     try:
         collection = catalogue.get(name)
         has = {key: getattr(collection.spec, key) for key in wanted if key not in ("schema", "similarity_options")}

@@ -10,7 +10,7 @@ hubs: how unevenly documents are among each other's 10 nearest, the skewness of 
 Nanopoulos, Ivanović: "Hubs in Space", 2010): vectors that are not normalised, by inner product and by distance.
 concepts: directions of concepts as differences of word pairs, in the built-in model's input embeddings; how far from
 orthogonal those of unrelated concepts are, by the Euclidean and by the causal inner product (arXiv 2311.03658, section
-4 and figure 3). nouns: WordNet's nouns below a root in the Poincaré ball; mean rank and MAP of the reconstruction
+4). nouns: WordNet's nouns below a root in the Poincaré ball; mean rank and MAP of the reconstruction
 (arXiv 1705.08039, section 4.1) by the engine and by brute force. kernels: MaxSim over distances through KERPLE's
 conditionally positive definite kernels (arXiv 2205.09921, equations 4 and 5), nDCG@10. codes: what `length` of
 euclidean is worth. A cache keeps the encodings of scripts/first_stage.py. Figures seen are in docs/papers.md.

@@ -23,7 +23,7 @@ from app.encoders.registry import Encoders
 from app.errors import Invalid
 from app.metadata.declared import Declared
 from app.scoring.similarities.measures import NONE, Options
-from app.types import Kind, Precision, SimilarityName, Weights
+from app.types import Kind, Pooling, Precision, SimilarityName, Weights
 
 
 class Choices(TypedDict, total=False):
@@ -40,7 +40,7 @@ class Choices(TypedDict, total=False):
     options: Options
     keep_vectors: bool
     precision: Precision | None
-    token_pooling: int
+    token_pooling: Pooling
     passages: PassageSpec | None
     lexical: LexicalSpec | None
     sparse: SparseSpec | None

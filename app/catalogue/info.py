@@ -13,7 +13,7 @@ from app.errors import StoreError
 from app.indexing.fitting import described
 from app.metadata.declared import FieldType
 from app.scoring.similarities.measures import Options
-from app.types import Kind, Precision, Side, SimilarityName
+from app.types import Few, Kind, Precision, Side, SimilarityName
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class CollectionInfo:
     encoder: EncoderInfo
     similarity: SimilarityName
     precision: Precision
-    token_pooling: int
+    token_pooling: int | Few
     keep_vectors: bool
     splitting: PassageSpec
     documents: int

@@ -113,7 +113,7 @@ def changed_rows(collection: Collection, standing: Standing, new: Document) -> t
         return Passages.join(parts), new.id in plan.truncated
     if new.vectors is not None:
         workers = collection.resources.workers
-        rows = from_callers([new], spec, collection.stage.encoding, workers if spec.token_pooling > 1 else None)
+        rows = from_callers([new], spec, collection.stage.encoding, workers if spec.pools else None)
     if spec.given_sparse:
         return with_sparse(rows.with_layer(SPARSE, None), [new], spec, None)[0], cut
     if spec.sparse is None or spec.model is not None:

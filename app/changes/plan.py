@@ -102,7 +102,7 @@ class Plan:
                         len(some),
                         lambda a, b, some=some: from_callers(some[a:b], spec, encoding, workers),  # type: ignore[misc]
                         # Pooling shares the documents itself, and slices must not wait for slices.
-                        smallest=CODED if spec.token_pooling == 1 else len(some),
+                        smallest=len(some) if spec.pools else CODED,
                     )
                     if spec.sparse is None:
                         parts += slices

@@ -273,7 +273,7 @@ def _code(
         arrays[NORMS] = norms_up(pooled)
     else:
         tokens = TokenVectors(spec.measure.document(tokens.values), tokens.offsets)
-        if spec.token_pooling > 1:
+        if spec.pools:
             given = TokenVectors(spec.measure.given(tokens.values), tokens.offsets)
             means = pool_tokens(given, spec.token_pooling, workers)
             tokens = TokenVectors(spec.measure.document(spec.measure.mean(means.values)), means.offsets)

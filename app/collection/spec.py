@@ -23,11 +23,14 @@ from app.scoring.similarity import Similarity
 from app.store.layout import check_name, of_this_version
 from app.types import (
     MAX_DIM,
+    MAX_FEW,
     MAX_TOKEN_POOLING,
     MAX_WINDOW,
     MIN_WINDOW,
     Document,
+    Few,
     Kind,
+    Pooling,
     Precision,
     Side,
     SimilarityName,
@@ -70,18 +73,22 @@ class VectorSpec:
 
     precision: of the stored token vectors that queries read (app.codes); float16 holds no vectors of unbounded length
     (inner_product). Dense vectors are float32. token_pooling: a passage of t token vectors is stored as t /
-    token_pooling means of like ones (app.codes.token_pooling); 1: as they are. keep: whether callers' own vectors are
-    also kept as they came, in float32, in a file that no query reads.
+    token_pooling means of like ones (app.codes.token_pooling), or as so many; 1: as they are. keep: whether callers'
+    own vectors are also kept as they came, in float32, in a file that no query reads.
     """
 
     precision: Precision = "float16"
-    token_pooling: int = 1
+    token_pooling: Pooling = 1
     keep: bool = True
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             raise Invalid.at("/precision", f"expected {_names(Precision)}, got {self.precision!r}")
-        if type(self.token_pooling) is not int or not 1 <= self.token_pooling <= MAX_TOKEN_POOLING:
+        if isinstance(self.token_pooling, Few):
+            count = self.token_pooling.vectors
+            if type(count) is not int or not 1 <= count <= MAX_FEW:
+                raise Invalid.at("/token_pooling/vectors", f"expected 1 to {MAX_FEW:,} vectors, got {count!r}")
+        elif type(self.token_pooling) is not int or not 1 <= self.token_pooling <= MAX_TOKEN_POOLING:
             raise Invalid.at("/token_pooling", f"expected 1 to {MAX_TOKEN_POOLING}, got {self.token_pooling}")
         if type(self.keep) is not bool:
             raise Invalid.at("/keep_vectors", f"expected true or false, got {self.keep!r}")
@@ -305,8 +312,13 @@ class CollectionSpec:
         return self.vectors.precision
 
     @property
-    def token_pooling(self) -> int:
+    def token_pooling(self) -> Pooling:
         return self.vectors.token_pooling
+
+    @property
+    def pools(self) -> bool:
+        """Whether a stored vector stands for several tokens."""
+        return self.vectors.token_pooling != 1
 
     @property
     def keep_vectors(self) -> bool:
@@ -343,7 +355,10 @@ class CollectionSpec:
         with of_this_version("the specification"):
             nested = {**_fields(value), "encoder": EncoderSpec(**_fields(value, "encoder"))}
             nested["passages"] = PassageSpec(**_fields(value, "passages"))
-            nested["vectors"] = VectorSpec(**_fields(value, "vectors"))
+            vectors = _fields(value, "vectors")
+            if isinstance(vectors["token_pooling"], Mapping):
+                vectors["token_pooling"] = Few(**vectors["token_pooling"])
+            nested["vectors"] = VectorSpec(**vectors)
             if nested["lexical"] is not None:
                 lexical = _fields(value, "lexical")
                 nested["lexical"] = LexicalSpec(**{**lexical, "fields": tuple(lexical["fields"])})

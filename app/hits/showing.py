@@ -133,7 +133,7 @@ class Showing:
     def _tokens(self, rows: Sequence[Row]) -> dict[Key, RowTokens]:
         """The tokens that the vectors of these rows stand for, where it is known."""
         wanted = self.marking is not None or isinstance(self.scores, MaxSim)
-        known = self.spec.model is not None and scored(self.spec) == TOKENS and self.spec.token_pooling == 1
+        known = self.spec.model is not None and scored(self.spec) == TOKENS and not self.spec.pools
         if self.scores is None or not wanted or not known:
             return {}
         found = tokens_of(rows, lambda texts: self.places(texts, "document"))

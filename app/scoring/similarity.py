@@ -121,7 +121,7 @@ class Euclidean(Similarity):
 
     An L2 similarity has fewer hubs than an inner product, of which long vectors are the best of everything (Cheng,
     Tai, Tang: "Rethinking Space-Time Networks with Improved Memory Coverage for Efficient Video Object Segmentation",
-    2021, arXiv 2106.05210, section 4.2).
+    2021, arXiv 2106.05210).
 
     >>> euclidean = Euclidean()
     >>> asked, stored = euclidean.query(np.array([[3, 0]], np.float32)), euclidean.document(np.eye(2, dtype=np.float32))

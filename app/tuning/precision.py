@@ -34,7 +34,7 @@ def cost_of_codes(
     """
     spec = collection.spec
     found: dict[str, Any] = {"precision": spec.precision, "bytes_per_vector": spec.code.bytes_per_vector}
-    if spec.precision == "float32" and spec.token_pooling == 1:
+    if spec.precision == "float32" and not spec.pools:
         return found | {"recall_float32": 1.0}
     shares = []
     queries = asked.queries[:QUERIES]

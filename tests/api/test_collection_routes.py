@@ -49,6 +49,7 @@ def test_a_collection_comes_and_goes(client: httpx.Client) -> None:
             {"encoder": {"model": None, "dim": 384}, "precision": "2bit", "token_pooling": 4},
             {"precision": "2bit", "token_pooling": 4},
         ),
+        ({"encoder": {"model": "words"}, "token_pooling": {"vectors": 8}}, {"token_pooling": {"vectors": 8}}),
         (
             {"encoder": {"model": None, "kind": "dense", "dim": 16_384}, "precision": "float32"},
             {"precision": "float32", "fusion": None},

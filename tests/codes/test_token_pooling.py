@@ -18,7 +18,9 @@ from app.catalogue.restoring import restore_file
 from app.codes import token_pooling
 from app.codes.token_pooling import FEWEST, RUN, clusters, pool_tokens
 from app.collection.collection import Collection
+from app.collection.spec import CollectionSpec
 from app.compute.workers import Workers
+from app.errors import Invalid
 from app.indexing import sealing
 from app.indexing.sealing import seal
 from app.ingest import write_documents
@@ -27,7 +29,7 @@ from app.search import Query, search
 from app.store.local_directory import LocalDirectory
 from app.tasks.rebuild import run_rebuild
 from app.tasks.tasks import Running, Tasks
-from app.types import F32, Document, SimilarityName, TokenVectors
+from app.types import F32, Document, Few, SimilarityName, TokenVectors
 
 lawful = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -268,3 +270,67 @@ def test_a_reopened_and_a_restored_collection_pool_as_before(open_catalogue: Ope
         assert scores(found) == wanted
         raw = found.given_vectors([written.versions[document.id] for document in documents])
         assert [matrix.tobytes() for matrix in raw.values()] == [v.tobytes() for _, v in vectors_of(documents)]
+
+
+@lawful
+@given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 12))
+def test_few_vectors_are_the_means_of_wards_clusters(seed: int, count: int, few: int) -> None:
+    """As many of every document, if it has them; each cluster is one that the criterion makes."""
+    vectors = drawn(seed, count)
+    found = pool_tokens(TokenVectors.join([vectors, vectors[:1]]), Few(few))
+    assert found.counts.tolist() == [min(count, few), 1]
+    expected = vectors if count <= few else means(vectors, plain_ward(vectors, few))
+    np.testing.assert_allclose(found[0], expected, atol=1e-6)
+
+
+def test_few_vectors_of_a_document_of_many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clustered in runs, then the clusters: all vectors count, and repeated ones are found again."""
+    monkeypatch.setattr(token_pooling, "RUN", 64)
+    kinds = drawn(3, 5)
+    many = kinds[np.random.default_rng(4).integers(5, size=200)]
+    for few in (5, 9, 40):
+        (found,) = pool_tokens(TokenVectors.join([many]), Few(few))
+        assert len(found) == few
+        near = found @ kinds.T
+        assert (near.max(axis=0) > 1 - 1e-5).all()
+    (one,) = pool_tokens(TokenVectors.join([many]), Few(1))
+    np.testing.assert_allclose(one[0], many.mean(axis=0), atol=1e-6)
+
+
+def test_a_collection_of_few_vectors_is_brute_force_over_them(open_catalogue: OpenCatalogue, tmp_path: Path) -> None:
+    catalogue = open_catalogue(tmp_path / "few")
+    collection = catalogue.create(
+        "c", model=None, kind="multi_vector", dim=6, precision="float32", token_pooling=Few(3)
+    )
+    given_vectors = {f"d{i}": drawn(i, 1 + i % 9) for i in range(40)}
+    write_documents(collection, [Document(name, vectors=own) for name, own in given_vectors.items()])
+    query = drawn(77, 4)
+    pooled = {
+        name: unit_rows(pool_tokens(TokenVectors.join([unit_rows(own)]), Few(3))[0])
+        for name, own in given_vectors.items()
+    }
+    expected = ranking(pooled.items(), query, 40, collection.spec)
+
+    def check() -> None:
+        for exact in (True, False):
+            hits = search(collection, Query(vectors=query, k=40, exact=exact)).hits
+            assert [(hit.id, hit.score) for hit in hits] == expected
+
+    check()
+    seal(collection)
+    check()
+    tasks = Tasks(collection, {})
+    run_rebuild(collection, Running(tasks, len(tasks.all()), tasks.submit("rebuild", {})))
+    check()
+    assert catalogue.describe("c").token_pooling == Few(3)
+    assert CollectionSpec.from_json(collection.spec.to_json()) == collection.spec
+    catalogue.close()
+    collection = open_catalogue(tmp_path / "few").get("c")
+    check()
+
+
+def test_refused_numbers_of_vectors(make_collection: MakeCollection) -> None:
+    for few in (0, 1_025):
+        with pytest.raises(Invalid) as refused:
+            make_collection(dim=6, token_pooling=Few(few))
+        assert [one.pointer for one in refused.value.problems] == ["/token_pooling/vectors"]

@@ -27,9 +27,21 @@ from app.filters import Shape
 from app.lexical.analysis import LANGUAGES
 from app.metadata import declared
 from app.metadata.declared import FieldType
-from app.schema.faults import fault
+from app.schema.faults import fault, name_of
 from app.store.layout import NAME
-from app.types import MAX_DIM, MAX_TOKEN_POOLING, MAX_WINDOW, MIN_WINDOW, Kind, Precision, SimilarityName, Split
+from app.types import (
+    MAX_DIM,
+    MAX_FEW,
+    MAX_TOKEN_POOLING,
+    MAX_WINDOW,
+    MIN_WINDOW,
+    Few,
+    Kind,
+    Pooling,
+    Precision,
+    SimilarityName,
+    Split,
+)
 
 R = TypeVar("R")
 
@@ -149,6 +161,31 @@ ChangesField = Annotated[
 ]
 
 
+class FewChoice(Strict):
+    """So many vectors of every passage."""
+
+    vectors: int = Field(ge=1, le=MAX_FEW)
+    """How many are stored of each, if it has them."""
+
+
+def _pooling(value: object, few: Callable[[object], FewChoice]) -> Pooling:
+    if isinstance(value, dict):
+        return Few(few(value).vectors)
+    if type(value) is not int or not 1 <= value <= MAX_TOKEN_POOLING:
+        raise fault("", f"expected 1 to {MAX_TOKEN_POOLING}, or an object with vectors; got {name_of(value)}")
+    return value
+
+
+# As of fusion: no union, whose names would stand in pointers.
+_POOLING = GetPydanticSchema(
+    lambda _, handler: core_schema.no_info_wrap_validator_function(_pooling, handler(FewChoice)),
+    lambda schema, handler: {
+        "anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_TOKEN_POOLING}, handler(schema)]
+    },
+)
+PoolingField = Annotated[int | Few, _POOLING]
+
+
 class CreateCollection(Strict):
     """A new collection. All of it is decided now and does not change, but `schema`."""
 
@@ -179,9 +216,10 @@ class CreateCollection(Strict):
     fusion: FusionField | None = None
     """How a hybrid search makes one order where it does not say itself: by the weights of scores that are given, which
     are a search's `weights`, or by ranks alone. By default by weights that suit the queries that were seen."""
-    token_pooling: int = Field(default=1, ge=1, le=MAX_TOKEN_POOLING)
+    token_pooling: PoolingField = 1
     """Keep a fraction of the token vectors: a document of t is stored as t / token_pooling means of like ones (but 8 at
-    least, if it has them). 1 keeps all. For long documents, such as pages as images; costs some quality."""
+    least, if it has them). 1 keeps all. For long documents, such as pages as images; costs some quality. `{"vectors":
+    m}` stores m of every passage, however long it is."""
 
 
 class ChangeCollection(Strict):

@@ -52,7 +52,7 @@ class Bilinear(Similarity):
 class Causal(Bilinear):
     """<q, M d> where M is the inverse covariance of the vectors: concepts that vary freely of each other are orthogonal
     (Park, Choe, Veitch: "The Linear Representation Hypothesis and the Geometry of Large Language Models", 2023, arXiv
-    2311.03658, section 3, definition 3.1, and theorem 3.2 for the covariance)."""
+    2311.03658, section 3)."""
 
     name: ClassVar[SimilarityName] = "causal"
 

@@ -68,7 +68,7 @@ class Lorentz(Similarity):
         return np.concatenate([-vectors[:, :1], vectors[:, 1:]], axis=1, dtype=np.float32)
 
     def mean(self, means: F64) -> F32:
-        # The centroid of Law, Liao, Snell, Zemel: Lorentzian Distance Learning, 2019, theorem 3.3.
+        # The centroid of Law, Liao, Snell, Zemel: Lorentzian Distance Learning for Hyperbolic Representations, 2019.
         inside = np.square(means[:, 0]) - np.square(means[:, 1:]).sum(axis=1)
         found = means[:, 1:] / np.sqrt(np.where(inside > 0, inside, 1))[:, None]
         top = np.sqrt(1 + np.square(found).sum(axis=1))
