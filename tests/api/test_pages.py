@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import httpx
@@ -30,6 +31,23 @@ def test_each_file_is_confined(client: httpx.Client, name: str) -> None:
     again = client.get(f"/{name}", headers={"If-None-Match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert client.head(f"/{name}").content == b""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if (FOLDER / name).stat().st_size > 1_000])
+def test_a_file_is_packed_where_that_is_taken(client: httpx.Client, name: str) -> None:
+    plain = client.get(f"/{name}", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    with client.stream("GET", f"/{name}", headers={"Accept-Encoding": "gzip"}) as packed:
+        sent = b"".join(packed.iter_raw())
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "Accept-Encoding" in packed.headers["vary"]
+    assert gzip.decompress(sent) == plain.content == (FOLDER / name).read_bytes()
+    assert len(sent) < 0.6 * len(plain.content)
+    # One validator for both, so a weak one.
+    assert packed.headers["etag"] == plain.headers["etag"]
+    assert plain.headers["etag"].startswith('W/"')
+    piece = client.get(f"/{name}", headers={"Range": "bytes=0-9", "Accept-Encoding": "gzip"})
+    assert piece.content == plain.content[:10]
 
 
 @pytest.mark.parametrize(

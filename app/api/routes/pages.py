@@ -1,4 +1,5 @@
-"""The search page at /: the files of ``app/web/static``, each at its name, with headers that confine it."""
+"""The search page at /: the files of ``app/web/static``, each at its name, with headers that confine it, and packed
+where a browser takes that."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 FOLDER: Final = Path(__file__).parents[2] / "web" / "static"
 _HEADERS: Final = {
@@ -44,11 +45,13 @@ class _Page(Route):
         return match, {**child, "route": self} if match is not Match.NONE else child
 
 
-def _serve(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
+def _serve(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[ASGIApp]]:
+    async def endpoint(request: Request) -> ASGIApp:
         response = await files.get_response(name, request.scope)
         response.headers.update(_HEADERS)
-        return response
+        # Packed or not it is the same file, and not the same bytes.
+        response.headers["ETag"] = f"W/{response.headers['ETag']}"
+        return GZipMiddleware(response)
 
     endpoint.serves_file = True  # type: ignore[attr-defined]  # for app.api.edge.access
     return endpoint
