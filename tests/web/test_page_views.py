@@ -102,3 +102,14 @@ def test_what_a_key_may_not_do_is_not_shown(guarded: Server, visit: Visits) -> N
         page.get_by_role("button", name="Use it").click()
         expect(page.locator(".hit")).to_have_count(6)
         expect(page.get_by_role("navigation", name="Views").get_by_role("link")).to_have_text(names)
+
+
+def test_a_view_that_does_not_come_is_said_so(server: Server, visit: Visits) -> None:
+    visited = visit(server)
+    visited.expected = ("ERR_FAILED",)
+    page = with_second(visited)
+    page.route("**/second.js", lambda route: route.abort())
+    visited.go(view="second", c="plants")
+    expect(page.locator(".panel")).to_contain_text("This part of the page did not load")
+    page.get_by_role("navigation", name="Views").get_by_role("link", name="Search").click()
+    expect(page.locator("#form")).to_be_visible()

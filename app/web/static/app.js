@@ -16,7 +16,7 @@
 
 import { addressOf, given } from "./address.js";
 import { Problem, hasKey, listCollections, scopes, useKey } from "./api.js";
-import { make, stylesheet } from "./elements.js";
+import { make, panel, stylesheet } from "./elements.js";
 
 // In the order of the navigation. scope: what a key needs for it; style: a stylesheet of its own.
 const VIEWS = {
@@ -77,7 +77,14 @@ async function open(listed = false) {
   if (shown?.name === name) return page.listed && shown.view.restore(listed);
   opening = name;
   const { load: loadView, style } = VIEWS[name];
-  const [module] = await Promise.all([loadView(), style && stylesheet(style)]);
+  let module;
+  try {
+    [module] = await Promise.all([loadView(), style && stylesheet(style)]);
+  } catch {
+    leave();
+    navigation();
+    return at("view").replaceChildren(panel("This part of the page did not load", make("p", {}, "The server may have stopped, or the network is down. Reload the page to try again.")));
+  }
   if (opening !== name || shown?.name === name || !at("key-form").hidden) return;
   leave();
   document.title = name === "search" ? "Sheaf" : `${VIEWS[name].label} · Sheaf`;

@@ -41,7 +41,12 @@ export function panel(root, current, apply) {
   }
 
   function draw(counts, filter, left) {
-    const focused = document.activeElement?.dataset?.key;
+    const here = document.activeElement;
+    // What is being typed is not taken away: leaving it applies it, and then there are other counts.
+    if (root.contains(here) && here.inputMode === "decimal" && here.value !== here.dataset.value) {
+      return here.addEventListener("blur", () => here.value === here.dataset.value && draw(counts, filter, left), { once: true });
+    }
+    const focused = here?.dataset?.key;
     // Of the filter as it is then: what is shown may be of the one before. changed(condition): what takes its place.
     const change = (name, changed) => {
       const now = read(current()) ?? filter;
@@ -109,6 +114,7 @@ function range({ field: { name }, kind, counts, ends }, condition, change) {
   const to = dates ? dayBefore(condition?.lt) ?? condition?.lte ?? "" : condition?.lte ?? condition?.lt ?? "";
   const box = (label, value, hint, key) => {
     const input = make("input", { type: dates ? "date" : "text", inputMode: dates ? "" : "decimal", value: plainly(value).slice(0, dates ? 10 : undefined), placeholder: String(hint ?? ""), ariaLabel: `${name} ${label}`, "data-key": `${name} ${key}` });
+    input.dataset.value = input.value;
     input.addEventListener("change", apply);
     return input;
   };

@@ -1,10 +1,11 @@
 // The view of a search: what the controls say is asked as it is typed, and stands in the address.
 
 import { addressOf, given, remember, settle } from "../address.js";
-import { Problem, aborted, listFields, search } from "../api.js";
-import { count, make, problemPanel, stylesheet } from "../elements.js";
+import { Problem, aborted, search } from "../api.js";
+import { count, make, problemPanel } from "../elements.js";
 import { answerOf } from "./answer.js";
 import { chooseFields, chooseMode, controls, modeOf } from "./controls.js";
+import { fieldsFor } from "./fields.js";
 import { keysOf } from "./keys.js";
 import { about, hindrance, missing, noCollections } from "./notices.js";
 import { asks, carriedBy, faultOf, parametersOf, requestOf, stateOfAddress } from "./state.js";
@@ -27,14 +28,16 @@ export function show(root, page) {
   let running = null; // the AbortController of the search under way
   let pause = 0;
   let place = { from: 0, like: "" }; // what of the state no control holds
-  let fields = { of: "", list: [] }; // of the collection
-  let facets = null; // once the panel of the filter has been opened
   const titles = new Map(); // of examples, by their ids
   const cursors = new Map(); // of pages, by their addresses: a page after another goes on with its list
 
   const stateOfControls = () => ({
     c: collection.value, q: query.value.trim(), mode: modeOf(mode), exact: exact.checked, filter: filter.value.trim(), sort: sort.value,
     group: group.value, k: k.value.trim(), ...place,
+  });
+  const fields = fieldsFor(asked, (text) => {
+    filter.value = text;
+    changed();
   });
   const addressOfState = (state) => addressOf("search", parametersOf(state));
   const chosenOne = () => page.collections.find(({ name }) => name === collection.value);
@@ -67,7 +70,7 @@ export function show(root, page) {
     choices(state.c);
     query.value = state.q;
     chooseMode(mode, chosenOne(), state.mode);
-    chooseFields(asked, fields.of === state.c ? fields.list : [], state);
+    chooseFields(asked, fields.listed(state.c), state);
     k.value = state.k;
     exact.checked = state.exact;
     filter.value = state.filter;
@@ -138,7 +141,7 @@ export function show(root, page) {
       if (running !== mine) return;
       // The collection has changed since: the page as it is now.
       if (cursors.delete(location.search) && error.details.code === "cursor_expired") return run();
-      page.failed(error.details);
+      return page.failed(error.details);
     } finally {
       if (running === mine) busy(false);
     }
@@ -147,32 +150,10 @@ export function show(root, page) {
 
   // The fields of the collection, once there is nothing more urgent.
   async function know({ name }, mine) {
-    if (fields.of !== name) {
-      fields = { of: name, list: [] };
-      try {
-        const list = await listFields(name);
-        // A key with dots has two names, of which one is enough.
-        const names = new Set(list.map((one) => one.name));
-        fields.list = list.filter((one) => !(one.name[0] === '"' && names.has(one.name.slice(1, -1))));
-      } catch (error) {
-        if (!(error instanceof Problem)) throw error; // an order can still be asked for in the address
-        fields.of = "";
-      }
-    }
+    await fields.know(name);
     if (running !== mine) return;
-    chooseFields(asked, fields.list, stateOfControls());
-    countValues();
-  }
-
-  // Ticks and ranges, where the panel of the filter is open.
-  async function countValues() {
-    if (asked.filterPanel.hidden || !fields.of) return;
-    const [{ panel }] = await Promise.all([import("../facets/panel.js"), stylesheet("facets/style.css")]);
-    facets ??= panel(asked.facets, () => filter.value.trim(), (text) => {
-      filter.value = text;
-      changed();
-    });
-    if (fields.of === collection.value) facets.show(fields.of, fields.list, filter.value.trim());
+    chooseFields(asked, fields.listed(name), stateOfControls());
+    fields.count();
   }
 
   function answered(answer, state, chosen, signal) {
@@ -225,7 +206,6 @@ export function show(root, page) {
     event.preventDefault();
     changed();
   });
-  asked.filterPanel.addEventListener("opened", countValues);
   const keys = keysOf(asked);
   document.addEventListener("keydown", keys);
   if (matchMedia("(hover: hover)").matches && !given().has("q")) query.focus();
