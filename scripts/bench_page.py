@@ -2,7 +2,7 @@
 
     python scripts/bench_page.py [--url http://127.0.0.1:8000] [--collection NAME] [--query TEXT ...] [--rounds 10]
 
-Asks a running server through Debian's chromium (playwright, of the extra ``dev``). Each round opens the address in a
+Asks a running server through chromium (playwright, of the extra ``browser``). Each round opens the address in a
 new context, so with an empty cache, and a query of its own in turn. The time ends with the frame in which the first hit
 came to stand in the page, and is counted from the browser's own start of the navigation. Bytes are those of the bodies,
 as sent. The first round, which warms the browser and the server, is not counted.
