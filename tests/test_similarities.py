@@ -395,7 +395,7 @@ VECTORS: list[tuple[SimilarityName, list[float], str]] = [
     ("poincare", [1.0, 0.0], "its length is 1"),
     ("poincare", [3.0, 4.0], "4 outside of the edge"),
     ("lorentz", [2.0, 1.0], "first number is 2, where 1.41421 would do"),
-    ("lorentz", [-1.0, 0.0], "not -1; its first number is -1"),
+    ("lorentz", [-1.0, 0.0], "other sheet of the hyperboloid, where x0 is below 0: -1, where 1 would do"),
     ("lorentz", [1e7, 1e7], "too far out"),
     ("euclidean", [1e7, 0.0], "longer than 1e+06"),
 ]

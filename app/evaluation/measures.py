@@ -141,13 +141,15 @@ def _said(kind: str, key: str, said: str) -> Value:
 
 def parsed(names: Sequence[str], at: str) -> list[Measure]:
     """The measures. at: the pointer to their names. Raises Invalid for one that is none."""
-    found = []
-    for place, name in enumerate(names):
-        try:
-            found.append(measure(name))
-        except Invalid as error:
-            raise Invalid.at(f"{at}/{place}", error.message) from error
-    return found
+    return [parsed_one(name, f"{at}/{place}") for place, name in enumerate(names)]
+
+
+def parsed_one(name: str, at: str) -> Measure:
+    """at: the pointer to its name. Raises Invalid where it is none."""
+    try:
+        return measure(name)
+    except Invalid as error:
+        raise Invalid.at(at, error.message) from error
 
 
 def depth_of(measures: Sequence[Measure]) -> int:

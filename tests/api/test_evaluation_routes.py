@@ -224,6 +224,8 @@ def test_a_pool_is_what_several_ways_find_and_nobody_has_graded(client: httpx.Cl
     assert client.post(f"{address}/pool", json={"logged": 3}).json()["code"] == "collection_empty"
     both = client.post(f"{address}/pool", json={"logged": 3, **new})
     assert (both.status_code, both.json()["errors"][0]["pointer"]) == (422, "/logged")
+    alone = client.post(f"{address}/pool", json={"draw": "frequent"})
+    assert (alone.status_code, alone.json()["errors"][0]["pointer"]) == (422, "/draw")
 
 
 def test_what_was_searched_can_be_judged(serve: Callable[..., Any]) -> None:

@@ -139,7 +139,7 @@ def test_passages_are_cut_in_collections_of_their_own_which_are_gone_afterwards(
         ({"target_recall": 0.9, "apply": True}, "/apply"),
         ({"judgements": "people", "parts": ["fusion", "fusion"]}, "/parts"),
         ({"judgements": "people", "parts": ["speed"]}, "/parts/0"),
-        ({"judgements": "people", "measure": "speed"}, "/measure/0"),
+        ({"judgements": "people", "measure": "speed"}, "/measure"),
         ({"judgements": "people", "documents": 1}, "/documents"),
     ],
 )

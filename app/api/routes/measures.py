@@ -24,7 +24,7 @@ from app.collection.collection import Collection
 from app.collection.reading import Measured
 from app.errors import Conflict
 from app.evaluation.judged import Judged, read_set
-from app.evaluation.measures import parsed
+from app.evaluation.measures import parsed_one
 from app.evaluation.relevance import learn
 from app.evaluation.searched import Report, report
 from app.measure import recall as measuring
@@ -90,7 +90,7 @@ async def tune_collection(
         if body.target_recall is None:
             assert body.judgements is not None, "a request has one goal"
             collection.require_writer()
-            parsed([body.measure], "/measure")
+            parsed_one(body.measure, "/measure")
             usable(collection, body.judgements)
             wanted = ByJudgements(body.judgements, body.measure, tuple(body.parts), body.documents, body.apply)
             return service.catalogue.tasks(name).submit("tune", asdict(wanted))

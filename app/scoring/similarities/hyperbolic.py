@@ -58,6 +58,9 @@ class Lorentz(Similarity):
         if not ((off <= TOLERANCE) & (wide[:, 0] > 0)).all():
             place = int(np.where(wide[:, 0] > 0, off, np.inf).argmax())
             true = math.sqrt(1 + float(squares[place, 1:].sum()))
+            if wide[place, 0] <= 0 and off[place] <= TOLERANCE:
+                told = f"vector {place} is on the other sheet of the hyperboloid, where x0 is below 0"
+                raise Invalid.at(pointer, f"{told}: {wide[place, 0]:.6g}, where {true:.6g} would do")
             raise Invalid.at(
                 pointer,
                 f"vector {place} is no point of the hyperboloid: -x0^2 + x1^2 + ... is {norms[place]:.6g}, not -1; its "
