@@ -42,6 +42,17 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     schema = {"schema": {"place": "geo"}}
     assert server.client.patch("/v1/collections/films", json=schema).is_success
     server.create("bare", [{"id": "a", "text": "without metadata"}])
+    server.create(
+        "listed",
+        [
+            {
+                "id": f"l{i}",
+                "text": "of lists",
+                "metadata": {"parts": [{"size": 20 * i}, {"size": 990 - i}], "marks": [i * 30, 700]},
+            }
+            for i in range(14)
+        ],
+    )
     yield server
     server.end()
 
@@ -59,6 +70,19 @@ def truth(server: Server, name: str, **asked: Any) -> dict[str, int]:
     facets = server.search("films", mode="browse", k=1, facets={name: {"terms": 12}}, **asked)["facets"]
     counts = facets[name]["counts"]
     return {one["value"] if isinstance(one["value"], str) else json.dumps(one["value"]): one["count"] for one in counts}
+
+
+def test_numbers_of_lists_are_ticked_for_no_range_holds_a_list(films: Server, visit: Visits) -> None:
+    page = visit(films).go(c="listed", q="lists")
+    page.get_by_role("button", name="Filter").click()
+    # A list of objects has no values of its own.
+    expect(page.locator("#facets legend > span")).to_have_text(["marks", "parts.size"])
+    for name in ("marks", "parts.size"):
+        expect(field(page, name).locator("input[type=checkbox]")).to_have_count(8)
+        expect(field(page, name).locator(".bars")).to_have_count(0)
+    expect(field(page, "marks").locator("label").first).to_contain_text("700")
+    field(page, "marks").get_by_role("checkbox", name="30", exact=False).first.check()
+    expect(page.locator(".hit")).to_have_count(1)
 
 
 def test_each_field_that_there_is_is_shown_as_what_it_holds(films: Server, visit: Visits) -> None:

@@ -18,7 +18,8 @@ export async function countsOf(collection, fields, filter, signal) {
   const again = [];
   for (const one of found.values()) {
     const { field, counts, distinct } = one;
-    const numeric = field.type === "number" || field.type === "integer" || (!field.type && field.shapes.every((shape) => ["number", "numbers", "null"].includes(shape)));
+    // A range holds no list: the numbers of lists are ticked.
+    const numeric = !field.shapes.includes("numbers") && (field.type ? ["number", "integer"].includes(field.type) : field.shapes.every((shape) => ["number", "null"].includes(shape)));
     const dated = field.type === "date" || (!field.type && counts.length > 0 && field.shapes.includes("string") && counts.every(({ value }) => typeof value === "string" && DATE.test(value)));
     // Few numbers that come again, such as marks from 1 to 5, are ticked; others are ranges.
     const condition = filter.conditions.get(field.name);

@@ -21,7 +21,7 @@ export function panel(root, current, apply) {
     running?.abort();
     const mine = (running = new AbortController());
     const filter = read(text);
-    const counted = fields.filter(({ shapes, type }) => type !== "geo" && shapes.some((shape) => !["object", "null"].includes(shape)));
+    const counted = fields.filter(({ shapes, type }) => type !== "geo" && shapes.some((shape) => !keyed(shapes).includes(shape)));
     if (!counted.length) return root.replaceChildren(make("p", { className: "note" }, "No document has metadata to filter by."));
     if (!filter) return root.replaceChildren(make("p", { className: "note" }, "What the filter says cannot be shown as ticks."));
     root.setAttribute("aria-busy", "true");
@@ -65,6 +65,9 @@ export function panel(root, current, apply) {
 
   return { show };
 }
+
+// Shapes without a value of their own: of objects, and of lists that hold objects.
+const keyed = (shapes) => (shapes.includes("object") ? ["object", "list", "null"] : ["null"]);
 
 function fieldset(one, condition, change) {
   const { field, kind, counts, distinct } = one;
