@@ -289,6 +289,7 @@ def test_a_set_has_bounds_and_names(client: httpx.Client, birds: str) -> None:
     for name in ("a b", "é", ".hidden", "x" * 65):
         answer = client.put(f"{birds}/judgements/{name}", json=one)
         assert (answer.status_code, answer.json()["code"]) == (404, "judgements_not_found")
+        assert "a name matches [A-Za-z0-9]" in answer.json()["detail"]
     for number in range(32):
         assert client.put(f"{birds}/judgements/s{number}", json=one).status_code == 201
     more = client.put(f"{birds}/judgements/more", json=one)

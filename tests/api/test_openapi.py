@@ -132,6 +132,13 @@ def test_generators_of_clients_can_write_everything_down() -> None:
         )
 
 
+def test_what_answers_nothing_promises_nothing() -> None:
+    for path, operations in SCHEMA["paths"].items():
+        for method, operation in operations.items():
+            if "204" in operation["responses"]:
+                assert set(operation["responses"]) == {"204", "default"}, (method, path)
+
+
 def test_every_reference_leads_somewhere() -> None:
     names = {reference.removeprefix("#/components/schemas/") for reference in references(SCHEMA)}
     assert names == set(SCHEMA["components"]["schemas"])

@@ -89,7 +89,9 @@ def test_the_map_shows_each_pair_and_marks_both_texts(birds: Server, visit: Visi
     whole = sum(one["product"] for one in why["shares"])
     for i, share in enumerate(why["shares"]):
         cells = rows.nth(i).locator("td:not(.share)")
-        shown = [float(one) for one in cells.all_inner_texts()]
+        texts = cells.all_inner_texts()
+        assert "-.00" not in texts
+        shown = [float(one) for one in texts]
         assert shown == pytest.approx(why["grid"][i], abs=0.006)
         best = rows.nth(i).locator("td.best")
         assert best.get_attribute("data-row") == str(share["row"])

@@ -89,6 +89,11 @@ def gives(model: type, status: int = 200, description: str = "Done.") -> dict[in
     return {status: {"model": model, "description": description}, "default": _PROBLEM}
 
 
+def gives_nothing() -> dict[int | str, dict[str, Any]]:
+    """The same of a route that answers 204."""
+    return {204: {"description": "Done."}, "default": _PROBLEM}
+
+
 def gives_text(description: str) -> dict[int | str, dict[str, Any]]:
     """The same of a route that answers plain text."""
     content = {"text/plain": {"schema": {"type": "string"}}}

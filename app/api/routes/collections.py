@@ -11,7 +11,7 @@ from starlette.responses import Response
 from app.api.answers import accepted, encoded, reply
 from app.api.edge.access import Caller, require
 from app.api.edge.bodies import READ, Route, examples
-from app.api.edge.openapi import gives
+from app.api.edge.openapi import gives, gives_nothing
 from app.api.edge.routing import Name
 from app.api.schemas.collections import ChangeCollection, CollectionsAnswer, CreateCollection, FieldAnswer, FieldsAnswer
 from app.api.schemas.searches import SideWeights
@@ -169,7 +169,7 @@ async def change_collection(
     return reply(await run(service.lanes.write, work))
 
 
-@router.delete("/v1/collections/{name}", status_code=204, responses={**gives(TaskAnswer), 200: {}})
+@router.delete("/v1/collections/{name}", status_code=204, responses=gives_nothing())
 async def delete_collection(service: Serving, name: Name) -> Response:
     """Delete a collection with all its documents."""
     await run(service.lanes.write, service.catalogue.delete, name)

@@ -14,7 +14,7 @@ from app.api.answers import accepted, encoded, reply, vectors_of
 from app.api.edge.access import Caller
 from app.api.edge.access import require as require_key
 from app.api.edge.bodies import NDJSON, READ, Route, examples
-from app.api.edge.openapi import gives, gives_set, takes_lines
+from app.api.edge.openapi import gives, gives_nothing, gives_set, takes_lines
 from app.api.edge.routing import Name, decoded, require_name
 from app.api.routes.searches import fitting, to_query
 from app.api.schemas.evaluation import (
@@ -72,7 +72,8 @@ _MODES = [{"name": mode, "search": {"mode": mode}} for mode in ("hybrid", "lexic
 
 async def _set(judgements: Annotated[str, Path(description="The set's name.", examples=["people"])]) -> str:
     if not SET_NAME.fullmatch(found := decoded(judgements, "/judgements")):
-        raise NotFound(f"a set of judgements has no such name: {found[:100]!r}", code="judgements_not_found")
+        said = f"there is no set of judgements {found[:100]!r}; a name matches {SET_NAME.pattern}"
+        raise NotFound(said, code="judgements_not_found")
     return found
 
 
@@ -173,9 +174,7 @@ async def set_judgements(
     return reply(content, 201 if new else 200)
 
 
-@router.delete(
-    "/v1/collections/{name}/judgements/{judgements}", status_code=204, responses={**gives(SetAnswer), 200: {}}
-)
+@router.delete("/v1/collections/{name}/judgements/{judgements}", status_code=204, responses=gives_nothing())
 async def delete_judgements(service: Serving, name: Name, judgements: SetName) -> Response:
     """Forget a set."""
     await run(service.lanes.write, service.on, name, lambda collection: delete_set(collection, judgements))

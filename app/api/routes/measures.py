@@ -11,7 +11,7 @@ from starlette.responses import Response
 from app import search as engine
 from app.api.answers import accepted, encoded, reply
 from app.api.edge.bodies import READ, Route, examples
-from app.api.edge.openapi import gives
+from app.api.edge.openapi import gives, gives_nothing
 from app.api.edge.routing import Name
 from app.api.routes.searches import fitting, to_query
 from app.api.schemas.documents import DeleteAnswer
@@ -204,7 +204,7 @@ async def get_relevance(service: Serving, name: Name) -> Response:
     return reply(await run(service.lanes.read, service.on, name, work))
 
 
-@router.delete("/v1/collections/{name}/relevance", status_code=204, responses={**gives(RelevanceAnswer), 200: {}})
+@router.delete("/v1/collections/{name}/relevance", status_code=204, responses=gives_nothing())
 async def forget_relevance(service: Serving, name: Name) -> Response:
     """Forget it."""
     await run(service.lanes.write, service.on, name, forget)

@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, Response
 from app.api.answers import accepted, encoded, reply
 from app.api.edge.access import Caller, require
 from app.api.edge.bodies import READ, TAR, Route, examples, pieces, require_type
-from app.api.edge.openapi import gives, gives_archive, takes_archive
+from app.api.edge.openapi import gives, gives_archive, gives_nothing, takes_archive
 from app.api.edge.routing import Name
 from app.api.schemas.backups import RestoreSnapshot, SnapshotsAnswer
 from app.api.schemas.tasks import TaskAnswer
@@ -65,7 +65,7 @@ async def download_snapshot(service: Serving, name: Name, id: SnapshotId) -> Res
     return FileResponse(path, headers=headers, media_type=TAR[0], filename=f"{saved.collection}-{id}.tar")
 
 
-@router.delete("/v1/collections/{name}/snapshots/{id}", status_code=204, responses={**gives(TaskAnswer), 200: {}})
+@router.delete("/v1/collections/{name}/snapshots/{id}", status_code=204, responses=gives_nothing())
 async def delete_snapshot(service: Serving, name: Name, id: SnapshotId) -> Response:
     """Delete a snapshot."""
     await run(service.lanes.write, service.catalogue.snapshots.delete, name, id)

@@ -168,7 +168,8 @@ class PoolRequest(Strict):
     """In their place so many of the texts that were searched, where the server keeps them; the id of each is its
     text. The key needs the scope `write`, for these are what people asked."""
     draw: Literal["latest", "frequent", "without_hits"] = "latest"
-    """Of `logged`, which of them: the last ones, the most frequent, or the most frequent of those whose last search had no hit."""
+    """Of `logged`, which of them: the last ones, the most frequent, or the most frequent of those whose last search
+    had no hit."""
     settings: list[SettingField] = Field([SettingField(name="default")], min_length=1, max_length=MAX_SETTINGS)
     depth: int = Field(default=10, ge=1, le=100)
     """First hits of each setting that are pooled."""

@@ -23,7 +23,7 @@ export function heat({ shares, grid, passage, opening_weight }, hit, query) {
     const cells = columns.map(([row], j) => {
       const product = grid[one.query]?.[j] ?? 0;
       const best = row === one.row;
-      const cell = make("td", { className: best ? "best" : "", "data-row": row, title: `${one.asked} × ${columns[j][1]?.text ?? row}: ${product.toFixed(3)}` }, product.toFixed(2).replace(/^(-?)0/, "$1"));
+      const cell = make("td", { className: best ? "best" : "", "data-row": row, title: `${one.asked} × ${columns[j][1]?.text ?? row}: ${product.toFixed(3)}` }, product.toFixed(2).replace(/^-(?=0\.00)/, "").replace(/^(-?)0/, "$1"));
       cell.style.setProperty("--heat", `${Math.round(100 * Math.max(0, Math.min(1, product)))}%`);
       if (product > 0.6) cell.classList.add("dark");
       return cell;
