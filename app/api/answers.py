@@ -13,10 +13,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.schemas.documents import Base64Answer, DocumentAnswer, SparseAnswer, VectorsFormat, Warned
+from app.api.schemas.measures import MapAnswer
 from app.api.schemas.results import facet_answers
 from app.api.schemas.searches import GroupAnswer, HitAnswer, PassageAnswer, RerankAnswer, SearchAnswer, SearchRequest
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Budget, Service
+from app.measure.plane import Plane
 from app.results.grouping import HitGroup
 from app.schema.notices import Notice
 from app.search import SearchResult
@@ -109,6 +111,19 @@ def vectors_of(vectors: F32 | None, form: Form) -> dict[str, Any]:
         return {name: array.tolist()}
     text = base64.b64encode(array.astype("<f4").tobytes()).decode()
     return {name: Base64Answer(base64=text, dtype="float32", shape=list(array.shape))}
+
+
+def map_answer(found: Plane) -> MapAnswer:
+    x, y = (base64.b64encode(one.astype("<f4").tobytes()).decode() for one in (found.x, found.y))
+    return MapAnswer(
+        ids=found.ids,
+        titles=found.titles,
+        x=x,
+        y=y,
+        variance=list(found.variance),
+        generation=found.generation,
+        of=found.of,
+    )
 
 
 def _sparse(vector: SparseVector | None) -> dict[str, Any]:

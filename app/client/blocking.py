@@ -433,6 +433,11 @@ class Collection:
         """What was learned so, by mode."""
         return self._run(self._do.relevance(self.name))
 
+    def map(self, *, points: int = 10_000) -> Json:
+        """At most so many documents as points of a plane: ids, titles, and x and y as float32 arrays from -1 to 1;
+        variance, the share of each axis; generation; of, how many documents there are."""
+        return self._run(self._do.map(self.name, points))
+
     def searched(self, *, below: float | None = None, most: int = 20) -> Json:
         """What users searched, where the server keeps it: without_hits (or none of a score of `below`), frequent,
         slowest. The key needs the scope `admin`."""

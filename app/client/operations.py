@@ -242,6 +242,13 @@ class Operations:
         request = Request("GET", f"{at(name)}/relevance")
         return asked(self.url, self.retries, request, lambda found: list(found["learned"]))
 
+    def map(self, name: str, points: int) -> Steps[Json]:
+        def read(answer: Json) -> Json:
+            places = {axis: np.frombuffer(base64.b64decode(answer[axis]), "<f4").astype(np.float32) for axis in "xy"}
+            return {**answer, **places}
+
+        return asked(self.url, self.retries, Request("GET", f"{at(name)}/map", params={"points": str(points)}), read)
+
     def searched(self, name: str, below: float | None, most: int) -> Steps[Json]:
         params = {"most": str(most), **({} if below is None else {"below": repr(below)})}
         return self.json(Request("GET", f"{at(name)}/queries/report", params=params))

@@ -58,6 +58,7 @@ ROUTES = {
     "/v1/collections/{name}/queries/report": {"get"},
     "/v1/collections/{name}/queries": {"get", "delete"},
     "/v1/collections/{name}/recall": {"post"},
+    "/v1/collections/{name}/map": {"get"},
     "/v1/collections/{name}/tune": {"post"},
     "/v1/collections/{name}/evaluate": {"post"},
     "/v1/collections/{name}/relevance": {"get", "put", "delete"},

@@ -368,6 +368,15 @@ def test_a_collection_is_tuned_by_judged_queries(new: New) -> None:
     assert (found["parts"]["fusion"]["verdict"], found["applied"]) == ("unchanged", [])
 
 
+def test_a_collection_is_mapped(new: New) -> None:
+    collection = new()
+    collection.write([Document(word, f"the {word} sings", title=word) for word in ("wren", "owl", "finch")])
+    found = collection.map(points=2)
+    assert (found["ids"], found["titles"], found["of"]) == (["wren", "owl"], ["wren", "owl"], 3)
+    assert found["x"].shape == found["y"].shape == (2,)
+    assert abs(found["x"]).tolist() == [1, 1]
+
+
 def test_what_was_searched_is_told(new: New) -> None:
     assert new().searched(below=0.5, most=3)["texts"] == 0
 

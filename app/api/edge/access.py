@@ -92,6 +92,7 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
     ("PUT", f"{_IN}/relevance"): WRITE,
     ("GET", f"{_IN}/relevance"): READ,
     ("DELETE", f"{_IN}/relevance"): WRITE,
+    ("GET", f"{_IN}/map"): READ,
     ("GET", f"{_IN}/queries"): READ,
     # What people searched is theirs.
     ("GET", f"{_IN}/queries/report"): ADMIN,

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from app import search as engine
-from app.api.answers import accepted, encoded, reply
+from app.api.answers import accepted, encoded, held, map_answer, reply
 from app.api.edge.bodies import READ, Route, examples
 from app.api.edge.openapi import gives, gives_nothing
 from app.api.edge.routing import Name
 from app.api.routes.searches import fitting, to_query
 from app.api.schemas.documents import DeleteAnswer
-from app.api.schemas.measures import QueriesAnswer, RecallRequest, TuneRequest
+from app.api.schemas.measures import MapAnswer, QueriesAnswer, RecallRequest, TuneRequest
 from app.api.schemas.relevance import LearnedAnswer, LearnRequest, RelevanceAnswer
 from app.api.schemas.searches import Asked, SearchRequest
 from app.api.schemas.tasks import TaskAnswer
@@ -28,6 +28,7 @@ from app.evaluation.measures import parsed_one
 from app.evaluation.relevance import learn
 from app.evaluation.searched import Report, report
 from app.measure import recall as measuring
+from app.measure.plane import plane
 from app.relevance.features import LEARNABLE
 from app.relevance.kept import forget, kept
 from app.tasks.records import Task
@@ -100,6 +101,21 @@ async def tune_collection(
         return service.catalogue.tasks(name).submit("tune", params)
 
     return accepted(await run(service.lanes.write, service.on, name, work))
+
+
+@router.get("/v1/collections/{name}/map", responses=gives(MapAnswer))
+async def map_collection(
+    service: Serving,
+    name: Name,
+    points: Annotated[int, Query(ge=2, le=20_000, description="Documents, at most.")] = 10_000,
+) -> Response:
+    """The documents as points of a plane, for people who would rather look than read: the two principal axes of their
+    pooled vectors. The same documents have the same places."""
+
+    def work(collection: Collection) -> bytes:
+        return encoded(map_answer(plane(collection, points)))
+
+    return held(service, await run(service.lanes.measure, service.on, name, work))
 
 
 @router.get("/v1/collections/{name}/queries", responses=gives(QueriesAnswer))

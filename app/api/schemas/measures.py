@@ -1,4 +1,4 @@
-"""Measuring and tuning."""
+"""Measuring, tuning and looking."""
 
 from __future__ import annotations
 
@@ -83,6 +83,27 @@ class TuneRequest(Strict):
 
 _BY_RECALL = frozenset({"k", "max_bytes_per_document", "max_memory_per_document", "queries"})
 _BY_JUDGEMENTS = frozenset({"measure", "parts", "documents", "apply"})
+
+
+class MapAnswer(BaseModel):
+    """Documents of one moment as points: their pooled vectors, projected to the plane in which they vary most.
+
+    Near in it is a hint of likeness alone: what other dimensions tell apart may lie at one place.
+    """
+
+    ids: list[str]
+    """In the order in which they were written. Where there are more documents than points, they are spread over it."""
+    titles: list[str]
+    """Their first 80 characters."""
+    x: str
+    """Of each point, from -1 to 1: float32, little-endian, in base64."""
+    y: str
+    """The same, of the same scale as `x`."""
+    variance: list[float]
+    """The share of each axis of the variance of these vectors."""
+    generation: int
+    of: int
+    """Documents of the collection."""
 
 
 class QueriesAnswer(BaseModel):
