@@ -57,17 +57,20 @@ export function useKey(key) {
   else sessionStorage.removeItem(KEY);
 }
 
-export async function call(path, options = {}) {
+// Gives what the answer holds: of JSON, null where there is none, or as a "blob".
+export async function call(path, { as, ...options } = {}) {
   let response, text;
   const key = sessionStorage.getItem(KEY);
   if (key !== null) options = { ...options, headers: { ...options.headers, "X-API-Key": key } };
   try {
     response = await fetch(path, { ...options, credentials: "omit", referrerPolicy: "no-referrer" });
+    if (as && response.ok) return await response[as]();
     text = await response.text();
   } catch (error) {
     if (aborted(error)) throw error;
     throw new Problem({ title: "The server does not answer", detail: "It may have stopped, or the network is down. Press Enter to try again." });
   }
+  if (response.status === 204) return null;
   const unreadable = { title: "The answer is not readable", detail: `Status ${response.status} without JSON.`, status: response.status };
   let content;
   try {

@@ -24,6 +24,7 @@ const VIEWS = {
   compare: { label: "Compare", scope: "read", style: "evaluation/style.css", load: () => import("./evaluation/compare.js") },
   evaluate: { label: "Evaluate", scope: "read", style: "evaluation/style.css", load: () => import("./evaluation/evaluate.js") },
   judge: { label: "Judge", scope: "write", style: "evaluation/style.css", load: () => import("./evaluation/judge.js") },
+  operate: { label: "Operate", scope: "read", style: "operate/style.css", load: () => import("./operate/view.js") },
 };
 
 const at = (id) => document.getElementById(id);

@@ -1,0 +1,73 @@
+// What is told of collections: a row each in the table of all, and the facts of one.
+
+import { count, field, make, number, size } from "../elements.js";
+
+const NONE = "—";
+export const when = (time) => make("time", { dateTime: time }, new Date(time).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }));
+export const tag = (kind, text) => make("span", { className: `tag ${kind}` }, text);
+export const button = (label, act, className = "quiet") => {
+  const made = make("button", { type: "button", className }, label);
+  made.addEventListener("click", act);
+  return made;
+};
+
+// rows: of cells, the first of which is the row's name.
+export const table = (label, heads, rows) => make("div", { className: "scrolls", role: "region", ariaLabel: label, tabIndex: 0 },
+  make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((name) => make("th", { scope: "col" }, name)))),
+    make("tbody", {}, ...rows.map(([name, ...cells]) => make("tr", {}, make("th", { scope: "row" }, name), ...cells.map((one) => make("td", {}, one)))))));
+
+const aliasesOf = (name, aliases) => aliases.filter(({ collection }) => collection === name).map(({ alias }) => alias);
+const recallOf = ({ recall }) => (recall ? `${recall.recall.toFixed(3)} at ${recall.k}` : NONE);
+const partsOf = ({ segments, tail }) => `${number(segments)}${tail ? ` + ${number(tail)} new` : ""}`;
+
+function stageOf({ sources = [], encoding, dim, index, candidates }) {
+  if (!sources.length) return NONE;
+  return [sources.join(" + "), encoding && `${encoding} ${number(dim)}`, index, `${number(candidates)} candidates`].filter(Boolean).join(", ");
+}
+
+// A collection that cannot be opened is told as read-only too, for the same reason.
+function stateOf({ state, error, read_only: closed }) {
+  if (state === "quarantined") return make("div", {}, tag("bad", "quarantined"), ` ${error ?? ""}`);
+  return make("div", {}, closed ? tag("warn", "read-only") : tag("good", "ready"), ...[closed, error].filter(Boolean).map((text) => ` ${text}`));
+}
+
+export function collectionTable(collections, aliases, to) {
+  return table("Collections", ["Collection", "Documents", "Size", "Generation", "Parts", "State", "First stage", "Recall"], collections.map((one) => {
+    const others = aliasesOf(one.name, aliases);
+    const name = make("div", {}, to(one.name, one.name), others.length > 0 && make("span", { className: "aliases", dir: "auto" }, `also ${others.join(", ")}`));
+    // Of one that cannot be opened, no number is known.
+    const known = one.encoder.dim > 0;
+    const cells = known ? [number(one.documents), size(one.bytes), number(one.generation), partsOf(one)] : [NONE, NONE, NONE, NONE];
+    return [name, ...cells, stateOf(one), stageOf(one.first_stage), recallOf(one)];
+  }));
+}
+
+const said = (object) => Object.entries(object).map(([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", ");
+
+// info: of one collection, as the API describes it.
+export function facts(info, aliases) {
+  const { encoder, first_stage: stage, lexical, fusion, schema, unfit } = info;
+  const others = aliasesOf(info.name, aliases);
+  const known = encoder.dim > 0;
+  const rows = [
+    ["State", stateOf(info)],
+    others.length && ["Aliases", others.join(", ")],
+    known && ["Documents", `${number(info.documents)} in ${count(info.passages, "passage")}`],
+    known && ["Size", size(info.bytes)],
+    known && ["Generation", number(info.generation)],
+    known && ["Parts", partsOf(info)],
+    known && ["Encoder", `${encoder.model ?? "callers' own vectors"}, ${encoder.kind === "dense" ? "a vector a passage" : "a vector a token"}, ${number(encoder.dim)} dimensions`],
+    known && ["Stored", `${info.similarity}, ${info.precision}${info.token_pooling === 1 ? "" : `, pooled ${JSON.stringify(info.token_pooling)}`}`],
+    lexical && ["Words", `${lexical.language ?? "as they are"}, of ${lexical.fields.join(", ")}`],
+    info.sparse && ["Sparse vectors", info.sparse.model ?? "callers' own"],
+    fusion && ["Fusion", typeof fusion === "string" ? fusion : said(fusion)],
+    schema && Object.keys(schema).length && ["Schema", said(schema)],
+    unfit && Object.values(unfit).some(Boolean) && ["Values that do not fit", said(unfit)],
+    known && ["First stage", `${stageOf(stage)}${stage.learned ? ", learned" : ""}`],
+    stage.documents_since && ["Since it was made", count(stage.documents_since, "document")],
+    stage.drift && ["Drift", said(stage.drift)],
+    stage.due && ["Due", stage.due],
+    known && ["Recall", info.recall ? `${recallOf(info)}, as last measured` : "not measured yet"],
+  ];
+  return make("dl", { className: "facts" }, ...rows.filter(Boolean).map(([name, value]) => field(name, value)));
+}
