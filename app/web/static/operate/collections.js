@@ -32,13 +32,13 @@ function stateOf({ state, error, read_only: closed }) {
 }
 
 export function collectionTable(collections, aliases, to) {
-  return table("Collections", ["Collection", "Documents", "Size", "Generation", "Parts", "State", "First stage", "Recall"], collections.map((one) => {
+  return table("Collections", ["Collection", "State", "Documents", "Size", "Generation", "Parts", "First stage", "Recall"], collections.map((one) => {
     const others = aliasesOf(one.name, aliases);
     const name = make("div", {}, to(one.name, one.name), others.length > 0 && make("span", { className: "aliases", dir: "auto" }, `also ${others.join(", ")}`));
     // Of one that cannot be opened, no number is known.
     const known = one.encoder.dim > 0;
     const cells = known ? [number(one.documents), size(one.bytes), number(one.generation), partsOf(one)] : [NONE, NONE, NONE, NONE];
-    return [name, ...cells, stateOf(one), stageOf(one.first_stage), recallOf(one)];
+    return [name, stateOf(one), ...cells, stageOf(one.first_stage), recallOf(one)];
   }));
 }
 

@@ -66,7 +66,7 @@ export function snapshotList(shell, name, ready, began) {
       });
     }
     show();
-    const told = error ? [tag("bad", "damaged"), ` ${error}`] : [when(created), ` ${count(documents, "document")}, generation ${number(generation)}, ${size(bytes)}`];
+    const told = error ? [tag("bad", "damaged"), ` ${error}`] : [when(created), `, ${count(documents, "document")}, generation ${number(generation)}, ${size(bytes)}`];
     return make("li", {}, make("span", {}, ...told), actions);
   }
   return { element, load };
