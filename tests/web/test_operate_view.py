@@ -55,7 +55,8 @@ def chosen(page: Page, path: Path, content: str) -> None:
 
 
 def test_the_table_is_what_the_api_says_and_its_links_lead_on_and_back(zoo: Server, visit: Visits) -> None:
-    page = opened(visit(zoo))
+    visited = visit(zoo)
+    page = opened(visited)
     rows = page.get_by_role("region", name="Collections").locator("tbody tr")
     expect(rows).to_have_count(3)
     for row, one in zip(rows.all(), zoo.client.get("/v1/collections").json()["collections"], strict=True):
@@ -84,6 +85,12 @@ def test_the_table_is_what_the_api_says_and_its_links_lead_on_and_back(zoo: Serv
     # An alias opens what it stands for; what is not there is said so.
     page.goto(f"{zoo.url}/?view=operate&c=beasts")
     expect(page.get_by_role("heading", name="animals")).to_be_visible()
+    visited.expected = (*visited.expected, "404 (Not Found)")
+    page.goto(f"{zoo.url}/?view=operate&c=absent")
+    expect(page.get_by_role("alert").filter(has_text="collection_not_found")).to_be_visible()
+    page.get_by_role("link", name="All collections").click()
+    expect(rows).to_have_count(3)
+    expect(page.locator("#problem")).to_be_empty()
 
 
 def test_a_file_is_shown_before_it_is_sent_and_its_faults_are_told_by_line(
@@ -179,6 +186,33 @@ def test_running_tasks_are_followed_and_cancelled_only_while_they_are_shown(zoo:
     expect(task.get_by_role("progressbar")).to_be_hidden()
     page.clock.run_for(20_000)
     assert asked() == 3
+
+
+def test_a_task_that_goes_with_its_collection_is_shown_no_more(zoo: Server, visit: Visits) -> None:
+    zoo.create("passing", [])
+    task = zoo.client.post("/v1/collections/passing/rebuild").json()
+    visited = visit(zoo)
+    visited.expected = ("404 (Not Found)",)
+    page = visited.page
+
+    def running(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        for one in body["tasks"]:
+            one |= {"state": "running", "finished": None} if one["id"] == task["id"] else {}
+        route.fulfill(response=answer, json=body)
+
+    page.clock.install()
+    opened(visited)
+    shown = page.locator(".tasks > li", has_text="rebuild of passing")
+    expect(shown).to_contain_text("succeeded")
+    page.route("**/v1/tasks?*", running)
+    page.reload()
+    expect(shown).to_contain_text("running")
+    assert zoo.client.delete("/v1/collections/passing").status_code == 204
+    page.clock.run_for(2_000)
+    expect(shown).to_have_count(0)
+    expect(page.locator("#problem")).to_be_empty()
 
 
 def test_snapshots_are_made_fetched_and_deleted_after_a_question(zoo: Server, visit: Visits) -> None:

@@ -130,7 +130,18 @@ export function taskList(shell, signal, of, ended) {
       await shell.doing(async () => {
         const before = running();
         try {
-          for (const { task } of before) changed(await call(taskAt(task.id), { signal }));
+          for (const row of before) {
+            const { id } = row.task;
+            try {
+              changed(await call(taskAt(id), { signal }));
+            } catch (error) {
+              // A task goes with its collection.
+              if (error.details?.status !== 404) throw error;
+              rows.delete(id);
+              row.element.remove();
+              none.hidden = rows.size > 0;
+            }
+          }
           if (lost) shell.clear();
           lost = false;
         } catch (error) {
