@@ -190,7 +190,7 @@ def test_the_first_search_loads_little(server: Server, visit: Visits) -> None:
     assert {"app.js", "style.css"} <= {url.rpartition("/")[2] for url in files}
     assert sum(files.values()) < FIRST, files
     # What is there only when somebody asks for it is not among them.
-    assert not [url for url in files if re.search("/(why|facets|evaluation|operate)/|readable|passages", url)]
+    assert not [url for url in files if re.search("/(why|facets|evaluation|operate|map)/|readable|passages", url)]
 
 
 def test_the_page_is_small_and_has_no_inline_code() -> None:

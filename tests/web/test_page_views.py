@@ -14,7 +14,7 @@ from app.keys import hash_of, make_key
 
 pytestmark = pytest.mark.browser
 BOSS, READER = make_key(), make_key()
-READS = ["Search", "Compare", "Evaluate", "Operate"]
+READS = ["Search", "Map", "Compare", "Evaluate", "Operate"]
 SECOND = """
 export function show(root, page) {
   const said = document.createElement("p");
@@ -63,7 +63,7 @@ def test_views_are_gone_to_and_back_by_keys_alone(server: Server, visit: Visits)
     expect(page.locator(".hit")).to_have_count(6)
     assert not [url for url in visited.requests if "second" in url]
     links = page.get_by_role("navigation", name="Views").get_by_role("link")
-    expect(links).to_have_text(["Second", "Search", "Compare", "Evaluate", "Judge", "Operate"])
+    expect(links).to_have_text(["Second", "Search", "Map", "Compare", "Evaluate", "Judge", "Operate"])
     expect(links.nth(1)).to_have_attribute("aria-current", "page")
     links.nth(0).focus()
     page.keyboard.press("Enter")
@@ -93,7 +93,7 @@ def test_an_address_opens_its_view_and_an_unknown_one_the_search(server: Server,
 
 
 def test_what_a_key_may_not_do_is_not_shown(guarded: Server, visit: Visits) -> None:
-    for key, names in ((READER, READS), (BOSS, ["Second", *READS[:3], "Judge", "Operate"])):
+    for key, names in ((READER, READS), (BOSS, ["Second", *READS[:4], "Judge", "Operate"])):
         visited = visit(guarded)
         visited.expected = ("401 (Unauthorized)",)
         page = with_second(visited)
