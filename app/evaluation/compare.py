@@ -124,11 +124,13 @@ class OfQuery:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """queries: that were searched. depth: hits of each. drawn: what was drawn in the place of judgements: then the one
+    """queries: that were searched. ungraded: of them, without a grade of any document: measures leave these out, as
+    trec_eval does. depth: hits of each. drawn: what was drawn in the place of judgements: then the one
     relevant document is that which the query comes from, so figures tell how well known documents are found, and are
     not to be held against those of people's judgements. generation: of the collection itself, that searches saw."""
 
     queries: int
+    ungraded: int
     depth: int
     drawn: str | None
     generation: int
@@ -181,11 +183,12 @@ def evaluated(
     per_query: bool = False,
 ) -> Evaluation:
     """What searches are worth, whoever made them."""
-    grades = {one.id: dict(one.grades) for one in judged}
+    grades = {one.id: dict(one.grades) for one in judged if one.grades}
     names = list(searched.found)
-    values = {name: measured(measures, grades, searched.found[name]) for name in names}
+    values = {name: measured(measures if grades else (), grades, searched.found[name]) for name in names}
     return Evaluation(
         len(judged),
+        len(judged) - len(grades),
         depth,
         drawn,
         searched.generation,
@@ -293,7 +296,7 @@ def _encoded(
 
 
 def _unjudged(grades: Mapping[str, Mapping[str, int]], found: Mapping[str, Ids]) -> float:
-    shown = [name in grades[query] for query, names in found.items() for name in names[:SHOWN]]
+    shown = [name in own for query, own in grades.items() for name in found[query][:SHOWN]]
     return 1 - fmean(shown) if shown else 0.0
 
 
@@ -335,7 +338,7 @@ def _each(
         for name in names:
             own = found[name][query.id]
             answered[name] = Answered(
-                {measure: by_query[query.id] for measure, by_query in values[name].items()},
+                {measure: of[query.id] for measure, of in values[name].items() if query.id in of},
                 _moved(own, first, query.grades),
                 _moved(first, own, query.grades),
             )

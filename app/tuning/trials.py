@@ -79,12 +79,14 @@ def ranks(trial: TrialSet, query: int, scores: F32) -> F64:
 
 
 def recall_at(found: Sequence[F64], widths: Sequence[int]) -> list[float]:
-    """The mean share, over queries, of the neighbours whose rank is within each width.
+    """The mean share, over queries, of the neighbours whose rank is within each width. A query without a neighbour, of
+    the one document that there is, says nothing; where all are so, nothing is missed.
 
-    >>> recall_at([np.array([1.0, 12.0]), np.array([3.0, 8.0])], [10, 20])
+    >>> recall_at([np.array([1.0, 12.0]), np.array([3.0, 8.0]), np.array([])], [10, 20])
     [0.75, 1.0]
     """
-    return [float(np.mean([(each <= width).mean() for each in found])) for width in widths]
+    telling = [each for each in found if len(each)]
+    return [float(np.mean([(each <= width).mean() for each in telling])) if telling else 1.0 for width in widths]
 
 
 def in_turn(first: F64, second: F64) -> F64:

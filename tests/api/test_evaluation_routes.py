@@ -93,6 +93,21 @@ def test_a_set_survives_a_restart_and_comes_back_with_a_snapshot(serve: Callable
         running.stop()
 
 
+def test_a_query_without_a_grade_is_left_out_of_means(client: httpx.Client, birds: str) -> None:
+    nothing = {"id": "q-none", "query": "which wren sings", "grades": {}}
+    settings, measures = MODES[:2], ["RR@10", "P@1"]
+    alone = report(client, birds, queries=judged(), settings=settings, measures=measures)
+    found = report(client, birds, queries=[*judged(), nothing], settings=settings, measures=measures, per_query=True)
+    assert (found["queries"], found["ungraded"], alone["ungraded"]) == (9, 1, 0)
+    for one, other in zip(found["settings"], alone["settings"], strict=True):
+        assert (one["measures"], one["unjudged"]) == (other["measures"], other["unjudged"])
+    last = found["per_query"][-1]["settings"]["lexical"]
+    assert last["values"] == {}
+    empty = report(client, birds, queries=[nothing], settings=settings, measures=measures)
+    assert [one["measures"] for one in empty["settings"]] == [{}, {}]
+    assert (empty["differences"], empty["ungraded"], len(empty["agreement"])) == ([], 1, 1)
+
+
 def test_figures_are_those_of_the_searches(client: httpx.Client, birds: str) -> None:
     """Of each query and setting, by asking the same searches one by one."""
     client.put(f"{birds}/judgements/people", json={"queries": judged()})

@@ -79,8 +79,10 @@ export function show(root, page) {
 
   function report(found) {
     const drawn = found.drawn ? `; drawn from documents (${found.drawn}), not judged by people` : "";
-    shell.clear(`${queries(found.queries)}, ${found.settings.length} settings${drawn}.`);
+    const ungraded = found.ungraded ? `, ${number(found.ungraded)} of them without a grade and left out` : "";
+    shell.clear(`${queries(found.queries)}${ungraded}, ${found.settings.length} settings${drawn}.`);
     const names = Object.keys(found.settings[0].measures);
+    if (!names.length) return told.replaceChildren(make("p", {}, "No query has a grade, so nothing is measured."));
     const pairs = found.differences.filter((one) => one.measure === names[0]);
     const pairName = ({ setting, than }) => `${than} − ${setting}`;
     const measure = make("select", { id: "measure" }, ...names.map((name) => make("option", {}, name)));
@@ -135,7 +137,8 @@ export function show(root, page) {
       const { search, collection: other } = ways.find((one) => one.name === name) ?? {};
       return JSON.stringify({ ...search, ...(other && { collection: other }) });
     };
-    const values = found.per_query.map(({ id, text, settings: by }) => ({
+    const graded = found.per_query.filter(({ settings: by }) => measure in by[than].values);
+    const values = graded.map(({ id, text, settings: by }) => ({
       label: text ?? id,
       value: by[than].values[measure] - by[setting].values[measure],
       href: addressOf("compare", { c: collection.select.value, q: text, a: json(setting), b: json(than) }),
