@@ -238,6 +238,8 @@ def _scored(
         found = dict(known) if side == first else {}
         for number, view in enumerate(views):
             asked = sorted(document for owner, document in keys if owner == number and (owner, document) not in found)
+            if not asked:
+                continue
             best = _best_rows(view, np.array(asked, np.int64), by, workers)
             found.update(zip(((number, document) for document in asked), best, strict=True))
         columns[side] = [found[key][1] for key in keys]

@@ -97,7 +97,7 @@ def test_a_build_declares_a_schema_and_is_held_to_it(
     source.write_bytes(lines([{**document(0), "metadata": metadata}, {**document(1), "metadata": {"by": {"on": 7}}}]))
     build = partial(command, "build_index", source, "--collection", "c", "--model", "words", "--on-error", "skip")
     done = build("--schema", "by.on=date")
-    assert (done.returncode, "1 written, 0 unchanged, 1 bad line" in done.stdout) == (0, True), done.stderr
+    assert (done.returncode, "1 written, 0 unchanged, 1 fault" in done.stdout) == (0, True), done.stderr
     assert "/metadata/by/on" in done.stderr
     with open_catalogue() as catalogue:
         assert catalogue.describe("c").schema == {"by.on": "date"}
@@ -154,7 +154,7 @@ def test_a_csv_file_and_a_beir_folder(command: Command, tmp_path: Path, open_cat
         lines([{"_id": "a", "title": "A", "text": "x"}, {"_id": "b", "title": "", "text": ""}])
     )
     done = command("build_index", folder, "--collection", "beir", "--model", "words")
-    assert done.stdout == "collection beir: 1 written, 0 unchanged, 0 bad lines, 1 without title and text\n"
+    assert done.stdout == "collection beir: 1 written, 0 unchanged, 0 faults, 1 without title and text\n"
 
 
 def test_a_tsv_file_without_a_header(command: Command, tmp_path: Path, open_catalogue: OpenCatalogue) -> None:
