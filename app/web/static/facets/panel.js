@@ -47,6 +47,8 @@ export function panel(root, current, apply) {
       return here.addEventListener("blur", () => here.value === here.dataset.value && draw(counts, filter, left), { once: true });
     }
     const focused = here?.dataset?.key;
+    // Nor is what was refused, which is in no filter.
+    const refused = [...root.querySelectorAll('[aria-invalid="true"]')].map((one) => [one.dataset.key, one.value]);
     // Of the filter as it is then: what is shown may be of the one before. changed(condition): what takes its place.
     const change = (name, changed) => {
       const now = read(current()) ?? filter;
@@ -59,8 +61,13 @@ export function panel(root, current, apply) {
       make("div", { className: "fields" }, ...counts.map((one) => fieldset(one, filter.conditions.get(one.field.name), change))),
       ...notes.map((note) => make("p", { className: "note" }, note)),
     );
+    const drawn = (key) => [...root.querySelectorAll("[data-key]")].find((one) => one.dataset.key === key);
+    for (const [key, value] of refused) {
+      const box = drawn(key);
+      if (box) [box.value, box.ariaInvalid] = [value, "true"];
+    }
     // The focus stays where it was, though its element is another one.
-    if (focused) [...root.querySelectorAll("[data-key]")].find((one) => one.dataset.key === focused)?.focus();
+    if (focused) drawn(focused)?.focus();
   }
 
   return { show };
