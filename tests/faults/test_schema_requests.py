@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from schema_requests import SERVER, hold
 
-BATCHES = "search/batch$|/v1/search$|/pool$"
+BATCHES = "search/batch$"
 """Of searches like the single ones, of which every field is tried already; `make faults` tries theirs too."""
 
 
