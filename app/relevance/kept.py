@@ -24,10 +24,11 @@ _ENCODER: Final = "encoder"
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A curve, and how it did on hits of queries that it was not learned from. judgements: the set. queries, hits,
-    relevant: that it was learned from; a hit that nobody judged counts as not relevant. error: how far chances are from
-    the share that is relevant (expected calibration error). area: under the ROC curve. squared_error: Brier's;
-    squared_error_of_share: of the one number that the share of relevant hits is."""
+    """A curve that hits' `relevance` is read from, and how it did on queries that it was not learned from. judgements:
+    the set. queries, hits, relevant: that it was learned from; a hit that nobody judged counts as not relevant. error:
+    how far chances were from the share that was relevant, on average over ten bins of hits. area: how often a relevant
+    hit was likelier than another. squared_error: the mean square of chance less truth; squared_error_of_share: of one
+    number for all."""
 
     mode: Mode
     judgements: str
@@ -70,10 +71,10 @@ def keep(collection: Collection, learned: Learned) -> None:
     collection.record(write)
 
 
-def forget(collection: Collection) -> None:
-    """All of them."""
+def forget(collection: Collection) -> int:
+    """All of them; how many there were."""
     keys = [(_KEY + mode,) for mode in LEARNABLE]
-    collection.record(lambda txn: txn.executemany("DELETE FROM meta WHERE key = ?", keys))
+    return collection.record(lambda txn: txn.executemany("DELETE FROM meta WHERE key = ?", keys).rowcount)
 
 
 def _read(connection: Connection, spec: CollectionSpec, mode: Mode) -> Learned | None:

@@ -11,12 +11,12 @@ from starlette.responses import Response
 from app import search as engine
 from app.api.answers import accepted, encoded, held, map_answer, reply
 from app.api.edge.bodies import READ, Route, examples
-from app.api.edge.openapi import gives, gives_nothing
+from app.api.edge.openapi import gives
 from app.api.edge.routing import Name
 from app.api.routes.searches import fitting, to_query
 from app.api.schemas.documents import DeleteAnswer
 from app.api.schemas.measures import MapAnswer, QueriesAnswer, RecallRequest, TuneRequest
-from app.api.schemas.relevance import LearnedAnswer, LearnRequest, RelevanceAnswer
+from app.api.schemas.relevance import LearnRequest, RelevanceAnswer
 from app.api.schemas.searches import Asked, SearchRequest
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
@@ -30,7 +30,7 @@ from app.evaluation.searched import Report, report
 from app.measure import recall as measuring
 from app.measure.plane import plane
 from app.relevance.features import LEARNABLE
-from app.relevance.kept import forget, kept
+from app.relevance.kept import Learned, forget, kept
 from app.tasks.records import Task
 from app.tuning.judged import ByJudgements, usable
 from app.tuning.tune import Goal, to_params
@@ -168,7 +168,7 @@ def _to_measure(queries: int | list[Asked], collection: Collection) -> int | lis
     ]
 
 
-@router.put("/v1/collections/{name}/relevance", responses=gives(LearnedAnswer))
+@router.put("/v1/collections/{name}/relevance", responses=gives(Learned))
 async def learn_relevance(
     service: Serving,
     name: Name,
@@ -194,7 +194,7 @@ async def learn_relevance(
             )
         most = min(body.queries, len(asked))
         asked = [asked[number * len(asked) // most] for number in range(most)]
-        return encoded(LearnedAnswer.of(learn(collection, body.judgements, asked)))
+        return encoded(learn(collection, body.judgements, asked))
 
     return reply(await run(service.lanes.measure, service.on, name, work))
 
@@ -215,13 +215,16 @@ async def get_relevance(service: Serving, name: Name) -> Response:
     """What a collection learned of how relevant its hits are, by mode."""
 
     def work(collection: Collection) -> bytes:
-        return encoded(RelevanceAnswer(learned=[LearnedAnswer.of(one) for one in kept(collection)]))
+        return encoded(RelevanceAnswer(learned=kept(collection)))
 
     return reply(await run(service.lanes.read, service.on, name, work))
 
 
-@router.delete("/v1/collections/{name}/relevance", status_code=204, responses=gives_nothing())
+@router.delete("/v1/collections/{name}/relevance", responses=gives(DeleteAnswer))
 async def forget_relevance(service: Serving, name: Name) -> Response:
-    """Forget it."""
-    await run(service.lanes.write, service.on, name, forget)
-    return Response(status_code=204)
+    """Forget it, of all modes."""
+    return reply(
+        await run(
+            service.lanes.write, service.on, name, lambda collection: encoded(DeleteAnswer(deleted=forget(collection)))
+        )
+    )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.documents import Strict
 from app.evaluation.judged import SET_NAME
-from app.query.asked import Mode
 from app.relevance.kept import Learned
 
 MOST_QUERIES = 500
@@ -27,33 +26,7 @@ class LearnRequest(Strict):
     """Of the set, at most: spread over it evenly, where it has more."""
 
 
-class LearnedAnswer(BaseModel):
-    """A curve that hits' `relevance` is read from, and how it did on queries that it was not learned from. queries,
-    hits, relevant: that it was learned from. error: how far chances were from the share that was relevant, on average
-    over ten bins of hits. area: how often a relevant hit was likelier than another. squared_error: the mean square of
-    chance less truth; squared_error_of_share: of one number for all. weights: of each feature, in log-odds for a
-    standard deviation."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    mode: Mode
-    judgements: str
-    queries: int
-    hits: int
-    relevant: int
-    error: float
-    area: float
-    squared_error: float
-    squared_error_of_share: float
-    weights: dict[str, float]
-
-    @classmethod
-    def of(cls, learned: Learned) -> LearnedAnswer:
-        own = {name: getattr(learned, name) for name in cls.model_fields if name != "weights"}
-        return cls(**own, weights=dict(zip(learned.curve.names, learned.curve.weights, strict=True)))
-
-
 class RelevanceAnswer(BaseModel):
     """One for each mode that was learned."""
 
-    learned: list[LearnedAnswer]
+    learned: list[Learned]
