@@ -40,6 +40,7 @@ export async function searchAll(collection, several, signal) {
 }
 
 export const at = (collection) => `v1/collections/${encodeURIComponent(collection)}`;
+export const taskAt = (id) => `v1/tasks/${encodeURIComponent(id)}`;
 export const post = (body, signal) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body, signal });
 
 // The filter, a text, goes as it was written: parsed and written again, a 64-bit integer would be rounded.

@@ -21,7 +21,7 @@ import { make, panel, stylesheet } from "./elements.js";
 // In the order of the navigation. scope: what a key needs for it; style: a stylesheet of its own.
 const VIEWS = {
   search: { label: "Search", scope: "read", load: () => import("./hits/view.js") },
-  map: { label: "Map", scope: "read", style: "map/style.css", load: () => import("./map/view.js") },
+  map: { label: "Map", scope: "read", style: "evaluation/style.css", load: () => import("./map/view.js") },
   compare: { label: "Compare", scope: "read", style: "evaluation/style.css", load: () => import("./evaluation/compare.js") },
   evaluate: { label: "Evaluate", scope: "read", style: "evaluation/style.css", load: () => import("./evaluation/evaluate.js") },
   judge: { label: "Judge", scope: "write", style: "evaluation/style.css", load: () => import("./evaluation/judge.js") },

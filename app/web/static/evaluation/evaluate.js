@@ -2,7 +2,7 @@
 // holds what is asked; of a long one it holds the task, whose report stays.
 
 import { addressOf, given, remember } from "../address.js";
-import { Problem, at, call } from "../api.js";
+import { Problem, at, call, taskAt } from "../api.js";
 import { duration, make, number } from "../elements.js";
 import { bars, intervalBar, scaleOf, signed } from "./plots.js";
 import { FOUR, ask, collectionField, frame, labelled, parsed, refused, sets } from "./settings.js";
@@ -46,7 +46,7 @@ export function show(root, page) {
     source.replaceChildren(...options.map(([value, label]) => make("option", { value }, label)));
     source.value = wanted;
     shell.clear(wanted.startsWith("drawn:") ? "What is drawn tells how known documents are found; a set of judged queries tells more." : "");
-    if (said.has("task")) await until(await call(`v1/tasks/${encodeURIComponent(said.get("task"))}`, { signal }), signal);
+    if (said.has("task")) await until(await call(taskAt(said.get("task")), { signal }), signal);
     else if (said.has("run")) await run(signal);
   });
 
@@ -70,7 +70,7 @@ export function show(root, page) {
       shell.bar.hidden = false;
       if (task.total) [shell.bar.max, shell.bar.value] = [task.total, task.done];
       await new Promise((done) => setTimeout(done, POLL));
-      task = await call(`v1/tasks/${task.id}`, { signal });
+      task = await call(taskAt(task.id), { signal });
     }
     if (task.result) return report(task.result);
     const reason = task.errors.map(({ message }) => message).join("; ") || "the key does not reach all collections of its report";
@@ -79,10 +79,10 @@ export function show(root, page) {
 
   function report(found) {
     const drawn = found.drawn ? `; drawn from documents (${found.drawn}), not judged by people` : "";
-    const ungraded = found.ungraded ? `, ${number(found.ungraded)} of them without a grade and left out` : "";
+    const ungraded = found.ungraded ? `, ${number(found.ungraded)} without a grade and left out` : "";
     shell.clear(`${queries(found.queries)}${ungraded}, ${found.settings.length} settings${drawn}.`);
     const names = Object.keys(found.settings[0].measures);
-    if (!names.length) return told.replaceChildren(make("p", {}, "No query has a grade, so nothing is measured."));
+    if (!names.length) return told.replaceChildren(make("p", {}, "No query has a grade."));
     const pairs = found.differences.filter((one) => one.measure === names[0]);
     const pairName = ({ setting, than }) => `${than} − ${setting}`;
     const measure = make("select", { id: "measure" }, ...names.map((name) => make("option", {}, name)));

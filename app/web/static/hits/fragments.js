@@ -18,7 +18,7 @@ export const isMarkup = (text) => /^#{1,6} |^(```|~~~)|<(p|div|h[1-6]|ul|ol|tabl
 const HIDDEN = "\u0000";
 const SIGNS = /<(script|style)\b[^]*?<\/\1\s*>|<\/?[a-z!][^<>]*>|\*\*|__|`+|^[^\S\n]*(?:#{1,6}|[-*+])[^\S\n]+|!?\[(?=[^\]\n]*\]\()|\]\([^)\n]*\)/gim;
 const ENTITY = /&(amp|lt|gt|quot|nbsp|#39);/g;
-const MEANT = { amp: "&", lt: "<", gt: ">", quot: '"', nbsp: " ", "#39": "'" };
+export const MEANT = { amp: "&", lt: "<", gt: ">", quot: '"', nbsp: " ", "#39": "'" };
 function bare(text) {
   if (!isMarkup(text)) return text;
   // Each character stays one, though it be two units.

@@ -1,6 +1,6 @@
 // A hit: closed, its title and what of it answers the query; open, the whole document.
 
-import { hasKey } from "../api.js";
+import { at, hasKey } from "../api.js";
 import { cut, field, make, stylesheet } from "../elements.js";
 import { isMarkup, marked, snippets, spans, whereOf } from "./fragments.js";
 
@@ -97,8 +97,7 @@ function reasons(hit, context, item) {
 // A link to the document over REST; a dot or two would be taken for a step in the path, and a link carries no key.
 function identity(id, collection) {
   if (id === "." || id === ".." || hasKey()) return make("code", {}, id);
-  const path = `v1/collections/${encodeURIComponent(collection)}/documents/${encodeURIComponent(id)}`;
-  return make("a", { href: path }, make("code", {}, id));
+  return make("a", { href: `${at(collection)}/documents/${encodeURIComponent(id)}` }, make("code", {}, id));
 }
 
 function shown(value) {

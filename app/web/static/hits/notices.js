@@ -1,6 +1,6 @@
 // What stands where no hits are: why a collection cannot be searched, and what can be.
 
-import { hasKey } from "../api.js";
+import { at, hasKey } from "../api.js";
 import { count, field, make, number, panel, size } from "../elements.js";
 
 function command(path, body) {
@@ -24,7 +24,7 @@ export const missing = (name) => panel(`There is no collection “${name}”`, m
 
 // What keeps a collection from being searched in this page, if anything does, else null.
 export function hindrance({ name, state, error, documents, encoder, lexical }, { q, like, mode, filter, sort }) {
-  const path = `v1/collections/${encodeURIComponent(name)}`;
+  const path = at(name);
   if (state === "quarantined") {
     return panel(`“${name}” is quarantined`, make("p", {}, error ?? ""), make("p", {}, "The other collections are served as ever."));
   }

@@ -2,11 +2,12 @@
 // that is written so is shown so on demand. Places are kept, so that what was found is marked here too.
 
 import { make } from "../elements.js";
+import { MEANT } from "./fragments.js";
 
 const LONGEST = 200_000; // characters; a longer text is shown as it is written
 const BLOCKS = /^(p|div|h[1-6]|ul|ol|li|table|tr|article|section|main|header|footer|nav|aside|blockquote|pre|dl|dt|dd|figure|body|html|hr|form)$/;
 const TOKENS = /<!--[^]*?-->|<(script|style|template)\b[^]*?<\/\1\s*>|<!doctype[^>]*>|<(\/?)([a-z][\w-]*)(?:"[^"]*"|'[^']*'|[^'">])*>|&(#\d+|#x[\da-f]+|\w+);/gi;
-const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0", mdash: "—", ndash: "–", hellip: "…", copy: "©", rsquo: "’", lsquo: "‘", ldquo: "“", rdquo: "”", bull: "•", middot: "·", times: "×" };
+const ENTITIES = { ...MEANT, apos: "'", nbsp: "\u00a0", mdash: "—", ndash: "–", hellip: "…", copy: "©", rsquo: "’", lsquo: "‘", ldquo: "“", rdquo: "”", bull: "•", middot: "·", times: "×" };
 const INLINE = /(`+)(.+?)\1|\*\*(.+?)\*\*|__(.+?)__|!?\[([^\]]*)\]\([^()\s]*(?:\s+"[^"]*")?\)/dg;
 
 // The text for reading, with a way to see it as it is written.

@@ -1,7 +1,7 @@
 // Tasks, the newest first, each with its progress and its errors by line. Running ones are followed while they are shown.
 
 import { addressOf, given, remember } from "../address.js";
-import { Problem, call } from "../api.js";
+import { Problem, call, taskAt } from "../api.js";
 import { count, make, number } from "../elements.js";
 import { button, tag, when } from "./collections.js";
 
@@ -11,7 +11,6 @@ const ENOUGH = 10; // tasks of the collection, before older ones are asked for
 const PAGES = 5; // at most, each time
 const KIND = { queued: "", running: "warn", succeeded: "good", failed: "bad", cancelled: "" };
 const files = new Map(); // id of a task -> the name of the file that was sent for it
-const taskAt = (id) => `v1/tasks/${encodeURIComponent(id)}`;
 
 function progressOf({ phase, state, done, total, rate, eta_s: left, finished }) {
   const steps = total === null ? number(done) : `${number(done)} of ${number(total)}`;
