@@ -50,8 +50,9 @@ TYPES: dict[str, Callable[[str], Cell]] = {"str": str, "int": int, "float": floa
 @dataclass(frozen=True, slots=True)
 class Fields:
     """select: those of metadata, with a type where cells are text; None: all others. rename: (old, new) names, before
-    all else. prefix: of ids that are taken from a field of a usual name, or made; None: of a source by itself, whose
-    records without an id get one from their content. whole: each record is a document as the API takes it."""
+    all else, so that everything here says new ones. prefix: of ids that are taken from a field of a usual name, or
+    made; None: of a source by itself, whose records without an id get one from their content. whole: each record is a
+    document as the API takes it. Raises Invalid for a name that a field has no longer."""
 
     id: str | None = None
     text: tuple[str, ...] = ()
@@ -62,6 +63,12 @@ class Fields:
     kind: Kind | None = None
     prefix: str | None = None
     whole: bool = False
+
+    def __post_init__(self) -> None:
+        new = {name for _, name in self.rename}
+        for old, name in self.rename:
+            if old in self.named and old not in new:
+                raise Invalid(f"the field {old!r} is renamed to {name!r}: call it so")
 
     @property
     def named(self) -> list[str]:

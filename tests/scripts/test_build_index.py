@@ -318,6 +318,7 @@ def test_a_collection_that_is_something_else_is_not_touched(command: Command, op
         (("nowhere", "--collection", "c"), "nowhere is not there"),
         (("-", "--collection", "c", "--sync"), "--source NAME"),
         (("-", "--collection", "c", "--rename", "a"), "--rename: expected FIELD=NAME"),
+        (("-", "--collection", "c", "--rename", "a=b", "--select", "a:int"), "'a' is renamed to 'b': call it so"),
         (("-", "--collection", "c", "--delimiter", "ab"), "--delimiter: expected one character"),
         (("-", "--collection", "c", "--charset", "klingon"), "--charset: expected a charset"),
     ],

@@ -107,6 +107,16 @@ def test_records_that_cannot_be_say_why(fields: Fields, record: dict[str, Any], 
     assert said in caught.value.message
 
 
+@pytest.mark.parametrize(
+    "old", [{"select": (("year", "int"),)}, {"id": "year"}, {"text": ("year",)}, {"title": "year"}, {"vector": "year"}]
+)
+def test_what_is_renamed_has_its_new_name_everywhere(old: dict[str, Any]) -> None:
+    with pytest.raises(Invalid, match="the field 'year' is renamed to 'published': call it so"):
+        Fields(rename=(("year", "published"),), **old)
+    # Another field may take the name.
+    Fields(rename=(("year", "published"), ("y", "year")), **old)
+
+
 # JSON
 
 

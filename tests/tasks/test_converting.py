@@ -266,6 +266,7 @@ def test_interrupted_anywhere_it_goes_on(catalogue: Catalogue, harm: str) -> Non
         Asked("csv", delimiter="ab"),
         Asked("csv", charset="no-such"),
         Asked("csv", rename=("a",)),
+        Asked("csv", rename=("a=b",), select="a:int"),
         Asked("csv", select="a:complex"),
     ],
     ids=str,
