@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from build_index import add_spec, asked, build, report
+from build_index import asked, build, report
+from build_options import add_spec
 from progress import Progress
 from pydantic import ValidationError
 from pydantic_settings import SettingsError

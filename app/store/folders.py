@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from app.errors import Conflict, SheafError, SystemFault
 from app.store.database import Database
-from app.store.directory import Directory
+from app.store.directory import Directory, Lock
 from app.store.faults import reach
 from app.store.layout import DATABASE, NAME, SEGMENTS, TAIL, WRITER_LOCK
 from app.store.system import room
@@ -89,9 +89,7 @@ def create(
     lock = temporary.lock(WRITER_LOCK)
     try:
         with room():
-            temporary.make()
-            if not lock.acquire():
-                raise Conflict("a server that is just starting cleans the folder: try again", code="folder_busy")
+            _make(temporary, lock)
             for part in (SEGMENTS, TAIL):
                 temporary.folder(part).make()
             Database.create(temporary.path, name, meta, also)
@@ -121,15 +119,20 @@ def aside(root: Directory) -> Iterator[Directory]:
     lock = temporary.lock(WRITER_LOCK)
     try:
         with room():
-            temporary.make()
-            if not lock.acquire():
-                raise Conflict("a server that is just starting cleans the folder: try again", code="folder_busy")
+            _make(temporary, lock)
         inner = temporary.folder("collections")
         inner.make()
         yield inner
     finally:
         _give_up(root, temporary)
         lock.release()
+
+
+def _make(temporary: Directory, lock: Lock) -> None:
+    """A folder that is held from its first moment on. Raises Conflict (folder_busy)."""
+    temporary.make()
+    if not lock.acquire():
+        raise Conflict("a server that is just starting cleans the folder: try again", code="folder_busy")
 
 
 def _give_up(root: Directory, temporary: Directory) -> None:

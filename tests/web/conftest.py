@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from web_pages import ANIMALS, PLANTS, Server, Visit, Visits
+from web_pages import ANIMALS, PLANTS, Server, Visit, Visits, make_broken
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -37,9 +37,7 @@ def empty_server(tmp_path: Path) -> Iterator[Server]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with collections in every state; tests do not change it."""
     folder = tmp_path_factory.mktemp("web")
-    broken = folder / "indexes" / "broken"
-    broken.mkdir(parents=True)
-    (broken / "collection.sqlite").write_bytes(b"no database")
+    make_broken(folder)
     server = Server(folder)
     server.create("animals", ANIMALS)
     server.create("plants", PLANTS, kind="dense")

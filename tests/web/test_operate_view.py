@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route, expect
-from web_pages import ANIMALS, Server, Visit, Visits, state_of
+from web_pages import ANIMALS, Server, Visit, Visits, make_broken, state_of
 
 from app.keys import hash_of, make_key
 
@@ -24,9 +24,7 @@ HOSTILE = "<img src=x onerror='window.ran=1'>"
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("zoo")
-    broken = folder / "indexes" / "broken"
-    broken.mkdir(parents=True)
-    (broken / "collection.sqlite").write_bytes(b"no database")
+    make_broken(folder)
     keys: list[dict[str, Any]] = [
         {"name": "boss", "sha256": hash_of(BOSS), "scopes": ["admin"]},
         {"name": "reader", "sha256": hash_of(READER), "scopes": ["read"]},

@@ -35,6 +35,13 @@ ANIMALS: list[dict[str, Any]] = [
 PLANTS = [{"id": "oak", "text": "the oak drops acorns"}, {"id": "fir", "text": "the fir keeps its needles"}]
 
 
+def make_broken(folder: Path) -> None:
+    """A collection of a server's folder, `broken`, that no server can open."""
+    broken = folder / "indexes" / "broken"
+    broken.mkdir(parents=True)
+    (broken / "collection.sqlite").write_bytes(b"no database")
+
+
 class Server:
     """``python -m app`` over a folder, with the deterministic encoder as `words`."""
 
