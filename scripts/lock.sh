@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes requirements.lock, requirements-slim.lock, requirements-dev.lock and that of scripts/peers from pyproject.toml: every package at one
-# version, with the hashes of all its files as the index lists them, for every platform and Python that Sheaf runs on.
+# Writes requirements.lock, requirements-slim.lock, requirements-dev.lock and those of scripts/peers from pyproject.toml:
+# every package at one version, with the hashes of all its files as the index lists them, for every platform and Python that Sheaf runs on.
 # `make lock` runs it; with KEEP=1 what is locked already stays at its version.
 #
 # torch is not among them: it is installed first, by itself, because its builds for the CPU come from another index with
@@ -38,6 +38,11 @@ beside=$(mktemp)
     --output-file "$beside"
 awk 'FNR == NR { if (/^[a-z0-9]/) known[$1]; next } /^[a-z0-9]/ { new = !($1 in known) } new' \
     requirements-dev.lock "$beside" >scripts/peers/requirements.lock
+# What generates a client from the API's description; it wants another typer than transformers does.
+"$uv" pip compile "${common[@]}" <(echo openapi-python-client==0.29.1) \
+    --constraints <(grep -v '^typer==' requirements-dev.lock | grep -E '^[a-z0-9]' | tr -d '\\') --output-file "$beside"
+awk 'FNR == NR { if (/^[a-z0-9]/) known[$1]; next } /^[a-z0-9]/ { new = !($1 in known) } new' \
+    requirements-dev.lock "$beside" >scripts/peers/generator.lock
 rm "$beside"
 printf '%s\n' sentence-transformers openvino-telemetry huggingface-hub >>"$excluded"
 "$uv" pip compile "${common[@]}" pyproject.toml <(grep setuptools "$needs") --extra documents \

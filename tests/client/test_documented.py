@@ -24,3 +24,10 @@ def test_the_table_has_the_versions_that_are_pinned() -> None:
     extras = {one for name, extra in project["optional-dependencies"].items() if name != "dev" for one in extra}
     named = {"langchain-core", "haystack-ai", "llama-index-core", "mcp"}
     assert {one for one in pinned if one.partition("==")[0] in named} <= extras
+
+
+def test_the_generator_of_clients_is_the_one_that_is_locked() -> None:
+    lock = (ROOT / "scripts" / "peers" / "generator.lock").read_text()
+    (version,) = re.findall(r"^openapi-python-client==(\S+)", lock, re.MULTILINE)
+    assert f"With openapi-python-client {version} and this" in (ROOT / "docs" / "integrations.md").read_text()
+    assert f"echo openapi-python-client=={version})" in (ROOT / "scripts" / "lock.sh").read_text()

@@ -5,39 +5,22 @@ It lies in a folder of its own, which is filled once: beside torch's packages it
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from beside import PEERS, ROOT, installed
 from running import Running
 
 from app.client import Sheaf
 
-ROOT = Path(__file__).parents[2]
-PEERS = ROOT / "scripts" / "peers"
-
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    lock = PEERS / "requirements.lock"
-    kept = ROOT / ".pytest_cache" / f"mteb-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
-    if not kept.exists():
-        made = tmp_path_factory.mktemp("mteb") / "packages"
-        line = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--no-compile"]
-        done = subprocess.run(
-            [*line, "--target", made, "--requirement", lock], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            assert os.environ.get("SHEAF_REQUIRE_PEERS") != "1", done.stderr
-            pytest.skip(f"mteb cannot be installed: {done.stderr.strip().splitlines()[-1]}")
-        kept.parent.mkdir(exist_ok=True)
-        shutil.move(made, kept)
-    return kept
+    return installed("requirements.lock", tmp_path_factory.mktemp("mteb"))
 
 
 @pytest.mark.slow

@@ -43,7 +43,9 @@ def takes_lines(
     example: str, files: Mapping[str, Any] | None = None, said: str = "One DocumentBody a line."
 ) -> dict[str, Any]:
     """``openapi_extra`` of a route that takes NDJSON. files: other content types, which are taken as they are, with an
-    example. said: of the lines."""
+    example. said: of the lines.
+
+    Lines stand behind JSON, which is binary here too: of such bodies a generated client sends the last as what it is."""
     content = {
         "schema": {"type": "string", "format": "binary", "description": said},
         "examples": {"lines": {"value": example}},
@@ -53,7 +55,8 @@ def takes_lines(
         media: {"schema": binary, **({} if one is None else {"examples": {"file": {"value": one}}})}
         for media, one in (files or {}).items()
     }
-    return {"requestBody": {"required": True, "content": {NDJSON[0]: content, **others}}}
+    first = {JSON[0]: others.pop(JSON[0])} if JSON[0] in others else {}
+    return {"requestBody": {"required": True, "content": {**first, NDJSON[0]: content, **others}}}
 
 
 def takes_archive() -> dict[str, Any]:

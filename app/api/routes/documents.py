@@ -259,8 +259,10 @@ async def patch_document(
     metadata: Annotated[
         Literal["merge", "replace"],
         Query(
+            # Generators name its type by it: that of the body's field has the other name.
+            title="Merge or replace",
             description="`merge`: a JSON merge patch (RFC 7396), in which null removes a key and others stay. "
-            "`replace`: all of the metadata, in which null, where it may stand, is a value."
+            "`replace`: all of the metadata, in which null, where it may stand, is a value.",
         ),
     ] = "merge",
 ) -> Response:
