@@ -28,6 +28,7 @@
     ├── TooSlow                     504 search_timeout: a search took longer than it may
     ├── NotIndexed                  504 not_indexed: written, durable and found, but not indexed in time
     └── Unavailable                 503 unavailable: it changes, is closed, or is damaged until it is rebuilt
+        ├── Closed                  503 collection_closed: it is being replaced; of one that is deleted 404
         ├── NotReady                503 unavailable: starting, stopping
         └── Overloaded              503 overloaded: too much waits already
 
@@ -273,6 +274,13 @@ class Unavailable(SheafError):
     status = 503
     code = "unavailable"
     headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
+class Closed(Unavailable):
+    """The collection was closed or moved while something was asked of it: it is deleted, replaced, or taken out of
+    service. Who knows that it is deleted says NotFound instead (``Catalogue.standing``)."""
+
+    code = "collection_closed"
 
 
 class NotReady(Unavailable):

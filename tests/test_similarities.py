@@ -14,6 +14,7 @@ from made import MakeCollection, OpenCatalogue
 
 from app import reference
 from app.api.schemas.similarities import SimilarityChoice
+from app.catalogue.info import info_of
 from app.catalogue.similarities import options_of
 from app.collection.collection import Collection
 from app.collection.layers import layers
@@ -316,9 +317,15 @@ def test_equal_documents_wait(make_collection: MakeCollection) -> None:
     collection = make_collection(kind="dense", dim=2, similarity="causal", options=Options(documents=2))
     write_documents(collection, [Document(str(i), vectors=np.ones((1, 2), np.float32)) for i in range(3)])
     assert collection.spec.options.waits
+    told = info_of("c", collection, None, None).similarity_options
+    assert told is not None
+    assert told["documents"] == 2
+    assert "all vectors are the same" in told["not_learned"]
     write_documents(collection, [Document("x", vectors=np.array([[1, 5]], np.float32))])
     assert not collection.spec.options.waits
     assert collection.spec.options.of == 4
+    after = info_of("c", collection, None, None).similarity_options
+    assert after == {"documents": 2, "of": 4, "regularisation": 0.01, "matrix": [2, 2]}
 
 
 def test_a_causal_product_is_of_whitened_vectors() -> None:

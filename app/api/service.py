@@ -137,7 +137,8 @@ class Service:
     def within(self, collection: Collection, work: Callable[[Collection], T]) -> T:
         """The same on one that is at hand."""
         try:
-            return work(collection)
+            with self.catalogue.standing(collection.name):
+                return work(collection)
         except Damaged as error:
             self.catalogue.quarantine(collection, error)
             raise

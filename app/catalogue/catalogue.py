@@ -31,6 +31,7 @@ from app.compute.turns import Turns
 from app.compute.workers import Workers
 from app.encoders.registry import Encoders
 from app.errors import (
+    Closed,
     Conflict,
     Damaged,
     FormatTooNew,
@@ -50,7 +51,7 @@ from app.store.layout import DATABASE, WRITER_LOCK, check_name
 from app.store.local_directory import LocalDirectory
 from app.store.system import NEEDED, SPARE, require_files, room, system_fault
 from app.tasks.inherited import inherit
-from app.tasks.listing import PAGE, owner_of, page_of
+from app.tasks.listing import PAGE, owner_of, page_of, unknown_task
 from app.tasks.records import State, Task
 from app.tasks.tasks import Handler, Tasks
 
@@ -200,18 +201,19 @@ class Catalogue:
         found = self._open.get(self.aliases.resolve(name))
         return None if found is None else found.collection
 
-    def describe(self, name: str) -> CollectionInfo:
-        """Raises NotFound."""
+    def describe(self, name: str, *, matrix: bool = False) -> CollectionInfo:
+        """matrix: with all of that of its similarity. Raises NotFound."""
         name = self.aliases.resolve(name)
         try:
             opened = self._find(name)
         except StoreError as error:
             return quarantined_info(name, error)
         collection = opened.collection
-        with suppress(Unavailable, StorageFull):
-            collection.follow()
-        read_only = collection.encoder_fault if collection.is_writer else f"another process writes it{self._busy()}"
-        return info_of(name, collection, read_only, opened.error)
+        with self.standing(name):
+            with suppress(Unavailable, StorageFull):
+                collection.follow()
+            read_only = collection.encoder_fault if collection.is_writer else f"another process writes it{self._busy()}"
+            return info_of(name, collection, read_only, opened.error, matrix=matrix)
 
     def describe_all(self) -> list[CollectionInfo]:
         """By name, the quarantined ones too."""
@@ -221,6 +223,17 @@ class Catalogue:
             with suppress(NotFound):
                 found.append(self.describe(name))
         return found
+
+    @contextmanager
+    def standing(self, name: str) -> Iterator[None]:
+        """Work on a collection that was found. Raises NotFound where it is deleted meanwhile, once that is done."""
+        try:
+            yield
+        except (Closed, StoreError):
+            with self._turns.of(name):
+                if not self._holds(name):
+                    raise _unknown(name) from None
+            raise
 
     def delete(self, name: str) -> None:
         """Raises NotFound, Conflict. A quarantined collection can be deleted too."""
@@ -355,11 +368,11 @@ class Catalogue:
 
     def task(self, identifier: str, errors_after: int = -1) -> Task:
         """Raises NotFound."""
-        return self._owner(identifier).get(identifier, errors_after)
+        return self._with_task(identifier, lambda tasks: tasks.get(identifier, errors_after))
 
     def cancel_task(self, identifier: str) -> Task:
         """Raises NotFound."""
-        return self._owner(identifier).cancel(identifier)
+        return self._with_task(identifier, lambda tasks: tasks.cancel(identifier))
 
     def begin_rebuild(self, name: str) -> Task:
         """Accepts a rebuild, also of a quarantined collection whose document store is whole."""
@@ -369,11 +382,18 @@ class Catalogue:
                 tasks = self._find(name).tasks
             except StoreError:
                 tasks = self._start(name, salvage=True).tasks
-        tasks.collection.require_writer()
-        return tasks.submit("rebuild", {})
+        with self.standing(name):
+            tasks.collection.require_writer()
+            return tasks.submit("rebuild", {})
 
-    def _owner(self, identifier: str) -> Tasks:
-        return owner_of((opened.tasks for opened in list(self._open.values())), identifier)
+    def _with_task(self, identifier: str, work: Callable[[Tasks], Task]) -> Task:
+        """Raises NotFound, also where the task goes with its collection."""
+        tasks = owner_of((opened.tasks for opened in list(self._open.values())), identifier)
+        try:
+            with self.standing(tasks.collection.name):
+                return work(tasks)
+        except NotFound:
+            raise unknown_task(identifier) from None
 
     def _find(self, name: str) -> Opened:
         name = self.aliases.resolve(name)

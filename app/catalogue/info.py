@@ -55,7 +55,8 @@ class CollectionInfo:
     the weights of scores, or by ranks; null: by weights that are learned. schema: the types of metadata
     fields that are declared; unfit: for each of these how many documents have another value there: they are kept, and
     what they have there is as if it were not. similarity_options: as they were given, of a matrix its rows and columns,
-    and ``of``: how many vectors it was learned from; without a matrix, causal is an inner product yet."""
+    or where it is asked for all of it, as a creation takes it, and ``of``: how many vectors it was learned from.
+    Without a matrix causal is an inner product yet; ``not_learned`` says why where its documents are there."""
 
     name: str
     encoder: EncoderInfo
@@ -83,8 +84,10 @@ class CollectionInfo:
     similarity_options: dict[str, Any] | None = None
 
 
-def info_of(name: str, collection: Collection, read_only: str | None, wrong: str | None) -> CollectionInfo:
-    """Of an open collection. wrong: what keeps its background work from going on."""
+def info_of(
+    name: str, collection: Collection, read_only: str | None, wrong: str | None, *, matrix: bool = False
+) -> CollectionInfo:
+    """Of an open collection. wrong: what keeps its background work from going on. matrix: with all of it."""
     spec, now = collection.spec, collection.published
     if collection.salvaged:
         wrong = "its indexes are damaged; a rebuild makes them anew"
@@ -112,18 +115,21 @@ def info_of(name: str, collection: Collection, read_only: str | None, wrong: str
         dict(spec.fusion) if isinstance(spec.fusion, Mapping) else spec.fusion,
         dict(now.declared),
         _unfit(collection),
-        _options(spec.options),
+        _options(spec.options, collection.not_learned, matrix),
     )
 
 
-def _options(options: Options) -> dict[str, Any] | None:
-    """Without the numbers of a matrix."""
+def _options(options: Options, not_learned: str | None, whole: bool) -> dict[str, Any] | None:
+    """whole: with the numbers of a matrix."""
     names = ("length", "regularisation", "documents", "of")
     found = {name: value for name in names if (value := getattr(options, name)) is not None}
     if options.kernel is not None:
         found["kernel"] = asdict(options.kernel)
     if options.matrix is not None:
-        found["matrix"] = [options.matrix.rows, options.matrix.columns]
+        shape = [options.matrix.rows, options.matrix.columns]
+        found["matrix"] = {"base64": options.matrix.numbers, "dtype": "float32", "shape": shape} if whole else shape
+    elif options.waits and not_learned is not None:
+        found["not_learned"] = not_learned
     return found or None
 
 

@@ -17,11 +17,14 @@ from app.tasks.tasks import Failed, Running
 def begin_snapshot(catalogue: Catalogue, name: str) -> Task:
     """Accepts a snapshot. Raises NotFound, Damaged, Conflict (another process writes), StorageFull."""
     tasks = catalogue.tasks(name)
-    tasks.collection.require_writer()
-    needed, free = tasks.collection.nbytes, catalogue.files.free()
-    if needed > free:
-        raise StorageFull(f"a snapshot needs about {needed:,} bytes, the disk has room for {free:,}; nothing was kept")
-    return tasks.submit("snapshot", {})
+    with catalogue.standing(tasks.collection.name):
+        tasks.collection.require_writer()
+        needed, free = tasks.collection.nbytes, catalogue.files.free()
+        if needed > free:
+            raise StorageFull(
+                f"a snapshot needs about {needed:,} bytes, the disk has room for {free:,}; nothing was kept"
+            )
+        return tasks.submit("snapshot", {})
 
 
 def run_snapshot(collection: Collection, running: Running) -> None:

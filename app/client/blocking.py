@@ -229,9 +229,10 @@ class Collection:
         self.sheaf, self.name = sheaf, name
         self._do, self._run = sheaf._do, sheaf._run
 
-    def describe(self) -> Json:
-        """As the server does. Raises NotFound."""
-        return self._run(self._do.json(Request("GET", operations.at(self.name))))
+    def describe(self, *, matrix: bool = False) -> Json:
+        """As the server does. matrix: with all of that of its similarity, as ``create`` takes it. Raises NotFound."""
+        params = {"include": "matrix"} if matrix else {}
+        return self._run(self._do.json(Request("GET", operations.at(self.name), params=params)))
 
     def declare(self, schema: Mapping[str, str | None] | None) -> Json:
         """Declares the types of metadata fields; None takes a declaration back, or all of them. The collection as the

@@ -158,6 +158,12 @@ class Task:
     raw: Json = field(repr=False)
 
     @property
+    def file(self) -> str | None:
+        """The name of an import's file."""
+        name: str | None = self.raw.get("file")
+        return name
+
+    @property
     def ended(self) -> bool:
         return self.state in ("succeeded", "failed", "cancelled")
 

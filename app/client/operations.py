@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from app.client.documents import Answer, Document, Json, Listed, Task, Vectors, Written, vector_field
 from app.client.failures import TaskFailed
-from app.client.sending import Request, Response, Retries, Steps, answered, asked, error_of, read_json, write
+from app.client.sending import Request, Response, Retries, Steps, answered, as_json, asked, error_of, read_json, write
 
 PIECE: Final = 2**18
 """Bytes of an import sent at a time."""
@@ -44,6 +44,8 @@ JUDGED: Final = {
     ".zip": "application/zip",
 }
 """Suffix of a file of judged queries -> its content type."""
+NAMED: Final = 512
+"""Characters of a file's name that a task keeps."""
 SINGLE: Final = ("markdown", "text", "html", "pdf", "docx")
 """Those that are one document."""
 
@@ -293,8 +295,10 @@ def search_body(query: str | None, vectors: ArrayLike | None, options: Mapping[s
 def reading_of(path: Path, reading: Mapping[str, Any]) -> dict[str, Any]:
     """How a file is to be read, where ``reading`` does not say. Raises ValueError where its name does not tell.
 
-    >>> reading_of(Path("films.csv.gz"), {}), reading_of(Path("notes/wren.md"), {})
-    ({'format': 'csv', 'compression': 'gz'}, {'format': 'markdown', 'id': 'wren.md'})
+    >>> reading_of(Path("films.csv.gz"), {})
+    {'file': 'films.csv.gz', 'format': 'csv', 'compression': 'gz'}
+    >>> reading_of(Path("notes/wren.md"), {})
+    {'file': 'wren.md', 'format': 'markdown', 'id': 'wren.md'}
     """
     found, suffix = {}, path.suffix.lower()
     if suffix in (".gz", ".zst"):
@@ -302,7 +306,7 @@ def reading_of(path: Path, reading: Mapping[str, Any]) -> dict[str, Any]:
     form = reading.get("format") or FORMS.get(suffix)
     if form is None:
         raise ValueError(f"cannot tell the form of {path.name!r} by its name: give `format`")
-    found = {"format": form, **found, **({"id": path.name} if form in SINGLE else {})}
+    found = {"file": path.name[:NAMED], "format": form, **found, **({"id": path.name} if form in SINGLE else {})}
     return {**found, **{name: value for name, value in reading.items() if value is not None}}
 
 
@@ -316,8 +320,8 @@ def lines_of(documents: Iterable[Given], sent: Sent | None) -> Iterator[bytes]:
     """The body of an import, in pieces."""
     piece, count, size = bytearray(), 0, 0
     for document in documents:
-        piece += json.dumps(body_of(document), ensure_ascii=False, allow_nan=False).encode() + b"\n"
         count += 1
+        piece += as_json(body_of(document), count) + b"\n"
         if len(piece) >= PIECE:
             yield bytes(piece)
             size += len(piece)

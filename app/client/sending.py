@@ -8,6 +8,7 @@ following of tasks are written once.
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -18,11 +19,38 @@ from uuid import uuid4
 from app.client.documents import Json
 from app.client.failures import no_answer, refusal
 from app.compute.pauses import retry_after
-from app.errors import EncoderUnavailable, SheafError, SystemFault, TooOften, Unavailable
+from app.errors import EncoderUnavailable, Invalid, Problem, SheafError, SystemFault, TooOften, Unavailable
 
 T = TypeVar("T")
 LONGEST_S: Final = 60.0
 """Of a wait that a server asks for; a longer one is not waited for."""
+
+
+def as_json(body: Any, line: int | None = None) -> bytes:
+    """line: of a body of lines. Raises Invalid for NaN and infinity, with their place.
+
+    >>> as_json({"grades": [1.5, {"a": float("nan")}]})
+    Traceback (most recent call last):
+    app.errors.Invalid: /grades/1/a: expected a finite number, got nan, which is not JSON compliant
+    """
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:
+        if (found := _endless(body)) is None:
+            raise
+        problem = Problem(found[0], f"expected a finite number, got {found[1]}, which is not JSON compliant", line)
+        raise Invalid(f"{problem.place}: {problem.message}", [problem]) from error
+
+
+def _endless(body: Any) -> tuple[str, float] | None:
+    """The pointer to the first number that is none, or has no end."""
+    if isinstance(body, float):
+        return None if math.isfinite(body) else ("", body)
+    entries = body.items() if isinstance(body, Mapping) else enumerate(body) if isinstance(body, list | tuple) else ()
+    for key, value in entries:
+        if (found := _endless(value)) is not None:
+            return f"/{str(key).replace('~', '~0').replace('/', '~1')}{found[0]}", found[1]
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +68,10 @@ class Request:
 
     @property
     def content(self) -> bytes | None:
-        """Raises ValueError for NaN and infinity, which JSON does not have."""
+        """Raises Invalid for NaN and infinity, which JSON does not have."""
         if isinstance(self.body, bytes):
             return self.body
-        return None if self.body is None else json.dumps(self.body, ensure_ascii=False, allow_nan=False).encode()
+        return None if self.body is None else as_json(self.body)
 
 
 @dataclass(frozen=True, slots=True)

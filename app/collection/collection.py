@@ -54,6 +54,9 @@ class Raced(Exception):
 class Collection(Reader):
     """Open until ``close``. Reading is safe from any thread; writes are serialised inside."""
 
+    not_learned: str | None = None
+    """Why the matrix of a causal similarity is not learned, though its documents are there; not kept over a restart."""
+
     def close(self) -> None:
         """For good; reads that are under way go on."""
         try:

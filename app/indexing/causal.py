@@ -7,6 +7,7 @@ wherever that goes: to snapshots, archives and other processes.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Final
 
@@ -18,6 +19,8 @@ from app.collection.view import Snapshot
 from app.errors import Invalid
 from app.scoring.similarities.measures import MAX_DOCUMENTS
 from app.types import F32
+
+log = logging.getLogger(__name__)
 
 VALUES: Final = 2**27
 """Numbers of the vectors that it is learned from, at most: 512 MiB."""
@@ -31,19 +34,26 @@ def causal_due(collection: Collection) -> bool:
 def learn_causal(collection: Collection, *, again: bool = False) -> bool:
     """Whether it was due, or is wanted again of what is there now, and is done. Raises StorageFull, Damaged.
 
-    Where the first documents are all the same, more of them are looked at, and where all are, it waits.
+    Where the first documents are all the same, more of them are looked at, and where all are, it waits, and the
+    collection says why (``not_learned``).
     """
     options = collection.spec.options
     if options.documents is None or not (again or causal_due(collection)):
         return False
     with collection.snapshot() as snapshot:
         samples = [_vectors(snapshot, count) for count in (options.documents, MAX_DOCUMENTS)]
+    why = ""
     for sample in samples:
         try:
             learned = replace(options, matrix=None, of=None).learned(sample)
-        except Invalid:
+        except Invalid as error:
+            why = error.message
             continue
+        collection.not_learned = None
         return collection.keep_options(learned, options)
+    if collection.not_learned != why:
+        log.warning("collection %s: no causal matrix is learned: %s", collection.name, why)
+    collection.not_learned = why
     return False
 
 

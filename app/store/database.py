@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from app.errors import Damaged, FormatTooNew, StorageFull, Unavailable
+from app.errors import Closed, Damaged, FormatTooNew, StorageFull
 from app.store.faults import reach
 from app.store.files import file_size
 from app.store.layout import DATABASE, FORMAT, of_this_version
@@ -174,7 +174,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A read transaction: everything read inside is of one commit. Raises Damaged, Unavailable after ``close``."""
+        """A read transaction: everything read inside is of one commit. Raises Damaged, Closed after ``close``."""
         with IDLE.in_use(self):
             connection = None
             fault = False
@@ -198,7 +198,7 @@ class Database:
     def write(self) -> Iterator[sqlite3.Connection]:
         """A write transaction, durable when the block ends without an error, undone otherwise.
 
-        Raises StorageFull, Damaged, Unavailable after ``close``.
+        Raises StorageFull, Damaged, Closed after ``close``.
         """
         with IDLE.in_use(self):
             self.require_open()
@@ -299,9 +299,9 @@ class Database:
         return found
 
     def require_open(self) -> None:
-        """Raises Unavailable after ``close``."""
+        """Raises Closed after ``close``."""
         if self._closed:
-            raise Unavailable(f"collection {self.name} is closed, or was deleted")
+            raise Closed(f"collection {self.name} is closed, or was deleted")
 
     def _reader(self) -> sqlite3.Connection:
         with suppress(IndexError):
@@ -345,7 +345,7 @@ class Database:
             raise self.damaged(f"the database ends at commit {state.commits:,}, but commit {mark:,} was acknowledged")
 
     def _require_same(self) -> None:
-        """Raises Unavailable where another process has moved the file since it was opened first."""
+        """Raises Closed where another process has moved the file since it was opened first."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
@@ -355,7 +355,7 @@ class Database:
         else:
             found = status.st_dev, status.st_ino
         if self._file not in (None, found):
-            raise Unavailable(f"collection {self.name} was replaced, or was deleted")
+            raise Closed(f"collection {self.name} was replaced, or was deleted")
         self._file = found
 
     def _give_back(self, connection: sqlite3.Connection) -> None:

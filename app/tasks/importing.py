@@ -41,17 +41,23 @@ class ImportUpload:
     """A body on its way to disk: ``write`` pieces, then ``commit`` or ``abort``."""
 
     def __init__(
-        self, collection: Collection, tasks: Tasks, on_error: Literal["stop", "skip"], asked: Asked | None = None
+        self,
+        collection: Collection,
+        tasks: Tasks,
+        on_error: Literal["stop", "skip"],
+        asked: Asked | None = None,
+        source: str | None = None,
     ) -> None:
-        """asked: how a body that is no NDJSON is read. Raises Invalid for what there is no reading of, Conflict where
-        another process writes the collection, or its encoder is another."""
+        """asked: how a body that is no NDJSON is read. source: the name of its file, as the caller says it. Raises
+        Invalid for what there is no reading of, Conflict where another process writes the collection, or its encoder is
+        another."""
         collection.require_writer()
         if asked is not None:
             asked.check()
             _converting().reading_of(asked, collection.spec.kind)
         if collection.spec.model is not None:
             collection.encoder()
-        self._tasks, self._on_error, self._asked = tasks, on_error, asked
+        self._tasks, self._on_error, self._asked, self._source = tasks, on_error, asked, source
         self._id = uuid4().hex
         self._folder, self._name = collection.make_folder(IMPORTS), tasks.file(self._id)
         with room():
@@ -78,6 +84,8 @@ class ImportUpload:
         params: dict[str, Any] = {"on_error": self._on_error, "bytes": size, "crc32": self._crc, "position": 0}
         if self._asked is not None:
             params["file"] = self._asked.to_params()
+        if self._source is not None:
+            params["source"] = self._source
         return self._tasks.submit("import", params, self._id, also)
 
     def abort(self) -> None:

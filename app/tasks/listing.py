@@ -47,7 +47,11 @@ def owner_of(collections: Iterable[Tasks], identifier: str) -> Tasks:
     for tasks in collections:
         if identifier in tasks.known:
             return tasks
-    raise NotFound(f"there is no task {identifier!r}", code="task_not_found")
+    raise unknown_task(identifier)
+
+
+def unknown_task(identifier: str) -> NotFound:
+    return NotFound(f"there is no task {identifier!r}", code="task_not_found")
 
 
 def _cursor(place: _Place) -> str:

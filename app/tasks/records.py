@@ -52,6 +52,12 @@ class Task:
     result: Mapping[str, Any] | None = None
 
     @property
+    def file(self) -> str | None:
+        """The name of an import's file, where whoever sent it told."""
+        name = (self.params or {}).get("source") if self.kind == "import" else None
+        return None if name is None else str(name)
+
+    @property
     def warnings(self) -> list[str]:
         """Problems that ended no task and refused no line, and should be known."""
         found = []

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 from pydantic import TypeAdapter
+from running import Running
 
 from app.api.routes.health import InfoAnswer, ReadyAnswer
 from app.api.schemas.collections import CollectionsAnswer
 from app.catalogue.info import CollectionInfo, EncoderInfo
+from app.compute.turns import Turns
+from app.settings import DeterministicModel, Settings
+from app.store import folders
 
 
 def test_a_collection_comes_and_goes(client: httpx.Client) -> None:
@@ -169,3 +175,74 @@ def test_health_and_info(client: httpx.Client) -> None:
     # Without keys anyone may do all.
     assert info.caller.scopes == ["read", "write", "admin"]
     assert info.caller.collections is None
+
+
+REQUESTS: list[tuple[str, str, Any]] = [
+    ("GET", "/fields", None),
+    ("PATCH", "", {"schema": {"legs": "number"}}),
+    ("GET", "/documents", None),
+    ("GET", "/documents/cat", None),
+    ("POST", "/documents", {"documents": [{"id": "owl", "text": "an owl"}]}),
+    ("PATCH", "/documents/cat", {"metadata": {"legs": 3}}),
+    ("DELETE", "/documents/cat", None),
+    ("POST", "/count", {}),
+    ("POST", "/search", {"query": "a cat"}),
+    ("POST", "/import", {"id": "owl", "text": "an owl"}),
+    ("GET", "/export", None),
+    ("POST", "/snapshots", None),
+    ("POST", "/rebuild", None),
+    ("GET", "/judgements", None),
+    ("GET", "/v1/tasks/", None),
+]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, running: Callable[[Settings], Running]) -> Iterator[Running]:
+    models = {"words": DeterministicModel(type="deterministic", dim=16)}
+    server = running(Settings(indexes=tmp_path_factory.mktemp("deleted"), models=models)).opened()
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize(("method", "path", "body"), REQUESTS)
+def test_what_meets_a_deletion_is_told_that_nothing_is_there(
+    served: Running,
+    eventually: Callable[[Callable[[], bool]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    path: str,
+    body: Any,
+) -> None:
+    """A request that finds the collection closed, while it is being deleted, answers as one after it."""
+    with httpx.Client(base_url=served.url, trust_env=False, timeout=60) as client, ThreadPoolExecutor(2) as pool:
+        client.post("/v1/collections", json={"name": "c", "encoder": {"model": "words"}}).raise_for_status()
+        document = {"id": "cat", "text": "a cat", "metadata": {"legs": 4}}
+        client.post("/v1/collections/c/documents", json=document).raise_for_status()
+        task = ""
+        if path == "/v1/tasks/":
+            task = client.post("/v1/collections/c/rebuild").json()["id"]
+            eventually(lambda: client.get(f"/v1/tasks/{task}").json()["finished"] is not None)
+        closed, go, waiting = threading.Event(), threading.Event(), list[str]()
+        take_away, turn_of = folders.take_away, Turns.of
+
+        def held(*given: Any) -> str:
+            closed.set()
+            assert go.wait(60)
+            return take_away(*given)
+
+        def counted(turns: Turns, name: str) -> Any:
+            waiting.append(name)
+            return turn_of(turns, name)
+
+        monkeypatch.setattr(folders, "take_away", held)
+        deleted = pool.submit(client.delete, "/v1/collections/c")
+        assert closed.wait(60)
+        monkeypatch.setattr(Turns, "of", counted)
+        lines = {"Content-Type": "application/x-ndjson"} if path == "/import" else None
+        address = f"{path}{task}" if task else f"/v1/collections/c{path}"
+        asked = pool.submit(client.request, method, address, json=body, headers=lines)
+        eventually(lambda: bool(waiting) or asked.done())
+        go.set()
+        assert deleted.result().status_code == 204
+        told = asked.result()
+    assert (told.status_code, told.json()["code"]) == (404, "task_not_found" if task else "collection_not_found")

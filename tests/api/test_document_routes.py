@@ -301,15 +301,19 @@ def test_files_are_imported_as_they_are(
         return client.post(address, content=content, params=params, headers={"Content-Type": media})
 
     csv = "id,title,body,n\na,Größe,one,1\nb,Two,two,2\n".encode("latin-1")
-    sent = send(csv, "text/csv; charset=latin-1", text_field="body", select="n:int")
-    assert sent.status_code == 202
-    assert finished(sent.headers["location"])["state"] == "succeeded"
+    sent = send(csv, "text/csv; charset=latin-1", text_field="body", select="n:int", file="größe.csv")
+    assert (sent.status_code, sent.json()["file"]) == (202, "größe.csv")
+    task = finished(sent.headers["location"])
+    assert (task["state"], task["file"]) == ("succeeded", "größe.csv")
+    assert {one["id"]: one["file"] for one in client.get("/v1/tasks").json()["tasks"]}[task["id"]] == "größe.csv"
     found = client.get(f"{address.removesuffix('/import')}/documents/a").json()
     assert (found["title"], found["text"], found["metadata"]) == ("Größe", "one", {"n": 1})
     sent = send(b"# The heron\n\nIt stands.", "application/octet-stream", format="markdown", id="birds/heron.md")
     assert finished(sent.headers["location"])["state"] == "succeeded"
     hits = client.post(f"{address.removesuffix('/import')}/search", json={"query": "heron stands"}).json()["hits"]
     assert hits[0]["id"] == "birds/heron.md"
+    assert sent.json()["file"] is None
+    assert send(csv, "text/csv", file="x" * 513).status_code == 422
     task = finished(send(b"id,text\nc,three\n,four\n", "text/csv", id_field="id").headers["location"])
     assert (task["state"], [error["line"] for error in task["errors"]]) == ("failed", [3])
     task = finished(send(b'[{"id": "d", "text": " "}, {"id": "e", "text": "x"}]', "application/json").headers["location"])  # fmt: skip  # noqa: E501

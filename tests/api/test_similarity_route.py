@@ -66,6 +66,14 @@ def test_there_and_back(
         assert client.post(f"{address}/documents", json={"documents": documents}).status_code == 200
     described = client.get(address).json()
     assert (described["similarity"], described["similarity_options"]) == (name, told)
+    whole = client.get(address, params={"include": "matrix"}).json()["similarity_options"]
+    if matrix is None:
+        assert whole == told
+    else:
+        # As it is told a creation takes it.
+        assert whole == {**(told or {}), "matrix": packed(matrix)}
+        other = create(**body, similarity_options={"matrix": whole["matrix"]})
+        assert client.get(other, params={"include": "matrix"}).json()["similarity_options"]["matrix"] == packed(matrix)
     query = given[3:4] if matrix is None else SAMPLE[7:8, : len(matrix)]
     expected = reference.exact_search(
         {f"d{i}": [given[i : i + 1]] for i in range(40)}, query, 5, kind="dense", similarity=name, matrix=matrix

@@ -225,6 +225,13 @@ def test_what_is_not_there_and_what_is_taken(new: New, sheaf: Sheaf) -> None:
         collection.delete()
     with pytest.raises(ValueError, match="JSON compliant"):
         collection.put(Document("a", "one", metadata={"x": float("nan")}))
+    queries = [{"id": "q", "query": "a", "grades": {"a": 1, "b": float("nan")}}]
+    with pytest.raises(Invalid, match="expected a finite number, got nan") as endless:
+        collection.evaluate(queries=queries, settings=[{"name": "x"}])
+    assert [problem.pointer for problem in endless.value.problems] == ["/queries/0/grades/b"]
+    lines = [Document("a", "one"), Document("b", "two", metadata={"x/y": [1.0, float("-inf")]})]
+    with pytest.raises(Invalid, match="line 2, /metadata/x~1y/1: expected a finite number, got -inf"):
+        collection.import_documents(lines)
     with pytest.raises(ValueError, match=r"shape \(1, 1, 1\)"):
         collection.search(vectors=np.ones((1, 1, 1)))
 

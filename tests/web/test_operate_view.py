@@ -118,6 +118,8 @@ def test_a_file_is_shown_before_it_is_sent_and_its_faults_are_told_by_line(
     assert state_of(page)["task"] == zoo.client.get("/v1/tasks").json()["tasks"][0]["id"]
     page.reload()
     expect(page.locator(".tasks > li").first.locator("details li")).to_contain_text("line 3: /txt: unknown field")
+    # The server keeps the name.
+    expect(page.locator(".tasks > li").first.locator(".file")).to_have_text("birds.ndjson")
     assert page.evaluate("window.ran") is None
 
 

@@ -45,7 +45,7 @@ def takes_lines(
     """``openapi_extra`` of a route that takes NDJSON. files: other content types, which are taken as they are, with an
     example. said: of the lines.
 
-    Lines stand behind JSON, which is binary here too: of such bodies a generated client sends the last as what it is."""
+    Lines stand behind JSON, which is binary here too: a generated client sends such a body as the last of them."""
     content = {
         "schema": {"type": "string", "format": "binary", "description": said},
         "examples": {"lines": {"value": example}},

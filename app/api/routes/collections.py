@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from app.api.answers import accepted, encoded, reply
@@ -133,9 +133,17 @@ async def list_collections(service: Serving, caller: Caller) -> Response:
 
 
 @router.get("/v1/collections/{name}", responses=gives(CollectionInfo))
-async def describe_collection(service: Serving, name: Name) -> Response:
+async def describe_collection(
+    service: Serving,
+    name: Name,
+    include: Annotated[
+        list[Literal["matrix"]],
+        Query(max_length=4, description="`matrix`: that of the similarity whole, as a creation takes it."),
+    ] = [],  # noqa: B006
+) -> Response:
     """One collection."""
-    return reply(encoded(await run(service.lanes.read, service.catalogue.describe, name)))
+    found = await run(service.lanes.read, service.catalogue.describe, name, matrix="matrix" in include)
+    return reply(encoded(found))
 
 
 @router.get("/v1/collections/{name}/fields", responses=gives(FieldsAnswer))
@@ -163,7 +171,7 @@ async def change_collection(
     those that do not fit, whose values there are as if they were not."""
 
     def work() -> bytes:
-        service.catalogue.get(name).declare(body.declared)
+        service.on(name, lambda collection: collection.declare(body.declared))
         return encoded(service.catalogue.describe(name))
 
     return reply(await run(service.lanes.write, work))

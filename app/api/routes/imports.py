@@ -95,6 +95,10 @@ async def import_documents(
         Fields, Query(description="The names of all columns, with commas between, where the first line has none.")
     ] = None,
     delimiter: Annotated[str, Query(max_length=10, description="Between the cells of CSV.")] = ",",
+    file: Annotated[
+        str | None,
+        Query(max_length=512, description="The name of the file, which the task tells; nothing hangs on it."),
+    ] = None,
     key: Key = None,
 ) -> Response:
     """Import documents: one JSON object a line, or a file of another form. Memory does not grow with the body."""
@@ -111,7 +115,7 @@ async def import_documents(
     name = service.catalogue.aliases.resolve(name)
 
     def begin(collection: Collection) -> ImportUpload:
-        return ImportUpload(collection, service.catalogue.tasks(name), on_error, asked)
+        return ImportUpload(collection, service.catalogue.tasks(name), on_error, asked, file)
 
     with lanes.uploads.share() as take:
         take(1)

@@ -16,9 +16,8 @@ from app.api.edge.openapi import gives
 from app.api.schemas.documents import MAX_PAGE
 from app.api.schemas.tasks import TaskAnswer, TasksAnswer
 from app.api.service import Service, Serving, run
-from app.errors import NotFound
 from app.keys import ApiKey
-from app.tasks.listing import PAGE
+from app.tasks.listing import PAGE, unknown_task
 from app.tasks.records import Task
 
 router = APIRouter(tags=["tasks"], route_class=Route)
@@ -73,7 +72,7 @@ def _reached(service: Service, caller: ApiKey, id: str, errors_after: int = -1) 
     task = service.catalogue.task(id, errors_after)
     mine = reached(caller, service.catalogue.aliases.known)
     if not mine(task.collection):
-        raise NotFound(f"there is no task {id!r}", code="task_not_found")
+        raise unknown_task(id)
     return _told(task, mine)
 
 

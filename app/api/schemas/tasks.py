@@ -37,6 +37,8 @@ class TaskAnswer(BaseModel):
     errors_total: int
     warnings: list[str]
     """Problems that ended no task and refused no line, such as texts that the encoder's limit cut."""
+    file: str | None
+    """The name of an import's file, where whoever sent it told."""
     created: str
     finished: str | None
     result: dict[str, Any] | None

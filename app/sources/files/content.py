@@ -115,8 +115,7 @@ def tidied(text: str) -> str:
 
 
 def unmarked(text: str) -> str:
-    """Text that was read out of something else than text, of which no line is a Markdown heading: what would be one is
-    moved in, as Markdown's code is. A text file stays as it is, to the byte.
+    """Text that is no Markdown, of which no line is a heading: what would be one is moved in, as Markdown's code is.
 
     >>> unmarked("#!/bin/sh\\n# a comment\\n  ## two")
     '#!/bin/sh\\n    # a comment\\n      ## two'

@@ -10,7 +10,7 @@ const PAGE = 100;
 const ENOUGH = 10; // tasks of the collection, before older ones are asked for
 const PAGES = 5; // at most, each time
 const KIND = { queued: "", running: "warn", succeeded: "good", failed: "bad", cancelled: "" };
-const files = new Map(); // id of a task -> the name of the file that was sent for it
+const sent = new Set(); // ids of tasks whose files this page sent
 
 function progressOf({ phase, state, done, total, rate, eta_s: left, finished }) {
   const steps = total === null ? number(done) : `${number(done)} of ${number(total)}`;
@@ -37,14 +37,14 @@ function taskRow(shell, first, several, changed) {
 
   // Line 0 is the task as a whole.
   const fault = ({ line, code, message }) => {
-    const place = [files.get(first.id), line > 0 && `line ${number(line)}`].filter(Boolean).join(", ");
+    const place = [first.file, line > 0 && `line ${number(line)}`].filter(Boolean).join(", ");
     return make("li", { dir: "auto" }, place && make("b", {}, `${place}: `), message, " ", make("code", {}, code));
   };
 
   const row = { element, task: first };
   row.update = (task) => {
     row.task = task;
-    file.textContent = files.get(task.id) ?? "";
+    file.textContent = task.file ?? "";
     state.replaceChildren(tag(KIND[task.state], task.state));
     said.textContent = progressOf(task);
     bar.hidden = Boolean(task.finished);
@@ -59,7 +59,7 @@ function taskRow(shell, first, several, changed) {
     const all = task.errors.length === task.errors_total;
     summary.textContent = all ? count(task.errors_total, "error") : `${count(task.errors_total, "error")}, the first ${number(task.errors.length)} here`;
     faults.replaceChildren(...task.errors.map(fault));
-    if (task.errors_total && (files.has(task.id) || given().get("task") === task.id)) errors.open = true;
+    if (task.errors_total && (sent.has(task.id) || given().get("task") === task.id)) errors.open = true;
   };
   // The listing tells the first errors alone.
   errors.addEventListener("toggle", () => {
@@ -163,9 +163,9 @@ export function taskList(shell, signal, of, ended) {
       if (of === null || task.collection === of) put(task);
       follow();
     },
-    // A task that this page began. file: the name of what was sent for it.
-    began(task, file = null) {
-      if (file) files.set(task.id, file);
+    // A task that this page began.
+    began(task) {
+      if (task.file) sent.add(task.id);
       if (signal.aborted) return;
       put(task);
       follow();

@@ -33,7 +33,7 @@ async function beginning(file) {
   return { lines: lines.slice(0, LINES).map((line) => cut(line, SHOWN)), more: lines.length > LINES || file.size > READ };
 }
 
-// sent(task, name): the import that has begun, and the file's name.
+// sent(task): the import that has begun.
 export function uploadForm(shell, name, sent) {
   const file = make("input", { type: "file", id: "file" });
   const id = make("input", { id: "document-id", spellcheck: false, autocapitalize: "off" });
@@ -73,14 +73,14 @@ export function uploadForm(shell, name, sent) {
     const chosen = file.files[0];
     if (!chosen || send.disabled) return;
     const { type, format, compression, single } = formOf(chosen.name);
-    const asked = new URLSearchParams({ on_error: faulty.value, ...(format && { format }), ...(compression && { compression }), ...(single && { id: id.value }) });
+    const asked = new URLSearchParams({ on_error: faulty.value, file: chosen.name.slice(0, 512), ...(format && { format }), ...(compression && { compression }), ...(single && { id: id.value }) });
     send.disabled = true;
     shell.clear();
     shell.say(`Sending ${chosen.name} …`);
     const begun = await shell.doing(async () => {
       // Not ended with the view: who looks elsewhere meanwhile still wants it sent.
       const task = await call(`${at(name)}/import?${asked}`, { method: "POST", headers: { "Content-Type": type }, body: chosen });
-      sent(task, chosen.name);
+      sent(task);
       return task;
     });
     send.disabled = false;
