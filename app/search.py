@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 import numpy as np
 
@@ -35,7 +34,7 @@ from app.query.asked import Mode as Mode
 from app.query.asked import Query as Query
 from app.query.asked import SearchResult as SearchResult
 from app.query.asked import Total as Total
-from app.query.candidates import Chosen, by_pooled, find_candidates, for_length
+from app.query.candidates import FEW, Chosen, by_pooled, find_candidates, for_length
 from app.query.encoded import EncodedQuery
 from app.query.listed import Listed
 from app.query.preparing import encoded_meaning, encoded_sparse, spoken, weighed, with_examples
@@ -59,9 +58,6 @@ from app.schema.notices import Notice
 from app.scoring import choose
 from app.sparse import postings
 from app.types import F64, Mask, Room, Side, SparseVector, Weights
-
-FEW: Final = 2_048
-"""Rows of one vector each that are scored one and all: in half a millisecond, without which an index finds nothing."""
 
 
 @dataclass

@@ -195,6 +195,8 @@ class Settings(BaseSettings):
     """Documents in one write request, texts in one to an encoder or a reranker."""
     max_batch: Annotated[int, Field(ge=1)] = 256
     """Searches in one batch request."""
+    max_queries: Annotated[int, Field(ge=1)] = 4_096
+    """Queries in one request by arrays of vectors, without JSON."""
     max_k: Annotated[int, Field(ge=10, le=MAX_K)] = DEFAULT.k
     """Hits of one search; at least the 10 that a search asks for where it names no number."""
     max_candidates: Annotated[int, Field(ge=1, le=DEFAULT.candidates)] = DEFAULT.candidates

@@ -26,7 +26,7 @@ LAYERS = [
     {"app.evaluation", "app.integrations", "app.load", "app.measure", "app.tuning"},
     {"app.catalogue"},
     {"app.backup", "app.tasks"},
-    {"app.ingest", "app.search"},
+    {"app.batch", "app.ingest", "app.search"},
     {
         "app.boosts",
         "app.changes",

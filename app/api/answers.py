@@ -51,16 +51,16 @@ def accepted(task: object) -> Response:
     return reply(encoded(answer), 202, {"Location": f"/v1/tasks/{answer.id}"})
 
 
-def held(service: Service, content: bytes) -> Response:
+def held(
+    service: Service, content: bytes, media: str = "application/json", headers: Mapping[str, str] | None = None
+) -> Response:
     """A reply that may be long: it counts as memory until it is sent. Raises Overloaded."""
-    return _Held(service.lanes.memory, content)
+    return _Held(service.lanes.memory, content, media, headers)
 
 
 class _Held(Response):
-    media_type = "application/json"
-
-    def __init__(self, memory: Budget, content: bytes) -> None:
-        super().__init__(content)
+    def __init__(self, memory: Budget, content: bytes, media: str, headers: Mapping[str, str] | None) -> None:
+        super().__init__(content, headers=headers, media_type=media)
         self._taken = ExitStack()
         self._taken.enter_context(memory.share())(len(content))
 

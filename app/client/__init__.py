@@ -15,7 +15,7 @@ this process (``app.catalogue``). It imports httpx and NumPy, no model.
 
 from app.client.asynchronous import AsyncCollection, AsyncSheaf
 from app.client.blocking import Collection, Sheaf
-from app.client.documents import Answer, Document, Hit, Listed, Passage, Task, Written
+from app.client.documents import Answer, Document, Hit, Listed, Passage, Table, Task, Written
 from app.client.failures import TaskFailed
 from app.client.sending import Retries
 
@@ -30,6 +30,7 @@ __all__ = [
     "Passage",
     "Retries",
     "Sheaf",
+    "Table",
     "Task",
     "TaskFailed",
     "Written",

@@ -12,7 +12,7 @@ import httpx
 from numpy.typing import ArrayLike
 
 from app.client import operations
-from app.client.documents import Answer, Document, Json, Task, Vectors, Written
+from app.client.documents import Answer, Document, Json, Table, Task, Vectors, Written
 from app.client.failures import no_answer
 from app.client.files import whole_file
 from app.client.operations import (
@@ -360,6 +360,20 @@ class Collection:
         """Several at once, encoded together: the arguments of ``search``, or any fields of the API."""
         bodies = [search_body(one.get("query"), None, {**one, "query": None}) for one in searches]
         return self._run(self._do.search_batch(self.name, bodies))
+
+    def search_vectors(
+        self,
+        vectors: ArrayLike,
+        *,
+        k: int = 10,
+        filter: Json | None = None,
+        candidates: int | None = None,
+        exact: bool = False,
+    ) -> Table:
+        """Many searches by vectors at once, sent and answered as arrays: (queries, dim), or (queries, vectors, dim) in
+        a multi-vector collection. Each finds what it would find alone."""
+        options = {"k": k, "filter": filter, "candidates": candidates, "exact": exact}
+        return self._run(self._do.search_vectors(self.name, vectors, options))
 
     def import_documents(
         self,

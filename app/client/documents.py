@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -118,6 +119,23 @@ class Answer:
         total = body.get("total")
         counted = total.get("count") if isinstance(total, dict) else total
         return cls([Hit.of(one) for one in body["hits"]], counted, body.get("next"), body.get("facets") or {}, body)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The answers to many searches by vectors, best first, as many hits of each: ids of each query, and scores,
+    (queries, hits). raw: all else that the server told."""
+
+    ids: list[list[str]]
+    scores: NDArray[np.float64]
+    raw: Json = field(repr=False)
+
+    @classmethod
+    def of(cls, content: bytes, raw: Json) -> Table:
+        """From .npy."""
+        found = np.load(io.BytesIO(content), allow_pickle=False)
+        names = [[one.decode() for one in own] for own in found["id"].tolist()]
+        return cls(names, found["score"].astype(np.float64), raw)
 
 
 @dataclass(frozen=True, slots=True)

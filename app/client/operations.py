@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import ArrayLike
 
-from app.client.documents import Answer, Document, Json, Listed, Task, Vectors, Written, vector_field
+from app.client.documents import Answer, Document, Json, Listed, Table, Task, Vectors, Written, vector_field
 from app.client.failures import TaskFailed
 from app.client.sending import Request, Response, Retries, Steps, answered, as_json, asked, error_of, read_json, write
 
@@ -204,6 +205,16 @@ class Operations:
         request = Request("POST", f"{at(name)}/search/batch", {"searches": list(bodies)})
         return asked(self.url, self.retries, request, lambda found: [*map(Answer.of, found["results"])])
 
+    def search_vectors(self, name: str, vectors: ArrayLike, options: Json) -> Steps[Table]:
+        file = io.BytesIO()
+        np.save(file, np.asarray(vectors, np.float32), allow_pickle=False)
+        params = {key: _said(value) for key, value in options.items() if value is not None}
+        request = Request(
+            "POST", f"{at(name)}/search/vectors", file.getvalue(), params=params, media="application/x-npy"
+        )
+        answer = yield from answered(self.url, self.retries, request)
+        return Table.of(answer.content, json.loads(answer.headers["x-sheaf-search"]))
+
     def judge(self, name: str, judgements: str, queries: Iterable[Mapping[str, Any]]) -> Steps[Json]:
         return self.json(Request("PUT", _set(name, judgements), {"queries": [*map(dict, queries)]}))
 
@@ -267,6 +278,11 @@ class Operations:
     def begin(self, name: str, what: str, body: Json | None) -> Steps[Task]:
         """A task: rebuild, tune, snapshots."""
         return asked(self.url, self.retries, Request("POST", f"{at(name)}/{what}", body, again=False), Task.of)
+
+
+def _said(value: Any) -> str:
+    """A parameter of the query."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def patch_body(

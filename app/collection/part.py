@@ -158,6 +158,10 @@ class Part(Protocol):
         """
         ...
 
+    def nearest_many(self, layer: str, queries: F32, k: int, allowed: Mask, wide: int) -> Candidates:
+        """What ``nearest`` gives for each of the queries (q, dim), to the bit: (q, min(k, allowed)) each."""
+        ...
+
     def counts(self, documents: I64) -> dict[str, I64]:
         """Of each ragged layer the values of each row of the named documents, the cold ones too."""
         ...

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from app import vector_index
@@ -49,7 +50,7 @@ from app.store.layout import FORMAT, of_this_version
 from app.types import F32, F64, I64, Mask, Owners, Precision, TokenVectors
 from app.vector_index import GRAPH
 from app.vector_index.protocol import Candidates, VectorIndex
-from app.vector_index.refined import Refined, reached
+from app.vector_index.refined import Refined, nearest_of, reached
 
 MANIFEST: Final = "manifest.json"
 SEQS: Final = "seqs"
@@ -229,6 +230,16 @@ class Segment:
         found = index.search(query[None], k, allowed=mask)
         keep = found.rows[0] >= 0
         return Candidates(found.rows[0][keep], found.scores[0][keep])
+
+    def nearest_many(self, layer: str, queries: F32, k: int, allowed: Mask, wide: int) -> Candidates:
+        vector_index.set_threads(1)
+        index = self._searched.get(layer)
+        mask = None if allowed.all() else allowed
+        if isinstance(index, Refined):
+            return index.search_many(queries, k, allowed=mask, wide=wide)
+        # The array alone: its best are found by one product of all, and scored as its index scores them.
+        values = self.flat(layer).values.rows(0, self.size)
+        return nearest_of(queries, values, np.flatnonzero(allowed).astype(np.int64), k)
 
     def metadata(self, documents: I64) -> None:
         return None

@@ -27,10 +27,12 @@ from app.metadata.declared import FieldType
 from app.metadata.geo import Point
 from app.metadata.names import named, parts_of_point
 from app.metadata.values import Named, named_values
+from app.scoring.inner_product import fast_scores
 from app.sparse.postings import Forward
 from app.store.files import InMemory
 from app.types import F32, F64, I64, Mask, Metadata, Owners, TokenVectors
 from app.vector_index.protocol import Candidates
+from app.vector_index.refined import nearest_of
 
 
 class Tail:
@@ -192,10 +194,14 @@ class TailView:
     def nearest(self, layer: str, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
         vectors = self._values[layer]
         rows = np.flatnonzero(allowed)
-        scores = vectors[rows] @ query if len(rows) < self.size else vectors @ query
+        scores = fast_scores(query, vectors[rows] if len(rows) < self.size else vectors)
         # Stable, so that equal scores come by row, as the protocol of vector indexes has it.
         best = np.argsort(-scores, kind="stable")[:k]
         return Candidates(rows[best], scores[best])
+
+    def nearest_many(self, layer: str, queries: F32, k: int, allowed: Mask, wide: int) -> Candidates:
+        rows = np.flatnonzero(allowed).astype(np.int64)
+        return nearest_of(queries, self._values[layer], rows, k, lambda query, of, own: fast_scores(query, of[own]))
 
     def counts(self, documents: I64) -> dict[str, I64]:
         """Of each ragged layer, the cold ones too, the values of each row of some documents."""

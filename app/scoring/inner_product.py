@@ -18,7 +18,7 @@ from app.compute.float16 import widen
 from app.compute.native import kernel, kernel_in_any_order
 from app.compute.rounding import U64, bound, gamma
 from app.errors import Invalid
-from app.types import F32, F64
+from app.types import F32, F64, I64
 
 _CHUNK_VALUES = 1 << 20
 """Values scored at a time: 4 MiB of float32; see app.scoring.maxsim for why not less."""
@@ -48,16 +48,32 @@ def references(query: F32, vectors: NDArray[Any], offset: float = 0.0) -> list[f
     """
     wide = query.astype(np.float64)
     sums, sizes = _sums(wide, np.ascontiguousarray(vectors, np.float32))
-    sums += offset
-    # Of dim additions in a row, each of exact products; and as much again, since rounding rounds too.
-    slack = gamma(2 * len(query) + 6, U64) * (sizes + abs(offset))
-    with np.errstate(over="ignore", invalid="ignore"):
-        found, other = (sums - slack).astype(np.float32), (sums + slack).astype(np.float32)
-    scores: list[float] = found.tolist()
-    # NaN differs from itself, so that it is asked for too.
-    for row in np.flatnonzero(~(found == other)).tolist():
+    scores, undecided = _rounded(sums, sizes, np.float64(offset), len(query))
+    for row in undecided:
         scores[row] = reference(query, vectors[row], offset)
+    found: list[float] = scores.tolist()
+    return found
+
+
+def references_of_pairs(queries: F32, which: I64, vectors: NDArray[Any], offsets: F64) -> F64:
+    """The reference of each vector (n, dim) with the query (q, dim) that ``which`` (n,) says, and its offset (q,), to
+    the bit: (n,)."""
+    sums, sizes = _sums_of_pairs(queries.astype(np.float64), which, np.ascontiguousarray(vectors, np.float32))
+    scores, undecided = _rounded(sums, sizes, offsets[which], queries.shape[1])
+    for row in undecided:
+        scores[row] = reference(queries[which[row]], vectors[row], float(offsets[which[row]]))
     return scores
+
+
+def _rounded(sums: F64, sizes: F64, offsets: F64 | np.float64, dim: int) -> tuple[F64, list[int]]:
+    """(n,): the sums with their offsets, as float32 has them, and those that may be rounded the other way."""
+    moved = sums + offsets
+    # Of dim additions in a row, each of exact products; and as much again, since rounding rounds too.
+    slack = gamma(2 * dim + 6, U64) * (sizes + np.abs(offsets))
+    with np.errstate(over="ignore", invalid="ignore"):
+        found, other = (moved - slack).astype(np.float32), (moved + slack).astype(np.float32)
+    # NaN differs from itself, so that it is asked for too.
+    return found.astype(np.float64), np.flatnonzero(~(found == other)).tolist()
 
 
 @kernel
@@ -65,6 +81,21 @@ def _sums(query: F64, vectors: F32) -> tuple[F64, F64]:
     """(n,): the sums of the products with each vector, and of how large these are."""
     sums, sizes = np.zeros(len(vectors)), np.zeros(len(vectors))
     for row in range(len(vectors)):
+        total, size = 0.0, 0.0
+        for i in range(len(query)):
+            product = query[i] * np.float64(vectors[row, i])
+            total += product
+            size += abs(product)
+        sums[row], sizes[row] = total, size
+    return sums, sizes
+
+
+@kernel
+def _sums_of_pairs(queries: F64, which: I64, vectors: F32) -> tuple[F64, F64]:
+    """``_sums`` of each vector with its own query, in the same order."""
+    sums, sizes = np.zeros(len(vectors)), np.zeros(len(vectors))
+    for row in range(len(vectors)):
+        query = queries[which[row]]
         total, size = 0.0, 0.0
         for i in range(len(query)):
             product = query[i] * np.float64(vectors[row, i])
@@ -122,6 +153,8 @@ def loops() -> Iterator[None]:
         yield
         references(vectors[0], one)
         yield
+    references_of_pairs(vectors, np.zeros(2, np.int64), vectors, np.zeros(2))
+    yield
 
 
 def error_bound(query: F32, norms: F32) -> F64:

@@ -128,11 +128,26 @@ class Graph:
         if selector.count == self.size:
             allowed = None
 
-        def search(query: F32, depth: int) -> tuple[F32, I64]:
+        def reaching(depth: int) -> float:
             reach = depth * max(1.0, breadth)
             if allowed is not None:
                 kept = max(1, selector.count) / self.size
                 reach *= (1 + min(SPARE, 1 - kept)) / kept
+            return reach
+
+        def together(queries: F32, depth: int) -> tuple[F32, I64]:
+            reach = reaching(depth)
+            if reach * STEPS >= selector.count:
+                return np.zeros((len(queries), depth), np.float32), np.full((len(queries), depth), -1)
+            if allowed is None:
+                return self._walk(queries, depth, int(reach))
+            scores, rows = self._walk(queries, int(reach), int(reach))
+            first = np.argsort(~((rows >= 0) & allowed[rows]), axis=1, kind="stable")[:, :depth]
+            scores, rows = np.take_along_axis(scores, first, 1), np.take_along_axis(rows, first, 1)
+            return scores, np.where(allowed[rows], rows, -1)
+
+        def search(query: F32, depth: int) -> tuple[F32, I64]:
+            reach = reaching(depth)
             while reach * STEPS < selector.count:
                 scores, rows = self._walk(query, depth if allowed is None else int(reach), int(reach))
                 passed = rows[0] >= 0 if allowed is None else (rows[0] >= 0) & allowed[rows[0]]
@@ -141,7 +156,7 @@ class Graph:
                 reach *= 2
             return self._scan(query, depth, selector)
 
-        return ranked(search, queries, k=k, available=selector.count, exponent=self.exponent)
+        return ranked(search, queries, k=k, available=selector.count, exponent=self.exponent, together=together)
 
     def holds(self, vectors: NDArray[Any]) -> bool:
         """Whether walks find what there is: of the ten best of some rows, as the codes have them, nine on average.
@@ -160,9 +175,10 @@ class Graph:
             )
         return found >= HELD * wanted
 
-    def _walk(self, query: F32, depth: int, reach: int) -> tuple[F32, I64]:
-        """The best rows that a walk meets, (1, depth): of the ``reach`` nearest nearly all."""
-        scores, rows = self._index.search(query, depth, params=faiss.SearchParametersHNSW(efSearch=reach))
+    def _walk(self, queries: F32, depth: int, reach: int) -> tuple[F32, I64]:
+        """The best rows that a walk from each query meets, (q, depth): of the ``reach`` nearest nearly all. Walks are
+        the same whichever others are made beside them."""
+        scores, rows = self._index.search(queries, depth, params=faiss.SearchParametersHNSW(efSearch=reach))
         return scores, rows
 
     def _scan(self, query: F32, depth: int, selector: Selector) -> tuple[F32, I64]:

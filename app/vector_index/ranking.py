@@ -58,7 +58,9 @@ def exponent_of(vectors: F32) -> int | None:
     return None if largest == 0.0 else int(np.frexp(largest)[1])
 
 
-def ranked(search: Search, queries: F32, *, k: int, available: int, exponent: int) -> Candidates:
+def ranked(
+    search: Search, queries: F32, *, k: int, available: int, exponent: int, together: Search | None = None
+) -> Candidates:
     """min(k, available) rows a query, best first and equal scores by row, padded to (q, k).
 
     faiss keeps whichever of several equal scores it meets first, which depends on threads. So some rows more than
@@ -67,21 +69,47 @@ def ranked(search: Search, queries: F32, *, k: int, available: int, exponent: in
 
     Queries are scaled by a power of two, so that no sum overflows, and scores are scaled back, by the vectors'
     ``exponent`` too; both are exact.
+
+    together: gives for several queries what ``search`` gives for each, or row -1 somewhere in those that it does not
+    decide; these, and those whose scores go on, are asked one by one.
     """
     if k < 1:
         raise Invalid(f"k must be at least 1, not {k}")
     n, wanted = len(queries), min(k, available)
     rows, scores = np.full((n, k), -1, np.int64), np.full((n, k), -np.inf, np.float32)
     if wanted:
-        for i in range(n):
+        left = np.ones(n, bool)
+        if together is not None and n > 1:
+            left, rows[:, :wanted], scores[:, :wanted] = _ranked_together(
+                together, queries, wanted, available, exponent
+            )
+        for i in np.flatnonzero(left).tolist():
             rows[i, :wanted], scores[i, :wanted] = _ranked_one(search, queries[i : i + 1], wanted, available, exponent)
     return Candidates(rows, scores)
+
+
+def _ranked_together(search: Search, queries: F32, wanted: int, available: int, exponent: int) -> tuple[Mask, I64, F32]:
+    """Which queries, (q,), are to be asked alone; rows and scores of the others, (q, wanted)."""
+    scales = np.frexp(np.abs(queries).max(axis=1, initial=0.0))[1][:, None]
+    depth = _first_depth(wanted, available)
+    scores, rows = search(np.ldexp(queries, -scales), depth)
+    left: Mask = np.logical_or.reduce(rows < 0, axis=1)
+    if depth < available:
+        left |= scores[:, -1] == scores[:, wanted - 1]
+    best = np.lexsort((rows, -scores), axis=1)[:, :wanted]
+    with np.errstate(over="ignore", under="ignore"):
+        scaled: F32 = np.ldexp(np.take_along_axis(scores, best, 1), scales + exponent).astype(np.float32, copy=False)
+    return left, np.take_along_axis(rows, best, 1), scaled
+
+
+def _first_depth(wanted: int, available: int) -> int:
+    return min(wanted + max(1, wanted // SPARE), available)
 
 
 def _ranked_one(search: Search, query: F32, wanted: int, available: int, exponent: int) -> tuple[I64, F32]:
     """(wanted,) rows and scores of one query, (1, dim)."""
     scale = math.frexp(float(np.abs(query).max(initial=0.0)))[1]
-    scaled, depth = np.ldexp(query, -scale), min(wanted + max(1, wanted // SPARE), available)
+    scaled, depth = np.ldexp(query, -scale), _first_depth(wanted, available)
     while True:
         (scores,), (rows,) = search(scaled, depth)
         scores = np.where(rows < 0, np.float32(-np.inf), scores)

@@ -14,6 +14,7 @@ import jsonschema_rs
 import pytest
 
 from app import __version__
+from app.batch.arrays import FORMS
 from app.main import create_app
 from app.settings import Settings
 
@@ -54,6 +55,7 @@ ROUTES = {
     "/v1/search/batch": {"post"},
     "/v1/collections/{name}/search": {"post"},
     "/v1/collections/{name}/search/batch": {"post"},
+    "/v1/collections/{name}/search/vectors": {"post"},
     "/v1/collections/{name}/rebuild": {"post"},
     "/v1/collections/{name}/queries/report": {"get"},
     "/v1/collections/{name}/queries": {"get", "delete"},
@@ -171,7 +173,8 @@ def test_every_answer_and_every_body_has_a_schema() -> None:
             assert all("schema" in content for content in contents), (method, path)
             given = {media for answer in good for media in answer.get("content", {})}
             sets = {"application/zip", "text/tab-separated-values"} if path.endswith("{judgements}") else set()
-            assert given <= {JSON, TAR, NDJSON, PARQUET, "text/plain", *sets}, path
+            arrays = set(FORMS) if path.endswith("/search/vectors") else set()
+            assert given <= {JSON, TAR, NDJSON, PARQUET, "text/plain", *sets, *arrays}, path
             assert "application/problem+json" in operation["responses"]["default"]["content"]
             if method in ("post", "put", "patch") and path not in without_body:
                 for media, content in operation["requestBody"]["content"].items():

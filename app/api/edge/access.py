@@ -79,6 +79,7 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
     ("GET", f"{_IN}/fields"): READ,
     ("POST", f"{_IN}/search"): READ,
     ("POST", f"{_IN}/search/batch"): READ,
+    ("POST", f"{_IN}/search/vectors"): READ,
     ("POST", "/v1/search"): Rule(("read",), "handler"),
     ("POST", "/v1/search/batch"): Rule(("read",), "handler"),
     ("POST", f"{_IN}/recall"): READ,

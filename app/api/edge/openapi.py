@@ -18,6 +18,7 @@ from starlette.responses import FileResponse, Response
 from app.api.edge.access import rule_of
 from app.api.edge.bodies import JSON, NDJSON, PARQUET, TAR, Route
 from app.api.edge.problems import MEDIA_TYPE, ProblemAnswer
+from app.batch.arrays import FORMS
 
 _REF: Final = "#/components/schemas/{model}"
 _PROBLEM: Final[dict[str, Any]] = {
@@ -77,6 +78,23 @@ def gives_lines() -> dict[int | str, dict[str, Any]]:
     content: dict[str, Any] = {NDJSON[0]: {"schema": lines}}
     content[PARQUET] = {"schema": {"type": "string", "format": "binary"}}
     return {200: {"description": "The documents.", "content": content}, "default": _PROBLEM}
+
+
+def takes_arrays() -> dict[str, Any]:
+    """``openapi_extra`` of a route that takes queries as an array."""
+    said = "An array of float32 or float16: (queries, dim), or (queries, vectors, dim) of token vectors."
+    content = {media: {"schema": {"type": "string", "format": "binary", "description": said}} for media in FORMS}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def gives_arrays() -> dict[int | str, dict[str, Any]]:
+    """``responses`` of a route that answers hits as an array."""
+    content = {media: {"schema": {"type": "string", "format": "binary"}} for media in FORMS}
+    said = {"description": "JSON: `generation`, `took_ms`, `stages`, `warnings`.", "schema": {"type": "string"}}
+    return {
+        200: {"description": "The hits of each query.", "content": content, "headers": {"X-Sheaf-Search": said}},
+        "default": _PROBLEM,
+    }
 
 
 def gives_set(model: type) -> dict[int | str, dict[str, Any]]:

@@ -117,6 +117,7 @@ async def describe_server(service: Serving, key: Caller) -> Response:
         "import_bytes": settings.max_import_bytes,
         "documents": settings.max_documents,
         "searches": settings.max_batch,
+        "queries": settings.max_queries,
         "values": settings.max_values,
         **asdict(settings.limits),
         "page": MAX_PAGE,

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from app import search as engine
 from app.api.answers import encoded, held, search_answer
-from app.api.edge.bodies import READ, Route, examples
-from app.api.edge.openapi import gives
+from app.api.edge.bodies import READ, Route, examples, pieces, require_type
+from app.api.edge.openapi import gives, gives_arrays, takes_arrays
+from app.api.edge.problems import Other
 from app.api.edge.routing import Name
 from app.api.observe.served import note_searches
-from app.api.schemas.searches import Asked, BatchAnswer, Highlighting, SearchAnswer, SearchBatch, SearchRequest
+from app.api.routes.documents import Filtered, parsed
+from app.api.schemas.searches import (
+    MAX_CANDIDATES,
+    MAX_TIMEOUT_MS,
+    Asked,
+    BatchAnswer,
+    Highlighting,
+    SearchAnswer,
+    SearchBatch,
+    SearchRequest,
+)
 from app.api.service import Lane, Service, Serving, run
+from app.batch.arrays import FORMS, Many, Table, read_queries, written
+from app.batch.search import search_many
 from app.collection.collection import Collection
 from app.collection.passages import check_vectors
 from app.collection.spec import CollectionSpec
@@ -28,7 +43,7 @@ from app.highlights.fragments import Marking
 from app.query.examples import Example, Like
 from app.rerank.order import Rerank
 from app.store.query_log import Found, Logged
-from app.types import F32, Weights
+from app.types import F32, MAX_K, Weights
 
 router = APIRouter(tags=["search"], route_class=Route)
 
@@ -255,3 +270,89 @@ async def search_batch(
 
     lane = await _lane(service, name, body.searches)
     return held(service, await run(lane, service.on, name, work))
+
+
+@router.post(
+    "/v1/collections/{name}/search/vectors",
+    response_class=Response,
+    responses=gives_arrays(),
+    openapi_extra=takes_arrays(),
+)
+async def search_vectors(
+    request: Request,
+    service: Serving,
+    name: Name,
+    k: Annotated[int, Query(ge=1, le=MAX_K, description="How many documents of each query.")] = 10,
+    filter: Filtered = None,
+    candidates: Annotated[
+        int | None, Query(ge=1, le=MAX_CANDIDATES, description="As in a search: of each query.")
+    ] = None,
+    exact: Annotated[bool, Query(description="Score every document.")] = False,
+    timeout_ms: Annotated[int | None, Query(ge=1, le=MAX_TIMEOUT_MS, description="Of the whole request.")] = None,
+) -> Response:
+    """Many searches by vectors at once, without JSON: each finds what it would find alone, with the same scores.
+
+    The body is an array of queries, as .npy (`application/x-npy`) or as an Arrow stream with a column `vector` (lists
+    of numbers); `Accept` says which of both the answer is, by default the same. The answer as .npy is an array
+    (queries, hits) of records: `id` (UTF-8, in zero bytes behind its end) and `score`; as Arrow a row a hit: `query`,
+    `id`, `score`. Every query has as many hits: `k`, or all documents that match where they are fewer. The header
+    `X-Sheaf-Search` has the rest of an answer, as JSON.
+    """
+    media = require_type(request, FORMS)
+    accepted = _form(request, media)
+    settings, limits = service.settings, service.settings.limits
+    for field, value, most in (("k", k, limits.k), ("candidates", candidates or 0, limits.candidates)):
+        if value > most:
+            raise Invalid.at(f"/{field}", f"expected at most {most:,}, the limit of this server")
+    condition = None if filter is None else parsed(filter, limits)
+    until = time.monotonic() + min(settings.search_timeout_ms, timeout_ms or MAX_TIMEOUT_MS) / 1_000
+    with service.lanes.memory.share() as take:
+        content = bytearray()
+        async for piece in pieces(request, settings.max_body_bytes, settings.body_timeout_s):
+            take(len(piece))
+            content += piece
+
+        def work(collection: Collection) -> tuple[bytes, Table]:
+            vectors = read_queries(content, media)
+            if len(vectors) > settings.max_queries:
+                raise Invalid.at(
+                    "", f"a request has at most {settings.max_queries:,} queries here; got {len(vectors):,}"
+                )
+            if vectors.ndim == 3 and vectors.shape[1] > limits.query_vectors:
+                raise Invalid.at("", f"a query has at most {limits.query_vectors:,} vectors here")
+            with deadline(until):
+                found = search_many(collection, Many(vectors, k, condition, candidates, exact))
+            keep_vectors(collection, vectors, found)
+            return written(found, accepted), found
+
+        answer, found = await run(service.lanes.search, service.on, name, work)
+    request.state.stages = dict(found.stages)
+    said = {
+        "generation": found.generation,
+        "took_ms": round(found.took_ms, 3),
+        "stages": {stage: round(ms, 3) for stage, ms in found.stages.items()},
+        "warnings": [asdict(notice) for notice in found.warnings],
+    }
+    return held(service, answer, accepted, {"X-Sheaf-Search": json.dumps(said)})
+
+
+def keep_vectors(collection: Collection, vectors: F32, found: Table) -> None:
+    """``keep_queries`` of queries that came as an array."""
+    collection.queries.record(
+        Logged(None, own.reshape(-1, own.shape[-1]), Found("semantic", len(scores), scores[0], found.took_ms))
+        for own, scores in zip(vectors, found.scores.tolist(), strict=True)
+        if scores
+    )
+
+
+def _form(request: Request, sent: str) -> str:
+    """The form of the answer: what is accepted first of those that there are. Raises Other (406)."""
+    asked = [part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "*/*").split(",")]
+    for media in asked:
+        if media in FORMS:
+            return media
+        if media in ("*/*", "application/*"):
+            return sent
+    raise Other(
+        406, "not_acceptable", f"the answer is {' or '.join(FORMS)}; {', '.join(asked)[:200]!r} accepts neither"
+    )

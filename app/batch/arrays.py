@@ -1,0 +1,139 @@
+"""Many searches by vectors at once, as arrays: what is asked, what is found, and both as bytes without JSON.
+
+Two forms: NumPy's .npy (NEP 1), and Arrow's stream, where pyarrow is installed. Of .npy the header alone is parsed, and
+held to the bytes that there are before an array is made of them; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import Invalid, MalformedBody
+from app.filters import Filter
+from app.schema.notices import Notice
+from app.sources.extras import foreign, library
+from app.sources.protocol import Unreadable
+from app.types import F32, F64, MAX_DIM
+
+NPY: Final = "application/x-npy"
+ARROW: Final = "application/vnd.apache.arrow.stream"
+FORMS: Final = (NPY, ARROW)
+"""Content types."""
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """The questions. vectors: (n, dim) of a dense collection, (n, q, dim) of a multi-vector one, float32. k, filter,
+    candidates, exact: of each, as a ``Query`` has them."""
+
+    vectors: F32
+    k: int = 10
+    filter: Filter | None = None
+    candidates: int | None = None
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The answers, best first: (n, m) each, m the smaller of k and how many documents match, which is the same for all.
+    ids: in UTF-8, as wide as the longest. scores: as a hit has them."""
+
+    ids: NDArray[np.bytes_]
+    scores: F64
+    generation: int
+    took_ms: float
+    stages: Mapping[str, float]
+    warnings: list[Notice] = field(default_factory=list)
+
+
+def read_queries(content: bytes | bytearray, media: str) -> F32:
+    """The array of a body of this content type. Raises MalformedBody, Invalid."""
+    found = _of_npy(content) if media == NPY else _of_arrow(content)
+    if found.dtype.kind != "f" or found.dtype.itemsize > 8:
+        raise Invalid.at("", f"expected numbers of float32, float16 or float64, got {found.dtype}")
+    if found.ndim not in (2, 3) or not found.size or found.shape[-1] > MAX_DIM:
+        raise Invalid.at(
+            "", f"expected an array (queries, dim), or (queries, vectors, dim) of token vectors, got {found.shape}"
+        )
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(found, np.float32)
+
+
+def _of_npy(content: bytes | bytearray) -> NDArray[Any]:
+    file = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(file)
+        parse = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, by_columns, dtype = parse(file)
+    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise MalformedBody(
+            f"expected a .npy file of version 1.0 or 2.0: {' '.join(str(error).split())[:200]}"
+        ) from error
+    # Python's integers: a shape from outside may be too large for any other.
+    values = 1
+    for size in shape:
+        values *= size
+    there = len(content) - file.tell()
+    if dtype.hasobject or there != values * dtype.itemsize:
+        raise MalformedBody(
+            f"expected {values * dtype.itemsize:,} bytes of {dtype} for the shape {shape} of its header, got {there:,}"
+        )
+    flat = np.frombuffer(content, dtype, offset=file.tell())
+    return flat.reshape(shape, order="F" if by_columns else "C")
+
+
+def _of_arrow(content: bytes | bytearray) -> NDArray[Any]:
+    arrow = library("pyarrow", "tables", "Arrow")
+    try:
+        with foreign("an Arrow stream"):
+            table = arrow.ipc.open_stream(arrow.py_buffer(bytes(content))).read_all()
+            table.validate(full=True)
+            columns = [name for name in table.column_names if name in ("vector", "vectors")] or table.column_names
+            if len(columns) != 1:
+                raise Invalid.at("", f"expected one column, `vector` or `vectors`, got {', '.join(table.column_names)}")
+            column = table.column(columns[0]).combine_chunks()
+            shape, values = [len(column)], column
+            while arrow.types.is_list(values.type) or arrow.types.is_fixed_size_list(values.type):
+                lengths = set(values.value_lengths().unique().to_pylist())
+                if len(lengths) != 1 or None in lengths:
+                    raise Invalid.at("", "expected lists of one length, none of them null")
+                (length,) = lengths
+                shape.append(length)
+                values = values.flatten()
+            if values.null_count:
+                raise Invalid.at("", "expected numbers, none of them null")
+            return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(shape)
+    except Unreadable as error:
+        raise MalformedBody(error.message) from error
+
+
+def written(table: Table, media: str) -> bytes:
+    """As .npy: an array (n, m) of records, `id` (UTF-8) and `score`. As Arrow: a row a hit, `query`, `id`, `score`."""
+    if media == NPY:
+        columns = {"id": table.ids, "score": table.scores}
+        kinds = [(name, values.dtype.newbyteorder("<")) for name, values in columns.items()]
+        made = np.empty(table.scores.shape, kinds)
+        for name, values in columns.items():
+            made[name] = values
+        file = io.BytesIO()
+        np.lib.format.write_array(file, made, version=(1, 0), allow_pickle=False)
+        return file.getvalue()
+    arrow = library("pyarrow", "tables", "Arrow", "written")
+    queries, hits = table.scores.shape
+    batch = arrow.record_batch(
+        {
+            "query": arrow.array(np.repeat(np.arange(queries, dtype=np.int32), hits)),
+            "id": arrow.array(table.ids.ravel(), arrow.binary()).cast(arrow.string()),
+            "score": arrow.array(table.scores.ravel()),
+        }
+    )
+    sink = arrow.BufferOutputStream()
+    with arrow.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    return bytes(sink.getvalue())

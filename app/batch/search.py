@@ -1,0 +1,149 @@
+"""The query flow of many searches by vectors at once: check -> snapshot -> filter -> best of each -> ids, as arrays.
+
+Each query has the documents and scores that it would have alone, to the bit; all are of one moment. Where a document is
+one vector, a part is asked for the candidates of all queries together (app.batch.ranking); else they go one by one.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.batch.arrays import Many, Table
+from app.batch.ranking import Ask, Block, fits
+from app.collection.collection import Collection
+from app.collection.layers import POOLED, scored, vector_field
+from app.collection.spec import CollectionSpec
+from app.collection.view import Snapshot
+from app.errors import Invalid
+from app.query.asked import Query
+from app.query.preparing import encode_queries
+from app.scoring.similarity import MAX_LENGTH, lengths
+from app.search import search_encoded
+from app.types import F32, F64
+
+AT_ONCE: Final = 512
+"""Queries between two looks at the time."""
+FEWEST: Final = 32
+"""Queries that are worth a thread of their own."""
+
+
+def search_many(collection: Collection, asked: Many) -> Table:
+    """Raises Invalid with pointers `/i` to the query, AnswerTooLarge, Damaged, TooSlow."""
+    began = time.perf_counter()
+    spec, workers = collection.spec, collection.resources.workers
+    _check_shape(asked.vectors, spec)
+    with collection.snapshot() as snapshot:
+        if fits(spec, snapshot.views):
+            queries, offsets = _asked_with(asked.vectors, spec)
+            encoded = time.perf_counter()
+            with workers.turn():
+                block = _together(collection, snapshot, queries, offsets, asked)
+                ranked = time.perf_counter()
+                ids, scores = _named(collection, snapshot, block)
+        else:
+            encoded = time.perf_counter()
+            ids, scores = _one_by_one(collection, snapshot, asked)
+            ranked = time.perf_counter()
+        ended = time.perf_counter()
+        return Table(
+            ids,
+            scores,
+            snapshot.generation,
+            (ended - began) * 1e3,
+            {
+                "encode_ms": (encoded - began) * 1e3,
+                "rank_ms": (ranked - encoded) * 1e3,
+                "fetch_ms": (ended - ranked) * 1e3,
+            },
+            snapshot.warnings(asked.filter),
+        )
+
+
+def _named(collection: Collection, snapshot: Snapshot, block: Block) -> tuple[NDArray[np.bytes_], F64]:
+    """The ids of documents, and their scores as hits have them. Raises AnswerTooLarge."""
+    seqs, places = np.unique(block.seqs, return_inverse=True)
+    named = snapshot.identify(seqs.tolist())
+    ids = np.array([named[seq] for seq in seqs.tolist()], np.bytes_)
+    if block.seqs.size * (ids.itemsize + 8) > collection.resources.settings.max_answer_bytes:
+        raise collection.room().full()
+    as_shown = collection.spec.measure.score
+    shown = np.array([as_shown(score) for score in block.scores.ravel().tolist()], np.float64)
+    return ids[places.reshape(block.seqs.shape)], shown.reshape(block.scores.shape)
+
+
+def _check_shape(vectors: F32, spec: CollectionSpec) -> None:
+    """Raises Invalid unless these are as many axes and dimensions as the collection's queries have."""
+    dense = scored(spec) == POOLED
+    axes = f"(queries, {spec.query_dim:,})" if dense else f"(queries, vectors of each, {spec.query_dim:,})"
+    if vectors.ndim != (2 if dense else 3) or vectors.shape[-1] != spec.query_dim or not vectors.size:
+        shape = ", ".join(f"{size:,}" for size in vectors.shape)
+        raise Invalid.at("", f"expected an array of shape {axes}, for the collection is {spec.kind}; got ({shape})")
+
+
+def _asked_with(vectors: F32, spec: CollectionSpec) -> tuple[F32, F64]:
+    """(n, stored_dim): queries of a dense collection as the similarity asks with them; (n,): what is added to their
+    products. Raises Invalid."""
+    measure = spec.measure
+    if not np.isfinite(vectors).all():
+        raise Invalid.at(f"/{np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0]}", "expected finite numbers")
+    try:
+        measure.check(vectors, "")
+    except Invalid:
+        for i in range(len(vectors)):
+            measure.check(vectors[i : i + 1], f"/{i}")
+    # One by one, as they are asked alone: sums of several may have other bits.
+    asked = np.concatenate([measure.query(vectors[i : i + 1]) for i in range(len(vectors))])
+    wrong = ~np.isfinite(asked).all(axis=1) | (lengths(asked) > MAX_LENGTH)
+    if wrong.any():
+        at = f"/{np.flatnonzero(wrong)[0]}"
+        raise Invalid.at(at, f"times the matrix it is longer than {MAX_LENGTH:g}, the limit: scale it down")
+    offsets = [measure.offsets(asked[i : i + 1]) for i in range(len(asked))]
+    return asked, np.array([0.0 if one is None else float(one[0]) for one in offsets])
+
+
+def _together(collection: Collection, snapshot: Snapshot, queries: F32, offsets: F64, asked: Many) -> Block:
+    allowed, parts = snapshot.allowed(asked.filter), list[Block]()
+    ask = Ask(
+        snapshot.views, allowed, snapshot.stages, asked.k, asked.candidates, asked.exact, snapshot.identify
+    )  # fmt: skip
+    for start in range(0, len(queries), AT_ONCE):
+        some, own = queries[start : start + AT_ONCE], offsets[start : start + AT_ONCE]
+
+        def work(first: int, last: int, some: F32 = some, own: F64 = own) -> Block:
+            return ask.best(some[first:last], own[first:last])
+
+        parts += collection.resources.workers.map_slices(len(some), work, smallest=FEWEST)
+    return Block.join(parts)
+
+
+def _one_by_one(collection: Collection, snapshot: Snapshot, asked: Many) -> tuple[NDArray[np.bytes_], F64]:
+    """As ``_named``, of what has to be searched so."""
+    queries = [
+        Query(
+            vectors=vectors.reshape(-1, vectors.shape[-1]),
+            k=asked.k,
+            filter=asked.filter,
+            candidates=asked.candidates,
+            exact=asked.exact,
+            include=frozenset(),
+            at=f"/{i}",
+        )
+        for i, vectors in enumerate(asked.vectors)
+    ]
+    try:
+        encoded = encode_queries(collection, queries)
+    except Invalid as error:
+        pointed = error.problems[0]
+        at = pointed.pointer.removesuffix(f"/{vector_field(collection.spec)}")
+        raise Invalid.at(at, pointed.message) from error
+    found = [
+        search_encoded(collection, query, own, moment=snapshot).hits
+        for query, own in zip(queries, encoded, strict=True)
+    ]
+    shape = len(found), len(found[0])
+    ids = np.array([hit.id.encode() for hits in found for hit in hits], np.bytes_).reshape(shape)
+    return ids, np.array([hit.score for hits in found for hit in hits], np.float64).reshape(shape)
