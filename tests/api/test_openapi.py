@@ -25,9 +25,9 @@ PARQUET = "application/vnd.apache.parquet"
 # Content that no example can be written of, or whose document has its id in the query.
 FILES = {
     TAR,
+    *FORMS,
     "application/vnd.apache.parquet",
     "application/vnd.apache.arrow.file",
-    "application/vnd.apache.arrow.stream",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
     "application/zip",
