@@ -189,11 +189,13 @@ class TokenVectors:
     def take(self, rows: Iterable[int] | I64) -> TokenVectors:
         """The named passages in the named order, a copy."""
         rows = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows), np.int64)
-        starts, counts = self.offsets[rows], self.counts[rows]
+        # Of these alone: a part may have millions.
+        starts = self.offsets[rows]
+        counts = self.offsets[rows + 1] - starts
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(counts, out=offsets[1:])
         index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
-        return TokenVectors(self.values[index], offsets)
+        return TokenVectors(self.values.take(index, axis=0), offsets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,19 +11,21 @@ from app.lexical.bm25 import Bm25
 from app.types import Document
 
 
-def by_words(query: Bm25, analyser: Analyser, marking: Marking) -> Callable[[Document], list[Highlight]]:
-    """The places of a query's words in a document's title and text, where their words are indexed."""
+def by_words(query: Bm25, analyser: Analyser, marking: Marking) -> Callable[[int, int, Document], list[Highlight]]:
+    """The places of a query's words in a document's title and text, where their words are indexed. The document is the
+    one at a place of a part of the query, those by numbers."""
     fields: list[Field] = [field for field in ("title", "text") if field in query.fields]
     # Where no clause is of one field alone, what is known of a word in a title is known of it in a text.
     anywhere = None if any(clause.field for clause in query.clauses) else Finder(query.clauses, analyser, "text")
     finders = {field: anywhere or Finder(query.clauses, analyser, field) for field in fields}
     terms, worth = [clause.text for clause in query.clauses], query.worth
 
-    def highlights(document: Document) -> list[Highlight]:
+    def highlights(part: int, place: int, document: Document) -> list[Highlight]:
         texts = {"title": document.title, "text": document.text}
         found = (
-            of_words(texts[field], field, finder.matches(texts[field]), terms, worth, marking)
+            of_words(texts[field], field, matches, terms, worth, marking)
             for field, finder in finders.items()
+            if (matches := finder.matches(texts[field], query.places(part, place, field)))
         )
         return [one for one in found if one is not None]
 

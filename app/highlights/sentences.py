@@ -11,6 +11,7 @@ import numpy as np
 
 from app.highlights.tokens import Row, RowTokens
 from app.passages.structure import sentence_begins
+from app.scoring.sentences import nearest_sentence
 from app.types import F32
 
 
@@ -23,21 +24,12 @@ def nearest(row: Row, tokens: RowTokens | None, products: F32 | None) -> tuple[i
     text, (start, stop) = row.document.text, row.span
     if tokens is None or products is None:
         return None if row.siblings == 1 else _bare(text, start, stop, start)
-    last = tokens.of_text()
-    (places,) = np.nonzero(last >= 0)
-    if not len(places):
-        return None
-    own, last = products[places], last[places]
+    places = tokens.of_text()
     begins = [start, *sentence_begins(text, start, stop)]
-    edges = np.searchsorted(last, begins)
-    # Of the sentences that have a vector.
-    (spoken,) = np.nonzero(np.diff(edges, append=len(last)))
-    each = np.maximum.reduceat(own, edges[spoken], axis=0).sum(axis=1)
-    best = int(spoken[each.argmax()])
-    first, end = [*edges.tolist(), len(last)][best : best + 2]
-    # The middle of the best tokens counts.
-    middle = sorted(own[first:end].argmax(axis=0).tolist())[own.shape[1] // 2]
-    return _bare(text, begins[best], [*begins, stop][best + 1], int(last[first + middle]))
+    sentence, token = nearest_sentence(products, places, np.array(begins))
+    if sentence < 0:
+        return None
+    return _bare(text, begins[sentence], [*begins, stop][sentence + 1], int(places[token]))
 
 
 def _bare(text: str, start: int, stop: int, centre: int) -> tuple[int, int, int] | None:

@@ -103,9 +103,12 @@ class RowTokens:
     def of_text(self) -> I64:
         """(n,): the last character of the document's text that each vector stands for; -1 where it stands for none."""
         text = self.pieces[-1]
-        last = self.places.spans[:, 1] - 1 - text.begin
-        inside = (last >= 0) & (self.places.spans[:, 0] >= 0) & (text.field == "text")
-        return np.where(inside, last + text.start, -1)
+        starts, stops = self.places.spans.T
+        if text.field != "text":
+            return np.full(len(starts), -1)
+        last: I64 = stops + (text.start - text.begin - 1)
+        last[(stops <= text.begin) | (starts < 0)] = -1
+        return last
 
     def tokens(self, vectors: Sequence[int]) -> list[Token]:
         """Of each of these vectors."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, compress
+from operator import not_
 from typing import Final, NamedTuple
 
 from app.lexical.analysis import CACHED, LONGEST_CACHED, Analyser, Occurrence, apart, first_character, placed, words_of
@@ -47,18 +48,25 @@ class Finder:
         self._known: dict[str, list[Match]] = {}
         """The matches of pieces of text; of most there is none, and those are not kept."""
 
-    def matches(self, text: str) -> list[Match]:
-        """In order; they may overlap."""
+    def matches(self, text: str, indexed: tuple[int, Sequence[int]] | None = None) -> list[Match]:
+        """In order; they may overlap. indexed: how many words the index has of the text, and the places among them of
+        those that match (``Bm25.places``); without it each word of the text is looked at, which finds the same."""
         found: list[Match] = []
         if self._asked or self._others:
             parts = apart(text)
             words = parts[1::2]
-            matching = self._matching(set(words))
-            if matching:
-                places = list(accumulate(map(len, parts)))[::2]
-                for at, word in zip(places, words, strict=False):
-                    if word in matching:
-                        found += [Match(at + start, at + stop, clause) for start, stop, clause in self._known[word]]
+            if indexed is not None and indexed[0] == len(words):
+                # Each piece is one word, so a word's place is its piece's.
+                places = indexed[1]
+                self._know({words[place] for place in places})
+            else:
+                matching = self._matching(set(words))
+                places = [place for place, word in enumerate(words) if word in matching]
+            if places:
+                starts = list(accumulate(map(len, parts)))[::2]
+                for place in places:
+                    at = starts[place]
+                    found += [Match(at + start, at + stop, clause) for start, stop, clause in self._known[words[place]]]
         if self._phrases:
             found += self._side_by_side(list(self._analyser.occurrences(text)))
         return sorted(found)
@@ -68,11 +76,14 @@ class Finder:
         if not self._others:
             # Told of all of them at once, without a step of the interpreter for each.
             none = map(self._asked.isdisjoint, map(self._forms.__getitem__, words))
-            words = {word for word, other in zip(words, none, strict=True) if not other}
+            words = set(compress(words, map(not_, none)))
+        self._know(words)
+        return {word for word in words if self._known[word]}
+
+    def _know(self, words: Set[str]) -> None:
         for word in words:
             if word not in self._known:
                 self._known[word] = self._alone(word)
-        return {word for word in words if self._known[word]}
 
     def _alone(self, piece: str) -> list[Match]:
         """The terms that the words of one piece match, each by itself."""

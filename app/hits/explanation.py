@@ -83,7 +83,8 @@ def grid_of(products: F32 | None, shares: Sequence[TokenShare]) -> list[list[flo
         return []
     best = sorted({one.row for one in shares})
     # A float of so few digits is short as JSON.
-    return [[round(one, 4) for one in of_query] for of_query in products[best].T.tolist()]
+    found: list[list[float]] = products[best].T.astype(np.float64).round(4).tolist()
+    return found
 
 
 def ranks_among(fused: Fused, found: Sequence[Ranked]) -> list[dict[Side, int | None]]:

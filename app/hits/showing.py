@@ -99,7 +99,7 @@ class Showing:
             deadline.check(deadline.current())
             highlights = explanation = None
             if self.marking is not None:
-                highlights = [] if spoken is None else spoken(row.document)
+                highlights = [] if spoken is None else spoken(item.view, row.place, row.document)
                 sentence = self._sentence(row, tokens.get(row.key), products.get(row.key))
                 if sentence is not None:
                     highlights.append(of_sentence(row.document.text, *sentence, self.marking))

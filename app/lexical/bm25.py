@@ -25,7 +25,7 @@ import numpy as np
 
 from app.lexical.analysis import Analyser
 from app.lexical.clauses import Clause, parse
-from app.lexical.postings import I32, add_scores, add_weighted, block_edges, largest, reaching, standing
+from app.lexical.postings import I32, add_scores, add_weighted, among, block_edges, largest, reaching, standing
 from app.lexical.sequences import Sequences
 from app.lexical.weighing import Weighing
 from app.lexical.words import GrowingWords, Words, sealed
@@ -33,6 +33,7 @@ from app.types import F64, I64, Mask
 
 K1: Final = 1.2
 B: Final = 0.75
+_NO_WORDS: Final = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +79,23 @@ class Bm25:
     """Of the fields; None where each counts as much."""
     documents: int = field(init=False)
     mean_length: float = field(init=False)
+    _words: list[list[I32]] = field(init=False, repr=False)
+    """For each clause and part the words that it asks for."""
     _postings: list[list[I32]] = field(init=False, repr=False)
     _weighted: list[list[tuple[I32, F64]]] = field(init=False, repr=False)
     """The same where a field that counts has the term, with how often."""
     _counts: list[int] = field(init=False, repr=False)
+    _asked: dict[tuple[int, str], I32] = field(init=False, repr=False, default_factory=dict)
+    """The words of a part that clauses ask for in a field, sorted."""
 
     def __post_init__(self) -> None:
         documents = sum(int(np.count_nonzero(part.alive)) for part in self.parts)
-        found = [[self._find(part.words, clause) for part in self.parts] for clause in self.clauses]
+        words = [[_ids(part.words, clause) for part in self.parts] for clause in self.clauses]
+        object.__setattr__(self, "_words", words)
+        found = [
+            [self._find(part.words, clause, own) for part, own in zip(self.parts, of_clause, strict=True)]
+            for clause, of_clause in zip(self.clauses, words, strict=True)
+        ]
         telling, length = found, float(sum(part.length for part in self.parts))
         if self.weighing is not None:
             weighted = [
@@ -162,6 +172,23 @@ class Bm25:
                 found.append(TermScore(clause.text, tf, self._counts[i], self._idf(i), score))
         return found
 
+    def places(self, number: int, document: int, field: str) -> tuple[int, list[int]]:
+        """How many words a field of a document of a part has, and the places of those that a clause asks for, by
+        themselves: nothing of phrases, nor of what is excluded."""
+        words = self.parts[number].words
+        if words is None:
+            return 0, []
+        asked = self._asked.get((number, field))
+        if asked is None:
+            ids = [
+                self._words[i][number]
+                for i, one in enumerate(self.clauses)
+                if one.scored and one.kind != "phrase" and one.field in (None, field)
+            ]
+            asked = self._asked[number, field] = np.sort(np.concatenate([_NO_WORDS, *ids]))
+        own = words.in_order(document, self.fields.index(field))
+        return len(own), among(own, asked).tolist()
+
     def told(self, words: Sequence[str], stems: Sequence[str]) -> float:
         """How much of the query some words of a document say: as its score, without regard to length."""
         found = 0.0
@@ -189,13 +216,12 @@ class Bm25:
         df = self._counts[i]
         return math.log1p((self.documents - df + 0.5) / (df + 0.5))
 
-    def _find(self, words: Words | None, clause: Clause) -> I32:
+    def _find(self, words: Words | None, clause: Clause, ids: I32) -> I32:
         if words is None:
             return np.empty((0, 2), np.int32)
         place = -1 if clause.field is None else self.fields.index(clause.field)
         if clause.kind == "phrase":
             return _phrase(words, clause.words, place)
-        ids = _ids(words, clause)
         pairs = words.postings(ids)
         if place < 0 or not len(pairs):
             return pairs
@@ -241,14 +267,17 @@ def loops() -> Iterator[None]:
             query = Bm25([Part(words, alive, 4)], parse(text, analyser, ["a"]), ["a"])
             yield
             best([query.scores(0)], [alive], 1)
+            query.places(0, 0, "a")
             yield
         Bm25([Part(words, alive, 4)], parse("word", analyser, ["a"]), ["a"], Weighing((2.0,), frozenset())).scores(0)
         yield
     best([np.zeros(2)], [np.ones(2, bool)], 1)
 
 
-def _ids(words: Words, clause: Clause) -> I32:
-    """Of the words that a clause asks for, one of which is enough."""
+def _ids(words: Words | None, clause: Clause) -> I32:
+    """Of the words that a clause asks for, one of which is enough; none of a phrase."""
+    if words is None or clause.kind == "phrase":
+        return _NO_WORDS
     (word,) = clause.words
     by = {"stem": words.stem, "word": words.word, "prefix": words.starting, "fuzzy": words.near}[clause.kind]
     return by(word)

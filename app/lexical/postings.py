@@ -88,6 +88,25 @@ def merged(pairs: I32, starts: I64, stops: I64, counts: I32) -> I32:
 
 
 @kernel
+def among(ids: I32, asked: I32) -> I64:
+    """The places of the words that are among those that are asked for, which ascend."""
+    found = np.empty(len(ids), np.int64)
+    size = 0
+    for place in range(len(ids)):
+        low, high = 0, len(asked)
+        while low < high:
+            middle = (low + high) // 2
+            if asked[middle] < ids[place]:
+                low = middle + 1
+            else:
+                high = middle
+        if low < len(asked) and asked[low] == ids[place]:
+            found[size] = place
+            size += 1
+    return found[:size]
+
+
+@kernel
 def block_edges(pairs: I32, documents: int) -> I64:
     """(blocks + 1,): where the postings of each block begin, and their end."""
     edges = np.zeros((documents + BLOCK - 1) // BLOCK + 1, np.int64)

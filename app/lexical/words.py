@@ -65,6 +65,10 @@ class Words(Protocol):
         """(n,): how often these documents have the words of a phrase, in order and adjacent, in a field, -1 for any."""
         ...
 
+    def in_order(self, document: int, field: int) -> I32:
+        """The words of a field of a document."""
+        ...
+
     def sequences(self, documents: I64) -> Sequences:
         """The words of these documents."""
         ...
@@ -123,6 +127,11 @@ class SealedWords:
 
     def side_by_side(self, documents: I32, phrase: I32, field: int) -> I32:
         return side_by_side(self._read(documents), self._offsets, documents, self.fields, field, phrase)
+
+    def in_order(self, document: int, field: int) -> I32:
+        run = document * self.fields + field
+        found: I32 = self._ids.rows(int(self._offsets[run]), int(self._offsets[run + 1]))
+        return found
 
     def sequences(self, documents: I64) -> Sequences:
         found = Sequences(self.dictionary.vocabulary, self._read(documents.astype(np.int32)), self._offsets)
@@ -222,6 +231,10 @@ class WordsView:
 
     def side_by_side(self, documents: I32, phrase: I32, field: int) -> I32:
         return side_by_side(self._ids, self._offsets, documents, self.fields, field, phrase)
+
+    def in_order(self, document: int, field: int) -> I32:
+        run = document * self.fields + field
+        return self._ids[self._offsets[run] : self._offsets[run + 1]]
 
     def sequences(self, documents: I64) -> Sequences:
         return Sequences(self._growing.vocabulary, self._ids, self._offsets).take(documents, self.fields)

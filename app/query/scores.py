@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -47,8 +48,7 @@ class Column(NamedTuple):
     bounds: F64
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """One query vector's addition to a score: its inner product with the best vector of the row. query, row: places."""
 
     query: int
@@ -250,7 +250,8 @@ class MaxSim:
         tokens = part.ragged(TOKENS).take(rows)
         # Each vector as if it were a passage, of which it is the best.
         each = TokenVectors(tokens.values, np.arange(len(tokens.values) + 1))
-        return np.split(self.scorer(part.code).maxima(each), tokens.offsets[1:-1])
+        found = self.scorer(part.code).maxima(each)
+        return [found[start:stop] for start, stop in pairwise(tokens.offsets.tolist())]
 
     def explain(self, part: Part, rows: I64) -> list[list[Share]]:
         return self.shares(part, rows, self.products(part, rows))

@@ -10,7 +10,7 @@ from app.codes.choose import code_for
 from app.codes.grid import GridCode
 from app.codes.protocol import Code
 from app.codes.ward import merges
-from app.scoring import inner_product
+from app.scoring import inner_product, sentences
 from app.scoring.maxsim import FloatScorer
 from app.scoring.maxsim_codes import CodeScorer
 from app.scoring.protocol import Scorer
@@ -49,4 +49,5 @@ def loops() -> Iterator[None]:
         yield
     yield from inner_product.loops()
     yield from hyperbolic.loops()
+    yield from sentences.loops()
     merges(np.eye(3))

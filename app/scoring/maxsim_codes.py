@@ -57,7 +57,9 @@ class CodeScorer:
         return total.astype(np.float32)
 
     def maxima(self, tokens: TokenVectors, rows: I64 | None = None) -> F32:
-        found: F32 = (self._maxima(tokens, rows) * self._planes.units).astype(np.float32)
+        found = self._maxima(tokens, rows)
+        # In float64, and rounded once.
+        np.multiply(found, self._planes.units, out=found, casting="same_kind")
         return found
 
     def error_bound(self, norms: F32) -> F64:

@@ -254,9 +254,10 @@ class MappedArray:
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows start to stop, a view of checked bytes. Raises Damaged."""
-        first = (self._header + start * self._row_bytes) // BLOCK
-        last = -(-(self._header + stop * self._row_bytes) // BLOCK)
-        self._check(first, last)
+        if not self._whole:
+            first = (self._header + start * self._row_bytes) // BLOCK
+            last = -(-(self._header + stop * self._row_bytes) // BLOCK)
+            self._check(first, last)
         return self._array[start:stop]
 
     def all(self) -> NDArray[Any]:

@@ -60,11 +60,14 @@ def test_words_stand_where_the_index_counted_them(title: str, text: str, query: 
     assume(set(query.split()) != {"-brown"})
     clauses = parse(query, analyser, FIELDS)
     counted: Counter[str] = Counter()
-    for one in bm25(Document("a", text, title), clauses, analyser).explain(0, 0):
+    index = bm25(Document("a", text, title), clauses, analyser)
+    for one in index.explain(0, 0):
         counted[one.term] += one.tf
     found: Counter[str] = Counter()
     for field, own in (("title", title), ("text", text)):
-        for start, stop, number in Finder(clauses, analyser, field).matches(own):
+        matches = Finder(clauses, analyser, field).matches(own)
+        assert Finder(clauses, analyser, field).matches(own, index.places(0, 0, field)) == matches
+        for start, stop, number in matches:
             clause = clauses[number]
             found[clause.text] += 1
             words = analyser.words(own[start:stop])
@@ -85,7 +88,7 @@ def test_words_stand_where_the_index_counted_them(title: str, text: str, query: 
 def test_places_and_html_say_the_same_of_any_script(text: str, query: str, length: int, marks: tuple[str, str]):
     clauses = plain(query, ENGLISH)
     document = Document("a", text, text[::-1])
-    for one in by_words(bm25(document, clauses), ENGLISH, Marking(marks, length))(document):
+    for one in by_words(bm25(document, clauses), ENGLISH, Marking(marks, length))(0, 0, document):
         field = document.title if one.field == "title" else text
         assert 0 <= one.start < one.stop <= len(field)
         assert one.stop - one.start <= length
@@ -99,7 +102,7 @@ def test_places_and_html_say_the_same_of_any_script(text: str, query: str, lengt
             assert said == [field[span.start : span.stop] for span in one.spans]
         else:
             assert html.unescape(one.marked) == field[one.start : one.stop]
-    assert bool(by_words(bm25(document, clauses), ENGLISH, Marking())(document)) == bool(
+    assert bool(by_words(bm25(document, clauses), ENGLISH, Marking())(0, 0, document)) == bool(
         bm25(document, clauses).explain(0, 0)
     )
 
@@ -120,7 +123,7 @@ def test_places_and_html_say_the_same_of_any_script(text: str, query: str, lengt
 )
 def test_what_plain_words_mark(text: str, query: str, marked: str):
     document = Document("a", text)
-    (one,) = by_words(bm25(document, plain(query, ENGLISH)), ENGLISH, Marking(("[", "]")))(document)
+    (one,) = by_words(bm25(document, plain(query, ENGLISH)), ENGLISH, Marking(("[", "]")))(0, 0, document)
     assert one.marked == marked
 
 
@@ -138,7 +141,7 @@ def test_what_plain_words_mark(text: str, query: str, marked: str):
 )
 def test_what_the_language_marks(text: str, query: str, marked: str):
     document = Document("a", text)
-    (one,) = by_words(bm25(document, parse(query, ENGLISH, FIELDS)), ENGLISH, Marking(("[", "]")))(document)
+    (one,) = by_words(bm25(document, parse(query, ENGLISH, FIELDS)), ENGLISH, Marking(("[", "]")))(0, 0, document)
     assert one.marked == marked
 
 
@@ -151,7 +154,7 @@ def test_the_fragment_is_where_most_of_the_query_stands():
         + "One archive. Zip zip zip."
     )
     document = Document("a", text)
-    (one,) = by_words(bm25(document, plain("read zip archives", ENGLISH)), ENGLISH, Marking(length=60))(document)
+    (one,) = by_words(bm25(document, plain("read zip archives", ENGLISH)), ENGLISH, Marking(length=60))(0, 0, document)
     assert "The zip archive is read." in text[one.start : one.stop]
     assert [text[span.start : span.stop] for span in one.spans] == ["zip", "archive", "read"]
     assert [span.terms for span in one.spans] == [["zip"], ["archives"], ["read"]]
@@ -159,7 +162,9 @@ def test_the_fragment_is_where_most_of_the_query_stands():
 
 def test_a_word_longer_than_a_fragment_is_cut():
     text = "see " + "w" * 5_000
-    (one,) = by_words(bm25(Document("a", text), plain("w" * 5_000, ENGLISH)), ENGLISH, Marking())(Document("a", text))
+    (one,) = by_words(bm25(Document("a", text), plain("w" * 5_000, ENGLISH)), ENGLISH, Marking())(
+        0, 0, Document("a", text)
+    )
     assert (one.start, one.stop) == (4, 244)
     assert one.marked == f"<mark>{'w' * 240}</mark>"
 
@@ -196,4 +201,4 @@ def test_fields_that_are_not_indexed_are_not_marked():
     only = Bm25(
         [Part(sealed(Sequences.analysed([["zip"]]), 1, ENGLISH), np.ones(1, bool), 1)], plain("zip", ENGLISH), ["text"]
     )
-    assert [one.field for one in by_words(only, ENGLISH, Marking())(document)] == ["text"]
+    assert [one.field for one in by_words(only, ENGLISH, Marking())(0, 0, document)] == ["text"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -32,8 +32,8 @@ class _Known:
         self.numbers: dict[str, int] = {}
         self.spans = Growing(np.int64, 2)
         """(tokens, 2), of all runs one after another, in characters of the run."""
-        self.edges = Growing(np.int64, 2)
-        """(runs, 2): where in ``spans`` those of each run begin and end."""
+        self.edges = Growing(np.int64, 3)
+        """(runs, 3): where in ``spans`` those of each run begin and end, and its length in characters."""
         self.characters = 0
 
     def add(self, run: str, spans: I64) -> None:
@@ -41,7 +41,7 @@ class _Known:
         self.spans.reserve(len(spans))
         self.spans.append(spans)
         self.edges.reserve(1)
-        self.edges.append(np.array([[begin, begin + len(spans)]]))
+        self.edges.append(np.array([[begin, begin + len(spans), len(run)]]))
         self.characters += len(run)
         self.numbers[run] = self.edges.length - 1
 
@@ -69,19 +69,19 @@ class ByWord:
         of_texts = [text.translate(_SPACES).split(" ") for text in texts]
         runs = list(chain.from_iterable(of_texts))
         known, numbers = self._numbered(runs)
+        begin, end, lengths = known.edges.view(known.edges.length)[numbers].T
         # All texts are one, a space between two; then each counts from its own beginning.
-        lengths = np.fromiter(map(len, runs), np.int64, len(runs))
         starts = np.cumsum(lengths + 1) - lengths - 1
         sizes = np.fromiter(map(len, of_texts), np.int64, len(texts))
         firsts = np.cumsum(sizes) - sizes
         starts -= np.repeat(starts[firsts], sizes)
-        begin, end = known.edges.view(known.edges.length)[numbers].T
         counts = end - begin
         # The tokens of run i go to places [sum of counts before, ...) of the answer.
         before = np.cumsum(counts) - counts
         places = np.arange(int(counts.sum())) + np.repeat(begin - before, counts)
         found = known.spans.view(known.spans.length)[places] + np.repeat(starts, counts)[:, None]
-        return np.split(found, before[firsts[1:]])
+        edges = [*before[firsts].tolist(), len(found)]
+        return [found[start:stop] for start, stop in pairwise(edges)]
 
     def with_special(self, texts: Sequence[str]) -> list[tuple[I64, Mapping[int, str]]]:
         """(n, 2): the same of the tokens that go into the network, and the special ones by their places."""
@@ -96,11 +96,11 @@ class ByWord:
 
     def _numbered(self, runs: Sequence[str]) -> tuple[_Known, I64]:
         known = self._known
-        found = list(map(known.numbers.get, runs))
-        if None in found:
+        try:
+            return known, np.fromiter(map(known.numbers.__getitem__, runs), np.int64, len(runs))
+        except KeyError:
             known = self._knowing(set(runs), known)
-            found = list(map(known.numbers.get, runs))
-        return known, np.array(found, np.int64)
+            return known, np.fromiter(map(known.numbers.__getitem__, runs), np.int64, len(runs))
 
     def _knowing(self, runs: set[str], known: _Known) -> _Known:
         """What knows all of these runs. Where no more are remembered it is begun anew, since what is common is soon
