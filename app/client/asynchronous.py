@@ -467,8 +467,8 @@ class AsyncCollection:
         return await self._run(self._do.searched(self.name, below, most))
 
     async def evaluate(self, *, progress: Callable[[Task], None] | None = None, **request: Any) -> Json:
-        """Measures ways to search: judgements, queries or known_items; settings, measures, per_query. Gives the report,
-        and waits for it where it takes a task. Raises TaskFailed."""
+        """Measures ways to search: judgements, queries, known_items or classes; settings, measures, per_query. Gives
+        the report, and waits for it where it takes a task. Raises TaskFailed."""
         return await self._run(self._do.evaluate(self.name, request, progress))
 
 

@@ -459,6 +459,6 @@ class Collection:
         return self._run(self._do.searched(self.name, below, most))
 
     def evaluate(self, *, progress: Callable[[Task], None] | None = None, **request: Any) -> Json:
-        """Measures ways to search: judgements, queries or known_items; settings, measures, per_query. Gives the report,
-        and waits for it where it takes a task. Raises TaskFailed."""
+        """Measures ways to search: judgements, queries, known_items or classes; settings, measures, per_query. Gives
+        the report, and waits for it where it takes a task. Raises TaskFailed."""
         return self._run(self._do.evaluate(self.name, request, progress))

@@ -125,9 +125,10 @@ class OfQuery:
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """queries: that were searched. ungraded: of them, without a grade of any document: measures leave these out, as
-    trec_eval does. depth: hits of each. drawn: what was drawn in the place of judgements: then the one
-    relevant document is that which the query comes from, so figures tell how well known documents are found, and are
-    not to be held against those of people's judgements. generation: of the collection itself, that searches saw."""
+    trec_eval does. depth: hits of each. drawn: what was drawn in the place of judgements: a piece,
+    then the one relevant document is that which the query comes from, so figures tell how well known documents are
+    found, and are not to be held against those of people's judgements; or `classes`. generation: of the collection
+    itself, that searches saw."""
 
     queries: int
     ungraded: int
@@ -183,7 +184,7 @@ def evaluated(
     per_query: bool = False,
 ) -> Evaluation:
     """What searches are worth, whoever made them."""
-    grades = {one.id: dict(one.grades) for one in judged if one.grades}
+    grades = {one.id: one.grades for one in judged if one.grades}
     names = list(searched.found)
     values = {name: measured(measures if grades else (), grades, searched.found[name]) for name in names}
     return Evaluation(
@@ -242,6 +243,7 @@ def search_all(
     learned = {name: Learned(begins[place.name]) for name, place in zip(names, places, strict=True)}
     with ExitStack() as stack:
         moments: dict[str, Snapshot] = {}
+        known: dict[str, str] = {}
         for place in places:
             if place.name not in moments:
                 with _elsewhere(collection, place):
@@ -257,7 +259,8 @@ def search_all(
                 with _elsewhere(collection, place):
                     moment = moments[place.name]
                     result = search_encoded(place, own, encoded, sparse=weights, learned=learned[name], moment=moment)
-                searched.found[name][query.id] = [hit.id for hit in result.hits]
+                # Each id once in memory, in whatever number of lists it stands.
+                searched.found[name][query.id] = [known.setdefault(hit.id, hit.id) for hit in result.hits]
                 searched.scores[name][query.id] = [hit.score for hit in result.hits]
                 searched.took[name].append(result.took_ms)
         searched.moments = {

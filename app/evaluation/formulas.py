@@ -124,6 +124,38 @@ def rank_biased_precision(ranking: Ranking, cut: int | None, persistence: float,
     return float((1 - persistence) * (hits * persistence ** np.arange(len(hits))).sum())
 
 
+def tier(ranking: Ranking, times: int, rel: int) -> float:
+    """The share of relevant documents among the first ``times`` as many as there are: the first tier, and the second
+    (Shilane, Min, Kazhdan and Funkhouser: The Princeton Shape Benchmark, 2004, section 4.2, as the next two).
+
+    >>> tier(Ranking(np.array([1, 0, 1]), np.array([1, 1, 0])), 1, 1)
+    0.5
+    """
+    return recall(ranking, times * ranking.relevant(rel), rel)
+
+
+def e_measure(ranking: Ranking, cut: int, rel: int) -> float:
+    """The harmonic mean of precision and recall of the first ``cut``.
+
+    >>> e_measure(Ranking(np.array([1, 0]), np.array([1, 1, 0])), 2, 1)
+    0.5
+    """
+    precise, whole = precision(ranking, cut, rel), recall(ranking, cut, rel)
+    return 2 * precise * whole / (precise + whole) if precise else 0.0
+
+
+def discounted_gain(ranking: Ranking, cut: int | None, rel: int) -> float:
+    """Each relevant document counts 1 at the first rank and 1 / log2(rank) below, by what the best order has. The first
+    two ranks count the same, unlike those of ``ndcg``.
+
+    >>> discounted_gain(Ranking(np.array([0, 1, 0, 1]), np.array([1, 1])), None, 1)
+    0.75
+    """
+    wanted = ranking.relevant(rel)
+    best = _log_sum(np.ones(wanted if cut is None else min(cut, wanted)))
+    return _log_sum(ranking.hits(rel)[:cut]) / best if wanted else 0.0
+
+
 def judged_share(ranking: Ranking, cut: int | None) -> float:
     """Of the first ``cut`` that were found, those that have a grade."""
     first = ranking.found[:cut]
@@ -157,6 +189,10 @@ def _dcg(grades: I64, exponential: bool) -> float:
     if exponential:
         gains = np.exp2(gains) - 1
     return float((gains / np.log2(np.arange(2, len(gains) + 2))).sum())
+
+
+def _log_sum(hits: F64) -> float:
+    return float((hits / np.log2(np.maximum(np.arange(1, len(hits) + 1), 2))).sum())
 
 
 def _share(part: float, whole: int) -> float:

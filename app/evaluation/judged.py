@@ -32,13 +32,14 @@ _KEY: Final = "judged:"
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A query by its text or its vectors, (q, dim) float32. grades: what each document is worth for it, by id; 0 is not
-    relevant."""
+    """A query by its text, by its vectors, (q, dim) float32, or, where no set keeps it, by a document of the
+    collection, its id. grades: what each document is worth for it, by id; 0 is not relevant."""
 
     id: str
     grades: Mapping[str, int]
     text: str | None = None
     vectors: F32 | None = None
+    document: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

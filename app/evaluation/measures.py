@@ -1,5 +1,6 @@
 """Measures of rankings, by the names and parameters that ir_measures gives them (MacAvaney, Macdonald and Ounis, ECIR
-2022). What each is, app.evaluation.formulas says."""
+2022), and those of class labels by the names of the Princeton Shape Benchmark. What each is, app.evaluation.formulas
+says."""
 
 from __future__ import annotations
 
@@ -27,11 +28,14 @@ Formula: TypeAlias = Callable[[Ranking, Mapping[str, Any]], float]
 @dataclass(frozen=True, slots=True)
 class _Family:
     """Measures of one formula. takes: parameters with what they are where they are not given, None where they must be.
-    cut: whether a rank must follow its name; None: whether it cannot."""
+    cut: whether a rank must follow its name; None: that it cannot. at: the rank where none follows; None: all that was
+    found. tiers: how many times as many documents as are relevant it looks at, where it is that which says it."""
 
     formula: Formula
     takes: Mapping[str, Value | None]
     cut: bool | None = None
+    at: int | None = None
+    tiers: int | None = None
 
 
 _REL: Final[dict[str, Value | None]] = {"rel": 1}
@@ -63,6 +67,11 @@ _FAMILIES: Final[dict[str, _Family]] = {
     "SetR": _Family(lambda own, of: formulas.set_recall(own, of["rel"]), _REL),
     "SetF": _Family(lambda own, of: formulas.set_f(own, of["rel"], of["beta"]), {**_SETS, "beta": 1.0}),
     "SetAP": _Family(lambda own, of: formulas.set_average_precision(own, of["rel"]), _SETS),
+    "NN": _Family(lambda own, of: formulas.precision(own, 1, of["rel"]), _REL, at=1),
+    "FT": _Family(lambda own, of: formulas.tier(own, 1, of["rel"]), _REL, tiers=1),
+    "ST": _Family(lambda own, of: formulas.tier(own, 2, of["rel"]), _REL, tiers=2),
+    "E": _Family(lambda own, of: formulas.e_measure(own, of["cutoff"], of["rel"]), _REL, cut=False, at=32),
+    "DCG": _Family(lambda own, of: formulas.discounted_gain(own, of["cutoff"], of["rel"]), _REL, cut=False),
 }
 _NAME: Final = re.compile(r"([A-Za-z]{1,20})(?:\(([^()]{1,80})\))?(?:@([1-9]\d{0,3}))?")
 _WHOLE: Final = re.compile(r"[1-9]\d{0,2}")
@@ -72,11 +81,12 @@ _DECIMAL: Final = re.compile(r"\d{0,3}(?:\.\d{1,9})?(?<=\d)")
 @dataclass(frozen=True, slots=True)
 class Measure:
     """One that is asked for. name: as it was written, by which answers have it. of: its parameters, cutoff among
-    them, which is None for all that was found."""
+    them, which is None for all that was found. tiers: as its family has it."""
 
     name: str
     formula: Formula = field(repr=False)
     of: Mapping[str, Any]
+    tiers: int | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -102,10 +112,11 @@ def measure(name: str) -> Measure:
     if cut is None and family.cut:
         raise Invalid(f"expected the rank to which {kind} looks, such as {kind}@10; got {name[:100]!r}")
     if cut is not None and family.cut is None:
-        raise Invalid(f"{kind} looks at all that was found and takes no rank; got {name[:100]!r}")
+        looks = "at all that was found" if family.at is None and family.tiers is None else "as far as its name says"
+        raise Invalid(f"{kind} looks {looks} and takes no rank; got {name[:100]!r}")
     if int(cut or 1) > MAX_K:
         raise Invalid(f"expected at most @{MAX_K:,}; got {name[:100]!r}")
-    of: dict[str, Any] = {**family.takes, "cutoff": None if cut is None else int(cut)}
+    of: dict[str, Any] = {**family.takes, "cutoff": family.at if cut is None else int(cut)}
     for one in inside.split(",") if inside else ():
         key, _, said = (part.strip() for part in one.partition("="))
         if key not in family.takes:
@@ -115,7 +126,7 @@ def measure(name: str) -> Measure:
     missing = [key for key, value in of.items() if value is None and key != "cutoff"]
     if missing:
         raise Invalid(f"expected {missing[0]}, as in {kind}({missing[0]}=1): the least grade that is relevant")
-    return Measure(name, family.formula, of)
+    return Measure(name, family.formula, of, family.tiers)
 
 
 def _said(kind: str, key: str, said: str) -> Value:
@@ -152,9 +163,11 @@ def parsed_one(name: str, at: str) -> Measure:
         raise Invalid.at(at, error.message) from error
 
 
-def depth_of(measures: Sequence[Measure]) -> int:
-    """How many documents each search has to find."""
-    return max([LEAST_DEPTH, *(one.of["cutoff"] or WHOLE_DEPTH for one in measures)])
+def depth_of(measures: Sequence[Measure], relevant: int = 0, whole: int = WHOLE_DEPTH, most: int = MAX_K) -> int:
+    """How many documents each search has to find, ``most`` at most. relevant: documents of the query that has the most.
+    whole: for a measure of all that was found."""
+    reach = [relevant * one.tiers if one.tiers else one.of["cutoff"] or whole for one in measures]
+    return max(LEAST_DEPTH, min(most, max(reach, default=0)))
 
 
 def measured(

@@ -11,6 +11,7 @@ Draws come of a seed, so the same values give the same report.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -103,7 +104,12 @@ def overlap(one: Sequence[str], other: Sequence[str], p: float = 0.9) -> float:
     if not short:
         return 0.0 if long else 1.0
     s, n = len(short), len(long)
-    common = [len(set(short[:depth]).intersection(long[:depth])) for depth in range(n + 1)]
+    common, seen = [0], Counter[str]()
+    for depth in range(n):
+        # Each in a list once: it is in both as soon as it was seen twice.
+        now = [*short[depth : depth + 1], long[depth]]
+        seen.update(now)
+        common.append(common[-1] + sum(seen[one] == 2 for one in set(now)))
     total = sum(common[depth] / depth * p**depth for depth in range(1, n + 1))
     # Behind the end of the shorter one, as many of it are taken to be common as before.
     total += sum(common[s] * (depth - s) / (s * depth) * p**depth for depth in range(s + 1, n + 1))

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from app.evaluation import compare
@@ -30,7 +31,7 @@ def birds(create: Callable[..., str], client: httpx.Client) -> str:
             "metadata": {"length": len(word)},
         }
         for word in WORDS
-    ] + [{"id": "all", "text": " ".join(WORDS)}]
+    ] + [{"id": "all", "text": " ".join(WORDS), "metadata": {"tags": ["a", "b"]}}]
     assert client.post(f"{address}/documents", json={"documents": documents}).status_code == 200
     return address
 
@@ -180,6 +181,83 @@ def test_known_items_are_drawn_and_said_to_be(client: httpx.Client, birds: str) 
             assert all(word in f"{whole['title']} {whole['text']}".lower() for word in words)
 
 
+@pytest.fixture(scope="module")
+def classed(client: httpx.Client) -> tuple[str, np.ndarray, list[Any]]:
+    """60 vectors that are not normalised, of four classes whose values are of four types; every tenth has none, one is
+    alone in its class."""
+    random = np.random.default_rng(3)
+    values: list[Any] = ["1", 1, True, 2.5]
+    labels = [None if i % 10 == 9 else "alone" if i == 8 else values[i % 4] for i in range(60)]
+    centres = random.normal(size=(4, 6))
+    vectors = np.array([centres[i % 4] + random.normal(size=6) for i in range(60)], np.float32)
+    encoder = {"model": None, "kind": "dense", "dim": 6}
+    for name, similarity in (("classed", "inner_product"), ("classed-cosine", "cosine")):
+        body = {"name": name, "encoder": encoder, "similarity": similarity, "precision": "float32"}
+        assert client.post("/v1/collections", json=body).status_code == 201
+        for start in range(0, 60, 20):
+            documents = [
+                {
+                    "id": f"d{i}",
+                    "vector": vectors[i].tolist(),
+                    "metadata": {} if labels[i] is None else {"kind": labels[i]},
+                }
+                for i in range(start, start + 20)
+            ]
+            assert client.post(f"/v1/collections/{name}/documents", json={"documents": documents}).status_code == 200
+    return "/v1/collections/classed", vectors, labels
+
+
+CLASS_MEASURES = ["NN", "FT", "ST", "E@5", "DCG", "AP"]
+
+
+def of_classes(scores: np.ndarray, labels: list[Any], own: int) -> list[float]:
+    """The second implementation: of one query, over its whole list, by plain loops."""
+    order = sorted((i for i in range(len(labels)) if i != own), key=lambda i: (-scores[i], f"d{i}".encode()))
+    hits = [labels[i] is not None and (type(labels[i]), labels[i]) == (type(labels[own]), labels[own]) for i in order]
+    count = sum(hits)
+    precise, whole = sum(hits[:5]) / 5, sum(hits[:5]) / count
+    gained = sum(hit / max(1, np.log2(rank)) for rank, hit in enumerate(hits, 1))
+    best = sum(1 / max(1, np.log2(rank)) for rank in range(1, count + 1))
+    average = sum(sum(hits[:rank]) / rank for rank, hit in enumerate(hits, 1) if hit) / count
+    e = 2 * precise * whole / (precise + whole) if precise else 0.0
+    return [float(hits[0]), sum(hits[:count]) / count, sum(hits[: 2 * count]) / count, e, gained / best, average]
+
+
+def test_class_labels_are_measured_as_by_a_second_implementation(client: httpx.Client, classed: Any) -> None:
+    address, vectors, labels = classed
+    wide = vectors.astype(np.float64)
+    unit = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    settings = [
+        {"name": "inner", "search": {"mode": "semantic", "exact": True}},
+        {"name": "cosine", "search": {"mode": "semantic", "exact": True}, "collection": "classed-cosine"},
+    ]
+    body = {"classes": {"field": "kind"}, "settings": settings, "measures": CLASS_MEASURES}
+    found = report(client, address, **body, per_query=True)
+    asking = [i for i, label in enumerate(labels) if label not in (None, "alone")]
+    assert (found["queries"], found["drawn"], found["depth"]) == (len(asking), "classes", 60)
+    assert [one["id"] for one in found["per_query"]] == [f"d{i}" for i in asking]
+    for name, rows in (("inner", wide), ("cosine", unit)):
+        for i, one in zip(asking, found["per_query"], strict=True):
+            values = [one["settings"][name]["values"][measure] for measure in CLASS_MEASURES]
+            assert values == pytest.approx(of_classes(rows @ rows[i], labels, i), abs=1e-9), (name, i)
+    # Those of other classes are judged; those of none are not.
+    assert 0 < found["settings"][0]["unjudged"] < 0.3
+    drawn = report(client, address, **{**body, "classes": {"field": "kind", "count": 7}}, per_query=True)
+    assert drawn["queries"] == 7
+    assert {one["id"]: one for one in drawn["per_query"]}.items() <= {
+        one["id"]: one for one in found["per_query"]
+    }.items()
+    shallow = report(client, address, classes={"field": "kind"}, settings=settings[:1], measures=["ST", "NN"])
+    # 1 and true are two classes: of 14 documents, the most.
+    assert shallow["depth"] == 2 * 14
+
+
+def test_class_labels_without_two_alike_are_none(client: httpx.Client, classed: Any) -> None:
+    answer = client.post(f"{classed[0]}/evaluate", json={"classes": {"field": "colour"}})
+    assert (answer.status_code, answer.json()["code"]) == (409, "collection_empty")
+    client.post(f"{classed[0]}/evaluate", json={"classes": {"field": "kind"}, "background": True})
+
+
 def test_nothing_of_the_collection_learns_from_it(client: httpx.Client, birds: str) -> None:
     before = client.get(birds).json()
     report(client, birds, queries=judged(), settings=MODES)
@@ -273,6 +351,15 @@ def test_what_was_searched_can_be_judged(serve: Callable[..., Any]) -> None:
         ({"queries": [{"id": "q", "query": " ", "grades": {}}]}, "/queries/0/query"),
         ({"queries": [{"id": "q", "vector": [1, 2], "grades": {}}]}, "/queries/0/vector"),
         ({"known_items": {"count": 0}}, "/known_items/count"),
+        ({"known_items": {}, "classes": {"field": "length"}}, ""),
+        ({"classes": {}}, "/classes/field"),
+        ({"classes": {"field": "a b"}}, "/classes/field"),
+        ({"classes": {"field": "tags"}}, "/classes/field"),
+        ({"classes": {"field": "length", "count": 0}}, "/classes/count"),
+        (
+            {"classes": {"field": "length"}, "settings": [{"name": "a", "search": {"syntax": "query"}}]},
+            "/settings/0/search/syntax",
+        ),
         ({"known_items": {}, "measures": ["nDCG@10", "speed"]}, "/measures/1"),
         ({"known_items": {}, "measures": ["P@1", "P@1"]}, "/measures"),
         ({"known_items": {}, "settings": []}, "/settings"),

@@ -50,6 +50,25 @@ def success(grades: Grades, found: Sequence[str], cut: int) -> float:
     return float(any(grades.get(one, 0) >= 1 for one in found[:cut]))
 
 
+def dcg_of_shapes(grades: Grades, found: Sequence[str], cut: int) -> float:
+    """As the Princeton Shape Benchmark adds it up, list by list."""
+    total = 0.0
+    for rank, one in enumerate(found[:cut], 1):
+        total += (grades.get(one, 0) >= 1) * (1 if rank == 1 else 1 / log2(rank))
+    relevant = min(cut, sum(grade >= 1 for grade in grades.values()))
+    return total / (1 + sum(1 / log2(rank) for rank in range(2, relevant + 1))) if relevant else 0.0
+
+
+def e_measure(grades: Grades, found: Sequence[str], cut: int) -> float:
+    precise, whole = precision(grades, found, cut), recall(grades, found, cut)
+    return 2 / (1 / precise + 1 / whole) if precise and whole else 0.0
+
+
+def tier(grades: Grades, found: Sequence[str], times: int) -> float:
+    relevant = sum(grade >= 1 for grade in grades.values())
+    return recall(grades, found, times * relevant)
+
+
 PLAIN: dict[str, Callable[[Grades, Sequence[str]], float]] = {
     "nDCG@3": lambda grades, found: ndcg(grades, found, 3),
     "nDCG@10": lambda grades, found: ndcg(grades, found, 10),
@@ -66,6 +85,14 @@ PLAIN: dict[str, Callable[[Grades, Sequence[str]], float]] = {
     "RBP(rel=1)@3": lambda grades, found: sum(
         0.2 * 0.8**place for place, one in enumerate(found[:3]) if grades.get(one, 0) >= 1
     ),
+    "NN": lambda grades, found: precision(grades, found, 1),
+    "NN(rel=3)": lambda grades, found: precision(grades, found, 1, 3),
+    "FT": lambda grades, found: tier(grades, found, 1),
+    "ST": lambda grades, found: tier(grades, found, 2),
+    "E": lambda grades, found: e_measure(grades, found, 32),
+    "E@3": lambda grades, found: e_measure(grades, found, 3),
+    "DCG": lambda grades, found: dcg_of_shapes(grades, found, 100),
+    "DCG@3": lambda grades, found: dcg_of_shapes(grades, found, 3),
     "nDCG(dcg='exp-log2')@10": lambda grades, found: ndcg(
         {one: 2**grade - 1 for one, grade in grades.items()}, found, 10
     ),
@@ -157,6 +184,8 @@ def test_what_is_none_is_refused_with_its_place(name: str) -> None:
         ("ERR@10", "one of nDCG, AP, RR, P, .*; got 'ERR@10'"),
         ("P", "expected the rank to which P looks, such as P@10; got 'P'"),
         ("Bpref@10", "takes no rank; got 'Bpref@10'"),
+        ("NN@1", "NN looks as far as its name says and takes no rank; got 'NN@1'"),
+        ("ST(rel=0)", "expected a grade from 1 to 999 as rel of ST"),
         ("P@1001", "at most @1,000"),
         ("P(beta=2)@10", "P takes rel, judged_only; got 'beta=2'"),
         ("Judged(rel=1)@10", "Judged has no parameters"),
@@ -179,3 +208,7 @@ def test_a_search_finds_as_many_as_the_measures_look_at() -> None:
     assert depth_of(parsed(["RR@3"], "")) == 10
     assert depth_of(parsed(["Bpref"], "")) == 100
     assert depth_of(parsed(["nDCG"], "")) == 100
+    assert depth_of(parsed(["E", "NN"], ""), relevant=500) == 32
+    assert depth_of(parsed(["FT"], ""), relevant=70) == 70
+    assert depth_of(parsed(["ST"], ""), relevant=700) == 1_000
+    assert depth_of(parsed(["AP", "ST"], ""), relevant=700, whole=5_000, most=5_000) == 5_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -30,12 +31,13 @@ from app.api.schemas.evaluation import (
     SettingField,
 )
 from app.api.schemas.judged import read_judged
-from app.api.schemas.searches import SearchRequest
+from app.api.schemas.searches import LikeField, SearchRequest
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.errors import Conflict, Damaged, Invalid, NotAllowed, NotFound, StoreError
+from app.evaluation.classes import MAX_HITS, of_classes
 from app.evaluation.compare import DamagedElsewhere, Evaluation, Setting, Tell, compare, require
 from app.evaluation.foreign import TEXTS, ZIP, beir_zip, qrels_lines, topic_lines
 from app.evaluation.judged import (
@@ -50,7 +52,7 @@ from app.evaluation.judged import (
     write_set,
 )
 from app.evaluation.known_items import known_items
-from app.evaluation.measures import depth_of, parsed
+from app.evaluation.measures import Measure, depth_of, parsed
 from app.evaluation.pooling import Pool, pool
 from app.evaluation.searched import drawn
 from app.keys import ApiKey
@@ -246,6 +248,7 @@ async def evaluate_searches(
         examples(
             modes={"queries": [_ASKED], "settings": _MODES, "measures": ["nDCG@10"]},
             drawn={"known_items": {"piece": "sentence", "count": 20}, "settings": _MODES},
+            classes={"classes": {"field": "kind", "count": 50}, "measures": ["NN", "FT", "ST", "E", "DCG", "AP"]},
         ),
     ],
 ) -> Response:
@@ -255,7 +258,12 @@ async def evaluate_searches(
     _require(caller, body.settings)
 
     def count(collection: Collection) -> int:
-        asked = body.known_items.count if body.known_items is not None else len(_asked(body, collection)[0])
+        if body.known_items is not None:
+            asked = body.known_items.count
+        elif body.classes is not None:
+            asked = min(body.classes.count, sum(view.live for view in collection.published.views))
+        else:
+            asked = len(_asked(body, collection).queries)
         return asked * len(body.settings)
 
     if body.background or await run(service.lanes.read, service.on, name, count) > AT_ONCE:
@@ -269,10 +277,10 @@ async def evaluate_searches(
         def submit(collection: Collection) -> Task:
             collection.require_writer()
             # What is wrong with it is told now, not by the task.
-            parsed(body.measures, "/measures")
-            judged = _asked(body, collection)[0]
+            measures, asked = parsed(body.measures, "/measures"), _asked(body, collection)
+            _depth(body, asked, measures)
             with _elsewhere(service.catalogue):
-                require(collection, _settings(body.settings, judged, collection, 1, service.catalogue))
+                require(collection, _settings(body.settings, asked.queries, collection, 1, service.catalogue))
             return service.catalogue.tasks(name).submit("evaluate", _resolved(body.given, service.catalogue))
 
         return accepted(await run(service.lanes.write, service.on, name, submit))
@@ -305,14 +313,39 @@ def _evaluated(
     check: Callable[[], None] = lambda: None,
     tell: Tell = lambda done, total: None,
 ) -> Evaluation:
-    judged, drawn = _asked(body, collection)
-    measures = parsed(body.measures, "/measures")
-    depth = depth_of(measures)
+    asked, measures = _asked(body, collection), parsed(body.measures, "/measures")
+    judged, depth = asked.queries, _depth(body, asked, measures)
     settings = _settings(body.settings, judged, collection, depth, catalogue)
     with _elsewhere(catalogue):
         return compare(
-            collection, judged, settings, measures, depth, drawn=drawn, per_query=body.per_query, check=check, tell=tell
+            collection,
+            judged,
+            settings,
+            measures,
+            depth,
+            drawn=asked.drawn,
+            per_query=body.per_query,
+            check=check,
+            tell=tell,
         )
+
+
+def _depth(body: EvaluateRequest, asked: _Queries, measures: Sequence[Measure]) -> int:
+    """Hits of each search. Raises Invalid where class labels ask for more than are held in memory."""
+    if asked.documents is None:
+        return depth_of(measures, max((_relevant(one) for one in asked.queries), default=0))
+    depth = depth_of(measures, asked.relevant, asked.documents, asked.documents)
+    if (hits := depth * len(asked.queries) * len(body.settings)) > MAX_HITS:
+        raise Invalid.at(
+            "/classes/count",
+            f"expected at most {MAX_HITS:,} hits in all, got {hits:,}: {depth:,} of each of {len(asked.queries):,} "
+            f"documents in {len(body.settings)} ways; draw fewer documents, or leave out measures without a rank",
+        )
+    return depth
+
+
+def _relevant(judged: Judged) -> int:
+    return sum(grade > 0 for grade in judged.grades.values())
 
 
 def _require(caller: ApiKey, settings: Sequence[SettingField]) -> None:
@@ -355,14 +388,28 @@ def _other(name: str, collection: Collection, catalogue: Catalogue | None) -> Co
     return None if found is collection else found
 
 
-def _asked(body: EvaluateRequest, collection: Collection) -> tuple[list[Judged], str | None]:
-    """Those that can be searched; and what was drawn, where nobody judged."""
+@dataclass(frozen=True, slots=True)
+class _Queries:
+    """drawn: what was drawn, where nobody judged. relevant, documents: of class labels, as ``Labelled`` has them."""
+
+    queries: list[Judged]
+    drawn: str | None = None
+    relevant: int = 0
+    documents: int | None = None
+
+
+def _asked(body: EvaluateRequest, collection: Collection) -> _Queries:
+    """Those that can be searched."""
     if body.known_items is not None:
-        return known_items(collection, body.known_items.piece, body.known_items.count), body.known_items.piece
+        piece, count = body.known_items.piece, body.known_items.count
+        return _Queries(known_items(collection, piece, count), piece)
+    if body.classes is not None:
+        labelled = of_classes(collection, body.classes.field, body.classes.count)
+        return _Queries(labelled.queries, "classes", labelled.most, labelled.documents)
     if body.queries is not None:
-        return _judged(body.queries, collection), None
+        return _Queries(_judged(body.queries, collection))
     assert body.judgements is not None, "a request has one source of queries"
-    return read_set(collection, body.judgements), None
+    return _Queries(read_set(collection, body.judgements))
 
 
 def _to_pool(body: PoolRequest, name: str, collection: Collection) -> list[Judged]:
@@ -406,12 +453,13 @@ def _settings(
         spec = (other or collection).spec
         queries = []
         for one in judged:
-            if one.text is None and way.mode not in (None, "semantic", "dense"):
+            if one.text is None and one.document is None and way.mode not in (None, "semantic", "dense"):
                 raise Invalid.at(f"{at}/mode", f"the query {one.id!r} is by vectors alone: semantic or dense asks them")
             if way.mode == "browse":
                 raise Invalid.at(f"{at}/mode", "browse is of a search without a query")
             vectors: dict[str, Any] = {"vector" if spec.kind == "dense" else "vectors": one.vectors}
-            asked = SearchRequest.model_construct(**given, query=one.text, **vectors, k=depth, include=[])
+            like = None if one.document is None else LikeField(positive=[one.document])
+            asked = SearchRequest.model_construct(**given, query=one.text, **vectors, like=like, k=depth, include=[])
             queries.append(to_query(asked, spec, at))
         found.append(Setting(setting.name, queries, other))
     return found

@@ -11,6 +11,7 @@ from app.api.edge.bodies import JSON, NDJSON
 from app.api.schemas.documents import VectorAnswer, VectorsAnswer
 from app.api.schemas.searches import MAX_QUERY_CHARACTERS, Asked, Way
 from app.documents import Strict
+from app.evaluation.classes import MAX_DRAWN
 from app.evaluation.foreign import TEXTS, ZIP
 from app.evaluation.judged import MAX_GRADE, MAX_QUERIES, SET_NAME
 from app.evaluation.measures import DEFAULT
@@ -22,6 +23,7 @@ MAX_SETTINGS = 16
 MAX_MEASURES = 16
 MAX_AT_ONCE_POOLED = 500
 """Queries of a pool."""
+MAX_FIELD_CHARACTERS = 1_000
 MAX_AT_ONCE = 10_000
 """Grades of a request."""
 GradeField = Annotated[int, Field(ge=0, le=MAX_GRADE)]
@@ -152,6 +154,15 @@ class KnownItems(Strict):
     count: int = Field(default=100, ge=1, le=1_000)
 
 
+class ClassesField(Strict):
+    """Class labels in the place of judgements: each document asks, as an example, for the others of its class."""
+
+    field: str = Field(min_length=1, max_length=MAX_FIELD_CHARACTERS, examples=["kind"])
+    """The metadata field whose value is the class; a document has one value there, or is in no class."""
+    count: int = Field(default=1_000, ge=1, le=MAX_DRAWN)
+    """Documents that ask, drawn from those that are not alone in their class: all of them, where they are not more."""
+
+
 class PoolQuery(Asked):
     """A query, by exactly one of query, vector and vectors."""
 
@@ -196,11 +207,17 @@ class EvaluateRequest(Strict):
     """The name of a set that the collection keeps."""
     queries: list[JudgedQuery] | None = Field(default=None, min_length=1, max_length=MAX_QUERIES)
     known_items: KnownItems | None = None
+    classes: ClassesField | None = None
+    """Not with settings of a mode that no example is for (`browse`)."""
     settings: list[SettingField] = Field([SettingField(name="default")], min_length=1, max_length=MAX_SETTINGS)
     """The first one is what others are held against, query by query."""
     measures: list[str] = Field([*DEFAULT], min_length=1, max_length=MAX_MEASURES)
     """As ir_measures names them: nDCG, AP, RR, P, R, Success, Judged and RBP at a rank (`nDCG@10`, `P(rel=2)@5`,
-    `RBP(p=0.9,rel=1)@20`), Rprec, Bpref, infAP, SetP, SetR, SetF and SetAP; without a rank of 100 hits or more."""
+    `RBP(p=0.9,rel=1)@20`), Rprec, Bpref, infAP, SetP, SetR, SetF and SetAP; without a rank of 100 hits or more, or of
+    all documents where `classes` ask. Of class labels, as in the Princeton Shape Benchmark: NN, whether the nearest is
+    relevant; FT and ST, the share of the relevant ones in the first and the second tier (as many hits as there are, and
+    twice that); E, the harmonic mean of precision and recall, of 32 hits or `E@n`; DCG, in the logarithm of the rank.
+    The mean of AP is mAP."""
     per_query: bool = False
     """Whether the report lists each query, with what moved among its first ten hits."""
     background: bool = False
@@ -222,8 +239,8 @@ class EvaluateRequest(Strict):
 
     @model_validator(mode="after")
     def _one_source(self) -> EvaluateRequest:
-        if sum(one is not None for one in (self.judgements, self.queries, self.known_items)) != 1:
-            raise fault("", "expected exactly one of judgements, queries and known_items")
+        if sum(one is not None for one in (self.judgements, self.queries, self.known_items, self.classes)) != 1:
+            raise fault("", "expected exactly one of judgements, queries, known_items and classes")
         for field, names in (("settings", [one.name for one in self.settings]), ("measures", self.measures)):
             if len(set(names)) < len(names):
                 raise fault(f"/{field}", "expected names that differ")
