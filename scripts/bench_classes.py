@@ -18,7 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from first_stage import collected
@@ -58,7 +58,7 @@ def measured(title: str, vectors: F32, labels: Sequence[str], count: int) -> Non
         with Catalogue(settings.indexes, Encoders({}), settings) as catalogue:
             collections = []
             for name in SIMILARITIES:
-                chosen = {"model": None, "kind": "dense", "lexical": None, "precision": "float32", "similarity": name}
+                chosen: dict[str, Any] = {"model": None, "kind": "dense", "lexical": None, "similarity": name}
                 own = catalogue.create(name, dim=vectors.shape[1], **chosen)
                 for start in range(0, len(vectors), 1_000):
                     some = range(start, min(start + 1_000, len(vectors)))
@@ -93,7 +93,7 @@ def measured(title: str, vectors: F32, labels: Sequence[str], count: int) -> Non
 
 def main() -> None:
     """Both kinds of vectors, where they are given."""
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     args = parser().parse_args()
     figures = load_digits()
