@@ -93,7 +93,7 @@ def measured(title: str, vectors: F32, labels: Sequence[str], count: int) -> Non
 
 def main() -> None:
     """Both kinds of vectors, where they are given."""
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    from sklearn.datasets import load_digits
 
     args = parser().parse_args()
     figures = load_digits()

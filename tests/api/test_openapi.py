@@ -294,6 +294,9 @@ def test_every_example_works(
     if path.endswith("/tune") and "judgements" in example:
         queries = [{"id": str(i), "query": f"zip {i}", "grades": {"zipfile.ZipFile": 1}} for i in range(10)]
         client.put(f"{module_of_examples}/judgements/{example['judgements']}", json={"queries": queries})
+    if "classes" in example and path.endswith("/evaluate"):
+        # A class has two documents at least.
+        client.put(f"{module_of_examples}/documents/zipfile.Path", json=document)
     if path.startswith("/v1/search"):
         mine = {"collections": [module_of_examples.rpartition("/")[2]]}
         searches = [{**one, **mine} for one in example.get("searches", [example])]

@@ -248,7 +248,7 @@ async def evaluate_searches(
         examples(
             modes={"queries": [_ASKED], "settings": _MODES, "measures": ["nDCG@10"]},
             drawn={"known_items": {"piece": "sentence", "count": 20}, "settings": _MODES},
-            classes={"classes": {"field": "kind", "count": 50}, "measures": ["NN", "FT", "ST", "E", "DCG", "AP"]},
+            classes={"classes": {"field": "module", "count": 50}, "measures": ["NN", "FT", "ST", "E", "DCG", "AP"]},
         ),
     ],
 ) -> Response:
