@@ -346,6 +346,11 @@ class AsyncCollection:
         declared `type` or None."""
         return await self._run(self._do.fields(self.name))
 
+    async def history(self) -> list[Json]:
+        """What its generations were, the present one last: when and why each began, with how many documents, and the
+        first stage that found them."""
+        return await self._run(self._do.history(self.name))
+
     async def search(
         self,
         query: str | None = None,

@@ -340,6 +340,11 @@ class Collection:
         declared `type` or None."""
         return self._run(self._do.fields(self.name))
 
+    def history(self) -> list[Json]:
+        """What its generations were, the present one last: when and why each began, with how many documents, and the
+        first stage that found them."""
+        return self._run(self._do.history(self.name))
+
     def search(
         self,
         query: str | None = None,

@@ -198,6 +198,10 @@ class Operations:
             self.url, self.retries, Request("GET", f"{at(name)}/fields"), lambda answer: list(answer["fields"])
         )
 
+    def history(self, name: str) -> Steps[list[Json]]:
+        request = Request("GET", f"{at(name)}/history")
+        return asked(self.url, self.retries, request, lambda answer: list(answer["generations"]))
+
     def search(self, name: str, body: Json) -> Steps[Answer]:
         return asked(self.url, self.retries, Request("POST", f"{at(name)}/search", body), Answer.of)
 

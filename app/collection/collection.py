@@ -17,6 +17,7 @@ import numpy as np
 
 from app.collection.chunks import HeldChunks
 from app.collection.first_stage import FirstStage, StageRecord
+from app.collection.history import add_generation
 from app.collection.passages import Passages
 from app.collection.reading import Reader
 from app.collection.segment import Segment
@@ -342,6 +343,7 @@ class Collection(Reader):
             with self._transaction() as txn:
                 put_meta(txn, {"generation": new.generation.to_json()})
                 put_meta(txn, {"asked": asked.to_json()})
+                add_generation(txn, self.name, new)
                 for made, fingerprint in (encoders or {}).items():
                     put_meta(txn, {made: fingerprint_to_json(fingerprint)})
                 files = self.chunks.forget(txn, sealed_to)

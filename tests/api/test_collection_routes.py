@@ -142,6 +142,11 @@ def test_a_rebuild_is_a_task(client: httpx.Client, collection: str, finished: Ca
     info = client.get(collection).json()
     assert (info["documents"], info["tail"]) == (3, 0)
     assert info["generation"] > 0
+    *_, last = client.get(f"{collection}/history").json()["generations"]
+    assert (last["generation"], last["documents"], last["segments"]) == (info["generation"], 3, info["segments"])
+    assert [last[name] for name in ("sources", "candidates", "learned")] == [
+        info["first_stage"][name] for name in ("sources", "candidates", "learned")
+    ]
 
 
 @pytest.mark.parametrize(("asked", "status"), [("live", 200), ("ready", 200), ("live?x=1", 422), ("ready?x=1", 422)])

@@ -51,6 +51,7 @@ ROUTES = {
     "/v1/collections/{name}/delete": {"post"},
     "/v1/collections/{name}/count": {"post"},
     "/v1/collections/{name}/fields": {"get"},
+    "/v1/collections/{name}/history": {"get"},
     "/v1/search": {"post"},
     "/v1/search/batch": {"post"},
     "/v1/collections/{name}/search": {"post"},

@@ -67,6 +67,7 @@ def test_documents_come_back_as_they_were_written(new: New) -> None:
     assert animals.count() == 3
     assert animals.count({"tags": {"eq": "pet"}}) == 1
     assert {"name": "tags", "shapes": ["list"], "type": None} in animals.fields()
+    assert animals.history() == []
     changed = animals.patch("dog", {"loud": None, "age": 3})
     assert changed.metadata == {"legs": 4, "age": 3}
     assert animals.delete(["cat", "none"]) == 1

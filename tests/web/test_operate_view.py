@@ -91,6 +91,29 @@ def test_the_table_is_what_the_api_says_and_its_links_lead_on_and_back(zoo: Serv
     expect(page.locator("#problem")).to_be_empty()
 
 
+def test_how_a_collection_came_to_what_it_is(zoo: Server, visit: Visits) -> None:
+    past = "/v1/collections/{}/history"
+    zoo.create("grown", ANIMALS)
+    assert zoo.client.get(past.format("grown")).json() == {"generations": []}
+    page = opened(visit(zoo), c="grown")
+    expect(page.locator(".facts")).to_contain_text("6 in 6 passages")
+    expect(page.get_by_role("region", name="History")).to_have_count(0)
+    task = zoo.client.post("/v1/collections/grown/rebuild").headers["location"]
+    page.reload()
+    expect(page.locator(".tasks > li").first).to_contain_text("succeeded")
+    assert zoo.client.get(task).json()["state"] == "succeeded"
+    found = zoo.client.get(past.format("grown")).json()["generations"]
+    one = found[0]
+    page.reload()
+    grown = page.get_by_role("region", name="History")
+    expect(grown.get_by_role("img", name="Documents by generation, at most 6")).to_be_visible()
+    expect(grown.locator("rect")).to_have_count(len(found))
+    expect(grown.locator("dt").last).to_have_text(f"Generation {one['generation']}")
+    stage = f"{' + '.join(one['sources'])}, {one['encoding']}"
+    expect(grown.locator("dd").last).to_contain_text(f"{one['reason']}, 6 documents: {stage}")
+    zoo.client.delete("/v1/collections/grown")
+
+
 def test_a_file_is_shown_before_it_is_sent_and_its_faults_are_told_by_line(
     zoo: Server, visit: Visits, tmp_path: Path
 ) -> None:

@@ -77,6 +77,7 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
     ("POST", f"{_IN}/delete"): WRITE,
     ("POST", f"{_IN}/count"): READ,
     ("GET", f"{_IN}/fields"): READ,
+    ("GET", f"{_IN}/history"): READ,
     ("POST", f"{_IN}/search"): READ,
     ("POST", f"{_IN}/search/batch"): READ,
     ("POST", f"{_IN}/search/vectors"): READ,

@@ -13,13 +13,21 @@ from app.api.edge.access import Caller, require
 from app.api.edge.bodies import READ, Route, examples
 from app.api.edge.openapi import gives, gives_nothing
 from app.api.edge.routing import Name
-from app.api.schemas.collections import ChangeCollection, CollectionsAnswer, CreateCollection, FieldAnswer, FieldsAnswer
+from app.api.schemas.collections import (
+    ChangeCollection,
+    CollectionsAnswer,
+    CreateCollection,
+    FieldAnswer,
+    FieldsAnswer,
+    HistoryAnswer,
+)
 from app.api.schemas.searches import SideWeights
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
 from app.api.writing import Key, Reply, once
 from app.catalogue.info import CollectionInfo
 from app.collection.collection import Collection
+from app.collection.history import history_of
 from app.collection.spec import PassageSpec, SparseSpec
 from app.errors import Conflict
 from app.scoring.similarities.measures import NONE, Options
@@ -157,6 +165,18 @@ async def list_fields(service: Serving, name: Name) -> Response:
                 for field in sorted(snapshot.fields)
             ]
         return encoded(FieldsAnswer(fields=found))
+
+    return reply(await run(service.lanes.read, service.on, name, work))
+
+
+@router.get("/v1/collections/{name}/history", responses=gives(HistoryAnswer))
+async def list_generations(service: Serving, name: Name) -> Response:
+    """What the collection's generations were: when and why each began, with how many documents, and the first stage
+    that found them."""
+
+    def work(collection: Collection) -> bytes:
+        with collection.database.read() as connection:
+            return encoded(HistoryAnswer(generations=history_of(connection, name)))
 
     return reply(await run(service.lanes.read, service.on, name, work))
 

@@ -20,6 +20,7 @@ from pydantic_core import core_schema
 from app.api.schemas.searches import SideWeights
 from app.api.schemas.similarities import SimilarityChoice
 from app.catalogue.info import CollectionInfo
+from app.collection.history import Generated
 from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS, LexicalSpec
 from app.documents import Strict
 from app.errors import Invalid
@@ -243,6 +244,12 @@ class FieldAnswer(BaseModel):
 class FieldsAnswer(BaseModel):
     fields: list[FieldAnswer]
     """By name. Of documents that were deleted lately some may still be told."""
+
+
+class HistoryAnswer(BaseModel):
+    generations: list[Generated]
+    """In their order, the present one last: of more than 200 the last, and those longest that changed the first stage.
+    A collection that was restored begins anew."""
 
 
 class CollectionsAnswer(BaseModel):

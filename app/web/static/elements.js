@@ -11,6 +11,12 @@ export function make(name, properties = {}, ...children) {
   return element;
 }
 
+export function button(label, act, properties = { className: "quiet" }) {
+  const made = make("button", { type: "button", ...properties }, ...[label].flat());
+  made.addEventListener("click", act);
+  return made;
+}
+
 const formed = new Intl.NumberFormat("en");
 export const number = (n) => formed.format(n);
 export const count = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;

@@ -3,7 +3,7 @@
 
 import { addressOf, given, remember } from "../address.js";
 import { Problem } from "../api.js";
-import { make } from "../elements.js";
+import { button, make } from "../elements.js";
 import { FOUR, ask, collectionField, frame, labelled, refused, setAt, sets } from "./settings.js";
 
 const GRADES = ["Not relevant", "Marginal", "Relevant", "Answers it"];
@@ -76,16 +76,12 @@ export function show(root, page) {
     next("");
   }
 
-  function button(key, label, className, pressed) {
-    const made = make("button", { type: "button", className }, make("kbd", {}, key), ` ${label}`);
-    made.addEventListener("click", pressed);
-    return made;
-  }
+  const key = (name, label, className, pressed) => button([make("kbd", {}, name), ` ${label}`], pressed, { className });
 
   // Shows the first that is left; heard: what became of the one before.
   function next(heard) {
     const { left: [one, ...others], judged, total, past, c, set } = work;
-    const undo = past.length > 0 && button("u", "Undo", "quiet", back);
+    const undo = past.length > 0 && key("u", "Undo", "quiet", back);
     shell.clear(one ? `${heard}${total - others.length} of ${total}`
       : `${heard}${total ? `All ${total} are judged or skipped.` : "There is nothing to judge: no hit without a grade."}`);
     shell.bar.hidden = !total;
@@ -94,8 +90,8 @@ export function show(root, page) {
     card.append(
       make("p", { className: "asked", dir: "auto" }, one.asked ?? one.query),
       make("article", {}, make("h2", { dir: "auto" }, one.title || one.document), make("p", { className: "text", dir: "auto" }, one.text || "(no text)")),
-      make("div", { className: "grades", role: "group", ariaLabel: "Grade" }, ...GRADES.map((label, value) => button(value, label, "", () => give(value)))),
-      make("p", { className: "actions" }, undo, button("s", "Skip", "quiet", pass)));
+      make("div", { className: "grades", role: "group", ariaLabel: "Grade" }, ...GRADES.map((label, value) => key(value, label, "", () => give(value)))),
+      make("p", { className: "actions" }, undo, key("s", "Skip", "quiet", pass)));
   }
 
   // Keeps a grade, or takes it back (null). Gives whether it is kept, and the work still the same.

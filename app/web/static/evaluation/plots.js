@@ -8,9 +8,9 @@ const svg = (name, attributes, ...children) => {
   element.append(...children.filter(Boolean));
   return element;
 };
-const plot = (width, height, attributes, ...children) => svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", ...attributes }, ...children);
-const line = (x1, y1, x2, y2, name) => svg("line", { x1, y1, x2, y2, class: name, "vector-effect": "non-scaling-stroke" });
-const box = (x, y, width, height, name) => svg("rect", { x, y, width, height, class: name });
+export const plot = (width, height, attributes, ...children) => svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", ...attributes }, ...children);
+export const line = (x1, y1, x2, y2, name) => svg("line", { x1, y1, x2, y2, class: name, "vector-effect": "non-scaling-stroke" });
+export const box = (x, y, width, height, name) => svg("rect", { x, y, width, height, class: name });
 
 // Rank-biased overlap, extrapolated (Webber, Moffat and Zobel 2010, equation 32), as the service computes it.
 export function overlap(one, other, p = 0.9) {

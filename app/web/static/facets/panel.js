@@ -1,7 +1,7 @@
 // The fields of a collection with their values, counted: ticks and ranges that change the filter, which stays JSON beside them.
 
 import { Problem, aborted } from "../api.js";
-import { cut, make, number } from "../elements.js";
+import { button, cut, make, number } from "../elements.js";
 import { countsOf } from "./counts.js";
 import { exactly, keyOf, read, without, write } from "./filter.js";
 
@@ -82,8 +82,7 @@ function fieldset(one, condition, change) {
   const empty = kind !== "terms" && !counts.length && !condition;
   const content = empty ? [make("p", { className: "note" }, "none")] : kind === "terms" ? ticks(one, condition, change) : range(one, condition, change);
   const more = kind === "terms" && distinct > counts.length ? make("p", { className: "note" }, `${number(distinct - counts.length)} more, in JSON`) : null;
-  const clear = condition && make("button", { type: "button", className: "quiet", ariaLabel: `Anything of ${name}` }, "clear");
-  clear?.addEventListener("click", () => change(name, () => null));
+  const clear = condition && button("clear", () => change(name, () => null), { className: "quiet", ariaLabel: `Anything of ${name}` });
   return make("fieldset", {}, make("legend", {}, make("span", { dir: "auto" }, name), clear), ...content, more);
 }
 

@@ -1,10 +1,9 @@
 // An answer, in the parts that the page shows of it.
 
 import { search } from "../api.js";
-import { count, duration, make, number } from "../elements.js";
+import { button, count, duration, make, number } from "../elements.js";
 import { hitElement } from "./hit.js";
 import { carriedBy, requestOf } from "./state.js";
-import { times } from "./times.js";
 
 const REACH = 10_000; // documents of one list
 
@@ -54,8 +53,7 @@ function statusOf(answer, { filter, mode, q, like, group, from }, { documents })
 // What hits are to be like, and the way back from it.
 function exampleOf(state, { go, titles }) {
   if (!state.like) return null;
-  const back = make("button", { type: "button", ariaLabel: "No more like it", title: "No more like it" }, "×");
-  back.addEventListener("click", () => go({ ...state, like: "", from: 0 }));
+  const back = button("×", () => go({ ...state, like: "", from: 0 }), { ariaLabel: "No more like it", title: "No more like it" });
   return make("p", { className: "chip" }, make("span", {}, "More like ", make("b", { dir: "auto" }, titles.get(state.like) ?? state.like)), back);
 }
 
@@ -66,19 +64,18 @@ const warningsOf = ({ warnings = [] }) =>
 function missedBy(answer, { q, like, sort, group, from }, chosen, again) {
   if (answer.exact || answer.mode === "browse" || !(q || like) || sort || group || !answer.hits.length) return null;
   const said = make("div", { className: "missed" });
-  const button = make("button", { type: "button", className: "quiet" }, "Compare with exact search");
-  button.addEventListener("click", async () => {
-    button.disabled = true;
+  const compare = button("Compare with exact search", async () => {
+    compare.disabled = true;
     const [{ missed }, exact] = await Promise.allSettled([import("../why/missed.js"), again({ exact: true, include: [] })])
       .then(([module, found]) => [module.value, found]);
     if (exact.status === "rejected") {
-      button.disabled = false;
+      compare.disabled = false;
       return said.replaceChildren(make("p", {}, exact.reason.message));
     }
     said.replaceChildren(missed(answer.hits, exact.value.hits, from, { approximate: answer.took_ms, exact: exact.value.took_ms }));
-    button.remove();
+    compare.remove();
   });
-  return make("div", { className: "comparing" }, button, said);
+  return make("div", { className: "comparing" }, compare, said);
 }
 
 function groupElement({ value, hits }, { group }, element) {
@@ -113,4 +110,25 @@ function pagesOf(answer, state, { go, addressOf, cursors }) {
     make("span", {}, `${number(from + 1)} to ${number(from + shown)}`),
     follows ? link("Next →", after, "next") : make("span"),
   ];
+}
+
+// Where the time of a search went: a bar and its legend: the stages, the rest of the server's time, and the network.
+function times(stages, took, roundTrip) {
+  const parts = Object.entries(stages).map(([name, ms]) => [name.replace(/_ms$/, "").replaceAll("_", " "), ms]);
+  const rest = Math.max(0, took - parts.reduce((sum, [, ms]) => sum + ms, 0));
+  const network = ["network", Math.max(0, roundTrip - took)];
+  const bar = make("div", { className: "bar", ariaHidden: "true" });
+  const legend = make("dl", { className: "legend" });
+  for (const [name, ms] of [...parts, ["rest", rest], network]) {
+    const segment = make("span", { className: `stage ${name.replaceAll(" ", "-")}` });
+    segment.style.flexGrow = ms;
+    bar.append(segment);
+  }
+  for (const [name, ms] of [...parts, network]) {
+    const explained = name === "network" ? "Round trip outside the engine: HTTP, JSON and the network" : "";
+    legend.append(
+      make("div", { className: name.replaceAll(" ", "-"), title: explained }, make("dt", {}, name), make("dd", {}, duration(ms))),
+    );
+  }
+  return [bar, legend];
 }

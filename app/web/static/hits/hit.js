@@ -1,7 +1,7 @@
 // A hit: closed, its title and what of it answers the query; open, the whole document.
 
 import { at, hasKey } from "../api.js";
-import { cut, field, make, stylesheet } from "../elements.js";
+import { button, cut, field, make, stylesheet } from "../elements.js";
 import { isMarkup, marked, snippets, spans, whereOf } from "./fragments.js";
 
 const TITLE = 160; // characters of the title of a closed hit
@@ -12,20 +12,20 @@ const VALUE = 60; // characters of a metadata value in a closed hit
 export function hitElement(hit, i, context) {
   const body = make("div", { id: `hit-${i}`, className: "body" });
   const name = hit.title || hit.id;
-  const button = make("button", { type: "button", ariaExpanded: "false", "aria-controls": body.id, dir: "auto" });
+  const opener = make("button", { type: "button", ariaExpanded: "false", "aria-controls": body.id, dir: "auto" });
   const scored = context.answer.mode !== "browse";
   const score = make("p", { className: "score", title: `Score ${hit.score}` }, make("span", { className: "unseen" }, "score "), hit.score.toFixed(3));
-  const item = make("li", { className: "hit" }, make("h2", {}, button), scored && score, body);
+  const item = make("li", { className: "hit" }, make("h2", {}, opener), scored && score, body);
   item.dataset.id = hit.id;
   const draw = (open) => {
-    button.ariaExpanded = String(open);
-    button.replaceChildren(...(open || name.length <= TITLE ? marked(name, 0, name.length, spans(hit, "title")) : [cut(name, TITLE)]));
+    opener.ariaExpanded = String(open);
+    opener.replaceChildren(...(open || name.length <= TITLE ? marked(name, 0, name.length, spans(hit, "title")) : [cut(name, TITLE)]));
     item.classList.toggle("open", open);
     body.replaceChildren(...(open ? whole(hit, context, item) : brief(hit)).filter(Boolean));
   };
   item.addEventListener("click", (event) => {
-    const open = button.ariaExpanded === "true";
-    if (button.contains(event.target)) draw(!open);
+    const open = opener.ariaExpanded === "true";
+    if (opener.contains(event.target)) draw(!open);
     // Text that is being selected, or was opened to be read, is left alone.
     else if (!open && !event.target.closest("a") && getSelection().isCollapsed) draw(true);
   });
@@ -45,7 +45,7 @@ function brief(hit) {
 function whole(hit, context, item) {
   const list = Object.entries(hit.metadata ?? {}).map(([key, value]) => field(key, shown(value)));
   return [
-    hit.passages?.length > 1 && later(() => import("./passages.js"), (module) => module.passages(hit)),
+    hit.passages?.length > 1 && later(() => import("./readable.js"), (module) => module.passages(hit)),
     hit.text && textOf(hit),
     list.length && metadata(list),
     make("p", { className: "id" }, make("span", {}, "id ", identity(hit.id, context.collection)), alike(hit, context)),
@@ -68,12 +68,10 @@ function later(load, made) {
 }
 
 function alike(hit, { like }) {
-  const button = make("button", { type: "button", className: "quiet" }, "More like this");
-  button.addEventListener("click", () => {
+  return button("More like this", () => {
     like(hit);
     scrollTo(0, 0);
   });
-  return button;
 }
 
 // Why a hit has its score, asked for when it is opened.

@@ -1,8 +1,9 @@
 // Markdown and HTML as what they say: text in blocks of our own, in which nothing of the document is markup. A document
-// that is written so is shown so on demand. Places are kept, so that what was found is marked here too.
+// that is written so is shown so on demand, and its best passages at once. Places are kept, so that what was found is marked
+// here too.
 
 import { make } from "../elements.js";
-import { MEANT } from "./fragments.js";
+import { MEANT, isMarkup, marked, slicer, spans, whereOf } from "./fragments.js";
 
 const LONGEST = 200_000; // characters; a longer text is shown as it is written
 const BLOCKS = /^(p|div|h[1-6]|ul|ol|li|table|tr|article|section|main|header|footer|nav|aside|blockquote|pre|dl|dt|dd|figure|body|html|hr|form)$/;
@@ -25,7 +26,7 @@ export function readable(text, spans, written) {
 }
 
 // A block is {kind, level, pieces}; a piece [start, stop, style, said] is text[start:stop], or what is said in its place.
-export function blocks(text, spans) {
+function blocks(text, spans) {
   const html = /<(p|div|h[1-6]|ul|ol|table|article|section|body|html)\b[^>]*>[^]*<\/\1\s*>/i.test(text) && !/^#{1,6} /m.test(text);
   const found = (html ? blocksOfHtml(text) : blocksOfMarkdown(text)).filter(({ pieces }) => pieces.length);
   const places = inUnits(text, spans);
@@ -146,4 +147,20 @@ function sign(entity) {
   const code = /^#x/i.test(entity) ? parseInt(entity.slice(2), 16) : entity[0] === "#" ? Number(entity.slice(1)) : null;
   if (code !== null) return code > 0 && code < 0x110000 ? String.fromCodePoint(code) : "\ufffd";
   return Object.hasOwn(ENTITIES, entity) ? ENTITIES[entity] : `&${entity};`;
+}
+
+// The best passages of an open hit: each with the headings that it stands under, its pages, and a score of its own.
+export function passages(hit) {
+  const found = spans(hit, "text");
+  const items = hit.passages.map(({ start, stop, headings, pages, score }) => {
+    const said = pages && (pages[0] === pages[1] ? `p. ${pages[0]}` : `pp. ${pages[0]}–${pages[1]}`);
+    const within = found.filter((span) => span.start >= start && span.stop <= stop);
+    return make("li", {},
+      make("div", { className: "head" }, whereOf({ headings }) || make("p", { className: "where" }, start ? "" : "The beginning"),
+        make("p", { className: "score" }, [said, `score ${score.toFixed(3)}`].filter(Boolean).join(" · "))),
+      isMarkup(hit.text)
+        ? blocks(slicer(hit.text)(start, stop), within.map((span) => ({ start: span.start - start, stop: span.stop - start })))
+        : make("p", { className: "text", dir: "auto" }, ...marked(hit.text, start, stop, within)));
+  });
+  return make("section", { className: "passages", ariaLabel: "Best passages" }, make("p", { className: "label" }, "Best passages"), make("ol", {}, ...items));
 }

@@ -3,7 +3,7 @@
 
 import { addressOf, given, remember } from "../address.js";
 import { at, call } from "../api.js";
-import { count, make, number } from "../elements.js";
+import { button, count, make, number } from "../elements.js";
 import { ask, collectionField, frame } from "../evaluation/settings.js";
 
 const EDGE = 1.05;
@@ -20,12 +20,8 @@ export function show(root, page) {
   const canvas = make("canvas", { role: "img" });
   const [context, whole] = [canvas.getContext("2d"), make("canvas", { width: SIDE, height: SIDE })];
   const tip = make("p", { dir: "auto" });
-  const button = (name, times) => {
-    const made = make("button", { type: "button", className: "quiet" }, name);
-    made.addEventListener("click", () => move(zoom * times));
-    return made;
-  };
-  const figure = make("div", { className: "map", hidden: true }, canvas, make("p", {}, button("Closer", 2), " ", button("Farther", 0.5), " ", button("Whole", 0)), tip);
+  const zoomed = (name, times) => button(name, () => move(zoom * times));
+  const figure = make("div", { className: "map", hidden: true }, canvas, make("p", {}, zoomed("Closer", 2), " ", zoomed("Farther", 0.5), " ", zoomed("Whole", 0)), tip);
   const list = make("ol", { role: "list", ariaLabel: "Hits" });
   const shell = frame(root, page, form, changed, list);
   root.append(figure, list);

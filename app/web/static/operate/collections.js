@@ -1,15 +1,11 @@
 // What is told of collections: a row each in the table of all, and the facts of one.
 
 import { count, field, make, number, size } from "../elements.js";
+import { box, line, plot } from "../evaluation/plots.js";
 
 const NONE = "—";
 export const when = (time) => make("time", { dateTime: time }, new Date(time).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }));
 export const tag = (kind, text) => make("span", { className: `tag ${kind}` }, text);
-export const button = (label, act, className = "quiet") => {
-  const made = make("button", { type: "button", className }, label);
-  made.addEventListener("click", act);
-  return made;
-};
 
 // rows: of cells, the first of which is the row's name.
 export const table = (label, heads, rows) => make("div", { className: "scrolls", role: "region", ariaLabel: label, tabIndex: 0 },
@@ -20,9 +16,9 @@ const aliasesOf = (name, aliases) => aliases.filter(({ collection }) => collecti
 const recallOf = ({ recall }) => (recall ? `${recall.recall.toFixed(3)} at ${recall.k}` : NONE);
 const partsOf = ({ segments, tail }) => `${number(segments)}${tail ? ` + ${number(tail)} new` : ""}`;
 
-function stageOf({ sources = [], encoding, dim, index, candidates }) {
+function stageOf({ sources = [], encoding, dim, index, candidates, learned }) {
   if (!sources.length) return NONE;
-  return [sources.join(" + "), encoding && `${encoding} ${number(dim)}`, index, `${number(candidates)} candidates`].filter(Boolean).join(", ");
+  return [sources.join(" + "), encoding && `${encoding} ${number(dim)}`, index, `${number(candidates)} candidates`, learned && "learned"].filter(Boolean).join(", ");
 }
 
 // A collection that cannot be opened is told as read-only too, for the same reason.
@@ -63,11 +59,22 @@ export function facts(info, aliases) {
     fusion && ["Fusion", typeof fusion === "string" ? fusion : said(fusion)],
     schema && Object.keys(schema).length && ["Schema", said(schema)],
     unfit && Object.values(unfit).some(Boolean) && ["Values that do not fit", said(unfit)],
-    known && ["First stage", `${stageOf(stage)}${stage.learned ? ", learned" : ""}`],
+    known && ["First stage", stageOf(stage)],
     stage.documents_since && ["Since it was made", count(stage.documents_since, "document")],
     stage.drift && ["Drift", said(stage.drift)],
     stage.due && ["Due", stage.due],
     known && ["Recall", info.recall ? `${recallOf(info)}, as last measured` : "not measured yet"],
   ];
   return make("dl", { className: "facts" }, ...rows.filter(Boolean).map(([name, value]) => field(name, value)));
+}
+
+// Documents by generation, and where the first stage became another.
+export function history(generations) {
+  const most = Math.max(1, ...generations.map(({ documents }) => documents));
+  const changes = generations.filter((one, i) => !i || stageOf(one) !== stageOf(generations[i - 1]));
+  return make("section", { ariaLabel: "History" }, make("h3", {}, "History"),
+    plot(generations.length, 100, { class: "history", role: "img", "aria-label": `Documents by generation, at most ${number(most)}` },
+      ...generations.flatMap((one, i) => [box(i, 100 - (96 * one.documents) / most, 1, 100, "range"), changes.includes(one) && line(i, 0, i, 100)])),
+    make("dl", {}, ...changes.reverse().map((one) =>
+      field(`Generation ${number(one.generation)}`, make("div", {}, when(one.created), `, ${one.reason}, ${count(one.documents, "document")}: ${stageOf(one)}`)))));
 }

@@ -1,8 +1,8 @@
 // The snapshots of a collection: taken, fetched, and deleted after a question.
 
 import { at, call, hasKey } from "../api.js";
-import { count, make, number, size } from "../elements.js";
-import { button, tag, when } from "./collections.js";
+import { button, count, make, number, size } from "../elements.js";
+import { tag, when } from "./collections.js";
 
 // ready: whether one can be taken. began(task): one that is being taken.
 export function snapshotList(shell, name, ready, began) {
@@ -11,7 +11,7 @@ export function snapshotList(shell, name, ready, began) {
   const take = button("Take a snapshot", () => {
     shell.clear();
     shell.doing(async () => began(await call(base, { method: "POST" })));
-  }, "act");
+  }, { className: "act" });
   const element = make("section", { tabIndex: -1, ariaLabel: "Snapshots" }, make("h3", {}, "Snapshots"), list, ready && make("p", {}, take));
 
   async function load(signal) {

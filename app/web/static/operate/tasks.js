@@ -2,8 +2,8 @@
 
 import { addressOf, given, remember } from "../address.js";
 import { Problem, call, taskAt } from "../api.js";
-import { count, make, number } from "../elements.js";
-import { button, tag, when } from "./collections.js";
+import { button, count, make, number } from "../elements.js";
+import { tag, when } from "./collections.js";
 
 const POLL = 2000; // ms
 const PAGE = 100;

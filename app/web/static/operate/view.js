@@ -4,7 +4,7 @@
 import { addressOf, given, remember } from "../address.js";
 import { Problem, aborted, at, call } from "../api.js";
 import { make, panel, problemPanel } from "../elements.js";
-import { collectionTable, facts } from "./collections.js";
+import { collectionTable, facts, history } from "./collections.js";
 import { snapshotList } from "./snapshots.js";
 import { taskList } from "./tasks.js";
 import { uploadForm } from "./upload.js";
@@ -60,16 +60,21 @@ export function show(root, page) {
     const [found, others] = await read();
     const name = found.name;
     const place = make("div", {}, facts(found, others));
+    const past = make("div");
+    const grown = async () => {
+      const { generations } = found.state === "ready" ? await call(`${at(name)}/history`, { signal }) : {};
+      if (generations?.length) past.replaceChildren(history(generations));
+    };
     const tasks = taskList(shell, signal, name, () => refresh());
     const snapshots = page.may("admin") && snapshotList(shell, name, found.state === "ready", tasks.began);
     const upload = page.may("write") && found.state === "ready" && uploadForm(shell, name, tasks.began);
     refresh = () => shell.doing(async () => {
       place.replaceChildren(facts(...(await read())));
-      await snapshots?.load?.(signal);
+      await Promise.all([grown(), snapshots?.load?.(signal)]);
     });
     reload = () => Promise.all([refresh(), shell.doing(tasks.load)]);
-    content.append(make("h2", { dir: "auto", tabIndex: -1 }, name), place, ...[upload?.element, tasks.element, snapshots?.element].filter(Boolean));
-    await Promise.all([tasks.load(), snapshots?.load?.(signal)]);
+    content.append(make("h2", { dir: "auto", tabIndex: -1 }, name), place, ...[upload?.element, tasks.element, snapshots?.element].filter(Boolean), past);
+    await Promise.all([tasks.load(), grown(), snapshots?.load?.(signal)]);
   }
 
   function restore() {
