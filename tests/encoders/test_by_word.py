@@ -83,6 +83,26 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert words._known.characters <= 50
 
 
+def test_texts_that_were_shown_are_told_again_without_being_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ByWord(SAVED, LIMIT)
+    texts = ["The wren sings.", "The owl does not.", "The wren sings."]
+    first = words.with_special(texts)
+    monkeypatch.setattr(words, "spans", lambda texts: [1 / 0 for _ in texts])
+    for (spans, names), (same, named) in zip(first, words.with_special(texts), strict=True):
+        assert (spans.tolist(), names) == (same.tolist(), named)
+
+
+def test_the_texts_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_word, "SHOWN", 50)
+    words, fresh = ByWord(SAVED, LIMIT), ByWord(SAVED, LIMIT)
+    for i in range(40):
+        texts = [f"number {i}", "long " * i, f"number {i - 1}"]
+        for text, (spans, names) in zip(texts, words.with_special(texts), strict=True):
+            ((same, named),) = fresh.with_special([text])
+            assert (spans.tolist(), names) == (same.tolist(), named)
+        assert sum(map(len, words._shown)) == words._shown_characters <= 50
+
+
 @pytest.mark.parametrize(
     "change",
     [

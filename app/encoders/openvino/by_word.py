@@ -2,7 +2,8 @@
 
 BERT's tokenizer cleans, lower-cases and parts a text character by character and never looks over a space: what a run
 between two spaces becomes hangs on nothing beside it. So runs are told apart once and remembered. Other tokenizers look
-further (a space is part of a token, a text is one string to them), and are asked for whole texts.
+further (a space is part of a token, a text is one string to them), and are asked for whole texts. The texts that were
+shown last are remembered too: who types on, or turns a page back, is shown them again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -23,6 +24,10 @@ _SPACES: Final = str.maketrans("\t\n\r", "   ")
 """Of the spaces those that every version of every part takes for one."""
 REMEMBERED: Final = 1_000_000
 """Characters of the runs that are remembered, some 100,000 words; they take some 20 MB at most."""
+SHOWN: Final = 2_000_000
+"""Characters of the texts that are remembered, some 2,000 passages; with their tokens they take some 15 MB at most."""
+Around: TypeAlias = tuple[I64, Mapping[int, str]]
+"""Of a text: (n, 2), where its tokens stand, and the special ones by their places."""
 
 
 class _Known:
@@ -60,6 +65,8 @@ class ByWord:
         self._before, self._after = probe.tokens[:first], probe.tokens[last:]
         self._room = None if limit is None else max(0, limit - len(self._before) - len(self._after))
         self._known = _Known()
+        self._shown: dict[str, Around] = {}
+        self._shown_characters = 0
         self._adding = threading.Lock()
 
     def spans(self, texts: Sequence[str]) -> list[I64]:
@@ -83,11 +90,27 @@ class ByWord:
         edges = [*before[firsts].tolist(), len(found)]
         return [found[start:stop] for start, stop in pairwise(edges)]
 
-    def with_special(self, texts: Sequence[str]) -> list[tuple[I64, Mapping[int, str]]]:
-        """(n, 2): the same of the tokens that go into the network, and the special ones by their places."""
-        return [self._around(own[: self._room]) for own in self.spans(texts)]
+    def with_special(self, texts: Sequence[str]) -> list[Around]:
+        """The same of the tokens that go into the network, with the special ones. Nobody may write to what is given."""
+        shown = self._shown
+        found = {text: shown.get(text) for text in texts}
+        new = [text for text, own in found.items() if own is None]
+        made = {text: self._around(own[: self._room]) for text, own in zip(new, self.spans(new), strict=True)}
+        if made:
+            self._remember(made)
+        return [made[text] if own is None else own for text, own in ((text, found[text]) for text in texts)]
 
-    def _around(self, own: I64) -> tuple[I64, Mapping[int, str]]:
+    def _remember(self, made: Mapping[str, Around]) -> None:
+        """Where there is no room for more, what was remembered before goes."""
+        more = sum(map(len, made))
+        with self._adding:
+            if self._shown_characters + more > SHOWN:
+                self._shown, self._shown_characters = {}, 0
+            if more <= SHOWN:
+                self._shown.update(made)
+                self._shown_characters += more
+
+    def _around(self, own: I64) -> Around:
         first, end = len(self._before), len(self._before) + len(own)
         names = dict(enumerate(self._before)) | {end + i: name for i, name in enumerate(self._after)}
         spans = np.zeros((end + len(self._after), 2), np.int64)
