@@ -22,7 +22,7 @@ from app.highlights.fragments import Highlight, Marking, of_sentence
 from app.highlights.hits import by_words
 from app.highlights.sentences import nearest
 from app.highlights.tokens import Key, Row, RowTokens, tokens_of, trimmed
-from app.hits.explanation import Explanation, TokenShare, grid_of, ranks_among, told
+from app.hits.explanation import Explanation, grid_of, ranks_among, told
 from app.query.encoded import EncodedQuery
 from app.query.listed import document_of
 from app.query.ranking import Ranked
@@ -85,8 +85,9 @@ class Showing:
         every = [*rows, *(row for row in openings if row is not None)]
         tokens = self._tokens(every)
         asked = self._asked()
-        products = self._products(every, tokens)
-        shares = self._shares(every, products, asked, tokens)
+        products, added = self._products(every, tokens)
+        known = tokens if isinstance(self.scores, MaxSim) else {}
+        shares = {key: told(own, asked, known.get(key)) for key, own in added.items()}
         spoken = None
         if self.marking is not None and self.words is not None and self.spec.lexical is not None:
             spoken = by_words(self.words.bm25, self.spec.lexical.analyser, self.marking)
@@ -152,34 +153,22 @@ class Showing:
             found.append(places.names[i] if i in places.names else self.text[slice(*trimmed(self.text, start, stop))])
         return found
 
-    def _products(self, rows: Sequence[Row], tokens: Mapping[Key, RowTokens]) -> dict[Key, F32]:
-        """The products of the query's token vectors with those of the rows of which they are needed."""
-        if self.encoded is None or self.scores is None:
-            return {}
-        scores = self.scores
-        if not isinstance(scores, MaxSim) or not self.explain:
-            rows = [row for row in rows if row.key in tokens] if self.marking is not None else []
-            scores = scores if isinstance(scores, MaxSim) else MaxSim(self.encoded.vectors)
-        return {row.key: own for row, own in _by_part(rows, scores.products)}
-
-    def _shares(
-        self,
-        rows: Sequence[Row],
-        products: Mapping[Key, F32],
-        asked: Sequence[str] | None,
-        tokens: Mapping[Key, RowTokens],
-    ) -> dict[Key, list[TokenShare]]:
-        """The addition of each query vector to these rows."""
-        if not self.explain or self.scores is None:
-            return {}
-        scores = self.scores
-        if not isinstance(scores, MaxSim):
-            return {row.key: told(own, None, None) for row, own in _by_part(rows, scores.explain)}
-
-        def shares(part: Part, own: I64) -> list[list[Share]]:
-            return scores.shares(part, own, [products[id(part), row] for row in own.tolist()])
-
-        return {row.key: told(own, asked, tokens.get(row.key)) for row, own in _by_part(rows, shares)}
+    def _products(
+        self, rows: Sequence[Row], tokens: Mapping[Key, RowTokens]
+    ) -> tuple[dict[Key, F32], dict[Key, list[Share]]]:
+        """The products of the query's token vectors with those of the rows of which they are needed, and what each
+        query vector adds to the rows' scores, where they are explained."""
+        if self.scores is None:
+            return {}, {}
+        if self.explain and isinstance(self.scores, MaxSim):
+            both = list(_by_part(rows, self.scores.told))
+            return {row.key: own for row, (own, _) in both}, {row.key: shares for row, (_, shares) in both}
+        shares = {row.key: own for row, own in _by_part(rows, self.scores.explain)} if self.explain else {}
+        if self.marking is None or self.encoded is None:
+            return {}, shares
+        scores = self.scores if isinstance(self.scores, MaxSim) else MaxSim(self.encoded.vectors)
+        marked = [row for row in rows if row.key in tokens]
+        return {row.key: own for row, own in _by_part(marked, scores.products)}, shares
 
     def _sentence(self, row: Row, tokens: RowTokens | None, products: F32 | None) -> tuple[int, int, int] | None:
         """Where the sentence of a passage is that means most, of a search by meaning."""

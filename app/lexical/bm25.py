@@ -25,7 +25,7 @@ import numpy as np
 
 from app.lexical.analysis import Analyser
 from app.lexical.clauses import Clause, parse
-from app.lexical.postings import I32, add_scores, add_weighted, among, block_edges, largest, reaching, standing
+from app.lexical.postings import I32, add_scores, add_weighted, among, block_edges, largest, posting, reaching, standing
 from app.lexical.sequences import Sequences
 from app.lexical.weighing import Weighing
 from app.lexical.words import GrowingWords, Words, sealed
@@ -165,9 +165,11 @@ class Bm25:
             pairs, counts = self._postings[i][number], None
             if self.weighing is not None:
                 pairs, counts = self._weighted[i][number]
-            (places,) = np.nonzero(pairs[:, 0] == document)
-            if clause.scored and len(places):
-                tf = int(pairs[places[0], 1]) if counts is None else float(counts[places[0]])
+            if not clause.scored:
+                continue
+            place = posting(pairs, document)
+            if place >= 0:
+                tf = int(pairs[place, 1]) if counts is None else float(counts[place])
                 score = clause.weight * self._idf(i) * (K1 + 1) * tf / (tf + base + slope * length)
                 found.append(TermScore(clause.text, tf, self._counts[i], self._idf(i), score))
         return found
@@ -267,6 +269,8 @@ def loops() -> Iterator[None]:
             query = Bm25([Part(words, alive, 4)], parse(text, analyser, ["a"]), ["a"])
             yield
             best([query.scores(0)], [alive], 1)
+            query.explain(0, 0)
+            yield
             query.places(0, 0, "a")
             yield
         Bm25([Part(words, alive, 4)], parse("word", analyser, ["a"]), ["a"], Weighing((2.0,), frozenset())).scores(0)

@@ -107,6 +107,25 @@ def among(ids: I32, asked: I32) -> I64:
 
 
 @kernel
+def posting(pairs: I32, document: int) -> int:
+    """The place of a document's posting among pairs, which ascend by blocks; -1 where it has none."""
+    first = document // BLOCK * BLOCK
+    low, high = 0, len(pairs)
+    while low < high:
+        middle = (low + high) // 2
+        if pairs[middle, 0] < first:
+            low = middle + 1
+        else:
+            high = middle
+    for place in range(low, len(pairs)):
+        if pairs[place, 0] == document:
+            return place
+        if pairs[place, 0] >= first + BLOCK:
+            break
+    return -1
+
+
+@kernel
 def block_edges(pairs: I32, documents: int) -> I64:
     """(blocks + 1,): where the postings of each block begin, and their end."""
     edges = np.zeros((documents + BLOCK - 1) // BLOCK + 1, np.int64)

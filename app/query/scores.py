@@ -248,22 +248,25 @@ class MaxSim:
     def products(self, part: Part, rows: I64) -> list[F32]:
         """Of each row (n, q): the inner products of its vectors with those of the query, by the fast pass."""
         tokens = part.ragged(TOKENS).take(rows)
-        # Each vector as if it were a passage, of which it is the best.
-        each = TokenVectors(tokens.values, np.arange(len(tokens.values) + 1))
-        found = self.scorer(part.code).maxima(each)
-        return [found[start:stop] for start, stop in pairwise(tokens.offsets.tolist())]
+        return _apart(self._products(part, tokens), tokens)
 
     def explain(self, part: Part, rows: I64) -> list[list[Share]]:
-        return self.shares(part, rows, self.products(part, rows))
+        return [shares for _, shares in self.told(part, rows)]
 
-    def shares(self, part: Part, rows: I64, products: Sequence[F32]) -> list[list[Share]]:
-        """As ``explain``, of products that were made already."""
+    def told(self, part: Part, rows: I64) -> list[tuple[F32, list[Share]]]:
+        """``products`` and ``explain`` of each row, whose vectors are read once."""
         tokens = part.ragged(TOKENS).take(rows)
-        places, values = self.scorer(part.code).best(tokens, np.concatenate(products), part.norms[rows])
+        products = self._products(part, tokens)
+        places, values = self.scorer(part.code).best(tokens, products, part.norms[rows])
         if self.offsets is not None:
             values = values + self.offsets
-        pairs = zip(places.tolist(), values.tolist(), strict=True)
-        return [[Share(i, *one) for i, one in enumerate(zip(*of_row, strict=True))] for of_row in pairs]
+        each = zip(_apart(products, tokens), places.tolist(), values.tolist(), strict=True)
+        return [(own, [Share(i, *one) for i, one in enumerate(zip(*best, strict=True))]) for own, *best in each]
+
+    def _products(self, part: Part, tokens: TokenVectors) -> F32:
+        # Each vector as if it were a passage, of which it is the best.
+        each = TokenVectors(tokens.values, np.arange(len(tokens.values) + 1))
+        return self.scorer(part.code).maxima(each)
 
     def scorer(self, code: Code, *, rough: bool = False) -> Scorer:
         """For passages of one code."""
@@ -411,6 +414,10 @@ class Contrast:
         after = len(self.more.query)
         pairs = zip(self.more.explain(part, rows), self.less.explain(part, rows), strict=True)
         return [[*more, *(Share(after + one.query, one.row, -one.product) for one in less)] for more, less in pairs]
+
+
+def _apart(products: F32, tokens: TokenVectors) -> list[F32]:
+    return [products[start:stop] for start, stop in pairwise(tokens.offsets.tolist())]
 
 
 def _joined(pieces: Sequence[F32]) -> F32:
