@@ -22,10 +22,11 @@ def by_words(query: Bm25, analyser: Analyser, marking: Marking) -> Callable[[int
 
     def highlights(part: int, place: int, document: Document) -> list[Highlight]:
         texts = {"title": document.title, "text": document.text}
+        indexed = query.places(part, place)
         found = (
             of_words(texts[field], field, matches, terms, worth, marking)
             for field, finder in finders.items()
-            if (matches := finder.matches(texts[field], query.places(part, place, field)))
+            if (matches := finder.matches(texts[field], indexed.get(field)))
         )
         return [one for one in found if one is not None]
 

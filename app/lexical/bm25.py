@@ -85,8 +85,8 @@ class Bm25:
     _weighted: list[list[tuple[I32, F64]]] = field(init=False, repr=False)
     """The same where a field that counts has the term, with how often."""
     _counts: list[int] = field(init=False, repr=False)
-    _asked: dict[tuple[int, str], I32] = field(init=False, repr=False, default_factory=dict)
-    """The words of a part that clauses ask for in a field, sorted."""
+    _asked: dict[int, list[I32]] = field(init=False, repr=False, default_factory=dict)
+    """Of a part: for each field the words that clauses ask for there."""
 
     def __post_init__(self) -> None:
         documents = sum(int(np.count_nonzero(part.alive)) for part in self.parts)
@@ -174,22 +174,26 @@ class Bm25:
                 found.append(TermScore(clause.text, tf, self._counts[i], self._idf(i), score))
         return found
 
-    def places(self, number: int, document: int, field: str) -> tuple[int, list[int]]:
-        """How many words a field of a document of a part has, and the places of those that a clause asks for, by
-        themselves: nothing of phrases, nor of what is excluded."""
+    def places(self, number: int, document: int) -> dict[str, tuple[int, list[int]]]:
+        """For each field of a document of a part: how many words it has, and the places of those that a clause asks for
+        there, by themselves: nothing of phrases, nor of what is excluded."""
         words = self.parts[number].words
         if words is None:
-            return 0, []
-        asked = self._asked.get((number, field))
+            return {}
+        asked = self._asked.get(number)
         if asked is None:
-            ids = [
-                self._words[i][number]
-                for i, one in enumerate(self.clauses)
-                if one.scored and one.kind != "phrase" and one.field in (None, field)
-            ]
-            asked = self._asked[number, field] = np.sort(np.concatenate([_NO_WORDS, *ids]))
-        own = words.in_order(document, self.fields.index(field))
-        return len(own), among(own, asked).tolist()
+            asked = self._asked[number] = [self._asked_in(number, name) for name in self.fields]
+        each = zip(self.fields, words.in_order(document), asked, strict=True)
+        return {name: (len(own), among(own, ids).tolist()) for name, own, ids in each}
+
+    def _asked_in(self, number: int, name: str) -> I32:
+        """The words of a part that clauses ask for in a field, ascending."""
+        words = [
+            own[number]
+            for own, clause in zip(self._words, self.clauses, strict=True)
+            if clause.scored and clause.kind != "phrase" and clause.field in (None, name)
+        ]
+        return np.sort(np.concatenate([_NO_WORDS, *words]))
 
     def told(self, words: Sequence[str], stems: Sequence[str]) -> float:
         """How much of the query some words of a document say: as its score, without regard to length."""
@@ -271,7 +275,7 @@ def loops() -> Iterator[None]:
             best([query.scores(0)], [alive], 1)
             query.explain(0, 0)
             yield
-            query.places(0, 0, "a")
+            query.places(0, 0)
             yield
         Bm25([Part(words, alive, 4)], parse("word", analyser, ["a"]), ["a"], Weighing((2.0,), frozenset())).scores(0)
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Final, Protocol
 
 import numpy as np
@@ -65,8 +66,8 @@ class Words(Protocol):
         """(n,): how often these documents have the words of a phrase, in order and adjacent, in a field, -1 for any."""
         ...
 
-    def in_order(self, document: int, field: int) -> I32:
-        """The words of a field of a document."""
+    def in_order(self, document: int) -> list[I32]:
+        """The words of each field of a document."""
         ...
 
     def sequences(self, documents: I64) -> Sequences:
@@ -128,10 +129,11 @@ class SealedWords:
     def side_by_side(self, documents: I32, phrase: I32, field: int) -> I32:
         return side_by_side(self._read(documents), self._offsets, documents, self.fields, field, phrase)
 
-    def in_order(self, document: int, field: int) -> I32:
-        run = document * self.fields + field
-        found: I32 = self._ids.rows(int(self._offsets[run]), int(self._offsets[run + 1]))
-        return found
+    def in_order(self, document: int) -> list[I32]:
+        run = document * self.fields
+        first, *edges = self._offsets[run : run + self.fields + 1].tolist()
+        ids: I32 = self._ids.rows(first, edges[-1])
+        return [ids[start - first : stop - first] for start, stop in pairwise([first, *edges])]
 
     def sequences(self, documents: I64) -> Sequences:
         found = Sequences(self.dictionary.vocabulary, self._read(documents.astype(np.int32)), self._offsets)
@@ -232,9 +234,10 @@ class WordsView:
     def side_by_side(self, documents: I32, phrase: I32, field: int) -> I32:
         return side_by_side(self._ids, self._offsets, documents, self.fields, field, phrase)
 
-    def in_order(self, document: int, field: int) -> I32:
-        run = document * self.fields + field
-        return self._ids[self._offsets[run] : self._offsets[run + 1]]
+    def in_order(self, document: int) -> list[I32]:
+        run = document * self.fields
+        edges = self._offsets[run : run + self.fields + 1].tolist()
+        return [self._ids[start:stop] for start, stop in pairwise(edges)]
 
     def sequences(self, documents: I64) -> Sequences:
         return Sequences(self._growing.vocabulary, self._ids, self._offsets).take(documents, self.fields)
