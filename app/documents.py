@@ -17,7 +17,9 @@ import binascii
 import inspect
 import itertools
 import json
+import re
 import textwrap
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Final, Self
 
@@ -25,6 +27,7 @@ import numpy as np
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     GetJsonSchemaHandler,
     PlainValidator,
     ValidationError,
@@ -40,9 +43,13 @@ from app.metadata import reading
 from app.schema.faults import fault, name_of, plain, pointer
 from app.schema.ids import DocumentId, made_id
 from app.settings import DEFAULT, Limits, limits_of
-from app.types import F32, MAX_DIM, Document, Kind, Metadata, SparseVector
+from app.types import F32, MAX_DIM, Document, Kind, Metadata, SparseVector, Turn, spoken
 
 ONE_A_LINE: Final = "expected one JSON object a line (NDJSON)"
+ROLE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
+"""Of who speaks."""
+MAX_TURNS: Final = 1_000
+"""Of a conversation."""
 MAX_SPARSE: Final = 65_536
 """Indices of a sparse vector."""
 MAX_PROBLEMS: Final = 100
@@ -322,12 +329,34 @@ SparseField = Annotated[
 ]
 
 
+class TurnField(Strict):
+    """What somebody says."""
+
+    role: str = Field(pattern=rf"^{ROLE.pattern}$", examples=["user"])
+    text: str = Field(json_schema_extra={"pattern": r"\S"})
+
+    @model_validator(mode="after")
+    def _says(self) -> TurnField:
+        if not self.text.strip():
+            raise fault("/text", "the turn is empty; leave it out")
+        return self
+
+
+TurnsField = Annotated[list[TurnField], Field(min_length=1, max_length=MAX_TURNS)]
+
+
+def turns_of(given: Sequence[TurnField] | None) -> tuple[Turn, ...]:
+    """As the engine has them."""
+    return tuple(Turn(one.role, one.text) for one in given or ())
+
+
 _SOMETHING: Final[dict[str, Any]] = {
     "anyOf": [
         *({"required": [name], "properties": {name: {"pattern": r"\S"}}} for name in ("text", "title")),
-        *({"required": [name]} for name in ("vector", "vectors")),
+        *({"required": [name]} for name in ("vector", "vectors", "turns")),
     ],
     "not": {"required": ["vector", "vectors"]},
+    "dependentRequired": {"summary": ["turns"]},
 }
 """The schema of ``DocumentContent`` beside the types of its fields."""
 
@@ -364,10 +393,21 @@ class DocumentContent(Strict):
     """The caller's own vectors, in a multi-vector collection without an encoder."""
     sparse_vector: SparseField = None
     """The caller's own sparse vector, in a collection of such without a sparse encoder; weights of 0 are left out."""
+    turns: TurnsField | None = None
+    """A conversation, the latest turn last, in a collection that has turns; its text is `role: text`, a line a turn,
+    and may come beside it as it was answered."""
+    summary: str = ""
+    """Of the conversation, in your words. Searches by conversations learn to guess theirs from those of documents."""
 
     @model_validator(mode="after")
     def _something_to_find(self, info: ValidationInfo) -> DocumentContent:
         hold_vectors(self.vector, self.vectors, info)
+        if self.turns is not None:
+            if self.text not in ("", spoken(turns_of(self.turns))):
+                raise fault("/turns", "give turns or text, not both: the text is another than that of the turns")
+            return self
+        if self.summary:
+            raise fault("/summary", "it is of a conversation: give its turns")
         if self.vector is None and self.vectors is None and not (self.text.strip() or self.title.strip()):
             raise fault("/text", "text is empty, and there is neither a title nor a vector")
         return self
@@ -383,8 +423,11 @@ class DocumentContent(Strict):
 
         Raises Invalid for ``vectors`` in a dense collection and ``vector`` in a multi-vector one.
         """
-        vectors = of_kind(self.vector, self.vectors, kind, at)
-        made = Document(id or "", self.text, self.title, self.metadata, vectors, sparse=self.sparse_vector or None)
+        vectors, turns = of_kind(self.vector, self.vectors, kind, at), turns_of(self.turns)
+        text = spoken(turns) if turns else self.text
+        made = Document(
+            id or "", text, self.title, self.metadata, vectors, (), self.sparse_vector or None, turns, self.summary
+        )
         return made if id is not None else replace(made, id=made_id(made))
 
 
@@ -429,6 +472,10 @@ def to_line(document: Document, kind: Kind) -> bytes:
     body: dict[str, Any] = {
         "id": document.id, "text": document.text, "title": document.title, "metadata": document.metadata
     }  # fmt: skip
+    if document.turns:
+        del body["text"]
+        body |= {"turns": [turn._asdict() for turn in document.turns]}
+        body |= {"summary": document.summary} if document.summary else {}
     if document.vectors is not None:
         name, array = ("vector", document.vectors[0]) if kind == "dense" else ("vectors", document.vectors)
         content = base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()

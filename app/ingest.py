@@ -22,6 +22,7 @@ from app.errors import Invalid, NotFound, NotIndexed, PreconditionFailed, Storag
 from app.filters import Filter
 from app.indexing.causal import causal_due, learn_causal
 from app.indexing.newcomers import seal_known
+from app.indexing.summaries import learn_summaries, summaries_due
 from app.metadata import reading
 from app.metadata.declared import check
 from app.schema.faults import pointer as joined
@@ -119,6 +120,8 @@ def write_documents(
             continue
         if causal_due(collection):
             learn_causal(collection)
+        if summaries_due(collection):
+            learn_summaries(collection)
         return written
 
 
@@ -154,6 +157,10 @@ def check_document(collection: Collection, document: Document, pointer: str, *, 
     except reading.Unfit as error:
         raise Invalid.at(pointer + joined(["metadata", *error.at]), error.message) from None
     spec = collection.spec
+    if document.turns and spec.turns is None:
+        raise Invalid.at(
+            f"{pointer}/turns", f"collection {spec.name} has no turns: create one with `turns`, or give text"
+        )
     field = vector_field(spec)
     if spec.model is None:
         if document.vectors is None and not keeps:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,12 +93,28 @@ class SparseVector:
         )
 
 
+class Turn(NamedTuple):
+    """What somebody says in a conversation."""
+
+    role: str
+    text: str
+
+
+def spoken(turns: Iterable[Turn]) -> str:
+    """A conversation as one text, a line a turn.
+
+    >>> spoken([Turn("user", "A table for two?"), Turn("system", "Where?")])
+    'user: A table for two?\\nsystem: Where?'
+    """
+    return "\n".join(f"{turn.role}: {turn.text}" for turn in turns)
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A document as a caller gives it and gets it back. ``vectors`` are the caller's own: (n, dim) float32, as given.
 
     splits: how many of them each passage has, in order; none: all are of one passage. sparse: the caller's own sparse
-    vector.
+    vector. turns: of a conversation, whose text is what they are as one. summary: of it, in a caller's words.
     """
 
     id: str
@@ -108,6 +124,8 @@ class Document:
     vectors: F32 | None = None
     splits: tuple[int, ...] = ()
     sparse: SparseVector | None = None
+    turns: tuple[Turn, ...] = ()
+    summary: str = ""
 
     @property
     def matrices(self) -> list[F32]:
@@ -118,9 +136,9 @@ class Document:
 
     @property
     def nbytes(self) -> int:
-        """Of its title, its text and its metadata in UTF-8."""
+        """Of its title, its text, its summary and its metadata in UTF-8."""
         own = json.dumps(self.metadata) if self.metadata else "{}"
-        return len(self.title.encode()) + len(self.text.encode()) + len(own.encode())
+        return sum(len(one.encode()) for one in (self.title, self.text, self.summary, own))
 
     @property
     def passage(self) -> str:
@@ -139,7 +157,8 @@ class Document:
         False
         """
         mine, theirs = (json.dumps(document.metadata) for document in (self, other))
-        return (self.id, self.title, self.text, mine) == (other.id, other.title, other.text, theirs)
+        said = (self.turns, self.summary) == (other.turns, other.summary)
+        return said and (self.id, self.title, self.text, mine) == (other.id, other.title, other.text, theirs)
 
 
 @dataclass(frozen=True, slots=True)

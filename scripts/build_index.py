@@ -44,6 +44,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from python_docs import PythonDocs
 
+from app.api.schemas.collections import TurnsChoice
 from app.api.schemas.similarities import SimilarityChoice
 from app.catalogue.catalogue import SERVER_LOCK, Catalogue
 from app.client import Collection, Sheaf
@@ -169,6 +170,8 @@ def asked(args: argparse.Namespace) -> dict[str, Any]:
         given["keep_vectors"] = False
     if args.sparse is not None:
         given["sparse"] = {"model": None if args.sparse == "none" else args.sparse}
+    if args.turns is not None:
+        given["turns"] = args.turns
     return given
 
 
@@ -184,6 +187,10 @@ def require_same(name: str, has: dict[str, Any], wanted: dict[str, Any]) -> None
         has["similarity_options"] = {key: has["similarity_options"].get(key) for key in own}
     wanted = {key: value for key, value in wanted.items() if key != "similarity_options"}
     wanted |= {"similarity_options": own} if own else {}
+    if wanted.get("turns") and has.get("turns"):
+        has = {**has, "turns": {key: has["turns"][key] for key in wanted["turns"]}}
+    elif "turns" in wanted and has.get("turns"):
+        has = {**has, "turns": {}}
     differ = [f"{key} is {has[key]}, not {value}" for key, value in wanted.items() if has[key] != value]
     if differ:
         raise Conflict(f"collection {name} is there already, and its {'; its '.join(differ)}")
@@ -195,6 +202,8 @@ def build(catalogue: Catalogue, name: str, source: Source, wanted: dict[str, Any
     wanted = dict(wanted)
     if "sparse" in wanted:
         wanted["sparse"] = SparseSpec(**wanted["sparse"])
+    if "turns" in wanted:
+        wanted["turns"] = TurnsChoice(**wanted["turns"]).spec
     if isinstance(wanted.get("token_pooling"), dict):
         wanted["token_pooling"] = Few(**wanted["token_pooling"])
     try:

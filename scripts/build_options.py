@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
+from app.api.schemas.collections import TurnsChoice
 from app.api.schemas.similarities import SimilarityChoice
 from app.errors import Invalid, RequestError
 from app.metadata.declared import FieldType, read_declared
@@ -72,6 +73,12 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
         help="sparse vectors too: by this encoder, or `none` where documents bring them",
     )
     spec.add_argument(
+        "--turns",
+        type=turns,
+        metavar="JSON",
+        help='documents are conversations, read as the API has it: {}, or such as {"last": 3}',
+    )
+    spec.add_argument(
         "--no-keep-vectors", action="store_true", help="do not keep the documents' own vectors as they came"
     )
     spec.add_argument(
@@ -102,6 +109,20 @@ def similarity_options(given: str) -> dict[str, Any]:
         raise argparse.ArgumentTypeError(f"{given[1:]} cannot be read: {error.strerror}") from None
     except RequestError as error:
         raise argparse.ArgumentTypeError(error.message) from None
+    return found
+
+
+def turns(given: str) -> dict[str, Any]:
+    """A collection's ``turns``, as JSON.
+
+    >>> turns('{"last": 3}')
+    {'last': 3}
+    """
+    try:
+        TurnsChoice.of_body(given.encode(), "application/json", DEFAULT)
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
+    found: dict[str, Any] = json.loads(given)
     return found
 
 

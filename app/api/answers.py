@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.schemas.documents import Base64Answer, DocumentAnswer, SparseAnswer, VectorsFormat, Warned
+from app.api.schemas.documents import Base64Answer, DocumentAnswer, SparseAnswer, TurnAnswer, VectorsFormat, Warned
 from app.api.schemas.measures import MapAnswer
 from app.api.schemas.results import facet_answers
 from app.api.schemas.searches import GroupAnswer, HitAnswer, PassageAnswer, RerankAnswer, SearchAnswer, SearchRequest
@@ -73,6 +73,9 @@ def document_answer(document: Document, include: Collection[str], form: Form) ->
     """The parts that were to be included; form: of its vectors."""
     given = {name: getattr(document, name) for name in ("text", "metadata") if name in include}
     vectors = vectors_of(document.vectors, form) | _sparse(document.sparse)
+    if "text" in include and document.turns:
+        given["turns"] = [TurnAnswer(role=turn.role, text=turn.text) for turn in document.turns]
+        given |= {"summary": document.summary} if document.summary else {}
     return DocumentAnswer(id=document.id, title=document.title, **given, **vectors)
 
 

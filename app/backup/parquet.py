@@ -15,6 +15,7 @@ import numpy as np
 
 from app.collection.layers import vector_field
 from app.collection.spec import CollectionSpec
+from app.errors import Invalid
 from app.sources.extras import library
 from app.sources.records.arrow import WRITTEN
 from app.types import Document
@@ -30,6 +31,8 @@ def parquet(batches: Iterable[list[Document]], spec: CollectionSpec, include: Se
 
     Raises Invalid at once where pyarrow is not installed, and whatever ``batches`` does.
     """
+    if spec.turns is not None:
+        raise Invalid("Parquet has no column for turns: export NDJSON, which keeps them")
     arrow = library("pyarrow", "tables", "Parquet", "written")
     file = library("pyarrow.parquet", "tables", "Parquet", "written")
     return _pieces(arrow, file, batches, _schema(arrow, spec, include))

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from app.collection.spec import CollectionSpec
 from app.columns.columns import Columns, ColumnsBuilder
-from app.documents import read_metadata
+from app.documents import ROLE, read_metadata
 from app.errors import BadArchive
 from app.lexical.sequences import Sequences, Vocabulary
 from app.schema.ids import read_id
@@ -37,6 +37,8 @@ def check_documents(database: Database) -> None:
                 document = parse_row(row, database.name)
                 read_id(document.id)
                 read_metadata(document.metadata)
+                if not all(ROLE.fullmatch(turn.role) and turn.text.strip() for turn in document.turns):
+                    raise _wrong(row[0])
             except (PydanticCustomError, ValueError, RecursionError) as error:
                 raise _wrong(row[0]) from error
 

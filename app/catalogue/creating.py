@@ -20,6 +20,7 @@ from app.collection.spec import (
 )
 from app.encoders.protocol import Encoder, Fingerprint, SparseEncoder
 from app.encoders.registry import Encoders
+from app.encoders.turns import TurnsSpec
 from app.errors import Invalid
 from app.metadata.declared import Declared
 from app.scoring.similarities.measures import NONE, Options
@@ -31,7 +32,7 @@ class Choices(TypedDict, total=False):
     suits the dimensions. passages: how texts are split; None: as is best for the encoder, and not at all without one.
     sparse: None for no sparse vectors. options: of the similarity. fusion: as of a specification, but sides that weigh
     nothing may be left out.
-    declared: the types of metadata fields."""
+    declared: the types of metadata fields. turns: how conversations are read; None: there are none."""
 
     model: Required[str | None]
     kind: Required[Kind]
@@ -46,6 +47,7 @@ class Choices(TypedDict, total=False):
     sparse: SparseSpec | None
     fusion: Weights | Literal["reciprocal_rank"] | None
     declared: Declared
+    turns: TurnsSpec | None
 
 
 def specified(
@@ -60,7 +62,7 @@ def specified(
     similarity, precision = choices.get("similarity", "cosine"), choices.get("precision")
     encoder = encoder_of(encoders, model, kind, dim, passages)
     if encoder is not None:
-        dim, passages = encoder.dim, passages or PassageSpec()
+        dim, passages = encoder.dim, passages or (PassageSpec() if choices.get("turns") is None else ONE)
         made_by[FINGERPRINT] = encoder.fingerprint
     if sparse is not None and sparse.model is not None:
         made_by[SPARSE_FINGERPRINT] = sparse_encoder_of(encoders, sparse.model).fingerprint
@@ -79,6 +81,7 @@ def specified(
         passages=passages or ONE,
         lexical=choices.get("lexical", WORDS),
         sparse=sparse,
+        turns=choices.get("turns"),
     )
     fusion = choices.get("fusion")
     if fusion is not None:

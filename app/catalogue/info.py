@@ -9,6 +9,7 @@ from typing import Any, Literal
 from app.collection.collection import Collection
 from app.collection.reading import Measured
 from app.collection.spec import ONE, PassageSpec
+from app.encoders.turns import TurnsSpec
 from app.errors import StoreError
 from app.indexing.fitting import described
 from app.metadata.declared import FieldType
@@ -47,6 +48,27 @@ class SparseInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class MapInfo:
+    """From conversations to their summaries, as it was learned. documents: of which. held_out: the mean reciprocal rank
+    of a conversation's own summary among all of these, by maps of other documents; unmapped: by its vector as it is."""
+
+    documents: int
+    held_out: float
+    unmapped: float
+
+
+@dataclass(frozen=True, slots=True)
+class TurnsInfo:
+    """How conversations are read. map: null while none is learned."""
+
+    last: int
+    decay: float
+    roles: dict[str, float]
+    summaries: bool
+    map: MapInfo | None
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """A collection as it stands. documents: what a search finds now; segments: of the generation; tail: documents not
     yet in it. lexical: null where words find nothing. sparse: null where there are no sparse vectors. first_stage: of
@@ -56,7 +78,8 @@ class CollectionInfo:
     fields that are declared; unfit: for each of these how many documents have another value there: they are kept, and
     what they have there is as if it were not. similarity_options: as they were given, of a matrix its rows and columns,
     or where it is asked for all of it, as a creation takes it, and ``of``: how many vectors it was learned from.
-    Without a matrix causal is an inner product yet; ``not_learned`` says why where its documents are there."""
+    Without a matrix causal is an inner product yet; ``not_learned`` says why where its documents are there.
+    turns: null where there are no conversations."""
 
     name: str
     encoder: EncoderInfo
@@ -82,6 +105,7 @@ class CollectionInfo:
     schema: dict[str, FieldType] | None = None
     unfit: dict[str, int] | None = None
     similarity_options: dict[str, Any] | None = None
+    turns: TurnsInfo | None = None
 
 
 def info_of(
@@ -116,7 +140,16 @@ def info_of(
         dict(now.declared),
         _unfit(collection),
         _options(spec.options, collection.not_learned, matrix),
+        _turns(spec.turns),
     )
+
+
+def _turns(spec: TurnsSpec | None) -> TurnsInfo | None:
+    if spec is None:
+        return None
+    own = spec.map
+    learned = None if own is None else MapInfo(own.documents, own.held_out, own.unmapped)
+    return TurnsInfo(spec.last, spec.decay, dict(spec.roles), spec.summaries, learned)
 
 
 def _options(options: Options, not_learned: str | None, whole: bool) -> dict[str, Any] | None:

@@ -12,17 +12,19 @@ from app.collection.collection import Collection, Raced
 from app.collection.layers import SPARSE
 from app.collection.passages import Passages
 from app.collection.view import Snapshot
+from app.errors import Invalid
 from app.passages.sparse import with_sparse
 from app.sparse.rows import of_documents, only_of
 from app.store.rows import truncated_among
-from app.types import F32, Document, SparseVector
+from app.types import F32, Document, SparseVector, Turn, spoken
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
     """What it names of a document; None: it stays. metadata: a merge patch (RFC 7396), in which null removes a key;
     replaces: all of the metadata instead, in which null is a value. vectors: the caller's own, (n, dim) float32.
-    unsparse: takes the caller's sparse vector away."""
+    unsparse: takes the caller's sparse vector away. turns: of a conversation, in the place of its text; a text takes
+    the place of turns and their summary."""
 
     title: str | None = None
     text: str | None = None
@@ -31,6 +33,8 @@ class Patch:
     vectors: F32 | None = None
     sparse: SparseVector | None = None
     unsparse: bool = False
+    turns: tuple[Turn, ...] = ()
+    summary: str | None = None
 
     def applied(self, document: Document) -> Document:
         """The document as it is to be, with vectors where the patch has some.
@@ -41,10 +45,18 @@ class Patch:
         metadata = document.metadata
         if self.metadata is not None:
             metadata = dict(self.metadata) if self.replaces else merged(metadata, self.metadata)
+        turns, summary = self.turns or document.turns, document.summary if self.summary is None else self.summary
+        text = document.text if self.text is None else self.text
+        if self.text is not None and not self.turns:
+            turns, summary = (), self.summary or ""
+        if summary and not turns:
+            raise Invalid.at("/summary", "it is of a conversation: give its turns")
         return replace(
             document,
             title=document.title if self.title is None else self.title,
-            text=document.text if self.text is None else self.text,
+            text=spoken(turns) if turns else text,
+            turns=turns,
+            summary=summary,
             metadata=metadata,
             vectors=self.vectors,
             splits=(),

@@ -136,11 +136,14 @@ class Plan:
         sparse = None
         if collection.spec.sparse_model is not None:
             sparse = partial(collection.encode_sparse, task="document")
-        return encoded_rows(windows, known, collection.encode_documents, collection.spec, encoding, workers, sparse)
+        encode, encoder = collection.encode_documents, splitter.encoder
+        return encoded_rows(windows, known, encode, collection.spec, encoding, workers, sparse, encoder)
 
 
 def alike(new: Document, old: Document, spec: CollectionSpec) -> bool:
     """Whether their texts give the same rows."""
+    if (new.turns, new.summary) != (old.turns, old.summary):
+        return False
     return (new.title, new.text) == (old.title, old.text) if spec.splits else new.passage == old.passage
 
 

@@ -19,7 +19,8 @@ Json: TypeAlias = dict[str, Any]
 class Document:
     """A document as it is written and read. id: where it is empty the server makes one of what the document holds.
     vectors: the caller's own, one vector (dim,) in a dense collection, a matrix (n, dim) in a multi-vector one. sparse:
-    indices and weights. version: where one was asked for alone.
+    indices and weights. version: where one was asked for alone. turns: of a conversation, (role, text), the latest
+    last; its text may be left out.
 
     >>> Document("a", "one", vectors=np.ones(2)).body()["vector"]["shape"]
     [2]
@@ -32,10 +33,14 @@ class Document:
     vectors: ArrayLike | None = None
     sparse: tuple[Sequence[int], Sequence[float]] | None = None
     version: int | None = None
+    turns: Sequence[tuple[str, str]] = ()
+    summary: str = ""
 
     def body(self) -> Json:
         """As the API takes it."""
         made: Json = {"text": self.text, "title": self.title, "metadata": dict(self.metadata)}
+        if self.turns:
+            made |= {"turns": said(self.turns), "summary": self.summary}
         made |= {"id": self.id} if self.id else {}
         made |= {} if self.vectors is None else vector_field(self.vectors)
         if self.sparse is not None:
@@ -54,7 +59,18 @@ class Document:
             read_vectors(body),
             None if sparse is None else (sparse["indices"], sparse["values"]),
             body.get("version"),
+            tuple((one["role"], one["text"]) for one in body.get("turns") or ()),
+            body.get("summary") or "",
         )
+
+
+def said(turns: Sequence[tuple[str, str]]) -> list[Json]:
+    """A conversation, roles with texts, as the API takes it.
+
+    >>> said([("user", "A table for two?")])
+    [{'role': 'user', 'text': 'A table for two?'}]
+    """
+    return [{"role": role, "text": text} for role, text in turns]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from app.collection.segment import Segment
 from app.collection.spec import DECLARED, fingerprint_to_json
 from app.collection.view import Generation, Published, Snapshot
 from app.encoders.protocol import Fingerprint
+from app.encoders.turns import SummaryMap, TurnsSpec
 from app.errors import Conflict, Damaged, Invalid, SheafError
 from app.filters import Filter
 from app.metadata.declared import MOST_FIELDS, FieldType
@@ -57,6 +58,9 @@ class Collection(Reader):
 
     not_learned: str | None = None
     """Why the matrix of a causal similarity is not learned, though its documents are there; not kept over a restart."""
+
+    tried: int = 0
+    """Documents that there were when the map to their summaries was learned last, or was found to do no good."""
 
     def close(self) -> None:
         """For good; reads that are under way go on."""
@@ -218,6 +222,17 @@ class Collection(Reader):
             spec = replace(self.spec, fusion=fusion)
             self.record(lambda txn: put_meta(txn, {"spec": spec.to_json()}))
             self.spec = spec
+
+    def keep_map(self, found: SummaryMap | None, before: TurnsSpec) -> bool:
+        """Whether conversations that search are mapped so from here on, durably: not where turns were not read as
+        ``before`` any more. Raises Conflict (another writer), StorageFull."""
+        with self._lock:
+            if self.spec.turns != before:
+                return False
+            spec = replace(self.spec, turns=replace(before, map=found))
+            self.record(lambda txn: put_meta(txn, {"spec": spec.to_json()}))
+            self.spec = spec
+            return True
 
     def keep_options(self, options: Options, before: Options) -> bool:
         """Whether the similarity's options are these from here on, durably: not where they were not ``before`` any

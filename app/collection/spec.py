@@ -11,6 +11,7 @@ import numpy as np
 from app.codes.choose import code_for
 from app.codes.protocol import Code
 from app.encoders.protocol import Fingerprint
+from app.encoders.turns import TurnsSpec
 from app.errors import Invalid
 from app.lexical.analysis import LANGUAGES, Analyser
 from app.lexical.fields import texts
@@ -187,8 +188,8 @@ class CollectionSpec:
     """One collection's fixed properties. similarity: its name in ``SIMILARITIES``. options: of the similarity, of which
     a matrix may be learned later. lexical: None where words find
     nothing. sparse: None where there are no sparse vectors. fusion: how a hybrid search makes one order that does not
-    say: by the weight of each side, or by ranks; None: by weights that the collection learns. Raises Invalid for what
-    no collection is."""
+    say: by the weight of each side, or by ranks; None: by weights that the collection learns. turns: how it reads
+    conversations; None: it has none. Raises Invalid for what no collection is."""
 
     name: str
     encoder: EncoderSpec
@@ -199,6 +200,7 @@ class CollectionSpec:
     sparse: SparseSpec | None = None
     fusion: Weights | Literal["reciprocal_rank"] | None = None
     options: Options = measures.NONE
+    turns: TurnsSpec | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -231,6 +233,13 @@ class CollectionSpec:
 
         if self.model is None and self.splits:
             raise Invalid.at("/passages/split", "expected none, for the collection has no encoder to split texts for")
+        if self.turns is not None:
+            if self.model is None:
+                raise Invalid.at("/turns", "expected null, for the collection has no encoder, to read turns with")
+            if self.splits:
+                raise Invalid.at("/passages/split", "expected none: a conversation is one passage")
+            if not self.measure.unit:
+                raise Invalid.at("/turns", f"tokens are weighed by turns under cosine, not under {self.similarity}")
         if self.fusion is not None:
             self._check_fusion(self.fusion)
 
@@ -333,7 +342,18 @@ class CollectionSpec:
         """The words of documents, where they are indexed."""
         if self.lexical is None:
             return None
-        return Sequences.analysed((texts(document, self.lexical.fields) for document in documents), vocabulary)
+        heard = documents if self.turns is None else map(self._heard, documents)
+        return Sequences.analysed((texts(document, self.lexical.fields) for document in heard), vocabulary)
+
+    def _heard(self, document: Document) -> Document:
+        if not document.turns or self.turns is None:
+            return document
+        return replace(document, text=self.turns.heard(document.turns))
+
+    @property
+    def summarised(self) -> bool:
+        """Whether the pooled vector of a conversation is its summary's."""
+        return self.turns is not None and self.turns.summaries and self.kind == "multi_vector"
 
     @property
     def encoded_dtype(self) -> np.dtype[Any]:
@@ -363,6 +383,8 @@ class CollectionSpec:
                 lexical = _fields(value, "lexical")
                 nested["lexical"] = LexicalSpec(**{**lexical, "fields": tuple(lexical["fields"])})
             nested["options"] = Options.from_json(_fields(value, "options")) if "options" in nested else measures.NONE
+            if nested.get("turns") is not None:
+                nested["turns"] = TurnsSpec.from_json(_fields(value, "turns"), nested["encoder"].dim)
             if nested.get("sparse") is not None:
                 nested["sparse"] = SparseSpec(**_fields(value, "sparse"))
             return cls(**nested)

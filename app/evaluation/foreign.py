@@ -154,6 +154,10 @@ def beir_zip(judged: Sequence[Judged], split: str) -> bytes:
 
 
 def _text(one: Judged) -> str:
+    if one.turns:
+        raise Invalid.at(
+            "/format", f"the query {one.id[:100]!r} is a conversation, which the form has not; `ndjson` has"
+        )
     if one.text is None:
         raise Invalid.at("/format", f"the query {one.id[:100]!r} is by vectors, which the form has not; `ndjson` has")
     return one.text

@@ -19,7 +19,7 @@ import numpy as np
 from app.collection.collection import Collection
 from app.errors import Conflict, Invalid, NotFound
 from app.store.database import get_record, put_meta
-from app.types import F32
+from app.types import F32, Turn, spoken
 
 SET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 MAX_SETS: Final = 32
@@ -40,6 +40,7 @@ class Judged:
     text: str | None = None
     vectors: F32 | None = None
     document: str | None = None
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,9 @@ def _to_json(judged: Sequence[Judged]) -> list[dict[str, Any]]:
     found = []
     for one in judged:
         own: dict[str, Any] = {"id": one.id, "grades": dict(one.grades)}
-        if one.text is not None:
+        if one.turns:
+            own["turns"] = [list(turn) for turn in one.turns]
+        elif one.text is not None:
             own["text"] = one.text
         elif one.vectors is not None:
             matrix = np.ascontiguousarray(one.vectors, "<f4")
@@ -177,6 +180,7 @@ def _from_json(value: Any) -> list[Judged]:
             flat = np.frombuffer(base64.b64decode(one["vectors"], validate=True), "<f4").astype(np.float32)
             vectors = flat.reshape(-1, int(one["dim"]))
         grades = {str(document): int(grade) for document, grade in one["grades"].items()}
-        text = one.get("text")
-        found.append(Judged(str(one["id"]), grades, None if text is None else str(text), vectors))
+        turns = tuple(Turn(str(role), str(text)) for role, text in one.get("turns", ()))
+        text = spoken(turns) if turns else one.get("text")
+        found.append(Judged(str(one["id"]), grades, None if text is None else str(text), vectors, turns=turns))
     return found

@@ -91,11 +91,13 @@ def _shown(
         yield from [NOTHING] * len(documents)
         return
     asked = None
-    if query.vectors is None and query.like is None and encoded is not None:
+    if query.vectors is None and query.like is None and not query.turns and encoded is not None:
         asked = spoken_text(collection.spec, query) if query.mode == "hybrid" else query.text
+    # Of a conversation there are not all tokens.
+    places = collection.token_places if collection.spec.turns is None else (lambda texts, task: None)
     showing = Showing(
         collection.spec, snapshot.views, query.highlights, query.explain, encoded, asked, found.words, found.fused,
-        found.scores, found.approximate, found.boosts, found.chosen, collection.token_places, found.sparse,
+        found.scores, found.approximate, found.boosts, found.chosen, places, found.sparse,
         collection.sparse_terms,
     )  # fmt: skip
     for shown in showing.of(found.ranked, documents):

@@ -15,7 +15,9 @@ import numpy as np
 from app.collection.collection import Collection
 from app.collection.layers import POOLED, scored
 from app.errors import Conflict
+from app.passages.conversation import by_turns
 from app.passages.encoding import ROWS, Splitter
+from app.passages.windows import Window
 from app.query.encoded import EncodedQuery
 from app.query.scores import of_document
 from app.query.scores import scores_in_float32 as scores_of_vectors
@@ -62,7 +64,7 @@ def scores_in_float32(
     else:
         windows = Splitter(collection.spec, collection.encoder(), None).windows(documents)
         standing, owners = list(documents), Owners.of_counts(np.array([len(own) for own in windows], np.int64))
-        batches = _encoded(collection, [window.encoded for own in windows for window in own])
+        batches = _encoded(collection, [window for own in windows for window in own])
     rows = [[scores_of_vectors(collection.spec, query, batch) for query in queries] for batch in batches]
     found = np.concatenate([np.zeros((len(queries), 0), np.float32), *map(np.stack, rows)], axis=1)
     if not standing:
@@ -76,11 +78,14 @@ def scores_in_float32(
     return standing, best
 
 
-def _encoded(collection: Collection, texts: Sequence[str]) -> Iterator[TokenVectors]:
+def _encoded(collection: Collection, windows: Sequence[Window]) -> Iterator[TokenVectors]:
     """The vectors of texts as the similarity has them, in batches; a dense one is a matrix of one row."""
     spec = collection.spec
-    for start in range(0, len(texts), ROWS):
-        encoded = collection.encode_documents(texts[start : start + ROWS])
+    for start in range(0, len(windows), ROWS):
+        some = windows[start : start + ROWS]
+        encoded = collection.encode_documents([window.encoded for window in some])
+        if spec.turns is not None:
+            encoded, _ = by_turns(encoded, [window.said for window in some], collection.encoder())
         tokens = encoded.tokens
         if tokens is None or scored(spec) == POOLED:
             tokens = TokenVectors(encoded.pooled, np.arange(len(encoded.pooled) + 1))

@@ -6,19 +6,21 @@ All encoding of a collection's texts is done here: a write, a rebuild, a measure
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final, TypeAlias
 
 import numpy as np
 
-from app.collection.layers import SPANS, SPARSE
+from app.collection.layers import SPANS, SPARSE, TOKENS, scored
 from app.collection.passages import NOTHING, Passages, from_encoder, without_direction
 from app.collection.spec import CollectionSpec
 from app.compute.workers import Workers
 from app.encoders.protocol import Encoder
+from app.encoders.turns import TurnsSpec
 from app.encodings.protocol import Encoding
 from app.errors import TextRefused
+from app.passages.conversation import by_turns, said_of
 from app.passages.sparse import EncodeSparse
 from app.passages.windows import Window, Windowing
 from app.types import Document, Encoded, Mask, Owners
@@ -39,6 +41,8 @@ class Splitter:
 
     def windows(self, documents: Sequence[Document]) -> list[list[Window]]:
         """Of each document, one or more. Raises TextRefused for texts of more than ``most``."""
+        if self.spec.turns is not None:
+            return self._conversations(documents, self.spec.turns)
         if not self.spec.splits:
             return [[Window(0, len(document.text), document.passage)] for document in documents]
         settings, read = self.spec.passages, self.encoder.room
@@ -51,6 +55,21 @@ class Splitter:
                 raise TextRefused(many)
         return found
 
+    def _conversations(self, documents: Sequence[Document], spec: TurnsSpec) -> list[list[Window]]:
+        talks = [one.turns for one in documents if one.turns]
+        made = iter(said_of(talks, spec, self.encoder, tokens=scored(self.spec) == TOKENS))
+        found = []
+        for document in documents:
+            window = Window(0, len(document.text), document.passage)
+            if document.turns:
+                said = next(made)
+                # A title is no turn; what it weighs is that of the first, which is seldom anything.
+                window = replace(
+                    window, encoded=said.text, said=said, summary=document.summary if self.spec.summarised else ""
+                )
+            found.append([window])
+        return found
+
 
 def encoded_rows(
     windows: Sequence[Sequence[Window]],
@@ -60,12 +79,13 @@ def encoded_rows(
     encoding: Encoding | None,
     workers: Workers | None = None,
     sparse: EncodeSparse | None = None,
+    encoder: Encoder | None = None,
 ) -> tuple[Passages, Mask]:
     """Rows of some documents, of the windows of each, and whether the encoder still cut one of them, (documents,).
 
     known: rows that there are already, by what was encoded. sparse: of a collection with a sparse encoder; callers'
-    sparse vectors are not among the rows. Raises TextRefused with places of documents: what the
-    encoder refuses, and those of which it makes zeros alone.
+    sparse vectors are not among the rows. encoder: that ``encode`` asks, where there are conversations. Raises
+    TextRefused with places of documents: what the encoder refuses, and those of which it makes zeros alone.
     """
     every = list(chain.from_iterable(windows))
     owners = Owners.of_counts(np.array([len(own) for own in windows], np.int64))
@@ -81,6 +101,8 @@ def encoded_rows(
         texts = [every[place].encoded for place in some]
         try:
             made = encode(texts)
+            if encoder is not None and spec.turns is not None:
+                made = _as_conversations(made, [every[place] for place in some], encode, encoder)
             weighed = None if sparse is None else sparse(texts)
         except TextRefused as error:
             raise TextRefused({int(of[some[i]]): why for i, why in error.texts.items()}) from error
@@ -102,6 +124,20 @@ def encoded_rows(
         spans = np.array([(window.start, window.stop) for window in every], np.int32)
         found = found.with_layer(SPANS, spans)
     return found, np.logical_or.reduceat(cut, owners.firsts)
+
+
+def _as_conversations(made: Encoded, windows: Sequence[Window], encode: Encode, encoder: Encoder) -> Encoded:
+    """With what their turns weigh, and the vectors of their summaries. Raises TextRefused as ``encode``."""
+    made, _ = by_turns(made, [window.said for window in windows], encoder)
+    summed = [i for i, window in enumerate(windows) if window.summary.strip()]
+    if not summed:
+        return made
+    pooled = made.pooled.copy()
+    try:
+        pooled[summed] = encode([windows[i].summary for i in summed]).pooled
+    except TextRefused as error:
+        raise TextRefused({summed[i]: f"its summary: {why}" for i, why in error.texts.items()}) from error
+    return replace(made, pooled=pooled)
 
 
 def lent(windows: Sequence[Window], stored: Passages) -> dict[str, Passages]:

@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from app.passages.conversation import Said
 from app.passages.structure import INSIDE, SECTION, SENTENCE, WORD, Heading, Structure, path
 from app.types import I64, Document
 
@@ -31,12 +32,14 @@ JOINED: Final = ". "
 @dataclass(frozen=True, slots=True)
 class Window:
     """text[start:stop] of a document's text. encoded: what is given to the encoder. cut: whether it leaves out the end
-    of the title."""
+    of the title. said: of a conversation, what its parts weigh. summary: whose vector is the pooled one."""
 
     start: int
     stop: int
     encoded: str
     cut: bool = False
+    said: Said | None = None
+    summary: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from app.results.facets import Counted, Facet
 from app.results.grouping import GroupBy, HitGroup
 from app.results.sorting import SortKey
 from app.schema.notices import Notice
-from app.types import DEFAULT_INCLUDE, F32, Hit, SparseVector, Weights
+from app.types import DEFAULT_INCLUDE, F32, Hit, SparseVector, Turn, Weights
 
 Mode: TypeAlias = Literal["hybrid", "semantic", "dense", "lexical", "sparse", "browse"]
 
@@ -49,7 +49,8 @@ class Query:
     documents; None means the collection's own width. include: of text, metadata, vectors. partial: whether what was
     scored when the time was over is an answer; else, and where nothing was, it is TooSlow. passages: how many of its
     best ones each hit carries. highlights: how each shows what of it was asked for; None: not at all. rerank: what
-    reads the first hits once more, and orders them. at: the pointer to the query, for errors.
+    reads the first hits once more, and orders them. turns: of a conversation that asks, whose
+    text is that of the ones that count. at: the pointer to the query, for errors.
     """
 
     text: str | None = None
@@ -80,6 +81,7 @@ class Query:
     group_by: GroupBy | None = None
     offset: int = 0
     cursor: str | None = None
+    turns: tuple[Turn, ...] = ()
     at: str = ""
 
 

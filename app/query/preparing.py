@@ -8,10 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from app.collection.collection import Collection
-from app.collection.layers import vector_field
+from app.collection.layers import TOKENS, scored, vector_field
 from app.collection.passages import check_vectors, pool, require_direction
 from app.collection.spec import CollectionSpec
+from app.encoders.turns import conversed
 from app.errors import Invalid, TextRefused
+from app.passages.conversation import Said, by_turns, said_of
 from app.query.asked import UNENCODED, Query, check_browsing, check_examples, check_whole
 from app.query.encoded import EncodedQuery
 from app.query.wording import spoken_text
@@ -84,8 +86,7 @@ def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Enc
     ready = []
     for query in queries:
         if query.vectors is None:
-            vectors, pooled = next(made)
-            ready.append(EncodedQuery(spec.measure.query(vectors), spec.measure.query(pooled)))
+            ready.append(next(made))
         else:
             given = np.ascontiguousarray(query.vectors, np.float32)
             vectors = spec.measure.query(given)
@@ -102,19 +103,37 @@ def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Enc
     return ready
 
 
-def _from_encoder(collection: Collection, queries: Sequence[Query]) -> Iterator[tuple[F32, F32]]:
-    """The vectors of each text, and its pooled vector, (1, dim). Raises Invalid for a text that it makes nothing of."""
+def _from_encoder(collection: Collection, queries: Sequence[Query]) -> Iterator[EncodedQuery]:
+    """The vectors of each text. Raises Invalid for a text that it makes nothing of."""
     if not queries:
         return
+    spec, said, weights = collection.spec, list[Said | None]([None] * len(queries)), list[F32 | None]()
+    if spec.turns is not None:
+        talks = [i for i, query in enumerate(queries) if query.turns]
+        asked, tokens = [queries[i].turns for i in talks], scored(spec) == TOKENS
+        told = said_of(asked, spec.turns, collection.encoder(), tokens=tokens)
+        for i, one in zip(talks, told, strict=True):
+            said[i] = one
     try:
-        encoded = collection.encode_queries([query.text or "" for query in queries])
+        encoded = collection.encode_queries(
+            [query.text or "" if one is None else one.text for query, one in zip(queries, said, strict=True)]
+        )
+        if spec.turns is not None:
+            encoded, weights = by_turns(encoded, said, collection.encoder(), "query")
         require_direction(encoded, collection.spec)
     except TextRefused as error:
         ((place, why), *_) = error.texts.items()
         raise Invalid.at(f"{queries[place].at}/query", why) from error
     for place in range(len(encoded.pooled)):
-        pooled = encoded.pooled[place : place + 1]
-        yield pooled if encoded.tokens is None else encoded.tokens[place], pooled
+        pooled = spec.measure.query(encoded.pooled[place : place + 1])
+        if encoded.tokens is None:
+            yield EncodedQuery(pooled, pooled)
+            continue
+        vectors = spec.measure.query(encoded.tokens[place])
+        if spec.turns is not None and spec.turns.map is not None and said[place] is not None:
+            pooled = spec.turns.map.of(conversed(vectors))
+        own = weights[place] if weights else None
+        yield EncodedQuery(vectors if own is None else vectors * own[:, None], pooled)
 
 
 def spoken(spec: CollectionSpec, query: Query) -> bool:

@@ -58,6 +58,8 @@ def made_id(document: Document) -> str:
     """
     said = json.dumps([document.title, document.text, document.metadata], sort_keys=True)
     made = hashlib.sha256(said.encode())
+    if document.turns:
+        made.update(json.dumps([document.turns, document.summary]).encode())
     sparse = document.sparse
     for array in (document.vectors, *(() if sparse is None else (sparse.indices, sparse.values))):
         if array is not None:

@@ -7,11 +7,12 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any, Final
 
 from app.errors import Damaged
 from app.store.layout import DATABASE
-from app.types import DEFAULT_INCLUDE, Document, Metadata
+from app.types import DEFAULT_INCLUDE, Document, Metadata, Turn, spoken
 
 _TYPES: Final = (int, bytes, str, str, str, int, int)
 """Of a row of ``documents``."""
@@ -48,7 +49,7 @@ def live_sum(key: bytes, seq: int) -> int:
 def insert_document(connection: sqlite3.Connection, seq: int, document: Document, truncated: bool) -> None:
     """A new version. truncated: whether the encoder's limit cut its text."""
     key = document.id.encode()
-    metadata = json.dumps(document.metadata, ensure_ascii=False, separators=(",", ":"))
+    metadata = json.dumps(_held(document), ensure_ascii=False, separators=(",", ":"))
     values = (seq, key, document.title, document.text, metadata, int(truncated))
     connection.execute(
         "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -105,8 +106,35 @@ def parse_row(row: Sequence[Any], name: str, include: Set[str] = DEFAULT_INCLUDE
         raise Damaged(
             f"{DATABASE} of collection {name} is damaged: the checksum of document row {seq} differs. Restore a backup."
         )
+    if metadata.startswith("["):
+        return _conversation(Document(key.decode(), text, title), metadata, include)
     parsed: Metadata = json.loads(metadata) if "metadata" in include else {}
     return Document(key.decode(), text if "text" in include else "", title, parsed)
+
+
+def _held(document: Document) -> Any:
+    """The content of the column of metadata: an object, or of a conversation an array of these, of the turns, each by
+    its role and how many characters it has in the text, and of the summary."""
+    if not document.turns:
+        return document.metadata
+    return [document.metadata, [[turn.role, len(turn.text)] for turn in document.turns], document.summary]
+
+
+def _conversation(document: Document, held: str, include: Set[str]) -> Document:
+    """With what ``_held`` said of it. Raises ValueError where that is of another text."""
+    metadata, spans, summary = json.loads(held)
+    turns, place = [], 0
+    try:
+        for role, length in spans:
+            start = place + len(role) + 2
+            turns.append(Turn(str(role), document.text[start : start + length]))
+            place = start + length + 1
+    except TypeError as error:
+        raise ValueError("expected roles and numbers of characters as turns") from error
+    if not isinstance(metadata, dict) or not isinstance(summary, str) or spoken(turns) != document.text:
+        raise ValueError("a conversation has a text that its turns do not make")
+    found = replace(document, metadata=metadata if "metadata" in include else {}, turns=tuple(turns), summary=summary)
+    return found if "text" in include else replace(found, text="", turns=(), summary="")
 
 
 def _as_declared(row: Sequence[Any]) -> bool:

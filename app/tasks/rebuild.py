@@ -26,6 +26,7 @@ from app.errors import Conflict, Invalid, TextRefused
 from app.indexing.causal import learn_causal
 from app.indexing.fitting import learn_if_due
 from app.indexing.sealing import merge, now_utc, recode, seal, seal_due, write
+from app.indexing.summaries import learn_summaries
 from app.lexical.sequences import Sequences, Vocabulary
 from app.passages.encoding import Splitter, encoded_rows
 from app.passages.sparse import EncodeSparse, with_sparse
@@ -77,6 +78,7 @@ def run_rebuild(collection: Collection, running: Running) -> None:
     if encoder is not None:
         # It may be another than the one that made the vectors that a causal matrix was learned from.
         learn_causal(collection, again=True)
+        learn_summaries(collection, again=True)
     learn_if_due(collection, running.check)
 
 
@@ -149,7 +151,7 @@ def _runs(collection: Collection, encoder: Encoder | None, seqs: I64, running: R
                 encode = partial(resources.encoders.encode_documents, spec.model, spec.kind)
                 windows = Splitter(spec, encoder, None).windows(named)
                 encoding, workers = collection.stage.encoding, resources.background
-                rows, _ = encoded_rows(windows, {}, encode, spec, encoding, workers, sparse)
+                rows, _ = encoded_rows(windows, {}, encode, spec, encoding, workers, sparse, encoder)
             if spec.sparse is not None:
                 rows, _ = with_sparse(rows, named, spec, sparse)
         except TextRefused as error:

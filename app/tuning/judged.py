@@ -21,6 +21,7 @@ import numpy as np
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.collection.spec import PassageSpec
+from app.encoders.turns import MAX_LAST, TurnsSpec
 from app.errors import Conflict
 from app.evaluation.compare import Searched, Setting, search_all
 from app.evaluation.judged import Judged, read_set
@@ -34,8 +35,8 @@ from app.store.folders import aside
 from app.tuning.validation import FOLDS, LEAST, SEED, Choice, choose, together
 from app.types import Document, Weights
 
-Part: TypeAlias = Literal["fusion", "width", "passages"]
-PARTS: Final[tuple[Part, ...]] = ("fusion", "width", "passages")
+Part: TypeAlias = Literal["fusion", "width", "passages", "turns"]
+PARTS: Final[tuple[Part, ...]] = ("fusion", "width", "passages", "turns")
 MOST_QUERIES: Final = 1_000
 """Of a larger set so many are drawn."""
 WORDS: Final = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8)
@@ -45,6 +46,8 @@ SHARES: Final = (0.25, 0.5, 0.75)
 WIDER: Final = (0.5, 2, 4)
 SIZES: Final = (64, 128, 256, None)
 """Tokens of a passage; None is as many as the encoder reads."""
+TURNS: Final = ((1, 1.0), (2, 1.0), (3, 1.0), (4, 0.5), (MAX_LAST, 1.0))
+"""The latest turns that count, and the decay."""
 AT_ONCE: Final = 64
 """Documents of a write."""
 
@@ -133,6 +136,8 @@ def hindrance(collection: Collection, part: Part) -> str | None:
         return "the collection has neither words nor a sparse encoder: nothing is fused"
     if part == "fusion" and spec.given_sparse:
         return "its sparse vectors are callers', and queries are texts"
+    if part == "turns" and spec.turns is None:
+        return "the collection has no conversations"
     if part == "passages" and spec.passages.split != "structure":
         return "the collection keeps a passage a document"
     if part == "passages" and spec.given_sparse:
@@ -152,8 +157,8 @@ def _advice(choices: Mapping[Part, Choice], applied: Sequence[Part]) -> list[str
             found.append(f"{part}: {one.chosen} is no better than chance explains ({gain}); nothing is changed")
         elif part in applied:
             found.append(f"{part}: {one.chosen} is set, which gains {gain}")
-        elif part == "passages":
-            found.append(f"passages: {one.chosen} gains {gain}: create a collection so, and import the documents again")
+        elif part in ("passages", "turns"):
+            found.append(f"{part}: {one.chosen} gains {gain}: create a collection so, and import the documents again")
         else:
             found.append(f"{part}: {one.chosen} gains {gain}; `apply` sets it")
     return found
@@ -227,12 +232,40 @@ def _passages(collection: Collection, judged: Sequence[Judged], goal: ByJudgemen
             overlap = min(now.overlap, (size or room or 256) // 4)
             specs[f"passages of {size or room or 'all'} tokens"] = PassageSpec(size=size, overlap=overlap)
     # A document that is not among them is judged in none of the sizes.
+    return _elsewhere(
+        collection, judged, documents, {name: (spec, None) for name, spec in specs.items()}, goal, check, tell
+    )
+
+
+def _turns(collection: Collection, judged: Sequence[Judged], goal: ByJudgements, check: Check, tell: Tell) -> _Ways:
+    now = collection.spec.turns
+    assert now is not None, "else it is hindered"
+    specs = {"current": (collection.spec.passages, replace(now, map=None))}
+    for last, decay in TURNS:
+        if (last, decay) != (now.last, now.decay):
+            name = "all turns" if last == MAX_LAST else f"the last {last} turns"
+            name += "" if decay == 1 else f", decay {decay:g}"
+            specs[name] = (collection.spec.passages, replace(now, last=last, decay=decay, map=None))
+    documents = _drawn(collection, judged, goal.documents)
+    return _elsewhere(collection, judged, documents, specs, goal, check, tell)
+
+
+def _elsewhere(
+    collection: Collection,
+    judged: Sequence[Judged],
+    documents: Sequence[Document],
+    specs: Mapping[str, tuple[PassageSpec, TurnsSpec | None]],
+    goal: ByJudgements,
+    check: Check,
+    tell: Tell,
+) -> _Ways:
+    """By collections of these documents that are made so, one after another."""
     among = {document.id for document in documents}
     own = [replace(one, grades={id: grade for id, grade in one.grades.items() if id in among}) for one in judged]
     names: list[str] = []
     rows: list[Any] = []
     for name, spec in specs.items():
-        with _scratch(collection, spec, documents, check, _telling(tell, f"cutting, {name}", len(documents))) as made:
+        with _scratch(collection, spec, documents, check, _telling(tell, f"writing, {name}", len(documents))) as made:
             ways: dict[str, Way] = {name: lambda query: replace(query, exact=True)}
             _, values = _measured(made, own, goal, ways, mode_of(collection), check, tell, name)
         names.append(name)
@@ -263,7 +296,14 @@ def _measured(
     """The names of the ways and their values, (ways, queries)."""
     measures = parsed([goal.measure], "/measure")
     plain = Query(mode=mode, k=depth_of(measures), include=frozenset())
-    settings = [Setting(name, [way(replace(plain, text=one.text)) for one in judged]) for name, way in ways.items()]
+    turns = collection.spec.turns
+
+    def asked(one: Judged) -> Query:
+        if not one.turns or turns is None:
+            return replace(plain, text=one.text)
+        return replace(plain, text=turns.heard(one.turns), turns=one.turns)
+
+    settings = [Setting(name, [way(asked(one)) for one in judged]) for name, way in ways.items()]
     searched: Searched = search_all(
         collection, judged, settings, check=check, tell=lambda done, total: tell(f"measuring {phase}", done, total)
     )
@@ -291,18 +331,19 @@ def _drawn(collection: Collection, judged: Sequence[Judged], most: int) -> list[
             if len(found) >= most:
                 break
             found.setdefault(document.id, document)
-    return [Document(one.id, one.text, one.title, one.metadata) for one in found.values()]
+    return [replace(one, vectors=None, splits=(), sparse=None) for one in found.values()]
 
 
 @contextmanager
 def _scratch(
     collection: Collection,
-    passages: PassageSpec,
+    spec_of: tuple[PassageSpec, TurnsSpec | None],
     documents: Sequence[Document],
     check: Check,
     tell: Callable[[int], None],
 ) -> Iterator[Collection]:
-    """A collection like this one with other passages, of these documents, which is gone at the end of the block."""
+    """A collection like this one with other passages, or that reads turns in another way, of these documents, which is
+    gone at the end of the block."""
     resources, spec = collection.resources, collection.spec
     with (
         aside(collection.files.parent) as folder,
@@ -316,7 +357,8 @@ def _scratch(
             options=spec.options,
             precision=spec.vectors.precision,
             token_pooling=spec.vectors.token_pooling,
-            passages=passages,
+            passages=spec_of[0],
+            turns=spec_of[1],
             lexical=spec.lexical,
             sparse=spec.sparse,
             fusion=spec.fusion,
@@ -328,4 +370,4 @@ def _scratch(
         yield made
 
 
-_TRIED: Final = {"fusion": _fusion, "width": _width, "passages": _passages}
+_TRIED: Final = {"fusion": _fusion, "width": _width, "passages": _passages, "turns": _turns}

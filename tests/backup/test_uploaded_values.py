@@ -198,7 +198,11 @@ def nested(levels: int) -> str:
     "fields",
     [
         {"metadata": '{"n": NaN}'}, {"metadata": '{"n": Infinity}'}, {"metadata": '{"n": 1e999}'},
-        {"metadata": "[1]"}, {"metadata": '{"n": {"deep": 1e999}}'}, {"metadata": '{"n": [null, NaN]}'},
+        {"metadata": "[1]"}, {"metadata": '[{}, 5, ""]'}, {"metadata": '[{}, [["user", "x"]], ""]'},
+        {"metadata": '[{}, [["user", 3]], ""]'}, {"metadata": '[[], [["user", 3]], ""]', "text": "user: abc"},
+        {"metadata": '[{}, [["no role", 3]], ""]', "text": "no role: abc"},
+        {"metadata": '[{"n": NaN}, [["user", 3]], ""]', "text": "user: abc"},
+        {"metadata": '{"n": {"deep": 1e999}}'}, {"metadata": '{"n": [null, NaN]}'},
         {"metadata": "{"}, {"metadata": nested(21)}, {"metadata": "null"}, {"metadata": f'{{"n": {10**309}}}'},
         {"metadata": nested(100_000)}, {"metadata": b"{}"}, {"title": b"\xff"}, {"text": 7}, {"truncated": "1"},
         {"id": b""}, {"id": b"\xff\xfe"}, {"id": b"x" * 513}, {"id": b"a\nb"}, {"id": b"other", "live": False},

@@ -48,6 +48,7 @@ _EXAMPLES = {
         "similarity": "bilinear",
         "similarity_options": {"matrix": [[1, 0, 0], [0, 0.5, 0.5]]},
     },
+    "conversations": {"name": "talks", "turns": {"last": 3}},
     "pinned weights": {"name": "notes", "fusion": {"words": 0.4, "tokens": 0.3, "pooled": 0.3}},
 }
 
@@ -94,6 +95,7 @@ async def create_collection(
             sparse=None if body.sparse is None else SparseSpec(model=body.sparse.model),
             fusion=_fusion(body),
             declared=body.declared,
+            turns=None if body.turns is None else body.turns.spec,
             also=None if asked is None else asked.keep_first,
         )
 

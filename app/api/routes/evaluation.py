@@ -17,7 +17,8 @@ from app.api.edge.access import require as require_key
 from app.api.edge.bodies import NDJSON, READ, Route, examples
 from app.api.edge.openapi import gives, gives_nothing, gives_set, takes_lines
 from app.api.edge.routing import Name, decoded, require_name
-from app.api.routes.searches import fitting, to_query
+from app.api.routes.searches import fitting, heard, to_query
+from app.api.schemas.documents import TurnAnswer
 from app.api.schemas.evaluation import (
     EvaluateRequest,
     GradesField,
@@ -25,6 +26,7 @@ from app.api.schemas.evaluation import (
     JudgedQuery,
     JudgementsAnswer,
     JudgementsField,
+    PoolQuery,
     PoolRequest,
     SetAnswer,
     SetsAnswer,
@@ -36,6 +38,7 @@ from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
+from app.documents import TurnField, turns_of
 from app.errors import Conflict, Damaged, Invalid, NotAllowed, NotFound, StoreError
 from app.evaluation.classes import MAX_HITS, of_classes
 from app.evaluation.compare import DamagedElsewhere, Evaluation, Setting, Tell, compare, require
@@ -166,7 +169,7 @@ async def set_judgements(
                 *body.sent,
                 split,
                 {one.id: one for one in known},
-                lambda one: Judged(one.id, one.grades, one.query, fitting(one, collection.spec, "")),
+                lambda one: _of(one, one.grades, collection, ""),
                 service.settings.limits,
             )
         info, new = write_set(collection, judgements, judged)
@@ -419,8 +422,7 @@ def _to_pool(body: PoolRequest, name: str, collection: Collection) -> list[Judge
     known = {one.id: one.grades for one in read_set(collection, name)} if has_set(collection, name) else {}
     if body.queries is not None:
         return [
-            Judged(one.id, known.get(one.id, {}), one.query, fitting(one, collection.spec, f"/queries/{place}"))
-            for place, one in enumerate(body.queries)
+            _of(one, known.get(one.id, {}), collection, f"/queries/{place}") for place, one in enumerate(body.queries)
         ]
     texts = drawn(collection.queries.all(), body.draw)
     # An id has so many bytes and no control characters; what else was asked is no question that somebody judges.
@@ -431,10 +433,13 @@ def _to_pool(body: PoolRequest, name: str, collection: Collection) -> list[Judge
 
 
 def _judged(queries: Sequence[JudgedQuery], collection: Collection) -> list[Judged]:
-    return [
-        Judged(one.id, one.grades, one.query, fitting(one, collection.spec, f"/queries/{place}"))
-        for place, one in enumerate(queries)
-    ]
+    return [_of(one, one.grades, collection, f"/queries/{place}") for place, one in enumerate(queries)]
+
+
+def _of(one: JudgedQuery | PoolQuery, grades: Mapping[str, int], collection: Collection, at: str) -> Judged:
+    """Raises Invalid for vectors or turns that do not fit the collection."""
+    heard(one, collection.spec, at)
+    return Judged(one.id, grades, one.query, fitting(one, collection.spec, at), turns=turns_of(one.turns))
 
 
 def _settings(
@@ -459,12 +464,18 @@ def _settings(
                 raise Invalid.at(f"{at}/mode", "browse is of a search without a query")
             vectors: dict[str, Any] = {"vector" if spec.kind == "dense" else "vectors": one.vectors}
             like = None if one.document is None else LikeField(positive=[one.document])
-            asked = SearchRequest.model_construct(**given, query=one.text, **vectors, like=like, k=depth, include=[])
+            turns = [TurnField.model_construct(role=turn.role, text=turn.text) for turn in one.turns] or None
+            asked = SearchRequest.model_construct(
+                **given, query=one.text, turns=turns, **vectors, like=like, k=depth, include=[]
+            )
             queries.append(to_query(asked, spec, at))
         found.append(Setting(setting.name, queries, other))
     return found
 
 
 def _answer(one: Judged, collection: Collection) -> JudgedAnswer:
+    if one.turns:
+        turns = [TurnAnswer(role=turn.role, text=turn.text) for turn in one.turns]
+        return JudgedAnswer(id=one.id, grades=dict(one.grades), turns=turns)
     asked = {"query": one.text} if one.text is not None else vectors_of(one.vectors, (collection.spec.kind, "numbers"))
     return JudgedAnswer(id=one.id, grades=dict(one.grades), **asked)

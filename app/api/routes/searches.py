@@ -37,6 +37,7 @@ from app.collection.passages import check_vectors
 from app.collection.spec import CollectionSpec
 from app.compute.deadline import deadline
 from app.diversity.order import Diversity
+from app.documents import turns_of
 from app.errors import Invalid
 from app.fusion.hybrid import sides_of
 from app.highlights.fragments import Marking
@@ -72,8 +73,10 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
 
     Raises Invalid for vectors that do not fit the collection.
     """
+    turns = turns_of(body.turns)
     return engine.Query(
-        text=body.query,
+        text=heard(body, spec, at),
+        turns=turns,
         vectors=fitting(body, spec, at),
         sparse=body.sparse_vector,
         like=_like(body, spec, at),
@@ -113,7 +116,7 @@ def _like(body: SearchRequest, spec: CollectionSpec, at: str) -> Like | None:
     def example(one: str | Asked, here: str) -> Example:
         if isinstance(one, str):
             return Example(one, at=here)
-        return Example(None, one.query, fitting(one, spec, here), at=here)
+        return Example(None, heard(one, spec, here), fitting(one, spec, here), at=here)
 
     positive, negative = (
         [example(one, f"{at}/like/{name}/{i}") for i, one in enumerate(getattr(body.like, name))]
@@ -157,6 +160,16 @@ def _weights(
     if other := [side for side, weight in given.items() if weight and side not in sides]:
         raise Invalid.at(f"{at}/weights/{other[0]}", f"the search, of a {spec.kind} collection, has {', '.join(sides)}")
     return {side: given[side] for side in sides}
+
+
+def heard(body: Asked, spec: CollectionSpec, at: str) -> str | None:
+    """The text of a query; of a conversation that of the turns that count. Raises Invalid where the collection has
+    none."""
+    if body.turns is None:
+        return body.query
+    if spec.turns is None:
+        raise Invalid.at(f"{at}/turns", f"collection {spec.name} has no turns: create one with `turns`, or give query")
+    return spec.turns.heard(turns_of(body.turns))
 
 
 def fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:

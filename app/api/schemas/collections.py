@@ -23,6 +23,7 @@ from app.catalogue.info import CollectionInfo
 from app.collection.history import Generated
 from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS, LexicalSpec
 from app.documents import Strict
+from app.encoders.turns import MAX_LAST, MAX_ROLE_WEIGHT, MAX_ROLES, TurnsSpec
 from app.errors import Invalid
 from app.filters import Shape
 from app.lexical.analysis import LANGUAGES
@@ -119,6 +120,26 @@ class SparseChoice(Strict):
     vectors."""
 
 
+class TurnsChoice(Strict):
+    """How conversations are read, those that are written and those that search."""
+
+    last: int = Field(default=2, ge=1, le=MAX_LAST)
+    """The latest turns that count. Those before are read beside them, as far as the encoder reads."""
+    decay: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
+    """What a turn weighs beside the one after it."""
+    roles: dict[str, Annotated[float, Field(ge=0, le=MAX_ROLE_WEIGHT, allow_inf_nan=False)]] = Field(
+        default={}, max_length=MAX_ROLES, examples=[{"system": 0.5}]
+    )
+    """What a turn weighs by its role, where that is not 1."""
+    summaries: bool = True
+    """In a multi-vector collection: whether the pooled vector of a conversation that has a `summary` is that of the
+    summary. A search by turns then asks with the vector that a ridge map, learned from these documents, makes of it."""
+
+    @property
+    def spec(self) -> TurnsSpec:
+        return TurnsSpec(last=self.last, decay=self.decay, roles=dict(self.roles), summaries=self.summaries)
+
+
 def _fusion(value: object, weights: Callable[[object], SideWeights]) -> str | SideWeights:
     if isinstance(value, str) and value != RANKS:
         raise fault("", f"expected {RANKS}, or an object of weights")
@@ -212,8 +233,11 @@ class CreateCollection(Strict):
     """How documents are found by words; null where they are not to be."""
     sparse: SparseChoice | None = None
     """Documents have sparse vectors too; `{}` is for callers' own, null for none."""
+    turns: TurnsChoice | None = None
+    """Documents and searches may be conversations, `turns`; `{}` takes the defaults, null is for none. The other
+    documents are one passage each, too."""
     declared: DeclaredField = Field(default={}, alias="schema")
-    nullable: ClassVar[frozenset[str]] = frozenset({"lexical", "fusion", "sparse"})
+    nullable: ClassVar[frozenset[str]] = frozenset({"lexical", "fusion", "sparse", "turns"})
     fusion: FusionField | None = None
     """How a hybrid search makes one order where it does not say itself: by the weights of scores that are given, which
     are a search's `weights`, or by ranks alone. By default by weights that suit the queries that were seen."""

@@ -70,6 +70,13 @@ class SparseAnswer(BaseModel):
     values: list[float]
 
 
+class TurnAnswer(BaseModel):
+    """What somebody says."""
+
+    role: str
+    text: str
+
+
 class DocumentAnswer(BaseModel):
     """A document, with what was to be included: its vectors as they were given, to the bit, where the collection keeps
     them, else as they are stored; `vector` in a dense collection, `vectors` in a multi-vector one."""
@@ -82,6 +89,10 @@ class DocumentAnswer(BaseModel):
     vectors: VectorsAnswer | None = None
     sparse_vector: SparseAnswer | None = None
     """Of those that callers bring; left out of a document that has none."""
+    turns: list[TurnAnswer] | None = None
+    """Of a conversation, beside its text."""
+    summary: str | None = None
+    """Of a conversation that has one, beside its text."""
     version: int | None = None
     """Where one document is asked for: grows with each write to the collection, and is the entity tag."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from app.api.edge.bodies import JSON, NDJSON
-from app.api.schemas.documents import VectorAnswer, VectorsAnswer
+from app.api.schemas.documents import TurnAnswer, VectorAnswer, VectorsAnswer
 from app.api.schemas.searches import MAX_QUERY_CHARACTERS, Asked, Way
 from app.documents import Strict
 from app.evaluation.classes import MAX_DRAWN
@@ -31,7 +31,7 @@ GradeField = Annotated[int, Field(ge=0, le=MAX_GRADE)]
 
 
 class JudgedQuery(Asked):
-    """A query, by exactly one of query, vector and vectors, and what documents are worth for it."""
+    """A query, by exactly one of query, vector, vectors and turns, and what documents are worth for it."""
 
     id: DocumentId
     """Its own, once in a set."""
@@ -124,6 +124,7 @@ class JudgedAnswer(BaseModel):
 
     id: str
     query: str | None = None
+    turns: list[TurnAnswer] | None = None
     vector: VectorAnswer | None = None
     vectors: VectorsAnswer | None = None
     grades: dict[str, int]
@@ -164,7 +165,7 @@ class ClassesField(Strict):
 
 
 class PoolQuery(Asked):
-    """A query, by exactly one of query, vector and vectors."""
+    """A query, by exactly one of query, vector, vectors and turns."""
 
     id: DocumentId
     """Its own, once in a request; what the set has graded under it is not asked again."""

@@ -31,7 +31,7 @@ from app.api.schemas.results import BoostsField, FacetAnswer, FacetsField, Group
 from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS
 from app.diversity.order import AMONG, WEIGHT
 from app.diversity.order import MOST as MAX_AMONG
-from app.documents import SparseField, Strict, VectorField, VectorsField
+from app.documents import SparseField, Strict, TurnsField, VectorField, VectorsField, turns_of
 from app.highlights.fragments import Highlight
 from app.hits.explanation import Explanation
 from app.query.examples import MAX_SHARE, SHARE
@@ -40,7 +40,7 @@ from app.schema.faults import fault
 from app.schema.ids import DocumentId, read_id
 from app.search import Coverage, Mode, Total
 from app.settings import DEFAULT, limits_of
-from app.types import MAX_EXCERPTS, MAX_K, REACH, Side
+from app.types import MAX_EXCERPTS, MAX_K, REACH, Side, spoken
 
 MAX_CANDIDATES = DEFAULT.candidates
 MAX_TIMEOUT_MS = 600_000
@@ -51,14 +51,14 @@ MAX_FRAGMENT = 2_000
 _WAYS = ("query", "vector", "vectors")
 _NARROWED = ("filter", "ids", "sort")
 _SOME_OF: Any = [
-    *({"required": [way]} for way in (*_WAYS, "sparse_vector", "like", *_NARROWED)),
+    *({"required": [way]} for way in (*_WAYS, "turns", "sparse_vector", "like", *_NARROWED)),
     {"properties": {"mode": {"const": "browse"}}, "required": ["mode"]},
 ]
-_ONE_OF: dict[str, Any] = {"oneOf": [{"required": [way]} for way in _WAYS]}
+_ONE_OF: dict[str, Any] = {"oneOf": [{"required": [way]} for way in (*_WAYS, "turns")]}
 
 
 class Asked(Strict):
-    """The subject of a search, by exactly one of query, vector and vectors."""
+    """The subject of a search, by exactly one of query, vector, vectors and turns."""
 
     model_config = ConfigDict(json_schema_extra=_ONE_OF)
 
@@ -68,13 +68,27 @@ class Asked(Strict):
     """In a dense collection: the query's vector."""
     vectors: VectorsField = None
     """In a multi-vector collection: the query's vectors."""
+    turns: TurnsField | None = None
+    """A conversation in the place of `query`, the latest turn last, in a collection that has turns."""
 
     @model_validator(mode="after")
     def _one_of(self, info: ValidationInfo) -> Asked:
+        self._hold_turns()
         if sum(getattr(self, way) is not None for way in _WAYS) != 1:
-            raise fault("", "expected exactly one of query, vector and vectors")
+            raise fault("", "expected exactly one of query, vector, vectors and turns")
         self._hold(info)
         return self
+
+    def _hold_turns(self) -> None:
+        """A conversation is a query, of the text that it makes."""
+        if self.turns is None:
+            return
+        if self.query is not None:
+            raise fault("/turns", "give query or turns, not both")
+        text = spoken(turns_of(self.turns))
+        if len(text) > MAX_QUERY_CHARACTERS:
+            raise fault("/turns", f"expected at most {MAX_QUERY_CHARACTERS:,} characters in all; got {len(text):,}")
+        self.__dict__["query"] = text
 
     def _hold(self, info: ValidationInfo) -> None:
         if self.query is not None and not self.query.strip():
@@ -226,7 +240,7 @@ class SearchRequest(Way, Asked):
     model_config = ConfigDict(
         json_schema_extra={
             "anyOf": _SOME_OF,
-            "not": {"required": ["vector", "vectors"]},
+            "not": {"anyOf": [{"required": ["vector", "vectors"]}, {"required": ["query", "turns"]}]},
         }
     )
 
@@ -272,6 +286,9 @@ class SearchRequest(Way, Asked):
 
     @model_validator(mode="after")
     def _one_of(self, info: ValidationInfo) -> SearchRequest:
+        self._hold_turns()
+        if self.turns is not None and self.syntax == "query":
+            raise fault("/syntax", "a conversation is no text of the query language")
         ways = [way for way in _WAYS if getattr(self, way) is not None]
         if ways[-2:] == ["vector", "vectors"]:
             raise fault("", "expected a query, and instead of it or beside it vector or vectors")

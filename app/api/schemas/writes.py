@@ -32,6 +32,7 @@ from app.documents import (
     DocumentContent,
     SparseField,
     Strict,
+    TurnsField,
     VectorField,
     VectorsField,
     hold_vectors,
@@ -39,12 +40,13 @@ from app.documents import (
     of_a_line,
     of_kind,
     read_metadata,
+    turns_of,
 )
 from app.errors import Invalid, Problem
 from app.schema.faults import fault
 from app.schema.ids import DocumentId
 from app.settings import Limits
-from app.types import Kind, Metadata
+from app.types import Kind, Metadata, spoken
 
 _Form: TypeAlias = Literal["object", "one", "array", "lines"]
 _PLACE: Final = re.compile(r"/documents(?:/([0-9]+)(.*))?", re.DOTALL)
@@ -184,9 +186,15 @@ class PatchDocument(Strict):
     """The caller's own vectors, in a multi-vector collection without an encoder: all of them."""
     sparse_vector: SparseField | None = None
     """The caller's own sparse vector; null takes it away."""
+    turns: TurnsField | None = None
+    """All turns of a conversation, in the place of those that stand, or of a text."""
+    summary: str | None = None
+    """Of the conversation; an empty one takes it away."""
 
     @model_validator(mode="after")
     def _something_to_change(self, info: ValidationInfo) -> PatchDocument:
+        if self.turns is not None and self.text not in (None, spoken(turns_of(self.turns))):
+            raise fault("/turns", "give turns or text, not both: the text is another than that of the turns")
         if not self.model_fields_set:
             raise fault("", f"expected a field to change, one or more of {', '.join(type(self).model_fields)}")
         hold_vectors(self.vector, self.vectors, info)
@@ -202,6 +210,8 @@ class PatchDocument(Strict):
             of_kind(self.vector, self.vectors, kind),
             self.sparse_vector or None,
             "sparse_vector" in self.model_fields_set and not self.sparse_vector,
+            turns_of(self.turns),
+            self.summary,
         )
 
 

@@ -1,0 +1,125 @@
+"""The map from conversations to their summaries, learned from a collection's own documents once there are enough.
+
+Where documents carry a summary and a search has none, as in CONVERSE (Lee and others, NAACL 2024, arXiv 2402.13043),
+whose encoder is trained to give a conversation the vector of a summary that a language model wrote. Here it is a ridge
+regression from the one vector to the other, in closed form, on summaries that callers bring. How much of it is kept is
+decided by documents that it was not learned from: five times without a fifth of them; where it finds their summaries no
+better than conversations do as they are, there is none.
+
+Only searches are mapped, so no document is written anew. It is a part of the specification from then on.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from app.collection.collection import Collection
+from app.collection.layers import POOLED
+from app.collection.part import tokens
+from app.encoders.turns import SummaryMap, conversed, directed
+from app.scoring.similarities.measures import Matrix
+from app.types import F32, F64, I64
+
+LEAST: Final = 64
+"""Conversations with a summary."""
+MOST: Final = 4_096
+FOLDS: Final = 5
+RIDGES: Final = (1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
+"""Beside the mean variance of a coordinate."""
+SEED: Final = 0
+
+
+def summaries_due(collection: Collection) -> bool:
+    """Whether there are twice as many documents as when it was learned, or tried, last."""
+    if not collection.spec.summarised or collection.salvaged:
+        return False
+    own = collection.spec.turns and collection.spec.turns.map
+    tried = max(collection.tried, own.documents if own else 0)
+    return collection.published.live >= max(LEAST, 2 * tried)
+
+
+def learn_summaries(collection: Collection, *, again: bool = False) -> bool:
+    """Whether it was due, or is wanted again of what is there now, and is done. Raises StorageFull, Damaged."""
+    spec = collection.spec.turns
+    if spec is None or not collection.spec.summarised or not (again or summaries_due(collection)):
+        return False
+    collection.tried = collection.published.live
+    conversations, summaries, names, _ = pairs(collection)
+    if len(names) < LEAST:
+        return False
+    found = learned(conversations, summaries, names)
+    return collection.keep_map(found, spec)
+
+
+def learned(conversations: F32, summaries: F32, names: I64) -> SummaryMap | None:
+    """conversations, summaries: (n, dim), of length 1. names: (n,), the same of conversations with the same summary.
+    None where it does no good."""
+    fold = np.random.default_rng(SEED).permutation(len(names)) % FOLDS
+    kinds, firsts = np.unique(names, return_index=True)
+    answers = summaries[firsts].astype(np.float64)
+    right = np.searchsorted(kinds, names)
+    unmapped = _reciprocal(conversations.astype(np.float64) @ answers.T, right)
+    found = []
+    for ridge in RIDGES:
+        scores = np.zeros((len(names), len(kinds)))
+        for one in range(FOLDS):
+            out = fold == one
+            mean, matrix = ridge_map(conversations[~out], summaries[~out], ridge)
+            scores[out] = (conversations[out] - mean) @ matrix @ answers.T
+        found.append((_reciprocal(scores, right), ridge))
+    held_out, ridge = max(found)
+    if held_out <= unmapped:
+        return None
+    mean, matrix = ridge_map(conversations, summaries, ridge)
+    return SummaryMap(
+        Matrix.of(matrix.astype(np.float32)),
+        Matrix.of(mean.astype(np.float32)),
+        len(names),
+        ridge,
+        round(held_out, 6),
+        round(unmapped, 6),
+    )
+
+
+def ridge_map(given: F32, wanted: F32, ridge: float) -> tuple[F64, F64]:
+    """The mean of what is given, (1, dim), and the matrix, (dim, dim)."""
+    x, y = given.astype(np.float64), wanted.astype(np.float64)
+    mean = x.mean(axis=0, keepdims=True)
+    x, y = x - mean, y - y.mean(axis=0)
+    square = x.T @ x
+    square[np.diag_indices_from(square)] += max(ridge * float(np.trace(square)) / len(square), 1e-12)
+    return mean, np.linalg.solve(square, x.T @ y)
+
+
+def _reciprocal(scores: F64, right: I64) -> float:
+    """The mean reciprocal rank of the right column of each row; of equal scores it is the last."""
+    own = scores[np.arange(len(right)), right]
+    return float(np.mean(1 / (scores >= own[:, None]).sum(axis=1)))
+
+
+def pairs(collection: Collection) -> tuple[F32, F32, I64, list[str]]:
+    """The vectors of conversations and of their summaries, which of these are the same, and the ids, of ``MOST``
+    documents at most."""
+    xs, ys, said, ids = list[F32](), list[F32](), dict[str, int](), list[str]()
+    names: list[int] = []
+    with collection.snapshot() as snapshot:
+        seqs = np.sort(np.concatenate([np.zeros(0, np.int64), *(one.part.seqs[one.alive] for one in snapshot.views)]))
+        drawn = np.sort(np.random.default_rng(SEED).permutation(seqs)[:MOST]).tolist()
+        for start in range(0, len(drawn), 256):
+            some = drawn[start : start + 256]
+            located, documents = snapshot.published.locate(some), snapshot.documents(some)
+            for seq in some:
+                if not documents[seq].turns or not documents[seq].summary.strip():
+                    continue
+                view, place = located[seq]
+                row = view.part.owners.span(place, place + 1)[0]
+                xs.append(conversed(tokens(view.part, row, row + 1).values))
+                ys.append(directed(np.array(view.part.flat(POOLED).range(row, row + 1), np.float64)))
+                ids.append(documents[seq].id)
+                names.append(said.setdefault(documents[seq].summary, len(said)))
+    if not xs:
+        empty = np.zeros((0, 1), np.float32)
+        return empty, empty, np.zeros(0, np.int64), ids
+    return np.concatenate(xs), np.concatenate(ys), np.array(names, np.int64), ids
