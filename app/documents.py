@@ -372,8 +372,8 @@ def hold_vectors(vector: F32 | None, vectors: F32 | None, info: ValidationInfo) 
 
 def of_kind(vector: F32 | None, vectors: F32 | None, kind: Kind | None, at: str = "") -> F32 | None:
     """The one that a collection of this kind takes. Raises Invalid for the other; ``at`` points at what has them."""
-    if kind == "multi_vector" and vector is not None:
-        raise Invalid.at(f"{at}/vector", "the collection is multi_vector: it takes vectors, not vector")
+    if kind in ("multi_vector", "sequence") and vector is not None:
+        raise Invalid.at(f"{at}/vector", f"the collection is {kind}: it takes vectors, not vector")
     if kind == "dense" and vectors is not None:
         raise Invalid.at(f"{at}/vectors", "the collection is dense: it takes vector, not vectors")
     return vector if vectors is None else vectors
@@ -390,7 +390,8 @@ class DocumentContent(Strict):
     vector: VectorField = None
     """The caller's own vector, in a dense collection without an encoder."""
     vectors: VectorsField = None
-    """The caller's own vectors, in a multi-vector collection without an encoder."""
+    """The caller's own vectors, in a multi-vector collection without an encoder; in a sequence its segments, in their
+    order."""
     sparse_vector: SparseField = None
     """The caller's own sparse vector, in a collection of such without a sparse encoder; weights of 0 are left out."""
     turns: TurnsField | None = None
@@ -421,7 +422,7 @@ class DocumentContent(Strict):
         """The document under this id; None: under the one that is made of what it holds. ``kind`` is the collection's;
         ``at`` points at this body, for errors.
 
-        Raises Invalid for ``vectors`` in a dense collection and ``vector`` in a multi-vector one.
+        Raises Invalid for ``vectors`` in a dense collection and ``vector`` in another.
         """
         vectors, turns = of_kind(self.vector, self.vectors, kind, at), turns_of(self.turns)
         text = spoken(turns) if turns else self.text

@@ -171,7 +171,8 @@ def check_document(collection: Collection, document: Document, pointer: str, *, 
             and (min(document.splits) < 1 or sum(document.splits) != len(document.vectors))
         ):
             raise Invalid.at(f"{pointer}/{field}", f"expected {sum(document.splits)} vectors, one or more a passage")
-        for matrix in document.matrices:
+        # A sequence is checked at once, so that a fault names the segment.
+        for matrix in [document.vectors] if spec.ordered and document.vectors is not None else document.matrices:
             check_vectors(matrix, spec, pointer)
     elif document.vectors is not None:
         raise Invalid.at(f"{pointer}/{field}", f"the collection's encoder {spec.model!r} makes the vectors")

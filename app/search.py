@@ -34,7 +34,7 @@ from app.query.asked import Mode as Mode
 from app.query.asked import Query as Query
 from app.query.asked import SearchResult as SearchResult
 from app.query.asked import Total as Total
-from app.query.candidates import FEW, Chosen, by_pooled, find_candidates, for_length
+from app.query.candidates import FEW, FEW_SEGMENTS, Chosen, by_pooled, find_candidates, for_length
 from app.query.encoded import EncodedQuery
 from app.query.listed import Listed
 from app.query.preparing import encoded_meaning, encoded_sparse, spoken, weighed, with_examples
@@ -376,7 +376,8 @@ class _Search:
         if query.partial:
             return replace(self._in_time(allowed, by, k), scores=scores)
         # Fusion scores whole documents itself.
-        whole, ranked = spec.splits and not query.exact and query.mode != "hybrid", list[Ranked]()
+        several = spec.splits or spec.ordered
+        whole, ranked = several and not query.exact and query.mode != "hybrid", list[Ranked]()
         least = None if query.mode == "hybrid" else query.min_score
         for chosen in self._tiers(allowed):
             rows = [one.rows for one in chosen]
@@ -409,7 +410,8 @@ class _Search:
 
     def _few(self, masks: Sequence[Mask]) -> bool:
         """Whether all that are allowed are sooner scored than candidates are found among them."""
-        spec, few = self.collection.spec, sum(int(np.count_nonzero(mask)) for mask in masks) <= FEW
+        spec, rows = self.collection.spec, sum(int(np.count_nonzero(mask)) for mask in masks)
+        few = rows <= (FEW_SEGMENTS if spec.ordered else FEW)
         return spec.scanned or (few and scored(spec) != TOKENS)
 
     def _in_time(self, allowed: Sequence[Mask], scores: Scores, k: int) -> Found:

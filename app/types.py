@@ -24,7 +24,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 MetadataValue: TypeAlias = Any
 """What JSON has."""
 Metadata: TypeAlias = dict[str, MetadataValue]
-Kind: TypeAlias = Literal["multi_vector", "dense"]
+Kind: TypeAlias = Literal["multi_vector", "dense", "sequence"]
 SimilarityName: TypeAlias = Literal["cosine", "inner_product", "euclidean", "bilinear", "causal", "lorentz", "poincare"]
 Precision: TypeAlias = Literal["float32", "float16", "8bit", "4bit", "2bit", "1.25bit", "1bit"]
 
@@ -354,9 +354,21 @@ class Excerpt:
 
 
 @dataclass(frozen=True, slots=True)
+class Alignment:
+    """Where a query lies in a sequence (app.scoring.similarities.alignment). offset: the segment, from 0, that the
+    query's first one lies at; below 0 where the query begins before the document. segments: how many of the query's lie
+    on one of the document's. seconds: the offset, where the collection says how many segments a second has."""
+
+    offset: int
+    segments: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One ranked document. passages: its best ones, where they were asked for. former_score: of one that was reranked,
-    before that. relevance: the chance that it is relevant, where that was asked for (app.relevance)."""
+    before that. relevance: the chance that it is relevant, where that was asked for (app.relevance). alignment: of a
+    sequence that was found by its segments."""
 
     id: str
     score: float
@@ -372,3 +384,4 @@ class Hit:
     """app.hits.explanation.Explanation, where it was asked for."""
     former_score: float | None = None
     relevance: float | None = None
+    alignment: Alignment | None = None

@@ -162,6 +162,7 @@ def asked(args: argparse.Namespace) -> dict[str, Any]:
         "token_pooling",
         "fusion",
         "schema",
+        "segments_per_second",
     )
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if given.get("model") == "none":

@@ -13,7 +13,7 @@ from app.errors import Invalid, RequestError
 from app.metadata.declared import FieldType, read_declared
 from app.settings import DEFAULT
 from app.sources.fields import TYPES
-from app.types import Precision, SimilarityName
+from app.types import Kind, Precision, SimilarityName
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,10 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
     """Options that describe a collection. Given for one that is there already, they must be true of it."""
     spec = parser.add_argument_group("a new collection")
     spec.add_argument("--model", help="the encoder, or `none` where the documents bring vectors (default: builtin)")
-    spec.add_argument("--kind", choices=("multi_vector", "dense"), help="default: multi_vector")
+    spec.add_argument("--kind", choices=get_args(Kind), help="default: multi_vector")
+    spec.add_argument(
+        "--segments-per-second", type=float, metavar="N", help="of --kind sequence: hits then tell offsets in seconds"
+    )
     spec.add_argument("--dim", type=int, help="of the documents' own vectors, with --model none")
     spec.add_argument("--similarity", choices=get_args(SimilarityName), help="default: cosine")
     spec.add_argument(

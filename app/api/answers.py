@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import cache
 from typing import Any, TypeAlias, TypeVar
 
@@ -15,7 +16,15 @@ from starlette.types import Receive, Scope, Send
 from app.api.schemas.documents import Base64Answer, DocumentAnswer, SparseAnswer, TurnAnswer, VectorsFormat, Warned
 from app.api.schemas.measures import MapAnswer
 from app.api.schemas.results import facet_answers
-from app.api.schemas.searches import GroupAnswer, HitAnswer, PassageAnswer, RerankAnswer, SearchAnswer, SearchRequest
+from app.api.schemas.searches import (
+    AlignmentAnswer,
+    GroupAnswer,
+    HitAnswer,
+    PassageAnswer,
+    RerankAnswer,
+    SearchAnswer,
+    SearchRequest,
+)
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Budget, Service
 from app.measure.plane import Plane
@@ -84,6 +93,9 @@ def hit_answer(hit: Hit, form: Form) -> HitAnswer:
     given = {name: value for name in names if (value := getattr(hit, name)) is not None}
     if hit.passages is not None:
         given["passages"] = [_passage(one) for one in hit.passages]
+    if hit.alignment is not None:
+        own = {name: value for name, value in asdict(hit.alignment).items() if value is not None}
+        given["alignment"] = AlignmentAnswer(**own)
     return HitAnswer(id=hit.id, score=hit.score, **given, **vectors_of(hit.vectors, form), **_sparse(hit.sparse))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias, get_args
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from app.backup.uploaded_documents import derived
 from app.codes.grid import GridCode
 from app.collection.chunks import ChunkStore
-from app.collection.first_stage import FirstStage, Source
+from app.collection.first_stage import FirstStage, sources_of
 from app.collection.layers import TOKENS, Layer, layers, scored
 from app.collection.segment import MANIFEST, OFFSETS, OWNERS, SEQS, Segment, SegmentRecord
 from app.collection.segment_writing import finish_segment, inverted
@@ -111,7 +111,7 @@ def check_stage(stage: FirstStage, spec: CollectionSpec) -> None:
     """Raises BadArchive for one that no collection of this kind has."""
     sources, encoding = stage.sources, stage.encoding
     if (
-        not set(sources) <= set(get_args(Source))
+        not set(sources) <= sources_of(spec)
         or len(set(sources)) != len(sources)
         or ("fde" in sources) != (encoding is not None)
         or (encoding is not None and (scored(spec) != TOKENS or encoding.dim != spec.stored_dim))

@@ -29,7 +29,7 @@ FORMS: Final = (NPY, ARROW)
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """The questions. vectors: (n, dim) of a dense collection, (n, q, dim) of a multi-vector one, float32. k, filter,
+    """The questions. vectors: (n, dim) of a dense collection, (n, q, dim) of another, float32. k, filter,
     candidates, exact: of each, as a ``Query`` has them."""
 
     vectors: F32

@@ -82,7 +82,7 @@ class _Pairs:
 def fits(spec: CollectionSpec, views: Sequence[View]) -> bool:
     """Whether a document is one vector, whose score is its inner product with the query's and a number added."""
     one = all(view.part.owners.starts is None for view in views)
-    return one and scored(spec) == POOLED and not spec.measure.geodesic and not spec.splits
+    return one and scored(spec) == POOLED and not (spec.measure.geodesic or spec.splits or spec.ordered)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _named(collection: Collection, snapshot: Snapshot, block: Block) -> tuple[ND
 
 def _check_shape(vectors: F32, spec: CollectionSpec) -> None:
     """Raises Invalid unless these are as many axes and dimensions as the collection's queries have."""
-    dense = scored(spec) == POOLED
+    dense = scored(spec) == POOLED and not spec.ordered
     axes = f"(queries, {spec.query_dim:,})" if dense else f"(queries, vectors of each, {spec.query_dim:,})"
     if vectors.ndim != (2 if dense else 3) or vectors.shape[-1] != spec.query_dim or not vectors.size:
         shape = ", ".join(f"{size:,}" for size in vectors.shape)

@@ -32,7 +32,8 @@ class Choices(TypedDict, total=False):
     suits the dimensions. passages: how texts are split; None: as is best for the encoder, and not at all without one.
     sparse: None for no sparse vectors. options: of the similarity. fusion: as of a specification, but sides that weigh
     nothing may be left out.
-    declared: the types of metadata fields. turns: how conversations are read; None: there are none."""
+    declared: the types of metadata fields. turns: how conversations are read; None: there are none.
+    segments_per_second: as of a specification."""
 
     model: Required[str | None]
     kind: Required[Kind]
@@ -48,6 +49,7 @@ class Choices(TypedDict, total=False):
     fusion: Weights | Literal["reciprocal_rank"] | None
     declared: Declared
     turns: TurnsSpec | None
+    segments_per_second: float | None
 
 
 def specified(
@@ -70,7 +72,7 @@ def specified(
     if kind == "dense" and precision not in (None, "float32"):
         raise Invalid.at("/precision", f"{precision} is of token vectors; dense vectors are float32")
     if precision is None:
-        precision = "float32" if kind == "dense" else default_precision(dim, similarity)
+        precision = "float32" if kind != "multi_vector" else default_precision(dim, similarity)
     keep, pooling = choices.get("keep_vectors", True), choices.get("token_pooling", 1)
     spec = CollectionSpec(
         name=name,
@@ -82,6 +84,7 @@ def specified(
         lexical=choices.get("lexical", WORDS),
         sparse=sparse,
         turns=choices.get("turns"),
+        segments_per_second=choices.get("segments_per_second"),
     )
     fusion = choices.get("fusion")
     if fusion is not None:

@@ -79,7 +79,8 @@ class CollectionInfo:
     what they have there is as if it were not. similarity_options: as they were given, of a matrix its rows and columns,
     or where it is asked for all of it, as a creation takes it, and ``of``: how many vectors it was learned from.
     Without a matrix causal is an inner product yet; ``not_learned`` says why where its documents are there.
-    turns: null where there are no conversations."""
+    turns: null where there are no conversations. segments_per_second: of a sequence, by which hits tell their offsets
+    in seconds."""
 
     name: str
     encoder: EncoderInfo
@@ -106,6 +107,7 @@ class CollectionInfo:
     unfit: dict[str, int] | None = None
     similarity_options: dict[str, Any] | None = None
     turns: TurnsInfo | None = None
+    segments_per_second: float | None = None
 
 
 def info_of(
@@ -141,6 +143,7 @@ def info_of(
         _unfit(collection),
         _options(spec.options, collection.not_learned, matrix),
         _turns(spec.turns),
+        spec.segments_per_second,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from app.collection.collection import Collection
 from app.collection.layers import ENCODED, SPARSE
-from app.collection.passages import Passages, from_caller
+from app.collection.passages import Passages, from_caller, matrices_of
 from app.collection.spec import CollectionSpec
 from app.collection.view import Published
 from app.compute.workers import Workers
@@ -172,7 +172,7 @@ def from_callers(
     documents: Sequence[Document], spec: CollectionSpec, encoding: Encoding | None, workers: Workers | None = None
 ) -> Passages:
     """Documents' own vectors, coded for the collection."""
-    matrices = [document.matrices for document in documents]
+    matrices = [matrices_of(document, spec) for document in documents]
     owners = Owners.of_counts(np.array([len(own) for own in matrices], np.int64))
     return from_caller([matrix for own in matrices for matrix in own], spec, encoding, workers, owners)
 
@@ -186,7 +186,8 @@ def _given_again(collection: Collection, given: Mapping[int, Document], publishe
         if collection.spec.keeps_raw:
             kept = collection.given_passages(some, published)
             # By their bits, as they are kept: -0.0 equals 0.0.
-            same.update(seq for seq, raw in kept.items() if _bits(list(raw)) == _bits(given[seq].matrices))
+            spec = collection.spec
+            same.update(seq for seq, raw in kept.items() if _bits(list(raw)) == _bits(matrices_of(given[seq], spec)))
         else:
             coded = from_callers([given[seq] for seq in some], collection.spec, None)
             stored = collection.stored_vectors(some, published, staged=False)

@@ -87,7 +87,7 @@ class Sheaf:
         name: str,
         *,
         model: str | None = "builtin",
-        kind: Literal["multi_vector", "dense"] = "multi_vector",
+        kind: Literal["multi_vector", "dense", "sequence"] = "multi_vector",
         dim: int | None = None,
         idempotency_key: str | None = None,
         **options: Any,

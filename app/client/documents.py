@@ -18,7 +18,7 @@ Json: TypeAlias = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Document:
     """A document as it is written and read. id: where it is empty the server makes one of what the document holds.
-    vectors: the caller's own, one vector (dim,) in a dense collection, a matrix (n, dim) in a multi-vector one. sparse:
+    vectors: the caller's own, one vector (dim,) in a dense collection, a matrix (n, dim) in another. sparse:
     indices and weights. version: where one was asked for alone. turns: of a conversation, (role, text), the latest
     last; its text may be left out.
 
@@ -93,9 +93,20 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Alignment:
+    """Where a query lies in a sequence. offset: the segment that its first one lies at, below 0 where it begins before
+    the document. segments: how many of it lie on one of the document's. seconds: the offset, where the collection
+    knows."""
+
+    offset: int
+    segments: int
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """A document that was found. passages: its best ones, where the search asked for some. raw: all that the server
-    told of it, such as highlights, its explanation."""
+    """A document that was found. passages: its best ones, where the search asked for some. alignment: of a sequence
+    that was found by its segments. raw: all that the server told of it, such as highlights, its explanation."""
 
     id: str
     score: float
@@ -104,13 +115,16 @@ class Hit:
     metadata: Json
     vectors: Vectors | None
     passages: list[Passage]
+    alignment: Alignment | None
     raw: Json = field(repr=False)
 
     @classmethod
     def of(cls, body: Json) -> Hit:
         said = body.get("title") or "", body.get("text") or "", body.get("metadata") or {}
         passages = [Passage.of(one) for one in body.get("passages") or ()]
-        return cls(body["id"], body["score"], *said, read_vectors(body), passages, body)
+        place = body.get("alignment")
+        aligned = None if place is None else Alignment(place["offset"], place["segments"], place.get("seconds"))
+        return cls(body["id"], body["score"], *said, read_vectors(body), passages, aligned, body)
 
 
 @dataclass(frozen=True, slots=True)

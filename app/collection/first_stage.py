@@ -29,8 +29,8 @@ from app.store.system import room
 from app.types import F32, I64
 from app.vector_index import KINDS
 
-Source: TypeAlias = Literal["fde", "pooled"]
-LAYER_OF: Final[Mapping[Source, str]] = {"fde": ENCODED, "pooled": POOLED}
+Source: TypeAlias = Literal["fde", "pooled", "segments"]
+LAYER_OF: Final[Mapping[Source, str]] = {"fde": ENCODED, "pooled": POOLED, "segments": POOLED}
 """Where the vectors of each source lie."""
 
 WIDTH: Final = 400
@@ -39,6 +39,9 @@ WIDTH: Final = 400
 DENSE_WIDTH: Final = 32
 """The same where rows are candidates by the very vectors that score them, so that only codes or a walk can lose one;
 see docs/decisions.md. A text that was split is scored by its opening too, and takes WIDTH."""
+
+SEGMENT_WIDTH: Final = 128
+"""The same of a sequence: places where a query may begin, and as many segments that each of its own finds."""
 
 WIDENING: Final = 4
 """Rows that codes find for each candidate, in a segment that is searched by codes; see docs/decisions.md."""
@@ -66,7 +69,10 @@ class FirstStage:
 
     @classmethod
     def default(cls, spec: CollectionSpec) -> FirstStage:
-        """A dense collection has only its vectors; a multi-vector one takes FDEs and pooled vectors in turn."""
+        """A dense collection has only its vectors, a sequence its segments; a multi-vector one takes FDEs and pooled
+        vectors in turn."""
+        if spec.ordered:
+            return cls(("segments",), None, SEGMENT_WIDTH)
         if scored(spec) == POOLED or spec.scanned:
             return cls(("pooled",), None, WIDTH if spec.splits else DENSE_WIDTH)
         return cls(("fde", "pooled"), Muvera(spec.stored_dim, default_parameters(spec)), WIDTH)
@@ -99,6 +105,11 @@ class FirstStage:
         if index is not None and index not in KINDS:
             raise Invalid(f"expected a kind of vector index, {', '.join(KINDS)}, got {index!r}")
         return cls(tuple(value["sources"]), encoding, value["width"], value.get("widening", WIDENING), index)
+
+
+def sources_of(spec: CollectionSpec) -> frozenset[Source]:
+    """The sources that a first stage of the collection may have."""
+    return frozenset({"segments"} if spec.ordered else {"fde", "pooled"})
 
 
 def default_parameters(spec: CollectionSpec) -> MuveraParameters:
@@ -162,9 +173,10 @@ class StageChoice:
         if (
             not stage.sources
             or len(set(stage.sources)) != len(stage.sources)
-            or not {"fde", "pooled"} >= set(stage.sources)
+            or not sources_of(spec) >= set(stage.sources)
         ):
-            raise Invalid(f"a first stage has the sources fde, pooled or both, got {list(stage.sources)}")
+            able = ", ".join(sorted(sources_of(spec)))
+            raise Invalid(f"a first stage here has its sources among {able}, got {list(stage.sources)}")
         if ("fde" in stage.sources) != (stage.encoding is not None):
             raise Invalid("a first stage has an encoding if fde is one of its sources, and only then")
         if stage.encoding is not None and (scored(spec) != TOKENS or stage.encoding.dim != spec.stored_dim):

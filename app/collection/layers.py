@@ -15,7 +15,7 @@ import numpy as np
 from app.collection.spec import CollectionSpec
 
 POOLED: Final = "pooled"
-"""One dense vector a passage; in a dense collection the vector itself."""
+"""One dense vector a passage; in a dense collection the vector itself, in a sequence a segment."""
 TOKENS: Final = "tokens"
 """Token vectors as codes (app.codes)."""
 NORMS: Final = "norms"
@@ -105,4 +105,4 @@ def vector_field(spec: CollectionSpec) -> str:
 
 def scored(spec: CollectionSpec) -> str:
     """The layer of exact scores."""
-    return POOLED if spec.kind == "dense" else TOKENS
+    return TOKENS if spec.kind == "multi_vector" else POOLED

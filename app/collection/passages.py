@@ -27,7 +27,7 @@ from app.encodings.protocol import Encoding
 from app.errors import Invalid, TextRefused
 from app.scoring.similarity import Similarity
 from app.store.directory import Content
-from app.types import F32, I64, Encoded, Mask, Owners, TokenVectors
+from app.types import F32, I64, Document, Encoded, Mask, Owners, TokenVectors
 
 Values: TypeAlias = "NDArray[Any] | TokenVectors"
 """One layer of some rows: an array, or a ragged one."""
@@ -181,7 +181,7 @@ def check_vectors(vectors: NDArray[Any], spec: CollectionSpec, at: str, *, asked
     if not np.isfinite(vectors).all():
         raise Invalid.at(pointer, "expected finite numbers, got NaN or Infinity (or a number too large for float32)")
     spec.measure.check(vectors, pointer)
-    if scored(spec) == POOLED and len(vectors) != 1:
+    if scored(spec) == POOLED and not spec.ordered and len(vectors) != 1:
         raise Invalid.at(pointer, f"expected one vector, for the collection is dense; got {len(vectors)}")
 
 
@@ -204,6 +204,13 @@ def require_direction(encoded: Encoded, spec: CollectionSpec) -> None:
     nothing = np.flatnonzero(without_direction(encoded, spec)).tolist()
     if nothing:
         raise TextRefused(dict.fromkeys(nothing, NOTHING))
+
+
+def matrices_of(document: Document, spec: CollectionSpec) -> list[F32]:
+    """The caller's vectors of each of its rows: of a sequence a row is a segment."""
+    if spec.ordered and document.vectors is not None:
+        return list(document.vectors[:, None, :])
+    return document.matrices
 
 
 def pool(tokens: TokenVectors, similarity: Similarity) -> F32:

@@ -48,6 +48,7 @@ SPARSE_FINGERPRINT: Final = "sparse_fingerprint"
 MAX_FIELDS: Final = 32
 """Whose words are indexed."""
 MAX_FIELD_WEIGHT: Final = 1_000.0
+MAX_SEGMENTS_PER_SECOND: Final = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +190,8 @@ class CollectionSpec:
     a matrix may be learned later. lexical: None where words find
     nothing. sparse: None where there are no sparse vectors. fusion: how a hybrid search makes one order that does not
     say: by the weight of each side, or by ranks; None: by weights that the collection learns. turns: how it reads
-    conversations; None: it has none. Raises Invalid for what no collection is."""
+    conversations; None: it has none. segments_per_second: of a sequence whose segments stand in time. Raises Invalid
+    for what no collection is."""
 
     name: str
     encoder: EncoderSpec
@@ -201,6 +203,7 @@ class CollectionSpec:
     fusion: Weights | Literal["reciprocal_rank"] | None = None
     options: Options = measures.NONE
     turns: TurnsSpec | None = None
+    segments_per_second: float | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -208,6 +211,7 @@ class CollectionSpec:
             raise Invalid.at("/similarity", f"expected {', '.join(SIMILARITIES)}, got {self.similarity!r}")
         check_options(self.similarity, self.options, self.dim)
         precision = self.precision
+        self._check_sequence()
         if self.kind == "dense" and precision != "float32":
             raise Invalid.at("/precision", f"{precision} is a code of token vectors; dense vectors are float32")
         if precision == "float16" and not self.measure.unit:
@@ -243,6 +247,34 @@ class CollectionSpec:
         if self.fusion is not None:
             self._check_fusion(self.fusion)
 
+    def _check_sequence(self) -> None:
+        rate = self.segments_per_second
+        if rate is not None:
+            if not self.ordered:
+                raise Invalid.at(
+                    "/segments_per_second", f"is of segments in order, and the collection is {self.kind}, not sequence"
+                )
+            if type(rate) not in (float, int) or not 0 < rate <= MAX_SEGMENTS_PER_SECOND:
+                raise Invalid.at(
+                    "/segments_per_second", f"expected above 0 and at most {MAX_SEGMENTS_PER_SECOND:,.0f}, got {rate!r}"
+                )
+        if not self.ordered:
+            return
+        if self.model is not None:
+            raise Invalid.at("/encoder/kind", "no encoder makes the segments of a sequence: model is null")
+        if not self.measure.linear:
+            raise Invalid.at(
+                "/similarity",
+                f"a query may end beyond a sequence, and what has no other segment beside it adds 0, which would be "
+                f"the best that {self.similarity} knows; expected a similarity that is an inner product",
+            )
+        if self.options.kernel is not None:
+            raise Invalid.at("/similarity_options/kernel", "is of the maxima of MaxSim, which a sequence has none of")
+        if self.precision != "float32":
+            raise Invalid.at("/precision", f"{self.precision} is a code of token vectors; segments are float32")
+        if self.token_pooling != 1:
+            raise Invalid.at("/token_pooling", "means of segments have no place in the order of a sequence")
+
     def _check_fusion(self, fusion: object) -> None:
         if self.lexical is None and self.sparse is None:
             raise Invalid.at("/fusion", "expected null, for the collection has no index of words, nor sparse vectors")
@@ -264,7 +296,7 @@ class CollectionSpec:
         """The scores that a hybrid search fuses, where it brings them all."""
         words: list[Side] = [] if self.lexical is None else ["words"]
         sparse: list[Side] = [] if self.sparse is None else ["sparse"]
-        tokens: list[Side] = [] if self.kind == "dense" else ["tokens"]
+        tokens: list[Side] = ["tokens"] if self.kind == "multi_vector" else []
         return [*words, *sparse, *tokens, "pooled"]
 
     @property
@@ -289,6 +321,12 @@ class CollectionSpec:
     @property
     def kind(self) -> Kind:
         return self.encoder.kind
+
+    @property
+    def ordered(self) -> bool:
+        """Whether a document is its vectors in their order, a row each, and scored by an alignment of them
+        (app.scoring.similarities.alignment)."""
+        return self.kind == "sequence"
 
     @property
     def dim(self) -> int:

@@ -73,7 +73,7 @@ def side_scores(spec: CollectionSpec, query: EncodedQuery) -> dict[Side, Scores]
     """The exact scores of each side that is not words, the one that its candidates are ranked by first."""
     if scored(spec) == TOKENS:
         return {"tokens": scores_of(spec, query), "pooled": pooled_scores(spec, query)}
-    return {"pooled": scores_of(spec, replace(query, vectors=query.pooled))}
+    return {"pooled": scores_of(spec, query if spec.ordered else replace(query, vectors=query.pooled))}
 
 
 @dataclass(frozen=True)

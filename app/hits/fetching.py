@@ -14,8 +14,9 @@ from app.query.asked import Query
 from app.query.encoded import EncodedQuery
 from app.query.listed import document_of, first_row
 from app.query.ranking import Ranked
+from app.query.scores import Aligned
 from app.query.wording import spoken_text
-from app.types import Document, Excerpt, Hit, Room
+from app.types import F32, Alignment, Document, Excerpt, Hit, Room
 
 
 def hits_of(
@@ -38,13 +39,14 @@ def hits_of(
             document.title,
             document.text if "text" in include else None,
             document.metadata if "metadata" in include else None,
-            document.matrices[_passage(snapshot, item)] if "vectors" in include else None,
+            _vectors(collection, snapshot, item, document) if "vectors" in include else None,
             document.sparse,
             _excerpts(collection, snapshot, item, document, query, found, room) if query.passages else None,
             show.highlights,
             show.explanation,
             as_asked(former[item.seq]) if item.seq in former else None,
             found.chances.get(item.seq),
+            _alignment(collection, snapshot, item, found),
         )
         for item, document, show in zip(found.ranked, documents, shown, strict=True)
     ]
@@ -104,6 +106,19 @@ def _shown(
         if not room.take(Document("", "".join(one.marked for one in shown.highlights or ())), 0):
             raise room.full()
         yield shown
+
+
+def _vectors(collection: Collection, snapshot: Snapshot, item: Ranked, document: Document) -> F32 | None:
+    """Of the passage that was found; of a sequence all."""
+    return document.vectors if collection.spec.ordered else document.matrices[_passage(snapshot, item)]
+
+
+def _alignment(collection: Collection, snapshot: Snapshot, item: Ranked, found: Found) -> Alignment | None:
+    if not isinstance(found.scores, Aligned):
+        return None
+    offset, count = found.scores.place(snapshot.views[item.view].part, item.row)
+    rate = collection.spec.segments_per_second
+    return Alignment(offset, count, None if rate is None else offset / rate)
 
 
 def _passage(snapshot: Snapshot, found: Ranked) -> int:

@@ -1,8 +1,9 @@
 """Queries that are drawn from a collection itself, to measure and tune it with.
 
 They are those that were searched, where they are kept (``app.store.query_log``), then the title of a document, or its
-first sentence; where callers bring vectors, some vectors of one passage. Each remembers the document that it was drawn
-from, for finding that one is no achievement. They repeat for the same generation and the same log.
+first sentence; where callers bring vectors, some vectors of one passage, of a sequence some that follow each other.
+Each remembers the document that it was drawn from, for finding that one is no achievement. They repeat for the same
+generation and the same log.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from app.collection.collection import Collection
+from app.collection.layers import POOLED
 from app.collection.part import scored_vectors
 from app.collection.view import Snapshot
 from app.errors import Conflict
@@ -30,6 +32,8 @@ DRAWN_CHARACTERS: Final = 300
 """Of a drawn text; queries are short."""
 DRAWN_VECTORS: Final = 32
 """Vectors of a query that is drawn from callers' vectors: as many as a long text query has."""
+DRAWN_SEGMENTS: Final = 12
+"""Of a query that is drawn from a sequence, one behind the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,5 +140,10 @@ def _query(collection: Collection, snapshot: Snapshot, seq: int, document: Docum
         text = document.title.strip() or SENTENCE.split(document.text.strip(), maxsplit=1)[0]
         return Query(text=text[:DRAWN_CHARACTERS])
     view, place = snapshot.published.locate([seq])[seq]
-    row, _ = view.part.owners.span(place, place + 1)
+    row, stop = view.part.owners.span(place, place + 1)
+    if collection.spec.ordered:
+        # From anywhere in it, the same each time.
+        first = row + int(np.random.default_rng(seq).integers(max(1, stop - row - DRAWN_SEGMENTS + 1)))
+        run = view.part.flat(POOLED).range(first, min(stop, first + DRAWN_SEGMENTS))
+        return Query(vectors=collection.spec.measure.seeking(np.array(run, np.float32)))
     return Query(vectors=collection.spec.measure.seeking(scored_vectors(view.part, row)[:DRAWN_VECTORS]).copy())

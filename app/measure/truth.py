@@ -21,6 +21,7 @@ from app.passages.windows import Window
 from app.query.encoded import EncodedQuery
 from app.query.scores import of_document
 from app.query.scores import scores_in_float32 as scores_of_vectors
+from app.scoring.similarities import alignment
 from app.store.rows import find_live
 from app.types import F32, Document, Owners, TokenVectors
 
@@ -65,6 +66,10 @@ def scores_in_float32(
         windows = Splitter(collection.spec, collection.encoder(), None).windows(documents)
         standing, owners = list(documents), Owners.of_counts(np.array([len(own) for own in windows], np.int64))
         batches = _encoded(collection, [window for own in windows for window in own])
+    if collection.spec.ordered:
+        (rows_of_all,) = batches
+        whole = TokenVectors(rows_of_all.values, np.concatenate([[0], np.cumsum(owners.counts)]))
+        return standing, np.stack([alignment.best_in_float32(query.vectors, whole) for query in queries])
     rows = [[scores_of_vectors(collection.spec, query, batch) for query in queries] for batch in batches]
     found = np.concatenate([np.zeros((len(queries), 0), np.float32), *map(np.stack, rows)], axis=1)
     if not standing:

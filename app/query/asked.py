@@ -98,6 +98,24 @@ def check_browsing(query: Query) -> None:
             )
 
 
+def check_ordered(query: Query, spec: CollectionSpec) -> None:
+    """Raises Invalid where it asks a sequence for what takes one vector, or vectors without an order."""
+    if not spec.ordered:
+        return
+    if query.mode == "dense":
+        raise Invalid.at(f"{query.at}/mode", "a sequence has no pooled vectors: semantic scores its segments in order")
+    if query.like is not None and query.mode not in UNENCODED:
+        raise Invalid.at(
+            f"{query.at}/like", "examples are averaged, which sequences are not: ask by vectors, or mode lexical"
+        )
+    if query.passages:
+        raise Invalid.at(
+            f"{query.at}/passages", "a sequence has segments, not passages of a text; a hit's alignment tells the place"
+        )
+    if query.diversity is not None:
+        raise Invalid.at(f"{query.at}/diversity", "is by vectors of whole documents, which sequences have none of")
+
+
 def check_whole(query: Query) -> None:
     """Raises Invalid where it asks for what does not go together: for what there is only in a search by words, or for
     two orders of its hits."""

@@ -33,6 +33,9 @@ SIDE_BY_SIDE: Final = 50_000
 
 FEW: Final = 2_048
 """Rows of one vector each that are scored one and all: in half a millisecond, without which an index finds nothing."""
+FEW_SEGMENTS: Final = 50_000
+"""The same of a sequence, of which each segment of a query would look for others: seven hours at two a second in 10 to
+20 ms (docs/decisions.md)."""
 FEW_VECTORS: Final = 20
 """Vectors of a text below which it needs more candidates than the width: their number grows with the square."""
 WIDEST: Final = 16

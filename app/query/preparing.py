@@ -14,7 +14,7 @@ from app.collection.spec import CollectionSpec
 from app.encoders.turns import conversed
 from app.errors import Invalid, TextRefused
 from app.passages.conversation import Said, by_turns, said_of
-from app.query.asked import UNENCODED, Query, check_browsing, check_examples, check_whole
+from app.query.asked import UNENCODED, Query, check_browsing, check_examples, check_ordered, check_whole
 from app.query.encoded import EncodedQuery
 from app.query.wording import spoken_text
 from app.scoring.similarity import MAX_LENGTH, lengths
@@ -27,6 +27,7 @@ def encoded_meaning(collection: Collection, queries: Sequence[Query]) -> list[En
     meaning: list[Query] = []
     for query in queries:
         check_whole(query)
+        check_ordered(query, collection.spec)
         if query.mode == "browse":
             check_browsing(query)
         elif query.like is not None:

@@ -7,7 +7,9 @@ Scores of different retrievers are never compared (app.query.candidates). A new 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+import numpy as np
 
 from app.collection.first_stage import FirstStage
 from app.collection.layers import ENCODED, POOLED
@@ -17,6 +19,9 @@ from app.encodings.protocol import Encoding
 from app.query.encoded import EncodedQuery
 from app.types import F32, Mask, TokenVectors
 from app.vector_index.protocol import Candidates
+
+VOTERS: Final = 64
+"""Segments of a query that vote, at most, spread over it: each is a search of its own."""
 
 
 class Retriever(Protocol):
@@ -57,6 +62,43 @@ class ByEncoding:
         return part.nearest(ENCODED, query, k, allowed, wide)
 
 
+@dataclass(frozen=True, slots=True)
+class BySegments:
+    """The places of a sequence where a query may begin, by votes. Each of its segments finds the nearest k of the
+    collection's, and each of these votes for the place at which the query then begins.
+
+    The vote of segment i at a place is its product with the segment there, or where that was not found, the least
+    product that it did find, which no other reaches: so their sum is the most that the place can score, and all of it
+    where every segment voted. Chang et al. 2021 (arXiv 2010.11910), section 4, who then score every such place.
+    """
+
+    def encode(self, query: EncodedQuery, workers: Workers) -> F32:
+        return query.vectors
+
+    def nearest(self, part: Part, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
+        # The first segment is among them: each row that it finds is a place, so that there are as many as asked for.
+        voters = np.unique(np.linspace(0, len(query) - 1, min(len(query), VOTERS)).astype(np.int64))
+        rows, scores = part.nearest_many(POOLED, query[voters], k, allowed, wide)
+        if not rows.size:
+            return Candidates(rows.ravel(), scores.ravel())
+        least = scores.min(axis=1).astype(np.float64)
+        which, rows = np.repeat(np.arange(len(voters)), rows.shape[1]), rows.ravel()
+        more = scores.ravel().astype(np.float64) - least[which]
+        documents, begun = part.owners.of(rows), rows - voters[which]
+        # A place before a document's first row is none of the document before it.
+        _, one_of, vote_of = np.unique(begun + documents * len(query), return_index=True, return_inverse=True)
+        documents, votes = documents[one_of], np.bincount(vote_of, more)
+        begins = part.owners.firsts[documents]
+        offsets, sums = begun[one_of] - begins, np.concatenate([[0], np.cumsum(least)])
+        votes += sums[np.searchsorted(voters, part.owners.counts_of(documents) - offsets)]
+        votes -= sums[np.searchsorted(voters, -offsets)]
+        # All that are not behind the first row are that row's.
+        places, starts = np.unique(begins + np.maximum(offsets, 0), return_index=True)
+        scores = np.maximum.reduceat(votes, starts).astype(np.float32)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return Candidates(places[best], scores[best])
+
+
 def retrievers(stage: FirstStage) -> list[Retriever]:
     """One for each source of a first stage, in its order."""
     found: list[Retriever] = []
@@ -64,6 +106,8 @@ def retrievers(stage: FirstStage) -> list[Retriever]:
         if source == "fde":
             assert stage.encoding is not None, "a first stage with the source fde has an encoding"
             found.append(ByEncoding(stage.encoding))
+        elif source == "segments":
+            found.append(BySegments())
         else:
             found.append(ByPooled())
     return found

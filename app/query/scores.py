@@ -1,13 +1,14 @@
 """Exact scores of rows: a fast pass within a bound, the reference that decides, and the reasons of one row.
 
-A collection has one scored layer: its token vectors by MaxSim, or else its dense vectors by their inner product. A
-similarity that is a distance adds a number of the query to these, or is computed from the points (``Geodesic``).
+A collection has one scored layer: its token vectors by MaxSim, or else its dense vectors by their inner product, or
+in their order by an alignment. A similarity that is a distance adds a number of the query to these, or is computed
+from the points (``Geodesic``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -24,7 +25,7 @@ from app.query.encoded import EncodedQuery
 from app.scoring import inner_product, maxsim
 from app.scoring.choose import has_rough, scorer
 from app.scoring.protocol import Scorer
-from app.scoring.similarities import hyperbolic
+from app.scoring.similarities import alignment, hyperbolic
 from app.scoring.similarities.kernels import Kernel
 from app.scoring.similarity import Similarity
 from app.types import F32, F64, I64, TokenVectors
@@ -109,6 +110,8 @@ def scores_of(spec: CollectionSpec, query: EncodedQuery) -> Scores:
     measure = spec.measure
     if measure.geodesic:
         return Geodesic(query.vectors, measure, scored(spec), spec.splits)
+    if spec.ordered:
+        return Aligned(query.vectors)
     offsets = measure.offsets(query.vectors)
     if scored(spec) != TOKENS:
         return Dense(query.vectors, spec.splits, offsets=offsets)
@@ -207,6 +210,73 @@ class Pooled(Dense):
         pieces = workers.map_slices(len(rows), work, smallest=SLICE)
         bounds = np.concatenate([np.zeros(0), *(bound for _, bound in pieces)])
         return _moved(Column(_joined([values for values, _ in pieces]), bounds), _sum(self.offsets))
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """Sums of inner products along an alignment (app.scoring.similarities.alignment). query: (m, dim), its segments in
+    their order. A row is a segment, and its score that of the offset at which the query begins there."""
+
+    query: F32
+    split: bool = False
+    name: str = "alignment"
+
+    def has_rough(self, part: Part) -> bool:
+        return False
+
+    def fast(self, part: Part, rows: I64, workers: Workers, *, rough: bool = False) -> Column:
+        def work(start: int, stop: int) -> Column:
+            values, bounds = np.empty(stop - start, np.float32), np.empty(stop - start)
+            for piece, made in self._windows(part, rows[start:stop]):
+                own = segments_of(part, made)
+                values[piece], bounds[piece] = alignment.fast_scores(self.query, own, part.norms[made.read], made)
+            return Column(values, bounds)
+
+        pieces = workers.map_slices(len(rows), work, smallest=max(SLICE, len(self.query)))
+        bounds = np.concatenate([np.zeros(0), *(own.bounds for own in pieces)])
+        return Column(_joined([own.values for own in pieces]), bounds)
+
+    def references(self, part: Part, rows: I64, workers: Workers) -> list[float]:
+        def work(start: int, stop: int) -> list[float]:
+            found: list[float] = []
+            for _, made in self._windows(part, rows[start:stop]):
+                found += alignment.references(self.query, segments_of(part, made), part.norms[made.read], made)
+            return found
+
+        return [score for piece in workers.map_slices(len(rows), work, smallest=FEW) for score in piece]
+
+    def place(self, part: Part, row: int) -> tuple[int, int]:
+        """The best offset that the row stands for, and how many segments lie on one of the document's there."""
+        ((_, made),) = self._windows(part, np.array([row], np.int64))
+        begin, end = part.owners.span(document := int(part.owners.of(made.read[:1])[0]), document + 1)
+        offset = row - begin
+        if not offset:
+            _, offset = alignment.first_reference(self.query, segments_of(part, made), part.norms[made.read])
+        return offset, min(len(self.query), end - begin - offset) - max(0, -offset)
+
+    def explain(self, part: Part, rows: I64) -> list[list[Share]]:
+        """Of the segments of the query that lie on one; ``row`` is that one's place in the document."""
+        found = []
+        for row in rows.tolist():
+            offset, count = self.place(part, row)
+            first = max(0, -offset)
+            vectors = part.flat(POOLED).range(row, row + count).astype(np.float64)
+            products = np.einsum("ij,ij->i", vectors, self.query[first : first + count].astype(np.float64)).tolist()
+            found.append([Share(first + i, first + i + offset, product) for i, product in enumerate(products)])
+        return found
+
+    def _windows(self, part: Part, rows: I64) -> Iterator[tuple[slice, alignment.Windows]]:
+        documents = part.owners.of(rows)
+        begins = part.owners.firsts[documents]
+        return alignment.windows(rows, begins, begins + part.owners.counts_of(documents), len(self.query))
+
+
+def segments_of(part: Part, made: alignment.Windows) -> F32:
+    """The segments that windows read, in place where they lie together."""
+    first, last = int(made.read[0]), int(made.read[-1])
+    layer = part.flat(POOLED)
+    found: F32 = layer.range(first, last + 1) if last - first < len(made.read) else layer.take(made.read)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

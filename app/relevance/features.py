@@ -29,15 +29,16 @@ def features_of(spec: CollectionSpec, mode: Mode, found: Found, encoded: Encoded
     """(n, names): of ``found.ranked``, from the first of the list on.
 
     words: of what a document with all of the query's words would reach, endlessly often. tokens: the mean over the
-    query's token vectors. pooled: the inner product. sparse: for each unit of the query's weights. A side that the
-    query has not, or that has nothing of the document, is 0. standing: the mean of the sides' standard scores, without
-    their weights, which follow what a collection is asked. rank: log(1 + hits before it).
+    query's token vectors. pooled: the inner product, of a sequence the mean over the query's segments. sparse: for each
+    unit of the query's weights. A side that the query has not, or that has nothing of the document, is 0. standing: the
+    mean of the sides' standard scores, without their weights, which follow what a collection is asked. rank: log(1 +
+    hits before it).
     """
     length = 1 if encoded is None else len(encoded.vectors)
     units: dict[str, float] = {
         "words": 1.0 if found.words is None else _most(found.words.bm25),
         "tokens": length,
-        "pooled": 1.0,
+        "pooled": length if spec.ordered else 1.0,
         "sparse": 1.0 if found.sparse is None else float(found.sparse.query.values.sum()) or 1.0,
     }
     ranks = np.log1p(np.arange(len(found.ranked)))

@@ -14,7 +14,7 @@ from app.scoring import inner_product, sentences
 from app.scoring.maxsim import FloatScorer
 from app.scoring.maxsim_codes import CodeScorer
 from app.scoring.protocol import Scorer
-from app.scoring.similarities import hyperbolic
+from app.scoring.similarities import alignment, hyperbolic
 from app.types import F32, TokenVectors
 
 
@@ -48,6 +48,7 @@ def loops() -> Iterator[None]:
         code.decode(tokens.values)
         yield
     yield from inner_product.loops()
+    yield from alignment.loops()
     yield from hyperbolic.loops()
     yield from sentences.loops()
     merges(np.eye(3))

@@ -118,7 +118,8 @@ def tune(
     report["codes"] = cost_of_codes(collection, asked, goal.k, check, tell)
     if collection.spec.scanned:
         return report | {"chosen": "every passage", "recall": 1.0}
-    if scored(collection.spec) == TOKENS or vector_index.codes_pay(_largest(collection)):
+    codes = not collection.spec.ordered and vector_index.codes_pay(_largest(collection))
+    if scored(collection.spec) == TOKENS or codes:
         tried = _try_all(collection, goal, asked, check, tell)
         report["tried"] = [asdict(one) for one, _ in tried]
         chosen, option = best_of(tried)
@@ -127,7 +128,7 @@ def tune(
         choice = StageChoice(option.stage, reason, option.recipe, option.fitted, report)
         restage(collection, choice, check=check, progress=lambda done, total: tell("building", done, total))
     else:
-        report["chosen"] = "pooled"
+        report["chosen"] = "segments" if collection.spec.ordered else "pooled"
     return _settle(collection, goal, asked, report, check, tell)
 
 
@@ -301,7 +302,7 @@ def _graph_fits(collection: Collection, goal: Goal, report: Mapping[str, Any]) -
 
 def _dims(collection: Collection, source: Source) -> int:
     encoding = collection.published.stage.encoding
-    return collection.spec.stored_dim if source == "pooled" or encoding is None else encoding.encoded_dim
+    return collection.spec.stored_dim if source != "fde" or encoding is None else encoding.encoded_dim
 
 
 def _measured(collection: Collection, goal: Goal, asked: Asked, check: Check, tell: Tell) -> dict[str, Any]:

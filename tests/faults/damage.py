@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from damage_image import NAMES, answers, contents, document, fill, opened
+from damage_image import DIM, NAMES, answers, contents, document, fill, opened
 from forks import in_child
 from report import Report
 from writing_process import say
@@ -35,7 +35,6 @@ from app.ingest import write_documents
 from app.lexical.files import FILES as WORD_FILES
 from app.sparse.files import FILES as SPARSE_FILES
 from app.tasks.records import ENDED
-from app.types import Precision
 
 HERE = Path(__file__).parent
 TRUNCATIONS, FLIPS = 20, 200
@@ -53,6 +52,7 @@ KINDS = {
         f"*/segments/*/{name}.npy"
         for name in (
             "seqs",
+            "owners",
             "pooled",
             "norms",
             "tokens.offsets",
@@ -132,10 +132,14 @@ def kind_of(file: Path) -> str:
 
 def _search_once(folder: Path) -> None:
     """Compiles what the trials need."""
-    precisions: tuple[Precision | None, ...] = (None, "1bit")
+    ways: list[dict[str, Any]] = [
+        {"model": "words", "kind": "multi_vector"},
+        {"model": "words", "kind": "multi_vector", "precision": "1bit"},
+        {"model": None, "kind": "sequence", "dim": DIM},
+    ]
     with opened(folder) as catalogue:
-        for name, precision in zip("ab", precisions, strict=True):
-            made = catalogue.create(name, model="words", kind="multi_vector", precision=precision)
+        for name, choices in zip("abc", ways, strict=True):
+            made = catalogue.create(name, **choices)
             write_documents(made, [document(i, made) for i in range(8)])
             contents(made)
             seal(made)

@@ -42,7 +42,7 @@ from app.tasks.tasks import Tasks
 from app.types import Document, SparseVector, TokenVectors
 
 DIM = 6
-NAMES = ("words", "own", "dense", "learned")
+NAMES = ("words", "own", "dense", "sequence", "learned")
 ALIAS = "known-as"
 MODEL = {"model": "m", "version_x": "1"}
 """Key of the one entry of the cache of converted models."""
@@ -78,6 +78,7 @@ def fill(folder: Path) -> None:
         own = {"model": None, "dim": DIM, "sparse": SparseSpec()}
         catalogue.create("own", kind="multi_vector", **own)
         catalogue.create("dense", kind="dense", similarity="causal", options=Options(documents=10), **own)
+        catalogue.create("sequence", model=None, kind="sequence", dim=DIM, segments_per_second=2)
         catalogue.create("learned", model=None, kind="multi_vector", dim=DIM, precision="1bit", keep_vectors=False)
         for name in NAMES:
             collection = catalogue.get(name)
@@ -134,7 +135,15 @@ def contents(collection: Collection) -> dict[str, Any]:
             include = frozenset({"text", "metadata", "vectors"})
             hits = search(collection, Query(vectors=vectors, k=k, exact=exact, include=include)).hits
             found[f"exact={exact} k={k}"] = [
-                (h.id, h.score, h.title, h.text, repr(h.metadata), None if h.vectors is None else h.vectors.tolist())
+                (
+                    h.id,
+                    h.score,
+                    h.title,
+                    h.text,
+                    repr(h.metadata),
+                    None if h.vectors is None else h.vectors.tolist(),
+                    repr(h.alignment),
+                )
                 for h in hits
             ]
     if collection.spec.sparse is not None:

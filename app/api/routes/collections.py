@@ -49,6 +49,11 @@ _EXAMPLES = {
         "similarity_options": {"matrix": [[1, 0, 0], [0, 0.5, 0.5]]},
     },
     "conversations": {"name": "talks", "turns": {"last": 3}},
+    "segments of audio": {
+        "name": "music",
+        "encoder": {"model": None, "kind": "sequence", "dim": 3},
+        "segments_per_second": 2,
+    },
     "pinned weights": {"name": "notes", "fusion": {"words": 0.4, "tokens": 0.3, "pooled": 0.3}},
 }
 
@@ -94,6 +99,7 @@ async def create_collection(
             lexical=None if body.lexical is None else body.lexical.spec,
             sparse=None if body.sparse is None else SparseSpec(model=body.sparse.model),
             fusion=_fusion(body),
+            segments_per_second=body.segments_per_second,
             declared=body.declared,
             turns=None if body.turns is None else body.turns.spec,
             also=None if asked is None else asked.keep_first,

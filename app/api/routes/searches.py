@@ -174,8 +174,8 @@ def heard(body: Asked, spec: CollectionSpec, at: str) -> str | None:
 
 def fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
     """The query's own vectors, if it has any."""
-    if spec.kind == "multi_vector" and body.vector is not None:
-        raise Invalid.at(f"{at}/vector", "the collection is multi_vector: it takes vectors, not vector")
+    if spec.kind != "dense" and body.vector is not None:
+        raise Invalid.at(f"{at}/vector", f"the collection is {spec.kind}: it takes vectors, not vector")
     if spec.kind == "dense" and body.vectors is not None:
         raise Invalid.at(f"{at}/vectors", "the collection is dense: it takes vector, not vectors")
     vectors = body.vector if body.vectors is None else body.vectors

@@ -21,7 +21,7 @@ from app.api.schemas.searches import SideWeights
 from app.api.schemas.similarities import SimilarityChoice
 from app.catalogue.info import CollectionInfo
 from app.collection.history import Generated
-from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS, LexicalSpec
+from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS, MAX_SEGMENTS_PER_SECOND, LexicalSpec
 from app.documents import Strict
 from app.encoders.turns import MAX_LAST, MAX_ROLE_WEIGHT, MAX_ROLES, TurnsSpec
 from app.errors import Invalid
@@ -63,7 +63,9 @@ class EncoderChoice(Strict):
     model: str | None = "builtin"
     """`builtin`, a model that the operator configured (`GET /v1/info` lists them), or null: callers bring vectors."""
     kind: Kind = "multi_vector"
-    """`multi_vector`: one vector a token, scored by MaxSim. `dense`: one vector a document."""
+    """`multi_vector`: one vector a token, scored by MaxSim. `dense`: one vector a document. `sequence`: vectors of the
+    caller's in their order, such as segments of audio; the score is the largest, over all offsets, of the sum of the
+    inner products of segments that lie on each other, and a hit tells the offset."""
     dim: int | None = Field(default=None, ge=1, le=MAX_DIM)
     """Dimensions of the callers' vectors; given where model is null, and only there."""
 
@@ -237,7 +239,7 @@ class CreateCollection(Strict):
     """Documents and searches may be conversations, `turns`; `{}` takes the defaults, null is for none. The other
     documents are one passage each, too."""
     declared: DeclaredField = Field(default={}, alias="schema")
-    nullable: ClassVar[frozenset[str]] = frozenset({"lexical", "fusion", "sparse", "turns"})
+    nullable: ClassVar[frozenset[str]] = frozenset({"lexical", "fusion", "sparse", "turns", "segments_per_second"})
     fusion: FusionField | None = None
     """How a hybrid search makes one order where it does not say itself: by the weights of scores that are given, which
     are a search's `weights`, or by ranks alone. By default by weights that suit the queries that were seen."""
@@ -245,6 +247,11 @@ class CreateCollection(Strict):
     """Keep a fraction of the token vectors: a document of t is stored as t / token_pooling means of like ones (but 8 at
     least, if it has them). 1 keeps all. For long documents, such as pages as images; costs some quality. `{"vectors":
     m}` stores m of every passage, however long it is."""
+    segments_per_second: float | None = Field(
+        default=None, gt=0, le=MAX_SEGMENTS_PER_SECOND, allow_inf_nan=False, examples=[2]
+    )
+    """Of a sequence whose segments stand in time, such as 2 where one begins each half second: hits tell the offset in
+    seconds, too."""
 
 
 class ChangeCollection(Strict):

@@ -67,7 +67,7 @@ class Asked(Strict):
     vector: VectorField = None
     """In a dense collection: the query's vector."""
     vectors: VectorsField = None
-    """In a multi-vector collection: the query's vectors."""
+    """In a multi-vector collection: the query's vectors; in a sequence its segments, in their order."""
     turns: TurnsField | None = None
     """A conversation in the place of `query`, the latest turn last, in a collection that has turns."""
 
@@ -137,7 +137,8 @@ class SideWeights(Strict):
     sparse: float = Field(default=0, ge=0, le=1, allow_inf_nan=False)
     """The inner product of the sparse vectors."""
     pooled: float = Field(default=0, ge=0, le=1, allow_inf_nan=False)
-    """The inner product of the pooled vectors; in a dense collection of its vectors."""
+    """The inner product of the pooled vectors; in a dense collection of its vectors, in a sequence of its segments, as
+    they are aligned."""
 
     @property
     def given(self) -> dict[Side, float]:
@@ -369,6 +370,19 @@ class PassageAnswer(BaseModel):
     """Its first and its last page, from 1: of a text whose pages are parted by form feeds, as a PDF's are."""
 
 
+class AlignmentAnswer(BaseModel):
+    """The place of a query in a sequence, at which the sum of the products of segments that lie on each other is
+    largest."""
+
+    offset: int
+    """The segment of the document, from 0, that the query's first one lies at; below 0 where the query begins before
+    the document does."""
+    segments: int
+    """How many of the query's segments lie on one of the document's."""
+    seconds: float | None = None
+    """The offset, where the collection says how many segments a second has."""
+
+
 class HitAnswer(BaseModel):
     """A document that was found, with what was to be included, as in a DocumentAnswer."""
 
@@ -387,6 +401,8 @@ class HitAnswer(BaseModel):
     """Of a hit that was reranked: its score before."""
     relevance: float | None = None
     """The chance that it is relevant, where that was asked for."""
+    alignment: AlignmentAnswer | None = None
+    """Of a sequence that was found by its segments: where the query lies in it."""
 
 
 class GroupAnswer(BaseModel):

@@ -43,7 +43,7 @@ export function hindrance({ name, state, error, documents, encoder, lexical }, {
 
 // Before the first query: what can be searched.
 export function about({ documents, encoder, similarity, bytes, read_only, error }) {
-  const kind = encoder.kind === "dense" ? "one vector a document" : "one vector a token, scored by MaxSim";
+  const kind = { dense: "one vector a document", sequence: "segments in order" }[encoder.kind] ?? "one vector a token, scored by MaxSim";
   return make("dl", { className: "about" },
     ...[
       ["documents", number(documents)],

@@ -52,7 +52,7 @@ export function facts(info, aliases) {
     known && ["Size", size(info.bytes)],
     known && ["Generation", number(info.generation)],
     known && ["Parts", partsOf(info)],
-    known && ["Encoder", `${encoder.model ?? "callers' own vectors"}, ${encoder.kind === "dense" ? "a vector a passage" : "a vector a token"}, ${number(encoder.dim)} dimensions`],
+    known && ["Encoder", `${encoder.model ?? "callers' own vectors"}, a vector a ${{ dense: "passage", sequence: "segment" }[encoder.kind] ?? "token"}, ${number(encoder.dim)} dimensions`],
     known && ["Stored", `${info.similarity}, ${info.precision}${info.token_pooling === 1 ? "" : `, pooled ${JSON.stringify(info.token_pooling)}`}`],
     lexical && ["Words", `${lexical.language ?? "as they are"}, of ${lexical.fields.join(", ")}`],
     info.sparse && ["Sparse vectors", info.sparse.model ?? "callers' own"],
