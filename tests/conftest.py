@@ -77,6 +77,8 @@ SLOW = [
     "test_similarities.py",
     *("test_diversity.py", "test_partial.py", "test_precisions.py", "test_reference.py", "test_safety_nets.py"),
 ]
+LONG = ("faults/test_schema_requests.py", "faults", "web", "client", "scripts", "encoders")
+"""The files and folders that take longest, which begin first."""
 SERVERS = {"start"}
 """Fixtures that start programs."""
 _quick: list[str] = []
@@ -97,7 +99,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # The longest files begin first, so that no core waits for them at the end.
-    items.sort(key=lambda item: not item.path.is_relative_to(TESTS / "faults"))
+    items.sort(
+        key=lambda item: next((i for i, one in enumerate(LONG) if item.path.is_relative_to(TESTS / one)), len(LONG))
+    )
     for item in items:
         if _slow(item.path) or SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)

@@ -12,8 +12,9 @@ Draws come of a seed, so the same values give the same report.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -28,6 +29,8 @@ ALL_SIGNS: Final = 14
 LEVEL: Final = 0.05
 _AT_ONCE: Final = 2**22
 """Numbers in memory at a time."""
+_KEPT: Final = 2**21
+"""Signs that are kept for the next pair: 16 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +71,31 @@ def p_value(differences: F64, seed: int = 0) -> float:
     # As far as it is, but for rounding.
     least = abs(float(told.sum())) * (1 - 1e-12)
     if len(told) <= ALL_SIGNS:
-        numbers = np.arange(2 ** len(told))[:, None]
-        signs = 1.0 - 2.0 * ((numbers >> np.arange(len(told))) & 1)
-        return float(np.mean(np.abs(signs @ told) >= least))
-    random, step, reached = np.random.default_rng(seed), max(1, _AT_ONCE // len(told)), 0
-    for start in range(0, SIGNS, step):
-        signs = 1.0 - 2.0 * random.integers(2, size=(min(step, SIGNS - start), len(told)))
+        return float(np.mean(np.abs(_every(len(told)) @ told) >= least))
+    reached = 0
+    for signs in [_drawn(seed, len(told))] if SIGNS * len(told) <= _KEPT else _pieces(seed, len(told)):
         reached += int(np.count_nonzero(np.abs(signs @ told) >= least))
     # With the order that was seen, so that it is never 0 (Phipson and Smyth 2010).
     return (reached + 1) / (SIGNS + 1)
+
+
+@lru_cache(maxsize=ALL_SIGNS)
+def _every(count: int) -> F64:
+    """All signs of so many differences, (2^count, count): the same for every pair of settings."""
+    return (1 - 2 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)).astype(np.float64)
+
+
+@lru_cache(maxsize=1)
+def _drawn(seed: int, count: int) -> F64:
+    """Drawn ones, (SIGNS, count): the pairs of a report have the same queries, so they are drawn once."""
+    return np.concatenate(list(_pieces(seed, count)))
+
+
+def _pieces(seed: int, count: int) -> Iterator[F64]:
+    """The same, some at a time."""
+    random, step = np.random.default_rng(seed), max(1, _AT_ONCE // count)
+    for start in range(0, SIGNS, step):
+        yield (1 - 2 * random.integers(2, size=(min(step, SIGNS - start), count))).astype(np.float64)
 
 
 def corrected(values: Sequence[float]) -> list[float]:

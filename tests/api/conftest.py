@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import prestarted
 import pytest
 from limited import TIGHT, post
 from running import Running
@@ -120,9 +121,9 @@ def finished(client: httpx.Client) -> Callable[[str], Any]:
 
 
 class Process:
-    """``python -m app`` as a process of its own."""
+    """``python -m app`` as a process of its own. cold: with nothing imported yet."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, cold: bool = False, **environment: str) -> None:
         self.folder = folder
         settings = {
             "SHEAF_PORT": "0",
@@ -131,7 +132,9 @@ class Process:
             **environment,
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SHEAF_")}
-        self.process = subprocess.Popen(
+        # test_start.py is about what a start loads.
+        begin = subprocess.Popen if cold else prestarted.Popen
+        self.process = begin(
             [sys.executable, "-W", "error", "-m", "app"],
             cwd=ROOT,
             env={**kept, **settings, "PYTHONUNBUFFERED": "1"},
@@ -167,8 +170,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
                     process.process.kill()
                     process.end()
 
-        def begin(**environment: str) -> Process:
-            process = Process(tmp_path / "indexes", **environment)
+        def begin(cold: bool = False, **environment: str) -> Process:
+            process = Process(tmp_path / "indexes", cold, **environment)
             stack.enter_context(ended(process))
             return process
 

@@ -32,7 +32,7 @@ def post(url: str, body: Any) -> Any:
 def test_callers_vectors_need_no_encoder_and_the_built_in_one_no_torch(
     start: Callable[..., Any], eventually: Callable[[Callable[[], bool]], None]
 ) -> None:
-    first = start()
+    first = start(cold=True)
     url = f"{first.ready()}/v1/collections"
     post(url, {"name": "own", "encoder": {"model": None, "kind": "multi_vector", "dim": 2}})
     post(f"{url}/own/documents", {"documents": [{"id": "a", "vectors": [[1, 0]]}, {"id": "b", "vectors": [[0, 1]]}]})
@@ -46,7 +46,7 @@ def test_callers_vectors_need_no_encoder_and_the_built_in_one_no_torch(
     assert "torch" not in loaded(first)
     first.process.send_signal(signal.SIGTERM)
     assert first.end()[0] == 0
-    second = start()
+    second = start(cold=True)
     url = f"{second.ready()}/v1/collections"
     # Before anybody searches for a text.
     eventually(lambda: loaded(second) >= {"openvino", "tokenizers"})

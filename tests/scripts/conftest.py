@@ -1,4 +1,5 @@
-"""The commands as they are typed, and a server as it is started: processes of their own, with a quick encoder."""
+"""The commands as they are typed, and a server as it is started: processes of their own, with a quick encoder, and with
+everything imported (tests/prestarted.py)."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import prestarted
 import pytest
 from commands import DEADLINE_S, MODELS, ROOT, Command
 
@@ -33,7 +35,7 @@ def command(environment: dict[str, str], tmp_path: Path) -> Command:
 
     def run(name: str, *arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
         line = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
-        done = subprocess.run(line, input=stdin, capture_output=True, env=environment, cwd=tmp_path, check=False)
+        done = prestarted.run(line, stdin, env=environment, cwd=tmp_path)
         return subprocess.CompletedProcess(line, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return run
@@ -43,7 +45,7 @@ def command(environment: dict[str, str], tmp_path: Path) -> Command:
 def server(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
     """The URL of a running `python -m app`."""
     log = (tmp_path / "server.log").open("wb")
-    process = subprocess.Popen(
+    process = prestarted.Popen(
         [sys.executable, "-m", "app"], stdout=subprocess.PIPE, stderr=log, env=environment, cwd=tmp_path
     )
     assert process.stdout is not None

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
+import prestarted
 import pytest
 from playwright.sync_api import Page
 
@@ -56,7 +57,7 @@ class Server:
         }
         self._log = folder / "log"
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(
+            self.process = prestarted.Popen(
                 [sys.executable, "-m", "app"],
                 cwd=ROOT,
                 env={**kept, **settings},
