@@ -20,8 +20,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from app.api.edge.bodies import pieces
-from app.api.edge.connections import UNREAD_S, give_up_unread, patient
-from app.api.edge.problems import Other
+from app.api.edge.connections import MAX_HEAD_BYTES, UNREAD_S, give_up_unread, patient
+from app.api.edge.problems import Other, ProblemAnswer
 from app.errors import TooLarge
 from app.settings import Settings
 from app.store.system import NEEDED
@@ -78,6 +78,23 @@ def test_clients_leave_open_files_to_what_reads_and_writes(port: int) -> None:
             assert client.get("/").text == "hi"
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as other:
             assert other.get("/").text == "hi"
+
+
+def test_a_head_that_is_too_large_is_answered_by_a_problem(port: int) -> None:
+    start = b"GET /?" + b"x" * 60_000 + b" HTTP/1.1\r\nX-More: "
+    with socket.create_connection(("127.0.0.1", port), 60) as connection:
+        # All of it is read before it is too much, so that the answer is not lost with what is not.
+        connection.sendall(start + b"y" * (MAX_HEAD_BYTES + 1 - len(start)))
+        received = b""
+        while piece := connection.recv(10_000):
+            received += piece
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(
+        b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n"
+    )
+    told = ProblemAnswer.model_validate_json(body)
+    assert (told.status, told.code) == (431, "head_too_large")
+    assert "65,536 bytes" in told.detail
 
 
 def test_a_connection_is_kept_between_requests(port: int) -> None:

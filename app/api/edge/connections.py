@@ -9,12 +9,16 @@ that others reach the server through (docs/security.md).
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Final
+from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.api.edge.problems import MEDIA_TYPE
 from app.settings import Settings
 from app.store.system import NEEDED, open_files_allowed
 
@@ -36,7 +40,7 @@ def patient(settings: Settings) -> type[HttpToolsProtocol]:
             # The system gives the lowest number that is free, so that this one tells how many are left.
             number = transport.get_extra_info("socket").fileno()
             if len(open) > settings.max_connections or number >= open_files_allowed() - NEEDED:
-                self._refuse(b"503 Service Unavailable\r\nretry-after: 1")
+                self._refuse(503, "overloaded", "the server has all the connections that it may have", "retry-after: 1")
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._timer.cancel()
@@ -48,7 +52,8 @@ def patient(settings: Settings) -> type[HttpToolsProtocol]:
             if not self._timer.cancelled():
                 self._head_bytes += len(data)
                 if self._head_bytes > MAX_HEAD_BYTES:
-                    self._refuse(b"431 Request Header Fields Too Large")
+                    said = f"expected at most {MAX_HEAD_BYTES:,} bytes before a body: the path, its query, headers"
+                    self._refuse(431, "head_too_large", said)
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
@@ -60,11 +65,22 @@ def patient(settings: Settings) -> type[HttpToolsProtocol]:
             self._timer.cancel()
             super().on_headers_complete()
 
-        def _refuse(self, status: bytes) -> None:
+        def _refuse(self, status: int, code: str, detail: str, *headers: str) -> None:
             """Answers before there is a request to answer."""
             self._timer.cancel()
             if not self._own.is_closing():
-                self._own.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                told = {
+                    "type": f"urn:sheaf:problem:{code}",
+                    "title": code.replace("_", " ").capitalize(),
+                    "status": status,
+                    "detail": detail,
+                    "code": code,
+                    "request_id": uuid4().hex,
+                }
+                body = json.dumps(told).encode()
+                head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *headers, f"content-type: {MEDIA_TYPE}"]
+                head += [f"content-length: {len(body)}", "connection: close", "", ""]
+                self._own.write("\r\n".join(head).encode() + body)
                 self._own.close()
 
     return Patient
