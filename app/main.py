@@ -51,6 +51,7 @@ from app.keys import Keyring, read_keys
 from app.search import loops
 from app.settings import Settings
 from app.tasks.importing import run_import
+from app.tasks.linking import run_neighbours
 from app.tasks.rebuild import run_rebuild
 from app.tasks.tasks import Handler
 from app.tuning.tune import run_tune
@@ -61,6 +62,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "import": run_import,
     "rebuild": run_rebuild,
     "tune": run_tune,
+    "neighbours": run_neighbours,
     "snapshot": run_snapshot,
     "evaluate": evaluation.run_evaluate,
 }

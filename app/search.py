@@ -56,6 +56,7 @@ from app.results.sorting import warnings as warnings_of_sort
 from app.results.threshold import ended, needed, reaching
 from app.schema.notices import Notice
 from app.scoring import choose
+from app.scoring.networks import forward
 from app.sparse import postings
 from app.types import F64, Mask, Room, Side, SparseVector, Weights
 
@@ -480,6 +481,7 @@ def loops() -> Iterator[None]:
     yield from muvera.loops()
     yield from bm25.loops()
     yield from postings.loops()
+    yield from forward.loops()
 
 
 def _unhurried(query: Query) -> AbstractContextManager[None]:

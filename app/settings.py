@@ -70,6 +70,12 @@ class SparseEncoderModel(SavedModel):
     type: Literal["sparse_encoder"]
 
 
+class HypencoderModel(SavedModel):
+    """A Hypencoder's checkpoint: documents become vectors, queries networks that score them."""
+
+    type: Literal["hypencoder"]
+
+
 class RemoteModel(BaseModel):
     """A server with OpenAI's `/v1/embeddings`; gives dense vectors only."""
 
@@ -103,7 +109,8 @@ class DeterministicModel(BaseModel):
 
 
 ModelSettings = Annotated[
-    LocalModel | CrossEncoderModel | SparseEncoderModel | RemoteModel | DeterministicModel, Field(discriminator="type")
+    LocalModel | CrossEncoderModel | SparseEncoderModel | HypencoderModel | RemoteModel | DeterministicModel,
+    Field(discriminator="type"),
 ]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from app.collection.spec import CollectionSpec
 from app.reference import DISTANCES, maxsim
 from app.scoring import inner_product
+from app.scoring.networks.network import Network
 from app.types import F32
 
 
@@ -35,3 +36,39 @@ def ranking(documents: Iterable[tuple[str, F32]], query: F32, k: int, spec: Coll
     """The best k of (id, vectors): (id, score), best first, equal scores by the bytes of the id."""
     scored = [(identifier, score(query, vectors, spec)) for identifier, vectors in documents]
     return sorted(scored, key=lambda item: (-item[1], item[0].encode()))[:k]
+
+
+def network_score(network: Network, vector: F32) -> float:
+    """What a query's network makes of one vector, in plain loops: float32, each sum in the order of its terms."""
+    row = vector.astype(np.float32)
+    for number, layer in enumerate(network.layers):
+        outputs = np.zeros(layer.weights.shape[1], np.float32)
+        for value, weights in zip(row, layer.weights, strict=True):
+            outputs = outputs + value * weights
+        if layer.bias is not None:
+            outputs = outputs + layer.bias
+        if number == len(network.layers) - 1:
+            return float(outputs[0])
+        outputs = np.array([ACTIVATED[network.activation](value) for value in outputs.tolist()], np.float32)
+        if network.norm == "before":
+            outputs = _normalised(outputs)
+        if network.adds_input(number):
+            outputs = outputs + row
+        row = _normalised(outputs) if network.norm == "after" else outputs
+    raise AssertionError("a network has a last layer")
+
+
+ACTIVATED: dict[str, Callable[[float], float]] = {
+    "relu": lambda x: max(x, 0.0),
+    "leaky_relu": lambda x: x if x > 0 else float(np.float32(x) * np.float32(0.01)),
+    "tanh": math.tanh,
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+    "gelu": lambda x: x * 0.5 * math.erfc(-x / math.sqrt(2)),
+}
+
+
+def _normalised(row: F32) -> F32:
+    wide = row.astype(np.float64)
+    off = wide - sum(wide.tolist()) / len(wide)
+    variance = sum((off * off).tolist()) / len(wide)
+    return (off * (1 / math.sqrt(variance + 1e-5))).astype(np.float32)

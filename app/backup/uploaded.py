@@ -21,7 +21,7 @@ from app.backup.uploaded_documents import derived
 from app.codes.grid import GridCode
 from app.collection.chunks import ChunkStore
 from app.collection.first_stage import FirstStage, sources_of
-from app.collection.layers import TOKENS, Layer, layers, scored
+from app.collection.layers import POOLED, TOKENS, Layer, layers, scored
 from app.collection.segment import MANIFEST, OFFSETS, OWNERS, SEQS, Segment, SegmentRecord
 from app.collection.segment_writing import finish_segment, inverted
 from app.collection.spec import CollectionSpec
@@ -36,6 +36,7 @@ from app.store.database import Database
 from app.store.directory import Directory
 from app.store.files import MappedArray, load_array, write_file
 from app.types import F32, I64, TokenVectors
+from app.vector_index.neighbours import MOST_LINKS
 
 INDEX: Final = ".index"
 _COLUMNS: Final = "columns.npz"
@@ -116,6 +117,8 @@ def check_stage(stage: FirstStage, spec: CollectionSpec) -> None:
         or ("fde" in sources) != (encoding is not None)
         or (encoding is not None and (scored(spec) != TOKENS or encoding.dim != spec.stored_dim))
         or any(type(number) is not int or number < 1 for number in (stage.width, stage.widening))
+        or type(stage.neighbours) is not int
+        or not 0 <= stage.neighbours <= (MOST_LINKS if scored(spec) == POOLED and not spec.ordered else 0)
     ):
         raise BadArchive("the archive has a first stage that no collection has")
 

@@ -18,7 +18,7 @@ from app.collection.spec import (
     SparseSpec,
     VectorSpec,
 )
-from app.encoders.protocol import Encoder, Fingerprint, SparseEncoder
+from app.encoders.protocol import Encoder, Fingerprint, NetworkEncoder, SparseEncoder
 from app.encoders.registry import Encoders
 from app.encoders.turns import TurnsSpec
 from app.errors import Invalid
@@ -64,6 +64,12 @@ def specified(
     similarity, precision = choices.get("similarity", "cosine"), choices.get("precision")
     encoder = encoder_of(encoders, model, kind, dim, passages)
     if encoder is not None:
+        if isinstance(encoder, NetworkEncoder) and similarity != "inner_product":
+            raise Invalid.at(
+                "/similarity",
+                f"the networks that {model!r} makes of queries take its vectors as they come: expected inner_product, "
+                f"got {similarity}",
+            )
         dim, passages = encoder.dim, passages or (PassageSpec() if choices.get("turns") is None else ONE)
         made_by[FINGERPRINT] = encoder.fingerprint
     if sparse is not None and sparse.model is not None:

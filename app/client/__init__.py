@@ -17,6 +17,7 @@ from app.client.asynchronous import AsyncCollection, AsyncSheaf
 from app.client.blocking import Collection, Sheaf
 from app.client.documents import Answer, Document, Hit, Listed, Passage, Table, Task, Written
 from app.client.failures import TaskFailed
+from app.client.operations import scorer
 from app.client.sending import Retries
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "Task",
     "TaskFailed",
     "Written",
+    "scorer",
 ]

@@ -24,9 +24,7 @@ from app.client.operations import (
     Operations,
     Sent,
     batches,
-    export_request,
     lines_of,
-    patch_body,
     search_body,
 )
 from app.client.sending import Request, Response, Retries, Steps, error_of, write
@@ -284,7 +282,7 @@ class AsyncCollection:
     ) -> Document:
         """Changes what is given of a document; the rest stays. In metadata None removes a key; with `replace` they take
         the place of those that stand, and None is a value. sparse: `([], [])` takes it away."""
-        body = patch_body(metadata, title, text, vectors, sparse)
+        body = operations.patch_body(metadata, title, text, vectors, sparse)
         return await self._run(self._do.patch(self.name, id, body, replace, version, idempotency_key))
 
     async def get(self, id: str | int, *, include: Include = PARTS) -> Document:
@@ -313,7 +311,7 @@ class AsyncCollection:
         grow with them. What the collection's callers gave comes back, of vectors where they are included, and goes into
         another as it is. It is asked once. Raises Unavailable where it ends early."""
         lined = Lined()
-        async for piece in self.sheaf._pieces(export_request(self.name, filter, include)):
+        async for piece in self.sheaf._pieces(operations.export_request(self.name, filter, include)):
             for document in lined.take(piece):
                 yield document
 
@@ -328,7 +326,7 @@ class AsyncCollection:
         """The same into a file, which is there when all of it is; its bytes. Parquet has metadata as JSON, vectors as
         lists of float32. Raises Unavailable where it ends early, OSError."""
         with whole_file(path) as file:
-            async for piece in self.sheaf._pieces(export_request(self.name, filter, include, format)):
+            async for piece in self.sheaf._pieces(operations.export_request(self.name, filter, include, format)):
                 file.write(piece)
             return file.tell()
 
@@ -409,6 +407,10 @@ class AsyncCollection:
         (by default its name), id_field, text_field, title_field, vector_field, select, rename, header, delimiter."""
         address, asked = f"{operations.at(self.name)}/import", operations.reading_of(Path(path), reading)
         return await self.sheaf._stream(address, _each(operations.pieces_of(Path(path))), on_error, asked)
+
+    async def link_neighbours(self, links: int = 32) -> Task:
+        """Builds the graph along which searches by a scorer go, of so many links a passage; 0 takes it away."""
+        return await self._run(self._do.begin(self.name, "neighbours", {"links": links}))
 
     async def rebuild(self) -> Task:
         """Makes every index anew."""

@@ -402,6 +402,10 @@ class Collection:
         address, asked = f"{operations.at(self.name)}/import", operations.reading_of(Path(path), reading)
         return self.sheaf._stream(address, operations.pieces_of(Path(path)), on_error, asked)
 
+    def link_neighbours(self, links: int = 32) -> Task:
+        """Builds the graph along which searches by a scorer go, of so many links a passage; 0 takes it away."""
+        return self._run(self._do.begin(self.name, "neighbours", {"links": links}))
+
     def rebuild(self) -> Task:
         """Makes every index anew."""
         return self._run(self._do.begin(self.name, "rebuild", None))

@@ -305,6 +305,25 @@ def patch_body(
     return body | {name: value for name, value in (("title", title), ("text", text)) if value is not None}
 
 
+def scorer(
+    layers: Iterable[tuple[ArrayLike, ArrayLike | None]],
+    activation: str = "relu",
+    residual: str = "none",
+    norm: str = "none",
+) -> Json:
+    """The option ``scorer`` of a search, a network: of each layer its weights, (inputs, outputs), and bias, (outputs,)
+    or None, as base64 of float32.
+
+    >>> scorer([([[1.0], [2.0]], None)])["layers"][0]["weights"]["shape"]
+    [2, 1]
+    """
+    made = []
+    for weights, bias in layers:
+        layer = {"weights": vector_field(weights)["vectors"]}
+        made.append(layer if bias is None else layer | {"bias": vector_field(bias)["vector"]})
+    return {"layers": made, "activation": activation, "residual": residual, "norm": norm}
+
+
 def search_body(query: str | None, vectors: ArrayLike | None, options: Mapping[str, Any]) -> Json:
     """As the API takes it; options: its other fields, None where they are left out."""
     body: Json = {} if query is None else {"query": query}

@@ -58,7 +58,8 @@ class FirstStage:
     that are rescored unless the query says otherwise. widening: a cascade of three widths, where a segment is searched
     by codes: they find ``widening * width`` rows of each source, the full vectors order these, the best ``width`` over
     all sources get the exact score. index: the kind of vector index (app.vector_index) of the larger segments, where
-    tuning chose one; None: by their size.
+    tuning chose one; None: by their size. neighbours: links of each row of a graph that a query's network is followed
+    along, in the larger segments of a dense collection; 0 for none.
     """
 
     sources: tuple[Source, ...]
@@ -66,6 +67,7 @@ class FirstStage:
     width: int
     widening: int = WIDENING
     index: str | None = None
+    neighbours: int = 0
 
     @classmethod
     def default(cls, spec: CollectionSpec) -> FirstStage:
@@ -95,6 +97,7 @@ class FirstStage:
             "width": self.width,
             "widening": self.widening,
             "index": self.index,
+            "neighbours": self.neighbours,
         }
 
     @classmethod
@@ -104,7 +107,8 @@ class FirstStage:
         index = value.get("index")
         if index is not None and index not in KINDS:
             raise Invalid(f"expected a kind of vector index, {', '.join(KINDS)}, got {index!r}")
-        return cls(tuple(value["sources"]), encoding, value["width"], value.get("widening", WIDENING), index)
+        widening, neighbours = value.get("widening", WIDENING), value.get("neighbours", 0)
+        return cls(tuple(value["sources"]), encoding, value["width"], widening, index, neighbours)
 
 
 def sources_of(spec: CollectionSpec) -> frozenset[Source]:

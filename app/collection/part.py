@@ -21,6 +21,7 @@ from app.metadata.geo import Point
 from app.sparse.postings import Sparse
 from app.store.files import Rows
 from app.types import F32, F64, I64, Mask, Metadata, Owners, TokenVectors
+from app.vector_index.neighbours import Neighbours
 from app.vector_index.protocol import Candidates
 
 
@@ -121,6 +122,11 @@ class Part(Protocol):
     @property
     def sparse(self) -> Sparse | None:
         """Of the rows; None where none has a sparse vector."""
+        ...
+
+    @property
+    def neighbours(self) -> Neighbours | None:
+        """A graph over the rows, for scores that are no inner products; None where there is none. Raises Damaged."""
         ...
 
     own: dict[str, Own]

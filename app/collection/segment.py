@@ -49,6 +49,7 @@ from app.store.files import (
 from app.store.layout import FORMAT, of_this_version
 from app.types import F32, F64, I64, Mask, Owners, Precision, TokenVectors
 from app.vector_index import GRAPH
+from app.vector_index.neighbours import Neighbours
 from app.vector_index.protocol import Candidates, VectorIndex
 from app.vector_index.refined import Refined, nearest_of, reached
 
@@ -58,6 +59,8 @@ SEQS: Final = "seqs"
 OWNERS: Final = "owners"
 """The first row of each document, and how many rows there are; only where some document owns more than one."""
 OFFSETS: Final = ".offsets"
+NEIGHBOURS: Final = "neighbours.index"
+"""The graph that networks are followed along, an array; only where the first stage asks for one."""
 FLAT: Final = "flat"
 """The kind of a layer whose vectors are searched where they lie; it has no file of its own."""
 
@@ -135,6 +138,21 @@ class Segment:
     def sparse(self) -> Inverted | None:
         return read_postings(self.folder, self._files, self.size)
 
+    @property
+    def is_linked(self) -> bool:
+        """Whether it has a neighbour graph."""
+        return NEIGHBOURS in self._files
+
+    @cached_property
+    def neighbours(self) -> Neighbours | None:
+        """Read when it is first walked along."""
+        if not self.is_linked:
+            return None
+        found = MappedArray(self.folder, NEIGHBOURS, self._files[NEIGHBOURS])
+        if found.shape[:1] != (self.size,):
+            raise damaged(self.folder, NEIGHBOURS, f"it has {len(found.all()):,} rows")
+        return Neighbours(found.all())
+
     @cached_property
     def _searched(self) -> dict[str, VectorIndex | Refined]:
         """The index of each layer that has one."""
@@ -181,7 +199,9 @@ class Segment:
     @property
     def loaded(self) -> int:
         """Bytes that are held in memory once it is open: all but arrays that are mapped, and codes of graphs."""
-        mapped = {f"{name}.npy" for name, layer in self._layers.items() if not layer["whole"]}.union(MAPPED, [POSTINGS])
+        mapped = {f"{name}.npy" for name, layer in self._layers.items() if not layer["whole"]}.union(
+            MAPPED, [POSTINGS, NEIGHBOURS]
+        )
         codes = sum(
             self.size * self.flat(layer).values.shape[1] for layer, kind in self._indexes.items() if kind == GRAPH
         )

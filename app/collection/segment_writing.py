@@ -20,7 +20,7 @@ from app import vector_index
 from app.collection.first_stage import FirstStage
 from app.collection.layers import ENCODED, POOLED, SPARSE, layers, scored
 from app.collection.passages import Passages
-from app.collection.segment import FLAT, MANIFEST, OFFSETS, OWNERS, SEQS, Segment, SegmentRecord
+from app.collection.segment import FLAT, MANIFEST, NEIGHBOURS, OFFSETS, OWNERS, SEQS, Segment, SegmentRecord
 from app.collection.spec import CollectionSpec
 from app.columns.columns import ColumnsBuilder
 from app.lexical.files import write_words
@@ -40,6 +40,7 @@ from app.store.files import (
 from app.store.layout import FORMAT
 from app.store.system import room
 from app.types import F32, I64, Metadata, Owners
+from app.vector_index.neighbours import FEWEST
 from app.vector_index.protocol import Walked, Written
 
 
@@ -116,6 +117,19 @@ def write_restaged(
                     writer.write(rows.astype(spec.encoded_dtype))
                 files[f"{ENCODED}.npy"] = writer.finish()
         return finish_segment(folder, spec, stage, segment.documents, segment.size, files)
+
+
+def write_linked(
+    folder: Directory, spec: CollectionSpec, stage: FirstStage, segment: Segment, check: Callable[[], None]
+) -> SegmentRecord:
+    """As ``write_segment``: the same rows and indexes, with the neighbour graph that the stage asks for, made anew."""
+    with _made_whole(folder):
+        files: dict[str, FileRecord] = {}
+        for name, record in segment.files.items():
+            if name != NEIGHBOURS:
+                link_file(segment.folder, name, folder)
+                files[name] = record
+        return finish_segment(folder, spec, stage, segment.documents, segment.size, files, check, segment.kinds)
 
 
 def _is_index(name: str) -> bool:
@@ -214,13 +228,16 @@ def finish_segment(
     rows: int,
     files: dict[str, FileRecord],
     check: Callable[[], None] = lambda: None,
+    kept: Mapping[str, str] | None = None,
 ) -> SegmentRecord:
     """Adds to a folder of arrays and columns, which ``files`` describe, the indexes over the arrays and the manifest.
 
-    Neither may be there yet. Raises Invalid for vectors that are not finite.
+    Neither may be there yet, but indexes that are kept (layer -> kind). Raises Invalid for vectors that are not finite.
     """
-    indexes: dict[str, str] = {}
+    indexes: dict[str, str] = dict(kept or {})
     for layer in stage.layers:
+        if layer in indexes:
+            continue
         array = MappedArray(folder, f"{layer}.npy", files[f"{layer}.npy"])
         walked = layer == POOLED and scored(spec) == POOLED and spec.measure.unit
         kind = vector_index.choose(rows, array.shape[1], stage.index, walked=walked)
@@ -231,6 +248,8 @@ def finish_segment(
         indexes[layer] = kind
         if index is not None:
             files[f"{layer}.index"] = _write_index(folder, f"{layer}.index", index)
+    if stage.neighbours and scored(spec) == POOLED and rows > FEWEST:
+        files[NEIGHBOURS] = _write_neighbours(folder, stage.neighbours, files[f"{POOLED}.npy"], check)
     manifest = {
         "format": FORMAT,
         "documents": documents,
@@ -245,6 +264,14 @@ def finish_segment(
     content = json.dumps(manifest, indent=1).encode()
     write_file(folder, MANIFEST, content)
     return SegmentRecord(folder.name, rows, zlib.crc32(content))
+
+
+def _write_neighbours(folder: Directory, links: int, vectors: FileRecord, check: Callable[[], None]) -> FileRecord:
+    array = MappedArray(folder, f"{POOLED}.npy", vectors)
+    found = vector_index.linked(array.all(), links, check)
+    with closing(ArrayWriter(folder, NEIGHBOURS, np.int32, found.shape)) as writer:
+        writer.write(found)
+        return writer.finish()
 
 
 def _write_index(folder: Directory, name: str, index: Written) -> FileRecord:

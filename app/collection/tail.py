@@ -166,6 +166,11 @@ class TailView:
     def sparse(self) -> Forward | None:
         return Forward(TokenVectors(self._values[SPARSE], self._offsets[SPARSE])) if self.has(SPARSE) else None
 
+    @property
+    def neighbours(self) -> None:
+        """None: every row of a tail is scored."""
+        return None
+
     def select(self, condition: Filter, own: Mapping[str, Column]) -> Mask:
         return self._having(fields_of(condition)).select(condition, own)
 

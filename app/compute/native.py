@@ -36,7 +36,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 log = logging.getLogger(__name__)
 
-SOURCES: Final = ("codes", "compute", "encodings", "lexical", "scoring", "scoring/similarities", "sparse")
+SOURCES: Final = (
+    "codes",
+    "compute",
+    "encodings",
+    "lexical",
+    "scoring",
+    "scoring/networks",
+    "scoring/similarities",
+    "sparse",
+)
 """The folders of app/ that hold loops and parts of loops."""
 INSTALLED: Final = Path(sys.prefix) / "share" / "sheaf" / "compiled"
 """What was compiled when Sheaf was installed (``app.catalogue.prepare``); only read."""

@@ -158,6 +158,17 @@ def check_sparse_encoder(folder: Path) -> None:
     _check_weights(folder)
 
 
+def check_hypencoder(folder: Path) -> None:
+    """Raises EncoderRefused unless the folder is a Hypencoder's checkpoint with safetensors weights."""
+    config = _raw(folder / "config.json", {})
+    if "query_encoder_kwargs" not in config or "passage_encoder_kwargs" not in config:
+        raise EncoderRefused(
+            f"{folder} is not a Hypencoder: its config.json has no query_encoder_kwargs and passage_encoder_kwargs; "
+            'other models are configured with type "sentence_transformer" or "colbert"'
+        )
+    _check_weights(folder)
+
+
 def dense_modules(folder: Path) -> int:
     """How many projections the folder says it has."""
     modules = _modules(folder)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from app.encoders.prompts import Task
+from app.scoring.networks.network import Network
 from app.types import I64, Encoded, EncodedSparse, Kind, Mask
 
 
@@ -103,6 +104,16 @@ class Encoder(Protocol):
     def encode_documents(self, texts: Sequence[str]) -> Encoded: ...
 
     def encode_queries(self, texts: Sequence[str]) -> Encoded: ...
+
+
+@runtime_checkable
+class NetworkEncoder(Encoder, Protocol):
+    """A dense encoder whose queries are scored by networks: what ``encode_queries`` gives is for asking by vectors."""
+
+    def encode_networks(self, texts: Sequence[str]) -> list[Network]:
+        """Of each query, in order: it takes a document's vector as ``encode_documents`` gives it. Raises
+        EncoderError."""
+        ...
 
 
 class CrossEncoder(Protocol):

@@ -22,14 +22,16 @@ from app.compute.quota import cores
 from app.encoders.model_folder import locate, saved_name
 from app.encoders.once import once
 from app.encoders.prompts import Task, missing
-from app.encoders.protocol import CrossEncoder, Encoder, SparseEncoder
+from app.encoders.protocol import CrossEncoder, Encoder, NetworkEncoder, SparseEncoder
 from app.encoders.together import Together
 from app.encoders.torch.backbone import choose_device
 from app.encoders.torch.installed import require
 from app.errors import EncoderUnavailable, Invalid
+from app.scoring.networks.network import Network
 from app.settings import (
     CrossEncoderModel,
     DeterministicModel,
+    HypencoderModel,
     LocalModel,
     ModelSettings,
     RemoteModel,
@@ -52,6 +54,7 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "colbert": ("multi_vector",),
     "cross_encoder": (),
     "sparse_encoder": (),
+    "hypencoder": ("dense",),
     "remote": ("dense",),
     "deterministic": ("multi_vector", "dense"),
 }
@@ -137,7 +140,7 @@ class Encoders:
 
     def is_local(self, name: str) -> bool:
         """Whether it runs here and takes time to open."""
-        return name == BUILTIN or isinstance(self._models.get(name), LocalModel)
+        return name == BUILTIN or isinstance(self._models.get(name), LocalModel | HypencoderModel)
 
     def kinds(self, name: str) -> tuple[Kind, ...]:
         """The kinds of collection that a model can encode for, the default first; none of a cross encoder and of a
@@ -162,6 +165,11 @@ class Encoders:
         self.kinds(name)
         return isinstance(self._models.get(name), SparseEncoderModel)
 
+    def makes_networks(self, name: str) -> bool:
+        """Whether its queries are networks. Raises Invalid for an unknown name."""
+        self.kinds(name)
+        return isinstance(self._models.get(name), HypencoderModel)
+
     def get(self, name: str, kind: Kind, *, patient: bool = False) -> Encoder:
         """The encoder, opened if it is not open yet. patient: waits until it is, however long.
 
@@ -182,6 +190,13 @@ class Encoders:
         if alone:
             return self._counted(name, "queries", open.encoder.encode_queries, texts)
         return once(name, kind, texts, open.together.encode_queries)
+
+    def encode_networks(self, name: str, texts: Sequence[str]) -> list[Network]:
+        """As the encoder's own, of a model whose queries are networks, and counted. Raises what ``get`` and it
+        raise."""
+        encoder = self.get(name, "dense")
+        assert isinstance(encoder, NetworkEncoder), "a model that makes networks"
+        return once(name, "networks", texts, lambda some: self._counted(name, "queries", encoder.encode_networks, some))
 
     def cross_encoder(self, name: str, *, patient: bool = False) -> CrossEncoder:
         """As ``get``, of a model that is a cross encoder."""
@@ -363,6 +378,12 @@ class Encoders:
                 folder = locate(settings.path, settings.revision)
                 colbert = ColbertEncoder(folder, choose_device(settings.device), settings.prompts)
                 return lambda kind: colbert
+            case HypencoderModel() as settings:
+                from app.encoders.torch.hypencoder import HypencoderEncoder
+
+                folder = locate(settings.path, settings.revision)
+                hypencoder = HypencoderEncoder(folder, choose_device(settings.device))
+                return lambda kind: hypencoder
             case LocalModel() as settings:
                 folder = locate(settings.path, settings.revision)
                 return self._local(folder, settings.device, settings.prompts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from app.collection.collection import Collection
@@ -14,7 +14,7 @@ from app.query.asked import Query
 from app.query.encoded import EncodedQuery
 from app.query.listed import document_of, first_row
 from app.query.ranking import Ranked
-from app.query.scores import Aligned
+from app.query.scores import Aligned, Networked
 from app.query.wording import spoken_text
 from app.types import F32, Alignment, Document, Excerpt, Hit, Room
 
@@ -29,7 +29,7 @@ def hits_of(
     documents = collection.documents(snapshot.connection, snapshot.published, seqs, read, room)
     if len(documents) < len(seqs):
         raise room.full()
-    as_asked = collection.spec.measure.score if query.mode in ("semantic", "dense") else float
+    as_asked = _as_shown(collection, found) if query.mode in ("semantic", "dense") else float
     former = {} if found.reranked is None else found.reranked.former
     shown = _shown(collection, snapshot, found, documents, query, encoded, room)
     return [
@@ -52,6 +52,11 @@ def hits_of(
     ]
 
 
+def _as_shown(collection: Collection, found: Found) -> Callable[[float], float]:
+    """A score by vectors as a hit shows it: a network's as it is, others as the similarity has them."""
+    return float if isinstance(found.scores, Networked) else collection.spec.measure.score
+
+
 def _excerpts(
     collection: Collection,
     snapshot: Snapshot,
@@ -70,10 +75,10 @@ def _excerpts(
         assert lexical is not None, "what is found by words has words"
         best = spoken_excerpts(view.part, place, document.text, found.words.bm25, lexical.analyser, query.passages)
     else:
-        workers, measure = collection.resources.workers, collection.spec.measure
-        best = excerpts(view.part, place, document.text, scores, query.passages, workers)
+        best = excerpts(view.part, place, document.text, scores, query.passages, collection.resources.workers)
         if found.scores is not None:
-            best = [replace(one, score=measure.score(one.score)) for one in best]
+            as_shown = _as_shown(collection, found)
+            best = [replace(one, score=as_shown(one.score)) for one in best]
     if not room.take(Document("", "".join(one.text for one in best)), 0):
         raise room.full()
     return best

@@ -128,6 +128,9 @@ def described(collection: Collection) -> dict[str, Any]:
         found |= {"fitted": dict(record.fitted), "report": dict(record.report), "documents_since": outside(collection)}
     if stage.index is not None:
         found |= {"index": stage.index, "widening": stage.widening}
+    if stage.neighbours:
+        linked = sum(view.part.size for view in now.segments if view.part.is_linked)
+        found["neighbours"] = {"links": stage.neighbours, "passages": linked}
     drift = _drift(collection)
     if drift is not None:
         found["drift"] = asdict(drift)

@@ -18,6 +18,7 @@ from app.results.facets import Counted, Facet
 from app.results.grouping import GroupBy, HitGroup
 from app.results.sorting import SortKey
 from app.schema.notices import Notice
+from app.scoring.networks.network import Network
 from app.types import DEFAULT_INCLUDE, F32, Hit, SparseVector, Turn, Weights
 
 Mode: TypeAlias = Literal["hybrid", "semantic", "dense", "lexical", "sparse", "browse"]
@@ -31,7 +32,8 @@ SORTED: Final = 1_000
 @dataclass(frozen=True, slots=True)
 class Query:
     """A question: by text, by vectors ((q, dim) float32; one row in a dense collection), by a sparse vector, a hybrid
-    search by several; or in their place by what is like some examples.
+    search by several; or in their place by what is like some examples, or by a network of its own (``scorer``), in
+    the mode `semantic` of a dense collection.
 
     mode: `semantic` ranks by the collection's exact scores, `dense` by pooled vectors, `lexical` by BM25, `sparse` by
     sparse vectors, `hybrid` by all that the query brings; `browse` takes all that match, by id. ids: of the only
@@ -57,6 +59,7 @@ class Query:
     vectors: F32 | None = None
     sparse: SparseVector | None = None
     like: Like | None = None
+    scorer: Network | None = None
     k: int = 10
     filter: Filter | None = None
     exact: bool = False
@@ -128,6 +131,17 @@ def check_whole(query: Query) -> None:
             raise Invalid.at(at, "without a query no document is more relevant than another")
         if query.sort or query.rerank is not None:
             raise Invalid.at(at, f"hits are {'sorted by fields' if query.sort else 'reranked'}, or diversified")
+
+
+def check_scorer(query: Query) -> None:
+    """Raises Invalid where a search by a network asks for what only another has."""
+    at = f"{query.at}/scorer"
+    if query.turns or any(one is not None for one in (query.text, query.vectors, query.sparse, query.like)):
+        raise Invalid.at(at, "a search is by a scorer, or by query, vector, vectors, sparse_vector or examples")
+    if query.mode != "semantic":
+        raise Invalid.at(f"{query.at}/mode", f"a scorer is of a semantic search, not of a {query.mode} one")
+    if query.relevance:
+        raise Invalid.at(f"{query.at}/relevance", "it was learned of the scores of the collection, not of a scorer's")
 
 
 def check_examples(query: Query, spec: CollectionSpec) -> None:

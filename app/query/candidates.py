@@ -175,7 +175,7 @@ def _nearest(
 ) -> list[Chosen]:
     """Exactly ``width`` rows, of more that are allowed."""
 
-    by = retrievers(stage)
+    by = retrievers(stage, query, workers)
     asked = [retriever.encode(query, workers) for retriever in by]
 
     def rankings(start: int, stop: int) -> list[I64]:

@@ -14,8 +14,16 @@ from app.collection.spec import CollectionSpec
 from app.encoders.turns import conversed
 from app.errors import Invalid, TextRefused
 from app.passages.conversation import Said, by_turns, said_of
-from app.query.asked import UNENCODED, Query, check_browsing, check_examples, check_ordered, check_whole
-from app.query.encoded import EncodedQuery
+from app.query.asked import (
+    UNENCODED,
+    Query,
+    check_browsing,
+    check_examples,
+    check_ordered,
+    check_scorer,
+    check_whole,
+)
+from app.query.encoded import EncodedQuery, NetworkScorer, scorer_of
 from app.query.wording import spoken_text
 from app.scoring.similarity import MAX_LENGTH, lengths
 from app.sparse.rows import unpacked
@@ -28,6 +36,8 @@ def encoded_meaning(collection: Collection, queries: Sequence[Query]) -> list[En
     for query in queries:
         check_whole(query)
         check_ordered(query, collection.spec)
+        if query.scorer is not None:
+            check_scorer(query)
         if query.mode == "browse":
             check_browsing(query)
         elif query.like is not None:
@@ -52,7 +62,7 @@ def with_examples(collection: Collection, queries: Sequence[Query]) -> list[Quer
         if query.like is not None and query.mode not in UNENCODED
         for one in query.like.given
     ]
-    made = iter(encode_queries(collection, asked))
+    made = iter(encode_queries(collection, asked, networks=False))
     queries = [
         query
         if query.like is None or query.mode in UNENCODED
@@ -74,19 +84,34 @@ def with_examples(collection: Collection, queries: Sequence[Query]) -> list[Quer
     ]
 
 
-def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[EncodedQuery]:
-    """The vectors of queries by meaning, as they are scored. Texts are encoded in one batch."""
+def encode_queries(collection: Collection, queries: Sequence[Query], *, networks: bool = True) -> list[EncodedQuery]:
+    """The vectors of queries by meaning, as they are scored. Texts are encoded in one batch. networks: whether a text
+    may become one, where the encoder makes them; else it has a vector."""
     spec = collection.spec
     for query in queries:
-        ways = (query.text is not None) + (query.vectors is not None)
+        ways = (query.text is not None) + (query.vectors is not None) + (query.scorer is not None)
         if not ways or (ways > 1 and query.mode != "hybrid"):
             raise Invalid.at(query.at, "expected exactly one of query, vector and vectors")
         if query.vectors is not None:
             check_vectors(query.vectors, spec, query.at, asked=True)
-    made = _from_encoder(collection, [query for query in queries if query.vectors is None])
+    scorers = [
+        None if query.scorer is None else scorer_of(query.scorer, spec, f"{query.at}/scorer") for query in queries
+    ]
+    spoken_ones = [query for query in queries if query.vectors is None and query.scorer is None]
+    if networks and spec.model is not None and collection.resources.encoders.makes_networks(spec.model):
+        made_networks = iter(_networks(collection, spoken_ones))
+        scorers = [
+            next(made_networks) if query.vectors is None and query.scorer is None else one
+            for query, one in zip(queries, scorers, strict=True)
+        ]
+        spoken_ones = []
+    made = _from_encoder(collection, spoken_ones)
     ready = []
-    for query in queries:
-        if query.vectors is None:
+    for query, scorer in zip(queries, scorers, strict=True):
+        if scorer is not None:
+            nothing = np.zeros((1, spec.stored_dim), np.float32)
+            ready.append(EncodedQuery(nothing, nothing, scorer=scorer))
+        elif query.vectors is None:
             ready.append(next(made))
         else:
             given = np.ascontiguousarray(query.vectors, np.float32)
@@ -102,6 +127,18 @@ def encode_queries(collection: Collection, queries: Sequence[Query]) -> list[Enc
                 pooled = spec.measure.query(pool(TokenVectors.join([given]), spec.measure))
             ready.append(EncodedQuery(vectors, pooled))
     return ready
+
+
+def _networks(collection: Collection, queries: Sequence[Query]) -> list[NetworkScorer]:
+    """Of texts, where the collection's encoder makes networks of them."""
+    if not queries:
+        return []
+    # It is the one that made the vectors.
+    collection.encoder()
+    spec = collection.spec
+    assert spec.model is not None, "an encoder has a name"
+    made = collection.resources.encoders.encode_networks(spec.model, [query.text or "" for query in queries])
+    return [scorer_of(one, spec, f"{query.at}/query") for one, query in zip(made, queries, strict=True)]
 
 
 def _from_encoder(collection: Collection, queries: Sequence[Query]) -> Iterator[EncodedQuery]:

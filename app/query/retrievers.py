@@ -16,8 +16,8 @@ from app.collection.layers import ENCODED, POOLED
 from app.collection.part import Part
 from app.compute.workers import Workers
 from app.encodings.protocol import Encoding
-from app.query.encoded import EncodedQuery
-from app.types import F32, Mask, TokenVectors
+from app.query.encoded import EncodedQuery, NetworkScorer
+from app.types import F32, I64, Mask, TokenVectors
 from app.vector_index.protocol import Candidates
 
 VOTERS: Final = 64
@@ -99,8 +99,36 @@ class BySegments:
         return Candidates(places[best], scores[best])
 
 
-def retrievers(stage: FirstStage) -> list[Retriever]:
-    """One for each source of a first stage, in its order."""
+@dataclass(frozen=True, slots=True)
+class ByNetwork:
+    """The dense vector of each passage, by what the query's network makes of it: along a part's neighbour graph, where
+    it has one, else of each."""
+
+    scorer: NetworkScorer
+    workers: Workers
+
+    def encode(self, query: EncodedQuery, workers: Workers) -> F32:
+        """Nothing: the network is asked as it is."""
+        return np.zeros(0, np.float32)
+
+    def nearest(self, part: Part, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
+
+        def score(rows: I64) -> F32:
+            return self.scorer.of(part, rows, self.workers)
+
+        graph = part.neighbours
+        if graph is not None:
+            return graph.best(score, k, allowed)
+        rows = np.flatnonzero(allowed).astype(np.int64)
+        scores = score(rows)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return Candidates(rows[best], scores[best])
+
+
+def retrievers(stage: FirstStage, query: EncodedQuery, workers: Workers) -> list[Retriever]:
+    """One for each source of a first stage, in its order; the network's alone where the query brings one."""
+    if query.scorer is not None:
+        return [ByNetwork(query.scorer, workers)]
     found: list[Retriever] = []
     for source in stage.sources:
         if source == "fde":

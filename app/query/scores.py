@@ -2,7 +2,7 @@
 
 A collection has one scored layer: its token vectors by MaxSim, or else its dense vectors by their inner product, or
 in their order by an alignment. A similarity that is a distance adds a number of the query to these, or is computed
-from the points (``Geodesic``).
+from the points (``Geodesic``); a query may bring a network that dense vectors go through (``Networked``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 
@@ -21,9 +21,13 @@ from app.collection.part import Part
 from app.collection.spec import CollectionSpec
 from app.compute.rounding import norms_up
 from app.compute.workers import Workers
+from app.query.encoded import Column as Column
 from app.query.encoded import EncodedQuery
+from app.query.encoded import Networked as Networked
+from app.query.encoded import Share as Share
 from app.scoring import inner_product, maxsim
 from app.scoring.choose import has_rough, scorer
+from app.scoring.networks import forward
 from app.scoring.protocol import Scorer
 from app.scoring.similarities import alignment, hyperbolic
 from app.scoring.similarities.kernels import Kernel
@@ -40,21 +44,6 @@ OPENING: Final = 4
 """Rows of a text that its opening's score stands for; half of them at most."""
 
 _S = TypeVar("_S", float, F64)
-
-
-class Column(NamedTuple):
-    """values: (n,) float32, by a fast pass. bounds: (n,), how far each is from its reference at most."""
-
-    values: F32
-    bounds: F64
-
-
-class Share(NamedTuple):
-    """One query vector's addition to a score: its inner product with the best vector of the row. query, row: places."""
-
-    query: int
-    row: int
-    product: float
 
 
 def of_document(opening: _S, row: _S, rows: int) -> _S:
@@ -107,6 +96,8 @@ class Scores(Protocol):
 
 def scores_of(spec: CollectionSpec, query: EncodedQuery) -> Scores:
     """The exact scores of a collection for a query."""
+    if query.scorer is not None:
+        return Networked(query.scorer, spec.splits)
     measure = spec.measure
     if measure.geodesic:
         return Geodesic(query.vectors, measure, scored(spec), spec.splits)
@@ -123,6 +114,8 @@ def scores_of(spec: CollectionSpec, query: EncodedQuery) -> Scores:
 
 def pooled_scores(spec: CollectionSpec, query: EncodedQuery) -> Scores:
     """Those of the pooled vectors."""
+    if query.scorer is not None:
+        return Networked(query.scorer, spec.splits)
     if spec.measure.geodesic:
         return Geodesic(query.pooled, spec.measure, POOLED, spec.splits, "pooled")
     return Pooled(query.pooled, spec.splits, offsets=spec.measure.offsets(query.pooled))
@@ -130,6 +123,8 @@ def pooled_scores(spec: CollectionSpec, query: EncodedQuery) -> Scores:
 
 def scores_in_float32(spec: CollectionSpec, query: EncodedQuery, tokens: TokenVectors) -> F32:
     """(n,): of passages that are not coded, (total, stored_dim) float32, by the fast pass."""
+    if query.scorer is not None:
+        return forward.scores(query.scorer.network, spec.measure.given(tokens.values.astype(np.float32)))
     if spec.measure.geodesic:
         far: F32 = -hyperbolic.nearest(spec.measure, query.vectors, tokens)[0].sum(axis=1).astype(np.float32)
         return far

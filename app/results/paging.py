@@ -23,7 +23,7 @@ _FREE: Final = ("k", "offset", "cursor", "include", "facets", "passages", "highl
 _LISTED: Final = [
     (one.name, {} if one.default is MISSING else one.default)
     for one in fields(Query)
-    if one.name not in (*_FREE, "vectors", "sparse", "like")
+    if one.name not in (*_FREE, "vectors", "sparse", "like", "scorer")
 ]
 """The others that are no arrays, and what each is where nothing is said."""
 
@@ -94,6 +94,8 @@ def _named(query: Query, collection: str) -> str:
         named.update(b"sparse" + query.sparse.indices.tobytes() + query.sparse.values.tobytes())
     if query.like is not None:
         named.update(query.like.named)
+    if query.scorer is not None:
+        named.update(b"scorer" + query.scorer.named)
     named.update(query.weights.encode() if isinstance(query.weights, str) else b"")
     return named.hexdigest()[:16]
 

@@ -87,7 +87,8 @@ def _stage(
 ) -> tuple[StageRecord, FirstStage] | None:
     """The first stage after the swap, where it is to be fitted anew: what was is damaged, or of another's vectors."""
     if collection.salvaged:
-        return chosen.taken_away(), collection.stage
+        kept = _kept_stage(collection)
+        return (chosen, kept) if kept is not None else (chosen.taken_away(), collection.stage)
     if encoder is not None:
         with collection.database.read() as connection:
             stored = get_record(connection, FINGERPRINT, collection.name, fingerprint_from_json)
@@ -95,6 +96,15 @@ def _stage(
             stale = replace(chosen, fitted={**chosen.fitted, "stale": True})
             return stale, collection.published.stage
     return None
+
+
+def _kept_stage(collection: Collection) -> FirstStage | None:
+    """The first stage of a damaged collection, where no file is a part of it that could be damaged: its kind of index,
+    its neighbour graph."""
+    chosen = collection.published.generation.stage
+    if chosen is None or chosen.file is not None or chosen.description is None or chosen.recipe is not None:
+        return None
+    return FirstStage.from_json(chosen.description)
 
 
 def _encoder(collection: Collection) -> Encoder | None:
@@ -182,7 +192,9 @@ def _from_stored(collection: Collection, seqs: Sequence[int]) -> Passages:
 
 
 def _write(collection: Collection, batch: Batch) -> Segment:
-    stage = collection.stage if collection.salvaged else collection.published.stage
+    stage = collection.published.stage
+    if collection.salvaged:
+        stage = _kept_stage(collection) or collection.stage
     totals = Totals.of(batch.passages.owners, batch.passages.counts)
     batches: Iterable[Batch] = [batch]
     if stage is not collection.stage:

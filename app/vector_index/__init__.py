@@ -99,6 +99,13 @@ def _made_by(name: str) -> type[Graph] | type[Coded]:
     return Coded
 
 
+def linked(vectors: NDArray[Any], links: int, check: Callable[[], None] = lambda: None) -> NDArray[Any]:
+    """A graph of neighbours; see ``app.vector_index.neighbours``."""
+    from app.vector_index import neighbours
+
+    return neighbours.linked(vectors, links, check)
+
+
 def set_threads(n: int) -> None:
     """How many threads faiss may use for what is called from this thread, and from this thread alone.
 

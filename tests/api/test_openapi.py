@@ -63,6 +63,7 @@ ROUTES = {
     "/v1/collections/{name}/recall": {"post"},
     "/v1/collections/{name}/map": {"get"},
     "/v1/collections/{name}/tune": {"post"},
+    "/v1/collections/{name}/neighbours": {"post"},
     "/v1/collections/{name}/evaluate": {"post"},
     "/v1/collections/{name}/relevance": {"get", "put", "delete"},
     "/v1/collections/{name}/judgements": {"get"},
@@ -295,6 +296,11 @@ def test_every_example_works(
     if path.endswith("/tune") and "judgements" in example:
         queries = [{"id": str(i), "query": f"zip {i}", "grades": {"zipfile.ZipFile": 1}} for i in range(10)]
         client.put(f"{module_of_examples}/judgements/{example['judgements']}", json={"queries": queries})
+    if path.endswith("/neighbours"):
+        # Of a dense collection; the other one is multi_vector.
+        encoder = {"model": None, "kind": "dense", "dim": 4}
+        assert client.post("/v1/collections", json={"name": f"dense-{name}", "encoder": encoder}).status_code == 201
+        address = f"/v1/collections/dense-{name}/neighbours"
     if "classes" in example and path.endswith("/evaluate"):
         # A class has two documents at least.
         client.put(f"{module_of_examples}/documents/zipfile.Path", json=document)

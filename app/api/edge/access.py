@@ -101,6 +101,7 @@ ACCESS: Final[dict[tuple[str, str], Rule]] = {
     ("DELETE", f"{_IN}/queries"): ADMIN,
     ("POST", f"{_IN}/rebuild"): ADMIN,
     ("POST", f"{_IN}/tune"): ADMIN,
+    ("POST", f"{_IN}/neighbours"): ADMIN,
     ("POST", f"{_IN}/snapshots"): ADMIN,
     ("GET", f"{_IN}/snapshots"): ADMIN,
     ("GET", f"{_IN}/snapshots/{{id}}"): ADMIN,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -15,13 +16,13 @@ from app.api.edge.openapi import gives
 from app.api.edge.routing import Name
 from app.api.routes.searches import fitting, to_query
 from app.api.schemas.documents import DeleteAnswer
-from app.api.schemas.measures import MapAnswer, QueriesAnswer, RecallRequest, TuneRequest
+from app.api.schemas.measures import MapAnswer, Measured, NeighboursRequest, QueriesAnswer, RecallRequest, TuneRequest
 from app.api.schemas.relevance import LearnRequest, RelevanceAnswer
 from app.api.schemas.searches import Asked, SearchRequest
 from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
 from app.collection.collection import Collection
-from app.collection.reading import Measured
+from app.collection.reading import Measured as Recalled
 from app.errors import Conflict
 from app.evaluation.judged import Judged, read_set
 from app.evaluation.measures import parsed_one
@@ -31,6 +32,7 @@ from app.measure import recall as measuring
 from app.measure.plane import plane
 from app.relevance.features import LEARNABLE
 from app.relevance.kept import Learned, forget, kept
+from app.tasks.linking import require_dense
 from app.tasks.records import Task
 from app.tuning.judged import ByJudgements, usable
 from app.tuning.tune import Goal, to_params
@@ -60,7 +62,7 @@ async def measure_recall(
         measured = measuring.measure_recall(
             collection, asked, body.k, body.candidates, float32=body.float32, lengths=lengths
         )
-        collection.recall = Measured(measured.k, measured.recall)
+        collection.recall = Recalled(measured.k, measured.recall)
         return encoded(measured)
 
     return reply(await run(service.lanes.measure, service.on, name, work))
@@ -99,6 +101,30 @@ async def tune_collection(
         collection.require_writer()
         params = to_params(goal, _to_measure(body.queries, collection))
         return service.catalogue.tasks(name).submit("tune", params)
+
+    return accepted(await run(service.lanes.write, service.on, name, work))
+
+
+@router.post(
+    "/v1/collections/{name}/neighbours",
+    status_code=202,
+    responses=gives(TaskAnswer, 202, "Accepted; follow it."),
+)
+async def link_neighbours(
+    service: Serving,
+    name: Name,
+    body: Annotated[NeighboursRequest, READ, examples(default={"links": 32}, none={"links": 0})],
+) -> Response:
+    """Link each passage of a dense collection to its nearest ones, so that searches by a `scorer` score few documents:
+    from some that are spread over all along the links, to where these lead to nothing better. What is in the index now
+    is linked, and whatever the index is made of from then on; what is not in it yet, and pieces of 4,096 passages or
+    fewer, are scored one and all. How much it finds: `recall` with scorers among its queries.
+    """
+
+    def work(collection: Collection) -> Task:
+        collection.require_writer()
+        require_dense(collection)
+        return service.catalogue.tasks(name).submit("neighbours", {"links": body.links})
 
     return accepted(await run(service.lanes.write, service.on, name, work))
 
@@ -159,11 +185,16 @@ async def delete_queries(service: Serving, name: Name) -> Response:
     return reply(await run(service.lanes.write, service.on, name, work))
 
 
-def _to_measure(queries: int | list[Asked], collection: Collection) -> int | list[engine.Query]:
+def _to_measure(queries: int | Sequence[Asked], collection: Collection) -> int | list[engine.Query]:
     if isinstance(queries, int):
         return queries
     return [
-        engine.Query(text=one.query, vectors=fitting(one, collection.spec, f"/queries/{i}"))
+        engine.Query(
+            text=one.query,
+            vectors=fitting(one, collection.spec, f"/queries/{i}"),
+            scorer=one.scorer.network() if isinstance(one, Measured) and one.scorer is not None else None,
+            at=f"/queries/{i}",
+        )
         for i, one in enumerate(queries)
     ]
 

@@ -80,6 +80,7 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
         vectors=fitting(body, spec, at),
         sparse=body.sparse_vector,
         like=_like(body, spec, at),
+        scorer=None if body.scorer is None else body.scorer.network(),
         mode=body.mode or _mode(body, spec),
         syntax=body.syntax,
         field_weights=dict(sorted((body.field_weights or {}).items())),
@@ -135,6 +136,8 @@ def _mode(body: SearchRequest, spec: CollectionSpec) -> engine.Mode:
     if body.like is not None:
         spoken = any(isinstance(one, str) or one.query is not None for one in body.like.positive)
         return "hybrid" if spoken and (spec.lexical is not None or spec.sparse is not None) else "semantic"
+    if body.scorer is not None:
+        return "semantic"
     if body.sparse_vector is not None:
         return "hybrid" if by_vectors or (body.query is not None and spec.model is not None) else "sparse"
     if body.query is None:

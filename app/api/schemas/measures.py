@@ -4,17 +4,38 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from app.api.schemas.searches import MAX_CANDIDATES, Asked
+from app.api.schemas.similarities import Scorer
 from app.documents import Strict
 from app.evaluation.judged import SET_NAME
 from app.schema.faults import fault
 from app.types import MAX_K
+from app.vector_index.neighbours import LINKS, MOST_LINKS
 
 MAX_QUERIES = 1_000
 MAX_WORDS = 32
 MAX_LENGTHS = 8
+LEAST_LINKS = 4
+_WAYS = ("query", "vector", "vectors", "scorer")
+
+
+class Measured(Asked):
+    """The subject of a search that is measured, by exactly one of query, vector, vectors, turns and scorer."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [way]} for way in (*_WAYS, "turns")]})
+
+    scorer: Scorer | None = None
+    """In a dense collection: a network, as of a search."""
+
+    @model_validator(mode="after")
+    def _one_of(self, info: ValidationInfo) -> Measured:
+        self._hold_turns()
+        if sum(getattr(self, way) is not None for way in _WAYS) != 1:
+            raise fault("", "expected exactly one of query, vector, vectors, turns and scorer")
+        self._hold(info)
+        return self
 
 
 class RecallRequest(Strict):
@@ -23,7 +44,7 @@ class RecallRequest(Strict):
     k: int = Field(default=10, ge=1, le=MAX_K - 1)
     queries: (
         Annotated[int, Field(ge=1, le=MAX_QUERIES)]
-        | Annotated[list[Asked], Field(min_length=1, max_length=MAX_QUERIES)]
+        | Annotated[list[Measured], Field(min_length=1, max_length=MAX_QUERIES)]
     ) = 20
     """Queries, or how many to take: of those that were searched, where the server keeps them; else of the collection's
     own documents."""
@@ -78,6 +99,19 @@ class TuneRequest(Strict):
             raise fault(f"/{others[0]}", f"it goes with {goal}")
         if len(set(self.parts)) < len(self.parts):
             raise fault("/parts", "expected each part once")
+        return self
+
+
+class NeighboursRequest(Strict):
+    """A graph of neighbours, along which searches by a scorer go."""
+
+    links: int = Field(default=LINKS, ge=0, le=MOST_LINKS)
+    """Neighbours of each passage, 4 bytes each on disk; more find more, and take longer. 0 takes the graph away."""
+
+    @model_validator(mode="after")
+    def _enough(self) -> NeighboursRequest:
+        if 0 < self.links < LEAST_LINKS:
+            raise fault("/links", f"expected 0, or {LEAST_LINKS} to {MOST_LINKS}")
         return self
 
 

@@ -28,6 +28,7 @@ from app.api.schemas.documents import (
     Warned,
 )
 from app.api.schemas.results import BoostsField, FacetAnswer, FacetsField, GroupField, SortField
+from app.api.schemas.similarities import Scorer
 from app.collection.spec import MAX_FIELD_WEIGHT, MAX_FIELDS
 from app.diversity.order import AMONG, WEIGHT
 from app.diversity.order import MOST as MAX_AMONG
@@ -51,7 +52,7 @@ MAX_FRAGMENT = 2_000
 _WAYS = ("query", "vector", "vectors")
 _NARROWED = ("filter", "ids", "sort")
 _SOME_OF: Any = [
-    *({"required": [way]} for way in (*_WAYS, "turns", "sparse_vector", "like", *_NARROWED)),
+    *({"required": [way]} for way in (*_WAYS, "turns", "sparse_vector", "like", "scorer", *_NARROWED)),
     {"properties": {"mode": {"const": "browse"}}, "required": ["mode"]},
 ]
 _ONE_OF: dict[str, Any] = {"oneOf": [{"required": [way]} for way in (*_WAYS, "turns")]}
@@ -251,6 +252,10 @@ class SearchRequest(Way, Asked):
     """Find more like these, in the place of `query`, `vector` and `vectors`. By words it asks for the 25 most telling
     ones of the examples (the largest tf * idf), by meaning with their vectors, of 64 clusters of their token vectors at
     most, and by sparse vectors, where the collection has some, with the 64 largest weights of theirs."""
+    scorer: Scorer | None = None
+    """In a dense collection, in the place of all these, a network whose number of a document's vector is its score. It
+    has at most 8,388,608 weights and biases, in 16 layers. Without `exact` it is asked along the collection's neighbour
+    graph, where there is one (`POST .../neighbours`), else of every document."""
     k: int = Field(default=10, ge=1, le=MAX_K)
     """How many documents to return."""
     offset: int = Field(default=0, ge=0, le=REACH)
@@ -299,6 +304,10 @@ class SearchRequest(Way, Asked):
             if ways:
                 raise fault("/like", "a search is by examples, or by query, vector, vectors or sparse_vector")
             ways = ["like"]
+        if self.scorer is not None:
+            if ways:
+                raise fault("/scorer", f"a search is by a scorer, or by {ways[0]}")
+            ways = ["scorer"]
         if not ways and not (self.mode == "browse" or any(getattr(self, way) is not None for way in _NARROWED)):
             raise fault("", f"expected a query or vectors, or to browse one of {', '.join(_NARROWED)}")
         if (not ways) != (self.mode == "browse") and self.mode is not None:
@@ -320,6 +329,8 @@ class SearchRequest(Way, Asked):
         return self
 
     def _hold_relevance(self, asked: bool) -> None:
+        if self.scorer is not None:
+            raise fault("/relevance", "it was learned of the scores of the collection, not of a scorer's")
         if not asked or self.mode == "sparse":
             raise fault("/relevance", "a hit by sparse vectors alone, or without a query, has no chance to be relevant")
         for name in ("sort", "boosts", "rerank", "diversity", "like", "weights", "fusion"):
@@ -327,6 +338,8 @@ class SearchRequest(Way, Asked):
                 raise fault("/relevance", f"it was learned of lists by score alone, without `{name}`")
 
     def _hold_mode(self) -> None:
+        if self.scorer is not None and self.mode not in (None, "semantic"):
+            raise fault("/mode", f"a scorer is of a semantic search, not of a {self.mode} one")
         vectors = self.vector is not None or self.vectors is not None
         if self.mode == "lexical" and self.query is None and self.like is None:
             raise fault("/query", "a lexical search needs a query in words")

@@ -1,4 +1,4 @@
-"""What is decided of a similarity at the creation of a collection."""
+"""What is decided of a similarity at the creation of a collection, and the network that a search has in its place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final
 from pydantic import Field, PlainValidator, WithJsonSchema
 
 from app.catalogue.similarities import options_of
-from app.documents import VECTORS_SCHEMA, Strict, VectorsField, read_vectors
+from app.documents import VECTORS_SCHEMA, Strict, VectorField, VectorsField, read_vectors
+from app.scoring.networks.network import MAX_LAYERS, Activation, Layer, Network, Norm, Residual
 from app.scoring.similarities.kernels import MOST, Kernel, KernelType
 from app.scoring.similarities.measures import LENGTHS, MAX_DOCUMENTS, Options
 from app.types import F32
@@ -66,3 +67,36 @@ class SimilarityChoice(Strict):
             regularisation=self.regularisation,
             kernel=None if self.kernel is None else Kernel(**self.kernel.model_dump()),
         )
+
+
+Weights = Annotated[F32, PlainValidator(read_vectors), WithJsonSchema(VECTORS_SCHEMA)]
+
+
+class ScorerLayer(Strict):
+    """A layer: x W + b."""
+
+    weights: Weights
+    """A row for each input, a column for each output: as base64 with its shape, or lists of numbers."""
+    bias: VectorField = None
+    """A number for each output; left out it is 0."""
+
+
+class Scorer(Strict):
+    """A small network (Hypencoder, arXiv 2502.05364): the vector of each document goes through it, as the collection
+    keeps it (of length 1 under cosine), and the one number that comes out is the score."""
+
+    layers: list[ScorerLayer] = Field(min_length=1, max_length=MAX_LAYERS)
+    activation: Activation = "relu"
+    """Of every layer but the last, which has none. `leaky_relu` has a slope of 0.01 below 0, `gelu` is by the error
+    function."""
+    residual: Residual = "none"
+    """To the outputs of which hidden layers their inputs are added: of `all`, or of all but the last hidden one
+    (`inner`). They are as many then."""
+    norm: Norm = "none"
+    """Whether the outputs of a hidden layer are normalised to mean 0 and variance 1: `before` its inputs are added, or
+    `after`."""
+
+    def network(self) -> Network:
+        """Not checked yet."""
+        layers = (Layer(one.weights, None if one.bias is None else one.bias.ravel()) for one in self.layers)
+        return Network(tuple(layers), self.activation, self.residual, self.norm)

@@ -1,0 +1,1 @@
+"""Networks that queries bring: what one is, and the pass of documents' vectors through it."""
