@@ -1,4 +1,4 @@
-"""A query as it is scored: its vectors, made by an encoder or brought by a caller, or a network; and what scores are."""
+"""A query as it is scored: its vectors, made or brought, or a network that it brings; and what scores are."""
 
 from __future__ import annotations
 
