@@ -8,11 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from functools import cache
-from itertools import accumulate, compress
+from itertools import compress
 from operator import not_
 from typing import Final, NamedTuple
 
-from app.lexical.analysis import CACHED, LONGEST_CACHED, Analyser, Occurrence, apart, first_character, placed, words_of
+import numpy as np
+
+from app.lexical.analysis import (
+    CACHED,
+    LONGEST_CACHED,
+    Analyser,
+    Occurrence,
+    edges_of,
+    first_character,
+    placed,
+    words_of,
+)
 from app.lexical.clauses import Clause
 
 
@@ -52,33 +63,33 @@ class Finder:
         """In order; they may overlap. indexed: how many words the index has of the text, and the places among them of
         those that match (``Bm25.places``); without it each word of the text is looked at, which finds the same."""
         found: list[Match] = []
-        if self._asked or self._others:
-            parts = apart(text)
-            words = parts[1::2]
-            if indexed is not None and indexed[0] == len(words):
-                # Each piece is one word, so a word's place is its piece's.
-                places = indexed[1]
-                self._know({words[place] for place in places})
-            else:
-                matching = self._matching(set(words))
-                places = [place for place, word in enumerate(words) if word in matching]
-            if places:
-                starts = list(accumulate(map(len, parts)))[::2]
-                for place in places:
-                    at = starts[place]
-                    found += [Match(at + start, at + stop, clause) for start, stop, clause in self._known[words[place]]]
+        # Where the index has none of the words that are asked for, there is none to look for.
+        if (self._asked or self._others) and (indexed is None or indexed[1]):
+            for start, stop in self._matching(text, indexed):
+                piece = text[start:stop]
+                found += [Match(start + begin, start + end, clause) for begin, end, clause in self._known[piece]]
         if self._phrases:
             found += self._side_by_side(list(self._analyser.occurrences(text)))
         return sorted(found)
 
-    def _matching(self, words: Set[str]) -> Set[str]:
-        """The pieces that match something."""
+    def _matching(self, text: str, indexed: tuple[int, Sequence[int]] | None) -> list[list[int]]:
+        """Where the pieces of a text that match something begin and end."""
+        edges = edges_of(text)
+        if indexed is not None and indexed[0] == len(edges):
+            # Each piece is one word, so a word's place is its piece's.
+            found: list[list[int]] = edges[list(indexed[1])].tolist()
+            self._know({text[start:stop] for start, stop in found})
+            return found
+        words = [text[start:stop] for start, stop in edges.tolist()]
+        distinct: Set[str] = set(words)
         if not self._others:
             # Told of all of them at once, without a step of the interpreter for each.
-            none = map(self._asked.isdisjoint, map(self._forms.__getitem__, words))
-            words = set(compress(words, map(not_, none)))
-        self._know(words)
-        return {word for word in words if self._known[word]}
+            none = map(self._asked.isdisjoint, map(self._forms.__getitem__, distinct))
+            distinct = set(compress(distinct, map(not_, none)))
+        self._know(distinct)
+        matching = [word in distinct and bool(self._known[word]) for word in words]
+        some: list[list[int]] = edges[np.array(matching, bool)].tolist()
+        return some
 
     def _know(self, words: Set[str]) -> None:
         for word in words:

@@ -23,7 +23,7 @@ from typing import Final
 
 import numpy as np
 
-from app.lexical.analysis import Analyser
+from app.lexical.analysis import Analyser, edges_of
 from app.lexical.clauses import Clause, parse
 from app.lexical.postings import I32, add_scores, add_weighted, among, block_edges, largest, posting, reaching, standing
 from app.lexical.sequences import Sequences
@@ -267,6 +267,8 @@ def loops() -> Iterator[None]:
     sequences = Sequences.analysed([["a word of words"]])
     growing = GrowingWords(analyser, 1)
     growing.append(sequences)
+    yield
+    edges_of("word")
     yield
     for words in (sealed(sequences, 1, analyser), growing.view()):
         for text in ("word", '"a word"', "a:word", "word*", "word~"):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.lexical.analysis import LANGUAGES, STOP, Analyser
+from app.lexical.analysis import LANGUAGES, STOP, Analyser, edges_of, pieces_of
 
 ENGLISH = Analyser("english")
 
@@ -85,3 +85,9 @@ def test_only_english_has_stop_words():
     assert len(STOP) == 33
     assert not ENGLISH.is_stop("t")
     assert not any(map(Analyser("german").is_stop, STOP))
+
+
+@settings(deadline=None)
+@given(st.text(alphabet=st.characters(max_codepoint=127)) | st.text(alphabet="aZ09__ -") | st.text(alphabet="a_é中 "))
+def test_pieces_stand_where_the_expression_finds_them(text: str):
+    assert edges_of(text).tolist() == [list(match.span()) for match in pieces_of(text)]
