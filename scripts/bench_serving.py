@@ -59,13 +59,12 @@ def parser() -> argparse.ArgumentParser:
 class Server:
     """A server process with collections in a temporary folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, command: Sequence[str] = ("-m", "app")) -> None:
+        """command: of Python, whose first line ends with the URL."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SHEAF_")}
         environment |= {"SHEAF_PORT": "0", "SHEAF_INDEXES": str(folder), "SHEAF_LOG_LEVEL": "warning"}
         began = time.perf_counter()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "app"], env=environment, stdout=subprocess.PIPE, text=True
-        )
+        self._process = subprocess.Popen([sys.executable, *command], env=environment, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -91,9 +90,9 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
+def serving(folder: Path, command: Sequence[str] = ("-m", "app")) -> Iterator[Server]:
     """A server that is stopped at the end."""
-    server = Server(folder)
+    server = Server(folder, command)
     try:
         yield server
     finally:

@@ -38,6 +38,9 @@ SLICE = 16
 """The fewest rows worth a thread of their own."""
 FEW = 4
 """The same for references."""
+ALONE: Final = 2**17
+"""Numbers that one thread multiplies before another one has begun: .05 ms. Fewer rows of one vector each are not cut
+into slices: what a thread more costs a search of ten documents is as much as the search itself (docs/decisions.md)."""
 ROUGHLY: Final = 64
 """References from which the rough pass looks for the tokens that decide. They have the same bits after either pass."""
 OPENING: Final = 4
@@ -165,6 +168,11 @@ class Dense:
     def has_rough(self, part: Part) -> bool:
         return False
 
+    @property
+    def _fewest(self) -> int:
+        """Rows worth a thread of their own."""
+        return max(SLICE, ALONE // int(self.query.shape[1]))
+
     def fast(self, part: Part, rows: I64, workers: Workers, *, rough: bool = False) -> Column:
         layer, whole = part.flat(POOLED), len(rows) == part.size
 
@@ -173,7 +181,7 @@ class Dense:
                 self.query[0], layer.range(start, stop) if whole else layer.take(rows[start:stop])
             )
 
-        values = _joined(workers.map_slices(len(rows), work, smallest=SLICE))
+        values = _joined(workers.map_slices(len(rows), work, smallest=self._fewest))
         return _moved(Column(values, inner_product.error_bound(self.query[0], part.norms[rows])), _sum(self.offsets))
 
     def references(self, part: Part, rows: I64, workers: Workers) -> list[float]:
@@ -182,7 +190,7 @@ class Dense:
         def work(start: int, stop: int) -> list[float]:
             return inner_product.references(self.query[0], part.flat(POOLED).take(rows[start:stop]), offset)
 
-        return [score for piece in workers.map_slices(len(rows), work, smallest=FEW) for score in piece]
+        return [score for piece in workers.map_slices(len(rows), work, smallest=self._fewest) for score in piece]
 
     def explain(self, part: Part, rows: I64) -> list[list[Share]]:
         vectors = part.flat(POOLED).take(rows).astype(np.float64)
@@ -202,7 +210,7 @@ class Pooled(Dense):
             found = inner_product.fast_scores(self.query[0], vectors)
             return found, inner_product.error_bound(self.query[0], norms_up(vectors))
 
-        pieces = workers.map_slices(len(rows), work, smallest=SLICE)
+        pieces = workers.map_slices(len(rows), work, smallest=self._fewest)
         bounds = np.concatenate([np.zeros(0), *(bound for _, bound in pieces)])
         return _moved(Column(_joined([values for values, _ in pieces]), bounds), _sum(self.offsets))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, get_type_hints
 
-import anyio
 from fastapi import Body, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
@@ -64,7 +64,7 @@ async def pieces(request: Request, limit: int, patience_s: float) -> AsyncIterat
         asked = time.monotonic()
         try:
             # Starlette's stream would be asked once more, with another timer, for the end that the last piece tells.
-            with anyio.fail_after(left):
+            async with asyncio.timeout(left):
                 message = await request.receive()
         except TimeoutError:
             raise Other(408, "request_timeout", f"{fresh:,} bytes came in {patience_s:g} s") from None

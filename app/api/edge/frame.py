@@ -106,6 +106,8 @@ class Frame:
 
 
 def _log(served: Served) -> None:
+    if not log.isEnabledFor(logging.INFO):
+        return
     stages = "".join(f" {name.removesuffix('_ms')} {ms:.1f}" for name, ms in served.stages.items())
     fields = {
         "request_id": served.id,

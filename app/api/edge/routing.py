@@ -94,6 +94,8 @@ def allowed_methods(request: Request) -> list[str]:
 def refuse_unknown_parameters(request: Request, dependant: Dependant) -> None:
     """Refuses a query parameter that the route does not have: a misspelt one would be ignored without a word. And one
     that is not UTF-8: it would be taken for another text, with a mark for each byte that is none."""
+    if not request.scope["query_string"]:
+        return
     known = _parameters(dependant)
     problems = [Problem(pointer([name]), "unknown parameter") for name in request.query_params if name not in known]
     if problems:
