@@ -370,6 +370,13 @@ def hold_vectors(vector: F32 | None, vectors: F32 | None, info: ValidationInfo) 
         raise fault("/vectors", f"a document has at most {most:,} vectors here; got {len(vectors):,}")
 
 
+def hold_values(values: F32 | None, info: ValidationInfo) -> None:
+    """Refuses too many that one document carries."""
+    most = limits_of(info.context).vectors
+    if values is not None and len(values) > most:
+        raise fault("/values", f"a document has at most {most:,} vectors here; got {len(values):,}")
+
+
 def of_kind(vector: F32 | None, vectors: F32 | None, kind: Kind | None, at: str = "") -> F32 | None:
     """The one that a collection of this kind takes. Raises Invalid for the other; ``at`` points at what has them."""
     if kind in ("multi_vector", "sequence") and vector is not None:
@@ -400,9 +407,14 @@ class DocumentContent(Strict):
     summary: str = ""
     """Of the conversation, in your words. Searches by conversations learn to guess theirs from those of documents."""
 
+    values: VectorsField = None
+    """In a collection whose documents carry values: vectors of its `values.dim`, which no search reads and hits give
+    back (`include`)."""
+
     @model_validator(mode="after")
     def _something_to_find(self, info: ValidationInfo) -> DocumentContent:
         hold_vectors(self.vector, self.vectors, info)
+        hold_values(self.values, info)
         if self.turns is not None:
             if self.text not in ("", spoken(turns_of(self.turns))):
                 raise fault("/turns", "give turns or text, not both: the text is another than that of the turns")
@@ -414,9 +426,10 @@ class DocumentContent(Strict):
         return self
 
     @property
-    def values(self) -> int:
-        """Numbers in its vectors."""
-        return sum(given.size for given in (self.vector, self.vectors, self.sparse_vector) if given is not None)
+    def numbers(self) -> int:
+        """Those in its vectors."""
+        given = (self.vector, self.vectors, self.sparse_vector, self.values)
+        return sum(one.size for one in given if one is not None)
 
     def document(self, id: str | None, kind: Kind | None = None, at: str = "") -> Document:
         """The document under this id; None: under the one that is made of what it holds. ``kind`` is the collection's;
@@ -425,9 +438,9 @@ class DocumentContent(Strict):
         Raises Invalid for ``vectors`` in a dense collection and ``vector`` in another.
         """
         vectors, turns = of_kind(self.vector, self.vectors, kind, at), turns_of(self.turns)
-        text = spoken(turns) if turns else self.text
+        text, sparse = spoken(turns) if turns else self.text, self.sparse_vector or None
         made = Document(
-            id or "", text, self.title, self.metadata, vectors, (), self.sparse_vector or None, turns, self.summary
+            id or "", text, self.title, self.metadata, vectors, (), sparse, turns, self.summary, self.values
         )
         return made if id is not None else replace(made, id=made_id(made))
 
@@ -481,6 +494,9 @@ def to_line(document: Document, kind: Kind) -> bytes:
         name, array = ("vector", document.vectors[0]) if kind == "dense" else ("vectors", document.vectors)
         content = base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()
         body[name] = {"base64": content, "dtype": "float32", "shape": list(array.shape)}
+    if document.values is not None:
+        content = base64.b64encode(np.ascontiguousarray(document.values, "<f4").tobytes()).decode()
+        body["values"] = {"base64": content, "dtype": "float32", "shape": list(document.values.shape)}
     if document.sparse is not None:
         sparse = document.sparse
         body["sparse_vector"] = {"indices": sparse.indices.tolist(), "values": sparse.values.tolist()}

@@ -184,6 +184,13 @@ def check_document(collection: Collection, document: Document, pointer: str, *, 
             why = "the collection has no sparse vectors: its `sparse` is null"
         raise Invalid.at(f"{pointer}/sparse_vector", why)
 
+    if document.values is not None:
+        if spec.values is None:
+            raise Invalid.at(f"{pointer}/values", "the collection's documents carry none: its `values` is null")
+        if document.values.shape[1] != spec.values.dim:
+            got = document.values.shape[1]
+            raise Invalid.at(f"{pointer}/values", f"expected vectors of {spec.values.dim:,} dimensions, got {got:,}")
+
 
 def patch_document(
     collection: Collection,
@@ -227,7 +234,7 @@ def patch_document(
             rows, cut = changed_rows(collection, standing, patched)
         except TextRefused as error:
             raise TextRefused(dict.fromkeys([0], error.texts[0]), "/text") from error
-        kept = replace(patched, vectors=None)
+        kept = replace(patched, vectors=None, values=None)
         result = partial(_patched, kept, cut)
         try:
             bare = replace(kept, sparse=None)

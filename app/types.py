@@ -114,7 +114,8 @@ class Document:
     """A document as a caller gives it and gets it back. ``vectors`` are the caller's own: (n, dim) float32, as given.
 
     splits: how many of them each passage has, in order; none: all are of one passage. sparse: the caller's own sparse
-    vector. turns: of a conversation, whose text is what they are as one. summary: of it, in a caller's words.
+    vector. turns: of a conversation, whose text is what they are as one. summary: of it, in a caller's words. values:
+    what the document is a key of, (n, the collection's own width) float32: never searched, only given.
     """
 
     id: str
@@ -126,6 +127,7 @@ class Document:
     sparse: SparseVector | None = None
     turns: tuple[Turn, ...] = ()
     summary: str = ""
+    values: F32 | None = None
 
     @property
     def matrices(self) -> list[F32]:
@@ -385,3 +387,4 @@ class Hit:
     former_score: float | None = None
     relevance: float | None = None
     alignment: Alignment | None = None
+    values: F32 | None = None

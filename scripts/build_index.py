@@ -48,7 +48,7 @@ from app.api.schemas.collections import TurnsChoice
 from app.api.schemas.similarities import SimilarityChoice
 from app.catalogue.catalogue import SERVER_LOCK, Catalogue
 from app.client import Collection, Sheaf
-from app.collection.spec import SparseSpec
+from app.collection.spec import SparseSpec, ValueSpec
 from app.compute.native import prepare
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, NotFound, SheafError
@@ -173,6 +173,8 @@ def asked(args: argparse.Namespace) -> dict[str, Any]:
         given["sparse"] = {"model": None if args.sparse == "none" else args.sparse}
     if args.turns is not None:
         given["turns"] = args.turns
+    if args.values is not None:
+        given["values"] = {"dim": args.values}
     return given
 
 
@@ -205,6 +207,8 @@ def build(catalogue: Catalogue, name: str, source: Source, wanted: dict[str, Any
         wanted["sparse"] = SparseSpec(**wanted["sparse"])
     if "turns" in wanted:
         wanted["turns"] = TurnsChoice(**wanted["turns"]).spec
+    if "values" in wanted:
+        wanted["values"] = ValueSpec(**wanted["values"])
     if isinstance(wanted.get("token_pooling"), dict):
         wanted["token_pooling"] = Few(**wanted["token_pooling"])
     try:

@@ -75,6 +75,7 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="sparse vectors too: by this encoder, or `none` where documents bring them",
     )
+    spec.add_argument("--values", type=int, metavar="DIM", help="documents carry vectors of so many numbers (`values`)")
     spec.add_argument(
         "--turns",
         type=turns,

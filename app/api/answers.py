@@ -81,7 +81,7 @@ class _Held(Response):
 def document_answer(document: Document, include: Collection[str], form: Form) -> DocumentAnswer:
     """The parts that were to be included; form: of its vectors."""
     given = {name: getattr(document, name) for name in ("text", "metadata") if name in include}
-    vectors = vectors_of(document.vectors, form) | _sparse(document.sparse)
+    vectors = vectors_of(document.vectors, form) | _sparse(document.sparse) | _values(document.values, form)
     if "text" in include and document.turns:
         given["turns"] = [TurnAnswer(role=turn.role, text=turn.text) for turn in document.turns]
         given |= {"summary": document.summary} if document.summary else {}
@@ -96,7 +96,8 @@ def hit_answer(hit: Hit, form: Form) -> HitAnswer:
     if hit.alignment is not None:
         own = {name: value for name, value in asdict(hit.alignment).items() if value is not None}
         given["alignment"] = AlignmentAnswer(**own)
-    return HitAnswer(id=hit.id, score=hit.score, **given, **vectors_of(hit.vectors, form), **_sparse(hit.sparse))
+    arrays = vectors_of(hit.vectors, form) | _sparse(hit.sparse) | _values(hit.values, form)
+    return HitAnswer(id=hit.id, score=hit.score, **given, **arrays)
 
 
 def _passage(excerpt: Excerpt) -> PassageAnswer:
@@ -114,6 +115,11 @@ def _passage(excerpt: Excerpt) -> PassageAnswer:
 def _group_answer(group: HitGroup, form: Form) -> GroupAnswer:
     value: Any = {} if group.value is None else {"value": group.value}
     return GroupAnswer(**value, hits=[hit_answer(hit, form) for hit in group.hits])
+
+
+def _values(values: F32 | None, form: Form) -> dict[str, Any]:
+    """What a document carries, several vectors in a collection of any kind."""
+    return {} if values is None else {"values": vectors_of(values, ("multi_vector", form[1]))["vectors"]}
 
 
 def vectors_of(vectors: F32 | None, form: Form) -> dict[str, Any]:

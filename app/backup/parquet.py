@@ -2,7 +2,8 @@
 
 Columns: `id`, `title`, then what is included: `text`, `metadata` (JSON, for keys and types of values differ from one
 document to the next), `vector` (list<float32>) or `vectors` (list<list<float32>>), `sparse_vector` (a struct of two
-lists). The file says that Sheaf wrote it, so that reading it gives the same documents (``app.sources.records.arrow``).
+lists), `values` (list<list<float32>>). The file says that Sheaf wrote it, so that reading it gives the same documents
+(``app.sources.records.arrow``).
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ def _schema(arrow: Any, spec: CollectionSpec, include: Set[str]) -> Any:
         fields.append((name, numbers if name == "vector" else arrow.list_(numbers)))
     if "vectors" in include and spec.given_sparse:
         fields.append(("sparse_vector", arrow.struct([("indices", arrow.list_(arrow.int32())), ("values", numbers)])))
+    if "values" in include and spec.values is not None:
+        fields.append(("values", arrow.list_(numbers)))
     return arrow.schema(fields, metadata={WRITTEN: b"1"})
 
 
@@ -105,6 +108,8 @@ def _table(arrow: Any, documents: Sequence[Document], schema: Any) -> Any:
             None if one.sparse is None else {"indices": one.sparse.indices, "values": one.sparse.values}
             for one in documents
         ]
+    if "values" in schema.names:
+        columns["values"] = [None if one.values is None else list(one.values) for one in documents]
     made = {name: arrow.array(values, schema.field(name).type) for name, values in columns.items()}
     matrices = [one.vectors for one in documents if one.vectors is not None]
     for name in {"vector", "vectors"}.intersection(schema.names):
@@ -121,6 +126,6 @@ def _table(arrow: Any, documents: Sequence[Document], schema: Any) -> Any:
 def _size(document: Document) -> int:
     return document.nbytes + sum(
         one.nbytes if isinstance(one, np.ndarray) else 4 * one.size
-        for one in (document.vectors, document.sparse)
+        for one in (document.vectors, document.sparse, document.values)
         if one is not None
     )

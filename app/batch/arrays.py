@@ -19,7 +19,7 @@ from app.filters import Filter
 from app.schema.notices import Notice
 from app.sources.extras import foreign, library
 from app.sources.protocol import Unreadable
-from app.types import F32, F64, MAX_DIM
+from app.types import F32, F64, MAX_DIM, TokenVectors
 
 NPY: Final = "application/x-npy"
 ARROW: Final = "application/vnd.apache.arrow.stream"
@@ -30,19 +30,21 @@ FORMS: Final = (NPY, ARROW)
 @dataclass(frozen=True, slots=True)
 class Many:
     """The questions. vectors: (n, dim) of a dense collection, (n, q, dim) of another, float32. k, filter,
-    candidates, exact: of each, as a ``Query`` has them."""
+    candidates, exact: of each, as a ``Query`` has them. values: whether what hits carry is asked for."""
 
     vectors: F32
     k: int = 10
     filter: Filter | None = None
     candidates: int | None = None
     exact: bool = False
+    values: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """The answers, best first: (n, m) each, m the smaller of k and how many documents match, which is the same for all.
-    ids: in UTF-8, as wide as the longest. scores: as a hit has them."""
+    ids: in UTF-8, as wide as the longest. scores: as a hit has them. values: what they carry, flat, hit after hit, and
+    counts of each (n, m); None where it was not asked for."""
 
     ids: NDArray[np.bytes_]
     scores: F64
@@ -50,6 +52,7 @@ class Table:
     took_ms: float
     stages: Mapping[str, float]
     warnings: list[Notice] = field(default_factory=list)
+    values: TokenVectors | None = None
 
 
 def read_queries(content: bytes | bytearray, media: str) -> F32:
@@ -114,25 +117,38 @@ def _of_arrow(content: bytes | bytearray) -> NDArray[Any]:
 
 
 def written(table: Table, media: str) -> bytes:
-    """As .npy: an array (n, m) of records, `id` (UTF-8) and `score`. As Arrow: a row a hit, `query`, `id`, `score`."""
+    """As .npy: an array (n, m) of records, `id` (UTF-8) and `score`, with values `count` and `values` (as many as the
+    most, zeros after the count). As Arrow: a row a hit, `query`, `id`, `score`, `values` (lists of lists)."""
     if media == NPY:
-        columns = {"id": table.ids, "score": table.scores}
-        kinds = [(name, values.dtype.newbyteorder("<")) for name, values in columns.items()]
-        made = np.empty(table.scores.shape, kinds)
+        columns: dict[str, NDArray[Any]] = {"id": table.ids, "score": table.scores}
+        kinds: list[Any] = [(name, values.dtype.newbyteorder("<")) for name, values in columns.items()]
+        if table.values is not None:
+            counts = table.values.counts
+            shape = int(counts.max(initial=0)), table.values.dim
+            kinds += [("count", "<i4"), ("values", "<f4", shape)]
+            columns["count"] = counts.reshape(table.scores.shape)
+        made = np.zeros(table.scores.shape, kinds)
         for name, values in columns.items():
             made[name] = values
+        if table.values is not None:
+            # A place for each of the most, of which a hit fills its own.
+            filled = np.arange(shape[0]) < table.values.counts[:, None]
+            made["values"].reshape(-1, *shape)[filled] = table.values.values
         file = io.BytesIO()
         np.lib.format.write_array(file, made, version=(1, 0), allow_pickle=False)
         return file.getvalue()
     arrow = library("pyarrow", "tables", "Arrow", "written")
     queries, hits = table.scores.shape
-    batch = arrow.record_batch(
-        {
-            "query": arrow.array(np.repeat(np.arange(queries, dtype=np.int32), hits)),
-            "id": arrow.array(table.ids.ravel(), arrow.binary()).cast(arrow.string()),
-            "score": arrow.array(table.scores.ravel()),
-        }
-    )
+    fields = {
+        "query": arrow.array(np.repeat(np.arange(queries, dtype=np.int32), hits)),
+        "id": arrow.array(table.ids.ravel(), arrow.binary()).cast(arrow.string()),
+        "score": arrow.array(table.scores.ravel()),
+    }
+    if table.values is not None:
+        flat = arrow.array(np.ascontiguousarray(table.values.values).ravel())
+        vectors = arrow.FixedSizeListArray.from_arrays(flat, table.values.dim)
+        fields["values"] = arrow.ListArray.from_arrays(table.values.offsets.astype(np.int32), vectors)
+    batch = arrow.record_batch(fields)
     sink = arrow.BufferOutputStream()
     with arrow.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from app.batch.arrays import Many, Table
 from app.batch.ranking import Ask, Block, fits
 from app.collection.collection import Collection
-from app.collection.layers import POOLED, scored, vector_field
+from app.collection.layers import POOLED, VALUES, scored, vector_field
+from app.collection.part import Ragged
 from app.collection.spec import CollectionSpec
 from app.collection.view import Snapshot
 from app.errors import Invalid
@@ -23,7 +24,7 @@ from app.query.asked import Query
 from app.query.preparing import encode_queries
 from app.scoring.similarity import MAX_LENGTH, lengths
 from app.search import search_encoded
-from app.types import F32, F64
+from app.types import F32, F64, TokenVectors
 
 AT_ONCE: Final = 512
 """Queries between two looks at the time."""
@@ -36,6 +37,8 @@ def search_many(collection: Collection, asked: Many) -> Table:
     began = time.perf_counter()
     spec, workers = collection.spec, collection.resources.workers
     _check_shape(asked.vectors, spec)
+    if asked.values and spec.values is None:
+        raise Invalid.at("/include", "the collection's documents carry no values: its `values` is null")
     with collection.snapshot() as snapshot:
         if fits(spec, snapshot.views):
             queries, offsets = _asked_with(asked.vectors, spec)
@@ -44,9 +47,10 @@ def search_many(collection: Collection, asked: Many) -> Table:
                 block = _together(collection, snapshot, queries, offsets, asked)
                 ranked = time.perf_counter()
                 ids, scores = _named(collection, snapshot, block)
+                values = _carried(collection, snapshot, block) if asked.values else None
         else:
             encoded = time.perf_counter()
-            ids, scores = _one_by_one(collection, snapshot, asked)
+            ids, scores, values = _one_by_one(collection, snapshot, asked)
             ranked = time.perf_counter()
         ended = time.perf_counter()
         return Table(
@@ -60,6 +64,7 @@ def search_many(collection: Collection, asked: Many) -> Table:
                 "fetch_ms": (ended - ranked) * 1e3,
             },
             snapshot.warnings(asked.filter),
+            values,
         )
 
 
@@ -73,6 +78,25 @@ def _named(collection: Collection, snapshot: Snapshot, block: Block) -> tuple[ND
     as_shown = collection.spec.measure.score
     shown = np.array([as_shown(score) for score in block.scores.ravel().tolist()], np.float64)
     return ids[places.reshape(block.seqs.shape)], shown.reshape(block.scores.shape)
+
+
+def _carried(collection: Collection, snapshot: Snapshot, block: Block) -> TokenVectors:
+    """What the documents carry, a run a hit. Raises AnswerTooLarge."""
+    views, rows = block.views.ravel(), block.rows.ravel()
+    counts, layers = np.zeros(len(rows), np.int64), dict[int, Ragged]()
+    for i, view in enumerate(snapshot.views):
+        here = views == i
+        if here.any():
+            layers[i] = view.part.ragged(VALUES)
+            counts[here] = np.diff(layers[i].offsets)[rows[here]]
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    assert collection.spec.values is not None, "it was asked whether documents carry any"
+    if 4 * starts[-1] * collection.spec.values.dim > collection.resources.settings.max_answer_bytes:
+        raise collection.room().full()
+    values = np.empty((starts[-1], collection.spec.values.dim), np.float32)
+    for i, layer in layers.items():
+        values[np.repeat(views == i, counts)] = layer.take(rows[views == i]).values
+    return TokenVectors(values, starts)
 
 
 def _check_shape(vectors: F32, spec: CollectionSpec) -> None:
@@ -120,7 +144,9 @@ def _together(collection: Collection, snapshot: Snapshot, queries: F32, offsets:
     return Block.join(parts)
 
 
-def _one_by_one(collection: Collection, snapshot: Snapshot, asked: Many) -> tuple[NDArray[np.bytes_], F64]:
+def _one_by_one(
+    collection: Collection, snapshot: Snapshot, asked: Many
+) -> tuple[NDArray[np.bytes_], F64, TokenVectors | None]:
     """As ``_named``, of what has to be searched so."""
     queries = [
         Query(
@@ -129,7 +155,7 @@ def _one_by_one(collection: Collection, snapshot: Snapshot, asked: Many) -> tupl
             filter=asked.filter,
             candidates=asked.candidates,
             exact=asked.exact,
-            include=frozenset(),
+            include=frozenset({"values"} if asked.values else ()),
             at=f"/{i}",
         )
         for i, vectors in enumerate(asked.vectors)
@@ -144,6 +170,11 @@ def _one_by_one(collection: Collection, snapshot: Snapshot, asked: Many) -> tupl
         search_encoded(collection, query, own, moment=snapshot).hits
         for query, own in zip(queries, encoded, strict=True)
     ]
-    shape = len(found), len(found[0])
-    ids = np.array([hit.id.encode() for hits in found for hit in hits], np.bytes_).reshape(shape)
-    return ids, np.array([hit.score for hits in found for hit in hits], np.float64).reshape(shape)
+    hits, shape = [hit for own in found for hit in own], (len(found), len(found[0]))
+    ids = np.array([hit.id.encode() for hit in hits], np.bytes_).reshape(shape)
+    scores = np.array([hit.score for hit in hits], np.float64).reshape(shape)
+    if collection.spec.values is None or not asked.values:
+        return ids, scores, None
+    nothing = np.zeros((0, collection.spec.values.dim), np.float32)
+    runs = [nothing if hit.values is None else hit.values for hit in hits]
+    return ids, scores, TokenVectors.join(runs) if runs else TokenVectors(nothing, np.zeros(1, np.int64))

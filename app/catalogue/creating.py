@@ -16,6 +16,7 @@ from app.collection.spec import (
     LexicalSpec,
     PassageSpec,
     SparseSpec,
+    ValueSpec,
     VectorSpec,
 )
 from app.encoders.protocol import Encoder, Fingerprint, NetworkEncoder, SparseEncoder
@@ -46,6 +47,7 @@ class Choices(TypedDict, total=False):
     passages: PassageSpec | None
     lexical: LexicalSpec | None
     sparse: SparseSpec | None
+    values: ValueSpec | None
     fusion: Weights | Literal["reciprocal_rank"] | None
     declared: Declared
     turns: TurnsSpec | None
@@ -91,6 +93,7 @@ def specified(
         sparse=sparse,
         turns=choices.get("turns"),
         segments_per_second=choices.get("segments_per_second"),
+        values=choices.get("values"),
     )
     fusion = choices.get("fusion")
     if fusion is not None:

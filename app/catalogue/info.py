@@ -69,6 +69,13 @@ class TurnsInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ValueInfo:
+    """Vectors that documents carry. dim: numbers of each."""
+
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """A collection as it stands. documents: what a search finds now; segments: of the generation; tail: documents not
     yet in it. lexical: null where words find nothing. sparse: null where there are no sparse vectors. first_stage: of
@@ -108,6 +115,7 @@ class CollectionInfo:
     similarity_options: dict[str, Any] | None = None
     turns: TurnsInfo | None = None
     segments_per_second: float | None = None
+    values: ValueInfo | None = None
 
 
 def info_of(
@@ -144,6 +152,7 @@ def info_of(
         _options(spec.options, collection.not_learned, matrix),
         _turns(spec.turns),
         spec.segments_per_second,
+        None if spec.values is None else ValueInfo(spec.values.dim),
     )
 
 

@@ -49,6 +49,8 @@ ALONE: Final = frozenset(
 """The same where callers' own vectors are not kept as they came: then what is stored of them is all there is."""
 GIVEN_SPARSE: Final = frozenset({"sparse.npy", "sparse.offsets.npy", "seqs.npy", "owners.npy", MANIFEST})
 """The same of callers' sparse vectors."""
+CARRIED: Final = frozenset({"values.npy", "values.offsets.npy", "seqs.npy", "owners.npy", MANIFEST})
+"""The same of what documents carry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ def _collection(root: Directory, name: str, database: Database, read: Scrubbed) 
     needed = frozenset[str]() if spec.model is not None else IRREPLACEABLE if spec.keeps_raw else ALONE
     if spec.given_sparse:
         needed |= GIVEN_SPARSE
+    if spec.values is not None:
+        needed |= CARRIED
     # A server beside us may replace files while we read; what is still named when it was found wrong is wrong.
     for finding in _files(root, name, needed, database, read):
         if finding.file in _named(root, name, database):

@@ -14,6 +14,7 @@ from app.collection.passages import Passages
 from app.collection.view import Snapshot
 from app.errors import Invalid
 from app.passages.sparse import with_sparse
+from app.passages.values import with_values
 from app.sparse.rows import of_documents, only_of
 from app.store.rows import truncated_among
 from app.types import F32, Document, SparseVector, Turn, spoken
@@ -24,7 +25,7 @@ class Patch:
     """What it names of a document; None: it stays. metadata: a merge patch (RFC 7396), in which null removes a key;
     replaces: all of the metadata instead, in which null is a value. vectors: the caller's own, (n, dim) float32.
     unsparse: takes the caller's sparse vector away. turns: of a conversation, in the place of its text; a text takes
-    the place of turns and their summary."""
+    the place of turns and their summary. values: those that the document carries; unvalue: takes them away."""
 
     title: str | None = None
     text: str | None = None
@@ -35,6 +36,8 @@ class Patch:
     unsparse: bool = False
     turns: tuple[Turn, ...] = ()
     summary: str | None = None
+    values: F32 | None = None
+    unvalue: bool = False
 
     def applied(self, document: Document) -> Document:
         """The document as it is to be, with vectors where the patch has some.
@@ -61,12 +64,14 @@ class Patch:
             vectors=self.vectors,
             splits=(),
             sparse=None if self.unsparse else (self.sparse or document.sparse),
+            values=None if self.unvalue else document.values if self.values is None else self.values,
         )
 
     def leaves(self, old: Document, new: Document) -> bool:
         """Whether ``new``, which it makes of ``old``, is the same. Vectors of a caller's are a change."""
         sparse = self.sparse is not None or (self.unsparse and old.sparse is not None)
-        return self.vectors is None and not sparse and new.stands_as(old)
+        values = self.values is not None or (self.unvalue and old.values is not None)
+        return self.vectors is None and not sparse and not values and new.stands_as(old)
 
 
 def merged(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,6 +111,8 @@ class Standing:
         document = snapshot.documents([seq])[seq]
         if collection.spec.given_sparse:
             document = replace(document, sparse=collection.given_sparse([seq], snapshot.published).get(seq))
+        if collection.spec.values is not None:
+            document = replace(document, values=collection.values_of([seq], snapshot.published).get(seq))
         return cls(document, stored[seq], bool(truncated_among(snapshot.connection, [seq])), seq)
 
 
@@ -126,6 +133,7 @@ def changed_rows(collection: Collection, standing: Standing, new: Document) -> t
     if new.vectors is not None:
         workers = collection.resources.workers
         rows = from_callers([new], spec, collection.stage.encoding, workers if spec.pools else None)
+    rows = with_values(rows, [new], spec)
     if spec.given_sparse:
         return with_sparse(rows.with_layer(SPARSE, None), [new], spec, None)[0], cut
     if spec.sparse is None or spec.model is not None:

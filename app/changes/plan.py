@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from app.collection.collection import Collection
-from app.collection.layers import ENCODED, SPARSE
+from app.collection.layers import ENCODED, SPARSE, VALUES
 from app.collection.passages import Passages, from_caller, matrices_of
 from app.collection.spec import CollectionSpec
 from app.collection.view import Published
@@ -23,6 +23,7 @@ from app.encodings.protocol import Encoding
 from app.errors import TextRefused
 from app.passages.encoding import Splitter, encoded_rows, lent
 from app.passages.sparse import with_sparse
+from app.passages.values import with_values
 from app.store.rows import find_live, truncated_among
 from app.types import F32, Document, Mask, Owners, SparseVector
 
@@ -66,6 +67,7 @@ class Plan:
                 same = _given_again(collection, given, snapshot.published)
                 same_text = {identifier: seq for identifier, seq in same_text.items() if seq in same}
             other = _weighed_anew(collection, documents, same_text, snapshot.published)
+            other |= _carrying_others(collection, documents, same_text, snapshot.published)
             plan.changed = [
                 d for d in documents if d.id not in same_text or d.id in other or not d.stands_as(old[same_text[d.id]])
             ]
@@ -104,7 +106,7 @@ class Plan:
                         # Pooling shares the documents itself, and slices must not wait for slices.
                         smallest=len(some) if spec.pools else CODED,
                     )
-                    if spec.sparse is None:
+                    if spec.sparse is None and spec.values is None:
                         parts += slices
                         continue
                     rows = Passages.join(slices)
@@ -114,10 +116,12 @@ class Plan:
                 parts.append(self._with_sparse(collection, rows, some))
             except TextRefused as error:
                 raise TextRefused({len(known) + start + i: why for i, why in error.texts.items()}) from error
-        return [replace(document, vectors=None, splits=(), sparse=None) for document in self.changed], parts
+        bare = [replace(document, vectors=None, splits=(), sparse=None, values=None) for document in self.changed]
+        return bare, parts
 
     def _with_sparse(self, collection: Collection, rows: Passages, documents: Sequence[Document]) -> Passages:
-        """The rows of these documents with their sparse vectors."""
+        """The rows of these documents with their sparse vectors, and with what they carry."""
+        rows = with_values(rows, documents, collection.spec)
         found, cut = with_sparse(rows, documents, collection.spec, partial(collection.encode_sparse, task="document"))
         self.truncated.update(documents[i].id for i in np.flatnonzero(cut).tolist())
         return found
@@ -157,6 +161,25 @@ def _weighed_anew(
     return {d.id for d in documents if d.id in standing and not _same(d.sparse, kept.get(standing[d.id]))}
 
 
+def _carrying_others(
+    collection: Collection, documents: Sequence[Document], standing: Mapping[str, int], published: Published
+) -> set[str]:
+    """Ids of documents that carry other values than the version that stands, by id."""
+    if collection.spec.values is None:
+        return set()
+    kept = collection.values_of(list(standing.values()), published)
+
+    def bits(values: F32 | None) -> bytes:
+        return b"" if values is None else values.tobytes()
+
+    # What moved meanwhile is written again.
+    return {
+        d.id
+        for d in documents
+        if d.id in standing and (standing[d.id] not in kept or bits(d.values) != bits(kept[standing[d.id]]))
+    }
+
+
 def _same(one: SparseVector | None, other: SparseVector | None) -> bool:
     return one is other if one is None else one.same(other)
 
@@ -194,7 +217,8 @@ def _given_again(collection: Collection, given: Mapping[int, Document], publishe
             same.update(
                 seq
                 for i, seq in enumerate(some)
-                if seq in stored and coded.take([i]).to_bytes() == _without(stored[seq], ENCODED, SPARSE).to_bytes()
+                if seq in stored
+                and coded.take([i]).to_bytes() == _without(stored[seq], ENCODED, SPARSE, VALUES).to_bytes()
             )
     return same
 

@@ -20,7 +20,7 @@ class Document:
     """A document as it is written and read. id: where it is empty the server makes one of what the document holds.
     vectors: the caller's own, one vector (dim,) in a dense collection, a matrix (n, dim) in another. sparse:
     indices and weights. version: where one was asked for alone. turns: of a conversation, (role, text), the latest
-    last; its text may be left out.
+    last; its text may be left out. values: what the document carries, (n, dim).
 
     >>> Document("a", "one", vectors=np.ones(2)).body()["vector"]["shape"]
     [2]
@@ -35,6 +35,7 @@ class Document:
     version: int | None = None
     turns: Sequence[tuple[str, str]] = ()
     summary: str = ""
+    values: ArrayLike | None = None
 
     def body(self) -> Json:
         """As the API takes it."""
@@ -45,6 +46,7 @@ class Document:
         made |= {} if self.vectors is None else vector_field(self.vectors)
         if self.sparse is not None:
             made["sparse_vector"] = {"indices": list(self.sparse[0]), "values": list(self.sparse[1])}
+        made |= {} if self.values is None else {"values": values_field(self.values)}
         return made
 
     @classmethod
@@ -61,6 +63,7 @@ class Document:
             body.get("version"),
             tuple((one["role"], one["text"]) for one in body.get("turns") or ()),
             body.get("summary") or "",
+            read_array(body.get("values")),
         )
 
 
@@ -117,6 +120,8 @@ class Hit:
     passages: list[Passage]
     alignment: Alignment | None
     raw: Json = field(repr=False)
+    values: Vectors | None = None
+    """What the document carries, where the search included it."""
 
     @classmethod
     def of(cls, body: Json) -> Hit:
@@ -124,7 +129,8 @@ class Hit:
         passages = [Passage.of(one) for one in body.get("passages") or ()]
         place = body.get("alignment")
         aligned = None if place is None else Alignment(place["offset"], place["segments"], place.get("seconds"))
-        return cls(body["id"], body["score"], *said, read_vectors(body), passages, aligned, body)
+        values = read_array(body.get("values"))
+        return cls(body["id"], body["score"], *said, read_vectors(body), passages, aligned, body, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +165,20 @@ class Table:
     ids: list[list[str]]
     scores: NDArray[np.float64]
     raw: Json = field(repr=False)
+    values: Vectors | None = None
+    """What the documents carry, where it was asked for: (queries, hits, most, dim), zeros after each one's own."""
+    counts: NDArray[np.int32] | None = None
+    """How many vectors that are, (queries, hits)."""
 
     @classmethod
     def of(cls, content: bytes, raw: Json) -> Table:
         """From .npy."""
         found = np.load(io.BytesIO(content), allow_pickle=False)
         names = [[one.decode() for one in own] for own in found["id"].tolist()]
-        return cls(names, found["score"].astype(np.float64), raw)
+        scores = found["score"].astype(np.float64)
+        if "values" not in (found.dtype.names or ()):
+            return cls(names, scores, raw)
+        return cls(names, scores, raw, found["values"].astype(np.float32), found["count"].astype(np.int32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +238,29 @@ def vector_field(vectors: ArrayLike) -> Json:
     array = np.asarray(vectors, np.float32)
     if array.ndim not in (1, 2):
         raise ValueError(f"expected one vector (dim,) or several (n, dim), got an array of shape {array.shape}")
+    return {"vector" if array.ndim == 1 else "vectors": _written(array)}
+
+
+def values_field(values: ArrayLike) -> Json:
+    """What a document carries, (n, dim) or one vector (dim,), likewise."""
+    array = np.atleast_2d(np.asarray(values, np.float32))
+    if array.ndim != 2:
+        raise ValueError(f"expected vectors (n, dim), got an array of shape {array.shape}")
+    return _written(array)
+
+
+def _written(array: Vectors) -> Json:
     values = base64.b64encode(array.astype("<f4").tobytes()).decode()
-    written = {"base64": values, "dtype": "float32", "shape": list(array.shape)}
-    return {"vector" if array.ndim == 1 else "vectors": written}
+    return {"base64": values, "dtype": "float32", "shape": list(array.shape)}
 
 
 def read_vectors(body: Json) -> Vectors | None:
     """The vectors of an answer, in either of the forms that it may have them in."""
-    given = body.get("vector") if body.get("vectors") is None else body["vectors"]
+    return read_array(body.get("vector") if body.get("vectors") is None else body["vectors"])
+
+
+def read_array(given: Any) -> Vectors | None:
+    """An array of an answer, numbers or base64."""
     if given is None:
         return None
     if not isinstance(given, dict):

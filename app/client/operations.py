@@ -25,7 +25,7 @@ POLL_S: Final = 0.5
 
 Given: TypeAlias = Document | Mapping[str, Any]
 """A document, or the JSON object of one."""
-Include: TypeAlias = Sequence[Literal["text", "metadata", "vectors"]]
+Include: TypeAlias = Sequence[Literal["text", "metadata", "vectors", "values"]]
 Sent: TypeAlias = Callable[[int, int], None]
 """Told how many documents and bytes of an import were sent."""
 BadLine: TypeAlias = Callable[[int, str], None]

@@ -26,6 +26,8 @@ SPANS: Final = "spans"
 """Where a passage of a text begins and ends in it, in characters."""
 SPARSE: Final = "sparse"
 """Sparse vectors (app.sparse.rows), a model's or callers' own."""
+VALUES: Final = "values"
+"""Vectors that documents carry for whoever finds them: of a document's first row. Hits read them."""
 RAW: Final = "raw"
 """Callers' vectors as they came."""
 
@@ -91,6 +93,8 @@ def layers(spec: CollectionSpec, encoded_dim: int | None) -> tuple[Layer, ...]:
     if spec.sparse is not None:
         pairs = np.dtype(np.int32)
         found.append(Layer(SPARSE, 2, pairs, pairs, "sparse", ragged=True, empty=True))
+    if spec.values is not None:
+        found.append(Layer(VALUES, spec.values.dim, float32, float32, "finite", ragged=True, empty=True))
     if spec.keeps_raw:
         # Where they are normalised before they are used, callers' vectors may have any length.
         check: Check = "finite" if spec.measure.unit else "vectors"

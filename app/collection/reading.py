@@ -16,11 +16,12 @@ from typing import Final
 
 import numpy as np
 
+from app.collection import given as callers
 from app.collection.chunks import ChunkStore, HeldChunks
 from app.collection.first_stage import Drift, FirstStage, StageStore, recoded
-from app.collection.layers import RAW, SPARSE, TOKENS
+from app.collection.layers import RAW
 from app.collection.opening import Opener
-from app.collection.part import View, scored_vectors
+from app.collection.part import scored_vectors
 from app.collection.passages import Passages
 from app.collection.segment import Segment
 from app.collection.spec import FINGERPRINT, SPARSE_FINGERPRINT, CollectionSpec, fingerprint_from_json
@@ -35,7 +36,6 @@ from app.filters import Filter
 from app.lexical.asked import Asked, Learned
 from app.schema.notices import Notice
 from app.settings import Settings
-from app.sparse.rows import only_of
 from app.store.database import Database, find_record, get_record, read_state
 from app.store.directory import Directory
 from app.store.files import file_size
@@ -46,7 +46,6 @@ from app.store.rows import documents_in_order, find_live
 from app.types import (
     DEFAULT_INCLUDE,
     F32,
-    I64,
     Document,
     Encoded,
     EncodedSparse,
@@ -272,13 +271,19 @@ class Reader:
     ) -> list[Document]:
         """These versions in their order, with what is included, up to the first for which there is no room. held: as in
         ``given_passages``."""
-        numbers = self._numbers(seqs, published) if "vectors" in include else {}
+        carried = "values" in include and self.spec.values is not None
+        numbers = dict[int, int]()
+        if carried or "vectors" in include:
+            numbers = callers.numbers_of(published, seqs, include, self.spec)
         found: list[Document] = []
         for seq, document in zip(seqs, documents_in_order(connection, seqs, self.name, include), strict=False):
             if not room.take(document, numbers.get(seq, 0)):
                 break
             found.append(document)
-        if numbers:
+        if carried:
+            values = callers.values_of(published, seqs[: len(found)])
+            found = [replace(one, values=values[seq]) for seq, one in zip(seqs, found, strict=False)]
+        if numbers and "vectors" in include:
             vectors = self.vectors_of(seqs[: len(found)], published, held)
             sparse = self.given_sparse(seqs[: len(found)], published) if self.spec.given_sparse else {}
             found = [
@@ -296,7 +301,7 @@ class Reader:
     def _reading(self, include: Set[str]) -> Iterator[tuple[sqlite3.Connection, Published]]:
         """A read transaction, and what is published; both of one moment where vectors are to be read."""
         with ExitStack() as stack:
-            if "vectors" in include:
+            if include & {"vectors", "values"}:
                 # While no write is between its commit and its publishing.
                 with self._lock:
                     snapshot = self._snapshot(stack)
@@ -312,23 +317,10 @@ class Reader:
         """The vectors of these versions, float32, a matrix a passage: callers' as they came where they are kept, else
         as they are scored."""
         found, given = self.given_passages(seqs, published, held), self.spec.measure.given
-        for view, some, places in _by_part(published, [seq for seq in seqs if seq not in found]):
+        for view, some, places in callers.by_part(published, [seq for seq in seqs if seq not in found]):
             for i, seq in enumerate(some):
                 rows = view.part.owners.rows_of(places[i : i + 1])
                 found[seq] = TokenVectors.join([given(scored_vectors(view.part, row)) for row in rows.tolist()])
-        return found
-
-    def _numbers(self, seqs: Sequence[int], published: Published) -> dict[int, int]:
-        """How many ``vectors_of`` gives of each version."""
-        found: dict[int, int] = {}
-        for view, some, places in _by_part(published, seqs):
-            rows = np.cumsum(np.concatenate([[0], view.part.owners.take(places).counts]))
-            of_layers = view.part.counts(places)
-            counts = of_layers.get(RAW if self.spec.keeps_raw else TOKENS, np.ones(rows[-1], np.int64)) * self.spec.dim
-            if self.spec.given_sparse:
-                counts = counts + 2 * of_layers[SPARSE]
-            sums = np.diff(np.cumsum(np.concatenate([[0], counts]))[rows])
-            found.update(zip(some, sums.tolist(), strict=True))
         return found
 
     @property
@@ -422,7 +414,7 @@ class Reader:
         staged: with their encodings, as the tail has them. Each part, and each chunk of the tail, is read once.
         """
         found: dict[int, Passages] = {}
-        parts = _by_part(published, seqs)
+        parts = callers.by_part(published, seqs)
         in_tail = [seq for view, some, _ in parts if view is published.tail for seq in some]
         given = self.given_passages(in_tail, published)
         for view, some, places in parts:
@@ -441,12 +433,11 @@ class Reader:
     def given_sparse(self, seqs: Sequence[int], published: Published) -> dict[int, SparseVector | None]:
         """Callers' sparse vectors of these versions, to the bit; those that moved on the way are left out. Raises
         Damaged."""
-        found: dict[int, SparseVector | None] = {}
-        for view, some, places in _by_part(published, seqs):
-            owners = view.part.owners
-            rows, own = view.part.ragged(SPARSE).take(owners.rows_of(places)), owners.take(places)
-            found.update((seq, only_of(rows, own, i)) for i, seq in enumerate(some))
-        return found
+        return callers.given_sparse(published, seqs)
+
+    def values_of(self, seqs: Sequence[int], published: Published) -> dict[int, F32 | None]:
+        """Likewise what these versions carry."""
+        return callers.values_of(published, seqs)
 
     def given_vectors(self, seqs: Sequence[int], published: Published | None = None) -> dict[int, F32]:
         """Callers' vectors of these versions as they came, (n, dim) float32 each, those of all passages together."""
@@ -477,7 +468,7 @@ class Reader:
 
     def _given(self, seqs: Sequence[int], published: Published, held: HeldChunks | None) -> dict[int, TokenVectors]:
         found: dict[int, TokenVectors] = {}
-        for view, some, places in _by_part(published, seqs):
+        for view, some, places in callers.by_part(published, seqs):
             if isinstance(view.part, Segment):
                 owners, raw = view.part.owners, view.part.ragged(RAW).take(view.part.owners.rows_of(places))
                 passages = Passages(owners.take(places), {RAW: raw})
@@ -488,13 +479,3 @@ class Reader:
                 with self.database.read() as connection:
                     found.update(self.chunks.given(connection, some))
         return found
-
-
-def _by_part(published: Published, seqs: Sequence[int]) -> list[tuple[View, list[int], I64]]:
-    """Each part that holds some of the versions, with these and their places there."""
-    parts: dict[int, tuple[View, list[int], list[int]]] = {}
-    for seq, (view, place) in published.locate(seqs).items():
-        _, some, places = parts.setdefault(id(view), (view, [], []))
-        some.append(seq)
-        places.append(place)
-    return [(view, some, np.array(places, np.int64)) for view, some, places in parts.values()]

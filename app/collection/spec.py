@@ -180,6 +180,17 @@ class SparseSpec:
             raise Invalid.at("/sparse/model", f"expected a name or null, got {self.model!r}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueSpec:
+    """dim: numbers of each of the vectors that documents carry and that no search reads."""
+
+    dim: int
+
+    def __post_init__(self) -> None:
+        if type(self.dim) is not int or not 1 <= self.dim <= MAX_DIM:
+            raise Invalid.at("/values/dim", f"expected 1 to {MAX_DIM:,} dimensions, got {self.dim!r}")
+
+
 WORDS: Final = LexicalSpec()
 """Where nothing else is asked for."""
 
@@ -187,11 +198,11 @@ WORDS: Final = LexicalSpec()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionSpec:
     """One collection's fixed properties. similarity: its name in ``SIMILARITIES``. options: of the similarity, of which
-    a matrix may be learned later. lexical: None where words find
-    nothing. sparse: None where there are no sparse vectors. fusion: how a hybrid search makes one order that does not
-    say: by the weight of each side, or by ranks; None: by weights that the collection learns. turns: how it reads
-    conversations; None: it has none. segments_per_second: of a sequence whose segments stand in time. Raises Invalid
-    for what no collection is."""
+    a matrix may be learned later. lexical: None where words find nothing. sparse: None where there are no sparse
+    vectors. fusion: how a hybrid search makes one order that does not say: by the weight of each side, or by ranks;
+    None: by weights that the collection learns. turns: how it reads conversations; None: it has none.
+    segments_per_second: of a sequence whose segments stand in time. values: None where documents carry none. Raises
+    Invalid for what no collection is."""
 
     name: str
     encoder: EncoderSpec
@@ -204,6 +215,7 @@ class CollectionSpec:
     options: Options = measures.NONE
     turns: TurnsSpec | None = None
     segments_per_second: float | None = None
+    values: ValueSpec | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -425,6 +437,8 @@ class CollectionSpec:
                 nested["turns"] = TurnsSpec.from_json(_fields(value, "turns"), nested["encoder"].dim)
             if nested.get("sparse") is not None:
                 nested["sparse"] = SparseSpec(**_fields(value, "sparse"))
+            if nested.get("values") is not None:
+                nested["values"] = ValueSpec(**_fields(value, "values"))
             return cls(**nested)
 
 

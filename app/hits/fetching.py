@@ -47,6 +47,7 @@ def hits_of(
             as_asked(former[item.seq]) if item.seq in former else None,
             found.chances.get(item.seq),
             _alignment(collection, snapshot, item, found),
+            document.values,
         )
         for item, document, show in zip(found.ranked, documents, shown, strict=True)
     ]

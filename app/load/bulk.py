@@ -174,4 +174,5 @@ def _merge(collection: Collection) -> None:
 def _bytes(document: Document) -> int:
     vectors = 0 if document.vectors is None else document.vectors.nbytes
     vectors += 0 if document.sparse is None else 4 * document.sparse.size
+    vectors += 0 if document.values is None else document.values.nbytes
     return len(document.text) + len(document.title) + vectors

@@ -40,6 +40,8 @@ def shown(document: Document) -> dict[str, Any]:
     body: dict[str, Any] = {"id": document.id, "title": document.title, "text": text, "metadata": document.metadata}
     if document.vectors is not None:
         body["vectors"] = " x ".join(map(str, document.vectors.shape))
+    if document.values is not None:
+        body["values"] = f"{len(document.values)} vectors of {document.values.shape[1]} dimensions"
     if document.sparse is not None:
         body["sparse_vector"] = f"{len(document.sparse)} indices"
     return body

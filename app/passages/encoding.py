@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from app.collection.layers import SPANS, SPARSE, TOKENS, scored
+from app.collection.layers import SPANS, SPARSE, TOKENS, VALUES, scored
 from app.collection.passages import NOTHING, Passages, from_encoder, without_direction
 from app.collection.spec import CollectionSpec
 from app.compute.workers import Workers
@@ -95,6 +95,8 @@ def encoded_rows(
     parts = [known[every[place].encoded] for place in held]
     if spec.given_sparse:
         parts = [part.with_layer(SPARSE, None) for part in parts]
+    # Of documents, not of their texts.
+    parts = [part.with_layer(VALUES, None) for part in parts]
     cut, nothing = np.array([window.cut for window in every], bool), np.zeros(len(every), bool)
     for start in range(0, len(fresh), ROWS):
         some = fresh[start : start + ROWS]

@@ -61,7 +61,8 @@ def made_id(document: Document) -> str:
     if document.turns:
         made.update(json.dumps([document.turns, document.summary]).encode())
     sparse = document.sparse
-    for array in (document.vectors, *(() if sparse is None else (sparse.indices, sparse.values))):
+    arrays = [document.vectors, *(() if sparse is None else (sparse.indices, sparse.values)), document.values]
+    for array in arrays:
         if array is not None:
             made.update(repr(array.shape).encode() + array.astype(array.dtype.newbyteorder("<")).tobytes())
     return made.hexdigest()[:32]

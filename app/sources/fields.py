@@ -132,6 +132,8 @@ class Fields:
         body = {"title": title, "text": text, "metadata": kept(self._metadata(record, own))}
         if isinstance(record.get("sparse_vector"), Mapping):
             body["sparse_vector"] = record["sparse_vector"]
+        if carried(record.get("values")):
+            body["values"] = record["values"]
         if vector is not None:
             body.update(_vector(vector))
         made = self._id(record, id_field, number)
@@ -145,11 +147,13 @@ class Fields:
             return {name: _typed(name, record[name], kind) for name, kind in there}
         rest = {name: value for name, value in record.items() if name not in own and value != ""}
         # A column of a table is there where a row has none, too.
-        for name in ("sparse_vector", "metadata"):
+        for name in ("sparse_vector", "values", "metadata"):
             if name in rest and rest[name] is None:
                 del rest[name]
         if isinstance(rest.get("sparse_vector"), Mapping):
             del rest["sparse_vector"]
+        if carried(rest.get("values")):
+            del rest["values"]
         if isinstance(rest.get("metadata"), Mapping):
             rest.update({key: value for key, value in rest.pop("metadata").items() if key not in rest})
         return rest
@@ -249,3 +253,13 @@ def _vector(value: Any) -> dict[str, Any]:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(name if len(name) <= 40 else f"{name[:40]}..." for name in names[:50])
+
+
+def carried(values: object) -> bool:
+    """Whether a record's `values` are what a document carries, as an export has them: lists of numbers in a list.
+
+    >>> carried([[1, 2.5]]), carried([1, 2.5]), carried([]), carried(None)
+    (True, False, False, False)
+    """
+    lists = isinstance(values, list) and bool(values) and all(isinstance(one, list) for one in values)
+    return lists and all(isinstance(number, int | float) for one in values for number in one)  # type: ignore[attr-defined]

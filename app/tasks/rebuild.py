@@ -30,6 +30,7 @@ from app.indexing.summaries import learn_summaries
 from app.lexical.sequences import Sequences, Vocabulary
 from app.passages.encoding import Splitter, encoded_rows
 from app.passages.sparse import EncodeSparse, with_sparse
+from app.passages.values import with_values
 from app.store.database import get_record
 from app.store.rows import fetch_documents
 from app.tasks.tasks import Running
@@ -149,6 +150,9 @@ def _runs(collection: Collection, encoder: Encoder | None, seqs: I64, running: R
         if spec.given_sparse:
             given = collection.given_sparse(batch, collection.published)
             named = [replace(one, sparse=given[seq]) for seq, one in zip(batch, named, strict=True)]
+        if spec.values is not None:
+            carried = collection.values_of(batch, collection.published)
+            named = [replace(one, values=carried[seq]) for seq, one in zip(batch, named, strict=True)]
         # Not the collection's own calls, which refuse other encoders than made the vectors that stand.
         sparse: EncodeSparse | None = None
         if spec.sparse_model is not None:
@@ -164,6 +168,7 @@ def _runs(collection: Collection, encoder: Encoder | None, seqs: I64, running: R
                 rows, _ = encoded_rows(windows, {}, encode, spec, encoding, workers, sparse, encoder)
             if spec.sparse is not None:
                 rows, _ = with_sparse(rows, named, spec, sparse)
+            rows = with_values(rows, named, spec)
         except TextRefused as error:
             refused = "; ".join(f"{named[i].id!r} ({why})" for i, why in error.texts.items())
             raise Invalid(f"the encoder refuses documents that are here; change or delete them: {refused}") from error

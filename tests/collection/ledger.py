@@ -12,7 +12,7 @@ from writing_process import DIM, document, settings, vectors, weight
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.collection.spec import SparseSpec
+from app.collection.spec import SparseSpec, ValueSpec
 from app.encoders.registry import Encoders
 from app.scoring.similarity import Cosine
 from app.search import Query, search
@@ -85,7 +85,7 @@ def hold(collection: Collection, ledger: Ledger) -> None:
     for exact in (True, False):
         hits = search(
             collection,
-            Query(vectors=query, k=1000, exact=exact, include=frozenset({"text", "metadata", "vectors"})),
+            Query(vectors=query, k=1000, exact=exact, include=frozenset({"text", "metadata", "vectors", "values"})),
         ).hits
         assert sorted(hit.id for hit in hits) == sorted(versions)
         for hit in hits:
@@ -94,6 +94,9 @@ def hold(collection: Collection, ledger: Ledger) -> None:
             if own:
                 given = vectors(hit.id, int(str(versions[hit.id])))
                 assert hit.score == score(query, given, collection.spec)
+                carried = document(hit.id, int(str(versions[hit.id])), own=True).values
+                assert hit.values is not None
+                assert np.array_equal(hit.values, carried)
             else:
                 encoder = collection.encoder()
                 tokens = encoder.encode_documents([hit.text or ""]).tokens
@@ -115,4 +118,4 @@ def make(folder: Path) -> None:
     chosen = settings(folder)
     with Catalogue(folder, Encoders(chosen.models), chosen) as catalogue:
         catalogue.create("c", model="words", kind="multi_vector")
-        catalogue.create("own", model=None, kind="multi_vector", dim=DIM, sparse=SparseSpec())
+        catalogue.create("own", model=None, kind="multi_vector", dim=DIM, sparse=SparseSpec(), values=ValueSpec(dim=2))

@@ -17,7 +17,7 @@ from made import OpenCatalogue
 from writing_process import DIM, document, settings, vectors
 
 from app.changes.patch import Patch
-from app.collection.spec import SparseSpec
+from app.collection.spec import SparseSpec, ValueSpec
 from app.errors import Conflict
 from app.filters import parse
 from app.indexing.sealing import seal
@@ -89,8 +89,9 @@ def test_a_reader_follows_refuses_and_takes_over(
     tmp_path: Path, open_catalogue: OpenCatalogue, open_writer: Callable[[], Writer], own: bool
 ) -> None:
     with open_catalogue(tmp_path, **own_settings(tmp_path)) as catalogue:
-        sparse = SparseSpec() if own else None
-        catalogue.create("c", model=None if own else "words", kind="multi_vector", dim=DIM, sparse=sparse)
+        sparse, values = (SparseSpec(), ValueSpec(dim=2)) if own else (None, None)
+        model = None if own else "words"
+        catalogue.create("c", model=model, kind="multi_vector", dim=DIM, sparse=sparse, values=values)
     writer = open_writer()
     writer.do("upsert", "early", 1)
     catalogue = open_catalogue(tmp_path, **own_settings(tmp_path))
@@ -186,7 +187,7 @@ def test_a_reader_keeps_up_with_a_busy_writer(
     tmp_path: Path, open_catalogue: OpenCatalogue, open_writer: Callable[[], Writer]
 ) -> None:
     with open_catalogue(tmp_path, **own_settings(tmp_path)) as catalogue:
-        catalogue.create("c", model=None, kind="multi_vector", dim=DIM, sparse=SparseSpec())
+        catalogue.create("c", model=None, kind="multi_vector", dim=DIM, sparse=SparseSpec(), values=ValueSpec(dim=2))
     writer = open_writer()
     writer.do("flood", 0, 1)
     collection = open_catalogue(tmp_path, **own_settings(tmp_path)).get("c")

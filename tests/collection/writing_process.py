@@ -54,7 +54,8 @@ def document(identifier: str, version: int, *, own: bool) -> Document:
     if not own:
         return Document(identifier, text, metadata=metadata)
     sparse = SparseVector(np.array([version % 5, 7], np.int32), np.array([1, weight(version)], np.float32))
-    return Document(identifier, text, metadata=metadata, vectors=vectors(identifier, version), sparse=sparse)
+    own_vectors, carried = vectors(identifier, version), np.full((1 + version % 2, 2), version % 1_000, np.float32)
+    return Document(identifier, text, metadata=metadata, vectors=own_vectors, sparse=sparse, values=carried)
 
 
 def crash(collections: list[Collection], seed: int) -> None:

@@ -61,6 +61,8 @@ KINDS = {
             "spans",
             "sparse.offsets",
             "sparse",
+            "values.offsets",
+            "values",
         )
     ),
     *(

@@ -22,7 +22,7 @@ from app.catalogue.restoring import restore_file
 from app.collection import chunks
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage, StageChoice
-from app.collection.spec import SparseSpec
+from app.collection.spec import SparseSpec, ValueSpec
 from app.compute import native
 from app.encoders.openvino.model_cache import ModelCache
 from app.encoders.registry import Encoders
@@ -66,7 +66,9 @@ def document(i: int, collection: Collection) -> Document:
         rows = 1 if spec.kind == "dense" else 3
         vectors = np.random.default_rng(i).normal(size=(rows, DIM)).astype(np.float32)
     text, metadata = f"text {i} of many words", {"n": i, "tags": [f"t{i % 3}"]}
-    return Document(f"d{i}", text, f"title {i}", metadata, vectors, sparse=sparse)
+    values = None if spec.values is None else np.full((i % 3, spec.values.dim), i, np.float32)
+    carried = None if values is None or not len(values) else values
+    return Document(f"d{i}", text, f"title {i}", metadata, vectors, sparse=sparse, values=carried)
 
 
 def fill(folder: Path) -> None:
@@ -75,7 +77,7 @@ def fill(folder: Path) -> None:
     with opened(folder) as catalogue, pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "IN_DATABASE", IN_DATABASE)
         catalogue.create("words", model="words", kind="multi_vector")
-        own = {"model": None, "dim": DIM, "sparse": SparseSpec()}
+        own = {"model": None, "dim": DIM, "sparse": SparseSpec(), "values": ValueSpec(dim=3)}
         catalogue.create("own", kind="multi_vector", **own)
         catalogue.create("dense", kind="dense", similarity="causal", options=Options(documents=10), **own)
         catalogue.create("sequence", model=None, kind="sequence", dim=DIM, segments_per_second=2)

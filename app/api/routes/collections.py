@@ -28,7 +28,7 @@ from app.api.writing import Key, Reply, once
 from app.catalogue.info import CollectionInfo
 from app.collection.collection import Collection
 from app.collection.history import history_of
-from app.collection.spec import PassageSpec, SparseSpec
+from app.collection.spec import PassageSpec, SparseSpec, ValueSpec
 from app.errors import Conflict
 from app.scoring.similarities.measures import NONE, Options
 from app.types import Weights
@@ -98,6 +98,7 @@ async def create_collection(
             passages=None if body.passages is None else PassageSpec(**body.passages.model_dump()),
             lexical=None if body.lexical is None else body.lexical.spec,
             sparse=None if body.sparse is None else SparseSpec(model=body.sparse.model),
+            values=None if body.values is None else ValueSpec(dim=body.values.dim),
             fusion=_fusion(body),
             segments_per_second=body.segments_per_second,
             declared=body.declared,

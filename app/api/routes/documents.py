@@ -44,7 +44,7 @@ from app.types import DEFAULT_INCLUDE, Document
 router = APIRouter(tags=["documents"], route_class=Route)
 T = TypeVar("T")
 Include: TypeAlias = Annotated[
-    tuple[Literal["text", "metadata", "vectors"], ...],
+    tuple[Literal["text", "metadata", "vectors", "values"], ...],
     Query(description="The parts of each document beside its id and title; the parameter may be repeated."),
 ]
 Filtered: TypeAlias = Annotated[
@@ -88,7 +88,7 @@ async def write_documents(
         if len(given) > settings.max_documents:
             limit = settings.max_documents
             raise Invalid.at("/documents", f"a request has at most {limit:,} documents; import streams any number")
-        values = sum(one.values for one in given)
+        values = sum(one.numbers for one in given)
         if values > settings.max_values:
             limit = settings.max_values
             raise Invalid.at("/documents", f"the vectors of a request have at most {limit:,} numbers; got {values:,}")

@@ -41,6 +41,7 @@ from app.documents import turns_of
 from app.errors import Invalid
 from app.fusion.hybrid import sides_of
 from app.highlights.fragments import Marking
+from app.query.asked import UNENCODED
 from app.query.examples import Example, Like
 from app.rerank.order import Rerank
 from app.store.query_log import Found, Logged
@@ -73,15 +74,18 @@ def to_query(body: SearchRequest, spec: CollectionSpec, at: str = "") -> engine.
 
     Raises Invalid for vectors that do not fit the collection.
     """
-    turns = turns_of(body.turns)
+    turns, mode = turns_of(body.turns), body.mode or _mode(body, spec)
+    # Where they are scored by, the engine holds them to the collection.
+    unscored = mode in UNENCODED or body.scorer is not None
+    vectors = fitting(body, spec, at) if unscored else _of_kind(body, spec, at)
     return engine.Query(
         text=heard(body, spec, at),
         turns=turns,
-        vectors=fitting(body, spec, at),
+        vectors=vectors,
         sparse=body.sparse_vector,
         like=_like(body, spec, at),
         scorer=None if body.scorer is None else body.scorer.network(),
-        mode=body.mode or _mode(body, spec),
+        mode=mode,
         syntax=body.syntax,
         field_weights=dict(sorted((body.field_weights or {}).items())),
         weights=_weights(body, spec, at),
@@ -177,14 +181,19 @@ def heard(body: Asked, spec: CollectionSpec, at: str) -> str | None:
 
 def fitting(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
     """The query's own vectors, if it has any."""
+    vectors = _of_kind(body, spec, at)
+    if vectors is not None:
+        check_vectors(vectors, spec, at, asked=True)
+    return vectors
+
+
+def _of_kind(body: Asked, spec: CollectionSpec, at: str) -> F32 | None:
+    """The same, of any width."""
     if spec.kind != "dense" and body.vector is not None:
         raise Invalid.at(f"{at}/vector", f"the collection is {spec.kind}: it takes vectors, not vector")
     if spec.kind == "dense" and body.vectors is not None:
         raise Invalid.at(f"{at}/vectors", "the collection is dense: it takes vector, not vectors")
-    vectors = body.vector if body.vectors is None else body.vectors
-    if vectors is not None:
-        check_vectors(vectors, spec, at, asked=True)
-    return vectors
+    return body.vector if body.vectors is None else body.vectors
 
 
 def encodes(body: SearchRequest) -> bool:
@@ -304,6 +313,9 @@ async def search_vectors(
         int | None, Query(ge=1, le=MAX_CANDIDATES, description="As in a search: of each query.")
     ] = None,
     exact: Annotated[bool, Query(description="Score every document.")] = False,
+    include: Annotated[
+        tuple[Literal["values"], ...], Query(description="The parts of each hit beside id and score.")
+    ] = (),
     timeout_ms: Annotated[int | None, Query(ge=1, le=MAX_TIMEOUT_MS, description="Of the whole request.")] = None,
 ) -> Response:
     """Many searches by vectors at once, without JSON: each finds what it would find alone, with the same scores.
@@ -312,7 +324,8 @@ async def search_vectors(
     of numbers); `Accept` says which of both the answer is, by default the same. The answer as .npy is an array
     (queries, hits) of records: `id` (UTF-8, in zero bytes behind its end) and `score`; as Arrow a row a hit: `query`,
     `id`, `score`. Every query has as many hits: `k`, or all documents that match where they are fewer. The header
-    `X-Sheaf-Search` has the rest of an answer, as JSON.
+    `X-Sheaf-Search` has the rest of an answer, as JSON. `include=values`: with what the documents carry, `count` and
+    `values` (as many as the most, zeros behind the count); as Arrow lists of vectors.
     """
     media = require_type(request, FORMS)
     accepted = _form(request, media)
@@ -337,7 +350,7 @@ async def search_vectors(
             if vectors.ndim == 3 and vectors.shape[1] > limits.query_vectors:
                 raise Invalid.at("", f"a query has at most {limits.query_vectors:,} vectors here")
             with deadline(until):
-                found = search_many(collection, Many(vectors, k, condition, candidates, exact))
+                found = search_many(collection, Many(vectors, k, condition, candidates, exact, bool(include)))
             keep_vectors(collection, vectors, found)
             return written(found, accepted), found
 

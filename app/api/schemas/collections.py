@@ -142,6 +142,14 @@ class TurnsChoice(Strict):
         return TurnsSpec(last=self.last, decay=self.decay, roles=dict(self.roles), summaries=self.summaries)
 
 
+class ValuesChoice(Strict):
+    """Vectors that documents carry and hits give back (`include`: `values`), of a width of their own; no search reads
+    them. With a document's vector as the key they are a key-value memory."""
+
+    dim: int = Field(ge=1, le=MAX_DIM)
+    """Numbers of each."""
+
+
 def _fusion(value: object, weights: Callable[[object], SideWeights]) -> str | SideWeights:
     if isinstance(value, str) and value != RANKS:
         raise fault("", f"expected {RANKS}, or an object of weights")
@@ -238,8 +246,12 @@ class CreateCollection(Strict):
     turns: TurnsChoice | None = None
     """Documents and searches may be conversations, `turns`; `{}` takes the defaults, null is for none. The other
     documents are one passage each, too."""
+    values: ValuesChoice | None = None
+    """Documents may carry vectors that no search reads; null for none."""
     declared: DeclaredField = Field(default={}, alias="schema")
-    nullable: ClassVar[frozenset[str]] = frozenset({"lexical", "fusion", "sparse", "turns", "segments_per_second"})
+    nullable: ClassVar[frozenset[str]] = frozenset(
+        {"lexical", "fusion", "sparse", "turns", "segments_per_second", "values"}
+    )
     fusion: FusionField | None = None
     """How a hybrid search makes one order where it does not say itself: by the weights of scores that are given, which
     are a search's `weights`, or by ranks alone. By default by weights that suit the queries that were seen."""

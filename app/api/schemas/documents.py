@@ -38,7 +38,7 @@ def _filter(value: object, info: ValidationInfo) -> filters.Filter:
 # Made without looking into the classes of a filter, which are nobody's schema.
 _FILTER = GetPydanticSchema(lambda _source, _handler: core_schema.with_info_plain_validator_function(_filter))
 FilterField = Annotated[filters.Filter | None, _FILTER, WithJsonSchema(filters.FILTER_SCHEMA)]
-IncludeField = Annotated[list[Literal["text", "metadata", "vectors"]], FailFast(), Field(max_length=16)]
+IncludeField = Annotated[list[Literal["text", "metadata", "vectors", "values"]], FailFast(), Field(max_length=16)]
 VectorsFormat = Literal["numbers", "base64"]
 MetadataAnswer = Annotated[Metadata, WithJsonSchema({"type": "object"})]
 
@@ -93,6 +93,8 @@ class DocumentAnswer(BaseModel):
     """Of a conversation, beside its text."""
     summary: str | None = None
     """Of a conversation that has one, beside its text."""
+    values: VectorsAnswer | None = None
+    """Those that the document carries, where it carries some and they are included."""
     version: int | None = None
     """Where one document is asked for: grows with each write to the collection, and is the entity tag."""
 

@@ -407,6 +407,8 @@ class HitAnswer(BaseModel):
     vector: VectorAnswer | None = None
     vectors: VectorsAnswer | None = None
     sparse_vector: SparseAnswer | None = None
+    values: VectorsAnswer | None = None
+    """Those that the document carries, where they were to be included."""
     passages: list[PassageAnswer] | None = None
     highlights: list[Highlight] | None = None
     explanation: Explanation | None = None

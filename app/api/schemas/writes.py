@@ -35,6 +35,7 @@ from app.documents import (
     TurnsField,
     VectorField,
     VectorsField,
+    hold_values,
     hold_vectors,
     invalid,
     of_a_line,
@@ -175,7 +176,7 @@ class PatchDocument(Strict):
     """A change of a document: what is not named stays."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "not": {"required": ["vector", "vectors"]}})
-    nullable = frozenset({"sparse_vector"})
+    nullable = frozenset({"sparse_vector", "values"})
 
     metadata: ChangesField = None
     title: str | None = None
@@ -190,6 +191,8 @@ class PatchDocument(Strict):
     """All turns of a conversation, in the place of those that stand, or of a text."""
     summary: str | None = None
     """Of the conversation; an empty one takes it away."""
+    values: VectorsField | None = None
+    """All that the document carries; null takes them away."""
 
     @model_validator(mode="after")
     def _something_to_change(self, info: ValidationInfo) -> PatchDocument:
@@ -198,6 +201,7 @@ class PatchDocument(Strict):
         if not self.model_fields_set:
             raise fault("", f"expected a field to change, one or more of {', '.join(type(self).model_fields)}")
         hold_vectors(self.vector, self.vectors, info)
+        hold_values(self.values, info)
         return self
 
     def patch(self, kind: Kind, *, replaces: bool) -> Patch:
@@ -212,6 +216,8 @@ class PatchDocument(Strict):
             "sparse_vector" in self.model_fields_set and not self.sparse_vector,
             turns_of(self.turns),
             self.summary,
+            self.values,
+            "values" in self.model_fields_set and self.values is None,
         )
 
 
