@@ -16,7 +16,6 @@ from typing import Final
 
 import numpy as np
 
-from app.collection import given as callers
 from app.collection.chunks import ChunkStore, HeldChunks
 from app.collection.first_stage import Drift, FirstStage, StageStore, recoded
 from app.collection.layers import RAW
@@ -25,7 +24,7 @@ from app.collection.part import scored_vectors
 from app.collection.passages import Passages
 from app.collection.segment import Segment
 from app.collection.spec import FINGERPRINT, SPARSE_FINGERPRINT, CollectionSpec, fingerprint_from_json
-from app.collection.view import Published, Snapshot
+from app.collection.view import Published, Snapshot, by_part, given_sparse, numbers_of, values_of
 from app.compute.exclusive import Exclusive
 from app.compute.workers import Workers
 from app.encoders.prompts import Task
@@ -274,14 +273,14 @@ class Reader:
         carried = "values" in include and self.spec.values is not None
         numbers = dict[int, int]()
         if carried or "vectors" in include:
-            numbers = callers.numbers_of(published, seqs, include, self.spec)
+            numbers = numbers_of(published, seqs, include, self.spec)
         found: list[Document] = []
         for seq, document in zip(seqs, documents_in_order(connection, seqs, self.name, include), strict=False):
             if not room.take(document, numbers.get(seq, 0)):
                 break
             found.append(document)
         if carried:
-            values = callers.values_of(published, seqs[: len(found)])
+            values = values_of(published, seqs[: len(found)])
             found = [replace(one, values=values[seq]) for seq, one in zip(seqs, found, strict=False)]
         if numbers and "vectors" in include:
             vectors = self.vectors_of(seqs[: len(found)], published, held)
@@ -317,7 +316,7 @@ class Reader:
         """The vectors of these versions, float32, a matrix a passage: callers' as they came where they are kept, else
         as they are scored."""
         found, given = self.given_passages(seqs, published, held), self.spec.measure.given
-        for view, some, places in callers.by_part(published, [seq for seq in seqs if seq not in found]):
+        for view, some, places in by_part(published, [seq for seq in seqs if seq not in found]):
             for i, seq in enumerate(some):
                 rows = view.part.owners.rows_of(places[i : i + 1])
                 found[seq] = TokenVectors.join([given(scored_vectors(view.part, row)) for row in rows.tolist()])
@@ -414,7 +413,7 @@ class Reader:
         staged: with their encodings, as the tail has them. Each part, and each chunk of the tail, is read once.
         """
         found: dict[int, Passages] = {}
-        parts = callers.by_part(published, seqs)
+        parts = by_part(published, seqs)
         in_tail = [seq for view, some, _ in parts if view is published.tail for seq in some]
         given = self.given_passages(in_tail, published)
         for view, some, places in parts:
@@ -433,11 +432,11 @@ class Reader:
     def given_sparse(self, seqs: Sequence[int], published: Published) -> dict[int, SparseVector | None]:
         """Callers' sparse vectors of these versions, to the bit; those that moved on the way are left out. Raises
         Damaged."""
-        return callers.given_sparse(published, seqs)
+        return given_sparse(published, seqs)
 
     def values_of(self, seqs: Sequence[int], published: Published) -> dict[int, F32 | None]:
         """Likewise what these versions carry."""
-        return callers.values_of(published, seqs)
+        return values_of(published, seqs)
 
     def given_vectors(self, seqs: Sequence[int], published: Published | None = None) -> dict[int, F32]:
         """Callers' vectors of these versions as they came, (n, dim) float32 each, those of all passages together."""
@@ -468,7 +467,7 @@ class Reader:
 
     def _given(self, seqs: Sequence[int], published: Published, held: HeldChunks | None) -> dict[int, TokenVectors]:
         found: dict[int, TokenVectors] = {}
-        for view, some, places in callers.by_part(published, seqs):
+        for view, some, places in by_part(published, seqs):
             if isinstance(view.part, Segment):
                 owners, raw = view.part.owners, view.part.ragged(RAW).take(view.part.owners.rows_of(places))
                 passages = Passages(owners.take(places), {RAW: raw})
