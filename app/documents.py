@@ -361,20 +361,14 @@ _SOMETHING: Final[dict[str, Any]] = {
 """The schema of ``DocumentContent`` beside the types of its fields."""
 
 
-def hold_vectors(vector: F32 | None, vectors: F32 | None, info: ValidationInfo) -> None:
-    """Refuses both of one document, and too many."""
+def hold_vectors(vector: F32 | None, vectors: F32 | None, values: F32 | None, info: ValidationInfo) -> None:
+    """Refuses both of one document, and too many. values: what it carries."""
     if vector is not None and vectors is not None:
         raise fault("/vectors", "give vector or vectors, never both")
     most = limits_of(info.context).vectors
-    if vectors is not None and len(vectors) > most:
-        raise fault("/vectors", f"a document has at most {most:,} vectors here; got {len(vectors):,}")
-
-
-def hold_values(values: F32 | None, info: ValidationInfo) -> None:
-    """Refuses too many that one document carries."""
-    most = limits_of(info.context).vectors
-    if values is not None and len(values) > most:
-        raise fault("/values", f"a document has at most {most:,} vectors here; got {len(values):,}")
+    for name, given in (("vectors", vectors), ("values", values)):
+        if given is not None and len(given) > most:
+            raise fault(f"/{name}", f"a document has at most {most:,} vectors here; got {len(given):,}")
 
 
 def of_kind(vector: F32 | None, vectors: F32 | None, kind: Kind | None, at: str = "") -> F32 | None:
@@ -413,8 +407,7 @@ class DocumentContent(Strict):
 
     @model_validator(mode="after")
     def _something_to_find(self, info: ValidationInfo) -> DocumentContent:
-        hold_vectors(self.vector, self.vectors, info)
-        hold_values(self.values, info)
+        hold_vectors(self.vector, self.vectors, self.values, info)
         if self.turns is not None:
             if self.text not in ("", spoken(turns_of(self.turns))):
                 raise fault("/turns", "give turns or text, not both: the text is another than that of the turns")

@@ -35,7 +35,6 @@ from app.documents import (
     TurnsField,
     VectorField,
     VectorsField,
-    hold_values,
     hold_vectors,
     invalid,
     of_a_line,
@@ -200,8 +199,7 @@ class PatchDocument(Strict):
             raise fault("/turns", "give turns or text, not both: the text is another than that of the turns")
         if not self.model_fields_set:
             raise fault("", f"expected a field to change, one or more of {', '.join(type(self).model_fields)}")
-        hold_vectors(self.vector, self.vectors, info)
-        hold_values(self.values, info)
+        hold_vectors(self.vector, self.vectors, self.values, info)
         return self
 
     def patch(self, kind: Kind, *, replaces: bool) -> Patch:
