@@ -39,8 +39,7 @@ SLICE = 16
 FEW = 4
 """The same for references."""
 ALONE: Final = 2**17
-"""Numbers that one thread multiplies before another one has begun: .05 ms. Fewer rows of one vector each are not cut
-into slices: what a thread more costs a search of ten documents is as much as the search itself (docs/decisions.md)."""
+"""Numbers that one thread multiplies before another would have begun (docs/decisions.md)."""
 ROUGHLY: Final = 64
 """References from which the rough pass looks for the tokens that decide. They have the same bits after either pass."""
 OPENING: Final = 4
@@ -170,7 +169,6 @@ class Dense:
 
     @property
     def _fewest(self) -> int:
-        """Rows worth a thread of their own."""
         return max(SLICE, ALONE // int(self.query.shape[1]))
 
     def fast(self, part: Part, rows: I64, workers: Workers, *, rough: bool = False) -> Column:
