@@ -380,11 +380,9 @@ class AsyncCollection:
         exact: bool = False,
         values: bool = False,
     ) -> Table:
-        """Many searches by vectors at once, sent and answered as arrays: (queries, dim), or (queries, vectors, dim) in
-        a multi-vector collection. Each finds what it would find alone. values: with what the documents carry."""
-        options: Json = {"k": k, "filter": filter, "candidates": candidates, "exact": exact}
-        if values:
-            options["include"] = "values"
+        """As ``Collection.search_vectors``: many searches, as arrays."""
+        include = "values" if values else None
+        options = {"k": k, "filter": filter, "candidates": candidates, "exact": exact, "include": include}
         return await self._run(self._do.search_vectors(self.name, vectors, options))
 
     async def import_documents(
