@@ -68,6 +68,8 @@ def hold(
     try:
         url = process.stdout.readline().split()[-1]
         _fill(url)
+        # It is made at its first reading, for which schemathesis waits ten seconds, however busy the machine is.
+        httpx.get(f"{url}/openapi.json", trust_env=False, timeout=120).raise_for_status()
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"]
         command += ["--checks", ",".join(CHECKS), "--phases", ",".join(phases), "--seed", str(seed)]
         command += ["--max-examples", str(examples), "--continue-on-failure", "--no-color", "--request-timeout", "60"]
