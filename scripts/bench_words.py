@@ -18,6 +18,7 @@ hybrid: collections of the same texts with 64 drawn token vectors of 128 dimensi
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import subprocess
 import tempfile
@@ -230,6 +231,8 @@ def stems_of(query: str) -> list[str]:
 
 def compared(made: Collection, one: Sequence[Query], other: Sequence[Query], name: str) -> None:
     encoded = encode_queries(made, [replace(query, mode="hybrid") for query in other])
+    # As the server has it: what there is by now is not looked through for garbage again.
+    gc.freeze()
     ready = list(zip(one, other, encoded, strict=True))
     left, right = by_turns(
         ready,
