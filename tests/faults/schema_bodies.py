@@ -24,6 +24,11 @@ def archive(_: Any, value: Any) -> bytes:
     return content(value)
 
 
+@schemathesis.serializer("application/x-npy", "application/vnd.apache.arrow.stream")
+def arrays(_: Any, value: Any) -> bytes:
+    return content(value)
+
+
 @schemathesis.hook
 def before_load_schema(_: Any, raw_schema: dict[str, Any]) -> None:
     """A text that is not blank: one character and a length become `\\S{1,100000}`, which leaves spaces out, and is
