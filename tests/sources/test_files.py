@@ -146,14 +146,12 @@ def test_a_pdf_says_where_its_pages_begin(tmp_path: Path) -> None:
     assert [(one.reason, one.count) for one in found.left_out] == [("PDF pages without text (scanned?)", 1)]
 
 
-def test_what_is_no_markdown_has_no_headings(tmp_path: Path) -> None:
+def test_of_a_pdf_no_line_is_a_heading_and_a_text_file_stays_as_it_is(tmp_path: Path) -> None:
     script = "#!/bin/sh\n# a comment\necho '# no'\n### another"
-    for name, content in (("a.txt", script), ("a.pdf", pdf([script.split("\n")]))):
-        found = read(tmp_path / name, content)
-        assert headings_of(found.text) == []
-        assert [line.strip() for line in found.text.split("\n")] == script.split("\n")
-    # Other lines of a text file stay as they are.
-    assert read(tmp_path / "a.txt", script).text.replace("    #", "#") == script
+    found = read(tmp_path / "a.pdf", pdf([script.split("\n")]))
+    assert headings_of(found.text) == []
+    assert [line.strip() for line in found.text.split("\n")] == script.split("\n")
+    assert read(tmp_path / "a.txt", script).text == script
     assert [one.text for one in headings_of(read(tmp_path / "a.md", script).text)] == ["a comment", "another"]
 
 

@@ -115,7 +115,8 @@ def tidied(text: str) -> str:
 
 
 def unmarked(text: str) -> str:
-    """Text that is no Markdown, of which no line is a heading: what would be one is moved in, as Markdown's code is.
+    """Text that was read out of something else than text, of which no line is a Markdown heading: what would be one is
+    moved in, as Markdown's code is. A text file stays as it is, to the byte.
 
     >>> unmarked("#!/bin/sh\\n# a comment\\n  ## two")
     '#!/bin/sh\\n    # a comment\\n      ## two'

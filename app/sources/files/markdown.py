@@ -1,5 +1,4 @@
-"""Markdown as it is, and plain text without headings. YAML front matter of Markdown becomes metadata, its first heading
-the title."""
+"""Markdown, and plain text: as it is. YAML front matter of Markdown becomes metadata, its first heading the title."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from typing import Any, Final
 import yaml
 
 from app.errors import Invalid
-from app.sources.files.content import Content, content_of, decoded, unmarked
+from app.sources.files.content import Content, content_of, decoded
 from app.sources.metadata import kept
 from app.sources.protocol import Unreadable
 
@@ -24,7 +23,7 @@ _UNDERLINE: Final = re.compile(r" {0,3}(?:=+|-{2,})[ \t]*$")
 
 def read_text(path: Path, charset: str | None) -> Content:
     """Raises Unreadable, TooLarge, OSError."""
-    return Content(unmarked(decoded(content_of(path), charset)))
+    return Content(decoded(content_of(path), charset))
 
 
 def read_markdown(path: Path, charset: str | None) -> Content:
