@@ -67,7 +67,8 @@ def test_a_slim_server_encodes_searches_and_is_the_full_ones_equal(
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK % (refused(),))
     path = os.pathsep.join([str(tmp_path / "hook"), os.environ.get("PYTHONPATH", "")])
-    slim = start(PYTHONPATH=path, SHEAF_MODELS=MODELS)
+    # By the hook, which only a start of Python takes.
+    slim = start(cold=True, PYTHONPATH=path, SHEAF_MODELS=MODELS)
     url = slim.ready()
     # The first use converts the model where the installation has not.
     body = {"name": "papers", "fusion": {"words": 0.4, "tokens": 0.3, "pooled": 0.3}}
