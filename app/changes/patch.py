@@ -50,7 +50,7 @@ class Patch:
             metadata = dict(self.metadata) if self.replaces else merged(metadata, self.metadata)
         turns, summary = self.turns or document.turns, document.summary if self.summary is None else self.summary
         text = document.text if self.text is None else self.text
-        if self.text is not None and not self.turns:
+        if self.text is not None and not self.turns and self.text != document.text:
             turns, summary = (), self.summary or ""
         if summary and not turns:
             raise Invalid.at("/summary", "it is of a conversation: give its turns")

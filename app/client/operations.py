@@ -14,7 +14,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import ArrayLike
 
-from app.client.documents import Answer, Document, Json, Listed, Table, Task, Vectors, Written, vector_field
+from app.client.documents import Answer, Document, Json, Listed, Table, Task, Vectors, Written, said, vector_field
 from app.client.failures import TaskFailed
 from app.client.sending import Request, Response, Retries, Steps, answered, as_json, asked, error_of, read_json, write
 
@@ -328,7 +328,10 @@ def search_body(query: str | None, vectors: ArrayLike | None, options: Mapping[s
     """As the API takes it; options: its other fields, None where they are left out."""
     body: Json = {} if query is None else {"query": query}
     body |= {} if vectors is None else vector_field(vectors)
-    return body | {"vectors_format": "base64"} | {name: value for name, value in options.items() if value is not None}
+    made = body | {"vectors_format": "base64"} | {name: value for name, value in options.items() if value is not None}
+    if (turns := made.get("turns")) and not any(isinstance(turn, Mapping) for turn in turns):
+        made["turns"] = said(turns)
+    return made
 
 
 def reading_of(path: Path, reading: Mapping[str, Any]) -> dict[str, Any]:

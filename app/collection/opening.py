@@ -70,8 +70,9 @@ class Opener:
         return published
 
     def specified(self, connection: sqlite3.Connection, spec: CollectionSpec) -> CollectionSpec:
-        """The specification as of a connection's commit, where it waits for what the writer may have learned."""
-        return get_record(connection, "spec", self.name, CollectionSpec.from_json) if spec.options.waits else spec
+        """The specification as of a connection's commit, where the writer may have learned a part of it."""
+        learns = spec.options.waits or spec.summarised
+        return get_record(connection, "spec", self.name, CollectionSpec.from_json) if learns else spec
 
     def load_from(
         self,

@@ -23,6 +23,8 @@ _JOINER: Final = "\u200d"
 _FIRST_MARK: Final = "\u0300"
 """No character before it belongs to another."""
 _SPACE: Final = re.compile(r"\s+")
+_SPECIAL: Final = re.compile(r"[&<>\"']")
+"""What is escaped in HTML."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,9 @@ def of_words(
     start, stop = around(text, *_densest(matches, worth, marking.length), marking.length)
     spans: list[Span] = []
     for match in matches:
-        begin, end = max(match.start, start), min(match.stop, stop)
-        if begin >= end:
+        if match.stop <= start or match.start >= stop:
             continue
+        begin, end = max(match.start, start), min(match.stop, stop)
         if spans and begin < spans[-1].stop:
             last = spans.pop()
             begin, end, said = last.start, max(last.stop, end), last.terms
@@ -99,7 +101,9 @@ def marked(text: str, start: int, stop: int, spans: Sequence[Span], marks: tuple
     'a &lt; <b>b &amp;</b> c'
     """
     edges = [start, *(edge for span in spans for edge in (span.start, span.stop)), stop]
-    pieces = [escape(text[begin:end]) for begin, end in pairwise(edges)]
+    pieces = [text[begin:end] for begin, end in pairwise(edges)]
+    if _SPECIAL.search(text, start, stop):
+        pieces = [escape(piece) for piece in pieces]
     before, after = marks
     for i in range(1, len(pieces), 2):
         pieces[i] = f"{before}{pieces[i]}{after}"

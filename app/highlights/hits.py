@@ -26,7 +26,8 @@ def by_words(query: Bm25, analyser: Analyser, marking: Marking) -> Callable[[int
         found = (
             of_words(texts[field], field, matches, terms, worth, marking)
             for field, finder in finders.items()
-            if (matches := finder.matches(texts[field], indexed.get(field)))
+            # Of a conversation the index has the words of turns that count, and its text has more.
+            if (matches := finder.matches(texts[field], None if document.turns else indexed.get(field)))
         )
         return [one for one in found if one is not None]
 

@@ -30,7 +30,8 @@ Key: TypeAlias = tuple[int, int]
 """Of a row, among those of all parts."""
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: an answer has hundreds, and one that is frozen takes three times as long to make.
+@dataclass(slots=True)
 class Token:
     """The token that a vector stands for. text: its characters, or the name of a special token. field, start, stop:
     where in the document they are, field[start:stop]; None where they are not of it."""

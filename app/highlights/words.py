@@ -7,7 +7,7 @@ prefixes, words that differ by a character, and phrases.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from functools import cache
+from functools import cache, lru_cache
 from itertools import compress
 from operator import not_
 from typing import Final, NamedTuple
@@ -99,7 +99,7 @@ class Finder:
     def _alone(self, piece: str) -> list[Match]:
         """The terms that the words of one piece match, each by itself."""
         found = []
-        for word, start, stop in placed(piece, 0):
+        for word, start, stop in placed(piece, 0) if len(piece) > LONGEST_CACHED else _placed(piece):
             stem = self._analyser.stem(word)
             found += [Match(start, stop, i) for i in (*self._stems.get(stem, ()), *self._words.get(word, ()))]
             found += [
@@ -139,6 +139,12 @@ class _Forms(dict[str, tuple[str, ...]]):
                 self.clear()
             self[piece] = found
         return found
+
+
+@lru_cache(8_192)
+def _placed(piece: str) -> tuple[Occurrence, ...]:
+    """The words of a short piece: the same ones match in search after search."""
+    return tuple(placed(piece, 0))
 
 
 @cache

@@ -22,7 +22,8 @@ MOST_IN_GRID: Final = 64
 """Vectors of a query: a grid of so many is at most 64 times 64."""
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: an answer has hundreds, and one that is frozen takes three times as long to make.
+@dataclass(slots=True)
 class TokenShare:
     """One query vector's addition to a score: its product with the best vector of the passage. query, row: their
     places, from 0. asked, found: the tokens that they stand for, where that is known: not of callers' own vectors, of

@@ -48,7 +48,8 @@ def learn_summaries(collection: Collection, *, again: bool = False) -> bool:
     collection.tried = collection.published.live
     conversations, summaries, names, _ = pairs(collection)
     if len(names) < LEAST:
-        return False
+        # What another encoder's vectors taught is nothing to those that were made anew.
+        return again and spec.map is not None and collection.keep_map(None, spec)
     found = learned(conversations, summaries, names)
     return collection.keep_map(found, spec)
 
@@ -106,7 +107,10 @@ def pairs(collection: Collection) -> tuple[F32, F32, I64, list[str]]:
     names: list[int] = []
     with collection.snapshot() as snapshot:
         seqs = np.sort(np.concatenate([np.zeros(0, np.int64), *(one.part.seqs[one.alive] for one in snapshot.views)]))
-        drawn = np.sort(np.random.default_rng(SEED).permutation(seqs)[:MOST]).tolist()
+        # Of conversations alone, whose metadata is a list (app.store.rows): there may be few among many documents.
+        held = snapshot.connection.execute("SELECT seq FROM documents WHERE substr(metadata, 1, 1) = '['")
+        talks = np.intersect1d(seqs, np.array([seq for (seq,) in held], np.int64))
+        drawn = np.sort(np.random.default_rng(SEED).permutation(talks)[:MOST]).tolist()
         for start in range(0, len(drawn), 256):
             some = drawn[start : start + 256]
             located, documents = snapshot.published.locate(some), snapshot.documents(some)

@@ -63,7 +63,7 @@ class Splitter:
             window = Window(0, len(document.text), document.passage)
             if document.turns:
                 said = next(made)
-                # A title is no turn; what it weighs is that of the first, which is seldom anything.
+                # A title is no turn: words find it, vectors do not.
                 window = replace(
                     window, encoded=said.text, said=said, summary=document.summary if self.spec.summarised else ""
                 )

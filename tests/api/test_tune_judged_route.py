@@ -156,3 +156,13 @@ def test_few_queries_tell_too_little(client: httpx.Client, birds: str) -> None:
     answer = client.post(f"{birds}/tune", json={"judgements": "few"})
     assert (answer.status_code, answer.json()["code"]) == (409, "too_few_queries")
     assert client.post(f"{birds}/tune", json={"judgements": "none"}).json()["code"] == "judgements_not_found"
+
+
+def test_what_a_collection_has_not_is_skipped_with_the_reason(
+    client: httpx.Client, birds: str, finished: Callable[[str], Any]
+) -> None:
+    asked = {"judgements": "people", "measure": "RR@10", "parts": ["turns", "width"]}
+    judge(client, birds, "people", lambda word: {word: 1})
+    found = finished(client.post(f"{birds}/tune", json=asked).headers["location"])["result"]
+    assert found["skipped"] == {"turns": "the collection has no conversations"}
+    assert [*found["parts"]] == ["width"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
@@ -11,6 +11,7 @@ from app.api.schemas.similarities import Scorer
 from app.documents import Strict
 from app.evaluation.judged import SET_NAME
 from app.schema.faults import fault
+from app.tuning.judged import PARTS, Part
 from app.types import MAX_K
 from app.vector_index.neighbours import LINKS, MOST_LINKS
 
@@ -60,7 +61,8 @@ class RecallRequest(Strict):
 
 class TuneRequest(Strict):
     """The goal of the collection's first stage, by `target_recall`: it is chosen, built and measured while searches go
-    on. Or a set of judged queries, `judgements`, by which fusion, width and the size of passages are chosen."""
+    on. Or a set of judged queries, `judgements`, by which fusion, width, the size of passages and
+    the weights of turns are chosen."""
 
     target_recall: float | None = Field(default=None, gt=0, le=1)
     """Of the exact top k, the mean over queries."""
@@ -69,11 +71,12 @@ class TuneRequest(Strict):
     is tested on queries that the choice has not seen (five folds)."""
     measure: str = Field(default="nDCG@10", max_length=100)
     """Of `judgements`, what is to be better, as ir_measures names it."""
-    parts: list[Literal["fusion", "width", "passages"]] = Field(default=["fusion", "width"], min_length=1, max_length=3)
-    """Of `judgements`, what is tuned. For `passages` documents are cut and encoded anew in collections of their own, of
-    each size one, which takes its time; the report tells what another size gains, and nothing is changed."""
+    parts: list[Part] = Field(default=["fusion", "width"], min_length=1, max_length=len(PARTS))
+    """Of `judgements`, what is tuned. For `passages` and `turns` documents are cut, or their turns weighed, and encoded
+    anew in collections of their own, of each choice one, which takes its time; the report tells what another choice
+    gains, and nothing is changed."""
     documents: int = Field(default=2_000, ge=10, le=20_000)
-    """Of `passages`: documents that are cut anew, judged ones first."""
+    """Of `passages` and `turns`: documents that are encoded anew, judged ones first."""
     apply: bool = False
     """Of `judgements`: whether to set what gains more than chance explains, and nothing else."""
     k: int = Field(default=10, ge=1, le=MAX_K - 1)
