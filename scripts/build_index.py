@@ -117,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def reading(args: argparse.Namespace, kind: Kind | None) -> Reading:
+def reading(args: argparse.Namespace, kind: Kind | None, values: bool) -> Reading:
     """How the sources are to be read. Raises Invalid."""
     if len(args.delimiter.replace("\\t", "\t")) != 1 or args.delimiter in ('"', "\n", "\r"):
         raise Invalid(f"--delimiter: expected one character, got {args.delimiter!r}")
@@ -130,6 +130,7 @@ def reading(args: argparse.Namespace, kind: Kind | None) -> Reading:
         names,
         renames(args.rename, "--rename"),
         kind,
+        values=values,
     )
     return Reading(
         fields,
@@ -141,12 +142,12 @@ def reading(args: argparse.Namespace, kind: Kind | None) -> Reading:
     )
 
 
-def source_of(args: argparse.Namespace, kind: Kind | None) -> Source:
-    """The source to read. Raises Invalid, NotFound."""
+def source_of(args: argparse.Namespace, kind: Kind | None, values: bool) -> Source:
+    """The source to read. values: whether documents carry some. Raises Invalid, NotFound."""
     if args.source == ["python-docs"] and args.format is None:
         source: Source = PythonDocs()
     else:
-        source = open_sources(args.source, args.format, reading(args, kind))
+        source = open_sources(args.source, args.format, reading(args, kind, values))
     return source if args.mark is None else Marked(source, args.mark)
 
 
@@ -323,7 +324,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
     if url is None:
         encoders = Encoders(settings.models, settings.converted, settings.threads)
         with Catalogue(settings.indexes, encoders, settings) as catalogue:
-            source = source_of(args, _kind(catalogue, name, wanted))
+            source = source_of(args, *_known(catalogue, name, wanted))
             try:
                 summary = build(catalogue, name, source, wanted, args.on_error)
                 report(name, summary)
@@ -338,7 +339,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
                 if error.code != "collection_busy" or not url:
                     raise
                 print(f"the server at {url} has collection {name} open: sending to it", file=sys.stderr)
-    source = source_of(args, wanted.get("kind"))
+    source = source_of(args, wanted.get("kind"), "values" in wanted)
     key = settings.api_key.get_secret_value() if settings.api_key else None
     summary = send(url, key, name, source, wanted, args.on_error)
     report(name, summary, sent=True)
@@ -358,17 +359,19 @@ def sync(source: Source, summary: Summary, delete: Callable[[Marked], int]) -> N
 
 def preview(args: argparse.Namespace) -> None:
     """Shows the first documents. Raises Invalid, NotFound."""
-    for said in first(source_of(args, asked(args).get("kind"))):
+    wanted = asked(args)
+    for said in first(source_of(args, wanted.get("kind"), "values" in wanted)):
         print(said)
     print("nothing is written (--dry-run)")
 
 
-def _kind(catalogue: Catalogue, name: str, wanted: dict[str, Any]) -> Kind:
+def _known(catalogue: Catalogue, name: str, wanted: dict[str, Any]) -> tuple[Kind, bool]:
+    """The kind of the collection, and whether its documents carry values."""
     try:
-        return catalogue.get(name).spec.kind
+        spec = catalogue.get(name).spec
+        return spec.kind, spec.values is not None
     except NotFound:
-        kind: Kind = wanted.get("kind", "multi_vector")
-        return kind
+        return wanted.get("kind", "multi_vector"), "values" in wanted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

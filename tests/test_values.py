@@ -23,6 +23,7 @@ from app.errors import Invalid
 from app.indexing.sealing import merge, seal
 from app.ingest import patch_document, write_documents
 from app.search import Query, search
+from app.sources.fields import Fields
 from app.types import F32, Document
 
 WIDE = 5
@@ -152,3 +153,28 @@ def test_they_are_encoded_texts_companions_too(make_text: MakeCollection) -> Non
         write_documents(collection, [Document("a", text, values=np.ones((1, 3), np.float32))])
     hits = search(collection, Query(text="owl", include=frozenset({"values"}))).hits
     assert [json.dumps(None if hit.values is None else hit.values.tolist()) for hit in hits if hit.id == "a"]
+
+
+def test_a_column_of_that_name_is_what_the_collection_and_the_caller_say() -> None:
+    record = {"id": "a", "text": "t", "values": [[1, 2], [3, 4]]}
+    (made,) = [Fields(values=True).document(record)]
+    assert made is not None
+    assert made.values is not None
+    assert (made.values.tolist(), made.metadata) == ([[1, 2], [3, 4]], {})
+    # Of a collection without values it is metadata, as any other column; and what is named is what it is named.
+    for fields in (Fields(), Fields(values=True, select=(("values", ""),))):
+        plain = fields.document(record)
+        assert plain is not None
+        assert (plain.values, plain.metadata) == (None, {"values": [[1, 2], [3, 4]]})
+    vectors = Fields(vector="values", values=True, kind="multi_vector").document(record)
+    assert vectors is not None
+    assert vectors.values is None
+    assert vectors.vectors is not None
+
+
+def test_values_as_an_export_has_them_come_back_with_a_field_renamed() -> None:
+    packed = {"base64": "AACAPwAAAEA=", "dtype": "float32", "shape": [1, 2]}
+    made = Fields(values=True, rename=(("body", "text"),)).document({"id": "a", "body": "t", "values": packed})
+    assert made is not None
+    assert made.values is not None
+    assert (made.values.tolist(), made.metadata) == ([[1, 2]], {})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from app.collection.layers import SPANS
 from app.highlights.tokens import Row, RowTokens
 from app.passages.structure import sentence_begins
 from app.scoring.sentences import nearest_sentence
@@ -23,7 +24,8 @@ def nearest(row: Row, tokens: RowTokens | None, products: F32 | None) -> tuple[i
     """
     text, (start, stop) = row.document.text, row.span
     if tokens is None or products is None:
-        return None if row.siblings == 1 else _bare(text, start, stop, start)
+        # Segments of a sequence are no passages of its text.
+        return None if row.siblings == 1 or not row.part.has(SPANS) else _bare(text, start, stop, start)
     places = tokens.of_text()
     begins = [start, *sentence_begins(text, start, stop)]
     sentence, token = nearest_sentence(products, places, np.array(begins))

@@ -52,7 +52,8 @@ class Fields:
     """select: those of metadata, with a type where cells are text; None: all others. rename: (old, new) names, before
     all else, so that everything here says new ones. prefix: of ids that are taken from a field of a usual name, or
     made; None: of a source by itself, whose records without an id get one from their content. whole: each record is a
-    document as the API takes it. Raises Invalid for a name that a field has no longer."""
+    document as the API takes it. values: whether documents carry some, which are of the field of this name, unless
+    something else is said of it. Raises Invalid for a name that a field has no longer."""
 
     id: str | None = None
     text: tuple[str, ...] = ()
@@ -63,6 +64,7 @@ class Fields:
     kind: Kind | None = None
     prefix: str | None = None
     whole: bool = False
+    values: bool = False
 
     def __post_init__(self) -> None:
         new = {name for _, name in self.rename}
@@ -132,7 +134,7 @@ class Fields:
         body = {"title": title, "text": text, "metadata": kept(self._metadata(record, own))}
         if isinstance(record.get("sparse_vector"), Mapping):
             body["sparse_vector"] = record["sparse_vector"]
-        if carried(record.get("values")):
+        if self._carries(record, own):
             body["values"] = record["values"]
         if vector is not None:
             body.update(_vector(vector))
@@ -147,16 +149,21 @@ class Fields:
             return {name: _typed(name, record[name], kind) for name, kind in there}
         rest = {name: value for name, value in record.items() if name not in own and value != ""}
         # A column of a table is there where a row has none, too.
-        for name in ("sparse_vector", "values", "metadata"):
+        for name in ("sparse_vector", *(("values",) if self.values else ()), "metadata"):
             if name in rest and rest[name] is None:
                 del rest[name]
         if isinstance(rest.get("sparse_vector"), Mapping):
             del rest["sparse_vector"]
-        if carried(rest.get("values")):
+        if self._carries(record, own):
             del rest["values"]
         if isinstance(rest.get("metadata"), Mapping):
             rest.update({key: value for key, value in rest.pop("metadata").items() if key not in rest})
         return rest
+
+    def _carries(self, record: Mapping[str, Any], own: set[str | None]) -> bool:
+        """Whether the record's `values` are what the document is to carry."""
+        named = "values" in own or any(name == "values" for name, _ in self.select or ())
+        return self.values and not named and carried(record.get("values"))
 
     def _id(self, record: Mapping[str, Any], field: str | None, number: int) -> str | None:
         """None: it is made of the document. Raises Invalid for what is no id."""
@@ -256,10 +263,15 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def carried(values: object) -> bool:
-    """Whether a record's `values` are what a document carries, as an export has them: lists of numbers in a list.
+    """Whether a record's `values` are what a document carries, as an export has them: lists of numbers in a list, or
+    these as base64.
 
     >>> carried([[1, 2.5]]), carried([1, 2.5]), carried([]), carried(None)
     (True, False, False, False)
+    >>> carried({"base64": "AACAPw==", "dtype": "float32", "shape": [1, 1]}), carried({"base64": ""})
+    (True, False)
     """
+    if isinstance(values, Mapping):
+        return values.keys() == {"base64", "dtype", "shape"}
     lists = isinstance(values, list) and bool(values) and all(isinstance(one, list) for one in values)
     return lists and all(isinstance(number, int | float) for one in values for number in one)  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from app.collection.collection import Collection
+from app.collection.spec import CollectionSpec
 from app.documents import to_line
 from app.errors import RequestError
 from app.sources.choose import Reading, open_body
@@ -42,7 +43,7 @@ def convert(collection: Collection, running: Running) -> None:
     asked = Asked.from_params(params["file"])
     folder, most = running.folder, collection.resources.settings.max_import_bytes
     left_out, number, size, crc = Counter[str](), 0, 0, 0
-    body, reading = collection.folder / IMPORTS / running.file, reading_of(asked, collection.spec.kind)
+    body, reading = collection.folder / IMPORTS / running.file, reading_of(asked, collection.spec)
     with open_body(body, asked.form, asked.id, asked.compression, reading) as source:
         folder.remove(running.lines)
         with room():
@@ -95,7 +96,7 @@ def _lines(source: Source, asked: Asked, kind: Kind, left_out: Counter[str]) -> 
             yield entry.line, to_line(found if asked.id is None else replace(found, id=asked.id), kind)
 
 
-def reading_of(asked: Asked, kind: Kind) -> Reading:
+def reading_of(asked: Asked, spec: CollectionSpec) -> Reading:
     """Raises Invalid."""
     names = None if asked.select is None else selected([name for name in asked.select.split(",") if name])
     charset = None if asked.charset is None else known_charset(asked.charset)
@@ -106,6 +107,7 @@ def reading_of(asked: Asked, kind: Kind) -> Reading:
         asked.vector_field,
         names,
         renames(asked.rename, "rename"),
-        kind,
+        spec.kind,
+        values=spec.values is not None,
     )
     return Reading(fields, asked.header, asked.delimiter, charset=charset)

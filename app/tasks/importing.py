@@ -54,7 +54,7 @@ class ImportUpload:
         collection.require_writer()
         if asked is not None:
             asked.check()
-            _converting().reading_of(asked, collection.spec.kind)
+            _converting().reading_of(asked, collection.spec)
         if collection.spec.model is not None:
             collection.encoder()
         self._tasks, self._on_error, self._asked, self._source = tasks, on_error, asked, source
