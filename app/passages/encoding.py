@@ -65,7 +65,12 @@ class Splitter:
                 said = next(made)
                 # A title is no turn: words find it, vectors do not.
                 window = replace(
-                    window, encoded=said.text, said=said, summary=document.summary if self.spec.summarised else ""
+                    window,
+                    encoded=said.text,
+                    cut=said.cut,
+                    said=said,
+                    heard=spec.heard(document.turns),
+                    summary=document.summary if self.spec.summarised else "",
                 )
             found.append([window])
         return found
@@ -105,7 +110,7 @@ def encoded_rows(
             made = encode(texts)
             if encoder is not None and spec.turns is not None:
                 made = _as_conversations(made, [every[place] for place in some], encode, encoder)
-            weighed = None if sparse is None else sparse(texts)
+            weighed = None if sparse is None else sparse([every[place].words for place in some])
         except TextRefused as error:
             raise TextRefused({int(of[some[i]]): why for i, why in error.texts.items()}) from error
         cut[some] |= made.truncated

@@ -32,14 +32,21 @@ JOINED: Final = ". "
 @dataclass(frozen=True, slots=True)
 class Window:
     """text[start:stop] of a document's text. encoded: what is given to the encoder. cut: whether it leaves out the end
-    of the title. said: of a conversation, what its parts weigh. summary: whose vector is the pooled one."""
+    of the title, or turns that count. said: of a conversation, what its parts weigh; heard: what is said in those that
+    count. summary: whose vector is the pooled one."""
 
     start: int
     stop: int
     encoded: str
     cut: bool = False
     said: Said | None = None
+    heard: str | None = None
     summary: str = ""
+
+    @property
+    def words(self) -> str:
+        """What is given to a sparse encoder."""
+        return self.encoded if self.heard is None else self.heard
 
 
 @dataclass(frozen=True, slots=True)

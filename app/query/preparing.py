@@ -149,7 +149,7 @@ def _from_encoder(collection: Collection, queries: Sequence[Query]) -> Iterator[
     if spec.turns is not None:
         talks = [i for i, query in enumerate(queries) if query.turns]
         asked, tokens = [queries[i].turns for i in talks], scored(spec) == TOKENS
-        told = said_of(asked, spec.turns, collection.encoder(), tokens=tokens)
+        told = said_of(asked, spec.turns, collection.encoder(), tokens=tokens, task="query")
         for i, one in zip(talks, told, strict=True):
             said[i] = one
     try:

@@ -17,8 +17,11 @@ from tiny_models import LIMIT, PROJECTED, WIDTH, TinyModels, write_json
 
 from app.encoders.registry import Encoders
 from app.encoders.torch.colbert import ColbertEncoder
+from app.encoders.turns import TurnsSpec
 from app.errors import EncoderRefused, Invalid
+from app.passages.conversation import by_turns, said_of
 from app.settings import LocalModel
+from app.types import Turn
 
 TEXTS = ["the cat sat on a mat!", "dog", "read the zip file! " * 20, ""]
 FORMATS = {"colbert": 12, "pylate": 10, "stanford": 14}
@@ -43,6 +46,28 @@ def test_vectors_are_the_librarys_own(tiny: TinyModels, opened: Open, layout: st
         assert np.allclose(found.tokens.values, np.concatenate(expected), atol=2e-5)
         means = np.stack([tokens.mean(axis=0) for tokens in found.tokens])
         assert np.allclose(found.pooled, means / np.linalg.norm(means, axis=1, keepdims=True), atol=1e-6)
+
+
+def test_a_query_that_is_a_conversation_is_cut_before_its_latest_turn(
+    tiny: TinyModels, opened: Open, layout: str
+) -> None:
+    """A query has less room than a document, prompt and all."""
+    encoder, spec = opened(getattr(tiny, layout)(), "colbert"), TurnsSpec(last=1)
+    turns = [Turn("the", "cat sat on a mat"), Turn("a", "dog sat"), Turn("the", "cat"), Turn("a", "zip file")]
+    (document,) = said_of([turns], spec, encoder, tokens=True)
+    assert document.text.count("\n") == 3
+    (said,) = said_of([turns], spec, encoder, tokens=True, task="query")
+    assert said.text.endswith("a: zip file")
+    assert "mat" not in said.text
+    assert not said.cut
+    made, weights = by_turns(encoder.encode_queries([said.text]), [said], encoder, "query")
+    (places,) = encoder.token_places([said.text], "query")
+    kept = places.spans[(places.spans[:, 0] >= 0)]
+    assert said.text[kept[-1, 0] : kept[-1, 1]] == "file"
+    if said.weights:
+        assert weights[0] is not None
+        before = said.starts[-1] > kept[:, 0]
+        assert len(made.tokens[0]) == len(places.spans) - before.sum()
 
 
 def test_the_projection_is_the_one_in_the_files(tiny: TinyModels, opened: Open, layout: str) -> None:

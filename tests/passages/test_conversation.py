@@ -4,7 +4,7 @@ summaries."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +16,23 @@ from app.collection.collection import Collection
 from app.collection.layers import POOLED
 from app.collection.part import tokens
 from app.encoders.deterministic import MAX_WORDS, DeterministicEncoder
+from app.encoders.prompts import Task
+from app.encoders.protocol import TokenPlaces
 from app.encoders.registry import Encoders
+from app.encoders.remote import RemoteEncoder
 from app.encoders.turns import SummaryMap, TurnsSpec
 from app.errors import FormatTooNew, Invalid
 from app.evaluation.judged import Judged, read_set, write_set
 from app.indexing.sealing import seal
 from app.indexing.summaries import learned
 from app.ingest import patch_document, write_documents
-from app.passages.conversation import said_of
+from app.passages.conversation import Said, by_turns, said_of
 from app.query.preparing import encode_queries
 from app.search import Query, search
-from app.settings import DeterministicModel, Settings
+from app.settings import DeterministicModel, RemoteModel, Settings
 from app.store.rows import parse_row
 from app.tuning.judged import ByJudgements, hindrance, tune_judged
-from app.types import F32, Document, Turn, spoken
+from app.types import F32, Document, Encoded, Kind, Turn, spoken
 
 DIM = 24
 TALK = (Turn("user", "red fox"), Turn("system", "old owl"), Turn("user", "blue hen"))
@@ -108,6 +111,74 @@ def test_the_latest_turns_are_read_in_full_where_not_all_fit() -> None:
     assert alone.text.startswith("user: b b")
     (dense,) = said_of([long], SPEC, DeterministicEncoder(DIM, "dense"), tokens=False)
     assert dense.text == "system: b c\nuser: d"
+
+
+class ShortQueries(DeterministicEncoder):
+    """Queries are read up to 6 words."""
+
+    def token_places(self, texts: Sequence[str], task: Task) -> list[TokenPlaces]:
+        whole = super().token_places(texts, task)
+        return [one.only(np.arange(len(one.spans)) < 6) for one in whole] if task == "query" else whole
+
+    def encode_queries(self, texts: Sequence[str]) -> Encoded:
+        return super().encode_queries([" ".join(text.split(" ")[:6]) for text in texts])
+
+
+LONG = (Turn("user", "a b c d"), Turn("system", "e f"), Turn("user", "g h"))
+
+
+@pytest.mark.parametrize("kind", ["dense", "multi_vector"])
+def test_the_latest_turn_is_read_of_a_query_with_less_room(kind: Kind) -> None:
+    encoder = ShortQueries(DIM, kind)
+    tokens = kind == "multi_vector"
+    (document,) = said_of([LONG], TurnsSpec(last=3), encoder, tokens=tokens)
+    assert (document.text, document.cut) == (spoken(LONG), False)
+    (said,) = said_of([LONG], TurnsSpec(last=3), encoder, tokens=tokens, task="query")
+    assert (said.text, said.cut) == ("system: e f\nuser: g h", True)
+    (said,) = said_of([LONG], TurnsSpec(last=1), encoder, tokens=tokens, task="query")
+    assert (said.text, said.cut) == ("system: e f\nuser: g h" if tokens else "user: g h", False)
+    made, _ = by_turns(encoder.encode_queries([said.text]), [said], encoder, "query")
+    expected = word("user: g h").sum(axis=0)
+    assert np.allclose(made.pooled[0], expected / np.linalg.norm(expected), atol=1e-6)
+
+
+def test_the_latest_turns_are_read_by_encoders_that_tell_no_places() -> None:
+    for scored, kind in ((False, "dense"), (True, "multi_vector")):
+        encoder = DeterministicEncoder(DIM, kind)
+        turns = (Turn("user", "a " * MAX_WORDS), Turn("system", "b c"), Turn("user", "d"))
+        (said,) = said_of([turns], TurnsSpec(last=3), encoder, tokens=scored)
+        assert (said.text, said.cut) == ("system: b c\nuser: d", True)
+    setting = {"url": "http://127.0.0.1:1/v1", "model": "m", "dim": 3, "max_tokens": 16, "query_prefix": "a query: "}
+    remote = RemoteEncoder(RemoteModel(type="remote", **setting))
+    short = (Turn("user", "a b c d e f"), Turn("user", "g h i j k l"))
+    for task, expected in (("document", "user: g h i j k l"), ("query", "user: g h i j k l")):
+        (said,) = said_of([short], TurnsSpec(), remote, tokens=False, task=task)
+        assert (said.text, said.cut) == (expected, True)
+    fits = (Turn("a", "b c d e"), Turn("a", "b c d e"))
+    for task, cut in (("document", False), ("query", True)):
+        (said,) = said_of([fits], TurnsSpec(), remote, tokens=False, task=task)
+        assert (said.text, said.cut) == (spoken(fits[cut:]), cut)
+    remote.close()
+
+
+def test_a_text_none_of_whose_words_counts_keeps_its_vectors() -> None:
+    encoder = DeterministicEncoder(DIM, "multi_vector")
+    said = Said("user: a\nuser: b", (0, 8), (0.0, 0.0))
+    whole = encoder.encode_documents([said.text])
+    made, weights = by_turns(whole, [said], encoder)
+    assert weights == [None]
+    assert made.tokens is not None
+    assert whole.tokens is not None
+    assert np.array_equal(made.tokens[0], whole.tokens[0])
+    assert np.array_equal(made.pooled, whole.pooled)
+
+
+def test_a_document_of_more_turns_than_are_read_is_told_as_cut(catalogue: Catalogue) -> None:
+    collection = catalogue.create("d", model="words", kind="dense", turns=TurnsSpec())
+    turns = (Turn("user", "owl " * MAX_WORDS), Turn("user", "red hen"))
+    assert write_documents(collection, [talk("a", turns)]).truncated == ["a"]
+    hit = search(collection, Query(text="user: red hen", k=1)).hits[0]
+    assert hit.score == pytest.approx(1, abs=1e-5)
 
 
 def test_the_latest_turn_counts_where_none_would() -> None:

@@ -18,6 +18,7 @@ from app.catalogue.warming import load_encoders
 from app.collection.layers import SPANS
 from app.collection.spec import PassageSpec, SparseSpec
 from app.encoders.torch.sparse_encoder import SparseEncoderModel
+from app.encoders.turns import TurnsSpec
 from app.errors import Conflict, Invalid
 from app.ingest import write_documents
 from app.query.alike import sparse_rocchio
@@ -28,7 +29,7 @@ from app.settings import DeterministicModel
 from app.settings import SparseEncoderModel as Setting
 from app.sparse.rows import unpacked
 from app.tasks.records import ENDED
-from app.types import Document, EncodedSparse, SparseVector
+from app.types import Document, EncodedSparse, SparseVector, Turn, spoken
 
 LEARNED = SparseSpec(model="splade")
 TEXTS = ["the cat sat on a mat", "dog", "read the zip file", "a cat read", "zip zip file", "on the mat a dog sat"]
@@ -98,6 +99,21 @@ def test_each_passage_has_its_own(open_catalogue: OpenCatalogue, tiny: TinyModel
     weights = search(collection, Query(text="zip file", mode="hybrid")).weights
     assert weights is not None
     assert weights.keys() == {"words", "sparse", "tokens", "pooled"}
+
+
+def test_sparse_vectors_are_of_the_turns_that_count(open_catalogue: OpenCatalogue, tiny: TinyModels):
+    catalogue = open_catalogue(models=models(tiny.splade()))
+    collection = catalogue.create("c", model="words", kind="multi_vector", sparse=LEARNED, turns=TurnsSpec(last=1))
+    talks = {"then": ["read the zip file", "a dog"], "now": ["a dog", "read the zip file"], "one": ["a dog"]}
+    told = {name: tuple(Turn("a", text) for text in texts) for name, texts in talks.items()}
+    write_documents(collection, [Document(name, spoken(turns), turns=turns) for name, turns in told.items()])
+    encoder = SparseEncoderModel(tiny.splade(), "cpu")
+    made = weights_of(encoder.encode([texts[-1] for texts in talks.values()], "document"))
+    (query,) = weights_of(encoder.encode(["a dog"], "query"))
+    expected = {name: reference.sparse_product(query, own) for name, own in zip(talks, made, strict=True)}
+    assert expected["then"] == expected["one"]
+    asked = Query(text="a dog", turns=told["then"], mode="sparse")
+    assert found(search(collection, asked)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_what_stands_is_not_encoded_again(
