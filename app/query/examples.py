@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from app.query.encoded import EncodedQuery
-from app.types import F32, SparseVector
+from app.types import F32, SparseVector, Turn
 
 SHARE: Final = 0.2
 """Of what the negative examples have in common that is taken off the positive ones: Rocchio's usual .15 / .75. A half
@@ -20,12 +20,14 @@ MOST_EXAMPLES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One of id (of a document of the collection), text and vectors (as of a query). encoded: of the last two, once
-    they are. sparse: of a text, once a model made it. at: the pointer to it, for errors."""
+    """One of id (of a document of the collection), text and vectors (as of a query). turns: of a conversation, whose
+    text is that of the ones that count. encoded: of the last three, once they are. sparse: of a text, once a model made
+    it. at: the pointer to it, for errors."""
 
     id: str | None = None
     text: str | None = None
     vectors: F32 | None = None
+    turns: tuple[Turn, ...] = ()
     encoded: EncodedQuery | None = None
     sparse: SparseVector | None = None
     at: str = ""
@@ -34,7 +36,7 @@ class Example:
     def named(self) -> bytes:
         """The same for examples that ask for the same."""
         vectors = None if self.vectors is None else (self.vectors.shape, self.vectors.tobytes())
-        return repr((self.id, self.text, vectors)).encode(errors="surrogatepass")
+        return repr((self.id, self.text, vectors, self.turns)).encode(errors="surrogatepass")
 
 
 @dataclass(frozen=True, slots=True)

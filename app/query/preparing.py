@@ -57,7 +57,7 @@ def with_examples(collection: Collection, queries: Sequence[Query]) -> list[Quer
     """With the texts and vectors among their examples encoded, all in one batch, and their texts by the sparse encoder,
     where there is one, in another."""
     asked = [
-        Query(text=one.text, vectors=one.vectors, at=one.at)
+        Query(text=one.text, turns=one.turns, vectors=one.vectors, at=one.at)
         for query in queries
         if query.like is not None and query.mode not in UNENCODED
         for one in query.like.given

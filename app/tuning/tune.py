@@ -45,6 +45,7 @@ from app.tuning.neighbours import Asked, Tell, ask, find_share, trial_set
 from app.tuning.options import Option, options
 from app.tuning.precision import cost_of_codes
 from app.tuning.trials import WIDTHS, TrialSet
+from app.types import Turn
 
 QUERIES: Final = 100
 """Drawn where none are given."""
@@ -147,9 +148,7 @@ def run_tune(collection: Collection, running: Running) -> None:
     given = params.pop("queries")
     queries: int | list[Query] = given
     if not isinstance(given, int):
-        queries = [
-            Query(text=one) if isinstance(one, str) else Query(vectors=np.array(one, np.float32)) for one in given
-        ]
+        queries = read_queries(collection, given)
     report = tune(collection, Goal(**params), queries, check=running.check, tell=tell)
     running.update(result=report)
 
@@ -161,8 +160,25 @@ def to_params(goal: Goal, queries: Sequence[Query] | int) -> dict[str, Any]:
     written: list[Any] = []
     for query in queries:
         assert query.text is not None or query.vectors is not None
-        written.append(query.text if query.vectors is None else query.vectors.tolist())
+        said = {"turns": [list(turn) for turn in query.turns]} if query.turns else query.text
+        written.append(said if query.vectors is None else query.vectors.tolist())
     return {**asdict(goal), "queries": written}
+
+
+def read_queries(collection: Collection, written: Sequence[Any]) -> list[Query]:
+    """As ``to_params`` has written them. Raises Invalid for a conversation where the collection reads none."""
+    spec, found = collection.spec.turns, list[Query]()
+    for i, one in enumerate(written):
+        if isinstance(one, str):
+            found.append(Query(text=one))
+        elif not isinstance(one, dict):
+            found.append(Query(vectors=np.array(one, np.float32)))
+        elif spec is None:
+            raise Invalid.at(f"/queries/{i}/turns", f"collection {collection.name} has no turns")
+        else:
+            turns = tuple(Turn(role, text) for role, text in one["turns"])
+            found.append(Query(text=spec.heard(turns), turns=turns))
+    return found
 
 
 def best_of(tried: Sequence[tuple[Tried, Option]]) -> tuple[Tried, Option]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import httpx
@@ -129,6 +130,56 @@ def test_judged_conversations_are_kept_and_searched(client: httpx.Client, talks:
     assert report["settings"][0]["measures"]["P@10"]["mean"] == 1
 
 
+def test_recall_is_of_conversations_as_they_are_searched(client: httpx.Client, create: Callable[..., str]) -> None:
+    address, random = create(turns={"last": 1}), Random(5)
+
+    def mixed() -> Turns:
+        return talk(*(" ".join(f"word{random.randrange(30)}" for _ in range(count)) for count in (12, 6, 4)))
+
+    for start in range(0, 60, 20):
+        documents = [{"id": f"d{i}", "turns": mixed()} for i in range(start, start + 20)]
+        wrote = client.post(f"{address}/documents", json={"documents": documents})
+        assert wrote.status_code == 200, wrote.text
+    asked = [mixed() for _ in range(12)]
+
+    def measured(queries: list[Any]) -> float:
+        answer = client.post(f"{address}/recall", json={"k": 5, "candidates": 5, "queries": queries})
+        assert answer.status_code == 200, answer.text
+        return float(answer.json()["recall"])
+
+    found = []
+    for turns in asked:
+        exact, quick = (
+            set(hits(client, address, turns=turns, mode="semantic", k=5, candidates=5, exact=exact))
+            for exact in (True, False)
+        )
+        found.append(len(exact & quick) / 5)
+    recall = measured([{"turns": turns} for turns in asked])
+    assert recall == pytest.approx(sum(found) / 12)
+    texts = ["\n".join(f"{turn['role']}: {turn['text']}" for turn in turns) for turns in asked]
+    assert recall != measured([{"query": text} for text in texts])
+
+
+def test_a_tuning_follows_conversations(
+    client: httpx.Client, create: Callable[..., str], finished: Callable[[str], Any]
+) -> None:
+    address = create(turns={})
+    client.post(f"{address}/documents", json={"documents": [{"id": f"d{i}", "turns": about(i)} for i in range(8)]})
+    body = {"target_recall": 0.5, "k": 2, "queries": [{"turns": about(i)} for i in range(4)]}
+    answer = client.post(f"{address}/tune", json=body)
+    assert answer.status_code == 202, answer.text
+    task = finished(answer.headers["location"])
+    assert task["state"] == "succeeded", task
+    assert task["result"]["queries"] == 4
+
+
+def test_an_example_may_be_a_conversation(client: httpx.Client, talks: str) -> None:
+    turns = talk("good day", "not the flat", "well i want a film")
+    found = hits(client, talks, like={"positive": [{"turns": turns}]}, mode="dense", k=20)
+    assert found == hits(client, talks, turns=turns, mode="dense", k=20)
+    assert {int(name[1:]) % 4 for name in found} == {2}
+
+
 DOCUMENT_FAULTS = [
     ({"turns": []}, "/turns"),
     ({"turns": [{"role": "user"}]}, "/turns/0/text"),
@@ -174,7 +225,10 @@ def test_a_collection_without_turns_says_so(client: httpx.Client, collection: st
     for path, body, pointer in (
         ("documents", {"documents": [{"id": "x", "turns": talk("a")}]}, "/documents/0/turns"),
         ("search", {"turns": talk("a")}, "/turns"),
+        ("search", {"like": {"positive": ["cat", {"turns": talk("a")}]}}, "/like/positive/1/turns"),
         ("evaluate", {"queries": [{"id": "q", "turns": talk("a"), "grades": {}}]}, "/queries/0/turns"),
+        ("recall", {"queries": [{"query": "a"}, {"turns": talk("a")}]}, "/queries/1/turns"),
+        ("tune", {"target_recall": 0.9, "queries": [{"turns": talk("a")}]}, "/queries/0/turns"),
     ):
         answer = client.post(f"{collection}/{path}", json=body)
         assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)

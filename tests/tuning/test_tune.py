@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -11,16 +12,18 @@ from made import OpenCatalogue
 from small_codes import code_everything
 
 from app.collection.collection import Collection
+from app.encoders.turns import TurnsSpec
 from app.errors import Conflict, Invalid
 from app.indexing.sealing import seal
 from app.ingest import write_documents
 from app.main import HANDLERS
 from app.search import Query, search
+from app.settings import DeterministicModel
 from app.tasks.tasks import Running, Tasks
 from app.tuning.options import Option
 from app.tuning.trials import WIDTHS
-from app.tuning.tune import Goal, Tried, best_of, to_params, tune
-from app.types import F32, Document
+from app.tuning.tune import Goal, Tried, best_of, read_queries, to_params, tune
+from app.types import F32, Document, Turn
 
 DIM = 12
 COUNT = 300
@@ -158,6 +161,18 @@ def test_as_a_task_it_survives_its_parameters(collection: Collection, open_catal
         "max_memory_per_document": None,
     }
     assert ended.result["queries"] == 6
+
+
+def test_conversations_among_its_queries_survive_as_parameters(open_catalogue: OpenCatalogue) -> None:
+    catalogue = open_catalogue(models={"words": DeterministicModel(type="deterministic", dim=DIM)})
+    talk = (Turn("user", "red fox"), Turn("system", "old owl"))
+    spec = TurnsSpec(last=1)
+    collection = catalogue.create("told", model="words", kind="multi_vector", turns=spec)
+    asked = [Query(text=spec.heard(talk), turns=talk), Query(text="plain")]
+    written = json.loads(json.dumps(to_params(Goal(0.9), asked)))["queries"]
+    assert read_queries(collection, written) == asked
+    with pytest.raises(Invalid, match="has no turns"):
+        read_queries(catalogue.create("plain", model="words", kind="multi_vector"), written)
 
 
 class Stop(Exception):

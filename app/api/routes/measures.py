@@ -14,7 +14,7 @@ from app.api.answers import accepted, encoded, held, map_answer, reply
 from app.api.edge.bodies import READ, Route, examples
 from app.api.edge.openapi import gives
 from app.api.edge.routing import Name
-from app.api.routes.searches import fitting, to_query
+from app.api.routes.searches import fitting, heard, to_query
 from app.api.schemas.documents import DeleteAnswer
 from app.api.schemas.measures import MapAnswer, Measured, NeighboursRequest, QueriesAnswer, RecallRequest, TuneRequest
 from app.api.schemas.relevance import LearnRequest, RelevanceAnswer
@@ -23,6 +23,7 @@ from app.api.schemas.tasks import TaskAnswer
 from app.api.service import Serving, run
 from app.collection.collection import Collection
 from app.collection.reading import Measured as Recalled
+from app.documents import turns_of
 from app.errors import Conflict
 from app.evaluation.judged import Judged, read_set
 from app.evaluation.measures import parsed_one
@@ -190,7 +191,8 @@ def _to_measure(queries: int | Sequence[Asked], collection: Collection) -> int |
         return queries
     return [
         engine.Query(
-            text=one.query,
+            text=heard(one, collection.spec, f"/queries/{i}"),
+            turns=turns_of(one.turns),
             vectors=fitting(one, collection.spec, f"/queries/{i}"),
             scorer=one.scorer.network() if isinstance(one, Measured) and one.scorer is not None else None,
             at=f"/queries/{i}",

@@ -121,7 +121,7 @@ def _like(body: SearchRequest, spec: CollectionSpec, at: str) -> Like | None:
     def example(one: str | Asked, here: str) -> Example:
         if isinstance(one, str):
             return Example(one, at=here)
-        return Example(None, heard(one, spec, here), fitting(one, spec, here), at=here)
+        return Example(None, heard(one, spec, here), fitting(one, spec, here), turns_of(one.turns), at=here)
 
     positive, negative = (
         [example(one, f"{at}/like/{name}/{i}") for i, one in enumerate(getattr(body.like, name))]
