@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from app.errors import Conflict, Damaged, Invalid, SheafError
 from app.filters import Filter
 from app.metadata.declared import MOST_FIELDS, FieldType
 from app.scoring.similarities.measures import Options
-from app.store.database import put_meta, read_state, write_counters
+from app.store.database import find_record, put_meta, read_state, write_counters
 from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.rows import find_live, insert_document, live_sum
@@ -39,6 +39,8 @@ from app.types import I64, Document, Weights
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+_TRIED: Final = "summaries_tried"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,9 @@ class Collection(Reader):
     not_learned: str | None = None
     """Why the matrix of a causal similarity is not learned, though its documents are there; not kept over a restart."""
 
-    tried: int = 0
-    """Documents that there were when the map to their summaries was learned last, or was found to do no good."""
+    tried: int | None = None
+    """Documents that there were when the map to their summaries was learned last, or was found to do no good; None: as
+    many as ``kept_trial`` says."""
 
     def close(self) -> None:
         """For good; reads that are under way go on."""
@@ -223,14 +226,19 @@ class Collection(Reader):
             self.record(lambda txn: put_meta(txn, {"spec": spec.to_json()}))
             self.spec = spec
 
+    def kept_trial(self) -> int:
+        """``tried``, as the last map was kept with it, or that there is none. Raises Damaged."""
+        with self.database.read() as connection:
+            return find_record(connection, _TRIED, self.name, int) or 0
+
     def keep_map(self, found: SummaryMap | None, before: TurnsSpec) -> bool:
-        """Whether conversations that search are mapped so from here on, durably: not where turns were not read as
-        ``before`` any more. Raises Conflict (another writer), StorageFull."""
+        """Whether conversations that search are mapped so from here on, durably, with what was ``tried``: not where
+        turns were not read as ``before`` any more. Raises Conflict (another writer), StorageFull."""
         with self._lock:
             if self.spec.turns != before:
                 return False
             spec = replace(self.spec, turns=replace(before, map=found))
-            self.record(lambda txn: put_meta(txn, {"spec": spec.to_json()}))
+            self.record(lambda txn: put_meta(txn, {"spec": spec.to_json(), _TRIED: self.tried or 0}))
             self.spec = spec
             return True
 

@@ -11,6 +11,7 @@ Only searches are mapped, so no document is written anew. It is a part of the sp
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -35,9 +36,12 @@ def summaries_due(collection: Collection) -> bool:
     """Whether there are twice as many documents as when it was learned, or tried, last."""
     if not collection.spec.summarised or collection.salvaged:
         return False
-    own = collection.spec.turns and collection.spec.turns.map
-    tried = max(collection.tried, own.documents if own else 0)
-    return collection.published.live >= max(LEAST, 2 * tried)
+    live = collection.published.live
+    if live < LEAST:
+        return False
+    if collection.tried is None:
+        collection.tried = collection.kept_trial()
+    return live >= 2 * collection.tried
 
 
 def learn_summaries(collection: Collection, *, again: bool = False) -> bool:
@@ -61,16 +65,15 @@ def learned(conversations: F32, summaries: F32, names: I64) -> SummaryMap | None
     kinds, firsts = np.unique(names, return_index=True)
     answers = summaries[firsts].astype(np.float64)
     right = np.searchsorted(kinds, names)
-    unmapped = _reciprocal(conversations.astype(np.float64) @ answers.T, right)
-    found = []
-    for ridge in RIDGES:
-        scores = np.zeros((len(names), len(kinds)))
-        for one in range(FOLDS):
-            out = fold == one
-            mean, matrix = ridge_map(conversations[~out], summaries[~out], ridge)
-            scores[out] = (conversations[out] - mean) @ matrix @ answers.T
-        found.append((_reciprocal(scores, right), ridge))
-    held_out, ridge = max(found)
+    unmapped = float(np.mean(_reciprocals(conversations.astype(np.float64) @ answers.T, right)))
+    found = np.zeros((len(RIDGES), len(names)))
+    for one in range(FOLDS):
+        out = fold == one
+        normal = _Normal.of(conversations[~out], summaries[~out])
+        for place, ridge in enumerate(RIDGES):
+            scores = (conversations[out] - normal.mean) @ normal.matrix(ridge) @ answers.T
+            found[place, out] = _reciprocals(scores, right[out])
+    held_out, ridge = max(zip(found.mean(axis=1).tolist(), RIDGES, strict=True))
     if held_out <= unmapped:
         return None
     mean, matrix = ridge_map(conversations, summaries, ridge)
@@ -86,18 +89,37 @@ def learned(conversations: F32, summaries: F32, names: I64) -> SummaryMap | None
 
 def ridge_map(given: F32, wanted: F32, ridge: float) -> tuple[F64, F64]:
     """The mean of what is given, (1, dim), and the matrix, (dim, dim)."""
-    x, y = given.astype(np.float64), wanted.astype(np.float64)
-    mean = x.mean(axis=0, keepdims=True)
-    x, y = x - mean, y - y.mean(axis=0)
-    square = x.T @ x
-    square[np.diag_indices_from(square)] += max(ridge * float(np.trace(square)) / len(square), 1e-12)
-    return mean, np.linalg.solve(square, x.T @ y)
+    normal = _Normal.of(given, wanted)
+    return normal.mean, normal.matrix(ridge)
 
 
-def _reciprocal(scores: F64, right: I64) -> float:
-    """The mean reciprocal rank of the right column of each row; of equal scores it is the last."""
+@dataclass(frozen=True, slots=True)
+class _Normal:
+    """The normal equations of a regression, which every ridge shares. mean: of what is given, (1, dim)."""
+
+    mean: F64
+    square: F64
+    product: F64
+
+    @classmethod
+    def of(cls, given: F32, wanted: F32) -> _Normal:
+        x, y = given.astype(np.float64), wanted.astype(np.float64)
+        mean = x.mean(axis=0, keepdims=True)
+        x, y = x - mean, y - y.mean(axis=0)
+        return cls(mean, x.T @ x, x.T @ y)
+
+    def matrix(self, ridge: float) -> F64:
+        """(dim, dim)."""
+        square = self.square.copy()
+        square[np.diag_indices_from(square)] += max(ridge * float(np.trace(square)) / len(square), 1e-12)
+        return np.linalg.solve(square, self.product).astype(np.float64, copy=False)
+
+
+def _reciprocals(scores: F64, right: I64) -> F64:
+    """The reciprocal rank of the right column of each row, (n,); of equal scores it is the last."""
     own = scores[np.arange(len(right)), right]
-    return float(np.mean(1 / (scores >= own[:, None]).sum(axis=1)))
+    ranks: F64 = (scores >= own[:, None]).sum(axis=1).astype(np.float64)
+    return 1 / ranks
 
 
 def pairs(collection: Collection) -> tuple[F32, F32, I64, list[str]]:

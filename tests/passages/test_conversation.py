@@ -20,11 +20,11 @@ from app.encoders.prompts import Task
 from app.encoders.protocol import TokenPlaces
 from app.encoders.registry import Encoders
 from app.encoders.remote import RemoteEncoder
-from app.encoders.turns import SummaryMap, TurnsSpec
+from app.encoders.turns import SummaryMap, TurnsSpec, directed
 from app.errors import FormatTooNew, Invalid
 from app.evaluation.judged import Judged, read_set, write_set
 from app.indexing.sealing import seal
-from app.indexing.summaries import learned
+from app.indexing.summaries import FOLDS, RIDGES, SEED, learned, ridge_map
 from app.ingest import patch_document, write_documents
 from app.passages.conversation import Said, by_turns, said_of
 from app.query.preparing import encode_queries
@@ -32,7 +32,7 @@ from app.search import Query, search
 from app.settings import DeterministicModel, RemoteModel, Settings
 from app.store.rows import parse_row
 from app.tuning.judged import ByJudgements, hindrance, tune_judged
-from app.types import F32, Document, Encoded, Kind, Turn, spoken
+from app.types import F32, I64, Document, Encoded, Kind, Turn, spoken
 
 DIM = 24
 TALK = (Turn("user", "red fox"), Turn("system", "old owl"), Turn("user", "blue hen"))
@@ -223,6 +223,60 @@ def test_a_summary_is_the_pooled_vector_and_what_is_learned_of_it_survives(tmp_p
         standing, _ = collection.listing(None, 100)
         assert {one.id: one for one in standing} == {one.id: one for one in documents}
         assert write_documents(collection, documents).changed == 0
+
+
+def test_it_is_not_learned_again_for_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until there are twice as many documents, of which few have a summary."""
+    settings = Settings(indexes=tmp_path, models={"words": DeterministicModel(type="deterministic", dim=DIM)})
+    tried, useful = [], True
+
+    def counted(conversations: F32, summaries: F32, names: I64) -> SummaryMap | None:
+        tried.append(len(names))
+        return learned(conversations, summaries, names) if useful else None
+
+    def written(collection: Collection, first: int, count: int) -> None:
+        numbers = range(first, first + count)
+        talks = [talk(f"d{i}", (Turn("user", f"the {'abc'[i % 3]}"),), f"zz{i % 3}" if i < 70 else "") for i in numbers]
+        write_documents(collection, talks)
+
+    monkeypatch.setattr("app.indexing.summaries.learned", counted)
+    for name in ("with", "without"):
+        useful = name == "with"
+        tried.clear()
+        with Catalogue(tmp_path, Encoders(settings.models), settings) as catalogue:
+            collection = catalogue.create(name, model="words", kind="multi_vector", turns=TurnsSpec())
+            written(collection, 0, 200)
+        for first in (200, 201):
+            with Catalogue(tmp_path, Encoders(settings.models), settings) as catalogue:
+                written(catalogue.get(name), first, 1)
+        assert tried == [70]
+        with Catalogue(tmp_path, Encoders(settings.models), settings) as catalogue:
+            written(catalogue.get(name), 202, 200)
+        assert tried == [70, 70]
+
+
+def test_maps_of_a_fold_share_their_normal_equations() -> None:
+    """By plain loops over ridges and folds."""
+    random = np.random.default_rng(3)
+    names = random.integers(9, size=90)
+    summaries = directed(random.normal(size=(9, 6)))[names]
+    conversations = directed(summaries @ random.normal(size=(6, 6)) + 0.3 * random.normal(size=(90, 6)))
+    fold = np.random.default_rng(SEED).permutation(90) % FOLDS
+    best = []
+    for ridge in RIDGES:
+        ranks = []
+        for i in range(90):
+            rest = fold != fold[i]
+            mean, matrix = ridge_map(conversations[rest], summaries[rest], ridge)
+            scores = {
+                name: float((conversations[i] - mean[0]) @ matrix @ one)
+                for name, one in zip(names, summaries, strict=True)
+            }
+            ranks.append(1 / sum(score >= scores[names[i]] for score in scores.values()))
+        best.append((float(np.mean(ranks)), ridge))
+    found = learned(conversations, summaries, names)
+    assert found is not None
+    assert (found.held_out, found.ridge) == (pytest.approx(max(best)[0], abs=1e-6), max(best)[1])
 
 
 def test_a_map_is_kept_where_it_finds_what_it_was_not_learned_from() -> None:
