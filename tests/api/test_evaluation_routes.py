@@ -252,10 +252,16 @@ def test_class_labels_are_measured_as_by_a_second_implementation(client: httpx.C
     assert shallow["depth"] == 2 * 14
 
 
-def test_class_labels_without_two_alike_are_none(client: httpx.Client, classed: Any) -> None:
+def test_class_labels_without_two_alike_are_none(
+    client: httpx.Client, classed: Any, finished: Callable[[str], Any]
+) -> None:
     answer = client.post(f"{classed[0]}/evaluate", json={"classes": {"field": "colour"}})
     assert (answer.status_code, answer.json()["code"]) == (409, "collection_empty")
-    client.post(f"{classed[0]}/evaluate", json={"classes": {"field": "kind"}, "background": True})
+    answer = client.post(f"{classed[0]}/evaluate", json={"classes": {"field": "kind"}, "background": True})
+    assert answer.status_code == 202, answer.text
+    task = finished(answer.headers["location"])
+    assert task["state"] == "succeeded", task
+    assert task["result"]["drawn"] == "classes"
 
 
 def test_nothing_of_the_collection_learns_from_it(client: httpx.Client, birds: str) -> None:
