@@ -67,7 +67,7 @@ KINDS = {
     ),
     *(
         f"*/segments/*/{name}"
-        for name in ("raw.npy", "raw.offsets.npy", "columns.npz", "encoded.index", "pooled.index")
+        for name in ("raw.npy", "raw.offsets.npy", "columns.npz", "encoded.index", "pooled.index", "neighbours.index")
     ),
     *(f"*/segments/*/{name}" for name in (*WORD_FILES, *SPARSE_FILES)),
     *("*/segments/*/manifest.json", ".snapshots/*.json", ".snapshots/*.tar", ".compiled/*.nbi", ".compiled/*.nbc"),

@@ -19,7 +19,7 @@ from app.api.service import Lanes, Service
 from app.backup.saved import SavedSnapshots
 from app.catalogue.catalogue import Catalogue
 from app.catalogue.restoring import restore_file
-from app.collection import chunks
+from app.collection import chunks, segment_writing
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage, StageChoice
 from app.collection.spec import SparseSpec, ValueSpec
@@ -30,10 +30,12 @@ from app.encodings.protocol import Sample
 from app.encodings.recipes import RidgeRecipe
 from app.encodings.ridge import RidgeParameters
 from app.errors import Damaged, SheafError, StoreError
+from app.indexing.reindexing import link
 from app.indexing.restaging import restage
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.main import HANDLERS
+from app.scoring.networks.network import Layer, Network
 from app.scoring.similarities.measures import Options
 from app.search import Query, search
 from app.settings import DeterministicModel, Settings
@@ -73,7 +75,7 @@ def document(i: int, collection: Collection) -> Document:
 
 def fill(folder: Path) -> None:
     """Two segments, a tail in the database and in a file, dead rows, an accepted body, snapshots, an alias, a learned
-    first stage, codes, a converted model and machine code; then killed."""
+    first stage, codes, a graph of neighbours, a converted model and machine code; then killed."""
     with opened(folder) as catalogue, pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "IN_DATABASE", IN_DATABASE)
         catalogue.create("words", model="words", kind="multi_vector")
@@ -96,6 +98,9 @@ def fill(folder: Path) -> None:
             seal(collection)
             if name == "learned":
                 _learn(collection)
+            if name == "dense":
+                patch.setattr(segment_writing, "FEWEST", 8)
+                link(collection, 4, reason="linked")
             delete_ids(collection, ["d3", "d19"])
             SavedSnapshots(catalogue.files).take(collection, f"{NAMES.index(name):032x}", lambda: None)
             if name == "words":
@@ -151,6 +156,9 @@ def contents(collection: Collection) -> dict[str, Any]:
     if collection.spec.sparse is not None:
         nine = SparseVector(np.array([2, 9], np.int32), np.ones(2, np.float32))
         found["sparse"] = [(h.id, h.score) for h in search(collection, Query(sparse=nine, mode="sparse", k=1_000)).hits]
+    if collection.spec.kind == "dense":
+        scorer = Network((Layer(np.ones((DIM, 1), np.float32)),))
+        found["scorer"] = [(h.id, h.score) for h in search(collection, Query(scorer=scorer, k=1_000)).hits]
     found["count"] = collection.count()
     with collection.snapshot() as snapshot:
         seqs = [int(seq) for view in snapshot.views for seq in view.part.seqs[view.alive]]

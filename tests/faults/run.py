@@ -25,7 +25,7 @@ SCENARIOS: dict[str, tuple[int, int]] = {
     "steps": (0, 16),
     "power": (400, 16),
     "errors": (600, 4),
-    "damage": (0, 36),
+    "damage": (0, 44),
     "kill": (200, 2),
     "stops": (5, 1),
     "quality": (100, 6),
