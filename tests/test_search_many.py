@@ -142,6 +142,36 @@ def test_a_part_is_asked_once_for_all(make_collection: MakeCollection, monkeypat
         assert calls == [count, count]
 
 
+@pytest.mark.usefixtures("no_few")
+@pytest.mark.parametrize("asked", [{"k": 3, "candidates": 100}, {"k": 90, "candidates": 4}, {"k": 90, "exact": True}])
+def test_many_candidates_are_taken_in_steps(
+    make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch, asked: Any
+) -> None:
+    """No more vectors are copied at a time, and no more pairs made, for more queries or candidates."""
+    collection = make_collection(kind="dense", dim=8)
+    rows = np.random.default_rng(2).normal(size=(400, 8)).astype(np.float32)
+    fill(collection, rows, (200,))
+    found = together(collection, rows[:70], **asked)
+    copied, made = list[int](), list[int]()
+    references, tier = ranking.references_of_pairs, ranking.Ask._pairs
+
+    def copying(queries: F32, which: Any, vectors: Any, offsets: Any) -> Any:
+        copied.append(vectors.size)
+        return references(queries, which, vectors, offsets)
+
+    def making(self: ranking.Ask, queries: F32, offsets: Any, which: Any, *more: Any) -> Any:
+        made.append(len(which))
+        return tier(self, queries, offsets, which, *more)
+
+    monkeypatch.setattr(ranking, "references_of_pairs", copying)
+    monkeypatch.setattr(ranking.Ask, "_pairs", making)
+    monkeypatch.setattr(ranking, "NUMBERS", 8 * 20)
+    monkeypatch.setattr("app.batch.search.PAIRS", 2_000)
+    assert together(collection, rows[:70], **asked) == found
+    assert max(copied) == 8 * 20
+    assert max(made) <= 2_000
+
+
 @pytest.mark.parametrize("options", [{"kind": "multi_vector", "dim": 6}, {"kind": "dense"}])
 def test_other_collections_are_asked_one_by_one(make_collection: MakeCollection, options: Any) -> None:
     collection = make_collection(**options)

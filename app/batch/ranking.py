@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from app.scoring.inner_product import references_of_pairs
 from app.scoring.many import could_be_best
 from app.scoring.similarity import lengths
 from app.types import F32, F64, I64, Mask
+
+NUMBERS: Final = 1 << 22
+"""Numbers of the vectors that references are made of at a time: 16 MiB of float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,15 @@ class Ask:
     @property
     def there(self) -> int:
         return sum(int(np.count_nonzero(mask)) for mask in self.allowed)
+
+    @property
+    def widest(self) -> int:
+        """Candidates that a query has at most, at least 1: a tier is no wider than twice k, or than the first."""
+        there, few = self.there, max(2 * self.k, 1)
+        if self.exact or there <= FEW:
+            return min(few, max(there, 1))
+        stages = {id(stage): stage for stage in self.stages}.values()
+        return sum(min(max(self.width or stage.width, few), there) for stage in stages)
 
     def best(self, queries: F32, offsets: F64) -> Block:
         """queries: (q, stored_dim), as the similarity asks with them. offsets: (q,), what is added to their products.
@@ -231,11 +244,12 @@ class Ask:
         """The reference of each pair."""
         found = np.empty(len(keys))
         owners, rows = keys // OWNER, keys % OWNER
+        step = max(1, NUMBERS // queries.shape[1])
         for i, view in enumerate(self.views):
             here = np.flatnonzero(owners == i)
-            if len(here):
-                vectors = view.part.flat(POOLED).take(rows[here])
-                found[here] = references_of_pairs(queries, which[here], vectors, offsets)
+            for some in (here[start : start + step] for start in range(0, len(here), step)):
+                vectors = view.part.flat(POOLED).take(rows[some])
+                found[some] = references_of_pairs(queries, which[some], vectors, offsets)
         return found
 
 

@@ -27,7 +27,9 @@ from app.search import search_encoded
 from app.types import F32, F64, TokenVectors
 
 AT_ONCE: Final = 512
-"""Queries between two looks at the time."""
+"""Queries at a time, at most."""
+PAIRS: Final = 1 << 21
+"""Pairs of a query and a candidate at a time, of about 100 bytes each; fewer queries where their lists are long."""
 FEWEST: Final = 32
 """Queries that are worth a thread of their own."""
 
@@ -134,8 +136,9 @@ def _together(collection: Collection, snapshot: Snapshot, queries: F32, offsets:
     ask = Ask(
         snapshot.views, allowed, snapshot.stages, asked.k, asked.candidates, asked.exact, snapshot.identify
     )  # fmt: skip
-    for start in range(0, len(queries), AT_ONCE):
-        some, own = queries[start : start + AT_ONCE], offsets[start : start + AT_ONCE]
+    step = max(1, min(AT_ONCE, PAIRS // ask.widest))
+    for start in range(0, len(queries), step):
+        some, own = queries[start : start + step], offsets[start : start + step]
 
         def work(first: int, last: int, some: F32 = some, own: F64 = own) -> Block:
             return ask.best(some[first:last], own[first:last])
