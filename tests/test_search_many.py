@@ -227,6 +227,15 @@ def test_arrays_are_read_as_they_were_written() -> None:
     assert np.array_equal(read_queries(npy(np.asfortranarray(array)), NPY), array.astype(np.float32))
 
 
+def described(text: str) -> bytes:
+    """A .npy file of this header, and no more."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+def header(kind: str, shape: str) -> bytes:
+    return described(f"{{'descr': {kind}, 'fortran_order': False, 'shape': {shape}}}\n")
+
+
 WHOLE = npy(np.ones((3, 5), np.float32))
 
 
@@ -240,6 +249,21 @@ WHOLE = npy(np.ones((3, 5), np.float32))
         # A header that claims more than any memory holds.
         (WHOLE.replace(b"(3, 5), }", b"(3000000000000, 5), }")[: len(WHOLE)], MalformedBody, "expected"),
         (npy(np.array([{"a": 1}], object)), MalformedBody, "expected"),
+        (described("{'descr': ("), MalformedBody, "expected a .npy"),
+        (
+            described("{'descr': '<f4', 'fortran_order': False, 'shape': (" + "(" * 900),
+            MalformedBody,
+            "expected a .npy",
+        ),
+        (header("'<f4'", "(-2, -3)") + bytes(24), MalformedBody, "expected sizes of 0 to"),
+        (header("'<f4'", f"({10**30}, 0)"), MalformedBody, "expected sizes of 0 to"),
+        # More digits than Python writes.
+        (header("'<f4'", f"({hex(10**4_500)}, {hex(10**4_400)})"), MalformedBody, "expected"),
+        (header("'<f4'", f"({'9, ' * 400})"), Invalid, r"got \(9, 9, 9, 9, ...\)"),
+        (header("'|S0'", "(2, 3)"), Invalid, "expected numbers of float32, float16 or float64, got"),
+        (header("('<f4', (2,))", "(2, 3)") + bytes(48), Invalid, "expected numbers of float32, float16 or float64"),
+        (header("[('a', '<f4')]", "(2, 3)") + bytes(24), Invalid, "expected numbers of float32, float16 or float64"),
+        (header("'<f16'", "(2, 3)") + bytes(96), Invalid, "expected numbers of float32, float16 or float64"),
         (npy(np.ones((2, 2), np.int32)), Invalid, "float32, float16 or float64, got int32"),
         (npy(np.ones(3, np.float32)), Invalid, r"expected an array \(queries, dim\)"),
         (npy(np.ones((0, 3), np.float32)), Invalid, r"expected an array"),
@@ -257,6 +281,43 @@ def arrow(columns: dict[str, Any]) -> bytes:
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
     return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_what_unpacks_is_refused(compression: str) -> None:
+    """Of a compressed stream nothing is read, however small it is."""
+    pa = pytest.importorskip("pyarrow")
+    table = pa.table({"vector": [[0.0] * 100] * 50})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as stream:
+        stream.write_table(table)
+    before = pa.total_allocated_bytes()
+    with pytest.raises(MalformedBody, match="without compression"):
+        read_queries(bytes(sink.getvalue()), ARROW)
+    assert pa.total_allocated_bytes() == before
+
+
+def test_what_is_told_by_a_dictionary_is_refused() -> None:
+    pa = pytest.importorskip("pyarrow")
+    encoded = pa.array([1.0, 2.0, 1.0]).dictionary_encode()
+    with pytest.raises(MalformedBody, match="without dictionaries"):
+        read_queries(arrow({"vector": encoded}), ARROW)
+
+
+def test_rows_without_bytes_are_refused() -> None:
+    """Of types that need none a few bytes may claim any number of rows."""
+    pa = pytest.importorskip("pyarrow")
+    null = pa.FixedSizeListArray.from_arrays(pa.nulls(64), 64)
+    nothing = pa.array([[]] * 64, pa.list_(pa.float32(), 0))
+    for column in (null, nothing, pa.array([{}] * 64, pa.struct([]))):
+        with pytest.raises(Invalid, match="expected numbers of float32, float16 or float64, in lists"):
+            read_queries(arrow({"vector": column}), ARROW)
+
+
+def test_an_arrow_body_is_not_copied() -> None:
+    pa = pytest.importorskip("pyarrow")
+    content = bytearray(arrow({"vector": pa.FixedSizeListArray.from_arrays(np.ones(12, np.float32), 4)}))
+    assert np.shares_memory(read_queries(content, ARROW), np.frombuffer(content, np.uint8))
 
 
 def test_arrow_is_read_and_written() -> None:

@@ -7,13 +7,15 @@ held to the bytes that there are before an array is made of them; nothing is unp
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.batch.messages import check_message
 from app.errors import Invalid, MalformedBody
 from app.filters import Filter
 from app.schema.notices import Notice
@@ -56,16 +58,23 @@ class Table:
 
 
 def read_queries(content: bytes | bytearray, media: str) -> F32:
-    """The array of a body of this content type. Raises MalformedBody, Invalid."""
+    """The array of a body of this content type; it may share the body's memory. Raises MalformedBody, Invalid."""
     found = _of_npy(content) if media == NPY else _of_arrow(content)
-    if found.dtype.kind != "f" or found.dtype.itemsize > 8:
-        raise Invalid.at("", f"expected numbers of float32, float16 or float64, got {found.dtype}")
-    if found.ndim not in (2, 3) or not found.size or found.shape[-1] > MAX_DIM:
-        raise Invalid.at(
-            "", f"expected an array (queries, dim), or (queries, vectors, dim) of token vectors, got {found.shape}"
-        )
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(found, np.float32)
+
+
+def _check(kind: np.dtype[Any], shape: Sequence[int]) -> None:
+    """Raises Invalid for what is no array of queries."""
+    if kind.kind != "f" or kind.itemsize > 8:
+        raise Invalid.at("", f"expected numbers of float32, float16 or float64, got {str(kind)[:200]}")
+    if len(shape) not in (2, 3) or not all(shape) or shape[-1] > MAX_DIM:
+        got = ", ".join(f"{size:,}" for size in shape[:4])
+        raise Invalid.at(
+            "",
+            "expected an array (queries, dim), or (queries, vectors, dim) of token vectors, with at most "
+            f"{MAX_DIM:,} dimensions, got ({got}{', ...' if len(shape) > 4 else ''})",
+        )
 
 
 def _of_npy(content: bytes | bytearray) -> NDArray[Any]:
@@ -73,21 +82,24 @@ def _of_npy(content: bytes | bytearray) -> NDArray[Any]:
     try:
         version = np.lib.format.read_magic(file)
         parse = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, by_columns, dtype = parse(file)
-    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        shape, by_columns, kind = parse(file)
+    except Exception as error:
+        # Of a stranger's header its parser raises whatever it comes upon: errors of tokens, of numbers, of depth.
         raise MalformedBody(
             f"expected a .npy file of version 1.0 or 2.0: {' '.join(str(error).split())[:200]}"
         ) from error
-    # Python's integers: a shape from outside may be too large for any other.
-    values = 1
-    for size in shape:
-        values *= size
-    there = len(content) - file.tell()
-    if dtype.hasobject or there != values * dtype.itemsize:
+    # Before anything is computed or told of them: numbers from outside may have thousands of digits.
+    if not all(0 <= size <= len(content) for size in shape):
         raise MalformedBody(
-            f"expected {values * dtype.itemsize:,} bytes of {dtype} for the shape {shape} of its header, got {there:,}"
+            f"expected sizes of 0 to {len(content):,}, the bytes of the file, in the shape of its header"
         )
-    flat = np.frombuffer(content, dtype, offset=file.tell())
+    if kind.hasobject:
+        raise MalformedBody("expected numbers, got Python's objects, which are not unpickled")
+    _check(kind, shape)
+    wanted, there = math.prod(shape) * kind.itemsize, len(content) - file.tell()
+    if there != wanted:
+        raise MalformedBody(f"expected {wanted:,} bytes of {kind} for the shape {shape} of its header, got {there:,}")
+    flat = np.frombuffer(content, kind, offset=file.tell())
     return flat.reshape(shape, order="F" if by_columns else "C")
 
 
@@ -95,14 +107,29 @@ def _of_arrow(content: bytes | bytearray) -> NDArray[Any]:
     arrow = library("pyarrow", "tables", "Arrow")
     try:
         with foreign("an Arrow stream"):
-            table = arrow.ipc.open_stream(arrow.py_buffer(bytes(content))).read_all()
-            table.validate(full=True)
-            columns = [name for name in table.column_names if name in ("vector", "vectors")] or table.column_names
+            buffer = arrow.py_buffer(content)
+            for message in arrow.ipc.MessageReader.open_stream(buffer):
+                check_message(message.type, bytes(message.metadata))
+            stream = arrow.ipc.open_stream(buffer)
+            columns = [name for name in stream.schema.names if name in ("vector", "vectors")] or stream.schema.names
             if len(columns) != 1:
-                raise Invalid.at("", f"expected one column, `vector` or `vectors`, got {', '.join(table.column_names)}")
-            column = table.column(columns[0]).combine_chunks()
+                raise Invalid.at(
+                    "", f"expected one column, `vector` or `vectors`, got {', '.join(stream.schema.names)}"
+                )
+            # Before its rows are read: of other types there may be more of them than bytes.
+            inner = stream.schema.field(columns[0]).type
+            while arrow.types.is_list(inner) or (arrow.types.is_fixed_size_list(inner) and inner.list_size):
+                inner = inner.value_type
+            if not arrow.types.is_floating(inner):
+                raise Invalid.at(
+                    "", f"expected numbers of float32, float16 or float64, in lists, got {str(inner)[:200]}"
+                )
+            table = stream.read_all()
+            table.validate(full=True)
+            column = table.column(columns[0])
+            column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
             shape, values = [len(column)], column
-            while arrow.types.is_list(values.type) or arrow.types.is_fixed_size_list(values.type):
+            while not arrow.types.is_floating(values.type):
                 lengths = set(values.value_lengths().unique().to_pylist())
                 if len(lengths) != 1 or None in lengths:
                     raise Invalid.at("", "expected lists of one length, none of them null")
@@ -111,9 +138,11 @@ def _of_arrow(content: bytes | bytearray) -> NDArray[Any]:
                 values = values.flatten()
             if values.null_count:
                 raise Invalid.at("", "expected numbers, none of them null")
-            return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(shape)
+            found = np.asarray(values.to_numpy(zero_copy_only=False))
     except Unreadable as error:
         raise MalformedBody(error.message) from error
+    _check(found.dtype, shape)
+    return found.reshape(shape)
 
 
 def written(table: Table, media: str) -> bytes:

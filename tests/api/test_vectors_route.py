@@ -87,6 +87,17 @@ def test_arrow_comes_and_goes(client: httpx.Client, filled: str) -> None:
     assert as_npy["score"].ravel().tolist() == rows["score"]
 
 
+def test_what_unpacks_is_refused_in_words(client: httpx.Client, filled: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    sink = pa.BufferOutputStream()
+    table = pa.table({"vector": list(ROWS[:4])})
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+        stream.write_table(table)
+    answer = ask(client, filled, bytes(sink.getvalue()), headers={"content-type": ARROW})
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_body")
+    assert "without compression" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("content", "more", "status", "pointer"),
     [
@@ -101,6 +112,8 @@ def test_arrow_comes_and_goes(client: httpx.Client, filled: str) -> None:
         (npy(ROWS), {"nonsense": 3}, 422, "/nonsense"),
         (npy(np.ones((4_097, 6), np.float32)), {}, 422, ""),
         (b"nonsense", {}, 400, None),
+        (b"\x93NUMPY\x01\x00\x0b\x00{'descr': (", {}, 400, None),
+        (npy(np.zeros((2, 6), "S1")), {}, 422, ""),
         (npy(ROWS), {"headers": {"content-type": "application/json"}}, 415, None),
         (npy(ROWS), {"headers": {"accept": "text/html"}}, 406, None),
         (b"x" * 200_001, {}, 413, None),

@@ -321,11 +321,11 @@ async def search_vectors(
     """Many searches by vectors at once, without JSON: each finds what it would find alone, with the same scores.
 
     The body is an array of queries, as .npy (`application/x-npy`) or as an Arrow stream with a column `vector` (lists
-    of numbers); `Accept` says which of both the answer is, by default the same. The answer as .npy is an array
-    (queries, hits) of records: `id` (UTF-8, in zero bytes behind its end) and `score`; as Arrow a row a hit: `query`,
-    `id`, `score`. Every query has as many hits: `k`, or all documents that match where they are fewer. The header
-    `X-Sheaf-Search` has the rest of an answer, as JSON. `include=values`: with what the documents carry, `count` and
-    `values` (as many as the most, zeros behind the count); as Arrow lists of vectors.
+    of numbers), without compression or dictionaries; `Accept` says which of both the answer is, by default the same.
+    The answer as .npy is an array (queries, hits) of records: `id` (UTF-8, in zero bytes behind its end) and `score`;
+    as Arrow a row a hit: `query`, `id`, `score`. Every query has as many hits: `k`, or all documents that match where
+    they are fewer. The header `X-Sheaf-Search` has the rest of an answer, as JSON. `include=values`: with what the
+    documents carry, `count` and `values` (as many as the most, zeros behind the count); as Arrow lists of vectors.
     """
     media = require_type(request, FORMS)
     accepted = _form(request, media)
