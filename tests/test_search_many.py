@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from app.filters import parse
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
 from app.search import Query, search
-from app.types import F32, Document
+from app.types import F32, Document, TokenVectors
 from app.vector_index.graph import Graph
 
 
@@ -211,9 +212,34 @@ def test_an_answer_has_a_bound(open_catalogue: Callable[..., Any]) -> None:
         search_many(collection, Many(np.ones((50, 2), np.float32)))
 
 
-def npy(array: Any) -> bytes:
-    import io
+def test_places_of_values_are_counted_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As .npy each hit has a place for the values of the largest: one large document makes all answers large."""
+    counts = np.array([100, 1, 0, 1])
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    values = TokenVectors(np.ones((102, 5), np.float32), starts)
+    ids = np.array([[b"a", b"bc"], [b"c", b"d"]])
+    table = Table(ids, np.ones((2, 2)), 1, 0.0, {}, values=values)
+    needed = 4 * (2 + 8 + 4 + 4 * 100 * 5)
+    made = np.load(io.BytesIO(written(table, NPY, needed)))
+    assert made.nbytes == needed
+    assert made["count"].tolist() == [[100, 1], [0, 1]]
+    monkeypatch.setattr(np, "zeros", lambda *_: pytest.fail("something was made"))
+    with pytest.raises(AnswerTooLarge, match=f"more than {needed - 1:,} bytes"):
+        written(table, NPY, needed - 1)
 
+
+def test_arrow_has_no_place_for_what_is_not_there() -> None:
+    pa = pytest.importorskip("pyarrow")
+    values = TokenVectors(np.ones((3, 2), np.float32), np.array([0, 3, 3]))
+    table = Table(np.array([[b"a", b"bc"]]), np.ones((1, 2)), 1, 0.0, {}, values=values)
+    needed = 2 * (2 + 8 + 4 + 4) + 3 * 2 * 4
+    rows = pa.ipc.open_stream(written(table, ARROW, needed)).read_all().to_pydict()
+    assert [len(one) for one in rows["values"]] == [3, 0]
+    with pytest.raises(AnswerTooLarge):
+        written(table, ARROW, needed - 1)
+
+
+def npy(array: Any) -> bytes:
     file = io.BytesIO()
     np.save(file, array, allow_pickle=True)
     return file.getvalue()
@@ -345,5 +371,5 @@ def test_arrow_is_read_and_written() -> None:
         read_queries(arrow({"vector": list(array)})[:-40], ARROW)
     ids = np.array([["a", "bé"], ["c", "d"]], object)
     table = Table(np.char.encode(ids.astype(str)), np.array([[2.0, 1.0], [0.5, -1.0]]), 1, 0.0, {})
-    made = pa.ipc.open_stream(written(table, ARROW)).read_all().to_pydict()
+    made = pa.ipc.open_stream(written(table, ARROW, 1_000)).read_all().to_pydict()
     assert made == {"query": [0, 0, 1, 1], "id": ["a", "bé", "c", "d"], "score": [2.0, 1.0, 0.5, -1.0]}

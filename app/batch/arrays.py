@@ -21,7 +21,7 @@ from app.filters import Filter
 from app.schema.notices import Notice
 from app.sources.extras import foreign, library
 from app.sources.protocol import Unreadable
-from app.types import F32, F64, MAX_DIM, TokenVectors
+from app.types import F32, F64, MAX_DIM, Room, TokenVectors
 
 NPY: Final = "application/x-npy"
 ARROW: Final = "application/vnd.apache.arrow.stream"
@@ -55,6 +55,16 @@ class Table:
     stages: Mapping[str, float]
     warnings: list[Notice] = field(default_factory=list)
     values: TokenVectors | None = None
+
+    def taken(self, media: str) -> int:
+        """Bytes of all hits in this form, its header aside: as .npy each has a place for the values of the largest."""
+        a_hit = self.ids.itemsize + self.scores.itemsize + (0 if media == NPY else 4)
+        if self.values is None:
+            return self.scores.size * a_hit
+        if media == NPY:
+            most = int(self.values.counts.max(initial=0))
+            return self.scores.size * (a_hit + 4 + 4 * most * self.values.dim)
+        return self.scores.size * (a_hit + 4) + self.values.values.nbytes
 
 
 def read_queries(content: bytes | bytearray, media: str) -> F32:
@@ -145,9 +155,12 @@ def _of_arrow(content: bytes | bytearray) -> NDArray[Any]:
     return found.reshape(shape)
 
 
-def written(table: Table, media: str) -> bytes:
+def written(table: Table, media: str, most: int) -> bytes:
     """As .npy: an array (n, m) of records, `id` (UTF-8) and `score`, with values `count` and `values` (as many as the
-    most, zeros after the count). As Arrow: a row a hit, `query`, `id`, `score`, `values` (lists of lists)."""
+    most, zeros after the count). As Arrow: a row a hit, `query`, `id`, `score`, `values` (lists of lists). most: bytes
+    that it may hold. Raises AnswerTooLarge before anything is made of it."""
+    if table.taken(media) > most:
+        raise Room(most).full()
     if media == NPY:
         columns: dict[str, NDArray[Any]] = {"id": table.ids, "score": table.scores}
         kinds: list[Any] = [(name, values.dtype.newbyteorder("<")) for name, values in columns.items()]

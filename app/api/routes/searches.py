@@ -351,8 +351,9 @@ async def search_vectors(
                 raise Invalid.at("", f"a query has at most {limits.query_vectors:,} vectors here")
             with deadline(until):
                 found = search_many(collection, Many(vectors, k, condition, candidates, exact, bool(include)))
+            answer = written(found, accepted, settings.max_answer_bytes)
             keep_vectors(collection, vectors, found)
-            return written(found, accepted), found
+            return answer, found
 
         answer, found = await run(service.lanes.search, service.on, name, work)
     request.state.stages = dict(found.stages)
