@@ -15,6 +15,7 @@ from app.batch import ranking
 from app.batch.arrays import ARROW, NPY, Many, Table, read_queries, written
 from app.batch.search import search_many
 from app.collection.collection import Collection
+from app.collection.spec import ValueSpec
 from app.errors import AnswerTooLarge, Invalid, MalformedBody
 from app.filters import parse
 from app.indexing.sealing import seal
@@ -210,6 +211,23 @@ def test_an_answer_has_a_bound(open_catalogue: Callable[..., Any]) -> None:
     assert search_many(collection, Many(np.ones((5, 2), np.float32))).ids.shape == (5, 10)
     with pytest.raises(AnswerTooLarge):
         search_many(collection, Many(np.ones((50, 2), np.float32)))
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_queries_one_by_one_share_the_room_of_an_answer(open_catalogue: Callable[..., Any], carried: bool) -> None:
+    most = 20 * 10 * (2 + 8) + (4 * 20 * 10 * 16 if carried else 0)
+    catalogue = open_catalogue(max_answer_bytes=most)
+    collection = catalogue.create("c", model=None, kind="multi_vector", dim=2, values=ValueSpec(dim=16))
+    values = np.ones((1, 16), np.float32)
+    write_documents(
+        collection, [Document(f"d{i}", vectors=np.ones((2, 2), np.float32), values=values) for i in range(10)]
+    )
+    found = search_many(collection, Many(np.ones((20, 3, 2), np.float32), values=carried))
+    assert found.ids.shape == (20, 10)
+    if found.values is not None:
+        assert found.values.counts.tolist() == [1] * 200
+    with pytest.raises(AnswerTooLarge):
+        search_many(collection, Many(np.ones((21, 3, 2), np.float32), values=carried))
 
 
 def test_places_of_values_are_counted_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:

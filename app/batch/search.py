@@ -7,6 +7,7 @@ one vector, a part is asked for the candidates of all queries together (app.batc
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -24,7 +25,7 @@ from app.query.asked import Query
 from app.query.preparing import encode_queries
 from app.scoring.similarity import MAX_LENGTH, lengths
 from app.search import search_encoded
-from app.types import F32, F64, TokenVectors
+from app.types import F32, F64, Hit, TokenVectors
 
 AT_ONCE: Final = 512
 """Queries at a time, at most."""
@@ -150,7 +151,7 @@ def _together(collection: Collection, snapshot: Snapshot, queries: F32, offsets:
 def _one_by_one(
     collection: Collection, snapshot: Snapshot, asked: Many
 ) -> tuple[NDArray[np.bytes_], F64, TokenVectors | None]:
-    """As ``_named``, of what has to be searched so."""
+    """As ``_named`` and ``_carried``, of what has to be searched so; all queries share one answer's room."""
     queries = [
         Query(
             vectors=vectors.reshape(-1, vectors.shape[-1]),
@@ -169,15 +170,30 @@ def _one_by_one(
         pointed = error.problems[0]
         at = pointed.pointer.removesuffix(f"/{vector_field(collection.spec)}")
         raise Invalid.at(at, pointed.message) from error
-    found = [
-        search_encoded(collection, query, own, moment=snapshot).hits
-        for query, own in zip(queries, encoded, strict=True)
-    ]
-    hits, shape = [hit for own in found for hit in own], (len(found), len(found[0]))
-    ids = np.array([hit.id.encode() for hit in hits], np.bytes_).reshape(shape)
-    scores = np.array([hit.score for hit in hits], np.float64).reshape(shape)
-    if collection.spec.values is None or not asked.values:
-        return ids, scores, None
-    nothing = np.zeros((0, collection.spec.values.dim), np.float32)
+    carried = collection.spec.values if asked.values else None
+    ids, scores, values = list[NDArray[np.bytes_]](), list[F64](), list[TokenVectors]()
+    longest = numbers = 0
+    for query, own in zip(queries, encoded, strict=True):
+        # Arrays are kept, for hits take many times the room that is counted.
+        hits = search_encoded(collection, query, own, moment=snapshot).hits
+        ids.append(np.array([hit.id.encode() for hit in hits], np.bytes_))
+        scores.append(np.array([hit.score for hit in hits], np.float64))
+        if carried is not None:
+            values.append(_of_hits(hits, carried.dim))
+            numbers += values[-1].values.size
+        # As many are found for each.
+        longest = max(longest, ids[-1].itemsize)
+        if len(queries) * len(hits) * (longest + 8) + 4 * numbers > collection.resources.settings.max_answer_bytes:
+            raise collection.room().full()
+    if carried is None:
+        return np.stack(ids), np.stack(scores), None
+    counts = np.concatenate([one.counts for one in values])
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return np.stack(ids), np.stack(scores), TokenVectors(np.concatenate([one.values for one in values]), offsets)
+
+
+def _of_hits(hits: Sequence[Hit], dim: int) -> TokenVectors:
+    """What each carries."""
+    nothing = np.zeros((0, dim), np.float32)
     runs = [nothing if hit.values is None else hit.values for hit in hits]
-    return ids, scores, TokenVectors.join(runs) if runs else TokenVectors(nothing, np.zeros(1, np.int64))
+    return TokenVectors.join(runs) if runs else TokenVectors(nothing, np.zeros(1, np.int64))
