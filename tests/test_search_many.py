@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +18,8 @@ from app.batch.arrays import ARROW, NPY, Many, Table, read_queries, written
 from app.batch.search import search_many
 from app.collection.collection import Collection
 from app.collection.spec import ValueSpec
-from app.errors import AnswerTooLarge, Invalid, MalformedBody
+from app.compute.deadline import Deadline, deadline
+from app.errors import AnswerTooLarge, Invalid, MalformedBody, TooSlow
 from app.filters import parse
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
@@ -172,6 +175,47 @@ def test_many_candidates_are_taken_in_steps(
     assert together(collection, rows[:70], **asked) == found
     assert max(copied) == 8 * 20
     assert max(made) <= 2_000
+
+
+@pytest.mark.usefixtures("no_few")
+@pytest.mark.parametrize("asked", [{"k": 3, "exact": True}, {"k": 90, "candidates": 4}])
+def test_the_time_is_looked_at_in_the_midst_of_a_block(
+    make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch, asked: Any
+) -> None:
+    """In every thread: at each block of rows, each tier and each step of references."""
+    collection = make_collection(kind="dense", dim=8)
+    rows = np.random.default_rng(2).normal(size=(400, 8)).astype(np.float32)
+    fill(collection, rows, (200,))
+    monkeypatch.setattr("app.scoring.many.FIRST", 10)
+    monkeypatch.setattr("app.scoring.many.CHUNK", 10)
+    monkeypatch.setattr(ranking, "NUMBERS", 8 * 500)
+    looks: list[int] = []
+    both, best = threading.Barrier(2), ranking.Ask.best
+
+    def beginning(*given: Any) -> ranking.Block:
+        # Neither thread takes the slice of the other.
+        both.wait(60)
+        return best(*given)
+
+    monkeypatch.setattr(ranking.Ask, "best", beginning)
+    limit = 10_000
+
+    def clock() -> float:
+        looks.append(threading.get_ident())
+        return float(len(looks))
+
+    with deadline(Deadline(limit, clock)):
+        search_many(collection, Many(rows[:70], **asked))
+    threads = Counter(looks)
+    assert len(threads) == 2
+    # Both, and not only between slices of queries.
+    assert min(threads.values()) > 10
+    limit = len(looks) // 2
+    looks.clear()
+    with pytest.raises(TooSlow), deadline(Deadline(limit, clock)):
+        search_many(collection, Many(rows[:70], **asked))
+    # Each thread looks once more at most, and whoever waits for them.
+    assert len(looks) <= limit + 4
 
 
 @pytest.mark.parametrize("options", [{"kind": "multi_vector", "dim": 6}, {"kind": "dense"}])

@@ -19,6 +19,7 @@ from app.collection.first_stage import FirstStage
 from app.collection.layers import POOLED, scored
 from app.collection.part import View
 from app.collection.spec import CollectionSpec
+from app.compute import deadline
 from app.compute.rounding import bound
 from app.query.candidates import FEW, OWNER, ranking
 from app.query.ranking import Identify
@@ -117,7 +118,7 @@ class Ask:
 
     def best(self, queries: F32, offsets: F64) -> Block:
         """queries: (q, stored_dim), as the similarity asks with them. offsets: (q,), what is added to their products.
-        Raises Damaged."""
+        Raises Damaged, TooSlow past the deadline."""
         there = self.there
         found = Block.empty(len(queries), min(self.k, there))
         if not there or not len(queries):
@@ -169,6 +170,7 @@ class Ask:
         """The candidates of so many times the width."""
         parts = []
         for stage in {id(stage): stage for stage in self.stages}.values():
+            deadline.check(deadline.current())
             mine = [i for i, other in enumerate(self.stages) if other is stage]
             wanted = max(self.width or stage.width, 1) * factor
             there = sum(int(np.count_nonzero(self.allowed[i])) for i in mine)
@@ -203,6 +205,7 @@ class Ask:
         if width > alike:
             alone = (scores[:, alike:] == scores[:, :-alike]).any(axis=1)
         for query in np.flatnonzero(alone).tolist():
+            deadline.check(deadline.current())
             views, masks = [self.views[i] for i in mine], [self.allowed[i] for i in mine]
             own = ranking(views, masks, ByPooled(), queries[query], width, stage.widening, alike)
             keys[query] = np.array(mine)[own // OWNER] * OWNER + own % OWNER
@@ -248,6 +251,7 @@ class Ask:
         for i, view in enumerate(self.views):
             here = np.flatnonzero(owners == i)
             for some in (here[start : start + step] for start in range(0, len(here), step)):
+                deadline.check(deadline.current())
                 vectors = view.part.flat(POOLED).take(rows[some])
                 found[some] = references_of_pairs(queries, which[some], vectors, offsets)
         return found

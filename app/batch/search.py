@@ -20,6 +20,7 @@ from app.collection.layers import POOLED, VALUES, scored, vector_field
 from app.collection.part import Ragged
 from app.collection.spec import CollectionSpec
 from app.collection.view import Snapshot
+from app.compute import deadline
 from app.errors import Invalid
 from app.query.asked import Query
 from app.query.preparing import encode_queries
@@ -137,12 +138,15 @@ def _together(collection: Collection, snapshot: Snapshot, queries: F32, offsets:
     ask = Ask(
         snapshot.views, allowed, snapshot.stages, asked.k, asked.candidates, asked.exact, snapshot.identify
     )  # fmt: skip
+    limit = deadline.current()
     step = max(1, min(AT_ONCE, PAIRS // ask.widest))
     for start in range(0, len(queries), step):
         some, own = queries[start : start + step], offsets[start : start + step]
 
         def work(first: int, last: int, some: F32 = some, own: F64 = own) -> Block:
-            return ask.best(some[first:last], own[first:last])
+            # A thread of the pool has none of its own.
+            with deadline.deadline(limit):
+                return ask.best(some[first:last], own[first:last])
 
         parts += collection.resources.workers.map_slices(len(some), work, smallest=FEWEST)
     return Block.join(parts)

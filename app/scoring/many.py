@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from app.compute import deadline
 from app.compute.blas import keep_to_one_thread
 from app.compute.rounding import bound
 from app.scoring.similarity import lengths
@@ -46,7 +47,7 @@ def could_be_best(
     that could equal the last of these.
 
     rows: start, stop -> these vectors, (n, dim) float16 or float32. more: (q,), by how much else two scores may
-    differ that are told apart here.
+    differ that are told apart here. Raises TooSlow between two blocks of rows, past the deadline.
     """
     keep_to_one_thread()
     wanted = min(k, size)
@@ -54,8 +55,9 @@ def could_be_best(
     slack = np.zeros(len(queries)) if more is None else more.copy()
     long, asked = lengths(queries), np.ascontiguousarray(queries.T)
     extra, found = slack.copy(), list[tuple[I64, I64, F32]]()
-    start = 0
+    start, until = 0, deadline.current()
     while start < size:
+        deadline.check(until)
         stop = min(size, start + (CHUNK if start else max(FIRST, 4 * k)))
         vectors = np.asarray(rows(start, stop), np.float32)
         # In float32: that it may be a little less than the longest is allowed for.
