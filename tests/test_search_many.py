@@ -23,6 +23,7 @@ from app.errors import AnswerTooLarge, Invalid, MalformedBody, TooSlow
 from app.filters import parse
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
+from app.scoring.many import could_be_best
 from app.search import Query, search
 from app.types import F32, Document, TokenVectors
 from app.vector_index.graph import Graph
@@ -175,6 +176,30 @@ def test_many_candidates_are_taken_in_steps(
     assert together(collection, rows[:70], **asked) == found
     assert max(copied) == 8 * 20
     assert max(made) <= 2_000
+
+
+@pytest.mark.usefixtures("no_few")
+@pytest.mark.parametrize("asked", [{"k": 3, "exact": True}, {"k": 3, "candidates": 4}])
+def test_of_many_alike_fewer_queries_are_asked_at_a_time(
+    make_collection: MakeCollection, monkeypatch: pytest.MonkeyPatch, asked: Any
+) -> None:
+    """All rows could be the best of every query, however few are wanted."""
+    collection = make_collection(kind="dense", dim=3)
+    fill(collection, np.ones((500, 3), np.float32), (200, 200))
+    queries = np.random.default_rng(6).normal(size=(40, 3)).astype(np.float32)
+    found = together(collection, queries, **asked)
+    monkeypatch.setattr("app.scoring.many.MOST", 1_000)
+    made: list[int] = []
+    for module in ("app.batch.ranking", "app.vector_index.refined"):
+
+        def counting(queries: F32, *given: Any) -> Any:
+            pairs = could_be_best(queries, *given)
+            made.append(len(pairs.rows))
+            return pairs
+
+        monkeypatch.setattr(f"{module}.could_be_best", counting)
+    assert together(collection, queries, **asked) == found == alone(collection, queries, **asked)
+    assert 500 < max(made) <= 1_000
 
 
 @pytest.mark.usefixtures("no_few")

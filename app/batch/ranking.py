@@ -26,7 +26,7 @@ from app.query.ranking import Identify
 from app.query.reaching import ALIKE
 from app.query.retrievers import ByPooled
 from app.scoring.inner_product import references_of_pairs
-from app.scoring.many import could_be_best
+from app.scoring.many import Crowded, could_be_best
 from app.scoring.similarity import lengths
 from app.types import F32, F64, I64, Mask
 
@@ -124,7 +124,12 @@ class Ask:
         if not there or not len(queries):
             return found
         if self.exact or there <= FEW:
-            pairs = _Pairs.join([self._scanned(queries, offsets, i, mask) for i, mask in enumerate(self.allowed)])
+            try:
+                pairs = _Pairs.join([self._scanned(queries, offsets, i, mask) for i, mask in enumerate(self.allowed)])
+            except Crowded:
+                middle = len(queries) // 2
+                halves = (slice(middle), slice(middle, None))
+                return Block.join([self.best(queries[half], offsets[half]) for half in halves])
             self._take(found, np.zeros(len(queries), np.int64), queries, offsets, pairs)
             return found
         filled, seen, factor = np.zeros(len(queries), np.int64), np.zeros(0, np.int64), 1

@@ -25,6 +25,14 @@ CHUNK: Final = 4_096
 """Vectors of each other: of 256 queries 4 MiB of scores."""
 
 
+MOST: Final = 1 << 21
+"""Pairs of several queries at a time."""
+
+
+class Crowded(Exception):
+    """So many rows could be the best that fewer queries are to be asked at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pairs:
     """Rows of each query, in runs: query i has rows[starts[i]:starts[i + 1]], ascending. scores: within
@@ -47,7 +55,8 @@ def could_be_best(
     that could equal the last of these.
 
     rows: start, stop -> these vectors, (n, dim) float16 or float32. more: (q,), by how much else two scores may
-    differ that are told apart here. Raises TooSlow between two blocks of rows, past the deadline.
+    differ that are told apart here. Raises TooSlow between two blocks of rows, past the deadline, Crowded where
+    several queries have more than MOST pairs, as where most rows are alike.
     """
     keep_to_one_thread()
     wanted = min(k, size)
@@ -55,7 +64,7 @@ def could_be_best(
     slack = np.zeros(len(queries)) if more is None else more.copy()
     long, asked = lengths(queries), np.ascontiguousarray(queries.T)
     extra, found = slack.copy(), list[tuple[I64, I64, F32]]()
-    start, until = 0, deadline.current()
+    start, made, until = 0, 0, deadline.current()
     while start < size:
         deadline.check(until)
         stop = min(size, start + (CHUNK if start else max(FIRST, 4 * k)))
@@ -72,6 +81,9 @@ def could_be_best(
         which, places = np.nonzero(~(scores < _cut(best, slack)[:, None]))
         own = scores[which, places]
         found.append((which, places + start, own))
+        made += len(own)
+        if made > MOST and len(queries) > 1:
+            raise Crowded
         if start:
             best = _best(best, which, own)
         start = stop

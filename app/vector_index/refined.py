@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.scoring.inner_product import fast_scores
-from app.scoring.many import could_be_best
+from app.scoring.many import Crowded, could_be_best
 from app.types import F32, I64, Mask
 from app.vector_index.protocol import Candidates, VectorIndex
 
@@ -107,7 +107,12 @@ def nearest_of(
     wanted, scored = min(k, len(rows)), scored or products
     found = np.empty((len(queries), wanted), np.int64)
     scores = np.empty((len(queries), wanted), np.float32)
-    some = could_be_best(queries, lambda start, stop: named(vectors, rows[start:stop]), len(rows), wanted)
+    try:
+        some = could_be_best(queries, lambda start, stop: named(vectors, rows[start:stop]), len(rows), wanted)
+    except Crowded:
+        middle = len(queries) // 2
+        halves = [nearest_of(own, vectors, rows, k, scored) for own in (queries[:middle], queries[middle:])]
+        return Candidates(np.concatenate([one.rows for one in halves]), np.concatenate([one.scores for one in halves]))
     for i, (start, stop) in enumerate(zip(some.starts[:-1].tolist(), some.starts[1:].tolist(), strict=True)):
         own = rows[some.rows[start:stop]]
         exact = scored(queries[i], vectors, own)
