@@ -123,7 +123,14 @@ def test_every_example_in_python_runs(server: Running) -> None:
 def test_the_models_of_the_example_are_settings() -> None:
     (block,) = [block for block in shell_blocks() if "export SHEAF_MODELS" in block]
     value = block.partition("'")[2].rpartition("'")[0]
-    assert set(Settings(models=json.loads(value)).models) == {"colbert", "minilm", "cross", "splade", "remote"}
+    assert set(Settings(models=json.loads(value)).models) == {
+        "colbert",
+        "minilm",
+        "cross",
+        "splade",
+        "hyper",
+        "remote",
+    }
 
 
 def test_the_key_of_the_example_is_one() -> None:

@@ -150,9 +150,9 @@ def test_values_come_and_go(server: Any, client: httpx.Client) -> None:
     """A key-value memory, through the client, in every form."""
     values = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
     with Sheaf(server.url, retries=Retries(tries=1)) as sheaf:
-        memory = sheaf.create("memory", model=None, kind="dense", dim=6, values={"dim": 4})
+        memory = sheaf.create("key-values", model=None, kind="dense", dim=6, values={"dim": 4})
         memory.write([Document("a", vectors=ROWS[0], values=values), Document("b", vectors=ROWS[1])])
-        assert client.get("/v1/collections/memory").json()["values"] == {"dim": 4}
+        assert client.get("/v1/collections/key-values").json()["values"] == {"dim": 4}
         found = memory.search_vectors(ROWS[:2], k=2, values=True)
         assert found.values is not None
         assert found.counts is not None
@@ -166,41 +166,41 @@ def test_values_come_and_go(server: Any, client: httpx.Client) -> None:
         assert other.values is None
         assert np.array_equal(memory.get("a", include=["values"]).values, values)  # type: ignore[arg-type]
     body = {"vector": ROWS[0].tolist(), "include": ["values"]}
-    hits = client.post("/v1/collections/memory/search", json=body).json()["hits"]
+    hits = client.post("/v1/collections/key-values/search", json=body).json()["hits"]
     assert np.array_equal(np.array(hits[0]["values"], np.float32), values)
     assert "values" not in hits[1]
-    line = json.loads(client.get("/v1/collections/memory/export?include=values").text.splitlines()[0])
+    line = json.loads(client.get("/v1/collections/key-values/export?include=values").text.splitlines()[0])
     assert line["values"] == hits[0]["values"]
     pa = pytest.importorskip("pyarrow")
-    answer = ask(client, "/v1/collections/memory", npy(ROWS[:1]), include="values", headers={"accept": ARROW})
+    answer = ask(client, "/v1/collections/key-values", npy(ROWS[:1]), include="values", headers={"accept": ARROW})
     rows = pa.ipc.open_stream(answer.content).read_all().to_pydict()
     assert [rows["values"][0], rows["values"][1]] == [hits[0]["values"], []]
     parquet = pytest.importorskip("pyarrow.parquet")
-    exported = client.get("/v1/collections/memory/export?include=values&include=vectors&format=parquet").content
+    exported = client.get("/v1/collections/key-values/export?include=values&include=vectors&format=parquet").content
     assert parquet.read_table(io.BytesIO(exported)).to_pydict()["values"] == [hits[0]["values"], None]
-    copied = client.post("/v1/collections", json={
-        "name": "again", "encoder": {"model": None, "kind": "dense", "dim": 6}, "values": {"dim": 4}})  # fmt: skip
+    encoder = {"model": None, "kind": "dense", "dim": 6}
+    copied = client.post("/v1/collections", json={"name": "key-values-again", "encoder": encoder, "values": {"dim": 4}})
     assert copied.status_code == 201
     headers = {"content-type": "application/vnd.apache.parquet"}
     with Sheaf(server.url, retries=Retries(tries=1)) as sheaf:
-        task = client.post("/v1/collections/again/import", content=exported, headers=headers).json()["id"]
+        task = client.post("/v1/collections/key-values-again/import", content=exported, headers=headers).json()["id"]
         sheaf.follow(task)
-        assert np.array_equal(sheaf.collection("again").get("a", include=["values"]).values, values)  # type: ignore[arg-type]
+        assert np.array_equal(sheaf.collection("key-values-again").get("a", include=["values"]).values, values)  # type: ignore[arg-type]
     # Through a rebuild, and through a snapshot that is sent back as a stranger's.
     with Sheaf(server.url, retries=Retries(tries=1)) as sheaf:
         for path in ("rebuild", "snapshots"):
-            task = client.post(f"/v1/collections/memory/{path}").json()["id"]
+            task = client.post(f"/v1/collections/key-values/{path}").json()["id"]
             sheaf.follow(task)
-            assert np.array_equal(sheaf.collection("memory").get("a", include=["values"]).values, values)  # type: ignore[arg-type]
-        archive = client.get(f"/v1/collections/memory/snapshots/{task}").content
+            assert np.array_equal(sheaf.collection("key-values").get("a", include=["values"]).values, values)  # type: ignore[arg-type]
+        archive = client.get(f"/v1/collections/key-values/snapshots/{task}").content
         headers = {"content-type": "application/x-tar"}
         assert client.put("/v1/collections/restored/restore", content=archive, headers=headers).status_code == 201
         restored = sheaf.collection("restored").search_vectors(ROWS[:2], k=2, values=True)
         assert restored.values is not None
         assert np.array_equal(restored.values, found.values)
-    patched = client.patch("/v1/collections/memory/documents/a", json={"values": None})
+    patched = client.patch("/v1/collections/key-values/documents/a", json={"values": None})
     assert patched.status_code == 200, patched.text
-    assert "values" not in client.get("/v1/collections/memory/documents/a?include=values").json()
-    wrong = client.patch("/v1/collections/memory/documents/a", json={"values": [[1.0, 2.0]]})
+    assert "values" not in client.get("/v1/collections/key-values/documents/a?include=values").json()
+    wrong = client.patch("/v1/collections/key-values/documents/a", json={"values": [[1.0, 2.0]]})
     assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "/values")
     assert ask(client, "/v1/collections/arrays", npy(ROWS[:1]), include="values").status_code == 422
