@@ -77,31 +77,31 @@ def _rounded(sums: F64, sizes: F64, offsets: F64 | np.float64, dim: int) -> tupl
 
 
 @kernel
+def _sum(query: F64, vector: F32) -> tuple[float, float]:
+    """The sum of the products, in the order of the numbers, and of how large these are."""
+    total, size = 0.0, 0.0
+    for i in range(len(query)):
+        product = query[i] * np.float64(vector[i])
+        total += product
+        size += abs(product)
+    return total, size
+
+
+@kernel
 def _sums(query: F64, vectors: F32) -> tuple[F64, F64]:
-    """(n,): the sums of the products with each vector, and of how large these are."""
+    """(n,): ``_sum`` with each vector."""
     sums, sizes = np.zeros(len(vectors)), np.zeros(len(vectors))
     for row in range(len(vectors)):
-        total, size = 0.0, 0.0
-        for i in range(len(query)):
-            product = query[i] * np.float64(vectors[row, i])
-            total += product
-            size += abs(product)
-        sums[row], sizes[row] = total, size
+        sums[row], sizes[row] = _sum(query, vectors[row])
     return sums, sizes
 
 
 @kernel
 def _sums_of_pairs(queries: F64, which: I64, vectors: F32) -> tuple[F64, F64]:
-    """``_sums`` of each vector with its own query, in the same order."""
+    """(n,): ``_sum`` of each vector with its own query."""
     sums, sizes = np.zeros(len(vectors)), np.zeros(len(vectors))
     for row in range(len(vectors)):
-        query = queries[which[row]]
-        total, size = 0.0, 0.0
-        for i in range(len(query)):
-            product = query[i] * np.float64(vectors[row, i])
-            total += product
-            size += abs(product)
-        sums[row], sizes[row] = total, size
+        sums[row], sizes[row] = _sum(queries[which[row]], vectors[row])
     return sums, sizes
 
 
