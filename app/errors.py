@@ -19,6 +19,13 @@
     ├── StoreError                  what the disk says
     │   ├── Damaged                 503 collection_damaged: a checksum, a size or a format is not what was written
     │   ├── SystemFault             503 system_fault: the system gives no file or no memory now; try again later
+    │   │   └── StoreUnavailable    503 store_unavailable: an object store refuses, or is not reached; not applied
+    │   │       └── Unsure          503 write_unsure: its answer was lost, so it may be applied
+    │   ├── ObjectMissing           503 object_missing: an object store has none of the name
+    │   ├── ObjectTaken             503 object_taken: it has one already
+    │   ├── ObjectChanged           503 object_changed: it has another than the one to be replaced
+    │   ├── Fenced                  503 writer_fenced: another writer has taken over
+    │   ├── ReaderBehind            503 reader_behind: what it would read is collected; it opens anew
     │   ├── FormatTooNew            503 format_too_new
     │   ├── MemoryShort             503 memory_short: what is to be loaded does not fit
     │   └── StorageFull             507 storage_full
@@ -227,6 +234,52 @@ class SystemFault(StoreError):
 
     code = "system_fault"
     headers: Mapping[str, str] = {"Retry-After": "5"}
+
+
+class StoreUnavailable(SystemFault):
+    """An object store refuses for now, or is not reached. What was asked for is not applied, and passes."""
+
+    code = "store_unavailable"
+
+
+class Unsure(StoreUnavailable):
+    """An object store's answer to a write was lost: it may be applied, now or later. What is there tells."""
+
+    code = "write_unsure"
+
+
+class ObjectMissing(StoreError):
+    """An object store has nothing of that name."""
+
+    code = "object_missing"
+
+
+class ObjectTaken(StoreError):
+    """An object store has something of that name already; nothing was changed. content: what it is."""
+
+    code = "object_taken"
+
+    def __init__(self, message: str, content: bytes = b"") -> None:
+        super().__init__(message)
+        self.content = content
+
+
+class ObjectChanged(StoreError):
+    """An object store has another object than the one to be replaced, or none; nothing was changed."""
+
+    code = "object_changed"
+
+
+class Fenced(StoreError):
+    """Another writer has taken over: this one commits nothing any more. Nothing acknowledged is lost."""
+
+    code = "writer_fenced"
+
+
+class ReaderBehind(StoreError):
+    """A reader did not follow in time, and what it would read next is collected. It opens anew, at the latest state."""
+
+    code = "reader_behind"
 
 
 class FormatTooNew(StoreError):

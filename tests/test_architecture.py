@@ -47,6 +47,8 @@ LAYERS = [
         "app.encoders",
         "app.encodings",
         "app.lexical",
+        "app.objects",
+        "app.replication",
         "app.sources",
         "app.sparse",
         "app.store",
