@@ -63,6 +63,7 @@ SLOW = [
         "load",
         "measure",
         "passages",
+        "replication",
         "results",
         "sparse",
         "indexing/test_newcomers.py",

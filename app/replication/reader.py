@@ -1,0 +1,120 @@
+"""A reader of a log: opened at the latest state by four requests in a row, and following from there.
+
+The four: the head; then the base, a listing of the log, and this reader's lease; then all records that were listed with
+the one after them; then the head again. The last one is for a reader that slept in between: where the log begins later
+by then, a record may be missing because it was collected, not because it was never put, so the reading begins anew.
+No listing decides anything: what it leaves out is found by asking for it.
+"""
+
+from __future__ import annotations
+
+from threading import RLock
+from typing import Final
+
+from app.errors import Damaged, ObjectMissing, ReaderBehind, StoreUnavailable
+from app.objects.clock import Clock
+from app.objects.protocol import Objects
+from app.replication.head import Head, read_head
+from app.replication.leases import Lease
+from app.replication.protocol import Commit, Fetch, Opened
+from app.replication.records import record_name
+from app.replication.trail import Trail
+
+_OPENINGS: Final = 8
+
+
+def open_reader(objects: Objects, fetch: Fetch, *, clock: Clock | None = None) -> LogReader:
+    """A reader at the latest state.
+
+    fetch: reads the base, while the log is read; called again where the log began later meanwhile. Raises ObjectMissing
+    where there is no log, Damaged, StoreUnavailable.
+    """
+    clock = clock or Clock()
+    for _ in range(_OPENINGS):
+        began = clock.passed()
+        head, tag = read_head(objects)
+        lease = Lease(objects, clock, head.lease_s)
+        trail = Trail(objects, head.start)
+        commits = _read(objects, head, trail, lease, fetch)
+        again, tag_again = read_head(objects)
+        # A lease counts from half of the grace period on at the latest, for listings of leases may lag as long.
+        in_time = clock.passed() - began < head.grace_s / 2
+        if commits is not None and in_time and (tag == tag_again or again.start.number <= trail.position.number):
+            opened = Opened(head.base, head.start.number, head.start.chain, tuple(commits))
+            return LogReader(objects, trail, lease, opened)
+        lease.give_back()
+    raise StoreUnavailable(f"{objects.place}: it changed {_OPENINGS} times while it was opened; try again")
+
+
+def _read(objects: Objects, head: Head, trail: Trail, lease: Lease, fetch: Fetch) -> list[Commit] | None:
+    """Commits after the base; None where the base is gone."""
+    after = record_name(head.start.epoch, head.start.number)
+
+    def fetched() -> bool:
+        try:
+            fetch(head.base)
+        except ObjectMissing as error:
+            if read_head(objects)[0].base == head.base:
+                raise Damaged(f"{objects.place}: the base that its head names is missing: {error}") from error
+            return False
+        return True
+
+    listed, there, _ = objects.together(
+        [lambda: objects.list("log/", after), fetched, lambda: lease.renew(head.start.number)]
+    )
+    return trail.read(listed) if there else None  # type: ignore[arg-type]
+
+
+class LogReader:
+    """``Reader`` (``app.replication.protocol``), made by ``open_reader``."""
+
+    def __init__(self, objects: Objects, trail: Trail, lease: Lease, opened: Opened) -> None:
+        self._objects = objects
+        self._trail = trail
+        self._lease = lease
+        self._opened = opened
+        self._held = opened.number
+        self._lock = RLock()
+
+    @property
+    def opened(self) -> Opened:
+        return self._opened
+
+    @property
+    def number(self) -> int:
+        return self._trail.position.number
+
+    def poll(self) -> list[Commit]:
+        with self._lock:
+            start = self._renewed()
+            commits = self._trail.read()
+            if start is not None and start > self.number:
+                raise self._behind(start, self.number)
+            return commits
+
+    def hold(self, number: int, /) -> None:
+        with self._lock:
+            self._held = max(self._held, min(number, self.number))
+            self._renewed()
+
+    def close(self) -> None:
+        with self._lock:
+            self._lease.give_back()
+
+    def _renewed(self) -> int | None:
+        """Renews the lease where that is due: the number that the log begins at then."""
+        live = self._lease.live
+        if live and not self._lease.due:
+            return None
+        self._lease.renew(self._held)
+        # After the renewal: what is removed because the log begins later than this says, is removed with it in sight.
+        start = read_head(self._objects)[0].start.number
+        if not live and start > self._held:
+            raise self._behind(start, self._held)
+        return start
+
+    def _behind(self, start: int, number: int) -> ReaderBehind:
+        return ReaderBehind(
+            f"the log in {self._objects.place} begins after commit {start} by now, and what this reader needs, from "
+            f"{number} on, was not kept by a lease renewed in time: open it anew"
+        )

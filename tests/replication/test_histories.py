@@ -1,0 +1,132 @@
+"""Histories of a log by their seeds: what holds in all of them, and that each planted fault breaks one.
+
+Ten thousand by one command: ``python tests/replication/simulate.py --seeds 10000``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from lives import play
+from simulated import World
+
+import app.objects.persistent
+import app.replication.writer
+from app.errors import ObjectMissing
+from app.replication.head import Records
+from app.replication.writer import LogWriter
+
+SEEDS = range(40)
+FEW = range(400)
+"""In which a planted fault must show; most do in the first ten."""
+
+
+def test_what_is_acknowledged_is_there_once_whatever_happens() -> None:
+    worlds = [play(seed) for seed in SEEDS]
+    # They did something: commits, readers that followed, and all that may go wrong.
+    assert sum(len(world.witness.seen) for world in worlds) > 300
+    assert sum(world.witness.followed for world in worlds) > 50
+    assert {"fenced", "unsure", "settled", "behind", "refused"} <= set().union(*(world.witness.met for world in worlds))
+
+
+def test_a_seed_is_one_history() -> None:
+    first, second = play(7), play(7)
+    assert first.witness.seen == second.witness.seen
+    assert (first.time, first.requests, first.store.objects) == (second.time, second.requests, second.store.objects)
+
+
+Patch = Callable[[pytest.MonkeyPatch, World], None]
+
+
+def no_compare(_: pytest.MonkeyPatch, world: World) -> None:
+    world.store.compares = False
+
+
+def no_grace(patch: pytest.MonkeyPatch, _: World) -> None:
+    patch.setattr(app.replication.writer, "collectable", lambda gone, old, lowest: True)
+
+
+def no_leases(patch: pytest.MonkeyPatch, _: World) -> None:
+    patch.setattr(app.replication.writer, "collectable", lambda gone, old, lowest: gone.since <= old)
+
+
+def collected_seals(patch: pytest.MonkeyPatch, _: World) -> None:
+    """With the last commit before each, as if they were like others."""
+
+    def all_of_them(writer: LogWriter, number: int) -> tuple[Records, ...]:
+        places = [place for of, place in writer._places.items() if of <= number]
+        seals = [(epoch, at) for epoch, at in writer._sealed.items() if at <= number]
+        found = [(place.epoch, place.number) for place in places] + seals
+        return tuple(Records(epoch, at, at) for epoch, at in found)
+
+    patch.setattr(LogWriter, "_removable", all_of_them)
+
+
+def collected_ends(patch: pytest.MonkeyPatch, _: World) -> None:
+    """The seals stay, and the last commits before them do not."""
+
+    def all_commits(writer: LogWriter, number: int) -> tuple[Records, ...]:
+        return tuple(Records(place.epoch, of, of) for of, place in writer._places.items() if of <= number)
+
+    patch.setattr(LogWriter, "_removable", all_commits)
+
+
+def no_seal(patch: pytest.MonkeyPatch, _: World) -> None:
+    def unsealed(objects: Any, trail: Any, clock: Any, note: str) -> list[Any]:
+        from app.replication.head import Position
+
+        trail.position = Position(trail.position.epoch + 1, *trail.position[1:])
+        return []
+
+    patch.setattr(app.replication.writer, "_sealed", unsealed)
+
+
+def no_second_look(patch: pytest.MonkeyPatch, _: World) -> None:
+    """A claim does not look whether the head is still its own."""
+    patch.setattr(app.replication.writer, "still", lambda objects, tag: True)
+
+
+def blind_retry(patch: pytest.MonkeyPatch, _: World) -> None:
+    """What a put says after its answer was lost is believed: taken is taken, whoever took it."""
+
+    def there(self: Any, name: str, *_: Any) -> tuple[bytes, str] | None:
+        try:
+            return b"another's", self._requests.get(name)[1]
+        except ObjectMissing:
+            return None
+
+    patch.setattr(app.objects.persistent.Persistent, "_there", there)
+
+
+def left_aside(patch: pytest.MonkeyPatch, _: World) -> None:
+    """What is unsure is taken as not applied, and its number used for the next."""
+
+    def forget(writer: LogWriter) -> Any:
+        commit = writer._drafted[0] if writer._drafted else None
+        writer._drafted, writer._unsure = None, False
+        return commit
+
+    patch.setattr(LogWriter, "settle", forget)
+
+
+PLANTED = [
+    no_compare,
+    no_grace,
+    collected_seals,
+    no_seal,
+    blind_retry,
+    left_aside,
+]
+
+
+@pytest.mark.parametrize("plant", PLANTED)
+def test_a_planted_fault_is_found(plant: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in FEW:
+        with monkeypatch.context() as patch:
+            try:
+                play(seed, plant=lambda world, patch=patch: plant(patch, world))
+            except Exception:  # noqa: BLE001, a history that broke breaks anything
+                return
+    pytest.fail(f"{plant.__name__} broke nothing in {len(FEW)} histories")
