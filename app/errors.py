@@ -20,6 +20,7 @@
     │   ├── Damaged                 503 collection_damaged: a checksum, a size or a format is not what was written
     │   ├── SystemFault             503 system_fault: the system gives no file or no memory now; try again later
     │   │   └── StoreUnavailable    503 store_unavailable: an object store refuses, or is not reached; not applied
+    │   │       ├── StoreRefused    503 store_refused: it refuses a key, a right or a request; a person has to look
     │   │       └── Unsure          503 write_unsure: its answer was lost, so it may be applied
     │   ├── ObjectMissing           503 object_missing: an object store has none of the name
     │   ├── ObjectTaken             503 object_taken: it has one already
@@ -240,6 +241,12 @@ class StoreUnavailable(SystemFault):
     """An object store refuses for now, or is not reached. What was asked for is not applied, and passes."""
 
     code = "store_unavailable"
+
+
+class StoreRefused(StoreUnavailable):
+    """An object store refuses a key, a right, or what is asked: not to be tried again before somebody has looked."""
+
+    code = "store_refused"
 
 
 class Unsure(StoreUnavailable):

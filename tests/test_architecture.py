@@ -169,6 +169,7 @@ FILES_OF_OTHERS = {
     "app.compute": "the machine: its quota, its stacks, kept code",
     "app.encoders": "models, and what is made of them",
     "app.keys": "the file of keys",
+    "app.objects": "a folder in place of a bucket",
     "app.sources": "what is to be loaded",
 }
 """Modules that read or write files which are none of a collection's."""

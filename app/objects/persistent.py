@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import BinaryIO, Final, TypeVar
 
-from app.errors import Damaged, ObjectChanged, ObjectMissing, ObjectTaken, StoreUnavailable, Unsure
+from app.errors import Damaged, ObjectChanged, ObjectMissing, ObjectTaken, StoreRefused, StoreUnavailable, Unsure
 from app.objects.clock import Clock
 from app.objects.protocol import Listed, Requests, Tag, check_name
 
@@ -124,7 +124,7 @@ class Persistent:
                 attempts.next(_lost(error, self._where(name)) if lost else _refused(error, self._where(name)))
             except Unsure as error:
                 lost = True
-                attempts.next(error)
+                attempts.next(_lost(error, self._where(name)))
             except StoreUnavailable as error:
                 attempts.next(_lost(error, self._where(name)) if lost else error)
 
@@ -160,8 +160,8 @@ class _Attempts:
         self._pause = _FIRST_PAUSE
 
     def next(self, error: StoreUnavailable) -> None:
-        """Waits before another try; raises the error where there is no time for one."""
-        if self._clock.passed() + self._pause >= self._end:
+        """Waits before another try; raises the error where there is no time for one, or it would not help."""
+        if isinstance(error, StoreRefused) or self._clock.passed() + self._pause >= self._end:
             raise error
         self._clock.wait(self._pause)
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
@@ -174,7 +174,7 @@ def _refusal(kind: type[ObjectTaken | ObjectChanged], where: str, there: bytes) 
 
 
 def _lost(error: Exception, where: str) -> Unsure:
-    return Unsure(f"{where}: whether it was put is not known yet: {error}")
+    return Unsure(f"{where}: whether it was put is not known yet ({error})")
 
 
 def _refused(error: Exception, where: str) -> StoreUnavailable:

@@ -88,8 +88,8 @@ class Objects(Protocol):
         """``length`` bytes from the byte ``start`` on. Raises ObjectMissing, Damaged where it is shorter."""
 
     def list(self, prefix: str, after: str = "", /) -> list[Listed]:
-        """Objects whose names begin with the prefix and come after ``after``, by name. A hint: some stores list late
-        what was put, or still what was removed."""
+        """Objects whose names begin with the prefix, which ends with "/", and come after ``after``, by name. A hint:
+        some stores list late what was put, or still what was removed."""
 
     # Writing
 
