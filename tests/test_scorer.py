@@ -185,6 +185,7 @@ def linked(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> Collection:
     """A graph over two segments; a third is too small, and the tail has none."""
     monkeypatch.setattr("app.collection.segment_writing.FEWEST", 100)
     monkeypatch.setattr("app.vector_index.neighbours.REACH", 10)
+    monkeypatch.setattr("app.vector_index.neighbours.STEP", 16)
     monkeypatch.setattr("app.vector_index.neighbours.ENTRIES", 50)
     monkeypatch.setattr("app.vector_index.neighbours.SCORED", 8)
     monkeypatch.setattr("app.search.FEW", 100)

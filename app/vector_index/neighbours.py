@@ -32,11 +32,12 @@ FEWEST: Final = 4_096
 """Rows up to which a part has no graph: they are sooner scored."""
 ENTRIES: Final = 1_000
 """Rows from which a walk begins, spread evenly; a tenth of them all at most."""
-REACH: Final = 128
+REACH: Final = 96
 """Of the best rows seen, those that a walk goes on from, at least."""
-STEP: Final = 16
-"""Rows whose neighbours are scored together."""
-SCORED: Final = 24
+STEP: Final = 48
+"""Rows whose neighbours are scored together. With few of them a walk follows the best place that it has seen, and a
+score that is good in several loses the others (docs/decisions.md)."""
+SCORED: Final = 35
 """Rows that a walk scores for each that it goes on from, more or less."""
 LISTS_PER_ROOT: Final = 2.0
 """Lists of rows among which neighbours are looked for, for each square root of their number; all rows, where few."""
@@ -177,6 +178,9 @@ def _nearest(vectors: NDArray[Any], links: int, check: Callable[[], None]) -> It
 
 
 def _first(rows: I64, scores: F32, k: int) -> Candidates:
+    if k < len(rows):
+        near = np.flatnonzero(~(-scores > np.partition(-scores, k - 1)[k - 1]))
+        rows, scores = rows[near], scores[near]
     order = np.lexsort((rows, -scores))[:k]
     return Candidates(rows[order], scores[order])
 
