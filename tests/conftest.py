@@ -62,6 +62,7 @@ SLOW = [
         "highlights",
         "load",
         "measure",
+        "objects",
         "passages",
         "replication",
         "results",

@@ -16,8 +16,7 @@ _WIDEST: Final = 64
 
 
 class Trail:
-    """Where a reading is: after ``position``. places: of all commits that were passed, by number. sealed: epoch -> the
-    number of its seal."""
+    """Where a reading is: after ``position``. places: of all commits that were passed, by number."""
 
     def __init__(self, objects: Objects, position: Position) -> None:
         self._objects = objects
@@ -25,7 +24,6 @@ class Trail:
         # Kept where a request fails before the end is reached: they are passed by then, and given out the next time.
         self._found: list[Commit] = []
         self.places: dict[int, Position] = {}
-        self.sealed: dict[int, int] = {}
 
     @property
     def next(self) -> tuple[int, int]:
@@ -63,7 +61,6 @@ class Trail:
                 f"{record.number} of {record.epoch} after {record.before[:12]}"
             )
         if record.kind == "seal":
-            self.sealed[epoch] = number
             self.position = Position(epoch + 1, self.position.number, chain)
             return None
         commit = Commit(number, record.content, record.files, chain)

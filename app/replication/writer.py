@@ -5,8 +5,9 @@ raises the epoch in the head by compare-and-swap, then *seals* the epochs before
 number that is free in it. What the former writer put before the seal is in the log; whatever it tries afterwards meets
 the seal, today or in a year. Three things make that hold:
 
-- A put of a new object succeeds wherever an object was removed. So of an epoch its seal and its last commit are never
-  removed: a writer that knows of all its commits meets the seal, one that does not know of the last finds that.
+- A put of a new object succeeds wherever an object was removed. So seals are never removed. Commits are: a writer that
+  is not sure of one puts that same one again, which where it was removed makes garbage of a commit that is in the
+  history anyway; any other of its puts is under the number of the seal.
 - A claim that slept while another one was made, and its garbage collected, would seal at a number that is free only
   because its record was removed. So after sealing it looks at the head again: as long as that is its own, nobody has
   collected anything.
@@ -52,14 +53,24 @@ def claim(
     terms, clock = terms or Terms(), clock or Clock()
     head, tag = _claimed(objects, terms, clock, note)
     trail = Trail(objects, head.start)
-    listed, _ = objects.together(
-        [lambda: objects.list("log/", record_name(head.start.epoch, head.start.number)), lambda: fetch(head.base)]
+
+    def fetched() -> ObjectMissing | None:
+        try:
+            fetch(head.base)
+        except ObjectMissing as error:
+            return error
+        return None
+
+    listed, missing = objects.together(
+        [lambda: objects.list("log/", record_name(head.start.epoch, head.start.number)), fetched]
     )
     commits = trail.read(listed)  # type: ignore[arg-type]
     while trail.position.epoch < head.epoch:
         commits += _sealed(objects, trail, clock, note)
     if not still(objects, tag):
         raise Fenced(f"another writer has claimed {objects.place} at the same time; nothing was changed")
+    if missing is not None:
+        raise Damaged(f"{objects.place}: the base that its head names is missing: {missing}") from missing  # type: ignore[misc]
     opened = Opened(head.base, head.start.number, head.start.chain, tuple(commits))
     return LogWriter(objects, head, tag, trail, opened, clock)
 
@@ -120,7 +131,6 @@ class LogWriter:
         self._clock = clock
         self._position = trail.position
         self._places = dict(trail.places)
-        self._sealed = dict(trail.sealed)
         self._files = {commit.number: commit.files for commit in opened.commits}
         self._uploaded: set[str] = set()
         self._opened = opened
@@ -257,10 +267,10 @@ class LogWriter:
         return known | {name for gone in head.gone for name in gone.names}
 
     def _removable(self, number: int) -> tuple[Records, ...]:
-        """Of commits after the start up to ``number``, but for those that stay: the last ones of epochs that ended."""
+        """Commits after the start up to ``number``: all there is but the seals."""
         by_epoch: dict[int, list[int]] = {}
         for of, place in self._places.items():
-            if of <= number and self._sealed.get(place.epoch) != of + 1:
+            if of <= number:
                 by_epoch.setdefault(place.epoch, []).append(of)
         return tuple(Records(epoch, min(numbers), max(numbers)) for epoch, numbers in sorted(by_epoch.items()))
 

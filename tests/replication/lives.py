@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -118,7 +119,7 @@ def _fetcher(process: Process, into: list[str]) -> Any:
     return fetch
 
 
-def write(process: Process, witness: Witness, steps: int) -> None:
+def write(process: Process, witness: Witness, steps: int, work: tuple[int, int, int, int]) -> None:
     """A writer's life: it claims, works, and ends where it is fenced."""
     rng, sleep = process.world.rng, process.world.sleep
     base: list[str] = []
@@ -131,7 +132,7 @@ def write(process: Process, witness: Witness, steps: int) -> None:
     for step in range(steps):
         sleep(process, rng.expovariate(1 / rng.choice((0.1, 5, 40))))
         try:
-            match rng.choices(("append", "file", "rebase", "collect"), (6, 2, 2, 3))[0]:
+            match rng.choices(("append", "file", "rebase", "collect"), work)[0]:
                 case "append":
                     _append(writer, contents, [], witness, process, step)
                 case "file":
@@ -180,11 +181,9 @@ def _append(
     contents.append(content)
 
 
-def read(process: Process, witness: Witness, steps: int) -> None:
+def read(process: Process, witness: Witness, steps: int, steady: bool) -> None:
     """A reader's life: it opens, follows, and opens anew where it is behind."""
     rng, sleep = process.world.rng, process.world.sleep
-    # One that is always in time, and lets go seldom; or one that comes by when it comes by.
-    steady = rng.random() < 0.5
     lets_go = rng.choice((0.01, 0.2)) if steady else 0.5
     while steps > 0:
         steps -= 1
@@ -239,48 +238,90 @@ def _follow(
     return held
 
 
-def play(seed: int, weather: Weather | None = None, plant: Any = None) -> World:
+@dataclass(frozen=True)
+class Mood:
+    """What kind of history it is. writers, readers: how many, at least and at most. gaps: between their starts, in
+    seconds. work: how often a writer appends, appends with a file, rebases, collects. kills, cuts: how likely each
+    process is killed, or hears nothing for a while. steady: how likely a reader is always in time and lets go seldom.
+    The rest as ``Weather``, one of each."""
+
+    writers: tuple[int, int]
+    readers: tuple[int, int]
+    gaps: tuple[float, ...]
+    work: tuple[int, int, int, int]
+    kills: float
+    cuts: float
+    steady: float
+    bad: tuple[float, ...]
+    pauses: tuple[float, ...]
+    longest_s: tuple[float, ...]
+
+
+MOODS = {
+    "storm": Mood(
+        (2, 4), (1, 4), (0.0, 0.05, 60.0, 300.0), (6, 2, 2, 3), 0.3, 0.3, 0.5,
+        (0.0, 0.01, 0.05, 0.12), (0.0, 0.002, 0.02), (5.0, 100.0, 900.0),
+    ),
+    "takeovers": Mood(
+        (4, 6), (1, 1), (100.0, 200.0), (5, 1, 4, 6), 0.0, 0.8, 0.5, (0.0, 0.05), (0.02, 0.06), (900.0,)
+    ),
+    "followers": Mood(
+        (1, 2), (2, 3), (0.0, 300.0), (2, 5, 3, 4), 0.0, 0.0, 1.0, (0.0, 0.01), (0.0,), (5.0,)
+    ),
+}  # fmt: skip
+"""Of a seed one, by chance."""
+
+
+def play(seed: int, mood: str | None = None, plant: Any = None) -> World:
     """One history; raises Violation. plant: what breaks the world, given it before anything runs."""
     mind = random.Random(seed)
-    # Calm weather and storms; or writers that fall asleep or silent, one after the other, and come back.
-    takeovers = mind.random() < 0.4
-    bad = mind.choice((0.0, 0.01, 0.05, 0.12))
-    pause = mind.choice((0.02, 0.1)) if takeovers else mind.choice((0, 0.002, 0.02))
+    drawn = mind.choice(list(MOODS))
+    kind = MOODS[mood or drawn]
+    bad = mind.choice(kind.bad)
     world = World(
         seed,
-        weather
-        or Weather(
+        Weather(
             refused=bad,
             dropped=bad / 2,
             unanswered=bad,
             late=bad,
-            pause=pause,
+            pause=mind.choice(kind.pauses),
             stale=mind.choice((0, 0.3)),
             stale_s=TERMS.grace_s / 3,
-            longest_s=900 if takeovers else mind.choice((5, 100, 900)),
+            longest_s=mind.choice(kind.longest_s),
         ),
     )
     witness = Witness(world)
     if plant is not None:
         plant(world)
-    lives = {"writer": mind.randint(3, 6), "reader": 1} if takeovers else {"writer": mind.randint(2, 4)}
-    lives.setdefault("reader", mind.randint(1, 4))
-    for role, body in (("writer", write), ("reader", read)):
-        at, gaps = 0.0, (100.0, 200.0) if takeovers else (0.0, 0.05, 60.0, 300.0)
-        for i in range(lives[role]):
+    for role, among in (("writer", kind.writers), ("reader", kind.readers)):
+        at = 0.0
+        for i in range(mind.randint(*among)):
             process = Process(world, f"{role}{i}", mind.uniform(-5, 5))
-            at += mind.choice(gaps)
-            steps = mind.randint(5, 30) if role == "writer" else mind.randint(5, 120)
-            world.soon(at, None, lambda p=process, b=body, s=steps: world.start(p, lambda: b(p, witness, s)))
-            if mind.random() < 0.3 * (not takeovers):
+            at += mind.choice(kind.gaps)
+            body = (
+                _writing(process, witness, mind, kind) if role == "writer" else _reading(process, witness, mind, kind)
+            )
+            world.soon(at, None, lambda p=process, b=body: world.start(p, b))
+            if mind.random() < kind.kills:
                 world.soon(at + mind.expovariate(1 / 100), None, lambda p=process: _kill(p, witness))
-            if mind.random() < (0.8 if takeovers else 0.3):
+            if mind.random() < kind.cuts:
                 cut = mind.uniform(1, 900), mind.random() < 0.5
                 world.soon(at + mind.expovariate(1 / 50), None, lambda p=process, cut=cut: p.cut_off(*cut))
     world.run()
     _end(world, witness)
     world.witness = witness  # type: ignore[attr-defined]
     return world
+
+
+def _writing(process: Process, witness: Witness, mind: random.Random, kind: Mood) -> Callable[[], None]:
+    steps = mind.randint(5, 30)
+    return lambda: write(process, witness, steps, kind.work)
+
+
+def _reading(process: Process, witness: Witness, mind: random.Random, kind: Mood) -> Callable[[], None]:
+    steps, steady = mind.randint(5, 120), mind.random() < kind.steady
+    return lambda: read(process, witness, steps, steady)
 
 
 def _kill(process: Process, witness: Witness) -> None:

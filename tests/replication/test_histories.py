@@ -18,8 +18,8 @@ from app.errors import ObjectMissing
 from app.replication.head import Records
 from app.replication.writer import LogWriter
 
-SEEDS = range(40)
-FEW = range(400)
+SEEDS = range(30)
+FEW = range(60)
 """In which a planted fault must show; most do in the first ten."""
 
 
@@ -53,24 +53,15 @@ def no_leases(patch: pytest.MonkeyPatch, _: World) -> None:
 
 
 def collected_seals(patch: pytest.MonkeyPatch, _: World) -> None:
-    """With the last commit before each, as if they were like others."""
+    """As if they were like commits."""
 
     def all_of_them(writer: LogWriter, number: int) -> tuple[Records, ...]:
-        places = [place for of, place in writer._places.items() if of <= number]
-        seals = [(epoch, at) for epoch, at in writer._sealed.items() if at <= number]
-        found = [(place.epoch, place.number) for place in places] + seals
-        return tuple(Records(epoch, at, at) for epoch, at in found)
+        last = {place.epoch: of for of, place in writer._places.items() if of <= number}
+        seals = {(epoch, of + 1) for epoch, of in last.items() if epoch < writer.epoch}
+        found = {(place.epoch, of) for of, place in writer._places.items() if of <= number} | seals
+        return tuple(Records(epoch, at, at) for epoch, at in sorted(found))
 
     patch.setattr(LogWriter, "_removable", all_of_them)
-
-
-def collected_ends(patch: pytest.MonkeyPatch, _: World) -> None:
-    """The seals stay, and the last commits before them do not."""
-
-    def all_commits(writer: LogWriter, number: int) -> tuple[Records, ...]:
-        return tuple(Records(place.epoch, of, of) for of, place in writer._places.items() if of <= number)
-
-    patch.setattr(LogWriter, "_removable", all_commits)
 
 
 def no_seal(patch: pytest.MonkeyPatch, _: World) -> None:
@@ -112,21 +103,23 @@ def left_aside(patch: pytest.MonkeyPatch, _: World) -> None:
 
 
 PLANTED = [
-    no_compare,
-    no_grace,
-    collected_seals,
-    no_seal,
-    blind_retry,
-    left_aside,
+    (no_compare, "storm"),
+    (no_grace, "followers"),
+    (no_leases, "followers"),
+    (collected_seals, "takeovers"),
+    (no_seal, "takeovers"),
+    (no_second_look, "takeovers"),
+    (blind_retry, "storm"),
+    (left_aside, "storm"),
 ]
 
 
-@pytest.mark.parametrize("plant", PLANTED)
-def test_a_planted_fault_is_found(plant: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("plant", "mood"), PLANTED)
+def test_a_planted_fault_is_found(plant: Patch, mood: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in FEW:
         with monkeypatch.context() as patch:
             try:
-                play(seed, plant=lambda world, patch=patch: plant(patch, world))
+                play(seed, mood, lambda world, patch=patch: plant(patch, world))
             except Exception:  # noqa: BLE001, a history that broke breaks anything
                 return
     pytest.fail(f"{plant.__name__} broke nothing in {len(FEW)} histories")
