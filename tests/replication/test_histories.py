@@ -18,7 +18,7 @@ from app.errors import ObjectMissing
 from app.replication.head import Records
 from app.replication.writer import LogWriter
 
-SEEDS = range(30)
+SEEDS = range(40)
 FEW = range(60)
 """In which a planted fault must show; most do in the first ten."""
 
