@@ -76,6 +76,18 @@ class HypencoderModel(SavedModel):
     type: Literal["hypencoder"]
 
 
+class DistilledModel(BaseModel):
+    """A head that scripts/distil.py learned, over the pooled vectors of another encoder; gives dense vectors only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["distilled"]
+    path: str
+    """The folder that it was written to."""
+    base: str = "builtin"
+    """The name of the encoder that it was learned on."""
+
+
 class RemoteModel(BaseModel):
     """A server with OpenAI's `/v1/embeddings`; gives dense vectors only."""
 
@@ -109,7 +121,13 @@ class DeterministicModel(BaseModel):
 
 
 ModelSettings = Annotated[
-    LocalModel | CrossEncoderModel | SparseEncoderModel | HypencoderModel | RemoteModel | DeterministicModel,
+    LocalModel
+    | CrossEncoderModel
+    | SparseEncoderModel
+    | HypencoderModel
+    | DistilledModel
+    | RemoteModel
+    | DeterministicModel,
     Field(discriminator="type"),
 ]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]

@@ -19,7 +19,7 @@ from app.collection.spec import (
     ValueSpec,
     VectorSpec,
 )
-from app.encoders.protocol import Encoder, Fingerprint, NetworkEncoder, SparseEncoder
+from app.encoders.protocol import Encoder, Fingerprint, MatryoshkaEncoder, NetworkEncoder, SparseEncoder, several
 from app.encoders.registry import Encoders
 from app.encoders.turns import TurnsSpec
 from app.errors import Invalid
@@ -120,9 +120,10 @@ def encoder_of(
     if kind not in encoders.kinds(model):
         made = ", ".join(encoders.kinds(model))
         raise Invalid.at("/encoder/kind", f"the model {model!r} makes {made} vectors")
-    encoder = encoders.get(model, kind)
+    encoder = encoders.get(model, kind, dim)
     if dim not in (None, encoder.dim):
-        raise Invalid.at("/encoder/dim", f"the model {model!r} has {encoder.dim} dimensions, got {dim}")
+        dims = encoder.dims if isinstance(encoder, MatryoshkaEncoder) else (encoder.dim,)
+        raise Invalid.at("/encoder/dim", f"the model {model!r} has {several(dims)} dimensions, got {dim}")
     size = 0 if passages is None else passages.size or 0
     if encoder.room is not None and size > encoder.room:
         reads = f"the {encoder.room:,} tokens that the model {model!r} reads of a text"

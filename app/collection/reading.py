@@ -339,7 +339,7 @@ class Reader:
                 f"collection {self.name} has no encoder: its documents and queries bring their own vectors",
                 code="no_encoder",
             )
-        encoder = self.resources.encoders.get(self.spec.model, self.spec.kind)
+        encoder = self.resources.encoders.get(self.spec.model, self.spec.kind, self.spec.dim)
         dims = [] if encoder.dim == self.spec.dim else [f"dim ({self.spec.dim} stored, {encoder.dim} now)"]
         self._require_same(FINGERPRINT, self.spec.model, encoder.fingerprint, dims)
         return encoder
@@ -377,13 +377,15 @@ class Reader:
         them, for long work in the background. Raises as ``encoder`` and it."""
         self.encoder()
         assert self.spec.model is not None
-        return self.resources.encoders.encode_queries(self.spec.model, self.spec.kind, texts, alone=alone)
+        return self.resources.encoders.encode_queries(
+            self.spec.model, self.spec.kind, texts, self.spec.dim, alone=alone
+        )
 
     def encode_documents(self, texts: Sequence[str]) -> Encoded:
         """The texts as documents. Raises as ``encoder`` and it."""
         self.encoder()
         assert self.spec.model is not None
-        return self.resources.encoders.encode_documents(self.spec.model, self.spec.kind, texts)
+        return self.resources.encoders.encode_documents(self.spec.model, self.spec.kind, texts, self.spec.dim)
 
     def encode_sparse(self, texts: Sequence[str], task: Task) -> EncodedSparse:
         """The sparse vectors of texts. Raises as ``sparse_encoder`` and it."""

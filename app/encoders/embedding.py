@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias
 from app.compute import deadline
 from app.encoders.batches import estimated
 from app.encoders.prompts import Task
+from app.encoders.protocol import MatryoshkaEncoder, several
 from app.encoders.registry import Encoders
 from app.errors import AnswerTooLarge, Invalid, NotFound
 from app.types import F32, NUMBER_BYTES, Kind
@@ -45,20 +46,21 @@ def embed(
     dimensions than it has, AnswerTooLarge, TooSlow past the deadline, EncoderError, TextRefused.
     """
     kind = kind_of(encoders, model, wanted)
-    encoder = encoders.get(model, kind)
+    encoder = encoders.get(model, kind, dimensions)
     if dimensions not in (None, encoder.dim):
-        raise Invalid.at(
-            "/dimensions", f"{model!r} has {encoder.dim:,} dimensions, which it was not trained to cut: leave it out"
-        )
+        said = f"{encoder.dim:,} dimensions, which it was not trained to cut: leave it out"
+        if isinstance(encoder, MatryoshkaEncoder):
+            said = f"{several(encoder.dims)} dimensions, got {dimensions:,}"
+        raise Invalid.at("/dimensions", f"{model!r} has {said}")
     made, left = Embedded([], 0, []), most_bytes
     read = 0
     for start in range(0, len(texts), PIECE):
         deadline.check(deadline.current())
         piece = texts[start : start + PIECE]
         if task == "query":
-            encoded = encoders.encode_queries(model, kind, piece, alone=len(texts) > PIECE)
+            encoded = encoders.encode_queries(model, kind, piece, dimensions, alone=len(texts) > PIECE)
         else:
-            encoded = encoders.encode_documents(model, kind, piece)
+            encoded = encoders.encode_documents(model, kind, piece, dimensions)
         made.vectors.extend(encoded.pooled if wanted == "pooled" else encoded.tokens or ())
         made.truncated.extend(start + place for place in encoded.truncated.nonzero()[0].tolist())
         counts = [len(begins) for begins in encoder.tokens(piece)]

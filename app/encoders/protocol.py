@@ -14,7 +14,7 @@ import numpy as np
 
 from app.encoders.prompts import Task
 from app.scoring.networks.network import Network
-from app.types import I64, Encoded, EncodedSparse, Kind, Mask
+from app.types import F32, I64, Encoded, EncodedSparse, Kind, Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,33 @@ class NetworkEncoder(Encoder, Protocol):
         """Of each query, in order: it takes a document's vector as ``encode_documents`` gives it. Raises
         EncoderError."""
         ...
+
+
+@runtime_checkable
+class MatryoshkaEncoder(Encoder, Protocol):
+    """A dense encoder that also gives shorter vectors: the first numbers of its own, brought to length 1."""
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """That vectors may have, descending; the first are its own."""
+        ...
+
+    def of_dim(self, dim: int) -> MatryoshkaEncoder:
+        """The encoder of vectors of one of these dimensions, with a fingerprint of its own."""
+        ...
+
+    def first(self, pooled: F32) -> F32:
+        """(n, dims[0]), what the encoder of the longest ones gives -> (n, dim), its own."""
+        ...
+
+
+def several(dims: Sequence[int]) -> str:
+    """For a message.
+
+    >>> several((384, 128, 64))
+    '384, 128 or 64'
+    """
+    return " or ".join(", ".join(f"{one:,}" for one in part) for part in (dims[:-1], dims[-1:]) if part)
 
 
 class CrossEncoder(Protocol):

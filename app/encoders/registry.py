@@ -22,7 +22,7 @@ from app.compute.quota import cores
 from app.encoders.model_folder import locate, saved_name
 from app.encoders.once import once
 from app.encoders.prompts import Task, missing
-from app.encoders.protocol import CrossEncoder, Encoder, NetworkEncoder, SparseEncoder
+from app.encoders.protocol import CrossEncoder, Encoder, MatryoshkaEncoder, NetworkEncoder, SparseEncoder
 from app.encoders.together import Together
 from app.encoders.torch.backbone import choose_device
 from app.encoders.torch.installed import require
@@ -31,6 +31,7 @@ from app.scoring.networks.network import Network
 from app.settings import (
     CrossEncoderModel,
     DeterministicModel,
+    DistilledModel,
     HypencoderModel,
     LocalModel,
     ModelSettings,
@@ -55,6 +56,7 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "cross_encoder": (),
     "sparse_encoder": (),
     "hypencoder": ("dense",),
+    "distilled": ("dense",),
     "remote": ("dense",),
     "deterministic": ("multi_vector", "dense"),
 }
@@ -65,7 +67,8 @@ class ModelInfo:
     """The facts known of a model. kinds: of collections that it encodes for. reranks: whether a search may name it to
     rerank its hits. sparse: whether it makes sparse vectors. From ``dim`` on only of one that is loaded: dim: of its
     vectors, in the kind that is open first. max_tokens: after which a document is cut, None where nothing is known.
-    query_prompt, document_prompt: what each text begins with. warning: what it lacks. error: why it failed to load."""
+    query_prompt, document_prompt: what each text begins with. dims: that a collection may choose of. warning: what it
+    lacks. error: why it failed to load."""
 
     name: str
     kinds: tuple[Kind, ...]
@@ -79,6 +82,7 @@ class ModelInfo:
     warning: str | None = None
     error: str | None = None
     sparse: bool = False
+    dims: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +126,17 @@ class Encoders:
         count: told of every call of an encoder. patience_s: how long a call waits for a model that is being opened, if
         its deadline leaves so much; None: until it is open.
 
-        Raises Invalid where a configured model takes the name `builtin`.
+        Raises Invalid where a configured model takes the name `builtin`, or is a head of what makes no dense vectors.
         """
         if BUILTIN in models:
             raise Invalid(f"the name {BUILTIN!r} is taken by the encoder that comes with Sheaf; choose another")
+        bases = [name for name, one in models.items() if one.type != "distilled" and "dense" in _KINDS[one.type]]
+        for name, one in models.items():
+            if isinstance(one, DistilledModel) and one.base not in (BUILTIN, *bases):
+                raise Invalid(
+                    f"the head {name!r} needs a base that makes dense vectors and is no head itself, of "
+                    f"{', '.join([BUILTIN, *bases])}; got {one.base!r}"
+                )
         self._models = dict(models)
         self._cache, self._threads, self._count, self._patience_s = cache, threads, count, patience_s
         self._lock = threading.Lock()
@@ -140,7 +151,10 @@ class Encoders:
 
     def is_local(self, name: str) -> bool:
         """Whether it runs here and takes time to open."""
-        return name == BUILTIN or isinstance(self._models.get(name), LocalModel | HypencoderModel)
+        settings = self._models.get(name)
+        if isinstance(settings, DistilledModel):
+            return self.is_local(settings.base)
+        return name == BUILTIN or isinstance(settings, LocalModel | HypencoderModel)
 
     def kinds(self, name: str) -> tuple[Kind, ...]:
         """The kinds of collection that a model can encode for, the default first; none of a cross encoder and of a
@@ -170,26 +184,33 @@ class Encoders:
         self.kinds(name)
         return isinstance(self._models.get(name), HypencoderModel)
 
-    def get(self, name: str, kind: Kind, *, patient: bool = False) -> Encoder:
-        """The encoder, opened if it is not open yet. patient: waits until it is, however long.
+    def get(self, name: str, kind: Kind, dim: int | None = None, *, patient: bool = False) -> Encoder:
+        """The encoder, opened if it is not open yet. dim: of its vectors, where it has several; its own if it does not
+        have that. patient: waits until it is open, however long.
 
         Raises Invalid for an unknown name or a kind that the model does not have, EncoderRefused for a model that
         is not what it claims, EncoderUnavailable for one that cannot be fetched now or is still being opened.
         """
-        return self._get(name, kind, patient).encoder
+        return _of_dim(self._get(name, kind, patient).encoder, dim)
 
-    def encode_documents(self, name: str, kind: Kind, texts: Sequence[str]) -> Encoded:
-        """As the encoder's own, and counted. Raises what ``get`` and it raise."""
-        return self._counted(name, "documents", self.get(name, kind).encode_documents, texts)
+    def encode_documents(self, name: str, kind: Kind, texts: Sequence[str], dim: int | None = None) -> Encoded:
+        """As the encoder's own, and counted. dim: as in ``get``. Raises what ``get`` and it raise."""
+        return self._counted(name, "documents", self.get(name, kind, dim).encode_documents, texts)
 
-    def encode_queries(self, name: str, kind: Kind, texts: Sequence[str], *, alone: bool = False) -> Encoded:
+    def encode_queries(
+        self, name: str, kind: Kind, texts: Sequence[str], dim: int | None = None, *, alone: bool = False
+    ) -> Encoded:
         """As the encoder's own, counted, and together with what other threads ask of it meanwhile
-        (``app.encoders.together``). alone: beside them, for long work. Raises what ``get`` and it raise.
+        (``app.encoders.together``). dim: as in ``get``; queries of all dimensions go together. alone: beside them, for
+        long work. Raises what ``get`` and it raise.
         """
         open = self._get(name, kind)
         if alone:
-            return self._counted(name, "queries", open.encoder.encode_queries, texts)
-        return once(name, kind, texts, open.together.encode_queries)
+            found = self._counted(name, "queries", open.encoder.encode_queries, texts)
+        else:
+            found = once(name, kind, texts, open.together.encode_queries)
+        cut = _of_dim(open.encoder, dim)
+        return replace(found, pooled=cut.first(found.pooled)) if isinstance(cut, MatryoshkaEncoder) else found
 
     def encode_networks(self, name: str, texts: Sequence[str]) -> list[Network]:
         """As the encoder's own, of a model whose queries are networks, and counted. Raises what ``get`` and it
@@ -257,6 +278,7 @@ class Encoders:
             max_tokens=int(limit) if limit.isdigit() else None,
             query_prompt=said[0],
             document_prompt=said[1],
+            dims=encoder.dims if isinstance(encoder, MatryoshkaEncoder) else (),
             warning=missing(self._known_as(name), *said),
         )
 
@@ -330,6 +352,8 @@ class Encoders:
     def _known_as(self, name: str) -> Iterable[str]:
         """The files that tell a model's family."""
         match self._models.get(name):
+            case DistilledModel(base=base):
+                yield from self._known_as(base)
             case LocalModel(path=path):
                 yield path
                 yield from saved_name(Path(path).expanduser())
@@ -372,6 +396,13 @@ class Encoders:
                 remote = RemoteEncoder(settings)
                 self._closing.callback(remote.close)
                 return lambda kind: remote
+            case DistilledModel() as settings:
+                from app.encoders.heads.encoder import DistilledEncoder
+                from app.encoders.heads.head import read_head
+
+                head = read_head(Path(settings.path).expanduser())
+                distilled = DistilledEncoder(head, self.get(settings.base, "dense", patient=True))
+                return lambda kind: distilled
             case LocalModel(type="colbert") as settings:
                 from app.encoders.torch.colbert import ColbertEncoder
 
@@ -396,3 +427,10 @@ class Encoders:
         make, close = open_folder(folder, choose_device(asked), self._cache, self._threads, given)
         self._closing.callback(close)
         return make
+
+
+def _of_dim(encoder: Encoder, dim: int | None) -> Encoder:
+    """With vectors of that many numbers, where it has them."""
+    if isinstance(encoder, MatryoshkaEncoder) and dim in encoder.dims and dim != encoder.dim:
+        return encoder.of_dim(dim)
+    return encoder

@@ -112,7 +112,7 @@ def _encoder(collection: Collection) -> Encoder | None:
     spec = collection.spec
     if spec.model is None:
         return None
-    encoder = collection.resources.encoders.get(spec.model, spec.kind)
+    encoder = collection.resources.encoders.get(spec.model, spec.kind, spec.dim)
     if encoder.dim != spec.dim:
         raise Conflict(
             f"the encoder {spec.model!r} now gives {encoder.dim} dimensions, collection {spec.name} has {spec.dim}: "
@@ -162,7 +162,7 @@ def _runs(collection: Collection, encoder: Encoder | None, seqs: I64, running: R
                 rows = _from_stored(collection, batch)
             else:
                 assert spec.model is not None
-                encode = partial(resources.encoders.encode_documents, spec.model, spec.kind)
+                encode = partial(resources.encoders.encode_documents, spec.model, spec.kind, dim=spec.dim)
                 windows = Splitter(spec, encoder, None).windows(named)
                 encoding, workers = collection.stage.encoding, resources.background
                 rows, _ = encoded_rows(windows, {}, encode, spec, encoding, workers, sparse, encoder)

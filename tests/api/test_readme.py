@@ -129,6 +129,7 @@ def test_the_models_of_the_example_are_settings() -> None:
         "cross",
         "splade",
         "hyper",
+        "short",
         "remote",
     }
 

@@ -60,6 +60,8 @@ class ModelAnswer(BaseModel):
     backend: str | None
     """The runtime: `openvino, bf16`."""
     dim: int | None
+    dims: list[int]
+    """That a collection may choose of, as `encoder.dim`; none where there is no choice."""
     max_tokens: int | None
     """After which a text is cut; null where the model does not tell."""
     query_prompt: str | None

@@ -149,7 +149,8 @@ def _normalise(values: F32) -> None:
 
 @kernel
 def _pass(vectors: F32, panels: F32, biases: F32, widths: I64, adds: I64, activation: int, norm: int, out: F32) -> None:
-    """(n, inputs) -> (n,). widths: (layers + 1,). adds: (layers,), whether a layer's input is added to its outputs."""
+    """(n, inputs) -> (n, outputs). widths: (layers + 1,). adds: (layers,), whether a layer's input is added to its
+    outputs."""
     widest = 0
     for width in widths:
         widest = max(widest, (width + PANEL - 1) // PANEL * PANEL)
@@ -190,7 +191,20 @@ def _pass(vectors: F32, panels: F32, biases: F32, widths: I64, adds: I64, activa
             bias_from += width
             here, there = there, here
         for row in range(count):
-            out[start + row] = here[row, 0]
+            out[start + row] = here[row, : widths[-1]]
+
+
+@kernel
+def _directions(values: F32) -> None:
+    """(n, dim), in place: each row with length 1; zeros stay."""
+    for row in range(len(values)):
+        squares = 0.0
+        for i in range(values.shape[1]):
+            squares += np.float64(values[row, i]) * np.float64(values[row, i])
+        if squares > 0.0:
+            length = sqrt(squares)
+            for i in range(values.shape[1]):
+                values[row, i] = np.float32(np.float64(values[row, i]) / length)
 
 
 def scores(network: Network, vectors: F32) -> F32:
@@ -201,10 +215,31 @@ def scores(network: Network, vectors: F32) -> F32:
     >>> found.tolist()
     [1.0, 2.0]
     """
-    out = np.empty(len(vectors), np.float32)
+    return outputs(network, vectors)[:, 0]
+
+
+def outputs(network: Network, vectors: F32) -> F32:
+    """(n, inputs) float32 -> (n, outputs) float32: all that the last layer gives. The interpreter's lock is free
+    meanwhile.
+
+    >>> outputs(Network((Layer(np.array([[1, 2]], np.float32)),)), np.array([[3]], np.float32)).tolist()
+    [[3.0, 6.0]]
+    """
+    out = np.empty((len(vectors), network.outputs), np.float32)
     vectors = np.ascontiguousarray(vectors, np.float32)
     _pass(vectors, *network.packed, ACTIVATIONS.index(network.activation), _NORMS.index(network.norm), out)
     return out
+
+
+def directions(vectors: F32) -> F32:
+    """(n, dim) float32 -> a copy, each row with length 1, by a sum in float64 in the order of the numbers; zeros stay.
+
+    >>> directions(np.array([[3, 4], [0, 0]], np.float32)).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    found = np.array(vectors, np.float32, order="C")
+    _directions(found)
+    return found
 
 
 def loops() -> Iterator[None]:
@@ -216,3 +251,5 @@ def loops() -> Iterator[None]:
     for one in (vectors, mapped):
         scores(Network(layers), one)
         yield
+    directions(vectors)
+    yield

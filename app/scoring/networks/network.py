@@ -80,6 +80,11 @@ class Network:
         return int(self.layers[0].weights.shape[0])
 
     @property
+    def outputs(self) -> int:
+        """Numbers that the last layer gives: one, the score, of a query's network."""
+        return int(self.layers[-1].weights.shape[1])
+
+    @property
     def numbers(self) -> int:
         return sum(one.weights.size + (0 if one.bias is None else one.bias.size) for one in self.layers)
 
@@ -110,8 +115,8 @@ class Network:
             found.update(repr(array.shape).encode() + array.tobytes())
         return found.digest()
 
-    def check(self, at: str = "") -> None:
-        """Raises Invalid for what is no network. at: the pointer to it."""
+    def check(self, at: str = "", outputs: int = 1) -> None:
+        """Raises Invalid for what is no network of so many outputs. at: the pointer to it."""
         if not 1 <= len(self.layers) <= MAX_LAYERS:
             raise Invalid.at(f"{at}/layers", f"a scorer has 1 to {MAX_LAYERS} layers; got {len(self.layers):,}")
         if self.numbers > MAX_NUMBERS:
@@ -120,9 +125,11 @@ class Network:
         for number, layer in enumerate(self.layers):
             self._check_layer(layer, number, width, f"{at}/layers/{number}")
             width = int(layer.weights.shape[1])
-        if width != 1:
-            at = f"{at}/layers/{len(self.layers) - 1}/weights"
-            raise Invalid.at(at, f"the last layer gives one number, the score: expected 1 column, got {width:,}")
+        if width != outputs:
+            at, said = f"{at}/layers/{len(self.layers) - 1}/weights", "one number, the score: expected 1 column"
+            if outputs != 1:
+                said = f"{outputs:,} numbers: expected as many columns"
+            raise Invalid.at(at, f"the last layer gives {said}, got {width:,}")
 
     def _check_layer(self, layer: Layer, number: int, width: int, at: str) -> None:
         rows, columns = layer.weights.shape
