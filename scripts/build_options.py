@@ -55,7 +55,9 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
     spec.add_argument(
         "--segments-per-second", type=float, metavar="N", help="of --kind sequence: hits then tell offsets in seconds"
     )
-    spec.add_argument("--dim", type=int, help="of the documents' own vectors, with --model none")
+    spec.add_argument(
+        "--dim", type=int, help="of the documents' own vectors, with --model none, or one that a head has"
+    )
     spec.add_argument("--similarity", choices=get_args(SimilarityName), help="default: cosine")
     spec.add_argument(
         "--similarity-options",

@@ -179,6 +179,11 @@ class Encoders:
         self.kinds(name)
         return isinstance(self._models.get(name), SparseEncoderModel)
 
+    def has_dims(self, name: str) -> bool:
+        """Whether a collection may choose the dimensions of its vectors. Raises Invalid for an unknown name."""
+        self.kinds(name)
+        return isinstance(self._models.get(name), DistilledModel)
+
     def makes_networks(self, name: str) -> bool:
         """Whether its queries are networks. Raises Invalid for an unknown name."""
         self.kinds(name)

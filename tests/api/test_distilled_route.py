@@ -46,12 +46,12 @@ def test_a_head_is_an_encoder_by_name(serve: Callable[..., Running], tmp_path: P
         )
         assert refused.status_code == 422
         (error,) = refused.json()["errors"]
-        assert (error["pointer"], "12 or 6 dimensions, got 7" in error["detail"]) == ("/encoder/dim", True)
+        assert (error["pointer"], "12 or 6 dimensions, got 7" in refused.text) == ("/encoder/dim", True), refused.text
         lost = client.post("/v1/collections", json={"name": "c", "encoder": {"model": "lost", "kind": "dense"}})
         assert (lost.status_code, lost.json()["code"]) == (503, "encoder_refused")
         assert "holds no head" in lost.json()["detail"]
         for name, dim in (("whole", None), ("half", 6)):
-            encoder = {"model": "short", "kind": "dense", "dim": dim}
+            encoder = {"model": "short", "kind": "dense", **({} if dim is None else {"dim": dim})}
             made = client.post("/v1/collections", json={"name": name, "encoder": encoder})
             assert made.status_code == 201, made.text
             assert made.json()["encoder"] == {**encoder, "dim": dim or 12}
@@ -79,12 +79,12 @@ def test_a_head_is_an_encoder_by_name(serve: Callable[..., Running], tmp_path: P
     with httpx.Client(base_url=serve(models=models).url, trust_env=False, timeout=60) as client:
         for name in ("half", "copy"):
             assert client.get(f"/v1/collections/{name}/documents/cat").json()["text"] == TEXTS["cat"]
-            answer = client.post(f"/v1/collections/{name}/search", json={"text": "a cat"})
+            answer = client.post(f"/v1/collections/{name}/search", json={"query": "a cat"})
             assert (answer.status_code, answer.json()["code"]) == (409, "encoder_changed")
 
 
 def found(client: httpx.Client, name: str) -> list[tuple[str, float]]:
-    answer = client.post(f"/v1/collections/{name}/search", json={"text": TEXTS["cat"], "mode": "dense"})
+    answer = client.post(f"/v1/collections/{name}/search", json={"query": TEXTS["cat"], "mode": "dense"})
     assert answer.status_code == 200, answer.text
     hits = [(hit["id"], hit["score"]) for hit in answer.json()["hits"]]
     assert hits[0] == ("cat", pytest.approx(1, abs=1e-5))

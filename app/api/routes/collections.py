@@ -29,7 +29,7 @@ from app.catalogue.info import CollectionInfo
 from app.collection.collection import Collection
 from app.collection.history import history_of
 from app.collection.spec import PassageSpec, SparseSpec, ValueSpec
-from app.errors import Conflict
+from app.errors import Conflict, Invalid
 from app.scoring.similarities.measures import NONE, Options
 from app.types import Weights
 
@@ -85,6 +85,9 @@ async def create_collection(
         return NONE if chosen is None else chosen.options(matrices)
 
     def create() -> Collection:
+        model = body.encoder.model
+        if None not in (model, body.encoder.dim) and not service.catalogue.encoders.has_dims(str(model)):
+            raise Invalid.at("/encoder/dim", "the model decides it; leave it out")
         return service.catalogue.create(
             body.name,
             model=body.encoder.model,

@@ -50,7 +50,6 @@ R = TypeVar("R")
 _WITH_DIM: dict[str, Any] = {
     "if": {"properties": {"model": {"type": "null"}}, "required": ["model"]},
     "then": {"required": ["dim"]},
-    "else": {"properties": {"dim": False}},
 }
 
 
@@ -67,14 +66,13 @@ class EncoderChoice(Strict):
     caller's in their order, such as segments of audio; the score is the largest, over all offsets, of the sum of the
     inner products of segments that lie on each other, and a hit tells the offset."""
     dim: int | None = Field(default=None, ge=1, le=MAX_DIM)
-    """Dimensions of the callers' vectors; given where model is null, and only there."""
+    """Dimensions of the callers' vectors, given where model is null; or, of a model that has several (`dims` of `GET
+    /v1/info`), one of these: none given are the most."""
 
     @model_validator(mode="after")
     def _dim_where_needed(self) -> EncoderChoice:
         if self.model is None and self.dim is None:
             raise fault("/dim", "required where model is null")
-        if self.model is not None and self.dim is not None:
-            raise fault("/dim", "the model decides it; leave it out")
         return self
 
 
