@@ -27,6 +27,7 @@
     │   ├── ObjectChanged           503 object_changed: it has another than the one to be replaced
     │   ├── Fenced                  503 writer_fenced: another writer has taken over
     │   ├── ReaderBehind            503 reader_behind: what it would read is collected; it opens anew
+    │   ├── Diverged                503 copy_diverged: a local copy has another history than an object store
     │   ├── FormatTooNew            503 format_too_new
     │   ├── MemoryShort             503 memory_short: what is to be loaded does not fit
     │   └── StorageFull             507 storage_full
@@ -287,6 +288,19 @@ class ReaderBehind(StoreError):
     """A reader did not follow in time, and what it would read next is collected. It opens anew, at the latest state."""
 
     code = "reader_behind"
+
+
+class Diverged(StoreError):
+    """A local copy and an object store have different histories of a collection; neither was changed."""
+
+    code = "copy_diverged"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(
+            f"the local copy of collection {name} and the store differ: {why}. To have the store's, move the folder "
+            f"{name} out of SHEAF_INDEXES and start again; to keep the local one, start without SHEAF_STORE, take a "
+            "snapshot of it, and restore that under another name with SHEAF_STORE"
+        )
 
 
 class FormatTooNew(StoreError):

@@ -150,6 +150,7 @@ def _listed(given: object) -> object:
 
 
 Host = Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]+|[0-9A-Fa-f:.]+)$")]
+StoreUrl = Annotated[str, Field(pattern=r"^(s3://[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*|file:///[^?#]+)/?$")]
 Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9.\[\]:-]+$")]
 
 
@@ -190,6 +191,11 @@ class Settings(BaseSettings):
     """The port to listen on; 0 takes a free one."""
     indexes: Path = Path("indexes")
     """The folder of the collections. One server a folder."""
+    store: StoreUrl | None = None
+    """The home of the collections, `s3://bucket/prefix` or `file:///folder`, of which `indexes` is a copy then: what is
+    written is acknowledged once it is there. Needs the extra `cluster`."""
+    role: Literal["writer", "reader"] = "writer"
+    """With a `store`: the one server that writes there, or one of many that follow and answer queries."""
     hosts: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(_listed)] = ()
     """Host names without a port, beside loopback's, that a Host header may carry (with commas between, or a JSON list):
     guards against DNS rebinding."""
@@ -289,6 +295,13 @@ class Settings(BaseSettings):
         unknown = [name for name in _names(value) if name not in ("builtin", *info.data.get("models", {}))]
         if unknown:
             raise ValueError(f"expected `collections`, `none`, or names of encoders; there is no {unknown[0]!r}")
+        return value
+
+    @field_validator("role")
+    @classmethod
+    def _of_a_store(cls, value: str, info: ValidationInfo) -> str:
+        if value == "reader" and info.data.get("store") is None:
+            raise ValueError("expected SHEAF_STORE too, which says what a reader follows")
         return value
 
     @property

@@ -388,3 +388,14 @@ class Hit:
     relevance: float | None = None
     alignment: Alignment | None = None
     values: F32 | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a copy is. role: of this server for the collection. commits: that it has seen in the store and has not
+    applied. age_s: how long ago it had all that was in the store; of a writer 0, None of a copy that had not since the
+    start."""
+
+    role: Literal["writer", "reader"]
+    commits: int
+    age_s: float | None

@@ -25,7 +25,7 @@ LAYERS = [
     {"app.api"},
     {"app.evaluation", "app.integrations", "app.load", "app.measure", "app.tuning"},
     {"app.catalogue"},
-    {"app.backup", "app.tasks"},
+    {"app.backup", "app.replicas", "app.tasks"},
     {"app.batch", "app.ingest", "app.search"},
     {
         "app.boosts",
@@ -288,6 +288,7 @@ def test_every_setting_is_documented():
         "docs/papers.md",
         "RELIABILITY.md",
         "docs/security.md",
+        "docs/cluster.md",
     ],
 )
 def test_every_path_that_a_page_names_is_there(page: str):

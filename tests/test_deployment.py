@@ -112,3 +112,17 @@ def test_the_manifests_mean_the_image_and_the_server() -> None:
     # Live answers while collections are opened, so a long recovery is no reason to begin anew.
     assert probes == {"startup": "/health/live", "liveness": "/health/live", "readiness": "/health/ready"}
     assert container["securityContext"]["readOnlyRootFilesystem"]
+
+
+# More than one machine
+
+
+def test_the_cluster_is_one_writer_and_readers_with_settings_that_are_there() -> None:
+    services = yaml.safe_load((DEPLOY / "cluster.compose.yml").read_text())["services"]
+    assert {name: one["environment"]["SHEAF_ROLE"] for name, one in services.items()} == {
+        "writer": "writer",
+        "reader": "reader",
+    }
+    for one in services.values():
+        assert {name for name in one["environment"] if name.startswith("SHEAF_")} <= NAMES
+        assert one["environment"]["SHEAF_STORE"].startswith("${SHEAF_STORE:?")

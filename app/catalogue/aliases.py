@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -32,6 +32,8 @@ class Aliases:
     def __init__(self, root: Directory, lock: threading.RLock) -> None:
         """lock: held by whoever makes or removes a collection, so that no name is taken twice."""
         self._root, self._lock = root, lock
+        self.publish: Callable[[Mapping[str, str]], None] = lambda names: None
+        """Told of all of them before they stand here; what it raises is raised."""
         self._fault: Damaged | SystemFault | None = None
         self._names: Mapping[str, str] = {}
         self._read()
@@ -84,6 +86,7 @@ class Aliases:
                 raise folders.taken(alias)
             if not folders.holds(self._root, collection):
                 raise NotFound(f"there is no collection {collection!r}", code="collection_not_found")
+            self.publish({**now, alias: collection})
             self._replace({**now, alias: collection})
         return alias not in now
 
@@ -93,6 +96,7 @@ class Aliases:
             now = self.all()
             if now.pop(alias, None) is None:
                 raise unknown(alias)
+            self.publish(now)
             self._replace(now)
 
     def require_none(self, name: str) -> None:
@@ -113,6 +117,13 @@ class Aliases:
                 self._names = kept
                 with suppress(StorageFull):
                     self._replace(kept)
+
+    def adopt(self, names: Mapping[str, str]) -> None:
+        """Makes these stand, as a store of collections has them. Raises StorageFull."""
+        with self._lock:
+            if names != self._names or self._fault is not None:
+                self._replace(names)
+                self._fault = None
 
     def _replace(self, names: Mapping[str, str]) -> None:
         part = f"{ALIASES}.part"

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Unpack
@@ -15,15 +16,13 @@ from typing import Any, Final, Unpack
 from app.backup.saved import SavedSnapshots
 from app.catalogue.aliases import Aliases
 from app.catalogue.creating import Choices, specified
-from app.catalogue.info import CollectionInfo, info_of, quarantined_info
-from app.catalogue.opened import Opened
+from app.catalogue.homes import Local, homes_of
+from app.catalogue.info import CollectionInfo, closed_to, info_of, quarantined_info
+from app.catalogue.opened import Opened, forget_queries
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
 from app.collection.reading import Resources
-from app.collection.spec import (
-    DECLARED,
-    fingerprint_to_json,
-)
+from app.collection.spec import DECLARED, fingerprint_to_json
 from app.collection.view import Generation
 from app.compute.background import Background
 from app.compute.native import keep_in
@@ -34,6 +33,7 @@ from app.errors import (
     Closed,
     Conflict,
     Damaged,
+    Diverged,
     FormatTooNew,
     MemoryShort,
     NotFound,
@@ -85,6 +85,9 @@ class Catalogue:
         self._turns = Turns()
         """Of collections: held while one is opened, closed, replaced or removed. Taken before ``_lock``."""
         self.aliases = Aliases(self.files, self._lock)
+        self.homes = homes_of(settings, self.files) if handlers is not None else Local(settings.store)
+        """Scripts have collections of this disk, whatever home a server gives them."""
+        self.aliases.publish = self.homes.publish
         self.snapshots = SavedSnapshots(self.files, self.aliases.resolve)
         self._open: dict[str, Opened] = {}
         self._quarantined: dict[str, StoreError] = {}
@@ -128,6 +131,7 @@ class Catalogue:
             folders.sweep(self.files)
             self.snapshots.sweep()
             self.aliases.prune()
+            self.homes.begin(self.aliases, lambda: self._closed)
             names = self._names()
         except (OSError, SystemFault) as error:
             # The next start removes it; and who asks for a collection has it opened.
@@ -147,6 +151,7 @@ class Catalogue:
                 self.ready, self._opening = not self._closed, False
                 for opened in self._open.values():
                     opened.begin(self.background)
+            self.homes.start(self.background, self.exchange, self.aliases)
 
     def close(self) -> None:
         """Interrupts tasks and background work, which go on at the next start, and frees every lock."""
@@ -154,11 +159,12 @@ class Catalogue:
             self.ready, self._closed = False, True
             closing = list(self._open.values())
             self._open.clear()
+        self.homes.stop()
         for opened in closing:
             opened.stop()
         for opened in closing:
             opened.join()
-            opened.collection.close()
+            opened.end()
         # Collections closed before, as a deleted one is, may not have come to its end either.
         self.background.close()
         self._server.release()
@@ -187,9 +193,9 @@ class Catalogue:
         meta["generation"] = Generation(0).to_json()
         meta[DECLARED] = dict(choices.get("declared", NOTHING))
         with self._turns.of(name):
-            with self._lock:
+            with folders.making(self.files, name, meta, also) as made, self.homes.housed(name, made), self._lock:
                 self.aliases.require_none(name)
-                folders.create(self.files, name, meta, also)
+                folders.place(self.files, made, name)
             return self.get(name)
 
     def get(self, name: str) -> Collection:
@@ -212,8 +218,8 @@ class Catalogue:
         with self.standing(name):
             with suppress(Unavailable, StorageFull):
                 collection.follow()
-            read_only = collection.encoder_fault if collection.is_writer else f"another process writes it{self._busy()}"
-            return info_of(name, collection, read_only, opened.error, matrix=matrix)
+            found = info_of(name, collection, closed_to(collection, self._busy), opened.error, matrix=matrix)
+            return found if opened.copy is None else replace(found, copy=opened.copy.standing)
 
     def describe_all(self) -> list[CollectionInfo]:
         """By name, the quarantined ones too."""
@@ -241,11 +247,11 @@ class Catalogue:
             self.aliases.require_none(name)
             if not self._holds(name):
                 raise _unknown(name)
-            with self._closed_for_good(name), self._lock:
+            with self._closed_for_good(name), self.homes.housed(name, None), self._lock:
                 gone = folders.take_away(self.files, name)
                 self._quarantined.pop(name, None)
                 self.aliases.prune()
-        self._remove(gone)
+        folders.discard(self.files, gone)
 
     @contextmanager
     def _closed_for_good(self, name: str) -> Iterator[int]:
@@ -282,18 +288,12 @@ class Catalogue:
             if self._open.get(name) is opened:
                 del self._open[name]
 
-    def _remove(self, folder: str) -> None:
-        """Removes a folder that has no name any more."""
-        try:
-            self.files.remove(folder)
-        except OSError as error:
-            log.warning("%s is not removed before the next start: %s", folder, error)
-
     def require_room_for(self, name: str, *, replace: bool) -> None:
         """Raises Conflict where a collection cannot be restored under this name, as while a task of the one that has it
         has not ended, Invalid where none can have it, and SystemFault where one more would take too many open files.
         """
         check_name(name)
+        self.homes.require_writes()
         self.aliases.require_none(name)
         if not self._holds(name):
             require_files(SPARE, "no collection can be added now")
@@ -314,6 +314,7 @@ class Catalogue:
                     idle = name in self._quarantined
                     end = closed.enter_context(self._closed_for_good(name))
                     inherit(self.folder / name, self.folder / staged, name, end, idle=idle)
+                closed.enter_context(self.homes.housed(name, self.files.folder(staged)))
                 with self._lock:
                     self.aliases.require_none(name)
                     old = folders.put_in_place(self.files, staged, name)
@@ -328,8 +329,23 @@ class Catalogue:
                             self._quarantined[name] = former
                     raise
         if old is not None:
-            self._remove(old)
+            folders.discard(self.files, old)
         return old is not None
+
+    def exchange(self, name: str, staged: str | None) -> None:
+        """Gives a copy's name to another folder, or to none, as the store has it that the collections are from."""
+        with self._turns.of(name):
+            if (opened := self._open.get(name)) is not None:
+                opened.close()
+            with self._lock:
+                files = self.files
+                old = folders.put_in_place(files, staged, name) if staged else folders.take_away(files, name)
+                self._open.pop(name, None)
+                self._quarantined.pop(name, None)
+        if old is not None:
+            folders.discard(self.files, old)
+        if staged is not None:
+            self.get(name)
 
     def quarantined(self) -> dict[str, str]:
         """Names and reasons."""
@@ -421,21 +437,25 @@ class Catalogue:
         with ExitStack() as undo:
             try:
                 require_files(NEEDED, f"collection {name} is not opened now")
+                if (copy := self.homes.open(name)) is not None:
+                    undo.callback(copy.close)
                 with room():
                     collection = Collection(self.files.folder(name), self.resources, self._busy, salvage=salvage)
                 undo.callback(collection.close)
+                if copy is not None:
+                    copy.attach(collection)
                 tasks = Tasks(collection, self._handlers)
-            except (Damaged, SystemFault, FormatTooNew, MemoryShort) as error:
+            except (Damaged, Diverged, SystemFault, FormatTooNew, MemoryShort) as error:
                 self._quarantined[name] = error
                 raise
             except (OSError, sqlite3.Error) as error:
                 fault = system_fault(error, None if isinstance(error, OSError) else self.folder / name / DATABASE)
                 self._quarantined[name] = fault
                 raise fault from error
-            opened = Opened(collection, tasks)
-            if self._handlers:
+            opened = Opened(collection, tasks, copy=copy)
+            if self._handlers and self.homes.writes:
                 if not self.resources.settings.log_queries:
-                    _forget_queries(collection)
+                    forget_queries(collection)
                 opened.maintenance = Maintenance(collection, self.background)
             with self._lock:
                 if self._closed:
@@ -473,14 +493,6 @@ class Catalogue:
     def _busy(self) -> str:
         url = "" if self._server.held else self._server.note()
         return f" (the server at {url})" if url else ""
-
-
-def _forget_queries(collection: Collection) -> None:
-    try:
-        collection.queries.clear()
-    except (OSError, SystemFault) as error:
-        # Neither this collection nor the others that are being opened need them.
-        log.warning("former queries of collection %s are not removed: %s", collection.name, error)
 
 
 def _unknown(name: str) -> NotFound:

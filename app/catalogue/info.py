@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from app.errors import StoreError
 from app.indexing.fitting import described
 from app.metadata.declared import FieldType
 from app.scoring.similarities.measures import Options
-from app.types import Few, Kind, Precision, Side, SimilarityName
+from app.types import Few, Kind, Precision, Side, SimilarityName, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class CollectionInfo:
     or where it is asked for all of it, as a creation takes it, and ``of``: how many vectors it was learned from.
     Without a matrix causal is an inner product yet; ``not_learned`` says why where its documents are there.
     turns: null where there are no conversations. segments_per_second: of a sequence, by which hits tell their offsets
-    in seconds."""
+    in seconds. copy: of a collection whose home is an object store (`SHEAF_STORE`), how far this server is."""
 
     name: str
     encoder: EncoderInfo
@@ -116,6 +116,7 @@ class CollectionInfo:
     turns: TurnsInfo | None = None
     segments_per_second: float | None = None
     values: ValueInfo | None = None
+    copy: Standing | None = None
 
 
 def info_of(
@@ -191,6 +192,13 @@ def _lexical(collection: Collection) -> LexicalInfo | None:
         return None
     asked = collection.learned.asked
     return LexicalInfo(spec.language, list(spec.fields), dict(spec.field_weights), asked.queries, asked.rho)
+
+
+def closed_to(collection: Collection, busy: Callable[[], str]) -> str | None:
+    """Why it takes no writes, or no text, if so. busy: says who else may write it."""
+    if (refused := collection.refusal()) is not None:
+        return refused.message
+    return collection.encoder_fault if collection.is_writer else f"another process writes it{busy()}"
 
 
 def quarantined_info(name: str, error: StoreError) -> CollectionInfo:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
+from app.catalogue.homes import Copy
 from app.collection.collection import Collection
 from app.compute.background import Background, Job
+from app.errors import SystemFault
 from app.indexing.maintenance import Maintenance
 from app.tasks.tasks import Tasks
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -18,6 +23,8 @@ class Opened:
     tasks: Tasks
     maintenance: Maintenance | None = None
     """None where nothing runs in the background."""
+    copy: Copy | None = None
+    """None where its home is this disk."""
 
     def begin(self, lanes: Background) -> None:
         """The background work of the collection."""
@@ -25,6 +32,9 @@ class Opened:
             self.collection.on_taken_over = self._taken_over
             self.tasks.start(lanes)
             self.maintenance.start()
+        if self.copy is not None:
+            self.copy.on_applied = self.tasks.refresh
+            self.copy.start(lanes)
 
     @property
     def error(self) -> str | None:
@@ -44,13 +54,29 @@ class Opened:
     def close(self) -> None:
         """Waits for no more than a write: what still runs can change nothing any more, and gives up."""
         self.stop()
+        self.end()
+
+    def end(self) -> None:
+        """Frees the collection, once nothing further is begun."""
         self.collection.close()
+        if self.copy is not None:
+            self.copy.close()
 
     @property
     def _jobs(self) -> list[Job]:
-        return [*self.tasks.jobs, *(() if self.maintenance is None else self.maintenance.jobs)]
+        indexing = [] if self.maintenance is None else self.maintenance.jobs
+        return [*self.tasks.jobs, *indexing, *([] if self.copy is None else self.copy.jobs)]
 
     def _taken_over(self) -> None:
         self.tasks.taken_over()
         if self.maintenance is not None:
             self.maintenance.wake()
+
+
+def forget_queries(collection: Collection) -> None:
+    """Removes the queries that were kept, where none are to be."""
+    try:
+        collection.queries.clear()
+    except (OSError, SystemFault) as error:
+        # Neither this collection nor the others that are being opened need them.
+        log.warning("former queries of collection %s are not removed: %s", collection.name, error)

@@ -30,7 +30,7 @@ from app.filters import Filter
 from app.metadata.declared import MOST_FIELDS, FieldType
 from app.scoring.similarities.measures import Options
 from app.store.database import find_record, put_meta, read_state, write_counters
-from app.store.directory import Directory
+from app.store.directory import Directory, Lock
 from app.store.faults import reach
 from app.store.rows import find_live, insert_document, live_sum
 from app.store.system import room
@@ -65,6 +65,9 @@ class Collection(Reader):
     """Documents that there were when the map to their summaries was learned last, or was found to do no good; None: as
     many as ``kept_trial`` says."""
 
+    refusal: Callable[[], Conflict | None] = staticmethod(lambda: None)
+    """Why another machine writes the collection, if so; see ``app.replicas``."""
+
     def close(self) -> None:
         """For good; reads that are under way go on."""
         try:
@@ -74,7 +77,9 @@ class Collection(Reader):
         super().close()
 
     def require_writer(self) -> None:
-        """Becomes the writer, if no other process is. Raises Conflict (collection_busy)."""
+        """Becomes the writer, if no other process is, nor another machine. Raises Conflict (collection_busy)."""
+        if (refused := self.refusal()) is not None:
+            raise refused
         if not self.take_over():
             raise Conflict(
                 f"another process writes collection {self.name}{self._busy()}: wait until it is done",
@@ -107,6 +112,17 @@ class Collection(Reader):
         if not self.take_over() and not self.salvaged:
             with self.snapshot():
                 pass
+
+    def suspect(self) -> None:
+        """What is here may be older than what is acknowledged: before the next write it catches up."""
+        self._behind = True
+
+    def hand_over(self, lock: Lock) -> None:
+        """Ends being the writer, for whoever has ``lock`` from the same step on."""
+        with self._lock:
+            self._writer.release()
+            self.database.home, self._behind = None, False
+            lock.acquire()
 
     @contextmanager
     def moment(self, hold: Callable[[Snapshot], None]) -> Iterator[Snapshot]:
@@ -460,6 +476,8 @@ class Collection(Reader):
 
     def _catch_up(self) -> None:
         self._behind = True
+        if self.database.home is not None:
+            self.database.home.settle()
         with self.database.read() as connection:
             ahead = read_state(connection).commits != self._published.commit
         if ahead:

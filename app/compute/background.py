@@ -21,9 +21,9 @@ from app.errors import SheafError
 
 log = logging.getLogger(__name__)
 
-LANES: Final[Mapping[str, int]] = {"indexing": 2, "merging": 1, "learning": 2, "tasks": 4, "copies": 2}
+LANES: Final[Mapping[str, int]] = {"indexing": 2, "merging": 1, "learning": 2, "tasks": 4, "copies": 2, "following": 4}
 """Threads of each, at most. indexing: tails are sealed. merging: segments are merged. learning: first stages are
-fitted. tasks: what changes a collection. copies: what only reads one."""
+fitted. tasks: what changes a collection. copies: what only reads one. following: what an object store has is read."""
 RETRY_S = 30.0
 """From what failed to the next attempt; twice as long after each further failure."""
 LONGEST_S: Final = 300.0

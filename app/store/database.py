@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from app.errors import Closed, Damaged, FormatTooNew, StorageFull
+from app.store.directory import Home
 from app.store.faults import reach
 from app.store.files import file_size
 from app.store.layout import DATABASE, FORMAT, of_this_version
@@ -112,6 +113,8 @@ class Database:
         self.uses = 0
         """Transactions that are under way; for ``IDLE`` alone, under its lock."""
         self._closed = self._checked = False
+        self.home: Home | None = None
+        """Set before the first write, where there is one."""
         self._file: tuple[int, int] | None = None
         """The device and the number of the file that was opened first."""
 
@@ -195,32 +198,35 @@ class Database:
                     self._give_back(connection)
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self, steps: int = 1) -> Iterator[sqlite3.Connection]:
         """A write transaction, durable when the block ends without an error, undone otherwise.
 
-        Raises StorageFull, Damaged, Closed after ``close``.
+        steps: how many commits it stands for, where they are another machine's. Raises StorageFull, Damaged, Closed
+        after ``close``, and what ``home`` does.
         """
         with IDLE.in_use(self):
             self.require_open()
             try:
                 with room():
-                    if self._writer is None:
-                        self._writer = self._connect()
-                    connection = self._writer
+                    connection = self._writing()
                     try:
                         connection.execute("BEGIN IMMEDIATE")
                         reach("transaction.begun")
-                        commits = read_state(connection).commits + 1
+                        commits = read_state(connection).commits + steps
                         yield connection
                         connection.execute("UPDATE state SET commits = ?", (commits,))
                         _sum_state(connection)
                         reach("transaction.filled")
+                        if self.home is not None:
+                            self.home.put(connection, commits)
                         try:
                             connection.execute("COMMIT")
                         except sqlite3.Error:
                             _cover(connection)
                             raise
                         reach("transaction.committed")
+                        if self.home is not None:
+                            self.home.done()
                     except BaseException:
                         if connection.in_transaction:
                             connection.execute("ROLLBACK")
@@ -245,9 +251,7 @@ class Database:
         Raises StorageFull, Damaged.
         """
         with IDLE.in_use(self):
-            if self._writer is None:
-                self._writer = self._connect()
-            connection = self._writer
+            connection = self._writing()
             try:
                 with room():
                     # A page a step, of which ``execute`` makes one.
@@ -303,6 +307,13 @@ class Database:
         if self._closed:
             raise Closed(f"collection {self.name} is closed, or was deleted")
 
+    def _writing(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self._writer = self._connect()
+            if self.home is not None:
+                self.home.watch(self._writer)
+        return self._writer
+
     def _reader(self) -> sqlite3.Connection:
         with suppress(IndexError):
             return self._readers.pop()
@@ -319,12 +330,9 @@ class Database:
             # Before the database is read: a writer, of another process too, makes the mark after its commit.
             mark = read_mark(self.folder, self.name) if self._checked else 0
             connection = sqlite3.connect(
-                f"file:{self._path.absolute()}?mode=rw",
-                uri=True,
-                isolation_level=None,
-                check_same_thread=False,
+                f"file:{self._path.absolute()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False,
                 timeout=_BUSY_S,
-            )
+            )  # fmt: skip
             try:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA cell_size_check = ON")

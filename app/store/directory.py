@@ -23,6 +23,7 @@ the same contract. For another, what is decided here:
 from __future__ import annotations
 
 import mmap
+import sqlite3
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -137,3 +138,25 @@ class Directory(Protocol):
 
     def free(self) -> int:
         """Bytes that there is room for."""
+
+
+class Home(Protocol):
+    """An object store that has a collection's truth, of which this folder is a copy: a commit is there before it is
+    durable here. Used by whoever writes, one write at a time."""
+
+    def watch(self, connection: sqlite3.Connection, /) -> None:
+        """Told of a connection before it writes."""
+
+    def put(self, connection: sqlite3.Connection, commits: int, /) -> None:
+        """Puts the transaction under way, which is complete, as the commit of that number.
+
+        Raises Conflict where another machine has become the writer, Unavailable where it is not known whether the
+        store has it, and what the store says otherwise: in the first case and the last it has it not.
+        """
+
+    def done(self) -> None:
+        """What was put is durable here too."""
+
+    def settle(self) -> None:
+        """Makes durable here what was put, or may have been, and was not done. Raises Unavailable while the store does
+        not say, StorageFull."""

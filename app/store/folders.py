@@ -6,6 +6,7 @@ its way out. ``sweep`` ends what a stopped process began.
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from app.store.directory import Directory, Lock
 from app.store.faults import reach
 from app.store.layout import DATABASE, NAME, SEGMENTS, TAIL, WRITER_LOCK
 from app.store.system import room
+
+log = logging.getLogger(__name__)
 
 _REPLACED: Final = re.compile(r"\.replaced-(.+)-[0-9a-f]{32}")
 
@@ -78,13 +81,12 @@ def sweep(root: Directory) -> None:
             lock.release()
 
 
-def create(
+@contextmanager
+def making(
     root: Directory, name: str, meta: dict[str, Any], also: Callable[[sqlite3.Connection], None] | None = None
-) -> None:
-    """A new collection without documents, durable when this returns. also: as in ``Database.create``.
-
-    Raises Conflict (the name is taken).
-    """
+) -> Iterator[Directory]:
+    """A new collection without documents, which has no name yet: ``place`` gives it, inside the block; without it
+    nothing of the collection is left. also: as in ``Database.create``."""
     temporary = root.folder(f".creating-{name}-{uuid4().hex}")
     lock = temporary.lock(WRITER_LOCK)
     try:
@@ -95,20 +97,25 @@ def create(
             Database.create(temporary.path, name, meta, also)
             temporary.sync()
             reach("collection.made")
-            # A folder takes the place of none but an empty one: the one atomic test of whether the name is free.
-            root.publish(temporary.name, name)
-            root.sync()
-    except OSError as error:
-        _give_up(root, temporary)
-        if root.has(name):
-            raise taken(name) from error
-        raise
-    except SheafError:
+            yield temporary
+    except (OSError, SheafError):
         _give_up(root, temporary)
         raise
     finally:
         # The next opener takes the lock again.
         lock.release()
+
+
+def place(root: Directory, made: Directory, name: str) -> None:
+    """Gives it the name, durably. Raises Conflict (the name is taken)."""
+    try:
+        # A folder takes the place of none but an empty one: the one atomic test of whether the name is free.
+        root.publish(made.name, name)
+    except OSError as error:
+        if root.has(name):
+            raise taken(name) from error
+        raise
+    root.sync()
 
 
 @contextmanager
@@ -177,3 +184,11 @@ def take_away(root: Directory, name: str) -> str:
     reach("collection.renamed")
     root.sync()
     return gone
+
+
+def discard(root: Directory, folder: str) -> None:
+    """Removes a folder that has no name any more."""
+    try:
+        root.remove(folder)
+    except OSError as error:
+        log.warning("%s is not removed before the next start: %s", folder, error)

@@ -195,6 +195,10 @@ class Tasks:
         self._stale = True
         self.wake()
 
+    def refresh(self) -> None:
+        """Reads what another machine has noted of tasks. Raises Damaged."""
+        self._read()
+
     @property
     def known(self) -> Mapping[str, Known]:
         """By id, all that are remembered; as of now."""

@@ -11,6 +11,7 @@ import json
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,9 +29,9 @@ from app.types import F32, Document, SparseVector
 DIM = 4
 
 
-def settings(folder: Path) -> Settings:
+def settings(folder: Path, **more: Any) -> Settings:
     models = {"words": DeterministicModel(type="deterministic", dim=DIM)}
-    return Settings(indexes=folder, models=models, threads=1, seal_documents=40)
+    return Settings(indexes=folder, models=models, threads=1, seal_documents=40, **more)
 
 
 def say(*words: object) -> None:

@@ -48,14 +48,30 @@ class Steps:
         if len(self.names) - 1 == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def at(self, operation: str, work: Callable[[], object]) -> None:
+        """An operation that changes nothing of what is written."""
+        self.operation, faults.hook = operation, self
+        try:
+            work()
+        finally:
+            faults.hook = None
 
-def act(folder: Path, steps: Steps, failed: Callable[[Catalogue, Exception], None] | None = None) -> None:
-    """Everything, in both collections that ``ledger.make`` made. failed: is told of an error, which ends it."""
-    chosen = settings(folder)
+
+def act(
+    folder: Path,
+    steps: Steps,
+    failed: Callable[[Catalogue, Exception], None] | None = None,
+    more: Callable[[Catalogue, Steps], None] = lambda catalogue, steps: None,
+    **options: Any,
+) -> None:
+    """Everything, in both collections that ``ledger.make`` made. failed: is told of an error, which ends it. more: is
+    done too. options: of the settings."""
+    chosen = settings(folder, **options)
     chunks.IN_DATABASE = IN_DATABASE  # type: ignore[misc]
     with Catalogue(folder, Encoders(chosen.models), chosen, HANDLERS_KEPT) as catalogue:
         try:
             everything(catalogue, steps)
+            more(catalogue, steps)
         except Exception as error:
             if failed is None:
                 raise

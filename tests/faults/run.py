@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 # Scenario -> (long, short): trials, or seconds for `load`. 0 is all there are.
 SCENARIOS: dict[str, tuple[int, int]] = {
     "steps": (0, 16),
+    "home": (0, 3),
     "power": (400, 16),
     "errors": (600, 4),
     "damage": (0, 44),

@@ -9,9 +9,11 @@ import re
 import shutil
 import signal
 import time
+from collections.abc import Callable, Set
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Final
 
 from acting import ALIASES, Steps, act
 from forks import in_child
@@ -29,18 +31,38 @@ ROOT = Path(__file__).parents[2]
 HALF = (".creating", ".deleted", ".restoring", ".replaced")
 
 
+STORED: Final = ("app/replicas", "app/catalogue/stored.py")
+"""Whose steps only a collection comes by that has its home in a store: home.py."""
+
+
 def run(folder: Path, seed: int, trials: int) -> Report:
     """trials: kills, at that many steps drawn at random, every pair of operation and step first; 0 means at each."""
-    report = Report("steps", seed)
     base = folder / "base"
+    report = Report("steps", seed)
     names = act_once(folder, base)
+    kill_at_each(report, folder, base, names, trials, act, hold)
+    for name in sorted(named_steps() - named_steps(*STORED) - {name.partition(": ")[2] for name in names}):
+        report.fail(f"{name}: no operation comes by this step")
+    return report.done()
+
+
+def kill_at_each(
+    report: Report,
+    folder: Path,
+    base: Path,
+    names: list[str],
+    trials: int,
+    act: Callable[[Path, Steps], None],
+    hold: Callable[[Path, str], None],
+    before: Set[str] = frozenset(),
+) -> None:
+    """Copies of the base, each killed at one step of what ``act`` does, and held. before: steps that come first."""
     report.figures["steps"] = len(names)
     report.figures["names"] = len({name.partition(": ")[2] for name in names})
-    for name in sorted(named_steps() - {name.partition(": ")[2] for name in names}):
-        report.fail(f"{name}: no operation comes by this step")
+    chance = random.Random(report.seed)
     first = {name: number for number, name in reversed(list(enumerate(names)))}
-    chance = random.Random(seed)
     order = chance.sample(sorted(first.values()), len(first))
+    order.sort(key=lambda number: names[number].partition(": ")[2] not in before)
     order += chance.sample([n for n in range(len(names)) if n not in set(order)], len(names) - len(order))
     slowest = 0.0
     for number in order[: trials or len(order)]:
@@ -60,12 +82,13 @@ def run(folder: Path, seed: int, trials: int) -> Report:
             report.fail(f"{where}: {'hung' if held.hung else held.errors[-2_000:]}")
         report.counts[names[number].partition(": ")[2]] += 1
     report.figures["slowest recovery and check, s"] = round(slowest, 2)
-    return report.done()
 
 
-def named_steps() -> set[str]:
-    """In the product's code."""
-    found = (re.findall(r'\breach\("([^"]+)"\)', path.read_text()) for path in (ROOT / "app").rglob("*.py"))
+def named_steps(*places: str) -> set[str]:
+    """In the product's code, or in these places of it."""
+    paths = [ROOT / place for place in places or ("app",)]
+    files = [file for path in paths for file in ([path] if path.suffix else path.rglob("*.py"))]
+    found = (re.findall(r'\breach\("([^"]+)"\)', file.read_text()) for file in files)
     return {name for names in found for name in names}
 
 
@@ -84,29 +107,40 @@ def act_once(folder: Path, base: Path) -> list[str]:
 
 def hold(place: Path, said: str) -> None:
     """Everything the process said stands, and the collections can be written and sealed again."""
+    ledgers, aliases = told(said)
+    check(place, ledgers)
+    chosen = settings(place)
+    with Catalogue(place, Encoders(chosen.models), chosen) as catalogue:
+        catalogue.serve("http://here")
+        hold_open(catalogue, ledgers, aliases)
+    check(place, ledgers)
+
+
+def told(said: str) -> tuple[dict[str, Ledger], Ledger]:
+    """What a process said of each collection, and of aliases."""
     ledgers = {"c": Ledger(), "own": Ledger(), "c-again": Ledger(there=False), "own-again": Ledger(there=False)}
     lines = [json.loads(line) for line in said.splitlines(keepends=True) if line.endswith("\n")]
     for name, ledger in ledgers.items():
         ledger.read(lines, name)
     aliases = Ledger()
     aliases.read(lines, ALIASES)
-    check(place, ledgers)
-    chosen = settings(place)
-    with Catalogue(place, Encoders(chosen.models), chosen) as catalogue:
-        catalogue.serve("http://here")
-        assert catalogue.quarantined() == {}
-        assert not [path.name for path in place.iterdir() if path.name.startswith(HALF)]
-        assert catalogue.aliases.all() in (aliases.stands, aliases.maybe)
-        for name, ledger in ledgers.items():
-            _hold_snapshots(catalogue, name)
-            if not ledger.there:
-                continue
-            collection = catalogue.get(name)
-            own = collection.spec.model is None
-            write_documents(collection, [document(f"d{i}", 10**6, own=own) for i in range(3)])
-            ledger.stands = ledger.maybe = {**ledger.stands, **{f"d{i}": 10**6 for i in range(3)}}
-            seal(collection)
-    check(place, ledgers)
+    return ledgers, aliases
+
+
+def hold_open(catalogue: Catalogue, ledgers: dict[str, Ledger], aliases: Ledger) -> None:
+    """That nothing half done is left, and that each can be written and sealed."""
+    assert catalogue.quarantined() == {}
+    assert not [path.name for path in catalogue.folder.iterdir() if path.name.startswith(HALF)]
+    assert catalogue.aliases.all() in (aliases.stands, aliases.maybe)
+    for name, ledger in ledgers.items():
+        _hold_snapshots(catalogue, name)
+        if not ledger.there:
+            continue
+        collection = catalogue.get(name)
+        own = collection.spec.model is None
+        write_documents(collection, [document(f"d{i}", 10**6, own=own) for i in range(3)])
+        ledger.stands = ledger.maybe = {**ledger.stands, **{f"d{i}": 10**6 for i in range(3)}}
+        seal(collection)
 
 
 def _hold_snapshots(catalogue: Catalogue, name: str) -> None:

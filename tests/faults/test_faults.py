@@ -47,6 +47,12 @@ def test_killed_at_named_steps(tmp_path: Path) -> None:
     assert found["figures"]["names"] >= 31
 
 
+def test_killed_at_named_steps_with_a_home_in_a_store(tmp_path: Path) -> None:
+    found = held(tmp_path, "home")
+    assert found["figures"]["steps"] > 2_000
+    assert found["figures"]["names"] >= 40
+
+
 def test_the_power_is_cut(tmp_path: Path) -> None:
     found = held(tmp_path, "power")
     assert found["figures"]["fsyncs"] > 100

@@ -169,6 +169,13 @@ def _collections(service: Service) -> Iterator[Metric]:
         "sheaf_collection_quarantined", "1 for a collection that is out of service, for it is damaged.",
         labels=["collection"],
     )  # fmt: skip
+    behind = GaugeMetricFamily(
+        "sheaf_copy_behind_commits", "Commits that a reader has seen in the store and has not applied.",
+        labels=["collection"],
+    )  # fmt: skip
+    age = GaugeMetricFamily(
+        "sheaf_copy_age_seconds", "How long ago a reader had all that was in the store.", labels=["collection"]
+    )
     for info in service.catalogue.describe_all() if service.catalogue.ready else []:
         quarantined.add_metric([info.name], info.state == "quarantined")
         if info.state == "quarantined":
@@ -177,7 +184,11 @@ def _collections(service: Service) -> Iterator[Metric]:
             family.add_metric([info.name], getattr(info, name))
         if info.recall is not None:
             recall.add_metric([info.name, str(info.recall.k)], info.recall.recall)
-    yield from (*families.values(), recall, quarantined)
+        if info.copy is not None:
+            behind.add_metric([info.name], info.copy.commits)
+            if info.copy.age_s is not None:
+                age.add_metric([info.name], info.copy.age_s)
+    yield from (*families.values(), recall, quarantined, behind, age)
 
 
 def _tasks(service: Service) -> Iterator[Metric]:

@@ -21,7 +21,7 @@ from app.errors import NotReady
 from app.keys import SCOPES
 from app.keys import Scope as KeyScope
 from app.schema.ids import MAX_ID_BYTES
-from app.types import MAX_DIM, Kind
+from app.types import MAX_DIM, Kind, Standing
 
 router = APIRouter(tags=["health"], route_class=Route)
 
@@ -41,7 +41,9 @@ class ReadyAnswer(BaseModel):
     status: Literal["ready"] = "ready"
     encoders: dict[str, State] = {}
     quarantined: list[Quarantined] = []
-    """Both are left out where the server has keys and the request has none."""
+    copies: dict[str, Standing] = {}
+    """How far collections are that come from an object store, of a server with `SHEAF_STORE`. All three are left out
+    where the server has keys and the request has none."""
 
 
 class ModelAnswer(BaseModel):
@@ -107,7 +109,10 @@ async def check_ready(service: Serving, caller: MaybeCaller) -> Response:
     quarantined = await run(service.lanes.read, service.catalogue.quarantined)
     mine = reached(caller, service.catalogue.aliases.known)
     listed = [Quarantined(name=name, reason=reason) for name, reason in sorted(quarantined.items()) if mine(name)]
-    return reply(encoded(ReadyAnswer(status="ready", encoders=states, quarantined=listed)))
+    answer = ReadyAnswer(status="ready", encoders=states, quarantined=listed)
+    if copies := service.catalogue.homes.standings():
+        answer.copies = {name: standing for name, standing in sorted(copies.items()) if mine(name)}
+    return reply(encoded(answer))
 
 
 @router.get("/v1/info", responses=gives(InfoAnswer))

@@ -98,6 +98,7 @@ async def restore_snapshot(
     require(caller, body.collection or name)
 
     def work() -> bool:
+        service.catalogue.homes.require_writes()
         _, archive = service.catalogue.snapshots.get(body.collection or name, body.snapshot)
         return restore_file(service.catalogue, name, archive, replace=replace or body.replace)
 

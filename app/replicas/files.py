@@ -1,0 +1,224 @@
+"""The files that a state needs: put into the store before the commit that names them, and fetched before it is applied.
+
+The database says where each lies, in a record for each segment, chunk of the tail, first stage and body of an import
+(``stored:`` in the table ``meta``). So the records go with commits and copies of the database like all else, and a
+state that names a file says where it is, how large, and what its SHA-256 is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from app.collection.view import Generation
+from app.errors import Damaged
+from app.objects.protocol import Objects
+from app.replication.protocol import Stored, Writer
+from app.store.database import get_meta, get_record, put_meta
+from app.store.directory import Directory
+from app.store.faults import reach
+from app.store.files import expected
+from app.store.layout import ENCODINGS, IMPORTS, SEGMENTS, TAIL
+from app.tasks.records import ENDED, read_task
+
+_KEY: Final = "stored:"
+_PIECE: Final = 2**23
+"""Bytes that are read from the store in one request, of a large file."""
+FOLDERS: Final = (SEGMENTS, TAIL, ENCODINGS, IMPORTS)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Unit:
+    """What is stored together: a whole folder, or a file. folder: the one of the collection that it lies in."""
+
+    folder: str
+    name: str
+
+    @property
+    def key(self) -> str:
+        return f"{_KEY}{self.folder}/{self.name}"
+
+    @classmethod
+    def of(cls, key: str) -> Unit:
+        folder, _, name = key.removeprefix(_KEY).partition("/")
+        if folder not in FOLDERS or not name or "/" in name or name.startswith("."):
+            raise Damaged(f"the record {key!r} names nothing that a collection has. Restore a backup of it.")
+        return cls(folder, name)
+
+    def within(self, files: Directory) -> Directory:
+        """The folder of its files. files: of the collection."""
+        folder = files.folder(self.folder)
+        return folder.folder(self.name) if self.folder == SEGMENTS else folder
+
+
+def needed(connection: sqlite3.Connection, name: str) -> set[Unit]:
+    """All that the state of the connection names, but bodies of imports."""
+    generation = get_record(connection, "generation", name, Generation.from_json)
+    found = {Unit(SEGMENTS, record.name) for record in generation.segments}
+    if generation.stage is not None and generation.stage.file is not None:
+        found.add(Unit(ENCODINGS, generation.stage.file))
+    rows = connection.execute("SELECT file FROM tail WHERE file IS NOT NULL")
+    return found | {Unit(TAIL, file) for (file,) in rows}
+
+
+def stored(connection: sqlite3.Connection, name: str) -> dict[Unit, dict[str, Stored]]:
+    """The records: each unit's files, by name. Raises Damaged."""
+    keys = connection.execute("SELECT key FROM meta WHERE key >= ? AND key < ?", (_KEY, f"{_KEY}\uffff")).fetchall()
+    return {
+        Unit.of(key): {file: Stored(*one) for file, one in get_meta(connection, key, name).items()} for (key,) in keys
+    }
+
+
+def names_of(records: Mapping[Unit, Mapping[str, Stored]]) -> list[str]:
+    """Of objects."""
+    return [one.name for files in records.values() for one in files.values()]
+
+
+def forget_records(connection: sqlite3.Connection) -> None:
+    """Of a collection that is to have another history."""
+    connection.execute("DELETE FROM meta WHERE key >= ? AND key < ?", (_KEY, f"{_KEY}\uffff"))
+
+
+class Sending:
+    """Brings a writer's records up to its state, once a transaction."""
+
+    def __init__(self, files: Directory, name: str, objects: Objects, writer: Writer) -> None:
+        """files: of the collection."""
+        self._files, self._name, self._objects, self._writer = files, name, objects, writer
+
+    def send(self, connection: sqlite3.Connection, *, whole: bool = False) -> list[str]:
+        """Puts what the transaction under way names and no record has, and writes the records: names of new objects.
+        whole: whether all is looked at, not only what the transaction has changed.
+
+        Raises StoreUnavailable, Damaged.
+        """
+        records = {
+            Unit.of(key) for (key,) in connection.execute(
+                "SELECT key FROM meta WHERE key >= ? AND key < ?", (_KEY, f"{_KEY}\uffff")
+            )
+        }  # fmt: skip
+        wanted = {unit for unit in records if unit.folder == IMPORTS}
+        wanted |= self._bodies(connection, wanted, whole=whole)
+        if whole or _changed(connection):
+            wanted |= needed(connection, self._name)
+        else:
+            wanted |= {unit for unit in records if unit.folder != IMPORTS}
+        for unit in records - wanted:
+            connection.execute("DELETE FROM meta WHERE key = ?", (unit.key,))
+        return self._put(connection, sorted(wanted - records))
+
+    def _put(self, connection: sqlite3.Connection, units: list[Unit]) -> list[str]:
+        calls: list[Callable[[], Stored]] = []
+        places = []
+        for unit in units:
+            folder = unit.within(self._files)
+            for file in folder.list() if unit.folder == SEGMENTS else [unit.name]:
+                places.append((unit, file))
+                calls.append(partial(self._put_file, folder, file))
+        found: dict[Unit, dict[str, Stored]] = {unit: {} for unit in units}
+        for (unit, file), one in zip(places, self._objects.together(calls), strict=True):
+            found[unit][file] = one
+        put_meta(connection, {unit.key: files for unit, files in found.items()})
+        if calls:
+            reach("files.sent")
+        return names_of(found)
+
+    def _put_file(self, folder: Directory, file: str) -> Stored:
+        with expected(folder, file):
+            stream = folder.open(file)
+        with stream:
+            return self._writer.put_file(stream, file)
+
+    def _bodies(self, connection: sqlite3.Connection, known: set[Unit], *, whole: bool) -> set[Unit]:
+        """Of imports that have been accepted; those that have ended are taken out of what is known."""
+        table = "tasks" if whole else "changed_tasks"
+        found = set()
+        for (number,) in connection.execute(f"SELECT number FROM {table}").fetchall():
+            if connection.execute("SELECT 1 FROM tasks WHERE number = ?", (number,)).fetchone() is None:
+                continue
+            task = read_task(connection, number, self._name)
+            unit = Unit(IMPORTS, f"{task.id}.ndjson")
+            if task.state in ENDED:
+                known.discard(unit)
+            elif task.kind == "import" and self._files.folder(IMPORTS).has(unit.name):
+                found.add(unit)
+        return found
+
+
+def _changed(connection: sqlite3.Connection) -> bool:
+    """Whether the transaction under way may name other files than before."""
+    if connection.execute("SELECT 1 FROM changed_meta WHERE key = 'generation'").fetchone() is not None:
+        return True
+    return connection.execute("SELECT 1 FROM changed_tail LIMIT 1").fetchone() is not None
+
+
+def fetch(files: Directory, records: Mapping[Unit, Mapping[str, Stored]], objects: Objects) -> int:
+    """Brings what is not here yet; each file is whole and durable when it has its name. Bytes that were read.
+
+    files: of the collection. Raises StoreUnavailable, Damaged where an object is not what was put, StorageFull.
+    """
+    calls, folders = list[Callable[[], int]](), dict[Unit, Directory]()
+    for unit, named in records.items():
+        folder = unit.within(files)
+        there = set(folder.list()) if unit.folder == SEGMENTS else set()
+        for file, one in named.items():
+            if file in there or (unit.folder != SEGMENTS and folder.has(file) and folder.size(file) == one.size):
+                continue
+            folders[unit] = folder
+            calls.append(partial(_fetch, objects, folder, file, one))
+    for folder in folders.values():
+        folder.make()
+    read = sum(objects.together(calls))
+    for folder in folders.values():
+        folder.sync()
+        folder.parent.sync()
+    return read
+
+
+def _fetch(objects: Objects, folder: Directory, file: str, one: Stored) -> int:
+    part = f"{file}.part"
+    folder.remove(part)
+    new = folder.create(part)
+    try:
+        read_into(new.write, objects, one)
+        new.finish()
+    finally:
+        new.close()
+    folder.remove(file)
+    folder.publish(part, file)
+    return one.size
+
+
+def read_into(write: Callable[[bytes], object], objects: Objects, one: Stored) -> None:
+    """Its content, a piece at a time. Raises Damaged where it is not what was put."""
+    held = hashlib.sha256()
+    for piece in _pieces(objects, one):
+        held.update(piece)
+        write(piece)
+    if held.hexdigest() != one.sha256:
+        raise Damaged(
+            f"{one.name} of {objects.place} is not what was put there: its checksum differs. Restore that object from "
+            "a copy of the store, or the collection from a snapshot."
+        )
+
+
+def _pieces(objects: Objects, one: Stored) -> Iterator[bytes]:
+    if one.size <= _PIECE:
+        yield objects.get(one.name)[0]
+        return
+    for start in range(0, one.size, _PIECE):
+        yield objects.read(one.name, start, min(_PIECE, one.size - start))
+
+
+def sweep(files: Directory, records: Mapping[Unit, Mapping[str, Stored]]) -> None:
+    """Removes what no record has, from a copy that nobody writes."""
+    for place in FOLDERS:
+        folder = files.folder(place)
+        named = {unit.name for unit in records if unit.folder == place}
+        for name in folder.list():
+            if name not in named:
+                folder.remove(name)

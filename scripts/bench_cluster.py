@@ -1,0 +1,180 @@
+"""What a home in an object store costs: a write, a reader's first answer from an empty folder, a reader's lag.
+
+    python scripts/bench_cluster.py                        10,000 passages, a folder as the store
+    python scripts/bench_cluster.py --passages 100000      more of them
+    python scripts/bench_cluster.py --store s3://bucket/x  a real one (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...)
+
+Each is measured with no time added and with 63 ms added to each request (--delay-ms), which is what a store in the next
+region takes. Collections are of callers' vectors, 128 numbers each, one a document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+
+from app.catalogue import stored
+from app.catalogue.catalogue import Catalogue
+from app.encoders.registry import Encoders
+from app.ingest import write_documents
+from app.main import HANDLERS
+from app.objects.opening import open_objects
+from app.objects.persistent import Persistent
+from app.search import Query, search
+from app.settings import Settings
+from app.types import Document
+
+DIM = 128
+BATCH = 2_000
+WRITES = 40
+
+
+class Slow:
+    """A store's requests, each of which takes so much longer; and how many there were."""
+
+    def __init__(self, requests: Any, delay_s: float) -> None:
+        self._requests, self._delay_s = requests, delay_s
+        self.count, self._lock = 0, threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._requests, name)
+        if name in ("get", "read", "put_new", "replace", "put", "list", "remove"):
+            return lambda *given: self._later(found, *given)
+        return found
+
+    def _later(self, call: Callable[..., Any], *given: Any) -> Any:
+        with self._lock:
+            self.count += 1
+        time.sleep(self._delay_s)
+        return call(*given)
+
+
+class Stores:
+    """Opens stores whose requests are delayed and counted."""
+
+    def __init__(self) -> None:
+        self.delay_s, self.opened = 0.0, list[Slow]()
+
+    def open(self, url: str) -> Any:
+        found: Any = open_objects(url)
+        assert isinstance(found, Persistent)
+        slow = Slow(found._requests, self.delay_s)
+        found._requests = slow
+        self.opened.append(slow)
+        return found
+
+    @property
+    def count(self) -> int:
+        return sum(slow.count for slow in self.opened)
+
+
+def opened(folder: Path, store: str | None, role: str = "writer") -> Catalogue:
+    settings = Settings(indexes=folder, store=store, role=role, models={})  # type: ignore[arg-type]
+    catalogue = Catalogue(folder, Encoders({}), settings, HANDLERS)
+    catalogue.serve("http://bench")
+    return catalogue
+
+
+def documents(first: int, count: int) -> list[Document]:
+    values = np.random.default_rng(first).normal(size=(count, 1, DIM)).astype(np.float32)
+    return [Document(f"d{first + i}", f"document {first + i}", vectors=one) for i, one in enumerate(values)]
+
+
+def median_ms(times: list[float]) -> float:
+    return round(1e3 * statistics.median(times), 1)
+
+
+def timed_writes(catalogue: Catalogue, name: str, first: int) -> list[float]:
+    """Writes of one document each."""
+    times, collection = [], catalogue.get(name)
+    for i in range(WRITES):
+        one = documents(first + i, 1)
+        started = time.perf_counter()
+        write_documents(collection, one)
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def first_answer(folder: Path, store: str, query: Query) -> tuple[Catalogue, float]:
+    started = time.perf_counter()
+    catalogue = opened(folder, store, "reader")
+    assert search(catalogue.get("c"), query).hits
+    return catalogue, time.perf_counter() - started
+
+
+def lags(writer: Catalogue, reader: Catalogue, first: int) -> list[float]:
+    """From a write's answer to the reader's having it."""
+    times = []
+    for i in range(WRITES // 4):
+        write_documents(writer.get("c"), documents(first + i, 1))
+        started, wanted = time.perf_counter(), writer.get("c").published.live
+        while reader.get("c").count() < wanted:
+            time.sleep(0.002)
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--passages", type=int, default=10_000)
+    parser.add_argument("--delay-ms", type=float, default=63.0)
+    parser.add_argument("--store", help="instead of a temporary folder; what is there stays")
+    args = parser.parse_args()
+    stores = Stores()
+    setattr(stored, "open_objects", stores.open)  # noqa: B010
+    with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
+        root = Path(place)
+        store = args.store or f"file://{root}/store"
+        local = stack.enter_context(opened(root / "local", None))
+        local.create("c", model=None, kind="dense", dim=DIM)
+        print(f"write of one document, local disk alone: {median_ms(timed_writes(local, 'c', 0))} ms", flush=True)
+
+        writer = stack.enter_context(opened(root / "writer", store))
+        writer.create("c", model=None, kind="dense", dim=DIM)
+        before = stores.count
+        print(f"write of one document, store: {median_ms(timed_writes(writer, 'c', 0))} ms, ", end="")
+        print(f"{(stores.count - before) / WRITES:.1f} requests", flush=True)
+        started = time.perf_counter()
+        for start in range(WRITES, args.passages, BATCH):
+            write_documents(writer.get("c"), documents(start, min(BATCH, args.passages - start)))
+        print(f"{args.passages:,} passages written in {time.perf_counter() - started:.1f} s", flush=True)
+        collection = writer.get("c")
+        while len(collection.published.tail.part.seqs) >= 4_096:
+            time.sleep(0.1)
+        query = Query(vectors=documents(0, 1)[0].vectors, k=10)
+        for delay in (0.0, args.delay_ms / 1e3):
+            stores.delay_s, before = delay, stores.count
+            folder = root / f"reader-{delay}"
+            reader, took = first_answer(folder, store, query)
+            with reader:
+                size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                print(
+                    f"reader's first answer from nothing, {1e3 * delay:.0f} ms a request: {took:.2f} s, "
+                    f"{stores.count - before} requests, {size / 1e6:.1f} MB",
+                    flush=True,
+                )
+                again = lags(writer, reader, 10**7 + int(delay * 1e6))
+                print(f"a reader's lag behind an acknowledged write: median {median_ms(again)} ms, ", end="")
+                print(f"longest {1e3 * max(again):.0f} ms", flush=True)
+        with opened(root / "slow", store) as slow:
+            print(
+                f"write of one document, store, {args.delay_ms:g} ms a request: "
+                f"{median_ms(timed_writes(slow, 'c', 2 * 10**7))} ms"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

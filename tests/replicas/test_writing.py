@@ -1,0 +1,262 @@
+"""A writer whose home is a store: what it says where the store or its own disk refuses, and what stands afterwards."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made import OpenCatalogue
+
+from app.catalogue import stored
+from app.catalogue.catalogue import Catalogue
+from app.collection.collection import Collection
+from app.errors import Conflict, Diverged, StorageFull, StoreUnavailable, Unsure
+from app.indexing.sealing import seal
+from app.ingest import write_documents
+from app.objects.folder import Folder
+from app.objects.persistent import Persistent
+from app.store import faults
+from app.tasks.importing import ImportUpload
+from app.types import Document
+
+Open = Callable[..., Catalogue]
+
+
+class Faulty:
+    """The requests of a folder. down: none is answered. lost: the next put of a commit is applied, and not answered."""
+
+    def __init__(self, path: Path) -> None:
+        self._folder = Folder(path)
+        self.state = STATE
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._folder, name)
+        if name in ("get", "read", "put_new", "replace", "put", "list", "remove"):
+            return lambda *given: self._asked(name, found, *given)
+        return found
+
+    def _asked(self, name: str, call: Callable[..., Any], *given: Any) -> Any:
+        if self.state["down"]:
+            raise StoreUnavailable("the store is away")
+        if name == "put_new" and self.state["lost"]:
+            call(*given)
+            self.state["down"] = True
+            raise Unsure("no answer came")
+        return call(*given)
+
+
+STATE = {"down": False, "lost": False}
+
+
+@pytest.fixture
+def serve(open_catalogue: OpenCatalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Servers over one store, each with a folder of its own."""
+    STATE.update(down=False, lost=False)
+    monkeypatch.setattr(
+        stored, "open_objects", lambda url: Persistent(Faulty(Path(url.removeprefix("file://"))), deadline_s=0.2)
+    )
+    with ExitStack() as stack:
+
+        def begin(name: str, role: str = "writer", **settings: Any) -> Catalogue:
+            chosen = {"store": f"file://{tmp_path}/store", "role": role, "seal_documents": 1_000, **settings}
+            catalogue = stack.enter_context(open_catalogue(tmp_path / name, tasks=True, **chosen))
+            catalogue.serve(f"http://{name}")
+            return catalogue
+
+        yield begin
+        STATE.update(down=False, lost=False)
+
+
+def ids(collection: Collection) -> list[str]:
+    return [one.id for one in collection.listing(None, 1_000)[0]]
+
+
+def write(collection: Collection, *names: str) -> None:
+    write_documents(collection, [Document(name, f"{name} is written") for name in names])
+
+
+def made(catalogue: Catalogue) -> Collection:
+    return catalogue.create("c", model="words", kind="multi_vector")
+
+
+def test_a_store_that_is_away_refuses_writes_and_nothing_of_them_is_kept(serve: Open):
+    collection = made(serve("w"))
+    write(collection, "a")
+    STATE["down"] = True
+    with pytest.raises(StoreUnavailable):
+        write(collection, "b")
+    with pytest.raises(StoreUnavailable):
+        collection.delete(["a"])
+    assert ids(collection) == ["a"]
+    STATE["down"] = False
+    write(collection, "c")
+    assert ids(collection) == ["a", "c"]
+    assert ids(serve("r", "reader").get("c")) == ["a", "c"]
+
+
+def test_a_write_whose_answer_was_lost_is_found_before_the_next(serve: Open):
+    catalogue = serve("w")
+    collection = made(catalogue)
+    write(collection, "a")
+    STATE["lost"] = True
+    with pytest.raises(Unsure):
+        write(collection, "b")
+    # Nobody sees here what may not be there.
+    assert ids(collection) == ["a"]
+    STATE.update(lost=False)
+    with pytest.raises(StoreUnavailable):
+        write(collection, "c")
+    STATE.update(down=False)
+    write(collection, "d")
+    assert ids(collection) == ["a", "b", "d"]
+    assert ids(serve("r", "reader").get("c")) == ["a", "b", "d"]
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_disk_that_refuses_what_the_store_has_catches_up(serve: Open, large: bool, monkeypatch: pytest.MonkeyPatch):
+    collection = made(serve("w"))
+    if large:
+        monkeypatch.setattr("app.collection.chunks.IN_DATABASE", 10)
+    write(collection, "a")
+
+    def refuse(step: str) -> None:
+        if step == "commit.sent":
+            faults.hook = None
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    faults.hook = refuse
+    try:
+        with pytest.raises(StorageFull):
+            write(collection, "b")
+    finally:
+        faults.hook = None
+    write(collection, "c")
+    assert ids(collection) == ["a", "b", "c"]
+    seal(collection)
+    assert ids(serve("r", "reader").get("c")) == ["a", "b", "c"]
+
+
+def test_a_folder_from_before_is_put_into_the_store(serve: Open, open_catalogue: OpenCatalogue, tmp_path: Path):
+    with open_catalogue(tmp_path / "w") as catalogue:
+        collection = made(catalogue)
+        write(collection, "a", "b")
+        seal(collection)
+        write(collection, "c")
+        catalogue.aliases.set("live", "c")
+    serve("w")
+    reader = serve("r", "reader")
+    assert ids(reader.get("live")) == ["a", "b", "c"]
+    assert reader.get("c").published.generation.segments == collection.published.generation.segments
+
+
+def test_a_copy_with_commits_of_its_own_is_left_and_told(serve: Open, open_catalogue: OpenCatalogue, tmp_path: Path):
+    with serve("w") as catalogue:
+        write(made(catalogue), "a")
+    with open_catalogue(tmp_path / "w") as alone:
+        write(alone.get("c"), "own")
+    catalogue = serve("w")
+    with pytest.raises(Diverged, match="1 commits were made without the store"):
+        catalogue.get("c")
+    assert catalogue.describe("c").state == "quarantined"
+    # Neither is it deleted in the store, whose collection is another.
+    with pytest.raises(Conflict) as refused:
+        catalogue.delete("c")
+    assert refused.value.code == "copy_diverged"
+    assert ids(serve("r", "reader").get("c")) == ["a"]
+    shutil.rmtree(tmp_path / "w" / "c")
+    assert ids(serve("new").get("c")) == ["a"]
+
+
+def test_a_script_does_not_write_a_copy(serve: Open, open_catalogue: OpenCatalogue, tmp_path: Path):
+    with serve("w") as catalogue:
+        write(made(catalogue), "a")
+    with open_catalogue(tmp_path / "w", store=f"file://{tmp_path}/store") as script:
+        assert ids(script.get("c")) == ["a"]
+        with pytest.raises(Conflict, match="through its server"):
+            write(script.get("c"), "b")
+
+
+def test_an_accepted_import_goes_on_where_another_machine_takes_over(serve: Open):
+    first = serve("w")
+    collection = made(first)
+    held = first.tasks("c")
+    held.stop()
+    upload = ImportUpload(collection, held, "stop")
+    upload.write(b'{"id": "a", "text": "an owl"}\n{"id": "b", "text": "a hen"}\n')
+    task = upload.commit()
+    second = serve("other")
+    while second.task(task.id).finished is None:
+        time.sleep(0.01)
+    assert second.task(task.id).state == "succeeded"
+    assert ids(second.get("c")) == ["a", "b"]
+    while list((second.folder / "c" / "imports").iterdir()):
+        time.sleep(0.01)
+
+
+def test_a_name_is_made_once_and_a_failed_creation_leaves_none(serve: Open):
+    first, second = serve("one"), serve("two")
+    made(first)
+    with pytest.raises(Conflict) as taken:
+        made(second)
+    assert taken.value.code == "collection_exists"
+    STATE["down"] = True
+    with pytest.raises(StoreUnavailable):
+        first.create("d", model="words", kind="dense")
+    STATE["down"] = False
+    assert [one.name for one in first.describe_all()] == ["c"]
+    first.create("d", model="words", kind="dense")
+    assert [one.name for one in serve("three").describe_all()] == ["c", "d"]
+
+
+def test_servers_that_start_without_the_store_serve_what_they_have(serve: Open):
+    with serve("w") as writer, serve("r", "reader") as reader:
+        write(made(writer), "a")
+        assert reader.homes.writes is False
+    with serve("r", "reader"):
+        pass
+    STATE["down"] = True
+    reader, writer = serve("r", "reader"), serve("w")
+    assert ids(reader.get("c")) == ids(writer.get("c")) == ["a"]
+    assert reader.describe("c").copy.age_s is None  # type: ignore[union-attr]
+    with pytest.raises(StoreUnavailable):
+        write(writer.get("c"), "b")
+    STATE["down"] = False
+    write(writer.get("c"), "b")
+    assert ids(writer.get("c")) == ["a", "b"]
+
+
+def test_a_log_begins_again_with_a_base_and_a_late_copy_with_it(serve: Open, tmp_path: Path):
+    writer = serve("w")
+    collection = made(writer)
+    write(collection, "a")
+    with serve("r", "reader") as reader:
+        assert ids(reader.get("c")) == ["a"]
+    for name in "bcd":
+        write(collection, name)
+        seal(collection)
+    writer._open["c"].copy._writing.rebase()  # type: ignore[union-attr]
+    write(collection, "e")
+    for name in ("r", "new"):
+        reader = serve(name, "reader")
+        assert ids(reader.get("c")) == ["a", "b", "c", "d", "e"]
+        assert reader.get("c").published.generation == collection.published.generation
+
+
+def test_a_copy_of_a_collection_that_was_replaced_meanwhile_is_fetched_anew(serve: Open):
+    with serve("w") as writer:
+        write(made(writer), "a")
+        with serve("r", "reader") as reader:
+            assert ids(reader.get("c")) == ["a"]
+    with serve("new") as writer:
+        writer.delete("c")
+        write(made(writer), "b")
+    for name, role in (("w", "writer"), ("r", "reader")):
+        catalogue = serve(name, role)
+        assert catalogue.quarantined() == {}
+        assert ids(catalogue.get("c")) == ["b"]
