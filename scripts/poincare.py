@@ -1,27 +1,29 @@
 """A Poincaré embedding of WordNet's nouns: points of the unit ball, near each other where one is a kind of the other.
 
 Riemannian stochastic gradient descent on the loss of Nickel, Kiela: "Poincaré Embeddings for Learning Hierarchical
-Representations", 2017 (arXiv 1705.08039), section 3.1, equations 4 to 6, in NumPy: a noun and one of its kinds against
-nouns that are neither. Useful for: scripts/similarities.py. Not useful for: more than some ten thousand nouns.
+Representations", 2017 (arXiv 1705.08039), section 3.1, equations 4 to 6: a noun and one of its kinds against
+nouns that are neither, one pair after the other. Useful for: scripts/similarities.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import sqrt
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from app.compute.native import kernel
 from app.types import F32, F64, I64
 
 EDGE: Final = 1 - 1e-5
 """The longest point."""
 BURN_IN: Final = 10
 """Rounds at a tenth of the rate, in which points find their side of the ball."""
-NEGATIVES: Final = 20
-BATCH: Final = 64
+NEGATIVES: Final = 10
+PIECE: Final = 65_536
+"""Pairs that others are drawn for at a time."""
 
 
 def nouns(folder: Path, root: str | None) -> tuple[list[str], I64]:
@@ -61,54 +63,77 @@ def trained(count: int, pairs: I64, dim: int, rounds: int, rate: float, seed: in
     """(count, dim): points. pairs: (n, 2)."""
     random = np.random.default_rng(seed)
     points = random.uniform(-1e-3, 1e-3, (count, dim))
-    near = {(int(a), int(b)) for a, b in pairs} | {(int(b), int(a)) for a, b in pairs}
-    codes = np.array(sorted(a * count + b for a, b in near), np.int64)
-    often = np.bincount(pairs.ravel(), minlength=count) ** 0.75
+    codes = np.unique(np.concatenate([pairs @ [count, 1], pairs @ [1, count]]))
+    starts, near = np.searchsorted(codes, np.arange(count + 1) * count), codes % count
+    often = np.cumsum(np.bincount(pairs.ravel(), minlength=count) ** 0.75)
     for turn in range(rounds):
-        step = rate / 10 if turn < BURN_IN else rate
         order = random.permutation(len(pairs))
-        for start in range(0, len(order), BATCH):
-            nouns, others = pairs[order[start : start + BATCH]].T
+        for start in range(0, len(order), PIECE):
+            some = pairs[order[start : start + PIECE]]
             if turn < BURN_IN:
-                drawn = random.choice(count, (len(nouns), NEGATIVES), p=often / often.sum())
+                drawn = np.searchsorted(often, random.random((len(some), NEGATIVES)) * often[-1])
             else:
-                drawn = random.integers(count, size=(len(nouns), NEGATIVES))
-            beside = np.concatenate([others[:, None], drawn], axis=1)
-            known = nouns[:, None] * count + beside
-            taken = codes[np.minimum(np.searchsorted(codes, known), len(codes) - 1)] == known
-            taken |= beside == nouns[:, None]
-            taken[:, 0] = False
-            _descend(points, nouns, beside, ~taken, step)
+                drawn = random.integers(count, size=(len(some), NEGATIVES))
+            _descend(points, some, drawn, starts, near, rate / 10 if turn < BURN_IN else rate)
     return points.astype(np.float32)
 
 
-def _descend(points: F64, nouns: I64, beside: I64, counts: NDArray[np.bool_], step: float) -> None:
-    """One step, in place. beside: (n, m), the first of each what the noun is to be near to. counts: (n, m)."""
-    u, v = points[nouns][:, None], points[beside]
-    alpha, beta = 1 - np.square(u).sum(axis=2), 1 - np.square(v).sum(axis=2)
-    apart = u - v
-    square = np.square(apart).sum(axis=2)
-    gamma = 1 + 2 * square / (alpha * beta)
-    weight = np.where(counts, np.exp(-(far := np.arccosh(gamma)) + far.min(axis=1, keepdims=True)), 0)
-    share = weight / weight.sum(axis=1, keepdims=True)
-    # Of -log of the first one's share, by each distance.
-    slope = -share
-    slope[:, 0] += 1
-    root = np.sqrt(np.maximum(gamma * gamma - 1, 1e-12))
-    # Equation 4, for both ends of each distance.
-    of_u = 4 / (beta * root) / alpha**2
-    by_u = (of_u * (np.square(v).sum(axis=2) - 2 * (u * v).sum(axis=2) + 1))[:, :, None] * u - (of_u * alpha)[
-        :, :, None
-    ] * v
-    of_v = 4 / (alpha * root) / beta**2
-    by_v = (of_v * (np.square(u).sum(axis=2) - 2 * (u * v).sum(axis=2) + 1))[:, :, None] * v - (of_v * beta)[
-        :, :, None
-    ] * u
-    move = np.zeros_like(points)
-    np.add.at(move, nouns, (slope[:, :, None] * by_u).sum(axis=1))
-    np.add.at(move, beside.ravel(), (slope[:, :, None] * by_v).reshape(-1, points.shape[1]))
-    moved = np.unique(np.concatenate([nouns, beside.ravel()]))
-    scale = np.square(1 - np.square(points[moved]).sum(axis=1, keepdims=True)) / 4
-    new = points[moved] - step * scale * move[moved]
-    size = np.linalg.norm(new, axis=1, keepdims=True)
-    points[moved] = np.where(size >= EDGE, new / np.maximum(size, 1e-12) * EDGE, new)
+@kernel
+def _descend(points: F64, pairs: I64, drawn: I64, starts: I64, near: I64, rate: float) -> None:
+    """A step for each pair, one after the other, in place. drawn: (n, m), beside which of a pair is to be near; those
+    of near[starts[noun]:starts[noun + 1]], ascending, which are near to the noun as well, are left out."""
+    dim, most = points.shape[1], drawn.shape[1] + 1
+    beside = np.empty(most, np.int64)
+    weights, roots, products, betas = np.empty(most), np.empty(most), np.empty(most), np.empty(most)
+    move, other = np.empty(dim), np.empty(dim)
+    for i in range(pairs.shape[0]):
+        noun = pairs[i, 0]
+        u, own = points[noun], near[starts[noun] : starts[noun + 1]]
+        alpha = 1.0
+        for d in range(dim):
+            alpha -= u[d] * u[d]
+        count, total = 0, 0.0
+        for j in range(most):
+            row = pairs[i, 1] if j == 0 else drawn[i, j - 1]
+            if j:
+                place = np.searchsorted(own, row)
+                if row == noun or (place < len(own) and own[place] == row):
+                    continue
+            v = points[row]
+            square, product, beta = 0.0, 0.0, 1.0
+            for d in range(dim):
+                square += (u[d] - v[d]) ** 2
+                product += u[d] * v[d]
+                beta -= v[d] * v[d]
+            gamma = 1 + 2 * square / (alpha * beta)
+            root = sqrt(max(gamma * gamma - 1, 1e-12))
+            # e to the minus distance.
+            weights[count] = 1 / (gamma + root)
+            total += weights[count]
+            beside[count], roots[count], products[count], betas[count] = row, root, product, beta
+            count += 1
+        move[:] = 0
+        for j in range(count):
+            v = points[beside[j]]
+            # Of -log of the first one's share, by each distance; equation 4, for both ends of each.
+            slope = (1.0 if j == 0 else 0.0) - weights[j] / total
+            of_u = slope * 4 / (betas[j] * roots[j]) / alpha**2
+            of_v = slope * 4 / (alpha * roots[j]) / betas[j] ** 2
+            at_u, at_v = of_u * (2 - betas[j] - 2 * products[j]), of_v * (2 - alpha - 2 * products[j])
+            for d in range(dim):
+                move[d] += at_u * u[d] - of_u * alpha * v[d]
+                other[d] = at_v * v[d] - of_v * betas[j] * u[d]
+            _move(v, other, rate * betas[j] ** 2 / 4)
+        _move(u, move, rate * alpha**2 / 4)
+
+
+@kernel
+def _move(point: F64, move: F64, step: float) -> None:
+    """Against a gradient, and back into the ball."""
+    square = 0.0
+    for d in range(len(point)):
+        point[d] -= step * move[d]
+        square += point[d] * point[d]
+    if square >= EDGE * EDGE:
+        for d in range(len(point)):
+            point[d] *= EDGE / sqrt(square)

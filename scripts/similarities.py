@@ -2,7 +2,7 @@
 
     python scripts/similarities.py hubs BEIR_FOLDER [--cache FOLDER]
     python scripts/similarities.py concepts
-    python scripts/similarities.py nouns WORDNET_FOLDER [--root mammal] [--dim 5] [--rounds 150]
+    python scripts/similarities.py nouns WORDNET_FOLDER [--root mammal] [--dim 5] [--rounds 150] [--sample 0]
     python scripts/similarities.py kernels BEIR_FOLDER ... [--cache FOLDER]
     python scripts/similarities.py codes BEIR_FOLDER [--cache FOLDER]
 
@@ -80,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--dim", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--rate", type=float, default=0.5)
+    parser.add_argument("--sample", type=int, default=0, help="nouns that are asked for, 0 for all")
     return parser
 
 
@@ -193,24 +194,32 @@ def _left_out(table: F32, pairs: dict[str, list[tuple[int, int]]], query: Callab
     return np.array(found)
 
 
-def hierarchy(folder: Path, root: str, dim: int, rounds: int, rate: float) -> None:
+def hierarchy(folder: Path, root: str, dim: int, rounds: int, rate: float, sample: int) -> None:
     names, pairs = nouns(folder, None if root == "all" else root)
     start = time.process_time()
     points = trained(len(names), pairs, dim, rounds, rate)
     took = time.process_time() - start
-    print(f"{len(names):,} nouns below {root}, {len(pairs):,} pairs, {dim} dimensions, {took:.0f} s of processor time")
+    print(
+        f"{len(names):,} nouns below {root}, {len(pairs):,} pairs, {dim} dimensions, {took:.0f} s of processor time",
+        flush=True,
+    )
     asked = np.unique(pairs[:, 0])
-    above = {int(noun): set(pairs[pairs[:, 0] == noun, 1].tolist()) for noun in asked}
+    if sample:
+        asked = np.sort(np.random.default_rng(0).choice(asked, min(sample, len(asked)), replace=False))
+    ends = np.searchsorted(pairs[:, 0], [asked, asked + 1]).T.tolist()
+    above = {noun: set(pairs[a:b, 1].tolist()) for noun, (a, b) in zip(asked.tolist(), ends, strict=True)}
     wide = points.astype(np.float64)
     inside = 1 - np.square(wide).sum(axis=1)
+    places = {name: i for i, name in enumerate(names)}
+    by_id = np.empty(len(names), np.int64)
+    by_id[sorted(range(len(names)), key=lambda i: names[i].encode())] = np.arange(len(names))
     own, engine, same = [], [], 0
     with made([point[None] for point in points], names, similarity="poincare") as collection:
         for noun in asked.tolist():
             square = np.square(wide - wide[noun]).sum(axis=1)
             far = np.arccosh(1 + 2 * square / (inside * inside[noun])).astype(np.float32)
-            brute = sorted(range(len(names)), key=lambda i, far=far: (far[i], names[i].encode()))  # type: ignore[misc]
+            brute = np.lexsort((by_id, far)).tolist()
             query = Query(vectors=points[noun][None], k=len(names), exact=True, include=frozenset())
-            places = {name: i for i, name in enumerate(names)}
             hits = [places[hit.id] for hit in search(collection, query).hits]
             same += hits == brute
             own.append(reconstruction(brute, noun, above[noun]))
@@ -300,7 +309,7 @@ def main() -> None:
         concepts()
     for folder in args.folders:
         if args.what == "nouns":
-            hierarchy(folder, args.root, args.dim, args.rounds, args.rate)
+            hierarchy(folder, args.root, args.dim, args.rounds, args.rate, args.sample)
         else:
             {"hubs": hubs, "kernels": kernels, "codes": codes}[args.what](folder, args.cache)
 
