@@ -3,7 +3,7 @@
 # sparse encoders. Both open the same collections. The built-in model comes with the installed packages, so a container
 # needs no network.
 #
-# A digest makes the base one for good: --build-arg BASE=python:3.11-slim-bookworm@sha256:...
+# docker-compose.yml names the base by its digest; where this file is built by itself, the newest of the tag is taken.
 ARG BASE=python:3.11-slim-bookworm
 
 # What both are at the end, but for what is installed and the code.

@@ -242,7 +242,11 @@ def test_the_images_are_built_by_targets_and_arguments_that_are_there() -> None:
     assert bases - set(built) == {"${BASE}"}
     assert ("ARG", "BASE=python:3.11-slim-bookworm") in docker()
     declared = {arguments.partition("=")[0] for name, arguments in docker() if name == "ARG"}
-    assert declared == {"BASE", "REVISION", *COMPOSE["build"]["args"]}
+    assert declared == {"REVISION", *COMPOSE["build"]["args"]}
+    # By compose the same base for good, of the same tag.
+    assert re.fullmatch(
+        r"\$\{SHEAF_BASE:-python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}\}", COMPOSE["build"]["args"]["BASE"]
+    )
     assert COMPOSE["build"]["target"] == "${SHEAF_IMAGE:-slim}"
 
 
