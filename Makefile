@@ -72,7 +72,8 @@ format: install-dev
 # Without the code, as where an image is built, there is nothing to prepare with.
 install: $(VENV)/.installed $(if $(wildcard app/encoders/prepare.py),$(VENV)/.prepared $(VENV)/.compiled)
 install-slim: $(VENV)/.installed-slim $(if $(wildcard app/encoders/prepare.py),$(VENV)/.prepared-slim $(VENV)/.compiled-slim)
-install-dev: $(VENV)/.installed-dev
+# With the loops, which each process of the tests would compile for itself.
+install-dev: $(VENV)/.installed-dev $(VENV)/.compiled
 
 # torch goes first, by itself: asked for by another package, pip may take a build for another device, and its builds for
 # the CPU have hashes of their own. All else is installed as it is locked, file by file; scripts/lock.sh says how.
