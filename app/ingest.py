@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from app.changes.patch import Patch, Standing, changed_rows
-from app.changes.plan import Plan
+from app.changes.plan import Made, Plan
 from app.collection.collection import Collection, Raced, Written
 from app.collection.layers import vector_field
 from app.collection.passages import check_vectors
@@ -82,11 +82,13 @@ def write_documents(
     documents: Sequence[Document],
     also: Callable[[sqlite3.Connection, WriteResult], None] | None = None,
     condition: Condition | None = None,
+    made: Made | None = None,
 ) -> WriteResult:
     """Upserts. Durable and searchable when this returns.
 
     A document that is there already, equal in every field, is left as it is; one whose text alone did not change is
-    not encoded again. also: more to do in the same transaction. condition: must hold of every document in it.
+    not encoded again. also: more to do in the same transaction. condition: must hold of every document in it. made:
+    rows of documents of this write that are made elsewhere.
     Raises Invalid with pointers into ``{"documents": [...]}`` (TextRefused for what the encoder cannot take),
     PreconditionFailed, Conflict, EncoderUnavailable, StorageFull.
     """
@@ -107,7 +109,7 @@ def write_documents(
             for identifier, version in expected.items():
                 condition.check(identifier, version)
         try:
-            changed, parts = plan.encode(collection)
+            changed, parts = plan.encode(collection, made)
         except TextRefused as error:
             places = {document.id: i for i, document in enumerate(documents)}
             why = {places[plan.changed[i].id]: reason for i, reason in error.texts.items()}

@@ -6,6 +6,7 @@
     build_index.py films.csv --collection films --id-field key --text-field plot --select year:int,genre
     build_index.py handbook/ --collection handbook --source handbook --sync
     build_index.py collection.tsv --collection msmarco --format msmarco
+    build_index.py corpus.ndjson.gz --collection papers --ray HOST:6379
     zcat dump.gz | build_index.py - --collection dump --on-error skip
 
 A folder is read whole: Markdown, text, HTML, PDF and DOCX, a document a file, whose id is its path from the folder
@@ -32,7 +33,7 @@ if __name__ == "__main__":
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,7 @@ from app.errors import Conflict, Invalid, NotFound, SheafError
 from app.ingest import beyond_the_limit
 from app.load import client
 from app.load.bulk import Summary, fill, told
+from app.load.cluster import Cluster
 from app.load.marked import MARK, Marked, delete_gone, why_not
 from app.load.preview import first
 from app.search import loops
@@ -86,6 +88,19 @@ def parser() -> argparse.ArgumentParser:
     where = parser.add_argument_group("where")
     where.add_argument("--indexes", type=Path, metavar="DIR", help="the folder of the collections (SHEAF_INDEXES)")
     where.add_argument("--server", metavar="URL", help="send everything to this server instead")
+    where.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="encode on this Ray cluster, HOST:PORT or auto (the one that this machine is of), or `local`: by "
+        "processes of this machine; needs the extra cluster",
+    )
+    where.add_argument(
+        "--ray-gpus",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="GPUs of each task of the cluster, such as .5 (default: none)",
+    )
     add_spec(parser)
     files = parser.add_argument_group("folders and files")
     files.add_argument(
@@ -200,8 +215,16 @@ def require_same(name: str, has: dict[str, Any], wanted: dict[str, Any]) -> None
         raise Conflict(f"collection {name} is there already, and its {'; its '.join(differ)}")
 
 
-def build(catalogue: Catalogue, name: str, source: Source, wanted: dict[str, Any], on_error: Any) -> Summary:
-    """The collection with everything of the source in it, by this process. Raises Conflict (collection_busy)."""
+def build(
+    catalogue: Catalogue,
+    name: str,
+    source: Source,
+    wanted: dict[str, Any],
+    on_error: Any,
+    cluster: Cluster | None = None,
+) -> Summary:
+    """The collection with everything of the source in it, by this process; cluster: encodes. Raises Conflict
+    (collection_busy)."""
     created = False
     wanted = dict(wanted)
     if "sparse" in wanted:
@@ -234,6 +257,7 @@ def build(catalogue: Catalogue, name: str, source: Source, wanted: dict[str, Any
                 on_error=on_error,
                 bad_line=lambda place, error: bar.say(f"{place}: {error.message}"),
                 progress=lambda summary: bar.update(source.done, source.total, _note(source, summary)),
+                cluster=cluster,
             )
     except BaseException:
         if created and collection.published.live == 0:
@@ -316,6 +340,8 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
     """Builds here, or through the server where it must. Raises SheafError."""
     if args.sync and args.mark is None:
         raise Invalid("--sync deletes only what carries the name of this source: give it one (--source NAME)")
+    if args.server is not None and args.ray is not None:
+        raise Invalid("--ray encodes for a build here: a server (--server) encodes for itself")
     if args.dry_run:
         preview(args)
         return
@@ -326,7 +352,8 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         with Catalogue(settings.indexes, encoders, settings) as catalogue:
             source = source_of(args, *_known(catalogue, name, wanted))
             try:
-                summary = build(catalogue, name, source, wanted, args.on_error)
+                with nullcontext() if args.ray is None else Cluster(args.ray, gpus=args.ray_gpus) as cluster:
+                    summary = build(catalogue, name, source, wanted, args.on_error, cluster)
                 report(name, summary)
                 if args.sync:
                     sync(source, summary, partial(delete_gone, catalogue.get(name)))
@@ -338,6 +365,10 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
                 url = FileLock(settings.indexes / SERVER_LOCK).note()
                 if error.code != "collection_busy" or not url:
                     raise
+                if args.ray is not None:
+                    raise Conflict(
+                        f"{error.message}: a server encodes for itself, so stop it, or build without --ray"
+                    ) from error
                 print(f"the server at {url} has collection {name} open: sending to it", file=sys.stderr)
     source = source_of(args, wanted.get("kind"), "values" in wanted)
     key = settings.api_key.get_secret_value() if settings.api_key else None

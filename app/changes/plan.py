@@ -6,7 +6,7 @@ again; of an edited text those of the passages that stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -31,6 +31,15 @@ ENCODED_AT_ONCE: Final = 256
 """Documents whose vectors are held in float32 at one time."""
 CODED: Final = 32
 """The fewest documents worth a thread of their own while their vectors are coded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Rows of some documents that are made elsewhere meanwhile. places: of each document among them, by id. rows: waits
+    for them, and for which of their texts the encoder cuts, (documents,); raises TextRefused, EncoderUnavailable."""
+
+    places: Mapping[str, int]
+    rows: Callable[[], tuple[Passages, Mask]]
 
 
 @dataclass(slots=True)
@@ -84,8 +93,14 @@ class Plan:
         plan.truncated = {identifier for identifier, seq in plan.standing.items() if seq in cut}
         return plan
 
-    def encode(self, collection: Collection) -> tuple[list[Document], list[Passages]]:
-        """The documents to write, those with stored vectors first, and their vectors in parts.
+    @property
+    def texts(self) -> list[Document]:
+        """The documents of which nothing that stands can be used again."""
+        return [one for one in self.changed if one.id not in self.stored and one.id not in self.edited]
+
+    def encode(self, collection: Collection, made: Made | None = None) -> tuple[list[Document], list[Passages]]:
+        """The documents to write, those with stored vectors first, and their vectors in parts. made: of documents as
+        they are here.
 
         Raises TextRefused with places in ``changed``, which then has the documents in that order too.
         """
@@ -111,7 +126,7 @@ class Plan:
                         continue
                     rows = Passages.join(slices)
                 else:
-                    rows, cut = self._encoded(collection, some)
+                    rows, cut = self._encoded(collection, some) if made is None else self._taken(made, collection, some)
                     self.truncated.update(some[i].id for i in np.flatnonzero(cut).tolist())
                 parts.append(self._with_sparse(collection, rows, some))
             except TextRefused as error:
@@ -125,6 +140,28 @@ class Plan:
         found, cut = with_sparse(rows, documents, collection.spec, partial(collection.encode_sparse, task="document"))
         self.truncated.update(documents[i].id for i in np.flatnonzero(cut).tolist())
         return found
+
+    def _taken(self, made: Made, collection: Collection, documents: Sequence[Document]) -> tuple[Passages, Mask]:
+        """As ``_encoded``, with rows that were made elsewhere."""
+        there = [i for i, document in enumerate(documents) if document.id in made.places]
+        if not there:
+            return self._encoded(collection, documents)
+        try:
+            rows, cut = made.rows()
+        except TextRefused:
+            # Refused here again, by the places of these documents.
+            return self._encoded(collection, documents)
+        own = [made.places[documents[i].id] for i in there]
+        rows, cut = rows.take(own), cut[own]
+        here = [i for i, document in enumerate(documents) if document.id not in made.places]
+        if here:
+            try:
+                others, also = self._encoded(collection, [documents[i] for i in here])
+            except TextRefused as error:
+                raise TextRefused({here[i]: why for i, why in error.texts.items()}) from error
+            order = np.argsort([*there, *here])
+            rows, cut = Passages.join([rows, others]).take(order), np.concatenate([cut, also])[order]
+        return rows, cut
 
     def _encoded(self, collection: Collection, documents: Sequence[Document]) -> tuple[Passages, Mask]:
         """Rows of these documents, and which texts the encoder's limit still cut: what stands of a text is not encoded

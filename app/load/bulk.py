@@ -1,23 +1,25 @@
 """Bulk build: everything of a source into a collection that this process writes.
 
-The flow: read -> check -> write in batches, each durable -> seal the tail in long runs -> seal the rest -> merge once.
-Nothing is remembered beside the collection itself: interrupted at any moment, the same call passes over the documents
-that stand already, as every write does, without encoding, and goes on.
+The flow: read -> check -> encode, here or on a cluster -> write in batches, each durable -> seal the tail in long runs
+-> seal the rest -> merge once. Nothing is remembered beside the collection itself: interrupted at any moment, the same
+call passes over the documents that stand already, as every write does, without encoding, and goes on.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from app.changes.plan import Made, Plan
 from app.collection.collection import Collection
 from app.errors import Invalid, RequestError
 from app.indexing.fitting import due, learn_if_due
 from app.indexing.newcomers import seal_known
 from app.indexing.sealing import merge, seal_due
 from app.ingest import NAMED, check_document, write_documents
+from app.load.cluster import Cluster
 from app.sources.protocol import Entry, LeftOut, Source
 from app.types import Document
 
@@ -67,15 +69,22 @@ class Stopped(Invalid):
 
 
 def fill(
-    collection: Collection, source: Source, *, on_error: OnError, bad_line: BadLine, progress: Progress
+    collection: Collection,
+    source: Source,
+    *,
+    on_error: OnError,
+    bad_line: BadLine,
+    progress: Progress,
+    cluster: Cluster | None = None,
 ) -> Summary:
-    """Upserts every document of the source, and leaves all of them indexed.
+    """Upserts every document of the source, and leaves all of them indexed. cluster: encodes them.
 
     Raises Stopped at a bad line where ``on_error`` is `stop`, Conflict (collection_busy) where another process writes
     the collection, MalformedBody for a source that cannot be read further, EncoderError, StoreError.
     """
     collection.require_writer()
     summary = Summary()
+    writing = _Writing(collection, summary, cluster)
     batch: list[Document] = []
     size = 0
     encodes = collection.spec.model is not None
@@ -92,7 +101,8 @@ def fill(
         if error is not None:
             summary.bad += 1
             if on_error == "stop":
-                _write(collection, batch, summary)
+                writing.add(batch)
+                writing.end()
                 stands = summary.written or summary.unchanged
                 said = "What came before it is written" if stands else "Nothing is written"
                 raise Stopped(f"{at(source, entry)}: {error.message}. {said}; `--on-error skip` passes over such")
@@ -101,10 +111,11 @@ def fill(
             batch.append(found)
             size += _bytes(found)
         if len(batch) == most or size >= room:
-            _write(collection, batch, summary)
+            writing.add(batch)
             batch, size = [], 0
             progress(summary)
-    _write(collection, batch, summary)
+    writing.add(batch)
+    writing.end()
     summary.skipped = source.skipped
     if not empty:
         summary.repeated = 0
@@ -150,10 +161,37 @@ def _refusal(collection: Collection, document: Document) -> Invalid | None:
     return None
 
 
-def _write(collection: Collection, batch: Sequence[Document], summary: Summary) -> None:
+class _Writing:
+    """Batches on their way into the collection, in order."""
+
+    def __init__(self, collection: Collection, summary: Summary, cluster: Cluster | None) -> None:
+        self._collection, self._summary, self._cluster = collection, summary, cluster
+        self._ahead: deque[tuple[Sequence[Document], Made | None]] = deque()
+
+    def add(self, batch: Sequence[Document]) -> None:
+        """Written now, or once those are that a cluster encodes before it."""
+        made = None if self._cluster is None or not batch else self._cluster.begin(self._collection, self._texts(batch))
+        self._ahead.append((batch, made))
+        self._write(0 if self._cluster is None else self._cluster.ahead)
+
+    def end(self) -> None:
+        """Writes all that is left."""
+        self._write(0)
+
+    def _write(self, left: int) -> None:
+        while len(self._ahead) > left:
+            _write(self._collection, *self._ahead.popleft(), self._summary)
+
+    def _texts(self, batch: Sequence[Document]) -> list[Document]:
+        """What of it is to be encoded, for all that is known now."""
+        last = {document.id: document for document in batch}
+        return Plan.make(self._collection, list(last.values())).texts
+
+
+def _write(collection: Collection, batch: Sequence[Document], made: Made | None, summary: Summary) -> None:
     if not batch:
         return
-    result = write_documents(collection, batch)
+    result = write_documents(collection, batch, made=made)
     summary.written += result.changed
     summary.unchanged += result.written - result.changed
     # Those of one batch, and those that stand since another.

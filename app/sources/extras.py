@@ -10,10 +10,10 @@ from typing import Any, Literal, TypeAlias
 from app.errors import Invalid, RequestError
 from app.sources.protocol import Unit, Unreadable
 
-Extra: TypeAlias = Literal["documents", "tables"]
+Extra: TypeAlias = Literal["cluster", "documents", "tables"]
 
 
-def library(module: str, extra: Extra, form: str, done: Literal["read", "written"] = "read") -> Any:
+def library(module: str, extra: Extra, form: str, done: Literal["asked", "read", "written"] = "read") -> Any:
     """The module. Raises Invalid that names the extra where it is not installed."""
     try:
         return import_module(module)
