@@ -57,6 +57,12 @@ def locate(path: str, revision: str | None = None) -> Path:
         raise EncoderUnavailable(f"the hub does not give {path!r}, and its cache has no copy: {error}") from error
 
 
+def converted_here(folder: Path) -> Path:
+    """Where a process that works for another one keeps converted models: in that one's folder, or, on a machine that has
+    it not, in one of its own, where it converts each model that it runs."""
+    return folder if folder.parent.is_dir() else Path(tempfile.mkdtemp(prefix="sheaf-models-"))
+
+
 def saved_name(folder: Path) -> list[str]:
     """The model's name where it was saved, if its folder tells."""
     found = _raw(folder / "config.json", {}).get("_name_or_path")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -28,6 +27,7 @@ from app.collection.first_stage import FirstStage
 from app.collection.passages import Passages
 from app.collection.spec import CollectionSpec
 from app.compute.workers import Workers
+from app.encoders.model_folder import converted_here
 from app.encoders.protocol import Fingerprint
 from app.encoders.registry import Encoders
 from app.errors import EncoderUnavailable, Invalid, SheafError, TextRefused
@@ -114,9 +114,7 @@ def _encode(recipe: Recipe, documents: Sequence[Document]) -> Rows:
 @cache
 def _encoders(models: tuple[tuple[str, ModelSettings], ...], converted: Path, threads: int) -> Encoders:
     """Of this process, open from its first batch on."""
-    # A host that is not the build's has no such folder, and converts a model for each process that runs it.
-    folder = converted if converted.parent.is_dir() else Path(tempfile.mkdtemp(prefix="sheaf-models-"))
-    return Encoders(dict(models), folder, threads)
+    return Encoders(dict(models), converted_here(converted), threads)
 
 
 class Cluster:

@@ -204,7 +204,7 @@ def test_a_text_that_is_refused_there_is_refused_as_here(cluster: Cluster, open_
 def test_another_encoder_on_a_host_is_told(make_text: MakeCollection) -> None:
     collection = make_text()
     recipe = Recipe(
-        collection.spec.to_json(), collection.stage.to_json(), MODELS, Path("/nowhere/models"),
+        collection.spec.to_json(), collection.stage.to_json(), MODELS, Path(__file__).parent,
         collection.encoder().fingerprint, 10, 1,
     )  # fmt: skip
     assert isinstance(encode(recipe, [Document("a", "word1")]), Rows)
