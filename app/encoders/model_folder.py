@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -58,8 +59,8 @@ def locate(path: str, revision: str | None = None) -> Path:
 
 
 def converted_here(folder: Path) -> Path:
-    """Where a process that works for another one keeps converted models: in that one's folder, or, on a machine that has
-    it not, in one of its own, where it converts each model that it runs."""
+    """Where a process that works for another one keeps converted models: in that one's folder, or, on a machine that
+    has it not, in one of its own, where it converts each model that it runs."""
     return folder if folder.parent.is_dir() else Path(tempfile.mkdtemp(prefix="sheaf-models-"))
 
 
