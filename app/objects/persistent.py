@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import BinaryIO, Final, TypeVar
 
 from app.errors import Damaged, ObjectChanged, ObjectMissing, ObjectTaken, StoreRefused, StoreUnavailable, Unsure
@@ -113,7 +112,7 @@ class Persistent:
                     return self._requests.put_new(name, content)
                 return self._requests.replace(name, content, tag)
             except (ObjectTaken, ObjectChanged) as error:
-                there = self._there(name, lost, attempts, error)
+                there = self._there(name, attempts, error)
                 if there is not None and there[0] == content:
                     return there[1]
                 if there is not None and there[1] != tag:
@@ -128,16 +127,15 @@ class Persistent:
             except StoreUnavailable as error:
                 attempts.next(_lost(error, self._where(name)) if lost else error)
 
-    def _there(self, name: str, lost: bool, attempts: _Attempts, cause: Exception) -> tuple[bytes, Tag] | None:
+    def _there(self, name: str, attempts: _Attempts, cause: Exception) -> tuple[bytes, Tag] | None:
         """What has the name now; None: nothing. Unsure where that is not to be found out: it may be ours."""
         while True:
-            with suppress(ObjectMissing):
-                try:
-                    return self._requests.get(name)
-                except StoreUnavailable:
-                    attempts.next(_lost(cause, self._where(name)))
-                    continue
-            return None
+            try:
+                return self._requests.get(name)
+            except ObjectMissing:
+                return None
+            except StoreUnavailable:
+                attempts.next(_lost(cause, self._where(name)))
 
     def _again(self, call: Callable[[], Result]) -> Result:
         attempts = _Attempts(self._deadline_s, self._clock)

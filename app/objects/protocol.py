@@ -99,7 +99,8 @@ class Objects(Protocol):
 
     def replace(self, name: str, content: bytes, tag: Tag | None, /) -> Tag:
         """Another content in place of the one that has the tag; None: where nothing is. The content must be nobody
-        else's and never have been there. Raises ObjectChanged where another one is there, or none; Unsure."""
+        else's and never have been there. Raises ObjectChanged where another one is there, or none; where an answer was
+        lost, ours may have been there in between, and what is there now may be made of it. Raises Unsure."""
 
     def put(self, name: str, stream: BinaryIO, /) -> int:
         """A large object under a name that is used once, in parts: its size in bytes. Begun again from the stream's

@@ -14,7 +14,6 @@ from simulated import World
 
 import app.objects.persistent
 import app.replication.writer
-from app.errors import ObjectMissing
 from app.replication.head import Records
 from app.replication.writer import LogWriter
 
@@ -82,11 +81,19 @@ def no_second_look(patch: pytest.MonkeyPatch, _: World) -> None:
 def blind_retry(patch: pytest.MonkeyPatch, _: World) -> None:
     """What a put says after its answer was lost is believed: taken is taken, whoever took it."""
 
-    def there(self: Any, name: str, *_: Any) -> tuple[bytes, str] | None:
-        try:
-            return b"another's", self._requests.get(name)[1]
-        except ObjectMissing:
-            return None
+    class Others(bytes):
+        """Never ours, whatever it is."""
+
+        def __eq__(self, other: object) -> bool:
+            return False
+
+        __hash__ = bytes.__hash__
+
+    found = app.objects.persistent.Persistent._there
+
+    def there(self: Any, *asked: Any) -> tuple[bytes, str] | None:
+        content = found(self, *asked)
+        return None if content is None else (Others(content[0]), content[1])
 
     patch.setattr(app.objects.persistent.Persistent, "_there", there)
 
