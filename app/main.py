@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from app import __version__
 from app.api.edge import openapi, problems
 from app.api.edge.access import Access
+from app.api.edge.copies import Copies
 from app.api.edge.cors import Cors
 from app.api.edge.frame import Frame
 from app.api.edge.hosts import host_gate, url_of
@@ -55,6 +56,7 @@ from app.tasks.linking import run_neighbours
 from app.tasks.rebuild import run_rebuild
 from app.tasks.tasks import Handler
 from app.tuning.tune import run_tune
+from app.types import Standing
 
 log = logging.getLogger(__name__)
 
@@ -123,10 +125,20 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     # From the inside out: the frame is the outermost.
+    if settings.role == "reader":
+        app.add_middleware(Copies, find=partial(_standing, app.state.metrics))
     app.add_middleware(Access, service=app, keyring=keyring(settings), rates=Rates(settings.rate))
     app.add_middleware(Cors, origins=settings.cors_origins)
     app.add_middleware(Frame, gate=host_gate(settings), observers=observers)
     return app
+
+
+def _standing(found: metrics.Metrics, name: str) -> Standing | None:
+    """How far the collection is that the name means, where it is a copy that is open."""
+    if found.service is None:
+        return None
+    catalogue = found.service.catalogue
+    return catalogue.homes.standings().get(catalogue.aliases.known.get(name, name))
 
 
 def keyring(settings: Settings) -> Keyring:

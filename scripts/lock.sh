@@ -6,7 +6,8 @@
 # torch is not among them: it is installed first, by itself, because its builds for the CPU come from another index with
 # other hashes. What only its CUDA builds need is left out too. The slim lock has what a server needs with the built-in
 # encoder; of that model's package the libraries that it names are left out (Sheaf reads its files alone), of OpenVINO
-# its telemetry, of tokenizers the client of a hub. All but the dev lock have what reads every format of documents.
+# its telemetry, of tokenizers the client of a hub. All but the dev lock have what reads every format of documents, and the
+# client of object stores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,7 +32,8 @@ printf '%s\n' filelock fsspec jinja2 networkx sympy typing-extensions "$(sed -n 
 "$uv" pip compile "${common[@]}" pyproject.toml "$needs" --extra models --extra benchmarks --extra dev \
     --output-file requirements-dev.lock
 "$uv" pip compile "${common[@]}" pyproject.toml "$needs" --extra models --extra benchmarks \
-    --extra documents --extra tables --extra zstd --constraints requirements-dev.lock --output-file requirements.lock
+    --extra documents --extra tables --extra zstd --extra cluster --constraints requirements-dev.lock \
+    --output-file requirements.lock
 # What mteb needs beside all that; its own lock, for nothing else here imports it.
 beside=$(mktemp)
 "$uv" pip compile "${common[@]}" pyproject.toml "$needs" --extra peers --extra models --constraints requirements-dev.lock \
@@ -46,4 +48,5 @@ awk 'FNR == NR { if (/^[a-z0-9]/) known[$1]; next } /^[a-z0-9]/ { new = !($1 in 
 rm "$beside"
 printf '%s\n' sentence-transformers openvino-telemetry huggingface-hub >>"$excluded"
 "$uv" pip compile "${common[@]}" pyproject.toml <(grep setuptools "$needs") --extra documents \
-    --extra tables --extra zstd --constraints requirements-dev.lock --output-file requirements-slim.lock
+    --extra tables --extra zstd --extra cluster --constraints requirements-dev.lock \
+    --output-file requirements-slim.lock

@@ -120,6 +120,12 @@ def test_a_reader_says_how_far_it_is(pair: list[httpx.Client], eventually: Wait)
     figures = reader.get("/metrics").text
     assert re.search(r'sheaf_copy_behind_commits\{collection="told"\} 0\.0', figures)
     assert re.search(r'sheaf_copy_age_seconds\{collection="told"\} \d', figures)
+    asked = reader.post("/v1/collections/told/search", json={"query": "owl"})
+    for answer in (asked, reader.get("/v1/collections/told/documents"), reader.get("/v1/collections/told")):
+        assert answer.headers["sheaf-copy-commits"] == "0"
+        assert 0 <= float(answer.headers["sheaf-copy-age"]) < 60
+    assert "sheaf-copy-age" not in writer.get("/v1/collections/told").headers
+    assert "sheaf-copy-age" not in reader.get("/v1/collections").headers
     assert "reader of file:///" in reader.get("/v1/collections/told").json()["read_only"]
 
 
