@@ -70,10 +70,6 @@ def answers(client: httpx.Client, name: str) -> list[Any]:
     return found
 
 
-def generation(client: httpx.Client, name: str) -> int:
-    return client.get(f"/v1/collections/{name}").json().get("generation", -1)
-
-
 def test_a_reader_answers_as_the_writer_does(pair: list[httpx.Client], eventually: Wait):
     writer, reader = pair
     make(writer, "owls", lexical={"language": "english"})
@@ -83,9 +79,9 @@ def test_a_reader_answers_as_the_writer_does(pair: list[httpx.Client], eventuall
     # Sealed in the background.
     eventually(lambda: writer.get("/v1/collections/owls").json()["tail"] == 0)
     eventually(lambda: documents(reader, "owls") == documents(writer, "owls"))
-    eventually(lambda: generation(reader, "owls") == generation(writer, "owls"))
     assert len(documents(reader, "owls")) == 78
-    assert answers(reader, "owls") == answers(writer, "owls")
+    # Of one generation, which may still be merged.
+    eventually(lambda: answers(reader, "owls") == answers(writer, "owls"))
 
 
 def test_the_same_over_s3_that_loses_answers(
@@ -103,9 +99,9 @@ def test_the_same_over_s3_that_loses_answers(
             assert s3.faults == []
             eventually(lambda: writer.get("/v1/collections/owls").json()["tail"] == 0)
             eventually(lambda: documents(reader, "owls") == documents(writer, "owls"))
-            eventually(lambda: generation(reader, "owls") == generation(writer, "owls"))
             assert len(documents(reader, "owls")) == 80
-            assert answers(reader, "owls") == answers(writer, "owls")
+            # Of one generation, which may still be merged.
+            eventually(lambda: answers(reader, "owls") == answers(writer, "owls"))
 
 
 def test_a_reader_says_how_far_it_is(pair: list[httpx.Client], eventually: Wait):
@@ -238,7 +234,7 @@ def test_writers_and_readers_that_are_killed_come_back(tmp_path: Path, start: Ca
         write(client, "owls", range(110, 120))
         reader, reading = begin("r", "reader")
         eventually(lambda: documents(reading, "owls") == documents(client, "owls"))
-        assert answers(reading, "owls") == answers(client, "owls")
+        eventually(lambda: answers(reading, "owls") == answers(client, "owls"))
         for process in (reader, writer):
             process.process.terminate()
             status, errors = process.end()
