@@ -89,7 +89,10 @@ def hold_stored(place: Path, said: str) -> None:
         assert folders.names(catalogue.files) == names
         assert (catalogue.quarantined(), catalogue.aliases.all()) == ({}, known)
         for name in names:
-            ledger.hold(catalogue.get(name), ledgers.get(name, ledger.Ledger()))
+            # One that was just being made, which nothing was written to, is in no ledger.
+            collection = catalogue.get(name)
+            if name in ledgers:
+                ledger.hold(collection, ledgers[name])
     new = place / ".new"
     with opened(new, store=place / STORE) as catalogue:
         catalogue.serve("http://here")
