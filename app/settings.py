@@ -193,7 +193,7 @@ class Settings(BaseSettings):
     """The folder of the collections. One server a folder."""
     store: StoreUrl | None = None
     """The home of the collections, `s3://bucket/prefix` or `file:///folder`, of which `indexes` is a copy then: what is
-    written is acknowledged once it is there. Needs the extra `cluster`."""
+    written is acknowledged once it is there. A bucket needs the extra `store`."""
     role: Literal["writer", "reader"] = "writer"
     """With a `store`: the one server that writes there, or one of many that follow and answer queries."""
     hosts: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(_listed)] = ()

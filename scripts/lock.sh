@@ -32,7 +32,7 @@ printf '%s\n' filelock fsspec jinja2 networkx sympy typing-extensions "$(sed -n 
 "$uv" pip compile "${common[@]}" pyproject.toml "$needs" --extra models --extra benchmarks --extra dev \
     --output-file requirements-dev.lock
 "$uv" pip compile "${common[@]}" pyproject.toml "$needs" --extra models --extra benchmarks \
-    --extra documents --extra tables --extra zstd --extra cluster --constraints requirements-dev.lock \
+    --extra documents --extra tables --extra zstd --extra store --constraints requirements-dev.lock \
     --output-file requirements.lock
 # What mteb needs beside all that; its own lock, for nothing else here imports it.
 beside=$(mktemp)
@@ -48,5 +48,5 @@ awk 'FNR == NR { if (/^[a-z0-9]/) known[$1]; next } /^[a-z0-9]/ { new = !($1 in 
 rm "$beside"
 printf '%s\n' sentence-transformers openvino-telemetry huggingface-hub >>"$excluded"
 "$uv" pip compile "${common[@]}" pyproject.toml <(grep setuptools "$needs") --extra documents \
-    --extra tables --extra zstd --extra cluster --constraints requirements-dev.lock \
+    --extra tables --extra zstd --extra store --constraints requirements-dev.lock \
     --output-file requirements-slim.lock

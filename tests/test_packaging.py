@@ -122,7 +122,7 @@ def locked(name: str) -> dict[str, tuple[str, int]]:
     return found
 
 
-FORMATS = ["documents", "tables", "zstd", "cluster"]
+FORMATS = ["documents", "tables", "zstd", "store"]
 LOCKS = {"requirements-slim.lock": FORMATS, "requirements.lock": ["models", "benchmarks", *FORMATS],
          "requirements-dev.lock": ["models", "benchmarks", "dev"]}  # fmt: skip
 """Each with the extras that it has beside the dependencies."""

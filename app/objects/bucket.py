@@ -142,8 +142,8 @@ def library(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise Invalid(
-            "buckets are read by obstore, which is not installed: install sheaf[cluster] "
-            "(pip install '.[cluster]' in Sheaf's folder)"
+            "buckets are read by obstore, which is not installed: install sheaf[store] "
+            "(pip install '.[store]' in Sheaf's folder)"
         ) from error
 
 
