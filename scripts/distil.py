@@ -24,7 +24,7 @@ import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -121,8 +121,8 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parted(texts: Texts, most: int, seed: int) -> Parts:
-    """By documents. most: queries that teach."""
+def parted(texts: Texts, most: int, seed: int) -> tuple[Texts, Parts]:
+    """By documents; only those queries stay that are in a part. most: queries that teach."""
     random = np.random.default_rng(seed)
     count = len(texts.ids)
     part = np.searchsorted(np.array(SHARES) * count, random.permutation(count), side="right")
@@ -132,7 +132,10 @@ def parted(texts: Texts, most: int, seed: int) -> Parts:
     teach, stop, measure = (own[:limit] for own, limit in zip(queries, limits, strict=True))
     if not (len(teach) and len(stop) and len(measure)):
         raise Invalid("too few documents have a title or a sentence to ask with")
-    return Parts((teach, stop, measure), (passages[0], passages[1], passages[2]))
+    places = np.concatenate([teach, stop, measure])
+    left = replace(texts, queries=[texts.queries[place] for place in places.tolist()], asked=texts.asked[places])
+    first, second, third = np.split(np.arange(len(places)), np.cumsum([len(teach), len(stop)]))
+    return left, Parts((first, second, third), (passages[0], passages[1], passages[2]))
 
 
 def asked_of(texts: Texts, parts: Parts, which: int) -> list[I64]:
@@ -239,10 +242,10 @@ def decided(rows: Sequence[Row], dims: Sequence[int]) -> list[Row]:
 
 def table(rows: Sequence[Row], teacher: str) -> str:
     """For people."""
-    head = f"{'vectors':16} {'dim':>5}  {'of the ten of ' + teacher:34}"
+    head = f"{'vectors':16} {'dim':>5}  {'of the ten of ' + teacher:40}"
     lines = [head + ("nDCG@10 on judged queries" if rows[0].judged is not None else "")]
     for row in rows:
-        cells = [f"{row.way:16} {row.dim:5}  {_cell(row.held, row.held_than):34}"]
+        cells = [f"{row.way:16} {row.dim:5}  {_cell(row.held, row.held_than):40}"]
         if row.judged is not None:
             cells.append(_cell(row.judged, row.judged_than))
         lines.append("".join(cells).rstrip())
@@ -324,8 +327,8 @@ def _distilled(
         raise Invalid(f"expected {LEAST} documents or more to learn from, the collection has {len(documents):,}")
     judged = None if args.judged is None else judged_of(collection, base, args.judged, args.split)
     drawn = np.sort(np.random.default_rng(args.seed).permutation(len(documents))[: max(LEAST, args.documents)])
-    texts = texts_of(collection, [documents[place] for place in drawn.tolist()], args.seed)
-    parts = parted(texts, args.queries, args.seed)
+    every = texts_of(collection, [documents[place] for place in drawn.tolist()], args.seed)
+    texts, parts = parted(every, args.queries, args.seed)
     with Progress("encode", "passages", len(texts.passages)) as bar:
         passages = pooled(base.encode_documents, texts.passages, bar.update)
     queries = pooled(base.encode_queries, texts.queries)
@@ -333,7 +336,7 @@ def _distilled(
         if args.teacher == [MAXSIM]:
             teacher: Teacher = by_tokens(encoders, name, texts, bar.update)
         else:
-            teacher = by_vectors(encoders, args.teacher, texts, bar.update)
+            teacher = by_vectors(encoders, args.teacher, texts, {name: (queries, passages)}, bar.update)
     given = []
     for part, called in ((0, "teach"), (1, "ask the teacher when to stop")):
         asking = parts.queries[part]

@@ -6,7 +6,7 @@ of its own document, those that are nearest by the encoder's pooled vectors, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -165,14 +165,23 @@ def tokens(
     return TokenVectors(np.concatenate(values), np.concatenate([[0], np.cumsum(np.concatenate(counts))]))
 
 
-def by_vectors(encoders: Encoders, names: Sequence[str], texts: Texts, tell: Tell = lambda _: None) -> ByVectors:
-    """Raises EncoderError, Invalid."""
-    queries, passages = [], []
+def by_vectors(
+    encoders: Encoders,
+    names: Sequence[str],
+    texts: Texts,
+    known: Mapping[str, tuple[F32, F32]],
+    tell: Tell = lambda _: None,
+) -> ByVectors:
+    """known: vectors of queries and passages that there are already, by the encoder. Raises EncoderError, Invalid."""
+    found = []
     for name in names:
+        if name in known:
+            found.append(known[name])
+            continue
         encoder = encoders.get(name, "dense", patient=True)
-        queries.append(pooled(encoder.encode_queries, texts.queries))
-        passages.append(pooled(encoder.encode_documents, texts.passages, tell))
-    return ByVectors(queries, passages)
+        passages = pooled(encoder.encode_documents, texts.passages, tell)
+        found.append((pooled(encoder.encode_queries, texts.queries), passages))
+    return ByVectors([queries for queries, _ in found], [passages for _, passages in found])
 
 
 def by_tokens(encoders: Encoders, name: str, texts: Texts, tell: Tell = lambda _: None) -> ByTokens:
