@@ -92,8 +92,13 @@ class StoredHomes:
             replica.catch_up()
         self._histories[name], self._copies[name] = history, replica
         # A history that no collection has: at the next look another copy is fetched.
-        replica.on_stale = partial(self._histories.__setitem__, name, "")
+        replica.on_stale = partial(self._stale, name)
         return replica
+
+    def _stale(self, name: str) -> None:
+        self._histories[name] = ""
+        if self._job is not None:
+            self._job.wake()
 
     def _replaced(self, name: str, history: str) -> bool:
         """Whether the copy is of a history that had the name before, and has nothing of its own."""
@@ -243,7 +248,7 @@ class StoredHomes:
     # In the background
 
     def start(self, lanes: Background, exchange: Exchange, aliases: Aliases) -> None:
-        step = partial(self._tend, aliases) if self.writes else partial(self._look, exchange, aliases)
+        step = partial(self._tend, exchange, aliases) if self.writes else partial(self._look, exchange, aliases)
         self._job = lanes.job("following", f"collections of {self.url}", partial(self._patiently, step))
         self._job.wake()
 
@@ -277,11 +282,14 @@ class StoredHomes:
         aliases.adopt(now.aliases)
         return LOOK_S
 
-    def _tend(self, aliases: Aliases) -> float:
+    def _tend(self, exchange: Exchange, aliases: Aliases) -> float:
         """A writer comes to know the store, where it was not reached at the start, and removes what is left of deleted
         collections."""
         if self._listing is None:
             self._begin(aliases)
+        for name, history in (self._listing.histories if self._listing else {}).items():
+            if self._histories.get(name) == "":
+                exchange(name, self._fetched(name, history))
         late = time.time() - KEPT_S
         for history, when in self.collections.read().gone.items():
             if 0 < when < late:

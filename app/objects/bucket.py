@@ -131,7 +131,8 @@ class Bucket:
                 raise StoreUnavailable(f"{where}: the store is not reached: {_said(error)}") from error
             if status is not None and status < 500 and status not in (408, 429):
                 raise StoreRefused(f"{where}: the store takes no such request: {_said(error)}") from error
-            if status in (429, 503):
+            # Of 503s only the store's own: proxies say so too where a connection broke after the request was sent.
+            if status == 429 or (status == 503 and "SlowDown" in str(error)):
                 raise StoreUnavailable(f"{where}: the store asks for patience: {_said(error)}") from error
             raise Unsure(f"{where}: no clear answer: {_said(error)}") from error
 

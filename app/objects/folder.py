@@ -52,6 +52,8 @@ class Folder:
                 os.link(coming, self._path / name)
             except FileExistsError:
                 raise ObjectTaken(f"{name} in {self.place} is there already") from None
+            except OSError as error:
+                raise self._unnamed(name, error) from error
             self._sync(name)
         return _tag(content)
 
@@ -65,7 +67,10 @@ class Folder:
                     there = ""
                 if there != tag:
                     raise ObjectChanged(f"{name} in {self.place} is another one by now")
-                coming.replace(self._path / name)
+                try:
+                    coming.replace(self._path / name)
+                except OSError as error:
+                    raise self._unnamed(name, error) from error
                 self._sync(name)
         return _tag(content)
 
@@ -113,6 +118,10 @@ class Folder:
         with (self._path / _LOCK).open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def _unnamed(self, name: str, error: OSError) -> Unsure:
+        """A file system over a network may have done what it reports as failed."""
+        return Unsure(f"{name} in {self.place}: perhaps put, for its name could not be given: {error}")
 
     def _sync(self, name: str) -> None:
         """Makes a name durable that is there; where the system fails to, that is not known."""

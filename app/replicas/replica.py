@@ -128,7 +128,13 @@ class Replica:
         assert collection is not None
         if self._writes and not self._writing.fenced:
             if not self._writing.claimed:
-                collection.follow()
+                try:
+                    collection.follow()
+                except StoreUnavailable:
+                    if not self._writing.stale:
+                        raise
+                    self.on_stale()
+                    return None
                 if not self._writing.claimed:
                     return CLAIM_S
                 self._told = False

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Final
 
-from app.errors import Conflict, Diverged, Fenced, StoreUnavailable, Unavailable, Unsure
+from app.errors import Conflict, Diverged, Fenced, ObjectMissing, StoreUnavailable, Unavailable, Unsure
 from app.objects.protocol import Objects
 from app.replicas.applying import advance, after, base_of, read_base
 from app.replicas.files import Sending
 from app.replicas.position import Position, position_of, put_position
 from app.replicas.rows import changes, note_changes
 from app.replication.protocol import Commit, Opened, Writer
+from app.replication.reader import look
 from app.store.database import Database
 from app.store.directory import Directory
 from app.store.faults import reach
@@ -47,6 +48,8 @@ class Writing:
         """Commits, and their bytes, since the last base; and its size."""
         self.fenced = False
         """Whether another machine is the writer now."""
+        self.stale = False
+        """Whether the copy is to be fetched anew before it can be the writer's."""
         self.on_due: Callable[[], None] = lambda: None
         """Told when there is something to do in the background."""
 
@@ -87,7 +90,7 @@ class Writing:
     def settle(self) -> None:
         with self._unless_fenced():
             if self._writer is None:
-                self.claim()
+                self._claim_late()
                 return
             writer, commit = self._writer, self._unfinished
             if writer.unsure is not None:
@@ -103,17 +106,36 @@ class Writing:
         return self._writer is not None
 
     def claim(self) -> None:
-        """Becomes the writer of the history, and brings the copy up to its end.
+        """Brings the copy up to the end of the history, and becomes its writer: whoever has been it is not disturbed
+        by a copy that cannot be.
 
         Raises StoreUnavailable, Diverged where the copy has commits that the store has not, ``BaseNeeded`` where the
         copy is older than what the log still has.
         """
+        try:
+            self._follow(look(self._objects))
+        except ObjectMissing as error:
+            raise StoreUnavailable(
+                f"{self._objects.place} has no log of collection {self._name}, though it is listed there: look whether "
+                f"the store is mounted, and whole ({error.message})"
+            ) from error
         writer = self._claim()
-        self._apply(hold_to(self._name, self._position(), writer.opened, self.history, self._commits()))
         opened = writer.opened
+        self._follow(opened)
         self._base_size = 0 if opened.base is None else opened.base.size
         self._since = [len(opened.commits), sum(len(commit.content) for commit in opened.commits)]
         self._writer = writer
+
+    def _claim_late(self) -> None:
+        try:
+            self.claim()
+        except BaseNeeded:
+            self.stale = True
+            self.on_due()
+            raise StoreUnavailable(
+                f"the copy of collection {self._name} is older than the log in {self._objects.place}, and is fetched "
+                "anew: try again in a while"
+            ) from None
 
     def adopt(self) -> None:
         """Claims a history that has nothing yet, and puts the whole copy there."""
@@ -127,6 +149,9 @@ class Writing:
             log.info("collection %s: %d files were put into %s", self._name, len(names), self._objects.place)
         self._writer = writer
         self.rebase()
+
+    def _follow(self, opened: Opened) -> None:
+        self._apply(hold_to(self._name, self._position(), opened, self.history, self._commits()))
 
     def _position(self) -> Position | None:
         with closing(Database(self._files.path, self._name)) as database:

@@ -46,6 +46,19 @@ def open_reader(objects: Objects, fetch: Fetch, *, clock: Clock | None = None) -
     raise StoreUnavailable(f"{objects.place}: it changed {_OPENINGS} times while it was opened; try again")
 
 
+def look(objects: Objects) -> Opened:
+    """What there is now, for who does not follow it: without the base, and with no lease. Raises ObjectMissing where
+    there is no log, Damaged, StoreUnavailable."""
+    for _ in range(_OPENINGS):
+        head, tag = read_head(objects)
+        trail = Trail(objects, head.start)
+        commits = trail.read(objects.list("log/", record_name(head.start.epoch, head.start.number)))
+        again, tag_again = read_head(objects)
+        if tag == tag_again or again.start.number <= trail.position.number:
+            return Opened(head.base, head.start.number, head.start.chain, tuple(commits))
+    raise StoreUnavailable(f"{objects.place}: it changed {_OPENINGS} times while it was read; try again")
+
+
 def _read(objects: Objects, head: Head, trail: Trail, lease: Lease, fetch: Fetch) -> list[Commit] | None:
     """Commits after the base; None where the base is gone."""
     after = record_name(head.start.epoch, head.start.number)

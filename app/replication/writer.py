@@ -193,12 +193,17 @@ class LogWriter:
         assert self._drafted is not None
         commit, encoded = self._drafted
         name = record_name(self.epoch, commit.number)
+        # Until there is a clear answer: whatever else is raised on the way (no memory, Ctrl-C) says nothing of it.
+        before, self._unsure = self._unsure, True
         try:
             self._objects.put_new(name, encoded)
         except Unsure:
-            self._unsure = True
+            raise
+        except StoreUnavailable:
+            self._unsure = before
             raise
         except ObjectTaken as error:
+            self._unsure = before
             raise self._fence(name, error.content) from None
         with self._memory:
             self._places[commit.number] = Position(self.epoch, commit.number, commit.chain)

@@ -309,9 +309,15 @@ class Database:
 
     def _writing(self) -> sqlite3.Connection:
         if self._writer is None:
-            self._writer = self._connect()
-            if self.home is not None:
-                self.home.watch(self._writer)
+            connection = self._connect()
+            try:
+                if self.home is not None:
+                    self.home.watch(connection)
+            except BaseException:
+                # One that is watched in part would lose changes.
+                connection.close()
+                raise
+            self._writer = connection
         return self._writer
 
     def _reader(self) -> sqlite3.Connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from made import OpenCatalogue
 from app.catalogue import stored
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.errors import Conflict, Diverged, StorageFull, StoreUnavailable, Unsure
+from app.errors import Closed, Conflict, Diverged, StorageFull, StoreUnavailable, Unsure
 from app.indexing.sealing import seal
 from app.ingest import write_documents
 from app.objects.folder import Folder
@@ -29,10 +30,12 @@ Open = Callable[..., Catalogue]
 
 
 class Faulty:
-    """The requests of a folder. down: none is answered. lost: the next put of a commit is applied, and not answered."""
+    """The requests of a folder. down: none is answered. cut: none of who has it by another way (``/./``). lost: the
+    next put of a commit is applied, and not answered."""
 
-    def __init__(self, path: Path) -> None:
-        self._folder = Folder(path)
+    def __init__(self, path: str) -> None:
+        self._folder = Folder(Path(path))
+        self._other = "/./" in path
         self.state = STATE
 
     def __getattr__(self, name: str) -> Any:
@@ -42,7 +45,7 @@ class Faulty:
         return found
 
     def _asked(self, name: str, call: Callable[..., Any], *given: Any) -> Any:
-        if self.state["down"]:
+        if self.state["down"] or (self._other and self.state["cut"]):
             raise StoreUnavailable("the store is away")
         if name == "put_new" and self.state["lost"]:
             call(*given)
@@ -51,15 +54,15 @@ class Faulty:
         return call(*given)
 
 
-STATE = {"down": False, "lost": False}
+STATE = {"down": False, "cut": False, "lost": False}
 
 
 @pytest.fixture
 def serve(open_catalogue: OpenCatalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """Servers over one store, each with a folder of its own."""
-    STATE.update(down=False, lost=False)
+    STATE.update(down=False, cut=False, lost=False)
     monkeypatch.setattr(
-        stored, "open_objects", lambda url: Persistent(Faulty(Path(url.removeprefix("file://"))), deadline_s=0.2)
+        stored, "open_objects", lambda url: Persistent(Faulty(url.removeprefix("file://")), deadline_s=0.2)
     )
     with ExitStack() as stack:
 
@@ -70,7 +73,7 @@ def serve(open_catalogue: OpenCatalogue, tmp_path: Path, monkeypatch: pytest.Mon
             return catalogue
 
         yield begin
-        STATE.update(down=False, lost=False)
+        STATE.update(down=False, cut=False, lost=False)
 
 
 def ids(collection: Collection) -> list[str]:
@@ -260,3 +263,76 @@ def test_a_copy_of_a_collection_that_was_replaced_meanwhile_is_fetched_anew(serv
         catalogue = serve(name, role)
         assert catalogue.quarantined() == {}
         assert ids(catalogue.get("c")) == ["b"]
+
+
+def test_a_writer_that_is_interrupted_after_its_put_finds_the_commit(serve: Open, monkeypatch: pytest.MonkeyPatch):
+    collection = made(serve("w"))
+    put = Faulty._asked
+
+    def interrupted(self: Faulty, name: str, call: Callable[..., Any], *given: Any) -> Any:
+        answer = put(self, name, call, *given)
+        if name == "put_new":
+            monkeypatch.undo()
+            STATE["down"] = True
+            raise MemoryError
+        return answer
+
+    monkeypatch.setattr(Faulty, "_asked", interrupted)
+    with pytest.raises((MemoryError, StoreUnavailable)):
+        write(collection, "a")
+    STATE["down"] = False
+    write(collection, "b")
+    assert ids(collection) == ["a", "b"]
+    assert ids(serve("r", "reader").get("c")) == ["a", "b"]
+
+
+def test_a_copy_that_cannot_be_the_writers_disturbs_no_writer(
+    serve: Open, open_catalogue: OpenCatalogue, tmp_path: Path
+):
+    with serve("w") as catalogue:
+        write(made(catalogue), "a")
+    with open_catalogue(tmp_path / "w") as alone:
+        write(alone.get("c"), "own")
+    healthy = serve("healthy").get("c")
+    diverged = serve("w")
+    for _ in range(2):
+        assert diverged.describe("c").state == "quarantined"
+        write(healthy, "b")
+    assert ids(healthy) == ["a", "b"]
+
+
+def test_a_late_writer_with_an_old_copy_fetches_it_anew(serve: Open, tmp_path: Path):
+    with serve("w") as catalogue:
+        write(made(catalogue), "a")
+    healthy = serve("healthy")
+    STATE["cut"] = True
+    late = serve("w", store=f"file://{tmp_path}/./store")
+    write(healthy.get("c"), "b")
+    healthy._open["c"].copy._writing.rebase()  # type: ignore[union-attr]
+    STATE["cut"] = False
+    while True:
+        try:
+            write(late.get("c"), "c")
+            break
+        except (StoreUnavailable, Closed):
+            time.sleep(0.02)
+    assert ids(late.get("c")) == ["a", "b", "c"]
+    assert late.quarantined() == {}
+
+
+def test_a_connection_whose_changes_are_not_noted_writes_nothing(serve: Open, monkeypatch: pytest.MonkeyPatch):
+    collection = made(serve("w"))
+    write(collection, "a")
+    for connection in collection.database.part_with():
+        connection.close()
+
+    def full(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TEMP TABLE changed_documents (x)")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("app.replicas.writing.note_changes", full)
+    with pytest.raises(StorageFull):
+        write(collection, "b")
+    monkeypatch.undo()
+    write(collection, "c")
+    assert ids(serve("r", "reader").get("c")) == ids(collection) == ["a", "c"]
