@@ -51,7 +51,7 @@ class S3Server:
 
     def fail(self, *kinds: str, method: str = "PUT", name: str = "") -> None:
         """The next requests of the method whose path has the name, one kind each: "500", "503", "403", "409" (before
-        it is applied), "applied 500", "applied reset" (after), "reset", "slow" (its body, of a GET)."""
+        it is applied), "gateway" (a proxy's 503), "applied 500", "applied reset" (after), "reset", "slow" (its body, of a GET)."""
         for kind in kinds:
             self.faults.append(
                 (lambda environ: environ["REQUEST_METHOD"] == method and name in environ["PATH_INFO"], kind)
@@ -89,8 +89,11 @@ class S3Server:
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionResetError
         codes = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied", "409": "ConditionalRequestConflict"}
-        body = f"<Error><Code>{codes[kind]}</Code></Error>".encode()
-        start(f"{kind} Error", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+        body = f"<Error><Code>{codes[kind]}</Code></Error>".encode() if kind in codes else b"upstream reset"
+        start(
+            f"{'503' if kind == 'gateway' else kind} Error",
+            [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))],
+        )
         return [body]
 
     def _slowly(self, body: Iterable[bytes]) -> Iterator[bytes]:
