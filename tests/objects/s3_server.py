@@ -51,7 +51,8 @@ class S3Server:
 
     def fail(self, *kinds: str, method: str = "PUT", name: str = "") -> None:
         """The next requests of the method whose path has the name, one kind each: "500", "503", "403", "409" (before
-        it is applied), "gateway" (a proxy's 503), "applied 500", "applied reset" (after), "reset", "slow" (its body, of a GET)."""
+        it is applied), "gateway" (a proxy's 503), "applied 500", "applied reset" (after), "reset", "slow" (its body,
+        of a GET)."""
         for kind in kinds:
             self.faults.append(
                 (lambda environ: environ["REQUEST_METHOD"] == method and name in environ["PATH_INFO"], kind)
