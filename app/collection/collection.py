@@ -92,19 +92,20 @@ class Collection(Reader):
             return True
         with self._lock:
             self.database.require_open()
-            if self._writer.held:
-                self._catch_up()
-                return True
-            if not self._writer.acquire():
-                return False
-            try:
-                self._published = self._read_again(self._published)
-                self._opener.sweep(self._published)
-            except BaseException:
-                # The holder of the lock follows nobody, so it must not be kept with what is older.
-                self._writer.release()
-                raise
-        self.on_taken_over()
+            # What is newer may be another machine's.
+            newer = self._catch_up() if self._writer.held else True
+            if not self._writer.held:
+                if not self._writer.acquire():
+                    return False
+                try:
+                    self._published = self._read_again(self._published)
+                    self._opener.sweep(self._published)
+                except BaseException:
+                    # The holder of the lock follows nobody, so it must not be kept with what is older.
+                    self._writer.release()
+                    raise
+        if newer:
+            self.on_taken_over()
         return True
 
     def follow(self) -> None:
@@ -474,7 +475,8 @@ class Collection(Reader):
             self._catch_up()
             raise
 
-    def _catch_up(self) -> None:
+    def _catch_up(self) -> bool:
+        """Whether there was something newer than what is published."""
         self._behind = True
         if self.database.home is not None:
             self.database.home.settle()
@@ -483,8 +485,11 @@ class Collection(Reader):
         if ahead:
             self._published = self._read_again(None)
         self._behind = False
+        return ahead
 
     def _read_again(self, previous: Published | None) -> Published:
+        with self.database.read() as connection:
+            self._retell(connection)
         return self._opener.salvage() if self.salvaged else self._opener.load(previous)
 
 

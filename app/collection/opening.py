@@ -20,6 +20,7 @@ from app.collection.segment import Segment, SegmentRecord
 from app.collection.spec import DECLARED, CollectionSpec
 from app.collection.tail import Tail
 from app.collection.view import Generation, Published, SegmentView, TailState
+from app.lexical.asked import Asked
 from app.lexical.words import GrowingWords
 from app.metadata.declared import NOTHING, Declared, read_declared
 from app.store.database import Database, find_record, get_record, read_state
@@ -69,10 +70,13 @@ class Opener:
                     )
         return published
 
-    def specified(self, connection: sqlite3.Connection, spec: CollectionSpec) -> CollectionSpec:
-        """The specification as of a connection's commit, where the writer may have learned a part of it."""
-        learns = spec.options.waits or spec.summarised
-        return get_record(connection, "spec", self.name, CollectionSpec.from_json) if learns else spec
+    def specified(self, connection: sqlite3.Connection) -> CollectionSpec:
+        """The specification as of a connection's commit: another writer may have changed what of it may change."""
+        return get_record(connection, "spec", self.name, CollectionSpec.from_json)
+
+    def asked(self, connection: sqlite3.Connection) -> Asked:
+        """What was kept of queries as of a connection's commit."""
+        return find_record(connection, "asked", self.name, Asked.from_json) or Asked()
 
     def load_from(
         self,

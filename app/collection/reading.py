@@ -35,7 +35,7 @@ from app.filters import Filter
 from app.lexical.asked import Asked, Learned
 from app.schema.notices import Notice
 from app.settings import Settings
-from app.store.database import Database, find_record, get_record, read_state
+from app.store.database import Database, get_record, read_state
 from app.store.directory import Directory
 from app.store.files import file_size
 from app.store.layout import ENCODINGS, TAIL, WRITER_LOCK
@@ -126,7 +126,7 @@ class Reader:
             self.queries = QueryLog(self.folder, settings.log_queries)
             self._opener = Opener(files, self.name, self.spec, self.stage, self.database, self.chunks, self.stages)
             with self.database.read() as connection:
-                self.learned = Learned(find_record(connection, "asked", self.name, Asked.from_json) or Asked())
+                self.learned = Learned(self._opener.asked(connection))
             self._published = self._opener.salvage() if salvage else self._opener.load(None, checked=True)
             if self._writer.held and not salvage:
                 self._opener.sweep(self._published)
@@ -191,9 +191,14 @@ class Reader:
         """Catches up with a writer in another process: what is published as of the connection's commit, or later."""
         with self._lock:
             if read_state(connection).commits > self._published.commit:
-                self.spec = self._opener.specified(connection, self.spec)
+                self._retell(connection)
                 self._published = self._opener.load_from(connection, self._published, learned=not self.salvaged)
             return self._published
+
+    def _retell(self, connection: sqlite3.Connection) -> None:
+        """What another writer may have changed beside documents, as of the connection's commit."""
+        self.spec = self._opener.specified(connection)
+        self.learned.follow(self._opener.asked(connection))
 
     # Documents
 

@@ -38,6 +38,18 @@ class Asked:
     def and_one(self, words: float, pooled: float) -> Asked:
         return Asked(self.queries + 1, self.words + words, self.pooled + pooled)
 
+    def and_since(self, seen: Asked, kept: Asked) -> Asked:
+        """With what was seen beyond ``kept``.
+
+        >>> Asked(10, 40.0, 30.0).and_since(Asked(7, 21.0, 14.0), Asked(5, 15.0, 10.0))
+        Asked(queries=12, words=46.0, pooled=34.0)
+        """
+        return Asked(
+            self.queries + seen.queries - kept.queries,
+            self.words + max(0.0, seen.words - kept.words),
+            self.pooled + max(0.0, seen.pooled - kept.pooled),
+        )
+
     def to_json(self) -> dict[str, Any]:
         return {"queries": self.queries, "words": self.words, "pooled": self.pooled}
 
@@ -57,6 +69,12 @@ class Learned:
         self._lock = threading.Lock()
         self.asked = self.kept = kept
         """kept: what was written last."""
+
+    def follow(self, kept: Asked) -> None:
+        """Another writer has kept this: what was seen here since the last is added to it."""
+        with self._lock:
+            if kept != self.kept:
+                self.asked, self.kept = kept.and_since(self.asked, self.kept), kept
 
     def note(self, words: float, pooled: float) -> None:
         """One more query."""

@@ -35,40 +35,53 @@ from app.objects.protocol import Listed, Tag
 _PART: Final = 8 << 20
 _PARTS_AT_A_TIME: Final = 4
 _PART_S: Final = 60.0
+_SLOWEST: Final = 2**18
+"""Bytes a second of one request, below which a store is taken as not answering: 16 at a time need 4 MiB a second."""
+_LITTLE: Final = 2**16
+"""Bytes of a body that need no time of their own."""
+_LONGEST_S: Final = 600.0
+"""Of an answer as a whole."""
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _NEVER_SENT: Final = re.compile(r"Error\(\s*Connect\b")
 
 
 class Bucket:
     """``Requests`` to ``s3://bucket/prefix``. endpoint: of another server than Amazon's. request_s: until a request
-    without an answer is given up. What is not given is taken from the environment, as AWS names it."""
+    without an answer is given up, with more for what it carries; of an answer, from one piece to the next. What is not
+    given is taken from the environment, as AWS names it."""
 
     def __init__(self, bucket: str, prefix: str, *, endpoint: str | None, request_s: float, **settings: str) -> None:
         if endpoint is not None:
             settings["endpoint"] = endpoint
-        options = {
+        options: dict[str, Any] = {
             "allow_http": endpoint is not None and endpoint.startswith("http://") and _here(endpoint),
             "connect_timeout": timedelta(seconds=min(request_s, 5)),
         }
         store = library("obstore.store").S3Store
 
-        def made(retries: int, seconds: float) -> Any:
+        def made(retries: int, seconds: float, piece_s: float | None = None) -> Any:
+            pieces = {} if piece_s is None else {"read_timeout": timedelta(seconds=piece_s)}
             return store(
                 bucket,
                 prefix=prefix or None,
-                client_options={**options, "timeout": timedelta(seconds=seconds)},
+                client_options={**options, **pieces, "timeout": timedelta(seconds=seconds)},
                 retry_config={"max_retries": retries, "retry_timeout": timedelta(seconds=seconds * (retries + 1))},
                 **settings,
             )
 
         self.place = f"s3://{bucket}/{prefix}".rstrip("/")
         self._obstore = library("obstore")
+        self._request_s = request_s
         self._once = made(0, request_s)
+        # How much an answer has is known when it ends.
+        self._answers_only = made(0, _LONGEST_S, request_s)
+        self._made = made
+        self._limited: dict[float, Any] = {request_s: self._once}
         self._large = made(4, _PART_S)
 
     def get(self, name: str, /) -> tuple[bytes, Tag]:
         with self._answers(name):
-            answer = self._obstore.get(self._once, name)
+            answer = self._obstore.get(self._answers_only, name)
             tag = answer.meta["e_tag"]
             content = bytes(answer.bytes())
         if not tag:
@@ -78,7 +91,7 @@ class Bucket:
     def read(self, name: str, start: int, length: int, /) -> bytes:
         with self._answers(name):
             try:
-                return bytes(self._obstore.get_range(self._once, name, start=start, length=length))
+                return bytes(self._obstore.get_range(self._answers_only, name, start=start, length=length))
             except self._obstore.exceptions.GenericError as error:
                 if _status(error) == 416:
                     return b""
@@ -93,7 +106,18 @@ class Bucket:
             return self._put(name, content, {"e_tag": tag})
 
     def _put(self, name: str, content: bytes, mode: Any) -> Tag:
-        return str(self._obstore.put(self._once, name, content, mode=mode, use_multipart=False)["e_tag"])
+        return str(
+            self._obstore.put(self._that_carries(len(content)), name, content, mode=mode, use_multipart=False)["e_tag"]
+        )
+
+    def _that_carries(self, size: int) -> Any:
+        """One whose requests have the time for a body of ``size`` bytes. Each limit is twice another: they are few."""
+        seconds = self._request_s
+        while seconds < self._request_s + size / _SLOWEST and size > _LITTLE:
+            seconds *= 2
+        if seconds not in self._limited:
+            self._limited[seconds] = self._made(0, seconds)
+        return self._limited[seconds]
 
     def put(self, name: str, stream: BinaryIO, /) -> None:
         with self._answers(name):

@@ -86,7 +86,7 @@ class Folder:
     def list(self, prefix: str, after: str = "", /) -> list[Listed]:
         found = []
         with self._answers(prefix):
-            for folder, _, files in os.walk(self._path / prefix):
+            for folder, _, files in os.walk(self._path / prefix, onerror=_unlisted):
                 for file in files:
                     path = Path(folder, file)
                     name = path.relative_to(self._path).as_posix()
@@ -147,6 +147,12 @@ class Folder:
             raise ObjectMissing(f"{name} in {self.place} is missing") from error
         except OSError as error:
             raise StoreUnavailable(f"{name} in {self.place}: the folder cannot be used now: {error}") from error
+
+
+def _unlisted(error: OSError) -> None:
+    """A folder that is not read may have what nobody may miss, such as a lease."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -31,7 +31,8 @@ def open_objects(
 
     endpoint, region, access_key, secret_key: of a bucket; else the environment's AWS_ENDPOINT_URL, AWS_REGION,
     AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or what the machine itself is given. deadline_s: of each call, tries
-    included. request_s: of one request; large objects have a minute for each part. Raises Invalid.
+    included. request_s: of one request, with a second more for each 256 KiB that it carries; large objects have a
+    minute for each part. Raises Invalid.
     """
     parts = urlsplit(url)
     prefix = parts.path.strip("/")
@@ -43,6 +44,9 @@ def open_objects(
         raise Invalid(f"{url!r} is no address of an object store: expected s3://bucket/prefix or file:///folder")
     if prefix:
         check_name(prefix)
+    for variable in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
+        # Empty is what a composed service has where nothing was given; obstore would take it as an address, or a key.
+        del os.environ[variable]
     endpoint = endpoint or next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
     given = {"region": region, "access_key_id": access_key, "secret_access_key": secret_key}
     settings = {name: value for name, value in given.items() if value}

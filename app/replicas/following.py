@@ -103,6 +103,7 @@ class Following:
         except BaseException:
             reader.close()
             raise
+        reader.took()
         self._reader = reader
         return left
 

@@ -31,6 +31,8 @@ _COMMITS: Final = 1_000
 """Commits since the last base at which there is another, at the latest: a new reader reads each of them."""
 _BYTES: Final = 2**22
 """Bytes of commits since the last base that need none, however small it was."""
+_MOST_BYTES: Final = 2**28
+"""And at which there is one, however large it was: whoever begins holds them in memory."""
 
 
 class Writing:
@@ -56,7 +58,11 @@ class Writing:
     # The home of a database
 
     def watch(self, connection: sqlite3.Connection) -> None:
-        note_changes(connection)
+        try:
+            note_changes(connection)
+        except BaseException:
+            connection.close()
+            raise
 
     def put(self, connection: sqlite3.Connection, commits: int) -> None:
         if self._writer is None or self._unfinished is not None:
@@ -122,6 +128,7 @@ class Writing:
         writer = self._claim()
         opened = writer.opened
         self._follow(opened)
+        writer.took()
         self._base_size = 0 if opened.base is None else opened.base.size
         self._since = [len(opened.commits), sum(len(commit.content) for commit in opened.commits)]
         self._writer = writer
@@ -193,7 +200,7 @@ class Writing:
     @property
     def base_due(self) -> bool:
         count, size = self._since
-        return count >= _COMMITS or size >= max(_BYTES, self._base_size)
+        return count >= _COMMITS or size >= min(max(_BYTES, self._base_size), _MOST_BYTES)
 
     def rebase(self) -> None:
         """Puts a copy of the database into the store, after which the log begins, and removes what nobody needs any

@@ -8,9 +8,10 @@ missing under it, which it finds out; what it reads is never wrong.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from app.errors import ObjectChanged, ObjectMissing, StoreUnavailable
 from app.objects.clock import Clock
@@ -18,6 +19,7 @@ from app.objects.protocol import Listed, Objects, Tag
 
 LEASES: Final = "leases/"
 _SWAPS: Final = 4
+_NAME: Final = re.compile(rf"{LEASES}[A-Za-z0-9]+")
 
 
 class Lease:
@@ -67,14 +69,16 @@ class Lease:
 
 def live_numbers(objects: Objects, now: float, lease_s: float, grace_s: float) -> tuple[float, list[str]]:
     """(the lowest number that a live lease stands at, infinity where there is none; names of leases that ended longer
-    than the grace period ago). A lease holds for its length beyond its end, for clocks disagree."""
-    listed = objects.list(LEASES)
+    than the grace period ago). What is no lease, but lies there, is passed over. A lease holds for its length beyond
+    its end, for clocks disagree."""
+    listed = [one for one in objects.list(LEASES) if _NAME.fullmatch(one.name)]
 
-    def one(listed: Listed) -> Callable[[], dict[str, Any] | None]:
-        def read() -> dict[str, Any] | None:
+    def one(listed: Listed) -> Callable[[], tuple[int, float] | None]:
+        def read() -> tuple[int, float] | None:
             try:
-                return json.loads(objects.get(listed.name)[0])  # type: ignore[no-any-return]
-            except ObjectMissing:
+                body = json.loads(objects.get(listed.name)[0])
+                return int(body["number"]), float(body["until"])
+            except (ObjectMissing, ValueError, KeyError, TypeError):
                 return None
 
         return read
@@ -83,8 +87,9 @@ def live_numbers(objects: Objects, now: float, lease_s: float, grace_s: float) -
     for found, lease in zip(listed, objects.together([one(each) for each in listed]), strict=True):
         if lease is None:
             continue
-        if lease["until"] + lease_s > now:
-            lowest = min(lowest, lease["number"])
-        elif lease["until"] + lease_s + grace_s <= now:
+        number, until = lease
+        if until + lease_s > now:
+            lowest = min(lowest, number)
+        elif until + lease_s + grace_s <= now:
             ended.append(found.name)
     return lowest, ended

@@ -65,7 +65,10 @@ class Writer(Protocol):
 
     @property
     def opened(self) -> Opened:
-        """What the log held when it was claimed."""
+        """What the log held when it was claimed; after ``took`` without its commits."""
+
+    def took(self) -> None:
+        """The caller has the commits that it was opened with: they are kept no longer."""
 
     @property
     def epoch(self) -> int:
@@ -113,6 +116,9 @@ class Reader(Protocol):
 
     @property
     def opened(self) -> Opened: ...
+
+    def took(self) -> None:
+        """As of a Writer."""
 
     @property
     def number(self) -> int:

@@ -8,6 +8,7 @@ No listing decides anything: what it leaves out is found by asking for it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import RLock
 from typing import Final
 
@@ -92,6 +93,9 @@ class LogReader:
     @property
     def opened(self) -> Opened:
         return self._opened
+
+    def took(self) -> None:
+        self._opened = replace(self._opened, commits=())
 
     @property
     def number(self) -> int:

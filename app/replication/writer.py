@@ -21,6 +21,7 @@ and is to be taken back (its number and chain tell).
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from threading import Lock
@@ -37,6 +38,7 @@ from app.replication.terms import Terms
 from app.replication.trail import Trail
 
 FILES: Final = "files/"
+_FILE: Final = re.compile(rf"{FILES}\d{{12}}/[A-Za-z0-9]+/[A-Za-z0-9._-]+")
 _CLAIMS: Final = 8
 """How often a claim is begun anew because the head changed under it."""
 _PIECE: Final = 1 << 20
@@ -144,6 +146,9 @@ class LogWriter:
     def opened(self) -> Opened:
         return self._opened
 
+    def took(self) -> None:
+        self._opened = replace(self._opened, commits=())
+
     @property
     def epoch(self) -> int:
         return self._head.epoch
@@ -249,7 +254,8 @@ class LogWriter:
             self._require_own()
             now = self._clock.now()
             old = now - self._head.grace_s
-            listed = self._objects.list(FILES)
+            # What else lies there is not this log's to remove.
+            listed = [one for one in self._objects.list(FILES) if _FILE.fullmatch(one.name)]
             lowest, ended = live_numbers(self._objects, now, self._head.lease_s, self._head.grace_s)
             # What was listed until now is no later writer's, as long as the head is still this one's.
             self._look()

@@ -310,13 +310,8 @@ class Database:
     def _writing(self) -> sqlite3.Connection:
         if self._writer is None:
             connection = self._connect()
-            try:
-                if self.home is not None:
-                    self.home.watch(connection)
-            except BaseException:
-                # One that is watched in part would lose changes.
-                connection.close()
-                raise
+            if self.home is not None:
+                self.home.watch(connection)
             self._writer = connection
         return self._writer
 

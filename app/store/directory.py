@@ -145,7 +145,7 @@ class Home(Protocol):
     durable here. Used by whoever writes, one write at a time."""
 
     def watch(self, connection: sqlite3.Connection, /) -> None:
-        """Told of a connection before it writes."""
+        """Told of a connection before it writes; closes it where it raises: watched in part it would lose changes."""
 
     def put(self, connection: sqlite3.Connection, commits: int, /) -> None:
         """Puts the transaction under way, which is complete, as the commit of that number.

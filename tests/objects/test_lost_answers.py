@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from itertools import count
@@ -111,3 +112,24 @@ def test_a_503_that_is_not_the_stores_own_leaves_a_put_unsure(s3: S3Server, name
     with pytest.raises(Unsure):
         hasty.put_new(name, b"ours")
     s3.faults.clear()
+
+
+def test_a_large_request_has_the_time_that_its_size_needs(s3: S3Server, name: str) -> None:
+    hasty = open_objects(f"s3://{s3.bucket}/p", endpoint=s3.endpoint, deadline_s=0.1, request_s=0.5, **KEYS)
+    s3.latency_s = 0.9
+    try:
+        with pytest.raises(Unsure):
+            hasty.put_new(name, b"little")
+        hasty.put_new(f"{name}.large", bytes(2**18))
+    finally:
+        s3.latency_s = 0
+
+
+def test_empty_variables_are_as_none(s3: S3Server, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(variable, "")
+    objects = open_objects(
+        "s3://sheaf/p", region="us-east-1", deadline_s=0.1, request_s=0.2, access_key="a", secret_key="b"
+    )
+    assert not {name for name, value in os.environ.items() if name.startswith("AWS_") and not value}
+    assert objects.place == "s3://sheaf/p"

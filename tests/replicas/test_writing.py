@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -336,3 +336,45 @@ def test_a_connection_whose_changes_are_not_noted_writes_nothing(serve: Open, mo
     monkeypatch.undo()
     write(collection, "c")
     assert ids(serve("r", "reader").get("c")) == ids(collection) == ["a", "c"]
+
+
+def test_what_is_chosen_and_learned_beside_documents_follows(serve: Open, tmp_path: Path):
+    with serve("w") as catalogue:
+        write(made(catalogue), "a")
+    first = serve("first").get("c")
+    reader = serve("r", "reader").get("c")
+    STATE["cut"] = True
+    late = serve("w", store=f"file://{tmp_path}/./store").get("c")
+    first.pin_fusion("reciprocal_rank")
+    first.learned.note(5.0, 3.0)
+    first.keep_learned()
+    while reader.published.commit < first.published.commit:
+        with reader.snapshot():
+            time.sleep(0.01)
+    assert reader.spec.fusion == "reciprocal_rank"
+    assert reader.learned.asked == first.learned.asked
+    STATE["cut"] = False
+    while ids(late) != ["a", "b"]:
+        with suppress(StoreUnavailable):
+            write(late, "b")
+    assert late.spec == first.spec
+    assert late.learned.asked == first.learned.asked
+
+
+def test_a_late_writer_goes_on_with_tasks_that_another_accepted(serve: Open, tmp_path: Path):
+    with serve("w") as catalogue:
+        made(catalogue)
+    first = serve("first")
+    STATE["cut"] = True
+    late = serve("w", store=f"file://{tmp_path}/./store")
+    held = first.tasks("c")
+    held.stop()
+    upload = ImportUpload(first.get("c"), held, "stop")
+    upload.write(b'{"id": "a", "text": "an owl"}\n')
+    task = upload.commit()
+    STATE["cut"] = False
+    with suppress(StoreUnavailable):
+        write(late.get("c"), "b")
+    while task.id not in late.tasks("c").known or late.task(task.id).finished is None:
+        time.sleep(0.01)
+    assert ids(late.get("c")) in (["a", "b"], ["b", "a"], ["a"])

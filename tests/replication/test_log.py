@@ -290,3 +290,44 @@ def test_the_head_tells_what_it_was_told() -> None:
     assert encode_head(head) == content
     assert (head.epoch, head.start.number, head.base.size) == (2, 1, 4)
     assert json.loads(content.partition(b"\n")[2])["gone"][0][0] == 1
+
+
+def test_what_is_not_the_logs_own_is_neither_collected_nor_in_the_way(here: Objects, tmp_path: Path) -> None:
+    later = Later()
+    lost = claim(here, nothing, clock=later.clock).put_file(BytesIO(b"never named"), "segment")
+    writer = claim(here, nothing, clock=later.clock)
+    foreign = ["leases/notes.txt", "leases/abc", "leases/a b", "files/a b", "files/README"]
+    for name in foreign:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "leases/cde").write_text("not JSON")
+    later.time = Clock().now() + 1_000
+    assert writer.collect() == [lost.name]
+    assert all((tmp_path / name).exists() for name in foreign)
+
+
+def test_what_was_taken_of_an_opening_is_not_kept(here: Objects) -> None:
+    commit(claim(here, nothing), b"1")
+    for opened in (claim(here, nothing), open_reader(here, nothing)):
+        assert contents(opened.opened) == [b"1"]
+        opened.took()
+        assert (opened.opened.number, opened.opened.commits) == (0, ())
+
+
+def test_an_interruption_after_a_put_is_settled_as_a_lost_answer(here: Objects, monkeypatch: Any) -> None:
+    writer = claim(here, nothing)
+    put = here.put_new
+
+    def interrupted(name: str, content: bytes) -> str:
+        put(name, content)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(here, "put_new", interrupted)
+    drafted = writer.draft(b"1")
+    with pytest.raises(KeyboardInterrupt):
+        writer.append(drafted)
+    assert writer.unsure == drafted
+    assert writer.settle() == drafted
+    commit(writer, b"2")
+    assert contents(open_reader(here, nothing).opened) == [b"1", b"2"]
