@@ -9,18 +9,16 @@ server's own list bring their indexes.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import zipfile
-from contextlib import closing
 from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
-from typing import Final
 from uuid import uuid4
 
 from app.backup.archive import PIECE, Listing, Unpacker
 from app.backup.moment import check_rows
+from app.backup.schema import check_schema
 from app.backup.uploaded import check_counts, check_stage, check_tail, reindex
 from app.backup.uploaded_documents import check_documents
 from app.catalogue.catalogue import Catalogue
@@ -30,17 +28,13 @@ from app.collection.segment import Segment
 from app.collection.spec import CollectionSpec
 from app.collection.view import Generation
 from app.errors import BadArchive, Damaged, FormatTooNew, MemoryShort, SheafError, StorageFull, SystemFault
-from app.store.database import SCHEMA, Database, get_record, put_meta
+from app.store.database import Database, get_record, put_meta
 from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.files import expected
-from app.store.layout import DATABASE, IMPORTS, MARK, SEGMENTS, WRITER_LOCK
+from app.store.layout import DATABASE, IMPORTS, MARK, PLAIN, SEGMENTS, WRITER_LOCK
 from app.store.local_directory import LocalDirectory
-from app.store.requests import SCHEMA as ADDED
 from app.store.system import of_the_disk, room
-
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_]+)*", re.ASCII)
-"""Names that the database gives of files: a part of a path, never one."""
 
 
 class Restoring:
@@ -122,7 +116,7 @@ def _verify(folder: Directory, name: str, listing: Listing, catalogue: Catalogue
         if first in (WRITER_LOCK, IMPORTS) or first.startswith(f"{DATABASE}-"):
             raise BadArchive(f"{path} is no part of a snapshot")
     try:
-        _check_schema(folder.path / DATABASE)
+        check_schema(folder.path / DATABASE)
         database = Database(folder.path, name)
         try:
             database.check()
@@ -177,21 +171,6 @@ def _anew(database: Database, folder: Directory, spec: CollectionSpec) -> Genera
     return replace(generation, segments=tuple(parts))
 
 
-def _check_schema(path: Path) -> None:
-    """The tables are exactly ours: nothing else is there to run, or to be read in another way."""
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(";".join([SCHEMA, *ADDED]))
-        ours = {name: row for name, *row in connection.execute("SELECT name, type, tbl_name, sql FROM sqlite_schema")}
-    with closing(sqlite3.connect(f"file:{path.absolute()}?mode=ro", uri=True)) as connection:
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA cell_size_check = ON")
-        for name, *row in connection.execute("SELECT name, type, tbl_name, sql FROM sqlite_schema").fetchall():
-            if ours.get(name) != row:
-                raise BadArchive(f"{DATABASE} has a {row[0]} {str(name)[:100]!r}, which no collection has")
-        if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-            raise BadArchive(f"{DATABASE} is damaged")
-
-
 def _check_names(database: Database, folder: Directory) -> None:
     """No name that the database or a manifest has of a file leads out of the folder."""
     with database.read() as connection:
@@ -201,8 +180,8 @@ def _check_names(database: Database, folder: Directory) -> None:
     if generation.stage is not None and generation.stage.file is not None:
         named.append(generation.stage.file)
     for record in generation.segments:
-        if _PLAIN.fullmatch(record.name):
+        if PLAIN.fullmatch(record.name):
             named += Segment(folder.folder(SEGMENTS).folder(record.name), record).files
     for name in named:
-        if not _PLAIN.fullmatch(name):
+        if not PLAIN.fullmatch(name):
             raise BadArchive(f"the archive names {name[:100]!r}, which no collection has")

@@ -6,20 +6,21 @@ Nobody else writes the copy meanwhile: who applies holds the writer's lock, or i
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from uuid import uuid4
 
+from app.backup.schema import check_schema
 from app.errors import Damaged
 from app.objects.protocol import Objects
-from app.replicas.files import fetch, names_of, read_into, stored, sweep
+from app.replicas.files import FOLDERS, check_manifests, check_names, fetch, names_of, read_into, stored, sweep
 from app.replicas.position import position_of, put_position, read_position
 from app.replicas.rows import apply, prepare
 from app.replication.protocol import Commit, Stored
 from app.store.database import Database, read_state
 from app.store.directory import Directory
 from app.store.faults import reach
-from app.store.layout import DATABASE, ENCODINGS, IMPORTS, SEGMENTS, TAIL
+from app.store.layout import DATABASE
 from app.store.mark import create_mark, write_mark
 from app.store.system import room
 
@@ -27,23 +28,38 @@ BATCH = 256
 """Commits of one transaction, at most."""
 
 
-def advance(files: Directory, database: Database, objects: Objects, history: str, commits: Sequence[Commit]) -> None:
-    """Applies what comes after the copy's last commit. database: of the copy, with no home.
+Between = Callable[[], object]
+"""Told before each piece of a file that is fetched, from several threads: what it raises ends the fetching."""
 
-    Raises StoreUnavailable, StorageFull, Damaged; what was applied before stands then.
+
+def advance(
+    files: Directory,
+    database: Database,
+    objects: Objects,
+    history: str,
+    commits: Sequence[Commit],
+    between: Between = lambda: None,
+) -> None:
+    """Applies what comes after the copy's last commit, and nothing else. database: of the copy, with no home.
+
+    Raises StoreUnavailable, StorageFull, Damaged, also where the first is not the next of the copy or one is left out,
+    and what ``between`` does; what was applied before stands then.
     """
     name = database.name
     for start in range(0, len(commits), BATCH):
         some = commits[start : start + BATCH]
         with room(), database.write(len(some)) as txn:
+            _require_next(txn, name, some)
             before = set(stored(txn, name))
             prepare(txn)
             for commit in some:
                 apply(txn, commit.content, name)
             put_position(txn, history, some[-1].number, some[-1].chain, read_state(txn).commits)
             records = stored(txn, name)
-            if records.keys() - before:
-                fetch(files, {unit: one for unit, one in records.items() if unit not in before}, objects)
+            check_names(txn, name)
+            if new := {unit: one for unit, one in records.items() if unit not in before}:
+                fetch(files, new, objects, between)
+                check_manifests(txn, files, name, new)
             reach("commits.applied")
         if before - records.keys():
             sweep(files, records)
@@ -51,23 +67,55 @@ def advance(files: Directory, database: Database, objects: Objects, history: str
                 database.reclaim()
 
 
+def _require_next(connection: sqlite3.Connection, name: str, commits: Sequence[Commit]) -> None:
+    """Raises Damaged: applied after another one than its own, a commit would make a state that nobody had."""
+    position = read_position(connection, name)
+    expected = 1 if position is None else position.number + 1
+    for commit in commits:
+        if commit.number != expected:
+            raise Damaged(
+                f"the copy of collection {name} goes on with commit {expected:,}, and got {commit.number:,}: the log "
+                "is read again"
+            )
+        expected += 1
+
+
 def after(commits: Sequence[Commit], number: int) -> list[Commit]:
     return [commit for commit in commits if commit.number > number]
 
 
-def install(files: Directory, name: str, objects: Objects, history: str, base: Stored, number: int, chain: str) -> None:
-    """A local copy of a base in a folder that has none. Raises StoreUnavailable, StorageFull, Damaged."""
+def install(
+    files: Directory,
+    name: str,
+    objects: Objects,
+    history: str,
+    base: Stored,
+    number: int,
+    chain: str,
+    between: Between = lambda: None,
+) -> None:
+    """A local copy of a base in a folder that has none, or an unfinished one, whose finished files are kept.
+
+    Raises StoreUnavailable, StorageFull, Damaged, also where the database is not one that a collection has, and what
+    ``between`` does.
+    """
     with room():
         files.make()
-        for place in (SEGMENTS, TAIL, ENCODINGS, IMPORTS):
+        for left in files.list():
+            if left not in FOLDERS:
+                files.remove(left)
+        for place in FOLDERS:
             files.folder(place).make()
         new = files.create(DATABASE)
         try:
-            read_into(new.write, objects, base)
+            read_into(new.write, objects, base, between)
             new.finish()
         finally:
             new.close()
+        # Before any other statement: what a database has beside our tables runs, or answers in their place.
+        check_schema(files.path / DATABASE)
         with closing(sqlite3.connect(files.path / DATABASE, isolation_level=None)) as connection:
+            connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             commits = read_state(connection).commits
@@ -83,7 +131,9 @@ def install(files: Directory, name: str, objects: Objects, history: str, base: S
                 )
             with database.read() as connection:
                 records = stored(connection, name)
-        fetch(files, records, objects)
+                check_names(connection, name)
+                fetch(files, records, objects, between)
+                check_manifests(connection, files, name, records)
         files.sync()
 
 

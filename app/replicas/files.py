@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from app.collection.segment import Segment
 from app.collection.view import Generation
-from app.errors import Damaged
-from app.objects.protocol import Objects
+from app.errors import Closed, Damaged, Invalid
+from app.objects.protocol import Objects, check_name
 from app.replication.protocol import Stored, Writer
 from app.store.database import get_meta, get_record, put_meta
 from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.files import expected
-from app.store.layout import ENCODINGS, IMPORTS, SEGMENTS, TAIL
+from app.store.layout import ENCODINGS, IMPORTS, PLAIN, SEGMENTS, TAIL
 from app.tasks.records import ENDED, read_task
 
 _KEY: Final = "stored:"
@@ -45,7 +47,7 @@ class Unit:
     @classmethod
     def of(cls, key: str) -> Unit:
         folder, _, name = key.removeprefix(_KEY).partition("/")
-        if folder not in FOLDERS or not name or "/" in name or name.startswith("."):
+        if folder not in FOLDERS or not PLAIN.fullmatch(name):
             raise Damaged(f"the record {key!r} names nothing that a collection has. Restore a backup of it.")
         return cls(folder, name)
 
@@ -68,9 +70,44 @@ def needed(connection: sqlite3.Connection, name: str) -> set[Unit]:
 def stored(connection: sqlite3.Connection, name: str) -> dict[Unit, dict[str, Stored]]:
     """The records: each unit's files, by name. Raises Damaged."""
     keys = connection.execute("SELECT key FROM meta WHERE key >= ? AND key < ?", (_KEY, f"{_KEY}\uffff")).fetchall()
-    return {
-        Unit.of(key): {file: Stored(*one) for file, one in get_meta(connection, key, name).items()} for (key,) in keys
-    }
+    return {Unit.of(key): _record(connection, key, name) for (key,) in keys}
+
+
+def _record(connection: sqlite3.Connection, key: str, name: str) -> dict[str, Stored]:
+    """One unit's files. What is not held here would become a path, or an object's name."""
+    try:
+        files = {str(file): Stored(*one) for file, one in get_meta(connection, key, name).items()}
+        for file, one in files.items():
+            _require_plain(file, key)
+            check_name(one.name)
+            if type(one.size) is not int or one.size < 0 or not isinstance(one.sha256, str):
+                raise ValueError(f"{file} has no size, or no checksum")
+    except (Invalid, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(
+            f"the record {key!r} of collection {name} is none of files: {error}. Restore a backup."
+        ) from error
+    return files
+
+
+def _require_plain(file: object, by: str) -> None:
+    if not isinstance(file, str) or not PLAIN.fullmatch(file):
+        raise Damaged(f"{by} names the file {str(file)[:100]!r}, which no collection has. Restore a backup of it.")
+
+
+def check_names(connection: sqlite3.Connection, name: str) -> None:
+    """No name that a state from the store has of a file leads out of the collection's folder. Raises Damaged."""
+    for unit in needed(connection, name):
+        _require_plain(unit.name, f"collection {name}")
+
+
+def check_manifests(
+    connection: sqlite3.Connection, files: Directory, name: str, records: Mapping[Unit, Mapping[str, Stored]]
+) -> None:
+    """The same of what segments that were fetched say themselves. Raises Damaged."""
+    for record in get_record(connection, "generation", name, Generation.from_json).segments:
+        if (unit := Unit(SEGMENTS, record.name)) in records:
+            for file in Segment(unit.within(files), record).files:
+                _require_plain(file, f"segment {record.name} of collection {name}")
 
 
 def names_of(records: Mapping[Unit, Mapping[str, Stored]]) -> list[str]:
@@ -156,35 +193,60 @@ def _changed(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT 1 FROM changed_tail LIMIT 1").fetchone() is not None
 
 
-def fetch(files: Directory, records: Mapping[Unit, Mapping[str, Stored]], objects: Objects) -> int:
-    """Brings what is not here yet; each file is whole and durable when it has its name. Bytes that were read.
+def fetch(
+    files: Directory,
+    records: Mapping[Unit, Mapping[str, Stored]],
+    objects: Objects,
+    between: Callable[[], object] = lambda: None,
+) -> int:
+    """Brings what is not here yet; each file is whole when it has its name, and durable at the end. Bytes that were
+    read. What an attempt before this one finished is kept, if it is what the record says.
 
-    files: of the collection. Raises StoreUnavailable, Damaged where an object is not what was put, StorageFull.
+    files: of the collection. between: told before each piece, from several threads; what it raises ends all.
+    Raises StoreUnavailable, Damaged where an object is not what was put, StorageFull.
     """
     calls, folders = list[Callable[[], int]](), dict[Unit, Directory]()
+    failed = threading.Event()
+
+    def going() -> None:
+        if failed.is_set():
+            raise Closed("another of the files could not be fetched")
+        between()
+
+    def guarded(folder: Directory, file: str, one: Stored) -> int:
+        try:
+            return _fetch(objects, folder, file, one, going)
+        except BaseException as error:
+            if not failed.is_set():
+                errors.append(error)
+            failed.set()
+            raise
+
+    errors = list[BaseException]()
     for unit, named in records.items():
-        folder = unit.within(files)
-        there = set(folder.list()) if unit.folder == SEGMENTS else set()
-        for file, one in named.items():
-            if file in there or (unit.folder != SEGMENTS and folder.has(file) and folder.size(file) == one.size):
-                continue
-            folders[unit] = folder
-            calls.append(partial(_fetch, objects, folder, file, one))
+        folder = folders[unit] = unit.within(files)
+        calls += [partial(guarded, folder, file, one) for file, one in named.items()]
     for folder in folders.values():
         folder.make()
-    read = sum(objects.together(calls))
+    try:
+        read = sum(objects.together(calls))
+    except Closed:
+        # By order the first error may be of one that only gave up.
+        raise (errors[0] if errors else Closed("the files could not be fetched")) from None
     for folder in folders.values():
         folder.sync()
         folder.parent.sync()
     return read
 
 
-def _fetch(objects: Objects, folder: Directory, file: str, one: Stored) -> int:
+def _fetch(objects: Objects, folder: Directory, file: str, one: Stored, going: Callable[[], object]) -> int:
+    if folder.has(file) and _same(folder, file, one):
+        return 0
     part = f"{file}.part"
     folder.remove(part)
     new = folder.create(part)
     try:
-        read_into(new.write, objects, one)
+        read_into(new.write, objects, one, going)
         new.finish()
     finally:
         new.close()
@@ -193,10 +255,20 @@ def _fetch(objects: Objects, folder: Directory, file: str, one: Stored) -> int:
     return one.size
 
 
-def read_into(write: Callable[[bytes], object], objects: Objects, one: Stored) -> None:
-    """Its content, a piece at a time. Raises Damaged where it is not what was put."""
+def _same(folder: Directory, file: str, one: Stored) -> bool:
+    """By its content: names of files in the tail come again after a restart."""
+    if folder.size(file) != one.size:
+        return False
+    with folder.open(file) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == one.sha256
+
+
+def read_into(
+    write: Callable[[bytes], object], objects: Objects, one: Stored, going: Callable[[], object] = lambda: None
+) -> None:
+    """Its content, a piece at a time. going: told before each. Raises Damaged where it is not what was put."""
     held = hashlib.sha256()
-    for piece in _pieces(objects, one):
+    for piece in _pieces(objects, one, going):
         held.update(piece)
         write(piece)
     if held.hexdigest() != one.sha256:
@@ -206,11 +278,13 @@ def read_into(write: Callable[[bytes], object], objects: Objects, one: Stored) -
         )
 
 
-def _pieces(objects: Objects, one: Stored) -> Iterator[bytes]:
+def _pieces(objects: Objects, one: Stored, going: Callable[[], object]) -> Iterator[bytes]:
+    going()
     if one.size <= _PIECE:
         yield objects.get(one.name)[0]
         return
     for start in range(0, one.size, _PIECE):
+        going()
         yield objects.read(one.name, start, min(_PIECE, one.size - start))
 
 
@@ -222,3 +296,11 @@ def sweep(files: Directory, records: Mapping[Unit, Mapping[str, Stored]]) -> Non
         for name in folder.list():
             if name not in named:
                 folder.remove(name)
+
+
+def finished(files: Directory) -> int:
+    """Files that are whole in a copy that is being fetched."""
+    places = [files.folder(place) for place in FOLDERS if place != SEGMENTS]
+    segments = files.folder(SEGMENTS)
+    places += [segments.folder(name) for name in segments.list()]
+    return sum(not file.endswith(".part") for place in places for file in place.list())

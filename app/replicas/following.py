@@ -6,16 +6,18 @@ does. Files are fetched whole before the commit that names them is applied.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
 from typing import Final
 
-from app.errors import ReaderBehind, SystemFault
+from app.errors import Closed, ObjectMissing, ReaderBehind, SheafError, StoreUnavailable, SystemFault
 from app.objects.protocol import Objects
 from app.replicas.applying import advance, install
-from app.replicas.files import stored, sweep
+from app.replicas.files import finished, stored, sweep
 from app.replicas.position import position_of
 from app.replicas.writing import hold_to
 from app.replication.protocol import Commit, Reader, Stored
@@ -23,22 +25,38 @@ from app.store.database import Database
 from app.store.directory import Directory
 from app.store.layout import WRITER_LOCK
 
+log = logging.getLogger(__name__)
+
 Open = Callable[[Callable[[Stored | None], object]], Reader]
 """Opens the log; told what reads its base."""
 
 NEVER: Final = -1.0
+_GIVE_BACK_S: Final = 1.0
+"""How long is waited at most until a lease is given back: it ends by itself."""
 
 
 class Following:
     """Of one collection, whose copy is there; to ``close``. Safe from any thread."""
 
-    def __init__(self, files: Directory, name: str, objects: Objects, history: str, open_log: Open) -> None:
+    def __init__(
+        self,
+        files: Directory,
+        name: str,
+        objects: Objects,
+        history: str,
+        open_log: Open,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """stopped: whether the step that is under way is to give up."""
+        self._stopped = stopped
         self._files, self._name, self._objects, self._history = files, name, objects, history
         self._open_log = open_log
         self.lock = files.lock(WRITER_LOCK)
         self._reader: Reader | None = None
         self._database: Database | None = None
         self._reached = NEVER
+        self._away = False
+        """Whether the store could not be reached the last time."""
         self._lock = threading.Lock()
         """Held for a step."""
         self.behind = 0
@@ -55,34 +73,50 @@ class Following:
             raise SystemFault(f"another process writes the copy of collection {self._name}: wait for its end")
 
     def step(self) -> int:
-        """Applies what is new; how many commits that were. Raises BaseNeeded, Diverged, StoreUnavailable, Damaged."""
+        """Applies what is new; how many commits that were. Raises BaseNeeded, Diverged, StoreUnavailable, Damaged,
+        Closed where it was stopped."""
         with self._lock:
             if not self.lock.held:
                 return 0
             if self._database is None:
                 self._database = Database(self._files.path, self._name)
-            started = time.monotonic()
-            left = self._new(self._database)
-            self.behind = len(left)
             try:
-                advance(self._files, self._database, self._objects, self._history, left)
-            except BaseException:
-                # What was read is to be read again.
-                self._leave()
+                applied = self._stepped(self._database)
+            except StoreUnavailable:
+                self._away = True
                 raise
-            self.behind, self._reached = 0, started
-            if left and self._reader is not None:
-                self._reader.hold(left[-1].number)
-            return len(left)
+            self._away = False
+            return applied
 
     def close(self) -> None:
         """After the step that is under way."""
         with self._lock:
+            try:
+                self._leave()
+                if self._database is not None:
+                    self._database.close()
+                    self._database = None
+            finally:
+                self.lock.release()
+
+    def _stepped(self, database: Database) -> int:
+        started = time.monotonic()
+        left = self._new(database)
+        self.behind = len(left)
+        reader = self._reader
+        try:
+            advance(self._files, database, self._objects, self._history, left, partial(_renew, reader, self._stopped))
+        except BaseException as error:
+            # What was read is to be read again: the reader has passed it.
+            self._away = isinstance(error, StoreUnavailable)
             self._leave()
-            if self._database is not None:
-                self._database.close()
-                self._database = None
-            self.lock.release()
+            raise
+        self.behind, self._reached = 0, started
+        if left and reader is not None:
+            # The next look at the log tells, if that is not known by now.
+            with suppress(StoreUnavailable, ReaderBehind):
+                reader.hold(left[-1].number)
+        return len(left)
 
     def _new(self, database: Database) -> list[Commit]:
         """Commits that the copy lacks."""
@@ -101,26 +135,76 @@ class Following:
             with database.read() as connection:
                 sweep(self._files, stored(connection, self._name))
         except BaseException:
-            reader.close()
+            _give_back(reader)
             raise
         reader.took()
         self._reader = reader
         return left
 
     def _leave(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        reader, self._reader = self._reader, None
+        if reader is not None and not self._away:
+            _give_back(reader)
 
 
-def fetch_copy(files: Directory, name: str, objects: Objects, history: str, open_log: Open) -> None:
-    """A whole copy in an empty folder, at the log's latest state. Raises StoreUnavailable, StorageFull, Damaged."""
+def fetch_copy(
+    files: Directory,
+    name: str,
+    objects: Objects,
+    history: str,
+    open_log: Open,
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
+    """A whole copy in an empty folder, at the log's latest state. stopped: whether it is to give up.
+
+    Where the store goes away, or the log begins anew and what is needed is gone, it begins again with the files that
+    are here, as long as each attempt brings some. Raises StoreUnavailable, StorageFull, Damaged, Closed where it was
+    stopped.
+    """
+    had = -1
+    while True:
+        try:
+            _fetch_copy(files, name, objects, history, open_log, stopped)
+            return
+        except (StoreUnavailable, ObjectMissing, ReaderBehind) as error:
+            have = finished(files)
+            if have <= had or stopped():
+                raise
+            had = have
+            log.warning("the copy of collection %s is begun again with %d files: %s", name, have, error.message)
+
+
+def _fetch_copy(
+    files: Directory, name: str, objects: Objects, history: str, open_log: Open, stopped: Callable[[], bool]
+) -> None:
     reader = open_log(lambda base: None)
     try:
-        opened = reader.opened
+        opened, between = reader.opened, partial(_renew, reader, stopped)
         assert opened.base is not None, "a collection is listed once it has a base"
-        install(files, name, objects, history, opened.base, opened.number, opened.chain)
+        install(files, name, objects, history, opened.base, opened.number, opened.chain, between)
         with closing(Database(files.path, name)) as database:
-            advance(files, database, objects, history, opened.commits)
+            advance(files, database, objects, history, opened.commits, between)
+            with database.read() as connection:
+                sweep(files, stored(connection, name))
     finally:
-        reader.close()
+        _give_back(reader)
+
+
+def _renew(reader: Reader | None, stopped: Callable[[], bool]) -> None:
+    """Between two pieces of what is fetched, which may take longer than a lease."""
+    if stopped():
+        raise Closed("what is fetched from the store is given up: the server ends")
+    if reader is not None:
+        reader.hold(0)
+
+
+def _give_back(reader: Reader) -> None:
+    """Without an error, and soon: a lease keeps garbage alone, and ends by itself."""
+
+    def close() -> None:
+        with suppress(SheafError):
+            reader.close()
+
+    thread = threading.Thread(target=close, name="lease", daemon=True)
+    thread.start()
+    thread.join(_GIVE_BACK_S)

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from app.errors import Damaged, FormatTooNew
+from app.errors import Damaged, FormatTooNew, Invalid
 from app.store.requests import SCHEMA as REQUESTS
 
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -36,6 +36,9 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 
 _PREFIX: Final = struct.Struct("<8sII")
 _MAGIC: Final = b"sheafcm1"
+
+_HEAD: Final = 2**29
+"""Bytes of a head at most, before it is deflated."""
 
 Cell: TypeAlias = int | float | str | bytes | None
 Rows: TypeAlias = Sequence[tuple[Cell, ...]]
@@ -61,7 +64,10 @@ def note_changes(connection: sqlite3.Connection) -> None:
 
 
 def changes(connection: sqlite3.Connection) -> bytes:
-    """What the transaction under way has changed up to now, which is forgotten: it is at its end."""
+    """What the transaction under way has changed up to now, which is forgotten: it is at its end.
+
+    Raises Invalid for more than a commit may have.
+    """
     tables, contents = {}, list[bytes]()
     for table, keys in KEYS.items():
         using, first = ", ".join(keys), keys[0]
@@ -72,7 +78,10 @@ def changes(connection: sqlite3.Connection) -> bytes:
         connection.execute(f"DELETE FROM changed_{table}")
         if stand or gone:
             tables[table] = {"stand": list(_columns(stand, contents)), "gone": list(_columns(gone, contents))}
-    head = zlib.compress(json.dumps(tables, ensure_ascii=False, separators=(",", ":")).encode(), 1)
+    text = json.dumps(tables, ensure_ascii=False, separators=(",", ":")).encode()
+    if len(text) > _HEAD:
+        raise Invalid(f"one write changes {len(text):,} bytes of rows, {_HEAD:,} is the most: send it in parts")
+    head = zlib.compress(text, 1)
     rest = b"".join((head, *contents))
     return _PREFIX.pack(_MAGIC, zlib.crc32(rest, len(head)), len(head)) + rest
 
@@ -84,15 +93,19 @@ def apply(connection: sqlite3.Connection, content: bytes, name: str) -> None:
     """
     for table, stand, gone in _parse(content, name):
         keys = KEYS[table]
-        connection.executemany(f"DELETE FROM {table} WHERE {' AND '.join(f'{key} = ?' for key in keys)}", gone)
-        if stand:
-            width = len(connection.execute(f"SELECT * FROM {table} LIMIT 0").description)
-            if width != len(stand[0]):
-                raise FormatTooNew(
-                    f"the log of collection {name} has rows of {len(stand[0])} columns for the table {table}, this "
-                    f"Sheaf's have {width}: use the version that writes it"
-                )
-            connection.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * width)})", stand)
+        width = len(connection.execute(f"SELECT * FROM {table} LIMIT 0").description)
+        if stand and width != len(stand[0]):
+            raise FormatTooNew(
+                f"the log of collection {name} has rows of {len(stand[0])} columns for the table {table}, this "
+                f"Sheaf's have {width}: use the version that writes it"
+            )
+        try:
+            connection.executemany(f"DELETE FROM {table} WHERE {' AND '.join(f'{key} = ?' for key in keys)}", gone)
+            if stand:
+                connection.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * width)})", stand)
+        except (OverflowError, UnicodeError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.IntegrityError,
+                sqlite3.DataError) as error:  # fmt: skip
+            raise Damaged(f"the log of collection {name} has rows that {table} does not take: {error}") from error
 
 
 def prepare(connection: sqlite3.Connection) -> None:
@@ -118,14 +131,16 @@ def _parse(content: bytes, name: str) -> Iterator[tuple[str, Rows, Rows]]:
         rest = memoryview(content)[_PREFIX.size :]
         if magic != _MAGIC or crc != zlib.crc32(rest, length):
             raise ValueError("its checksum differs")
-        tables = json.loads(zlib.decompress(rest[:length]))
+        tables = json.loads(_inflated(rest[:length]))
         place = length
         found = []
         for table, rows in tables.items():
             stand, place = _rows(rows["stand"], rest, place)
             gone, place = _rows(rows["gone"], rest, place)
             found.append((table, stand, gone))
-    except (struct.error, ValueError, KeyError, TypeError, zlib.error) as error:
+        if place != len(rest):
+            raise ValueError(f"{len(rest) - place:,} bytes are of no row")
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error) as error:
         raise Damaged(f"the log of collection {name} has a commit that is not as it was put: {error}") from error
     if unknown := [table for table, _, _ in found if table not in KEYS]:
         raise FormatTooNew(
@@ -135,6 +150,17 @@ def _parse(content: bytes, name: str) -> Iterator[tuple[str, Rows, Rows]]:
     yield from found
 
 
+def _inflated(content: memoryview) -> bytes:
+    """Raises ValueError for more than a head may have, however few bytes it is deflated."""
+    inflating = zlib.decompressobj()
+    text = inflating.decompress(content, _HEAD + 1)
+    if len(text) > _HEAD:
+        raise ValueError(f"its head has more than {_HEAD:,} bytes")
+    if not inflating.eof or inflating.unused_data:
+        raise ValueError("its head does not end where it should")
+    return text
+
+
 def _rows(columns: Sequence[Any], content: memoryview, place: int) -> tuple[Rows, int]:
     """The inverse of ``_columns``; and where in the content they end."""
     found: list[Sequence[Cell]] = []
@@ -142,9 +168,16 @@ def _rows(columns: Sequence[Any], content: memoryview, place: int) -> tuple[Rows
         if isinstance(column, dict):
             values: list[Cell] = []
             for length in column["lengths"]:
-                values.append(None if length is None else bytes(content[place : place + length]))
-                place += length or 0
+                if length is None:
+                    values.append(None)
+                    continue
+                if type(length) is not int or not 0 <= length <= len(content) - place:
+                    raise ValueError(f"a value of {length!r} bytes, of {len(content) - place:,} that are left")
+                values.append(bytes(content[place : place + length]))
+                place += length
             found.append(values)
         else:
+            if not all(value is None or isinstance(value, str | int | float) for value in column):
+                raise ValueError("a value that no column has")
             found.append(column)
     return list(zip(*found, strict=True)), place

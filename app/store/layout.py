@@ -15,6 +15,9 @@ FORMAT: Final = 4
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 """Of a collection."""
 
+PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_]+)*", re.ASCII)
+"""Names of files that come from others: a part of a path, never one."""
+
 DATABASE: Final = "collection.sqlite"
 MARK: Final = "commits.mark"
 WRITER_LOCK: Final = "writer.lock"

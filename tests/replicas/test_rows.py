@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import sqlite3
+import struct
+import zlib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,13 @@ import pytest
 from made import OpenCatalogue
 
 from app.collection.collection import Collection
-from app.errors import Damaged, FormatTooNew
+from app.errors import Damaged, FormatTooNew, Invalid
 from app.evaluation.judged import Judged, delete_set, has_set, write_set
 from app.indexing.reindexing import reindex
 from app.indexing.restaging import rewidth
 from app.indexing.sealing import merge, seal
 from app.ingest import write_documents
+from app.replicas import rows
 from app.replicas.rows import KEYS, apply, changes, note_changes, prepare
 from app.store.database import SCHEMA, Database
 from app.store.layout import DATABASE, MARK
@@ -161,6 +165,55 @@ def test_a_commit_that_is_not_as_it_was_put_is_refused_whole():
         apply(connection, content, "c")
         assert connection.execute("SELECT * FROM live").fetchall() == [(b"a", 7)]
         assert connection.execute("SELECT * FROM tail").fetchall() == [(1, 1, None, b"abc", 3, 4)]
+
+
+def packed(tables: object, contents: bytes = b"", *, text: str | None = None) -> bytes:
+    head = zlib.compress((json.dumps(tables) if text is None else text).encode())
+    return struct.pack("<8sII", b"sheafcm1", zlib.crc32(head + contents, len(head)), len(head)) + head + contents
+
+
+def live(*columns: object, gone: object = ()) -> dict[str, Any]:
+    return {"live": {"stand": columns, "gone": gone}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        packed([]),
+        packed({"live": []}),
+        packed({}, text="[" * 100_000),
+        packed(live({"lengths": [-1]}, [1]), b""),
+        packed(live({"lengths": [4, -4]}, [1, 2]), b""),
+        packed(live({"lengths": [True]}, [1]), b"a"),
+        packed(live({"lengths": [9]}, [1]), b"abc"),
+        packed(live({"lengths": [2]}, [1]), b"abc"),
+        packed(live({"lengths": None}, [1])),
+        packed(live([["a"]], [1])),
+        packed(live([{"a": 1}], [1])),
+        packed(live(["a"], [2**70])),
+        packed(live(["\ud800"], [1])),
+        packed(live(["a"], [None])),
+        packed(live(gone=[["a"], ["b"]])),
+        packed({}, text=json.dumps({"live": {"stand": [], "gone": []}}) + " " * 10_000),
+    ],
+    ids=lambda content: f"{len(content)} bytes",
+)
+def test_a_commit_that_nobody_can_have_put_is_refused(content: bytes, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rows, "_HEAD", 5_000)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript(SCHEMA)
+        with pytest.raises(Damaged):
+            apply(connection, content, "c")
+
+
+def test_a_write_whose_rows_no_reader_would_take_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rows, "_HEAD", 5_000)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript(SCHEMA)
+        note_changes(connection)
+        connection.execute("INSERT INTO meta VALUES ('a', ?, 0)", ("x" * 6_000,))
+        with pytest.raises(Invalid, match="send it in parts"):
+            changes(connection)
 
 
 def test_what_was_rolled_back_is_not_told(open_catalogue: OpenCatalogue):
