@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from typing import Final
 
 from app.errors import Conflict, Diverged, Fenced, ObjectMissing, StoreUnavailable, Unavailable, Unsure
+from app.objects.conditions import check_conditions
 from app.objects.protocol import Objects
 from app.replicas.applying import advance, after, base_of, read_base
 from app.replicas.files import Sending
@@ -145,7 +146,9 @@ class Writing:
             ) from None
 
     def adopt(self) -> None:
-        """Claims a history that has nothing yet, and puts the whole copy there."""
+        """Claims a history that has nothing yet, and puts the whole copy there. Raises StoreRefused where the store
+        keeps no conditions."""
+        check_conditions(self._objects)
         writer = self._claim()
         with closing(Database(self._files.path, self._name)) as database:
             with database.write() as txn:

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from made import OpenCatalogue
 from app.catalogue import stored
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
-from app.errors import Closed, Conflict, Diverged, StorageFull, StoreUnavailable, Unsure
+from app.errors import Closed, Conflict, Diverged, StorageFull, StoreRefused, StoreUnavailable, Unsure
 from app.indexing.sealing import seal
 from app.ingest import write_documents
 from app.objects.folder import Folder
@@ -378,3 +379,21 @@ def test_a_late_writer_goes_on_with_tasks_that_another_accepted(serve: Open, tmp
     while task.id not in late.tasks("c").known or late.task(task.id).finished is None:
         time.sleep(0.01)
     assert ids(late.get("c")) in (["a", "b"], ["b", "a"], ["a"])
+
+
+@pytest.mark.parametrize("ignored", ["put_new", "replace"])
+def test_a_store_that_keeps_no_conditions_is_told_before_it_has_anything(
+    serve: Open, ignored: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    def whatever(self: Faulty, name: str, call: Callable[..., Any], *given: Any) -> Any:
+        if name == ignored and "/probe/" in f"/{given[0]}":
+            self._folder.put(given[0], BytesIO(given[1]))
+            return self._folder.get(given[0])[1]
+        return call(*given)
+
+    catalogue = serve("w")
+    monkeypatch.setattr(Faulty, "_asked", whatever)
+    with pytest.raises(StoreRefused, match="does not keep the condition If-"):
+        made(catalogue)
+    assert catalogue.describe_all() == []
+    assert not [path for path in (tmp_path / "store" / "histories").rglob("*") if path.is_file()]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from simulated import Process, Weather, World
+from simulated import Interrupted, Process, Weather, World
 
 from app.errors import (
     Fenced,
@@ -126,7 +126,7 @@ def write(process: Process, witness: Witness, steps: int, work: tuple[int, int, 
     least = witness.acknowledged
     try:
         writer = claim(process.objects, _fetcher(process, base), terms=TERMS, clock=process.clock(), note=process.name)
-    except (StoreUnavailable, Fenced):
+    except (StoreUnavailable, Fenced, Interrupted):
         return
     contents = witness.state(writer.opened, base, process.name, least)
     for step in range(steps):
@@ -149,6 +149,8 @@ def write(process: Process, witness: Witness, steps: int, work: tuple[int, int, 
                     writer.collect()
         except StoreUnavailable:
             witness.met.add("unavailable")
+        except Interrupted:
+            witness.met.add("interrupted")
         except Fenced:
             witness.met.add("fenced")
             return
@@ -162,14 +164,14 @@ def _append(
     commit = writer.draft(content.encode(), adds)
     try:
         writer.append(commit)
-    except Unsure:
-        witness.met.add("unsure")
+    except (Unsure, Interrupted) as error:
+        witness.met.add("unsure" if isinstance(error, Unsure) else "interrupted put")
         while True:
             try:
                 settled = writer.settle()
                 witness.met.add("settled")
                 break
-            except Unsure:
+            except (Unsure, Interrupted):
                 process.world.sleep(process, process.world.rng.uniform(0, process.world.rng.choice((10, 1000))))
         if settled != commit:
             raise Violation(f"{process.name} settled {settled}, not {commit}") from None
@@ -191,7 +193,7 @@ def read(process: Process, witness: Witness, steps: int, steady: bool) -> None:
         least = witness.acknowledged
         try:
             reader = open_reader(process.objects, _fetcher(process, base), clock=process.clock())
-        except StoreUnavailable:
+        except (StoreUnavailable, Interrupted):
             continue
         except ObjectMissing as error:
             if least:
@@ -233,7 +235,7 @@ def _follow(
             # What is held is told first: from the call on, no more than that is needed.
             witness.readers[process] = reader, contents, held
             reader.hold(held)
-    except StoreUnavailable:
+    except (StoreUnavailable, Interrupted):
         pass
     return held
 
@@ -285,6 +287,7 @@ def play(seed: int, mood: str | None = None, plant: Any = None) -> World:
             dropped=bad / 2,
             unanswered=bad,
             late=bad,
+            interrupted=bad / 2,
             pause=mind.choice(kind.pauses),
             stale=mind.choice((0, 0.3)),
             stale_s=TERMS.grace_s / 3,

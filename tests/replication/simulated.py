@@ -28,17 +28,23 @@ DEADLINE_S = 6.0
 
 @dataclass
 class Weather:
-    """How likely a request fails, in each of four ways, and how likely its process stands still afterwards."""
+    """How likely a request fails, in each of five ways, and how likely its process stands still afterwards."""
 
     refused: float = 0.0
     dropped: float = 0.0
     unanswered: float = 0.0
     late: float = 0.0
+    interrupted: float = 0.0
+    """Of what writes: it is applied, and then something else is raised."""
     pause: float = 0.0
     stale: float = 0.0
     stale_s: float = 0.0
     longest_s: float = 600.0
     """Of pauses, and of what arrives late."""
+
+
+class Interrupted(Exception):
+    """What a process may meet at any moment, such as no memory, and that says nothing of its request."""
 
 
 class Store:
@@ -253,14 +259,22 @@ class World:
                 apply()
 
         lost = Unsure("no answer came")
-        limits = [weather.refused, weather.dropped, weather.unanswered, weather.late if writes else 0.0]
-        fate = next((i for i in range(4) if draw < sum(limits[: i + 1])), 4)
+        limits = [
+            weather.refused,
+            weather.dropped,
+            weather.unanswered,
+            *((weather.late, weather.interrupted) if writes else ()),
+        ]
+        fate = next((i for i in range(len(limits)) if draw < sum(limits[: i + 1])), 5)
         if process.cut_until > self.time:
             fate = 2 if process.deaf else 1
         if fate == 0:
             answer(way, lambda: caller.throw(StoreUnavailable("slow down")))
-        elif fate == 4:
+        elif fate == 5:
             self.soon(way, None, arrive)
+        elif fate == 4:
+            self.soon(way, None, ignored)
+            answer(2 * way, lambda: caller.throw(Interrupted("no memory")))
         else:
             if fate == 2:
                 self.soon(way, None, ignored)

@@ -27,7 +27,9 @@ def test_what_is_acknowledged_is_there_once_whatever_happens() -> None:
     # They did something: commits, readers that followed, and all that may go wrong.
     assert sum(len(world.witness.seen) for world in worlds) > 300
     assert sum(world.witness.followed for world in worlds) > 50
-    assert {"fenced", "unsure", "settled", "behind", "refused"} <= set().union(*(world.witness.met for world in worlds))
+    assert {"interrupted put", "fenced", "unsure", "settled", "behind", "refused"} <= set().union(
+        *(world.witness.met for world in worlds)
+    )
 
 
 def test_a_seed_is_one_history() -> None:
