@@ -32,8 +32,11 @@ class Aliases:
     def __init__(self, root: Directory, lock: threading.RLock) -> None:
         """lock: held by whoever makes or removes a collection, so that no name is taken twice."""
         self._root, self._lock = root, lock
-        self.publish: Callable[[Mapping[str, str]], None] = lambda names: None
-        """Told of all of them before they stand here; what it raises is raised."""
+        self._changing = threading.Lock()
+        """Held for a whole change, which may wait for a store; taken before the other."""
+        self.publish: Callable[[str, str | None], Mapping[str, str] | None] = lambda alias, collection: None
+        """Told that an alias is to be of a collection, or of none, before it is so here; what it raises is raised. All
+        that stand by then, where they stand elsewhere."""
         self._fault: Damaged | SystemFault | None = None
         self._names: Mapping[str, str] = {}
         self._read()
@@ -80,24 +83,33 @@ class Aliases:
         StorageFull, Damaged.
         """
         check_name(alias)
-        with self._lock:
-            now = self.all()
-            if folders.holds(self._root, alias):
-                raise folders.taken(alias)
-            if not folders.holds(self._root, collection):
-                raise NotFound(f"there is no collection {collection!r}", code="collection_not_found")
-            self.publish({**now, alias: collection})
-            self._replace({**now, alias: collection})
+        with self._changing:
+            with self._lock:
+                self._require_possible(alias, collection)
+            published = self.publish(alias, collection)
+            with self._lock:
+                self._require_possible(alias, collection)
+                now = self.all()
+                self._replace({**now, alias: collection} if published is None else published)
         return alias not in now
+
+    def _require_possible(self, alias: str, collection: str) -> None:
+        self.all()
+        if folders.holds(self._root, alias):
+            raise folders.taken(alias)
+        if not folders.holds(self._root, collection):
+            raise NotFound(f"there is no collection {collection!r}", code="collection_not_found")
 
     def delete(self, alias: str) -> None:
         """Raises NotFound, StorageFull, Damaged."""
-        with self._lock:
-            now = self.all()
-            if now.pop(alias, None) is None:
+        with self._changing:
+            if alias not in self.all():
                 raise unknown(alias)
-            self.publish(now)
-            self._replace(now)
+            published = self.publish(alias, None)
+            with self._lock:
+                now = self.all()
+                now.pop(alias, None)
+                self._replace(now if published is None else published)
 
     def require_none(self, name: str) -> None:
         """Raises Conflict where the name is an alias, SystemFault where that cannot be told now."""

@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Unpack
 
 from app.backup.saved import SavedSnapshots
 from app.catalogue.aliases import Aliases
 from app.catalogue.creating import Choices, specified
-from app.catalogue.homes import Local, homes_of
-from app.catalogue.info import CollectionInfo, closed_to, info_of, quarantined_info
-from app.catalogue.opened import Opened, forget_queries
+from app.catalogue.homes import Local, Staged, homes_of
+from app.catalogue.info import CollectionInfo, closed_to, info_of, quarantined_info, unknown_collection
+from app.catalogue.opened import Opened, close_all, forget_queries
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
 from app.collection.reading import Resources
@@ -37,6 +36,7 @@ from app.errors import (
     FormatTooNew,
     MemoryShort,
     NotFound,
+    RequestError,
     SheafError,
     StorageFull,
     StoreError,
@@ -100,9 +100,7 @@ class Catalogue:
     def __enter__(self) -> Catalogue:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *given: object) -> None:
         self.close()
 
     def serve(self, url: str) -> None:
@@ -133,7 +131,7 @@ class Catalogue:
             self.aliases.prune()
             self.homes.begin(self.aliases, lambda: self._closed)
             names = self._names()
-        except (OSError, SystemFault) as error:
+        except (OSError, SheafError) as error:
             # The next start removes it; and who asks for a collection has it opened.
             log.error("what a stopped server left is not removed, and not all is opened yet: %s", error)
             with suppress(SystemFault):
@@ -143,7 +141,7 @@ class Catalogue:
                 self.progress = number, len(names)
                 try:
                     self.get(name)
-                except StoreError as error:
+                except (StoreError, RequestError) as error:
                     log.error("collection %s: %s", name, error)
                     self._resume_rebuild(name)
             self.progress = len(names), len(names)
@@ -159,17 +157,15 @@ class Catalogue:
             self.ready, self._closed = False, True
             closing = list(self._open.values())
             self._open.clear()
-        self.homes.stop()
-        for opened in closing:
-            opened.stop()
-        for opened in closing:
-            opened.join()
-            opened.end()
-        # Collections closed before, as a deleted one is, may not have come to its end either.
-        self.background.close()
-        self._server.release()
-        self.resources.workers.close()
-        self.resources.background.close()
+        with ExitStack() as every:
+            # The last first; each whatever another one raises.
+            every.callback(self.resources.background.close)
+            every.callback(self.resources.workers.close)
+            every.callback(self._server.release)
+            # Collections closed before, as a deleted one is, may not have come to its end either.
+            every.callback(self.background.close)
+            close_all(closing, every)
+            every.callback(self.homes.stop)
 
     def create(
         self,
@@ -216,8 +212,10 @@ class Catalogue:
             return quarantined_info(name, error)
         collection = opened.collection
         with self.standing(name):
-            with suppress(Unavailable, StorageFull):
-                collection.follow()
+            # A copy of a store's follows by itself; a request does not wait for the store.
+            if name not in self.homes.standings():
+                with suppress(Unavailable, StorageFull):
+                    collection.follow()
             found = info_of(name, collection, closed_to(collection, self._busy), opened.error, matrix=matrix)
             return found if opened.copy is None else replace(found, copy=opened.copy.standing)
 
@@ -238,7 +236,7 @@ class Catalogue:
         except (Closed, StoreError):
             with self._turns.of(name):
                 if not self._holds(name):
-                    raise _unknown(name) from None
+                    raise unknown_collection(name) from None
             raise
 
     def delete(self, name: str) -> None:
@@ -246,7 +244,7 @@ class Catalogue:
         with self._turns.of(name):
             self.aliases.require_none(name)
             if not self._holds(name):
-                raise _unknown(name)
+                raise unknown_collection(name)
             with self._closed_for_good(name), self.homes.housed(name, None), self._lock:
                 gone = folders.take_away(self.files, name)
                 self._quarantined.pop(name, None)
@@ -332,20 +330,27 @@ class Catalogue:
             folders.discard(self.files, old)
         return old is not None
 
-    def exchange(self, name: str, staged: str | None) -> None:
-        """Gives a copy's name to another folder, or to none, as the store has it that the collections are from."""
+    def exchange(self, name: str, staged: Staged, wanted: Callable[[], bool]) -> bool:
+        """As ``app.catalogue.homes`` has it; what has the name then is opened."""
         with self._turns.of(name):
-            if (opened := self._open.get(name)) is not None:
-                opened.close()
-            with self._lock:
-                files = self.files
-                old = folders.put_in_place(files, staged, name) if staged else folders.take_away(files, name)
-                self._open.pop(name, None)
-                self._quarantined.pop(name, None)
+            if not wanted():
+                return False
+            try:
+                if (opened := self._open.get(name)) is not None:
+                    opened.close()
+                folder = staged()
+                with self._lock:
+                    old = folders.exchange(self.files, folder, name)
+            finally:
+                # Who asks for it has it opened again.
+                with self._lock:
+                    self._open.pop(name, None)
+                    self._quarantined.pop(name, None)
         if old is not None:
             folders.discard(self.files, old)
-        if staged is not None:
+        if folder is not None:
             self.get(name)
+        return True
 
     def quarantined(self) -> dict[str, str]:
         """Names and reasons."""
@@ -422,7 +427,7 @@ class Catalogue:
             if isinstance(error := self._quarantined.get(name), Damaged | FormatTooNew):
                 raise error
             if not self._holds(name):
-                raise _unknown(name)
+                raise unknown_collection(name)
             try:
                 return self._start(name)
             except Damaged:
@@ -493,7 +498,3 @@ class Catalogue:
     def _busy(self) -> str:
         url = "" if self._server.held else self._server.note()
         return f" (the server at {url})" if url else ""
-
-
-def _unknown(name: str) -> NotFound:
-    return NotFound(f"there is no collection {name!r}", code="collection_not_found")

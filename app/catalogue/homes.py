@@ -20,8 +20,11 @@ from app.settings import Settings
 from app.store.directory import Directory
 from app.types import Standing
 
-Exchange = Callable[[str, str | None], None]
-"""Gives the name of a copy to another folder, or to none."""
+Staged = Callable[[], str | None]
+"""The folder that is to have a name: another one, the one that has it, or none."""
+Exchange = Callable[[str, Staged, Callable[[], bool]], bool]
+"""Closes the copy of a name, and gives the name to what is staged then; not where this is not wanted any more, once it
+is its turn. Whether it was."""
 
 
 class Copy(Protocol):
@@ -54,8 +57,9 @@ class Homes(Protocol):
     def require_writes(self) -> None:
         """Raises Conflict (server_is_reader) otherwise."""
 
-    def publish(self, aliases: Mapping[str, str], /) -> None:
-        """These aliases are to stand. Raises Conflict, StoreUnavailable."""
+    def publish(self, alias: str, collection: str | None, /) -> Mapping[str, str] | None:
+        """An alias is to be of a collection, or of none; all that stand by then, where they stand elsewhere. Raises
+        Conflict, NotFound, StoreUnavailable."""
 
     def begin(self, aliases: Aliases, closed: Callable[[], bool], /) -> None:
         """Brings the folder in line, at the start. closed: whether to give up."""
@@ -87,7 +91,7 @@ class Local:
 
     def require_writes(self) -> None: ...
 
-    def publish(self, aliases: Mapping[str, str]) -> None: ...
+    def publish(self, alias: str, collection: str | None) -> None: ...
 
     def begin(self, aliases: Aliases, closed: Callable[[], bool]) -> None: ...
 

@@ -10,7 +10,7 @@ from app.collection.collection import Collection
 from app.collection.reading import Measured
 from app.collection.spec import ONE, PassageSpec
 from app.encoders.turns import TurnsSpec
-from app.errors import StoreError
+from app.errors import NotFound, StoreError
 from app.indexing.fitting import described
 from app.metadata.declared import FieldType
 from app.scoring.similarities.measures import Options
@@ -207,3 +207,7 @@ def quarantined_info(name: str, error: StoreError) -> CollectionInfo:
         name, EncoderInfo(None, "multi_vector", 0), "cosine", "float16", 1, True, ONE, 0, 0, 0, 0, 0, 0, {},
         error.message, "quarantined", error.message,
     )  # fmt: skip
+
+
+def unknown_collection(name: str) -> NotFound:
+    return NotFound(f"there is no collection {name!r}", code="collection_not_found")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from app.catalogue.homes import Copy
@@ -58,9 +60,11 @@ class Opened:
 
     def end(self) -> None:
         """Frees the collection, once nothing further is begun."""
-        self.collection.close()
-        if self.copy is not None:
-            self.copy.close()
+        try:
+            self.collection.close()
+        finally:
+            if self.copy is not None:
+                self.copy.close()
 
     @property
     def _jobs(self) -> list[Job]:
@@ -71,6 +75,15 @@ class Opened:
         self.tasks.taken_over()
         if self.maintenance is not None:
             self.maintenance.wake()
+
+
+def close_all(those: Sequence[Opened], at_end: ExitStack) -> None:
+    """Adds what stops all of them, and then ends each."""
+    for opened in those:
+        at_end.callback(opened.end)
+        at_end.callback(opened.join)
+    for opened in those:
+        at_end.callback(opened.stop)
 
 
 def forget_queries(collection: Collection) -> None:

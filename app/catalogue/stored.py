@@ -11,14 +11,15 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from typing import Final, Literal
 from uuid import uuid4
 
 from app.catalogue.aliases import Aliases
+from app.catalogue.homes import Exchange, Staged
+from app.catalogue.listed import Listed, taken_over, undone
 from app.compute.background import Background, Job
-from app.errors import Conflict, SheafError, StoreUnavailable
+from app.errors import Conflict, NotFound, RequestError, SheafError, StoreUnavailable
 from app.objects.opening import open_objects
 from app.objects.protocol import Objects
 from app.replicas.files import forget_records
@@ -38,11 +39,10 @@ from app.types import Standing
 
 log = logging.getLogger(__name__)
 
-Exchange = Callable[[str, str | None], None]
-"""Gives the name of a copy to another folder, or to none."""
-
 LOOK_S: Final = 1.0
 """From one look of a reader at the listing to the next."""
+RETRY_S: Final = 30.0
+"""From one attempt at a copy that cannot be had, for it is damaged or there is no room, to the next."""
 KEPT_S: Final = 900.0
 """How long the objects of a deleted collection stay: a reader may be just fetching it."""
 
@@ -54,13 +54,14 @@ class StoredHomes:
         """root: the folder of the copies. note: who this server is, for whoever is told of it. Raises Invalid for an
         address that cannot be, or lacks its library."""
         self.url, self.role, self._root, self._note = url.rstrip("/"), role, root, note
-        self.collections = Collections(open_objects(self.url))
+        self.listed = Listed(Collections(open_objects(self.url)))
         self._job: Job | None = None
-        self._told = False
-        self._listing: Listing | None = None
+        self._told = self._begun = False
         self._histories: dict[str, str] = {}
         """Of the copies that are here, by name."""
         self._copies: dict[str, Replica] = {}
+        self._failed: dict[str, float] = {}
+        """When a copy could not be had, by name."""
 
     @property
     def writes(self) -> bool:
@@ -78,7 +79,12 @@ class StoredHomes:
                 code="server_is_reader",
             )
 
+    # Copies
+
     def open(self, name: str) -> Replica:
+        if self.listed.now is None and self._begun:
+            with suppress(StoreUnavailable):
+                self.listed.read()
         history = self._history_of(name)
         if self._replaced(name, history):
             self._refetch(name, history)
@@ -91,21 +97,21 @@ class StoredHomes:
             replica = self._replica(name, history)
             replica.catch_up()
         self._histories[name], self._copies[name] = history, replica
-        # A history that no collection has: at the next look another copy is fetched.
         replica.on_stale = partial(self._stale, name)
         return replica
 
     def _stale(self, name: str) -> None:
+        # A history that no collection has: at the next look another copy is fetched.
         self._histories[name] = ""
-        if self._job is not None:
-            self._job.wake()
+        self._wake()
 
     def _replaced(self, name: str, history: str) -> bool:
         """Whether the copy is of a history that had the name before, and has nothing of its own."""
         position, commits = self._position(name)
-        if position is None or position.history == history or position.commits != commits or self._listing is None:
+        if position is None or position.history == history or position.commits != commits:
             return False
-        return not self.writes or position.history in self._listing.gone
+        listing = self.listed.now
+        return listing is not None and (not self.writes or position.history in listing.gone)
 
     def _refetch(self, name: str, history: str) -> None:
         old = folders.put_in_place(self._root, self._fetched(name, history), name)
@@ -114,10 +120,13 @@ class StoredHomes:
 
     def _replica(self, name: str, history: str) -> Replica:
         files = self._root.folder(name)
-        return Replica(files, name, self._objects(history), history, writes=self.writes, note=self._note)
+        claiming = partial(self._claim, name, history)
+        listing = self.listed.now
+        fenced = self.writes and listing is not None and self.listed.is_anothers(history, listing)
+        return Replica(files, name, self._objects(history), history, claiming, writes=self.writes, fenced=fenced)
 
     def _history_of(self, name: str) -> str:
-        listing = self._listing
+        listing = self.listed.now
         if listing is None:
             position, _ = self._position(name)
             if position is None:
@@ -125,6 +134,9 @@ class StoredHomes:
             return position.history
         if (history := listing.histories.get(name)) is not None:
             return history
+        position, _ = self._position(name)
+        if position is not None and position.history in listing.gone:
+            raise StoreUnavailable(f"collection {name} was deleted in {self.url}, and goes here in a moment")
         raise StoreUnavailable(f"collection {name} is not in {self.url} yet: it is put there at the next start")
 
     def _position(self, name: str) -> tuple[Position | None, int]:
@@ -136,66 +148,120 @@ class StoredHomes:
 
     # A writer's changes
 
-    def _adopt(self, name: str, files: Directory, former: str | None) -> None:
-        """Puts a whole collection, which nobody has open, into the store under a name. former: the history that has it.
+    def _adopt(self, name: str, files: Directory, former: str | None) -> str:
+        """Puts a whole collection, which nobody has open, into the store under a name; its history. former: the history
+        that has it.
 
-        Raises Conflict where another server has given the name away, StoreUnavailable.
+        Raises Conflict where another server has given the name away, or has become its writer, StoreUnavailable.
         """
         history = new_history(name)
         with closing(Database(files.path, name)) as database, database.write() as txn:
             forget_records(txn)
-        Writing(files, name, self._objects(history), history, partial(self._claim, history)).adopt()
+        Writing(files, name, self._objects(history), history, partial(self._claim_log, history)).adopt()
         reach("history.put")
 
         def named(now: Listing) -> Listing:
-            if name in now.aliases or now.histories.get(name) != former:
+            present = now.histories.get(name)
+            if present == history:
+                # Done before, and its answer was lost.
+                return now
+            if name in now.aliases or present != former:
                 raise folders.taken(name)
-            return now.named(name, history)
+            self.listed.require_own(name, former, now)
+            return now.named(name, history, self.listed.server)
 
-        self._listing = self.collections.change(named)
+        self.listed.change(named)
+        self.listed.claimed.add(history)
+        return history
 
-    def _claim(self, history: str) -> Writer:
+    def _claim(self, name: str, history: str) -> Writer:
+        """Becomes the writer of a listed history. Raises StoreUnavailable where it is not listed any more, Conflict
+        where another server has claimed it since this one started."""
+        try:
+            return self.listed.claim(name, history, partial(self._claim_log, history))
+        except StoreUnavailable:
+            self._wake()
+            raise
+
+    def _claim_log(self, history: str) -> Writer:
         return claim(self._objects(history), lambda base: None, note=self._note)
+
+    def _wake(self) -> None:
+        if self._job is not None:
+            self._job.wake()
 
     @contextmanager
     def housed(self, name: str, files: Directory | None) -> Iterator[None]:
         self.require_writes()
-        former = (self._listing or self.collections.read()).histories.get(name)
-        if former is not None and self._histories.get(name) != former:
-            raise Conflict(
-                f"the folder {name} here is not the collection of that name in {self.url}: move it out of "
-                "SHEAF_INDEXES, start again, and repeat it",
-                code="copy_diverged",
-            )
-        if files is None:
-            self._listing = self.collections.change(lambda now: now.without(name))
-        else:
-            self._adopt(name, files, former)
+        before = self.listed.read()
+        former = before.histories.get(name)
+        self._require_copy(name, former)
+        self.listed.require_own(name, former, before)
+
+        def gone(now: Listing) -> Listing:
+            present = now.histories.get(name)
+            if present is None:
+                # Done before, and its answer was lost; or somebody else did it.
+                return now
+            if present != former:
+                raise taken_over(name, self.url)
+            self.listed.require_own(name, former, now)
+            return now.without(name)
+
+        put = None
+        try:
+            if files is None:
+                self.listed.change(gone)
+            else:
+                put = self._adopt(name, files, former)
+        except StoreUnavailable:
+            # It may be done: then the copy is brought in line.
+            self._wake()
+            raise
         reach("history.named")
         try:
             yield
         except BaseException:
             with suppress(SheafError):
-                self._listing = self.collections.change(
-                    lambda now: now.without(name) if former is None else now.named(name, former)
-                )
+                self.listed.change(partial(undone, name, before, put))
             raise
 
-    def publish(self, aliases: Mapping[str, str]) -> None:
-        """Raises Conflict on a reader, StoreUnavailable."""
-        self.require_writes()
-        self._listing = self.collections.change(
-            lambda now: replace(now, aliases={a: name for a, name in aliases.items() if name in now.histories})
+    def _require_copy(self, name: str, history: str | None) -> None:
+        """Raises Conflict where what the store has under a name is not what is here."""
+        here = self._histories.get(name)
+        if history is None or history == here:
+            return
+        if not folders.holds(self._root, name):
+            raise folders.taken(name)
+        if here is not None:
+            raise taken_over(name, self.url)
+        raise Conflict(
+            f"the folder {name} here is not the collection of that name in {self.url}: move it out of "
+            "SHEAF_INDEXES, start again, and repeat it",
+            code="copy_diverged",
         )
+
+    def publish(self, alias: str, collection: str | None) -> Mapping[str, str]:
+        """Raises Conflict on a reader, and where a collection has the name; NotFound, StoreUnavailable."""
+        self.require_writes()
+
+        def changed(now: Listing) -> Listing:
+            if collection is not None and alias in now.histories:
+                raise folders.taken(alias)
+            if collection is not None and collection not in now.histories:
+                raise NotFound(f"there is no collection {collection!r} in {self.url}", code="collection_not_found")
+            return now.with_alias(alias, collection)
+
+        return self.listed.change(changed).aliases
 
     # The start
 
     def begin(self, aliases: Aliases, closed: Callable[[], bool]) -> None:
         while not closed():
             try:
-                self._begin(aliases)
+                self._begin(aliases, self._place)
                 return
-            except StoreUnavailable as error:
+            except SheafError as error:
                 if self.writes or folders.names(self._root):
                     log.error("collections are opened as they were last here: %s", error.message)
                     return
@@ -203,30 +269,49 @@ class StoredHomes:
                 log.error("a reader without copies waits for the store: %s", error.message)
                 time.sleep(LOOK_S)
 
-    def _begin(self, aliases: Aliases) -> None:
-        listing = self._listing = self.collections.read()
+    def _begin(self, aliases: Aliases, exchange: Exchange) -> None:
+        """Brings the folder in line. Raises StoreUnavailable, after all that could be had is here."""
+        listing = self.listed.read()
+        self.listed.take_over(listing)
         own = {alias: name for alias, name in aliases.all().items() if name not in listing.histories}
         for name in folders.names(self._root):
             if name not in listing.histories:
-                self._settle(name, listing)
-        for name, history in self._listing.histories.items():
-            if not folders.holds(self._root, name):
-                self._root.publish(self._fetched(name, history), name)
-                self._root.sync()
-        if own and self.writes:
-            self.publish({**own, **self._listing.aliases})
-        aliases.adopt(self._listing.aliases)
+                self._settle(name, listing, exchange)
+        for alias, name in own.items() if self.writes else ():
+            with suppress(RequestError):
+                if alias not in self.listed.known.aliases:
+                    self.publish(alias, name)
+        aliases.adopt(self.listed.known.aliases)
+        self._align(exchange)
+        self._begun = True
 
-    def _settle(self, name: str, listing: Listing) -> None:
+    def _place(self, name: str, staged: Staged, wanted: Callable[[], bool]) -> bool:
+        """``Exchange``, while nothing is open."""
+        if not wanted():
+            return False
+        old = folders.exchange(self._root, staged(), name)
+        if old is not None:
+            folders.discard(self._root, old)
+        return True
+
+    def _settle(self, name: str, listing: Listing, exchange: Exchange) -> None:
         """A folder whose name the store does not have."""
+
+        def still() -> bool:
+            return folders.holds(self._root, name) and name not in self.listed.known.histories
+
+        def put() -> str:
+            self._adopt(name, self._root.folder(name), None)
+            return name
+
         try:
             position, commits = self._position(name)
             if position is not None and position.history in listing.gone and position.commits == commits:
                 log.warning("collection %s was deleted in the store, and is removed here", name)
-                self._root.remove(folders.take_away(self._root, name))
+                exchange(name, lambda: None, still)
             elif self.writes:
                 log.info("collection %s is put into the store for the first time", name)
-                self._adopt(name, self._root.folder(name), None)
+                exchange(name, put, still)
             else:
                 log.warning("collection %s is not in the store: a reader does not serve it", name)
         except StoreUnavailable:
@@ -271,33 +356,83 @@ class StoredHomes:
 
     def _look(self, exchange: Exchange, aliases: Aliases) -> float:
         """A reader brings its copies in line once more."""
-        now = self._listing = self.collections.read()
-        here = folders.names(self._root)
-        for name, history in now.histories.items():
-            if name not in here or self._histories.get(name, history) != history:
-                exchange(name, self._fetched(name, history))
-        for name in here:
-            if name not in now.histories and self._histories.pop(name, None) is not None:
-                exchange(name, None)
-        aliases.adopt(now.aliases)
+        aliases.adopt(self.listed.read().aliases)
+        self._align(exchange)
         return LOOK_S
 
     def _tend(self, exchange: Exchange, aliases: Aliases) -> float:
-        """A writer comes to know the store, where it was not reached at the start, and removes what is left of deleted
-        collections."""
-        if self._listing is None:
-            self._begin(aliases)
-        for name, history in (self._listing.histories if self._listing else {}).items():
-            if self._histories.get(name) == "":
-                exchange(name, self._fetched(name, history))
+        """A writer comes to know the store, where it was not reached at the start; brings in line copies of what
+        another server has changed; and removes what is left of deleted collections."""
+        if self._begun:
+            self.listed.read()
+            self._align(exchange)
+        else:
+            self._begin(aliases, exchange)
         late = time.time() - KEPT_S
-        for history, when in self.collections.read().gone.items():
-            if 0 < when < late:
+        listing = self.listed.known
+        for history, when in listing.gone.items():
+            if 0 < when < late and history not in listing.histories.values():
                 objects = self._objects(history)
                 objects.remove([one.name for one in objects.list("")])
-                self._listing = self.collections.change(partial(_emptied, history))
-        return KEPT_S
+                self.listed.change(lambda now, history=history: now.emptied(history))  # type: ignore[misc]
+        if any(copy.standing.role == "reader" for copy in self._copies.values() if not copy.closed):
+            # Another server is the writer of these.
+            aliases.adopt(listing.aliases)
+            return LOOK_S
+        return RETRY_S if self._failed else KEPT_S
 
+    def _align(self, exchange: Exchange) -> None:
+        """Fetches and removes copies as the listing has it, but for what has something of its own. One that cannot be
+        had keeps no other waiting; raises StoreUnavailable after all of them."""
+        away: StoreUnavailable | None = None
+        wanted = dict(self.listed.known.histories)
+        for name in sorted({*wanted, *folders.names(self._root)}):
+            if time.monotonic() - self._failed.get(name, -RETRY_S) < RETRY_S:
+                continue
+            try:
+                if name not in wanted:
+                    exchange(name, partial(self._let_go, name, None), partial(self._is_gone, name))
+                elif self._lacks(name, wanted[name]):
+                    self._renew(name, wanted[name], exchange)
+                self._failed.pop(name, None)
+            except StoreUnavailable as error:
+                away = error
+            except SheafError as error:
+                log.error("the copy of collection %s is not brought in line: %s", name, error.message)
+                self._failed[name] = time.monotonic()
+        if away is not None:
+            raise away
 
-def _emptied(history: str, now: Listing) -> Listing:
-    return replace(now, gone={**now.gone, **({history: 0.0} if history in now.gone else {})})
+    def _renew(self, name: str, history: str, exchange: Exchange) -> None:
+        staged = self._fetched(name, history)
+        used = False
+        try:
+            used = exchange(name, partial(self._let_go, name, staged), partial(self._lacks, name, history))
+        finally:
+            if not used and self._root.has(staged):
+                folders.discard(self._root, staged)
+
+    def _let_go(self, name: str, staged: str | None) -> str | None:
+        self._histories.pop(name, None)
+        return staged
+
+    def _lacks(self, name: str, history: str) -> bool:
+        """Whether the copy of a name is not of the history that has it now, or there is none."""
+        if self.listed.now is None or self.listed.now.histories.get(name) != history:
+            return False
+        if not folders.holds(self._root, name):
+            return True
+        here = self._histories.get(name, history)
+        return here != history and (not self.writes or self._has_nothing_own(name))
+
+    def _is_gone(self, name: str) -> bool:
+        """Whether a copy that was served is of a collection that the store has no more."""
+        if self.listed.now is None or name in self.listed.now.histories or name not in self._histories:
+            return False
+        return folders.holds(self._root, name) and (not self.writes or self._has_nothing_own(name, deleted=True))
+
+    def _has_nothing_own(self, name: str, *, deleted: bool = False) -> bool:
+        position, commits = self._position(name)
+        if position is None or position.commits != commits or self.listed.now is None:
+            return False
+        return not deleted or position.history in self.listed.now.gone

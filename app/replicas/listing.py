@@ -1,20 +1,23 @@
 """The collections of a store: one small object at its root, changed by compare-and-swap.
 
 It names the history of each collection: the folder in the store where its log lies, which no other collection ever
-has, so one that is deleted and made again is another history. Aliases are here too, and the histories that were deleted
-last, by which a folder that was away meanwhile is told from one that the store has never seen.
+has, so one that is deleted and made again is another history. It names who claimed each last, so a server that another
+one has taken over from changes nothing of it here. Aliases are here too, and the histories that were deleted last, by
+which a folder that was away meanwhile is told from one that the store has never seen.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
-from app.errors import FormatTooNew, ObjectChanged, ObjectMissing, Unavailable
+from app.errors import Damaged, FormatTooNew, ObjectChanged, ObjectMissing, StoreUnavailable
 from app.objects.protocol import Objects, Tag
 from app.store.layout import NAME
 
@@ -23,23 +26,36 @@ FORMAT: Final = 1
 _GONE: Final = 1_000
 """Deleted histories that are remembered."""
 _ATTEMPTS: Final = 20
+_HISTORY: Final = re.compile(rf"{NAME.pattern}-[0-9a-f]{{16}}")
+"""As ``new_history`` makes them: a prefix that is made of one is of that history alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
     """store: the identity of this store. histories: collection -> its history. aliases: alias -> collection. gone:
-    histories that were deleted, the latest last, and when, in seconds since 1970; 0 where nothing is left of one."""
+    histories that were deleted, the latest last, and when, in seconds since 1970; 0 where nothing is left of one.
+    writers: history -> the server that claimed it last."""
 
     store: str
     histories: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     gone: Mapping[str, float] = field(default_factory=dict)
+    writers: Mapping[str, str] = field(default_factory=dict)
 
-    def named(self, name: str, history: str) -> Listing:
-        """With a collection's history, in the place of another that it had."""
+    def named(self, name: str, history: str, writer: str) -> Listing:
+        """With a collection's history, in the place of another that it had, and who claimed it."""
         former = self.histories.get(name)
         gone = {one: when for one, when in self._without(former).items() if one != history}
-        return replace(self, histories={**self.histories, name: history}, gone=gone)
+        return replace(
+            self,
+            histories={**self.histories, name: history},
+            gone=gone,
+            writers={**self._writers_but(former), history: writer},
+        )
+
+    def claimed(self, history: str, writer: str) -> Listing:
+        """By another server than before."""
+        return replace(self, writers={**self.writers, history: writer})
 
     def without(self, name: str) -> Listing:
         """Without a collection and its aliases."""
@@ -48,11 +64,24 @@ class Listing:
             histories={one: history for one, history in self.histories.items() if one != name},
             aliases={alias: one for alias, one in self.aliases.items() if one != name},
             gone=self._without(self.histories.get(name)),
+            writers=self._writers_but(self.histories.get(name)),
         )
+
+    def with_alias(self, alias: str, name: str | None) -> Listing:
+        """That an alias is of a collection, or there is none; what others made of the rest stays."""
+        others = {one: of for one, of in self.aliases.items() if one != alias}
+        return replace(self, aliases=others if name is None else {**others, alias: name})
+
+    def emptied(self, history: str) -> Listing:
+        """That nothing is left of a deleted one."""
+        return replace(self, gone={**self.gone, **({history: 0.0} if history in self.gone else {})})
 
     def _without(self, history: str | None) -> dict[str, float]:
         gone = {**self.gone, **({} if history is None else {history: time.time()})}
         return dict(list(gone.items())[-_GONE:])
+
+    def _writers_but(self, history: str | None) -> dict[str, str]:
+        return {one: writer for one, writer in self.writers.items() if one != history}
 
 
 def new_history(name: str) -> str:
@@ -70,14 +99,18 @@ class Collections:
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
+        self._seen: str | None = None
+        """The identity of the store. One that loses its listing, or has another, is no empty store: it is not mounted,
+        or not the one that it was."""
 
     def read(self) -> Listing:
-        """As it stands; of an empty store without a collection. Raises StoreUnavailable, FormatTooNew."""
+        """As it stands; of an empty store without a collection. Raises StoreUnavailable, also where it is not the store
+        that it was, Damaged, FormatTooNew."""
         return self._read()[0]
 
     def change(self, work: Callable[[Listing], Listing]) -> Listing:
-        """``work`` makes the next listing of the present one, and is called again where another server was faster; what
-        it raises is raised. Raises StoreUnavailable, Unsure."""
+        """``work`` makes the next listing of the present one, and is called again where another server was faster, or
+        an answer was lost; what it raises is raised. Raises StoreUnavailable, Unsure, Damaged, FormatTooNew."""
         for _ in range(_ATTEMPTS):
             now, tag = self._read()
             changed = work(now)
@@ -87,25 +120,26 @@ class Collections:
                 self.objects.replace(LISTING, _to_bytes(changed), tag)
             except ObjectChanged:
                 continue
+            self._seen = changed.store
             return changed
-        raise Unavailable(f"{LISTING} of {self.objects.place} changes faster than it can be changed: try again")
+        raise StoreUnavailable(f"{LISTING} of {self.objects.place} changes faster than it can be changed: try again")
 
     def _read(self) -> tuple[Listing, Tag | None]:
         try:
             content, tag = self.objects.get(LISTING)
-        except ObjectMissing:
+        except ObjectMissing as error:
+            if self._seen is not None:
+                raise StoreUnavailable(
+                    f"{self.objects.place} has no {LISTING} any more: look whether the store is mounted, and whole"
+                ) from error
             return Listing(uuid4().hex), None
-        try:
-            value = json.loads(content)
-            if value["format"] != FORMAT:
-                raise ValueError(f"format {value['format']}")
-            listing = Listing(value["store"], value["collections"], value["aliases"], value["gone"])
-            if not all(NAME.fullmatch(name) for name in (*listing.histories, *listing.aliases)):
-                raise ValueError("a name that no collection has")
-        except (ValueError, KeyError, TypeError) as error:
-            raise FormatTooNew(
-                f"{LISTING} of {self.objects.place} is not understood ({error}): use the version that wrote it"
-            ) from error
+        listing = _from_bytes(content, f"{LISTING} of {self.objects.place}")
+        if self._seen not in (None, listing.store):
+            raise StoreUnavailable(
+                f"{self.objects.place} is another store than it was ({listing.store}, not {self._seen}): mount the one "
+                "that it was, or start again with an empty SHEAF_INDEXES"
+            )
+        self._seen = listing.store
         return listing, tag
 
 
@@ -116,7 +150,33 @@ def _to_bytes(listing: Listing) -> bytes:
         "collections": dict(sorted(listing.histories.items())),
         "aliases": dict(sorted(listing.aliases.items())),
         "gone": listing.gone,
+        "writers": dict(sorted(listing.writers.items())),
         # Contents never repeat.
         "nonce": uuid4().hex,
     }
-    return json.dumps(value, indent=1).encode()
+    return json.dumps({**value, "crc32": _checksum(value)}, indent=1).encode()
+
+
+def _from_bytes(content: bytes, where: str) -> Listing:
+    try:
+        value = json.loads(content)
+        found = value["format"]
+        if found == FORMAT:
+            checksum = value.pop("crc32")
+            listing = Listing(value["store"], value["collections"], value["aliases"], value["gone"], value["writers"])
+            if checksum != _checksum(value):
+                raise ValueError("its checksum is another")
+            if not all(map(NAME.fullmatch, (*listing.histories, *listing.aliases, *listing.aliases.values()))):
+                raise ValueError("a name that no collection has")
+            if not all(map(_HISTORY.fullmatch, (*listing.histories.values(), *listing.gone, *listing.writers))):
+                raise ValueError("a history that no collection has")
+            return listing
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(
+            f"{where} is damaged ({error}): put back a version that the bucket kept; until then nothing changes"
+        ) from error
+    raise FormatTooNew(f"{where} has format {found!r}, expected {FORMAT}: use the version of Sheaf that wrote it")
+
+
+def _checksum(value: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(value, sort_keys=True).encode())

@@ -17,8 +17,8 @@ from app.errors import Conflict, StoreUnavailable, SystemFault
 from app.objects.protocol import Objects
 from app.replicas.following import Following
 from app.replicas.writing import BaseNeeded, Writing
+from app.replication.protocol import Writer
 from app.replication.reader import open_reader
-from app.replication.writer import claim
 from app.store.directory import Directory
 from app.store.layout import WRITER_LOCK
 from app.types import Standing
@@ -35,11 +35,21 @@ class Replica:
     """From ``catch_up`` to ``close``."""
 
     def __init__(
-        self, files: Directory, name: str, objects: Objects, history: str, *, writes: bool, note: str = ""
+        self,
+        files: Directory,
+        name: str,
+        objects: Objects,
+        history: str,
+        claim: Callable[[], Writer],
+        *,
+        writes: bool,
+        fenced: bool = False,
     ) -> None:
-        """objects: of the history alone. note: who this server is, for whoever it takes over from."""
+        """objects: of the history alone. claim: makes this server its writer. fenced: whether another server has become
+        that since this one started."""
         self.name, self.history, self._files, self._objects = name, history, files, objects
-        self._writing = Writing(files, name, objects, history, partial(claim, objects, _nothing, note=note))
+        self._writing = Writing(files, name, objects, history, claim)
+        self._writing.fenced = fenced
         self._following = Following(files, name, objects, history, partial(open_reader, objects))
         self._writes = writes
         self._collection: Collection | None = None
@@ -59,7 +69,7 @@ class Replica:
             if name.startswith(".base-"):
                 self._files.remove(name)
         try:
-            if not self._writes:
+            if not self._writes or self._writing.fenced:
                 self._following.hold()
                 self._following.step()
                 return
@@ -82,7 +92,7 @@ class Replica:
         """To the collection that was opened over the copy."""
         self._collection = collection
         collection.refusal = self.refusal
-        if self._writes:
+        if self._writes and not self._writing.fenced:
             collection.database.home = self._writing
             if not self._writing.claimed:
                 collection.suspect()
@@ -152,7 +162,3 @@ class Replica:
             self.on_stale()
             return None
         return POLL_S
-
-
-def _nothing(base: object) -> None:
-    """Of a base: a copy that needs one fetches it when it knows so."""

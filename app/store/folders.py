@@ -186,6 +186,14 @@ def take_away(root: Directory, name: str) -> str:
     return gone
 
 
+def exchange(root: Directory, staged: str | None, name: str) -> str | None:
+    """Gives the name to a complete folder, which may have it already, or to none; that of the folder that had it
+    before, to be removed. Durable when this returns."""
+    if staged == name:
+        return None
+    return take_away(root, name) if staged is None else put_in_place(root, staged, name)
+
+
 def discard(root: Directory, folder: str) -> None:
     """Removes a folder that has no name any more."""
     try:
