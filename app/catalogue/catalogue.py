@@ -15,7 +15,7 @@ from typing import Any, Final, Unpack
 from app.backup.saved import SavedSnapshots
 from app.catalogue.aliases import Aliases
 from app.catalogue.creating import Choices, specified
-from app.catalogue.homes import Local, Staged, homes_of
+from app.catalogue.homes import Local, homes_of
 from app.catalogue.info import CollectionInfo, closed_to, info_of, quarantined_info, unknown_collection
 from app.catalogue.opened import Opened, close_all, forget_queries
 from app.collection.collection import Collection
@@ -330,8 +330,8 @@ class Catalogue:
             folders.discard(self.files, old)
         return old is not None
 
-    def exchange(self, name: str, staged: Staged, wanted: Callable[[], bool]) -> bool:
-        """As ``app.catalogue.homes`` has it; what has the name then is opened."""
+    def exchange(self, name: str, staged: folders.Staged, wanted: Callable[[], bool]) -> bool:
+        """As ``folders.Exchange`` has it; what has the name then is opened."""
         with self._turns.of(name):
             if not wanted():
                 return False

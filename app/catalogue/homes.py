@@ -18,13 +18,8 @@ from app.errors import Conflict
 from app.replicas.position import position_of
 from app.settings import Settings
 from app.store.directory import Directory
+from app.store.folders import Exchange
 from app.types import Standing
-
-Staged = Callable[[], str | None]
-"""The folder that is to have a name: another one, the one that has it, or none."""
-Exchange = Callable[[str, Staged, Callable[[], bool]], bool]
-"""Closes the copy of a name, and gives the name to what is staged then; not where this is not wanted any more, once it
-is its turn. Whether it was."""
 
 
 class Copy(Protocol):

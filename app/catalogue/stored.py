@@ -16,7 +16,6 @@ from typing import Final, Literal
 from uuid import uuid4
 
 from app.catalogue.aliases import Aliases
-from app.catalogue.homes import Exchange, Staged
 from app.catalogue.listed import Listed, taken_over, undone
 from app.compute.background import Background, Job
 from app.errors import Conflict, NotFound, RequestError, SheafError, StoreUnavailable
@@ -35,6 +34,7 @@ from app.store import folders
 from app.store.database import Database
 from app.store.directory import Directory
 from app.store.faults import reach
+from app.store.folders import Exchange, Staged
 from app.types import Standing
 
 log = logging.getLogger(__name__)

@@ -23,6 +23,12 @@ from app.store.system import room
 
 log = logging.getLogger(__name__)
 
+Staged = Callable[[], str | None]
+"""The folder that is to have a name: another one, the one that has it, or none."""
+Exchange = Callable[[str, Staged, Callable[[], bool]], bool]
+"""Closes the copy of a name, and gives the name to what is staged then; not where this is not wanted any more, once it
+is its turn. Whether it was."""
+
 _REPLACED: Final = re.compile(r"\.replaced-(.+)-[0-9a-f]{32}")
 
 
