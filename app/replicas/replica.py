@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from app.collection.collection import Collection
 from app.compute.background import Background, Job
-from app.errors import Conflict, StoreUnavailable, SystemFault
+from app.errors import Conflict, Fenced, StoreUnavailable, SystemFault
 from app.objects.protocol import Objects
 from app.replicas.following import Following
 from app.replicas.writing import BaseNeeded, Writing
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.5
 """From one look at the log to the next."""
+LOOK_S: Final = 5.0
+"""From one look of a writer at whether it still is, to the next: one that writes nothing is told by nothing else."""
 CLAIM_S: Final = 2.0
 """From one attempt at a store that cannot be reached to the next."""
 
@@ -50,7 +53,7 @@ class Replica:
         self.name, self.history, self._files, self._objects = name, history, files, objects
         self._writing = Writing(files, name, objects, history, claim)
         self._writing.fenced = fenced
-        self._following = Following(files, name, objects, history, partial(open_reader, objects))
+        self._following = Following(files, name, objects, history, partial(open_reader, objects), self._is_stopped)
         self._writes = writes
         self._collection: Collection | None = None
         self.jobs: list[Job] = []
@@ -122,6 +125,18 @@ class Replica:
             return Standing("writer", 0, 0.0)
         return Standing("reader", self._following.behind, self._following.age_s)
 
+    def _is_stopped(self) -> bool:
+        return self.closed or any(job.stopping for job in self.jobs)
+
+    def _still_writes(self) -> bool:
+        """Makes a base where one is due; whether no other server has taken over."""
+        with suppress(Fenced, Conflict):
+            if self._writing.base_due:
+                self._writing.rebase()
+        with suppress(Conflict):
+            self._writing.look()
+        return not self._writing.fenced
+
     def _step(self) -> float | None:
         try:
             return self._moved()
@@ -148,9 +163,9 @@ class Replica:
                 if not self._writing.claimed:
                     return CLAIM_S
                 self._told = False
-            if self._writing.base_due:
-                self._writing.rebase()
-            return None
+            if self._still_writes():
+                self._told = False
+                return LOOK_S
         if not self._following.lock.held:
             collection.hand_over(self._following.lock)
         try:

@@ -191,6 +191,12 @@ class Writing:
             self.on_due()
             raise self.refusal() from error
 
+    def look(self) -> None:
+        """Finds out who the writer is, also where nothing is written. Raises Conflict, StoreUnavailable."""
+        with self._unless_fenced():
+            if self._writer is not None:
+                self._writer.look()
+
     def refusal(self) -> Conflict:
         return Conflict(
             f"another server has become the writer of collection {self._name} in {self._objects.place}: send writes "

@@ -102,6 +102,9 @@ class Writer(Protocol):
         """From now on the log begins after commit ``number``, whose state ``base`` holds. files: all that this state
         needs (those that later commits name are added). What nobody needs any more is told to ``collect``."""
 
+    def look(self) -> None:
+        """One request. Raises Fenced where another writer has claimed the log."""
+
     def collect(self) -> list[str]:
         """Removes what nobody has needed for the grace period and no lease stands before: the names. Nothing else ever
         removes."""

@@ -299,6 +299,11 @@ class LogWriter:
                 return
         raise StoreUnavailable(f"{self._objects.place}: its head could not be replaced; try again")
 
+    def look(self) -> None:
+        with self._heading:
+            self._require_own()
+            self._look()
+
     def _look(self) -> None:
         """At the head: it may be one that this writer put and was told nothing of. Raises Fenced."""
         head, tag = read_head(self._objects)

@@ -23,6 +23,7 @@ from app.indexing.sealing import seal
 from app.ingest import write_documents
 from app.objects.folder import Folder
 from app.objects.persistent import Persistent
+from app.replicas import replica
 from app.store import faults
 from app.tasks.importing import ImportUpload
 from app.types import Document
@@ -250,6 +251,34 @@ def test_a_log_begins_again_with_a_base_and_a_late_copy_with_it(serve: Open, tmp
         reader = serve(name, "reader")
         assert ids(reader.get("c")) == ["a", "b", "c", "d", "e"]
         assert reader.get("c").published.generation == collection.published.generation
+
+
+def test_an_idle_writer_finds_out_that_another_has_taken_over(serve: Open, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(replica, "LOOK_S", 0.01)
+    first = serve("one")
+    write(made(first), "a")
+    second = serve("two")
+    write(second.get("c"), "b")
+    while first.describe("c").copy.role == "writer":  # type: ignore[union-attr]
+        time.sleep(0.01)
+    while ids(first.get("c")) != ["a", "b"]:
+        time.sleep(0.01)
+    with pytest.raises(Conflict) as refused:
+        write(first.get("c"), "c")
+    assert refused.value.code == "collection_busy"
+
+
+def test_a_base_that_is_due_finds_out_that_another_has_taken_over(serve: Open):
+    first = serve("one")
+    write(made(first), "a")
+    copy = first._open["c"].copy
+    assert copy is not None
+    write(serve("two").get("c"), "b")
+    copy._writing._since = [10_000, 0]
+    copy.jobs[0].wake(hurry=True)
+    while ids(first.get("c")) != ["a", "b"]:
+        time.sleep(0.01)
+    assert first.describe("c").copy.role == "reader"  # type: ignore[union-attr]
 
 
 def test_a_copy_of_a_collection_that_was_replaced_meanwhile_is_fetched_anew(serve: Open):

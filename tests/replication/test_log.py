@@ -84,7 +84,7 @@ def test_what_one_writes_another_reads_and_the_next_goes_on(objects: Objects) ->
     for _ in range(2):
         with pytest.raises(Fenced, match=r"another writer \(second\) has taken over .* epoch 2"):
             commit(first, b"late")
-    for call in (lambda: first.rebase(1, Stored("x", 1, ""), []), first.collect, first.settle):
+    for call in (lambda: first.rebase(1, Stored("x", 1, ""), []), first.collect, first.settle, first.look):
         with pytest.raises(Fenced):
             call()
     assert contents(reader.poll()) == [b"three"]
