@@ -32,7 +32,7 @@ from app.encoders.protocol import Fingerprint
 from app.encoders.registry import Encoders
 from app.errors import EncoderUnavailable, Invalid, SheafError, TextRefused
 from app.passages.encoding import Splitter, encoded_rows
-from app.settings import ModelSettings
+from app.settings import DistilledModel, ModelSettings
 from app.sources.extras import library
 from app.types import Document, Mask
 
@@ -92,16 +92,17 @@ def _encode(recipe: Recipe, documents: Sequence[Document]) -> Rows:
     spec = CollectionSpec.from_json(recipe.spec)
     assert spec.model is not None, "a collection without an encoder has nothing to encode"
     encoders = _encoders(tuple(recipe.models.items()), recipe.converted, recipe.threads)
-    encoder = encoders.get(spec.model, spec.kind, patient=True)
+    model, kind, dim = spec.model, spec.kind, spec.dim
+    encoder = encoders.get(model, kind, dim, patient=True)
     if differences := recipe.fingerprint.differences(encoder.fingerprint):
         raise EncoderUnavailable(
-            f"{os.uname().nodename} has another encoder {spec.model!r}: {', '.join(differences)} differ"
+            f"{os.uname().nodename} has another encoder {model!r}: {', '.join(differences)} differ"
         )
     sparse = None if spec.sparse_model is None else partial(encoders.encode_sparse, spec.sparse_model, task="document")
     rows, cut = encoded_rows(
         Splitter(spec, encoder, recipe.most).windows(documents),
         {},
-        partial(encoders.encode_documents, spec.model, spec.kind),
+        lambda texts: encoders.encode_documents(model, kind, texts, dim),
         spec,
         FirstStage.from_json(recipe.stage).encoding,
         Workers(recipe.threads),
@@ -172,7 +173,9 @@ class Cluster:
         spec, settings = collection.spec, collection.resources.settings
         if spec.model is None:
             raise Invalid(f"collection {collection.name} has no encoder: a cluster would have nothing to do")
-        names = [name for name in (spec.model, spec.sparse_model) if name in settings.models]
+        named = [name for name in (spec.model, spec.sparse_model) if name in settings.models]
+        heads = [one for name in named if isinstance(one := settings.models[name], DistilledModel)]
+        names = [*named, *(one.base for one in heads if one.base in settings.models)]
         recipe = Recipe(
             spec.to_json(),
             collection.stage.to_json(),

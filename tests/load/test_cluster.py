@@ -20,13 +20,15 @@ from made import DIM, MakeCollection, OpenCatalogue
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
+from app.encoders.heads.head import FILE, Head
 from app.encoders.protocol import Fingerprint
 from app.encoders.registry import Encoders
 from app.errors import EncoderUnavailable, Invalid, TextRefused
 from app.load import bulk
 from app.load.cluster import Cluster, Recipe, Refused, Rows, encode
+from app.scoring.networks.network import Layer, Network
 from app.search import Query, search
-from app.settings import DeterministicModel, Settings
+from app.settings import DeterministicModel, DistilledModel, Settings
 from app.sources.protocol import Entry
 from app.types import Document
 
@@ -212,6 +214,21 @@ def test_another_encoder_on_a_host_is_told(make_text: MakeCollection) -> None:
     assert isinstance(other, Refused)
     assert "has another encoder 'words': model, weights" in other.message
     assert not other.texts
+
+
+def test_a_head_is_told_with_its_base_and_its_dimensions(cluster: Cluster, tmp_path: Path) -> None:
+    network = Network((Layer(np.random.default_rng(0).standard_normal((DIM, 8)).astype(np.float32)),))
+    base = Encoders(dict(MODELS)).get("words", "dense").fingerprint
+    (tmp_path / FILE).write_bytes(Head(base, DIM, (8, 4), {"query": network, "document": network}).to_bytes())
+    settings = Settings(
+        indexes=tmp_path / "c", threads=1,
+        models={**MODELS, "head": DistilledModel(type="distilled", path=str(tmp_path), base="words")},
+    )  # fmt: skip
+    with Catalogue(settings.indexes, Encoders(settings.models), settings) as catalogue:
+        made = [catalogue.create(name, model="head", kind="dense", dim=4) for name in ("here", "there")]
+        for collection, own in zip(made, (None, cluster), strict=True):
+            fill(collection, texts(5), own)
+        assert stored(made[0]) == stored(made[1])
 
 
 def test_where_there_is_nothing_to_ask(cluster: Cluster, make_collection: MakeCollection) -> None:
