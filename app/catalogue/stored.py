@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0
 """From one look of a reader at the listing to the next."""
+TEND_S: Final = 10.0
+"""The same of a writer, which finds there what another server that became the writer has changed."""
 RETRY_S: Final = 30.0
 """From one attempt at a copy that cannot be had, for it is damaged or there is no room, to the next."""
 KEPT_S: Final = 900.0
@@ -379,7 +381,7 @@ class StoredHomes:
             # Another server is the writer of these.
             aliases.adopt(listing.aliases)
             return LOOK_S
-        return RETRY_S if self._failed else KEPT_S
+        return TEND_S
 
     def _align(self, exchange: Exchange) -> None:
         """Fetches and removes copies as the listing has it, but for what has something of its own. One that cannot be

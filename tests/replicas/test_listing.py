@@ -182,6 +182,8 @@ def test_a_writer_that_was_overtaken_claims_nothing_back(serve: Open, tmp_path: 
     assert isinstance(homes, StoredHomes)
     homes._stale("c")
     tend(stale)
+    # And so often from now on as a reader.
+    assert homes._tend(stale.exchange, stale.aliases) == stored.LOOK_S
     assert ids(stale.get("c")) == ["a"]
     assert "later" in [one.name for one in stale.describe_all()]
     with pytest.raises(Conflict, match="another server has become the writer"):
