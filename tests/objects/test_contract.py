@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -12,7 +14,8 @@ from typing import Any
 import pytest
 from s3_server import KEYS, S3Server
 
-from app.errors import Damaged, Invalid, ObjectChanged, ObjectMissing, ObjectTaken
+from app.errors import Damaged, Invalid, ObjectChanged, ObjectMissing, ObjectTaken, StoreUnavailable, Unsure
+from app.objects.folder import Folder
 from app.objects.opening import open_objects
 from app.objects.protocol import Objects
 
@@ -177,3 +180,32 @@ def test_a_folder_outlives_its_opening(tmp_path: Path) -> None:
     assert open_objects(url).get("a/b") == (b"kept", tag)
     assert sorted(path.name for path in (tmp_path / "new" / "place").iterdir()) == ["a", "~coming"]
     assert list((tmp_path / "new" / "place" / "~coming").iterdir()) == []
+
+
+@pytest.mark.parametrize("call", ["link", "replace"])
+def test_a_name_that_a_folder_may_have_given_leaves_a_put_unsure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    folder = Folder(tmp_path)
+    tag = folder.put_new("a", b"first")
+
+    def broken(*given: Any, **named: Any) -> None:
+        raise OSError(errno.EIO, "the server did not answer")
+
+    monkeypatch.setattr(*((os, "link") if call == "link" else (Path, "replace")), broken)
+    with pytest.raises(Unsure, match="perhaps put"):
+        folder.put_new("b", b"second") if call == "link" else folder.replace("a", b"second", tag)
+
+
+def test_a_folder_that_is_not_read_is_no_empty_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder(tmp_path)
+    folder.put_new("leases/a", b"lease")
+    assert [one.name for one in folder.list("leases/")] == ["leases/a"]
+    assert folder.list("none/") == []
+
+    def broken(*given: Any) -> None:
+        raise OSError(errno.EIO, "not read")
+
+    monkeypatch.setattr(os, "scandir", broken)
+    with pytest.raises(StoreUnavailable):
+        folder.list("leases/")
