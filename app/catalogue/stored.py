@@ -58,6 +58,8 @@ class StoredHomes:
         self.url, self.role, self._root, self._note = url.rstrip("/"), role, root, note
         self.listed = Listed(Collections(open_objects(self.url)))
         self._job: Job | None = None
+        self._stopping = False
+        """Whether what is being fetched is to be given up."""
         self._told = self._begun = False
         self._histories: dict[str, str] = {}
         """Of the copies that are here, by name."""
@@ -325,7 +327,14 @@ class StoredHomes:
         """A whole copy beside the others, without its name."""
         staged = self._root.folder(f".restoring-{name}-{uuid4().hex}")
         try:
-            fetch_copy(staged, name, self._objects(history), history, partial(open_reader, self._objects(history)))
+            fetch_copy(
+                staged,
+                name,
+                self._objects(history),
+                history,
+                partial(open_reader, self._objects(history)),
+                lambda: self._stopping,
+            )
         except BaseException:
             self._root.remove(staged.name)
             raise
@@ -340,6 +349,7 @@ class StoredHomes:
         self._job.wake()
 
     def stop(self) -> None:
+        self._stopping = True
         if self._job is not None:
             self._job.stop()
             self._job.join()

@@ -163,6 +163,7 @@ def fetch_copy(
     """
     had = -1
     while True:
+        _renew(None, stopped)
         try:
             _fetch_copy(files, name, objects, history, open_log, stopped)
             return

@@ -268,6 +268,36 @@ def test_an_idle_writer_finds_out_that_another_has_taken_over(serve: Open, monke
     assert refused.value.code == "collection_busy"
 
 
+def test_a_writer_that_another_has_left_far_behind_fetches_its_copy_anew(serve: Open, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(replica, "LOOK_S", 1_000.0)
+    first = serve("one")
+    write(made(first), "a")
+    copy = first._open["c"].copy
+    assert copy is not None
+    second = serve("two")
+    write(second.get("c"), "b")
+    second._open["c"].copy._writing.rebase()  # type: ignore[union-attr]
+    copy.jobs[0].wake(hurry=True)
+    while (opened := first._open.get("c")) is None or opened.copy is copy or ids(opened.collection) != ["a", "b"]:
+        time.sleep(0.01)
+    assert first.describe("c").copy.role == "reader"  # type: ignore[union-attr]
+    # It has not claimed it back.
+    write(second.get("c"), "c")
+    while ids(first.get("c")) != ["a", "b", "c"]:
+        time.sleep(0.01)
+
+
+def test_a_server_that_ends_gives_up_what_it_fetches(serve: Open):
+    write(made(serve("w")), "a")
+    reader = serve("r", "reader")
+    homes = reader.homes
+    assert isinstance(homes, stored.StoredHomes)
+    homes.stop()
+    with pytest.raises(Closed):
+        homes._fetched("c", homes._histories["c"])
+    assert not [one.name for one in reader.folder.iterdir() if one.name.startswith(".restoring")]
+
+
 def test_a_base_that_is_due_finds_out_that_another_has_taken_over(serve: Open):
     first = serve("one")
     write(made(first), "a")
