@@ -58,8 +58,10 @@ class OneEncoder(Encoders):
         super().__init__(settings.models)
         self._encoder = encoder
 
-    def get(self, name: str, kind: Kind, *, patient: bool = False) -> Encoder:
+    def get(self, name: str, kind: Kind, dim: int | None = None, *, patient: bool = False) -> Encoder:
         return self._encoder
 
-    def encode_queries(self, name: str, kind: Kind, texts: Sequence[str], *, alone: bool = False) -> Encoded:
+    def encode_queries(
+        self, name: str, kind: Kind, texts: Sequence[str], dim: int | None = None, *, alone: bool = False
+    ) -> Encoded:
         return self._encoder.encode_queries(texts)
