@@ -267,8 +267,8 @@ class ObjectTaken(StoreError):
 
     code = "object_taken"
 
-    def __init__(self, message: str, content: bytes = b"") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, content: bytes = b"", *, code: str | None = None) -> None:
+        super().__init__(message, code=code)
         self.content = content
 
 
@@ -295,8 +295,10 @@ class Diverged(StoreError):
 
     code = "copy_diverged"
 
-    def __init__(self, name: str, why: str) -> None:
-        super().__init__(
+    @classmethod
+    def of(cls, name: str, why: str) -> Diverged:
+        """Of a collection, with the ways out."""
+        return cls(
             f"the local copy of collection {name} and the store differ: {why}. To have the store's, move the folder "
             f"{name} out of SHEAF_INDEXES and start again; to keep the local one, start without SHEAF_STORE, take a "
             "snapshot of it, and restore that under another name with SHEAF_STORE"

@@ -58,7 +58,7 @@ def made(tmp_path: Path) -> Iterator[Any]:
     encoders = {kind: CountingEncoder(DIM, kind) for kind in KINDS}
 
     class ByKind(OneEncoder):
-        def get(self, name: str, kind: Kind, *, patient: bool = False) -> CountingEncoder:
+        def get(self, name: str, kind: Kind, dim: int | None = None, *, patient: bool = False) -> CountingEncoder:
             return encoders[kind]
 
     with Catalogue(setting.indexes, ByKind(setting, encoders["dense"]), setting) as catalogue:

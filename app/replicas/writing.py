@@ -240,12 +240,12 @@ class BaseNeeded(Exception):
 def hold_to(name: str, position: Position | None, opened: Opened, history: str, commits: int) -> list[Commit]:
     """The commits that a copy lacks. commits: of its database. Raises Diverged, BaseNeeded."""
     if position is None or position.history != history:
-        raise Diverged(name, "it has another history than the collection of this name in the store")
+        raise Diverged.of(name, "it has another history than the collection of this name in the store")
     if position.commits != commits:
-        raise Diverged(name, f"{commits - position.commits:,} commits were made without the store")
+        raise Diverged.of(name, f"{commits - position.commits:,} commits were made without the store")
     if position.number < opened.number:
         raise BaseNeeded
     chains = {opened.number: opened.chain, **{commit.number: commit.chain for commit in opened.commits}}
     if chains.get(position.number) != position.chain:
-        raise Diverged(name, f"the store's commit {position.number:,} is another, or lost")
+        raise Diverged.of(name, f"the store's commit {position.number:,} is another, or lost")
     return after(opened.commits, position.number)

@@ -69,7 +69,7 @@ def test_what_is_loaded_at_start(
     asked: list[str] = []
     real = Encoders.get
 
-    def get(encoders: Encoders, name: str, kind: Any, **_: Any) -> Any:
+    def get(encoders: Encoders, name: str, kind: Any, *_: Any, **__: Any) -> Any:
         asked.append(name)
         if name == "gone":
             raise EncoderRefused("the folder of 'gone' is gone")
@@ -89,7 +89,7 @@ def test_what_is_loaded_at_start(
         ("own", {"model": None, "dim": 2}),
     ):
         post(f"{first.url}/v1/collections", {"name": name, "encoder": encoder})
-    monkeypatch.setattr(Encoders, "get", lambda encoders, name, kind, **_: real(encoders, "words", kind))
+    monkeypatch.setattr(Encoders, "get", lambda encoders, name, kind, *_, **__: real(encoders, "words", kind))
     post(f"{first.url}/v1/collections", {"name": "d", "encoder": {"model": "gone"}})
     monkeypatch.setattr(Encoders, "get", get)
     first.stop()

@@ -21,7 +21,7 @@ def test_an_encoder_that_falls_over_keeps_no_other_from_being_loaded(
 ) -> None:
     asked: list[str] = []
 
-    def get(encoders: Encoders, name: str, kind: Kind, *, patient: bool = False) -> Encoder:
+    def get(encoders: Encoders, name: str, kind: Kind, dim: int | None = None, *, patient: bool = False) -> Encoder:
         asked.append(name)
         if name == "broken" and patient:
             raise RuntimeError("a library below has an error of its own")
