@@ -17,14 +17,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 # Hosts on loopback; read when Ray is imported.
 os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
 import numpy as np
+from bench_words import Made
 from ray.cluster_utils import Cluster as Hosts
 
 from app.catalogue.catalogue import Catalogue
@@ -34,27 +35,10 @@ from app.load.bulk import Summary, fill
 from app.load.cluster import Cluster
 from app.settings import Settings
 from app.sources.choose import open_source
-from app.sources.protocol import Entry
 from app.types import Document
 
 WARM: Final = 256
 """Documents that open the models of two hosts, two batches."""
-
-
-class Some:
-    """Documents as a source."""
-
-    name = "documents"
-    unit: Literal["bytes", "documents"] = "documents"
-    skipped = 0
-
-    def __init__(self, documents: list[Document]) -> None:
-        self._documents, self.total, self.done = documents, len(documents), 0
-
-    def entries(self) -> Iterator[Entry]:
-        for document in self._documents:
-            self.done += 1
-            yield Entry(self.done, document)
 
 
 def main() -> None:
@@ -116,7 +100,7 @@ def built(
     """Seconds of one build."""
     made = catalogue.create("built", model="builtin", kind="multi_vector")
     began = time.perf_counter()
-    fill(made, Some(documents), on_error="stop", bad_line=refuse, progress=watch, cluster=cluster)
+    fill(made, Made(iter(documents), len(documents)), on_error="stop", bad_line=refuse, progress=watch, cluster=cluster)
     seconds = time.perf_counter() - began
     catalogue.delete("built")
     return seconds

@@ -6,7 +6,8 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -127,6 +128,20 @@ def _no_process(event: str, _: object) -> None:
 
 
 sys.addaudithook(_no_process)
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], bool]], None]:
+    """Waits until something holds, for what another thread does."""
+
+    def wait(holds: Callable[[], bool]) -> None:
+        for _ in range(6_000):
+            if holds():
+                return
+            time.sleep(0.01)
+        raise AssertionError("it did not come about within a minute")
+
+    return wait
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
@@ -13,6 +14,7 @@ from app.indexing.sealing import seal
 from app.ingest import write_documents
 from app.search import SearchResult
 from app.settings import Settings
+from app.sources.protocol import Entry
 from app.types import Document, Encoded, Kind
 
 DIM = 32
@@ -65,3 +67,19 @@ class OneEncoder(Encoders):
         self, name: str, kind: Kind, texts: Sequence[str], dim: int | None = None, *, alone: bool = False
     ) -> Encoded:
         return self._encoder.encode_queries(texts)
+
+
+class Listed:
+    """A source of documents."""
+
+    name = "listed"
+    unit: Literal["bytes", "documents"] = "documents"
+    skipped = 0
+
+    def __init__(self, documents: Sequence[Document]) -> None:
+        self._documents, self.total, self.done = documents, len(documents), 0
+
+    def entries(self) -> Iterator[Entry]:
+        for document in self._documents:
+            self.done += 1
+            yield Entry(self.done, document)

@@ -170,7 +170,9 @@ class _Writing:
 
     def add(self, batch: Sequence[Document]) -> None:
         """Written now, or once those are that a cluster encodes before it."""
-        made = None if self._cluster is None or not batch else self._cluster.begin(self._collection, self._texts(batch))
+        made = None
+        if self._cluster is not None and (texts := self._texts(batch)):
+            made = self._cluster.begin(self._collection, texts)
         self._ahead.append((batch, made))
         self._write(0 if self._cluster is None else self._cluster.ahead)
 

@@ -159,11 +159,9 @@ class Cluster:
         return AHEAD * self.processors
 
     def begin(self, collection: Collection, documents: Sequence[Document]) -> Made:
-        """Rows of these documents on their way, of distinct ids. Raises Invalid where the collection has no encoder,
-        Conflict where it has another."""
+        """Rows of these documents on their way, one or more, of distinct ids. Raises Invalid where the collection has
+        no encoder, Conflict where it has another."""
         places = {document.id: place for place, document in enumerate(documents)}
-        if not documents:
-            return Made(places, lambda: _none(collection))
         bare = [Document(one.id, one.text, one.title, turns=one.turns, summary=one.summary) for one in documents]
         answer = self._task.remote(self._told(collection), bare)
         return Made(places, partial(self._wait, answer, len(documents)))
@@ -210,7 +208,3 @@ def _require(address: str) -> None:
         socket.create_connection((host, int(port)), CONNECTING_S).close()
     except (OSError, OverflowError) as error:
         raise Invalid(f"no Ray cluster answers at {address}: {error}") from error
-
-
-def _none(collection: Collection) -> tuple[Passages, Mask]:
-    raise AssertionError(f"no rows of {collection.name} were asked for")

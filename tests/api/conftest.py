@@ -92,20 +92,6 @@ def collection(create: Callable[..., str], client: httpx.Client) -> str:
 
 
 @pytest.fixture
-def eventually() -> Callable[[Callable[[], bool]], None]:
-    """Waits until something holds, for what another thread of the server does."""
-
-    def wait(holds: Callable[[], bool]) -> None:
-        for _ in range(6_000):
-            if holds():
-                return
-            time.sleep(0.01)
-        raise AssertionError("it did not come about within a minute")
-
-    return wait
-
-
-@pytest.fixture
 def finished(client: httpx.Client) -> Callable[[str], Any]:
     """Follows a task to its end."""
 

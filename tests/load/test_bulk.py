@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
-from made import MakeCollection
+from made import Listed, MakeCollection
 
 from app.collection.collection import Collection
 from app.load import bulk
 from app.load.preview import first
 from app.search import Query, search
 from app.sources.choose import open_source
-from app.sources.protocol import Entry
 from app.types import Document
 
 
-class Listed:
-    """A source of documents with vectors of their own."""
-
-    name = "listed"
-    unit: Literal["bytes", "documents"] = "documents"
-    skipped = 0
-
-    def __init__(self, count: int) -> None:
-        random = np.random.default_rng(0)
-        self._documents = [
+def listed(count: int) -> Listed:
+    """Documents with vectors of their own."""
+    random = np.random.default_rng(0)
+    return Listed(
+        [
             Document(f"d{i}", metadata={"n": i}, vectors=random.normal(size=(2, 8)).astype(np.float32))
             for i in range(count)
         ]
-        self.total, self.done = count, 0
-
-    def entries(self) -> Iterator[Entry]:
-        for document in self._documents:
-            self.done += 1
-            yield Entry(self.done, document)
+    )
 
 
 def refuse(line: int, error: object) -> None:
@@ -52,7 +39,7 @@ def test_runs_are_long_and_merged_once(make_collection: MakeCollection, monkeypa
     """Each document goes to disk three times, with its write, its run and the one merge, however many there are."""
     monkeypatch.setattr(bulk, "BATCH_VECTORS", 40)
     collection = make_collection(dim=8, seal_documents=10)
-    source = Listed(400)
+    source = listed(400)
     assert fill(collection, source).written == 400
     now = collection.published
     assert [view.part.size for view in now.segments] == [400]
@@ -75,7 +62,7 @@ def test_segments_do_not_pile_up(make_collection: MakeCollection, monkeypatch: p
         nonlocal most
         most = max(most, len(collection.published.segments))
 
-    bulk.fill(collection, Listed(200), on_error="stop", bad_line=refuse, progress=watch)
+    bulk.fill(collection, listed(200), on_error="stop", bad_line=refuse, progress=watch)
     assert 4 < most < 8
     assert sum(view.part.size for view in collection.published.segments) == 200
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
-from made import DIM, MakeCollection, OpenCatalogue
+from made import DIM, Listed, MakeCollection, OpenCatalogue
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
@@ -29,7 +29,6 @@ from app.load.cluster import Cluster, Recipe, Refused, Rows, encode
 from app.scoring.networks.network import Layer, Network
 from app.search import Query, search
 from app.settings import DeterministicModel, DistilledModel, Settings
-from app.sources.protocol import Entry
 from app.types import Document
 
 ROOT = Path(__file__).parents[2]
@@ -72,22 +71,6 @@ def hosts() -> Iterator[Hosts]:
 def cluster(hosts: Hosts) -> Iterator[Cluster]:
     with Cluster(hosts.cluster.address) as connected:
         yield connected
-
-
-class Listed:
-    """A source of texts."""
-
-    name = "listed"
-    unit: Literal["bytes", "documents"] = "documents"
-    skipped = 0
-
-    def __init__(self, documents: list[Document]) -> None:
-        self._documents, self.total, self.done = documents, len(documents), 0
-
-    def entries(self) -> Iterator[Entry]:
-        for document in self._documents:
-            self.done += 1
-            yield Entry(self.done, document)
 
 
 def texts(count: int) -> list[Document]:
@@ -173,7 +156,7 @@ def test_what_stands_goes_to_no_cluster(
     moved = [replace(documents[0], metadata={"n": 7}), replace(documents[1], text="word3 anew")]
     # An id that comes again in a batch has its last text.
     again = fill(collection, [*moved, *documents[2:], replace(documents[1], text="word4 at last")], cluster)
-    assert [len(one) for one in sent] == [20, 0, 1]
+    assert [len(one) for one in sent] == [20, 1]
     assert again.written == 2
     assert stored(collection)["d1"][0].text == "word4 at last"
 

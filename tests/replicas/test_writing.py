@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from app.tasks.importing import ImportUpload
 from app.types import Document
 
 Open = Callable[..., Catalogue]
+Eventually = Callable[[Callable[[], bool]], None]
 
 
 class Faulty:
@@ -80,6 +80,15 @@ def serve(open_catalogue: OpenCatalogue, tmp_path: Path, monkeypatch: pytest.Mon
 
 def ids(collection: Collection) -> list[str]:
     return [one.id for one in collection.listing(None, 1_000)[0]]
+
+
+def is_written(collection: Collection, identifier: str) -> bool:
+    """Writes a document, where that can be done now; whether it was."""
+    try:
+        write(collection, identifier)
+    except (StoreUnavailable, Closed):
+        return False
+    return True
 
 
 def write(collection: Collection, *names: str) -> None:
@@ -187,7 +196,7 @@ def test_a_script_does_not_write_a_copy(serve: Open, open_catalogue: OpenCatalog
             write(script.get("c"), "b")
 
 
-def test_an_accepted_import_goes_on_where_another_machine_takes_over(serve: Open):
+def test_an_accepted_import_goes_on_where_another_machine_takes_over(serve: Open, eventually: Eventually):
     first = serve("w")
     collection = made(first)
     held = first.tasks("c")
@@ -196,12 +205,10 @@ def test_an_accepted_import_goes_on_where_another_machine_takes_over(serve: Open
     upload.write(b'{"id": "a", "text": "an owl"}\n{"id": "b", "text": "a hen"}\n')
     task = upload.commit()
     second = serve("other")
-    while second.task(task.id).finished is None:
-        time.sleep(0.01)
+    eventually(lambda: second.task(task.id).finished is not None)
     assert second.task(task.id).state == "succeeded"
     assert ids(second.get("c")) == ["a", "b"]
-    while list((second.folder / "c" / "imports").iterdir()):
-        time.sleep(0.01)
+    eventually(lambda: not list((second.folder / "c" / "imports").iterdir()))
 
 
 def test_a_name_is_made_once_and_a_failed_creation_leaves_none(serve: Open):
@@ -253,22 +260,24 @@ def test_a_log_begins_again_with_a_base_and_a_late_copy_with_it(serve: Open, tmp
         assert reader.get("c").published.generation == collection.published.generation
 
 
-def test_an_idle_writer_finds_out_that_another_has_taken_over(serve: Open, monkeypatch: pytest.MonkeyPatch):
+def test_an_idle_writer_finds_out_that_another_has_taken_over(
+    serve: Open, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(replica, "LOOK_S", 0.01)
     first = serve("one")
     write(made(first), "a")
     second = serve("two")
     write(second.get("c"), "b")
-    while first.describe("c").copy.role == "writer":  # type: ignore[union-attr]
-        time.sleep(0.01)
-    while ids(first.get("c")) != ["a", "b"]:
-        time.sleep(0.01)
+    eventually(lambda: first.describe("c").copy.role == "reader")  # type: ignore[union-attr]
+    eventually(lambda: ids(first.get("c")) == ["a", "b"])
     with pytest.raises(Conflict) as refused:
         write(first.get("c"), "c")
     assert refused.value.code == "collection_busy"
 
 
-def test_a_writer_that_another_has_left_far_behind_fetches_its_copy_anew(serve: Open, monkeypatch: pytest.MonkeyPatch):
+def test_a_writer_that_another_has_left_far_behind_fetches_its_copy_anew(
+    serve: Open, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(replica, "LOOK_S", 1_000.0)
     first = serve("one")
     write(made(first), "a")
@@ -278,13 +287,16 @@ def test_a_writer_that_another_has_left_far_behind_fetches_its_copy_anew(serve: 
     write(second.get("c"), "b")
     second._open["c"].copy._writing.rebase()  # type: ignore[union-attr]
     copy.jobs[0].wake(hurry=True)
-    while (opened := first._open.get("c")) is None or opened.copy is copy or ids(opened.collection) != ["a", "b"]:
-        time.sleep(0.01)
+
+    def fetched() -> bool:
+        opened = first._open.get("c")
+        return opened is not None and opened.copy is not copy and ids(opened.collection) == ["a", "b"]
+
+    eventually(fetched)
     assert first.describe("c").copy.role == "reader"  # type: ignore[union-attr]
     # It has not claimed it back.
     write(second.get("c"), "c")
-    while ids(first.get("c")) != ["a", "b", "c"]:
-        time.sleep(0.01)
+    eventually(lambda: ids(first.get("c")) == ["a", "b", "c"])
 
 
 def test_a_server_that_ends_gives_up_what_it_fetches(serve: Open):
@@ -298,7 +310,7 @@ def test_a_server_that_ends_gives_up_what_it_fetches(serve: Open):
     assert not [one.name for one in reader.folder.iterdir() if one.name.startswith(".restoring")]
 
 
-def test_a_base_that_is_due_finds_out_that_another_has_taken_over(serve: Open):
+def test_a_base_that_is_due_finds_out_that_another_has_taken_over(serve: Open, eventually: Eventually):
     first = serve("one")
     write(made(first), "a")
     copy = first._open["c"].copy
@@ -306,8 +318,7 @@ def test_a_base_that_is_due_finds_out_that_another_has_taken_over(serve: Open):
     write(serve("two").get("c"), "b")
     copy._writing._since = [10_000, 0]
     copy.jobs[0].wake(hurry=True)
-    while ids(first.get("c")) != ["a", "b"]:
-        time.sleep(0.01)
+    eventually(lambda: ids(first.get("c")) == ["a", "b"])
     assert first.describe("c").copy.role == "reader"  # type: ignore[union-attr]
 
 
@@ -361,7 +372,7 @@ def test_a_copy_that_cannot_be_the_writers_disturbs_no_writer(
     assert ids(healthy) == ["a", "b"]
 
 
-def test_a_late_writer_with_an_old_copy_fetches_it_anew(serve: Open, tmp_path: Path):
+def test_a_late_writer_with_an_old_copy_fetches_it_anew(serve: Open, eventually: Eventually, tmp_path: Path):
     with serve("w") as catalogue:
         write(made(catalogue), "a")
     healthy = serve("healthy")
@@ -370,12 +381,7 @@ def test_a_late_writer_with_an_old_copy_fetches_it_anew(serve: Open, tmp_path: P
     write(healthy.get("c"), "b")
     healthy._open["c"].copy._writing.rebase()  # type: ignore[union-attr]
     STATE["cut"] = False
-    while True:
-        try:
-            write(late.get("c"), "c")
-            break
-        except (StoreUnavailable, Closed):
-            time.sleep(0.02)
+    eventually(lambda: is_written(late.get("c"), "c"))
     assert ids(late.get("c")) == ["a", "b", "c"]
     assert late.quarantined() == {}
 
@@ -398,7 +404,7 @@ def test_a_connection_whose_changes_are_not_noted_writes_nothing(serve: Open, mo
     assert ids(serve("r", "reader").get("c")) == ids(collection) == ["a", "c"]
 
 
-def test_what_is_chosen_and_learned_beside_documents_follows(serve: Open, tmp_path: Path):
+def test_what_is_chosen_and_learned_beside_documents_follows(serve: Open, eventually: Eventually, tmp_path: Path):
     with serve("w") as catalogue:
         write(made(catalogue), "a")
     first = serve("first").get("c")
@@ -408,20 +414,22 @@ def test_what_is_chosen_and_learned_beside_documents_follows(serve: Open, tmp_pa
     first.pin_fusion("reciprocal_rank")
     first.learned.note(5.0, 3.0)
     first.keep_learned()
-    while reader.published.commit < first.published.commit:
+
+    def followed() -> bool:
         with reader.snapshot():
-            time.sleep(0.01)
+            return reader.published.commit == first.published.commit
+
+    eventually(followed)
     assert reader.spec.fusion == "reciprocal_rank"
     assert reader.learned.asked == first.learned.asked
     STATE["cut"] = False
-    while ids(late) != ["a", "b"]:
-        with suppress(StoreUnavailable):
-            write(late, "b")
+    eventually(lambda: is_written(late, "b"))
+    assert ids(late) == ["a", "b"]
     assert late.spec == first.spec
     assert late.learned.asked == first.learned.asked
 
 
-def test_a_late_writer_goes_on_with_tasks_that_another_accepted(serve: Open, tmp_path: Path):
+def test_a_late_writer_goes_on_with_tasks_that_another_accepted(serve: Open, eventually: Eventually, tmp_path: Path):
     with serve("w") as catalogue:
         made(catalogue)
     first = serve("first")
@@ -433,11 +441,8 @@ def test_a_late_writer_goes_on_with_tasks_that_another_accepted(serve: Open, tmp
     upload.write(b'{"id": "a", "text": "an owl"}\n')
     task = upload.commit()
     STATE["cut"] = False
-    while "b" not in ids(late.get("c")):
-        with suppress(StoreUnavailable):
-            write(late.get("c"), "b")
-    while task.id not in late.tasks("c").known or late.task(task.id).finished is None:
-        time.sleep(0.01)
+    eventually(lambda: is_written(late.get("c"), "b"))
+    eventually(lambda: task.id in late.tasks("c").known and late.task(task.id).finished is not None)
     assert sorted(ids(late.get("c"))) == ["a", "b"]
 
 
