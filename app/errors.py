@@ -35,6 +35,7 @@
     │   ├── EncoderRefused          503 encoder_refused: the model is not what it claims, or would mislead
     │   └── EncoderUnavailable      503 encoder_unavailable: try again later
     ├── TooSlow                     504 search_timeout: a search took longer than it may
+    ├── PartsUnreached              503 shards_unreached: no shard that holds some segments answers for them
     ├── NotIndexed                  504 not_indexed: written, durable and found, but not indexed in time
     └── Unavailable                 503 unavailable: it changes, is closed, or is damaged until it is rebuilt
         ├── Closed                  503 collection_closed: it is being replaced; of one that is deleted 404
@@ -374,6 +375,17 @@ class TooSlow(SheafError):
 
     status = 504
     code = "search_timeout"
+
+
+class PartsUnreached(SheafError):
+    """Nobody who holds some segments of a collection answered in time (app.shards). names: of these."""
+
+    status = 503
+    code = "shards_unreached"
+
+    def __init__(self, message: str, names: Sequence[str]) -> None:
+        super().__init__(message)
+        self.names = frozenset(names)
 
 
 class NotIndexed(SheafError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from app.boosts.ranking import Boosted, rank_scored
+from app.boosts.ranking import boosted, rank_scored
 from app.boosts.values import Boosts
 from app.boosts.values import warnings as warnings_of_boosts
 from app.collection.collection import Collection
@@ -36,14 +36,13 @@ from app.query.asked import SearchResult as SearchResult
 from app.query.asked import Total as Total
 from app.query.candidates import FEW, FEW_SEGMENTS, Chosen, by_pooled, find_candidates, for_length
 from app.query.encoded import EncodedQuery
-from app.query.listed import Listed
+from app.query.listed import Listed, WordScores
 from app.query.preparing import encoded_meaning, encoded_sparse, spoken, weighed, with_examples
 from app.query.ranking import Ranked, rank_in_time
 from app.query.reaching import rank_tier, tiers
 from app.query.scores import Scores, pooled_scores, scores_of
 from app.query.sparse import SparseScores
 from app.query.wording import clauses_of, spoken_text
-from app.query.words import WordScores
 from app.relevance.features import features_of
 from app.relevance.kept import curve_of
 from app.rerank.stage import check, reranked, reranker_for, widened
@@ -175,7 +174,7 @@ def search_encoded(
                 made = reranked(collection, snapshot, found.ranked, found.words, found.scores, whole, reranker)
             found = replace(found, ranked=made.ranked, reranked=made)
         with _unhurried(query), clock.stage("diversify") if query.diversity else nullcontext():
-            found = diversified(snapshot.views, found, whole, collection.spec.measure)
+            found = diversified(snapshot.views, found, whole, collection.spec.measure, workers)
         groups: list[Group] | None = None
         if grouping is None:
             found = replace(found, ranked=found.ranked[query.offset :])
@@ -373,7 +372,7 @@ class _Search:
         encoded, spec, boosts = self._encoded(), self.collection.spec, self.boosts if scores is None else None
         if scores is None:
             scores = pooled_scores(spec, encoded) if query.mode == "dense" else scores_of(spec, encoded)
-        by = scores if boosts is None else Boosted(scores, boosts)
+        by = scores if boosts is None else boosted(scores, boosts)
         if query.partial:
             return replace(self._in_time(allowed, by, k), scores=scores)
         # Fusion scores whole documents itself.

@@ -21,7 +21,8 @@ from app.collection.part import View
 from app.collection.spec import CollectionSpec
 from app.compute import deadline
 from app.compute.rounding import bound
-from app.query.candidates import FEW, OWNER, ranking
+from app.compute.workers import Workers
+from app.query.candidates import FEW, OWNER, Asked, rankings
 from app.query.ranking import Identify
 from app.query.reaching import ALIKE
 from app.query.retrievers import ByPooled
@@ -102,6 +103,7 @@ class Ask:
     width: int | None
     exact: bool
     identify: Identify
+    workers: Workers
 
     @property
     def there(self) -> int:
@@ -212,7 +214,8 @@ class Ask:
         for query in np.flatnonzero(alone).tolist():
             deadline.check(deadline.current())
             views, masks = [self.views[i] for i in mine], [self.allowed[i] for i in mine]
-            own = ranking(views, masks, ByPooled(), queries[query], width, stage.widening, alike)
+            asked = [Asked(ByPooled(), queries[query], width, wide)]
+            (own,) = rankings(views, masks, asked, stage.widening, alike, self.workers)
             keys[query] = np.array(mine)[own // OWNER] * OWNER + own % OWNER
         return keys, None if alone.any() else scores
 

@@ -136,8 +136,15 @@ def _asked_with(vectors: F32, spec: CollectionSpec) -> tuple[F32, F64]:
 def _together(collection: Collection, snapshot: Snapshot, queries: F32, offsets: F64, asked: Many) -> Block:
     allowed, parts = snapshot.allowed(asked.filter), list[Block]()
     ask = Ask(
-        snapshot.views, allowed, snapshot.stages, asked.k, asked.candidates, asked.exact, snapshot.identify
-    )  # fmt: skip
+        snapshot.views,
+        allowed,
+        snapshot.stages,
+        asked.k,
+        asked.candidates,
+        asked.exact,
+        snapshot.identify,
+        collection.resources.workers,
+    )
     limit = deadline.current()
     step = max(1, min(AT_ONCE, PAIRS // ask.widest))
     for start in range(0, len(queries), step):

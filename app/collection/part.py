@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -78,6 +78,15 @@ class Own:
     there: Mask
 
 
+class Elsewhere(Protocol):
+    """Who holds parts whose vectors are not searched by this process."""
+
+    def begin(self, work: Any, parts: Sequence[Part], asked: Sequence[Any]) -> Callable[[], list[Any]]:
+        """Has a piece of work done where the parts lie (app.query.gathering); what is returned waits for the answer of
+        each. It raises what the work does, and PartsUnreached where nobody answers for some."""
+        ...
+
+
 class Part(Protocol):
     """Documents, ascending by sequence number, and rows 0 to size - 1, one a passage, in ranges that documents own
     (``owners``). Neither ever changes its meaning.
@@ -128,6 +137,9 @@ class Part(Protocol):
     def neighbours(self) -> Neighbours | None:
         """A graph over the rows, for scores that are no inner products; None where there is none. Raises Damaged."""
         ...
+
+    elsewhere: Elsewhere | None
+    """Who searches it, where that is not this process."""
 
     own: dict[str, Own]
     """What was read of the documents' own ids and titles (``Snapshot.own``)."""

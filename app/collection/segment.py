@@ -21,7 +21,7 @@ from app import vector_index
 from app.codes.choose import code_for
 from app.codes.protocol import Code
 from app.collection.layers import NORMS, POOLED, TOKENS
-from app.collection.part import Flat, Own, Ragged, gathered
+from app.collection.part import Elsewhere, Flat, Own, Ragged, gathered
 from app.collection.passages import Passages
 from app.columns.column import Column
 from app.columns.columns import Columns
@@ -98,6 +98,7 @@ class Segment:
         self._fields: int = manifest["word_fields"]
         self._stored: dict[str, Flat | Ragged] = {}
         self.own: dict[str, Own] = {}
+        self.elsewhere: Elsewhere | None = None
         self.documents: int = manifest["documents"]
         self.size: int = manifest["passages"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.codes.protocol import Code
 from app.collection.layers import NORMS, SPARSE, Layer
-from app.collection.part import Flat, Own, Ragged, gathered
+from app.collection.part import Elsewhere, Flat, Own, Ragged, gathered
 from app.collection.passages import Passages
 from app.columns.column import Column
 from app.columns.columns import Columns, ColumnsBuilder
@@ -140,6 +140,7 @@ class TailView:
         self._metadata, self._values, self._offsets = metadata, values, offsets
         self._columns = Columns(owners.documents, {})
         self.own: dict[str, Own] = {}
+        self.elsewhere: Elsewhere | None = None
 
     @property
     def size(self) -> int:

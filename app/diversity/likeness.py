@@ -16,6 +16,8 @@ import numpy as np
 from app.collection.layers import POOLED
 from app.collection.part import View
 from app.compute import deadline
+from app.compute.workers import Workers
+from app.query.gathering import Taken, gather
 from app.query.ranking import Ranked
 from app.scoring.similarity import Similarity, lengths
 from app.types import F32, F64
@@ -26,10 +28,15 @@ STEP: Final = 2.0**-11
 class Likeness:
     """Of some hits to each other."""
 
-    def __init__(self, views: Sequence[View], hits: Sequence[Ranked], measure: Similarity) -> None:
-        """Raises Damaged."""
-        rows = [views[hit.view].part.flat(POOLED).range(hit.row, hit.row + 1) for hit in hits]
-        self._vectors = stepped(measure.given(np.concatenate(rows).astype(np.float32)))
+    def __init__(self, views: Sequence[View], hits: Sequence[Ranked], measure: Similarity, workers: Workers) -> None:
+        """Raises Damaged, PartsUnreached."""
+        numbers = sorted({hit.view for hit in hits})
+        places = {number: [i for i, hit in enumerate(hits) if hit.view == number] for number in numbers}
+        rows = [np.array([hits[i].row for i in places[number]], np.int64) for number in numbers]
+        found = gather(Taken(POOLED), [views[number].part for number in numbers], rows, workers)
+        vectors = np.concatenate(found).astype(np.float32)
+        order = np.argsort([i for number in numbers for i in places[number]])
+        self._vectors = stepped(measure.given(vectors[order]))
 
     def to(self, place: int) -> F64:
         """(hits,): how alike each is to one of them. Raises TooSlow."""

@@ -10,12 +10,13 @@ import numpy as np
 
 from app.boosts.values import Boosts
 from app.collection.layers import TOKENS, scored
-from app.collection.part import View
+from app.collection.part import Part, View
 from app.collection.spec import CollectionSpec
 from app.compute.workers import Workers
 from app.fusion.formulas import Standard, ranks_of, reciprocal_ranks, weighted
 from app.query.candidates import Chosen
 from app.query.encoded import EncodedQuery
+from app.query.gathering import gather
 from app.query.listed import Listed, document_of
 from app.query.ranking import Identify, Ranked, break_ties
 from app.query.scores import Scores, of_document, pooled_scores, scores_of
@@ -231,29 +232,49 @@ def _scored(
     workers: Workers,
 ) -> tuple[list[int], dict[Side, list[float]]]:
     """For each document the row that is best by the first side, and its score by each side."""
-    first = next(iter(scores))
+    first, numbers = next(iter(scores)), sorted({number for number, _ in keys})
+    asked: list[list[list[int]]] = []
+    for number in numbers:
+        mine = sorted(document for owner, document in keys if owner == number)
+        asked.append([[one for one in mine if side != first or (number, one) not in known] for side in scores])
+    answers = gather(BestRows(list(scores.values())), [views[number].part for number in numbers], asked, workers)
     columns: dict[Side, list[float]] = {}
     rows: list[int] = []
-    for side, by in scores.items():
+    for place, side in enumerate(scores):
         found = dict(known) if side == first else {}
-        for number, view in enumerate(views):
-            asked = sorted(document for owner, document in keys if owner == number and (owner, document) not in found)
-            if not asked:
-                continue
-            best = _best_rows(view, np.array(asked, np.int64), by, workers)
-            found.update(zip(((number, document) for document in asked), best, strict=True))
+        for number, documents, best in zip(numbers, asked, answers, strict=True):
+            found.update(zip(((number, one) for one in documents[place]), best[place], strict=True))
         columns[side] = [found[key][1] for key in keys]
         if side == first:
             rows = [found[key][0] for key in keys]
     return rows, columns
 
 
-def _best_rows(view: View, documents: I64, scores: Scores, workers: Workers) -> list[tuple[int, float]]:
-    """The best row of each document, of all its rows, and the document's score. documents: ascending."""
-    owners = view.part.owners
+@dataclass(frozen=True, slots=True)
+class BestRows:
+    """By each of some scores the best row of some documents of a part, ascending, of all their rows, and the
+    document's score. A part is asked by the documents of each of the scores."""
+
+    by: Sequence[Scores]
+
+    def of(
+        self, parts: Sequence[Part], asked: Sequence[Sequence[list[int]]], workers: Workers
+    ) -> list[list[list[tuple[int, float]]]]:
+        # Side by side in the order of the sides: what a part has read is at hand for no other side.
+        found: list[list[list[tuple[int, float]]]] = [[] for _ in parts]
+        for place, scores in enumerate(self.by):
+            for own, part, documents in zip(found, parts, asked, strict=True):
+                some = np.array(documents[place], np.int64)
+                own.append(_best_rows(part, some, scores, workers) if len(some) else [])
+        return found
+
+
+def _best_rows(part: Part, documents: I64, scores: Scores, workers: Workers) -> list[tuple[int, float]]:
+    """documents: ascending."""
+    owners = part.owners
     rows, counts = owners.rows_of(documents), owners.counts_of(documents)
-    rows = rows[_hopeful(view, rows, counts, scores, workers)]
-    values = scores.references(view.part, rows, workers)
+    rows = rows[_hopeful(part, rows, counts, scores, workers)]
+    values = scores.references(part, rows, workers)
     edges = [*np.searchsorted(rows, owners.firsts[documents]).tolist(), len(rows)]
     best = []
     for count, start, stop in zip(counts.tolist(), edges, edges[1:], strict=False):
@@ -265,7 +286,7 @@ def _best_rows(view: View, documents: I64, scores: Scores, workers: Workers) -> 
     return best
 
 
-def _hopeful(view: View, rows: I64, counts: I64, scores: Scores, workers: Workers) -> I64:
+def _hopeful(part: Part, rows: I64, counts: I64, scores: Scores, workers: Workers) -> I64:
     """The places of rows that could be the best of their document, and of the first of each; ascending.
 
     counts: how many of the rows each document has.
@@ -273,7 +294,7 @@ def _hopeful(view: View, rows: I64, counts: I64, scores: Scores, workers: Worker
     several = np.flatnonzero(np.repeat(counts > 1, counts))
     kept = np.ones(len(rows), bool)
     if len(several):
-        column = scores.fast(view.part, rows[several], workers, rough=scores.has_rough(view.part))
+        column = scores.fast(part, rows[several], workers, rough=scores.has_rough(part))
         counts = counts[counts > 1]
         firsts = np.cumsum(counts) - counts
         with np.errstate(invalid="ignore"):

@@ -10,7 +10,9 @@ from app.compute.workers import Workers
 from app.lexical.analysis import Analyser
 from app.lexical.bm25 import Bm25
 from app.passages.structure import headings_of, pages, path
+from app.query.gathering import fast, references
 from app.query.scores import Scores
+from app.query.sparse import SparseScores
 from app.scoring.select import keep_for_top
 from app.types import I64, Excerpt
 
@@ -21,9 +23,13 @@ def excerpts(part: Part, place: int, text: str, scores: Scores, most: int, worke
     text: the document's. A collection whose texts are not split has one passage a text, all of it.
     """
     rows = np.arange(*part.owners.span(place, place + 1))
-    column = scores.fast(part, rows, workers)
-    rows = rows[keep_for_top(column.values, column.bounds, most)]
-    exact = scores.references(part, rows, workers)
+    if isinstance(scores, SparseScores):
+        # Of every row they are known.
+        exact = scores.references(part, rows, workers)
+    else:
+        (column,) = fast(scores, [part], [rows], workers)
+        rows = rows[keep_for_top(column.values, column.bounds, most)]
+        (exact,) = references(scores, [part], [rows], workers)
     best = np.argsort(-np.array(exact), kind="stable")[:most].tolist()
     spans = _spans(part, rows, text)
     return _made(text, [(*spans[i], exact[i]) for i in best])

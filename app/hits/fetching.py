@@ -105,8 +105,8 @@ def _shown(
     places = collection.token_places if collection.spec.turns is None else (lambda texts, task: None)
     showing = Showing(
         collection.spec, snapshot.views, query.highlights, query.explain, encoded, asked, found.words, found.fused,
-        found.scores, found.approximate, found.boosts, found.chosen, places, found.sparse,
-        collection.sparse_terms,
+        found.scores, found.approximate, found.boosts, found.chosen, places, collection.resources.workers,
+        found.sparse, collection.sparse_terms,
     )  # fmt: skip
     for shown in showing.of(found.ranked, documents):
         if not room.take(Document("", "".join(one.marked for one in shown.highlights or ())), 0):

@@ -9,10 +9,10 @@ from app.boosts.values import Boosts
 from app.diversity.order import Choice
 from app.fusion.hybrid import Fused
 from app.query.asked import Coverage
+from app.query.listed import WordScores
 from app.query.ranking import Ranked
 from app.query.scores import Scores
 from app.query.sparse import SparseScores
-from app.query.words import WordScores
 from app.rerank.order import Reranked
 from app.types import Mask
 

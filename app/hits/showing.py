@@ -11,9 +11,10 @@ import numpy as np
 
 from app.boosts.values import Boosts
 from app.collection.layers import TOKENS, scored
-from app.collection.part import Part, View
+from app.collection.part import View
 from app.collection.spec import CollectionSpec
 from app.compute import deadline
+from app.compute.workers import Workers
 from app.diversity.order import Choice
 from app.encoders.prompts import Task
 from app.encoders.protocol import TokenPlaces
@@ -24,11 +25,11 @@ from app.highlights.sentences import nearest
 from app.highlights.tokens import Key, Row, RowTokens, tokens_of, trimmed
 from app.hits.explanation import Explanation, grid_of, ranks_among, told
 from app.query.encoded import EncodedQuery
-from app.query.listed import document_of
+from app.query.gathering import Explained, Products, Told, Work, gather
+from app.query.listed import WordScores, document_of
 from app.query.ranking import Ranked
 from app.query.scores import MaxSim, Scores, Share, opening_weight
 from app.query.sparse import SparseScores
-from app.query.words import WordScores
 from app.types import F32, I64, Document
 
 T = TypeVar("T")
@@ -70,6 +71,7 @@ class Showing:
     boosts: Boosts | None
     chosen: Mapping[int, Choice]
     places: Places
+    workers: Workers
     sparse: SparseScores | None = None
     terms: Terms | None = None
     """The words of indices, where a model knows them."""
@@ -161,24 +163,25 @@ class Showing:
         if self.scores is None:
             return {}, {}
         if self.explain and isinstance(self.scores, MaxSim):
-            both = list(_by_part(rows, self.scores.told))
+            both = list(self._of_rows(rows, Told(self.scores)))
             return {row.key: own for row, (own, _) in both}, {row.key: shares for row, (_, shares) in both}
-        shares = {row.key: own for row, own in _by_part(rows, self.scores.explain)} if self.explain else {}
+        shares = {row.key: own for row, own in self._of_rows(rows, Explained(self.scores))} if self.explain else {}
         if self.marking is None or self.encoded is None:
             return {}, shares
         scores = self.scores if isinstance(self.scores, MaxSim) else MaxSim(self.encoded.vectors)
         marked = [row for row in rows if row.key in tokens]
-        return {row.key: own for row, own in _by_part(marked, scores.products)}, shares
+        return {row.key: own for row, own in self._of_rows(marked, Products(scores))}, shares
 
     def _sentence(self, row: Row, tokens: RowTokens | None, products: F32 | None) -> tuple[int, int, int] | None:
         """Where the sentence of a passage is that means most, of a search by meaning."""
         return None if self.encoded is None or self.scores is None else nearest(row, tokens, products)
 
-
-def _by_part(rows: Sequence[Row], work: Callable[[Part, I64], Sequence[T]]) -> Iterator[tuple[Row, T]]:
-    """Each row with its result of ``work``, which is called once a part."""
-    parts: dict[int, list[Row]] = {}
-    for row in rows:
-        parts.setdefault(id(row.part), []).append(row)
-    for own in parts.values():
-        yield from zip(own, work(own[0].part, np.array([row.row for row in own], np.int64)), strict=True)
+    def _of_rows(self, rows: Sequence[Row], work: Work[I64, list[T]]) -> Iterator[tuple[Row, T]]:
+        """Each row with the answer to it, for which each part is asked once."""
+        parts: dict[int, list[Row]] = {}
+        for row in rows:
+            parts.setdefault(id(row.part), []).append(row)
+        each = list(parts.values())
+        asked = [np.array([row.row for row in own], np.int64) for own in each]
+        for own, found in zip(each, gather(work, [own[0].part for own in each], asked, self.workers), strict=True):
+            yield from zip(own, found, strict=True)

@@ -15,11 +15,13 @@ from typing import Final
 import numpy as np
 
 from app.collection.first_stage import FirstStage
-from app.collection.part import View
+from app.collection.part import Part, View
 from app.compute.workers import Workers
 from app.query.encoded import EncodedQuery
+from app.query.gathering import gather
 from app.query.retrievers import Retriever, retrievers
 from app.types import F32, I64, Mask
+from app.vector_index.protocol import Candidates
 
 OWNER: Final = 2**40
 """More than a part has rows, so that a view and a row make one number."""
@@ -174,16 +176,9 @@ def _nearest(
     workers: Workers,
 ) -> list[Chosen]:
     """Exactly ``width`` rows, of more that are allowed."""
-
-    by = retrievers(stage, query, workers)
-    asked = [retriever.encode(query, workers) for retriever in by]
-
-    def rankings(start: int, stop: int) -> list[I64]:
-        return [ranking(views, allowed, by[i], asked[i], width, stage.widening, alike) for i in range(start, stop)]
-
-    # Side by side where it takes longer than to hand work over.
-    alone = len(by) if sum(len(mask) for mask in allowed) < SIDE_BY_SIDE else 1
-    ranked = [ranking for piece in workers.map_slices(len(by), rankings, smallest=alone) for ranking in piece]
+    by = retrievers(stage, query)
+    asked = [Asked(one, one.encode(query, workers), width, stage.widening * width) for one in by]
+    ranked = rankings(views, allowed, asked, stage.widening, alike, workers)
     chosen = ranked[0]
     if len(ranked) > 1:
         # Retriever by retriever in turn: the first of each, the second of each, ...
@@ -199,44 +194,85 @@ def _nearest(
     return found
 
 
-def ranking(
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A retriever, with the query in its form. count: rows that it ranks. wide: as of ``Part.nearest``."""
+
+    by: Retriever
+    query: F32
+    count: int
+    wide: int
+
+    def deeper(self, count: int, wide: int) -> Asked:
+        return replace(self, count=count, wide=wide)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """Of each part the rows that some retrievers propose, of those that are allowed: one list for each."""
+
+    asked: Sequence[Asked]
+
+    def of(self, parts: Sequence[Part], asked: Sequence[Mask], workers: Workers) -> list[list[Candidates]]:
+        def proposed(start: int, stop: int) -> list[list[Candidates]]:
+            return [
+                [
+                    one.by.nearest(part, one.query, one.count, mask, one.wide, workers)
+                    for part, mask in zip(parts, asked, strict=True)
+                ]
+                for one in self.asked[start:stop]
+            ]
+
+        # Side by side where it takes longer than to hand work over.
+        alone = len(self.asked) if sum(len(mask) for mask in asked) < SIDE_BY_SIDE else 1
+        pieces = workers.map_slices(len(self.asked), proposed, smallest=alone)
+        found = [candidates for piece in pieces for candidates in piece]
+        return [list(own) for own in zip(*found, strict=True)]
+
+
+def rankings(
     views: Sequence[View],
     allowed: Sequence[Mask],
-    by: Retriever,
-    query: F32,
-    width: int,
+    asked: Sequence[Asked],
     widening: int,
     alike: int,
-) -> I64:
-    """(width,): view * OWNER + row of the best rows over all views, best first.
+    workers: Workers,
+) -> list[I64]:
+    """For each of those that are asked (width,): view * OWNER + row of the best rows over all views, best first.
 
     Of rows with one score, which the retriever cannot tell apart, the first ``alike`` come; the others only where no
     better use is found for their places among ``DEEPEST``.
     """
-    deep, there = width, sum(np.count_nonzero(mask) for mask in allowed)
-    while True:
-        keys, scores = _best(views, allowed, by, query, deep, widening * deep)
-        runs = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))
-        apart = np.arange(len(scores)) - np.repeat(runs, np.diff(runs, append=len(scores))) < alike
-        if np.count_nonzero(apart) >= width or deep >= min(there, max(DEEPEST, width)):
-            break
-        deep *= 8
-    found: I64 = np.concatenate([keys[apart], keys[~apart]])[:width]
-    return found
+    there = sum(np.count_nonzero(mask) for mask in allowed)
+    found: dict[int, I64] = {}
+    waiting = dict(enumerate(asked))
+    while waiting:
+        every = _best(views, allowed, list(waiting.values()), workers)
+        for place, (keys, scores) in zip(list(waiting), every, strict=True):
+            width, deep = asked[place].count, waiting[place].count
+            runs = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))
+            apart = np.arange(len(scores)) - np.repeat(runs, np.diff(runs, append=len(scores))) < alike
+            if np.count_nonzero(apart) >= width or deep >= min(there, max(DEEPEST, width)):
+                found[place] = np.concatenate([keys[apart], keys[~apart]])[:width]
+                del waiting[place]
+            else:
+                waiting[place] = waiting[place].deeper(8 * deep, widening * 8 * deep)
+    return [found[place] for place in range(len(asked))]
 
 
 def _best(
-    views: Sequence[View], allowed: Sequence[Mask], by: Retriever, query: F32, count: int, wide: int
-) -> tuple[I64, F32]:
-    """(count,): keys of the best rows over all views, best first, and their scores."""
-    found = [
-        (i, by.nearest(view.part, query, count, mask, wide))
-        for i, (view, mask) in enumerate(zip(views, allowed, strict=True))
-        if mask.any()
-    ]
-    owners = np.concatenate([np.full(len(candidates.rows), i, np.int64) for i, candidates in found])
-    rows = np.concatenate([candidates.rows for _, candidates in found])
-    scores: F32 = np.concatenate([candidates.scores for _, candidates in found])
-    best = np.argsort(-scores, kind="stable")[:count]
-    keys: I64 = owners[best] * OWNER + rows[best]
-    return keys, scores[best]
+    views: Sequence[View], allowed: Sequence[Mask], asked: Sequence[Asked], workers: Workers
+) -> list[tuple[I64, F32]]:
+    """Of each that is asked (count,): keys of its best rows over all views, best first, and their scores."""
+    there = [(i, view.part, mask) for i, (view, mask) in enumerate(zip(views, allowed, strict=True)) if mask.any()]
+    parts, masks = [part for _, part, _ in there], [mask for _, _, mask in there]
+    found = gather(Proposed(asked), parts, masks, workers)
+    made = []
+    for place, one in enumerate(asked):
+        own = [candidates[place] for candidates in found]
+        owners = np.repeat([i for i, _, _ in there], [len(candidates.rows) for candidates in own])
+        rows = np.concatenate([candidates.rows for candidates in own])
+        scores: F32 = np.concatenate([candidates.scores for candidates in own])
+        best = np.argsort(-scores, kind="stable")[: one.count]
+        made.append((owners[best] * OWNER + rows[best], scores[best]))
+    return made

@@ -1,4 +1,4 @@
-"""Scores of every document, which need no candidates: their best are found in one list."""
+"""Scores of every document, which need no candidates: their best are found in one list. Of words, they are these."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.collection.part import View
-from app.lexical.bm25 import best
+from app.collection.spec import LexicalSpec
+from app.lexical.bm25 import Bm25, best
+from app.lexical.clauses import Clause
 from app.query.ranking import Identify, Ranked, break_ties
 from app.types import F64, Mask
 
@@ -52,6 +54,27 @@ class Listed:
             for number, document, seq, score in self.best(views, allowed, k, ties=True)
         ]
         return break_ties(found, k, identify)
+
+
+@dataclass(frozen=True)
+class WordScores(Listed):
+    """Of one query over one snapshot; 0 where a document has no word."""
+
+    bm25: Bm25
+
+    @classmethod
+    def of(cls, views: Sequence[View], clauses: Sequence[Clause], spec: LexicalSpec) -> WordScores:
+        """Raises Damaged."""
+        bm25 = Bm25([view.lexical() for view in views], clauses, spec.fields, spec.weighing)
+        return cls([bm25.scores(number) for number in range(len(views))], bm25)
+
+    def narrowed(self, allowed: Sequence[Mask]) -> list[Mask]:
+        """Of the documents that are allowed those that have what the query requires, and nothing that it excludes."""
+        found = []
+        for number, mask in enumerate(allowed):
+            demanded = self.bm25.demanded(number)
+            found.append(mask if demanded is None else mask & demanded)
+        return found
 
 
 def first_row(view: View, document: int) -> int:

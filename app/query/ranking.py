@@ -11,17 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from app.collection.part import View, standing
+from app.collection.part import Part, View, standing
 from app.compute import deadline
 from app.compute.workers import PATIENT, Workers
 from app.query.candidates import Chosen
+from app.query.gathering import Raised, fast, gather, references
 from app.query.scores import OPENING, Column, Scores, of_document
 from app.scoring.select import keep_for_top
-from app.types import I64
+from app.types import F64, I64
 
 MANY: Final = 256
 """Rows from which a rough pass looks first for those with a hope. Of 5,183 passages it leaves 18 to the fast one, and
@@ -52,10 +53,61 @@ def rank(
 
     identify: sequence numbers -> ids, asked only where scores are equal.
     """
-    table = _Table.of(views, rows, scores.split)
-    if len(table.rows) >= max(MANY, 4 * k) and all(scores.has_rough(view.part) for view in views):
-        table = table.only(table.hopeful(table.scored(scores, workers, rough=True), k))
-    return _best(table, table.scored(scores, workers), scores, k, workers, identify)
+    numbers = [number for number, own in enumerate(rows) if len(own)]
+    parts, mine = [views[number].part for number in numbers], [rows[number] for number in numbers]
+    more: list[F64 | None] = [None] * len(parts)
+    if isinstance(scores, Raised):
+        more = [scores.more(part, own) for part, own in zip(parts, mine, strict=True)]
+        scores = scores.scores
+    asked = list(zip(mine, more, strict=True))
+    found = gather(Best(scores, k), parts, asked, workers) if parts else []
+    return _ranked(views, numbers, found, k, identify)
+
+
+def _ranked(
+    views: Sequence[View], numbers: Sequence[int], found: Sequence[Scored], k: int, identify: Identify
+) -> list[Ranked]:
+    """numbers: of the views that were scored."""
+    every: list[Ranked] = []
+    for number, (rows, exact) in zip(numbers, found, strict=True):
+        part = views[number].part
+        seqs = part.seqs[part.owners.of(rows)].tolist()
+        every += [Ranked(number, *one) for one in zip(rows.tolist(), seqs, exact.tolist(), strict=True)]
+    return break_ties(sorted(every, key=lambda one: -one.score), k, identify)
+
+
+class Scored(NamedTuple):
+    """Documents of a part by the best row of each, ascending: these rows, and the documents' scores."""
+
+    rows: I64
+    scores: F64
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best k documents of the rows of some parts, and all that equal the last. Of parts that are asked apart each
+    has its own k, among which the best of all are. A part is asked by its rows, ascending, and what is added to the
+    score of each."""
+
+    scores: Scores
+    k: int
+
+    def of(self, parts: Sequence[Part], asked: Sequence[tuple[I64, F64 | None]], workers: Workers) -> list[Scored]:
+        scores = self.scores
+        if any(more is not None for _, more in asked):
+            known = {id(part): one for part, one in zip(parts, asked, strict=True)}
+            scores = Raised(scores, lambda part, rows: _among(rows, *known[id(part)]))
+        table = _Table.of(parts, [rows for rows, _ in asked], scores.split)
+        if len(table.rows) >= max(MANY, 4 * self.k) and all(scores.has_rough(part) for part in parts):
+            table = table.only(table.hopeful(table.scored(scores, workers, rough=True), self.k))
+        return _best(table, table.scored(scores, workers), scores, self.k, workers)
+
+
+def _among(rows: I64, known: I64, more: F64 | None) -> F64:
+    """What is added to some of the known rows."""
+    assert more is not None, "what is added to one part is added to all"
+    found: F64 = more[np.searchsorted(known, rows)]
+    return found
 
 
 def rank_all(
@@ -73,7 +125,8 @@ def rank_in_time(
     Rows are scored by their places, in pieces, at least the first. Scored rows are then ranked as ``rank`` does,
     whatever time it is.
     """
-    table = _Table.of(views, [one.rows for one in chosen], scores.split)
+    parts = [view.part for view in views]
+    table = _Table.of(parts, [one.rows for one in chosen], scores.split)
     order = np.argsort(np.concatenate([np.zeros(0, np.int64), *(one.places for one in chosen)]), kind="stable")
     values, bounds = np.empty(len(order), np.float32), np.empty(len(order))
     limit, done = deadline.current(), 0
@@ -84,7 +137,8 @@ def rank_in_time(
             done += len(piece)
         reached = np.sort(order[:done])
         column = Column(values[reached], bounds[reached])
-        return _best(table.only(reached), column, scores, k, workers, identify), done
+        found = _best(table.only(reached), column, scores, k, workers)
+        return _ranked(views, range(len(views)), found, k, identify), done
 
 
 def whole_documents(views: Sequence[View], ranked: Sequence[Ranked]) -> list[I64]:
@@ -99,43 +153,49 @@ def whole_documents(views: Sequence[View], ranked: Sequence[Ranked]) -> list[I64
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Rows of some parts. owners: (n,) the view of each, ascending. rows: (n,) ascending in each view. split: whether
+    """Rows of some parts. owners: (n,) the part of each, ascending. rows: (n,) ascending in each part. split: whether
     the first row of each document here is its opening."""
 
-    views: Sequence[View]
+    parts: Sequence[Part]
     owners: I64
     rows: I64
     split: bool
 
     @classmethod
-    def of(cls, views: Sequence[View], rows: Sequence[I64], split: bool) -> _Table:
-        owners = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
-        return cls(views, owners, np.concatenate([np.zeros(0, np.int64), *rows]), split)
+    def of(cls, parts: Sequence[Part], rows: Sequence[I64], split: bool) -> _Table:
+        owners = np.repeat(np.arange(len(rows)), [len(own) for own in rows])
+        return cls(parts, owners, np.concatenate([np.zeros(0, np.int64), *rows]), split)
 
     def only(self, places: I64) -> _Table:
         """The rows at ascending places."""
-        return _Table(self.views, self.owners[places], self.rows[places], self.split)
+        return _Table(self.parts, self.owners[places], self.rows[places], self.split)
 
-    def of_view(self, number: int) -> slice:
+    def of_part(self, number: int) -> slice:
         first, last = np.searchsorted(self.owners, [number, number + 1])
         return slice(int(first), int(last))
+
+    def there(self) -> list[tuple[Part, slice]]:
+        """The parts that have rows here, and which."""
+        each = [(part, self.of_part(number)) for number, part in enumerate(self.parts)]
+        return [(part, here) for part, here in each if here.stop > here.start]
 
     def scored(self, scores: Scores, workers: Workers, *, rough: bool = False) -> Column:
         """A column of scores by a fast pass."""
         values, bounds = np.empty(len(self.rows), np.float32), np.empty(len(self.rows))
-        for number, view in enumerate(self.views):
-            here = self.of_view(number)
-            if here.stop > here.start:
-                values[here], bounds[here] = scores.fast(view.part, self.rows[here], workers, rough=rough)
+        there = self.there()
+        rows = [self.rows[here] for _, here in there]
+        columns = fast(scores, [part for part, _ in there], rows, workers, rough=rough)
+        for (_, here), column in zip(there, columns, strict=True):
+            values[here], bounds[here] = column
         return Column(values, bounds)
 
     def firsts(self) -> I64 | None:
         """The place of the first row of each document; None where each has one row here."""
-        if all(view.part.owners.starts is None for view in self.views):
+        if all(part.owners.starts is None for part in self.parts):
             return None
         owned = np.concatenate(
             [np.zeros(0, np.int64)]
-            + [view.part.owners.of(self.rows[self.of_view(number)]) for number, view in enumerate(self.views)]
+            + [part.owners.of(self.rows[self.of_part(number)]) for number, part in enumerate(self.parts)]
         )
         new = np.ones(len(owned), bool)
         new[1:] = (np.diff(self.owners) != 0) | (np.diff(owned) != 0)
@@ -144,8 +204,8 @@ class _Table:
     def owned(self, firsts: I64) -> I64:
         """How many rows each document owns in all."""
         counts = [np.zeros(0, np.int64)]
-        for number, view in enumerate(self.views):
-            here, owners = self.of_view(number), view.part.owners
+        for number, part in enumerate(self.parts):
+            here, owners = self.of_part(number), part.owners
             some = firsts[(firsts >= here.start) & (firsts < here.stop)]
             counts.append(owners.counts_of(owners.of(self.rows[some])))
         return np.concatenate(counts)
@@ -167,25 +227,42 @@ class _Table:
         return np.union1d(kept, opening[kept])
 
 
-def _best(table: _Table, column: Column, scores: Scores, k: int, workers: Workers, identify: Identify) -> list[Ranked]:
-    if not len(table.rows):
-        return []
-    table = table.only(table.hopeful(column, k))
-    found: dict[tuple[int, int], Ranked] = {}
-    for number, view in enumerate(table.views):
-        rows = table.rows[table.of_view(number)]
-        exact = scores.references(view.part, rows, workers)
-        documents = view.part.owners.of(rows)
-        seqs, counts = view.part.seqs[documents].tolist(), view.part.owners.counts_of(documents).tolist()
+def _best(table: _Table, column: Column, scores: Scores, k: int, workers: Workers) -> list[Scored]:
+    """Of each part, as ``Best``."""
+    table = table.only(table.hopeful(column, k)) if len(table.rows) else table
+    there = table.there()
+    rows = [table.rows[here] for _, here in there]
+    found: dict[int, tuple[list[int], list[float]]] = {}
+    for (part, _), own, exact in zip(
+        there, rows, references(scores, [part for part, _ in there], rows, workers), strict=True
+    ):
+        documents = part.owners.of(own)
+        counts = part.owners.counts_of(documents).tolist()
         opening: dict[int, float] = {}
-        for row, seq, count, score in zip(rows.tolist(), seqs, counts, exact, strict=True):
+        best: dict[int, tuple[int, float]] = {}
+        for row, document, count, score in zip(own.tolist(), documents.tolist(), counts, exact, strict=True):
             if scores.split:
-                score = of_document(opening.setdefault(seq, score), score, count)
-            best = found.get((number, seq))
-            if best is None or score > best.score:
-                found[number, seq] = Ranked(number, row, seq, score)
-    ranked = sorted(found.values(), key=lambda one: -one.score)
-    return break_ties(ranked, k, identify)
+                score = of_document(opening.setdefault(document, score), score, count)
+            known = best.get(document)
+            if known is None or score > known[1]:
+                best[document] = row, score
+        found[id(part)] = [row for row, _ in best.values()], [score for _, score in best.values()]
+    cut = _cut([score for _, exact in found.values() for score in exact], k)
+    made = []
+    for part in table.parts:
+        best_rows, exact = found.get(id(part), ([], []))
+        values = np.array(exact, np.float64)
+        # Not `>=`: what is no number could be anything.
+        reach = ~(values < cut)
+        made.append(Scored(np.array(best_rows, np.int64)[reach], values[reach]))
+    return made
+
+
+def _cut(scores: Sequence[float], k: int) -> float:
+    """The k-th largest; of fewer, and where one is no number, below all."""
+    if len(scores) <= k or any(score != score for score in scores):
+        return -np.inf
+    return sorted(scores, reverse=True)[k - 1]
 
 
 def break_ties(found: list[Ranked], k: int, identify: Identify) -> list[Ranked]:

@@ -25,13 +25,13 @@ VOTERS: Final = 64
 
 
 class Retriever(Protocol):
-    """Made for one first stage, used by any thread."""
+    """Made for one first stage, used by any thread. It travels to where parts lie (``candidates.Proposed``)."""
 
     def encode(self, query: EncodedQuery, workers: Workers) -> F32:
         """The query in the form that ``nearest`` takes, made once for all parts."""
         ...
 
-    def nearest(self, part: Part, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
+    def nearest(self, part: Part, query: F32, k: int, allowed: Mask, wide: int, workers: Workers) -> Candidates:
         """As ``Part.nearest``. Raises Damaged."""
         ...
 
@@ -44,7 +44,7 @@ class ByPooled:
         found: F32 = query.pooled[0]
         return found
 
-    def nearest(self, part: Part, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
+    def nearest(self, part: Part, query: F32, k: int, allowed: Mask, wide: int, workers: Workers) -> Candidates:
         return part.nearest(POOLED, query, k, allowed, wide)
 
 
@@ -52,13 +52,18 @@ class ByPooled:
 class ByEncoding:
     """A fixed-dimensional encoding of the token vectors (app.encodings), by its inner product with the query's."""
 
-    encoding: Encoding
+    encoding: Encoding | None
+
+    def __reduce__(self) -> tuple[type[ByEncoding], tuple[None]]:
+        """It travels without the encoding: the query was encoded before, once for all parts."""
+        return ByEncoding, (None,)
 
     def encode(self, query: EncodedQuery, workers: Workers) -> F32:
+        assert self.encoding is not None, "a query is encoded where its search is"
         found: F32 = self.encoding.encode_queries(TokenVectors.join([query.vectors]), query.pooled, workers)[0]
         return found
 
-    def nearest(self, part: Part, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
+    def nearest(self, part: Part, query: F32, k: int, allowed: Mask, wide: int, workers: Workers) -> Candidates:
         return part.nearest(ENCODED, query, k, allowed, wide)
 
 
@@ -75,7 +80,7 @@ class BySegments:
     def encode(self, query: EncodedQuery, workers: Workers) -> F32:
         return query.vectors
 
-    def nearest(self, part: Part, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
+    def nearest(self, part: Part, query: F32, k: int, allowed: Mask, wide: int, workers: Workers) -> Candidates:
         # The first segment is among them: each row that it finds is a place, so that there are as many as asked for.
         voters = np.unique(np.linspace(0, len(query) - 1, min(len(query), VOTERS)).astype(np.int64))
         rows, scores = part.nearest_many(POOLED, query[voters], k, allowed, wide)
@@ -105,16 +110,15 @@ class ByNetwork:
     it has one, else of each."""
 
     scorer: NetworkScorer
-    workers: Workers
 
     def encode(self, query: EncodedQuery, workers: Workers) -> F32:
         """Nothing: the network is asked as it is."""
         return np.zeros(0, np.float32)
 
-    def nearest(self, part: Part, query: F32, k: int, allowed: Mask, wide: int) -> Candidates:
+    def nearest(self, part: Part, query: F32, k: int, allowed: Mask, wide: int, workers: Workers) -> Candidates:
 
         def score(rows: I64) -> F32:
-            return self.scorer.of(part, rows, self.workers)
+            return self.scorer.of(part, rows, workers)
 
         graph = part.neighbours
         if graph is not None:
@@ -125,10 +129,10 @@ class ByNetwork:
         return Candidates(rows[best], scores[best])
 
 
-def retrievers(stage: FirstStage, query: EncodedQuery, workers: Workers) -> list[Retriever]:
+def retrievers(stage: FirstStage, query: EncodedQuery) -> list[Retriever]:
     """One for each source of a first stage, in its order; the network's alone where the query brings one."""
     if query.scorer is not None:
-        return [ByNetwork(query.scorer, workers)]
+        return [ByNetwork(query.scorer)]
     found: list[Retriever] = []
     for source in stage.sources:
         if source == "fde":

@@ -291,6 +291,10 @@ class MaxSim:
     offsets: F64 | None = None
     _made: dict[tuple[Code, bool], Scorer] = field(default_factory=dict, repr=False)
 
+    def __reduce__(self) -> tuple[type[MaxSim], tuple[F32, bool, str, F64 | None]]:
+        """It travels without what was made of it."""
+        return MaxSim, (self.query, self.split, self.name, self.offsets)
+
     def has_rough(self, part: Part) -> bool:
         return has_rough(part.code)
 

@@ -11,9 +11,9 @@ from app.compute import deadline
 from app.encoders.registry import Encoders
 from app.errors import Invalid
 from app.query.asked import Query
+from app.query.listed import WordScores
 from app.query.ranking import Ranked
 from app.query.scores import Scores
-from app.query.words import WordScores
 from app.rerank.models import Reranker, require, reranker_of
 from app.rerank.order import Reranked, reorder
 from app.rerank.reading import Reading
