@@ -65,7 +65,7 @@ def main() -> None:
                 ids = [snapshot.identify([hit.seq])[hit.seq].decode() for hit in hits]
                 truth = [
                     matrix(of_tokens(views, hits, MEASURED), len(hits)),
-                    matrix(Likeness(views, hits, collection.spec.measure).to, len(hits)),
+                    matrix(Likeness(views, hits, collection.spec.measure, workers).to, len(hits)),
                 ]
                 relevance = scaled([hit.score for hit in hits])
                 for kind, tokens in kinds.items():
@@ -74,7 +74,7 @@ def main() -> None:
                         made = (
                             of_tokens(views, hits, tokens)
                             if tokens
-                            else Likeness(views, hits, collection.spec.measure).to
+                            else Likeness(views, hits, collection.spec.measure, workers).to
                         )
                         places = [one.place for one in diverse(relevance, made, weight, FIRST)]
                         label = f"{kind:7s}{weight:.1f}"
