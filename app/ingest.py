@@ -15,9 +15,10 @@ from typing import NamedTuple, TypeVar
 
 from app.changes.patch import Patch, Standing, changed_rows
 from app.changes.plan import Made, Plan
-from app.collection.collection import Collection, Raced, Written
+from app.collection.collection import Collection
 from app.collection.layers import vector_field
 from app.collection.passages import check_vectors
+from app.collection.writes.changes import Raced, Written
 from app.errors import Invalid, NotFound, NotIndexed, PreconditionFailed, StorageFull, TextRefused
 from app.filters import Filter
 from app.indexing.causal import causal_due, learn_causal

@@ -46,17 +46,18 @@ class Slow:
 
     def __init__(self, requests: Any, delay_s: float) -> None:
         self._requests, self._delay_s = requests, delay_s
-        self.count, self._lock = 0, threading.Lock()
+        self.count, self.commits, self._lock = 0, 0, threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._requests, name)
         if name in ("get", "read", "put_new", "replace", "put", "list", "remove"):
-            return lambda *given: self._later(found, *given)
+            return lambda *given: self._later(name, found, *given)
         return found
 
-    def _later(self, call: Callable[..., Any], *given: Any) -> Any:
+    def _later(self, name: str, call: Callable[..., Any], *given: Any) -> Any:
         with self._lock:
             self.count += 1
+            self.commits += name == "put_new"
         time.sleep(self._delay_s)
         return call(*given)
 
@@ -78,6 +79,10 @@ class Stores:
     @property
     def count(self) -> int:
         return sum(slow.count for slow in self.opened)
+
+    @property
+    def commits(self) -> int:
+        return sum(slow.commits for slow in self.opened)
 
 
 def opened(folder: Path, store: str | None, role: str = "writer") -> Catalogue:
@@ -105,6 +110,24 @@ def timed_writes(catalogue: Catalogue, name: str, first: int) -> list[float]:
         write_documents(collection, one)
         times.append(time.perf_counter() - started)
     return times
+
+
+def together(catalogue: Catalogue, stores: Stores, first: int, writers: int) -> tuple[float, float]:
+    """So many, each of which sends a document when its last was answered: (documents a second, commits for each)."""
+    collection = catalogue.get("c")
+    before, started = stores.commits, time.perf_counter()
+
+    def write(writer: int) -> None:
+        for i in range(WRITES // 4):
+            write_documents(collection, documents(first + writer * WRITES + i, 1))
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    count = writers * (WRITES // 4)
+    return count / (time.perf_counter() - started), (stores.commits - before) / count
 
 
 def first_answer(folder: Path, store: str, query: Query) -> tuple[Catalogue, float]:
@@ -173,6 +196,9 @@ def main() -> int:
                 f"write of one document, store, {args.delay_ms:g} ms a request: "
                 f"{median_ms(timed_writes(slow, 'c', 2 * 10**7))} ms"
             )
+            for writers in (1, 4, 16):
+                rate, puts = together(slow, stores, (3 + writers) * 10**7, writers)
+                print(f"{writers} writers of one document at a time: {rate:.1f} a second, {puts:.2f} puts each")
     return 0
 
 

@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 from app.changes.plan import Plan, alike, from_callers
-from app.collection.collection import Collection, Raced
+from app.collection.collection import Collection
 from app.collection.layers import SPARSE
 from app.collection.passages import Passages
 from app.collection.view import Snapshot
+from app.collection.writes.changes import Raced
 from app.errors import Invalid
 from app.passages.sparse import with_sparse
 from app.passages.values import with_values

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -43,20 +42,26 @@ class ChunkStore:
         self._checked: set[str] = set()
         """Files that were held to their checksum, or written, by this process: as with a segment's blocks, once."""
 
-    @contextmanager
-    def staged(self, passages: Passages, first: int) -> Iterator[Row]:
-        """The row for new vectors, to be inserted inside the block. If that fails, ``sweep`` removes their file."""
+    def staged(self, passages: Passages, first: int) -> Row:
+        """The row for new vectors, to be inserted. If that fails, ``sweep`` or ``unstage`` removes their file."""
         content = passages.to_bytes()
-        name = None if len(content) <= IN_DATABASE else f"{first}.safetensors"
+        name = None if len(content) <= IN_DATABASE else _file(first)
         crc = _checksum(first, len(passages), name, content)
         if name is None:
-            yield first, len(passages), None, content, len(content), crc
-            return
+            return first, len(passages), None, content, len(content), crc
         with room():
             write_file(self._folder, name, content)
             self._folder.sync()
         self._checked.add(name)
-        yield first, len(passages), name, None, len(content), crc
+        return first, len(passages), name, None, len(content), crc
+
+    def unstage(self, first: int, counts: Sequence[int]) -> None:
+        """Removes the files of parts of so many passages, from sequence number ``first`` on, where they have any: no
+        row names them, and their names are used again."""
+        for count in counts:
+            self._checked.discard(_file(first))
+            self._folder.remove(_file(first))
+            first += count
 
     def read(self, connection: sqlite3.Connection, start: int) -> Iterator[tuple[I64, Passages]]:
         """(sequence numbers, vectors) of each chunk from sequence number ``start``, in order. Raises Damaged."""
@@ -165,6 +170,10 @@ class HeldChunks:
         if len(found) < len(seqs):
             raise self.store.lost(len(seqs) - len(found))
         return found
+
+
+def _file(first: int) -> str:
+    return f"{first}.safetensors"
 
 
 def _checksum(first: int, count: int, file: str | None, content: bytes) -> int:

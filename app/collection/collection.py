@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import cached_property
 from itertools import count
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 
@@ -21,8 +22,10 @@ from app.collection.history import add_generation
 from app.collection.passages import Passages
 from app.collection.reading import Reader
 from app.collection.segment import Segment
-from app.collection.spec import DECLARED, fingerprint_to_json
-from app.collection.view import Generation, Published, Snapshot
+from app.collection.spec import DECLARED, CollectionSpec, fingerprint_to_json
+from app.collection.view import Generation, Published, Snapshot, new_files
+from app.collection.writes.changes import Change, Counters, Deletion, Nothing, Outcome, Planned, Upsert, Written, filled
+from app.collection.writes.gathering import Gathering
 from app.encoders.protocol import Fingerprint
 from app.encoders.turns import SummaryMap, TurnsSpec
 from app.errors import Conflict, Damaged, Invalid, SheafError
@@ -32,7 +35,6 @@ from app.scoring.similarities.measures import Options
 from app.store.database import find_record, put_meta, read_state, write_counters
 from app.store.directory import Directory, Lock
 from app.store.faults import reach
-from app.store.rows import find_live, insert_document, live_sum
 from app.store.system import room
 from app.types import I64, Document, Weights
 
@@ -41,18 +43,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _TRIED: Final = "summaries_tried"
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A write's outcome. created: ids that were not there. first: the version of its first document; they ascend."""
-
-    created: int
-    first: int
-
-
-class Raced(Exception):
-    """Another write came between a write's preparation and its transaction: prepare it again."""
+_TOGETHER: Final = 2**24
+"""Bytes of vectors and texts that a commit of several changes has at most."""
 
 
 class Collection(Reader):
@@ -67,6 +59,11 @@ class Collection(Reader):
 
     refusal: Callable[[], Conflict | None] = staticmethod(lambda: None)
     """Why another machine writes the collection, if so; see ``app.replicas``."""
+
+    @cached_property
+    def together(self) -> Gathering[Change, Outcome]:
+        """Of writers whose commits cost a request each."""
+        return Gathering(self._commit, lambda change: change.nbytes, _TOGETHER)
 
     def close(self) -> None:
         """For good; reads that are under way go on."""
@@ -179,42 +176,61 @@ class Collection(Reader):
         words = [
             self.spec.words(documents[start : start + len(part)]) for part, start in zip(passages, starts, strict=False)
         ]
-        with self._lock:
-            self.require_writer()
-            now = self._published
-            with self.database.read() as connection:
-                _hold(connection, expected)
-                live = find_live(connection, [document.id for document in documents])
-            written = Written(len(documents) - len(live), now.next_seq)
-            if not documents and also is None:
-                return written
-            seqs = np.arange(now.next_seq, now.next_seq + len(documents), dtype=np.int64)
-            replaced = np.array(sorted(live.values()), np.int64)
-            digest = now.digest - sum(live_sum(identifier.encode(), seq) for identifier, seq in live.items())
-            digest += sum(live_sum(d.id.encode(), seq) for d, seq in zip(documents, seqs.tolist(), strict=True))
-            counters = (now.next_seq + len(documents), now.live + len(documents) - len(live), digest)
-            with self._staging(), ExitStack() as stack:
-                rows = [
-                    stack.enter_context(self.chunks.staged(part, now.next_seq + start))
-                    for part, start in zip(passages, starts, strict=False)
-                ]
-                txn = stack.enter_context(self._transaction())
-                for document, cut, seq in zip(documents, truncated, seqs.tolist(), strict=True):
-                    insert_document(txn, seq, document, cut)
-                    txn.execute("INSERT OR REPLACE INTO live VALUES (?, ?)", (document.id.encode(), seq))
-                txn.executemany("INSERT INTO dead VALUES (?, ?)", [(seq, now.commit + 1) for seq in live.values()])
-                txn.executemany("INSERT INTO tail VALUES (?, ?, ?, ?, ?, ?)", rows)
-                write_counters(txn, *counters)
-                if also is not None:
-                    also(txn, written)
-            with self._publishing():
-                for part, start, own in zip(passages, starts, words, strict=False):
-                    metadata = [document.metadata for document in documents[start : start + len(part)]]
-                    now.growing.append(seqs[start : start + len(part)], metadata, part, words=own)
-                self._published = now.written(replaced, *counters)
-            reach("write.published")
-        self.on_write()
+        written = self._change(Upsert(documents, truncated, passages, words, expected, also))
+        assert isinstance(written, Written)
         return written
+
+    def _change(self, change: Change) -> Outcome:
+        """What it came to, durable and published: in a commit of its own, or, where one costs a request to a store, in
+        one with those of others that wait."""
+        if self.database.home is None:
+            (outcome,) = self._commit(lambda: [change])
+            if isinstance(outcome, BaseException):
+                raise outcome
+        else:
+            outcome = self.together.join(change)
+        self.on_write()
+        return outcome
+
+    def _commit(self, take: Callable[[], Sequence[Change]]) -> list[Outcome | BaseException]:
+        """One commit of what there is to take once no other write is under way, each change as if it came after the
+        ones before it: what each came to, or why nothing of it was kept."""
+        with self._lock:
+            changes = take()
+            self.require_writer()
+            before, known = Counters.of(self._published), None
+            if len(changes) == 1:
+                with self.database.read() as connection:
+                    known = changes[0].plan(connection, before)
+                if known.idle:
+                    return [known.outcome]
+            outcomes = list[Outcome | BaseException]()
+            made = list[tuple[Change, Planned]]()
+            now = self._published
+            with self._staging(), self._publishing(), suppress(Nothing), self.database.write() as txn:
+                if known is not None:
+                    changes[0].fill(txn, known, self.chunks, now.commit + 1)
+                for change in changes:
+                    planned = known or filled(txn, change, before, self.chunks, now.commit + 1)
+                    if isinstance(planned, Exception):
+                        outcomes.append(planned)
+                        continue
+                    outcomes.append(planned.outcome)
+                    before = planned.after
+                    made += [] if planned.idle else [(change, planned)]
+                if not made:
+                    raise Nothing
+                write_counters(txn, *before)
+            if not made:
+                return outcomes
+            with self._publishing():
+                new = now
+                for change, planned in made:
+                    change.append(now.growing, planned)
+                    new = new.written(planned.gone, *planned.after)
+                self._published = replace(new, commit=now.commit + 1)
+            reach("write.published")
+        return outcomes
 
     def keep_learned(self) -> None:
         """Makes durable what the collection has seen of queries, where there is more of it than was kept."""
@@ -239,9 +255,12 @@ class Collection(Reader):
         Raises Invalid for weights that do not fit, Conflict (another writer), StorageFull.
         """
         with self._lock:
-            spec = replace(self.spec, fusion=fusion)
-            self.record(lambda txn: put_meta(txn, {"spec": spec.to_json()}))
-            self.spec = spec
+            self._keep_spec(replace(self.spec, fusion=fusion))
+
+    def _keep_spec(self, spec: CollectionSpec, **also: Any) -> None:
+        """also: records beside it."""
+        self.record(lambda txn: put_meta(txn, {"spec": spec.to_json(), **also}))
+        self.spec = spec
 
     def kept_trial(self) -> int:
         """``tried``, as the last map was kept with it, or that there is none. Raises Damaged."""
@@ -254,9 +273,7 @@ class Collection(Reader):
         with self._lock:
             if self.spec.turns != before:
                 return False
-            spec = replace(self.spec, turns=replace(before, map=found))
-            self.record(lambda txn: put_meta(txn, {"spec": spec.to_json(), _TRIED: self.tried or 0}))
-            self.spec = spec
+            self._keep_spec(replace(self.spec, turns=replace(before, map=found)), **{_TRIED: self.tried or 0})
             return True
 
     def keep_options(self, options: Options, before: Options) -> bool:
@@ -268,9 +285,7 @@ class Collection(Reader):
         with self._lock:
             if self.spec.options != before:
                 return False
-            spec = replace(self.spec, options=options)
-            self.record(lambda txn: put_meta(txn, {"spec": spec.to_json()}))
-            self.spec = spec
+            self._keep_spec(replace(self.spec, options=options))
         return True
 
     def declare(self, changes: Mapping[str, FieldType | None] | None) -> None:
@@ -300,12 +315,9 @@ class Collection(Reader):
 
         Raises Raced, Conflict (another writer), StorageFull; nothing is gone then.
         """
-        with self._lock:
-            self.require_writer()
-            with self.database.read() as connection:
-                _hold(connection, expected or {})
-                live = find_live(connection, set(identifiers))
-            return self._delete(live, also)
+        count = self._change(Deletion(identifiers, expected or {}, also, self.database.damaged))
+        assert isinstance(count, int)
+        return count
 
     def delete_matching(
         self, condition: Filter, *, also: Callable[[sqlite3.Connection, int], None] | None = None
@@ -316,7 +328,14 @@ class Collection(Reader):
         ids = self._matching(condition, {})
         with self._lock:
             ids = self._matching(condition, ids)
-            return self._delete({identifier.decode(): seq for seq, identifier in ids.items()}, also)
+            live = {identifier.decode(): seq for seq, identifier in ids.items()}
+            deletion = Deletion([], {}, also, self.database.damaged, live)
+            (count,) = self._commit(lambda: [deletion])
+        if isinstance(count, BaseException):
+            raise count
+        assert isinstance(count, int)
+        self.on_write()
+        return count
 
     def _matching(self, condition: Filter, known: Mapping[int, bytes]) -> dict[int, bytes]:
         """Sequence number -> id of the documents that match. known: those that need not be read."""
@@ -324,25 +343,6 @@ class Collection(Reader):
             seqs = snapshot.matching(condition).tolist()
             named = snapshot.identify([seq for seq in seqs if seq not in known])
         return {seq: known[seq] if seq in known else named[seq] for seq in seqs}
-
-    def _delete(self, live: Mapping[str, int], also: Callable[[sqlite3.Connection, int], None] | None) -> int:
-        if not live and also is None:
-            return 0
-        now = self._published
-        digest = now.digest - sum(live_sum(identifier.encode(), seq) for identifier, seq in live.items())
-        with self._transaction() as txn:
-            pairs = [(identifier.encode(), seq) for identifier, seq in live.items()]
-            if live and txn.executemany("DELETE FROM live WHERE id = ? AND seq = ?", pairs).rowcount != len(live):
-                raise self.database.damaged("a document that is to be deleted has another id in its row")
-            txn.executemany("INSERT INTO dead VALUES (?, ?)", [(seq, now.commit + 1) for seq in live.values()])
-            write_counters(txn, now.next_seq, now.live - len(live), digest)
-            if also is not None:
-                also(txn, len(live))
-        with self._publishing():
-            gone = np.array(sorted(live.values()), np.int64)
-            self._published = now.written(gone, now.next_seq, now.live - len(live), digest)
-        self.on_write()
-        return len(live)
 
     # Generations
 
@@ -366,7 +366,11 @@ class Collection(Reader):
         stage: the first stage of every segment of the new generation, where it is another one; its file must be
         durable.
         """
-        with self._adding(added), self._lock:
+        with self._adding(added), ExitStack() as stack:
+            if (home := self.database.home) is not None:
+                # While others write.
+                home.send(new_files(added, None if stage is None else stage[0], self._published.generation))
+            stack.enter_context(self._lock)
             self.require_writer()
             now = self._published
             asked = self.learned.asked
@@ -491,9 +495,3 @@ class Collection(Reader):
         with self.database.read() as connection:
             self._retell(connection)
         return self._opener.salvage() if self.salvaged else self._opener.load(previous)
-
-
-def _hold(connection: sqlite3.Connection, expected: Mapping[str, int | None]) -> None:
-    """Raises Raced unless these versions stand, and no document where None is expected."""
-    if find_live(connection, expected) != {key: seq for key, seq in expected.items() if seq is not None}:
-        raise Raced

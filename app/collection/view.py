@@ -24,6 +24,7 @@ from app.metadata.names import OWN, named
 from app.schema.notices import Notice
 from app.sparse.rows import only_of
 from app.store.database import read_state
+from app.store.layout import ENCODINGS, SEGMENTS
 from app.store.rows import fetch_documents, require_rows
 from app.types import F32, I64, Document, Mask, SparseVector
 
@@ -64,6 +65,14 @@ class Generation:
         stage = value["first_stage"]
         chosen = None if stage is None else StageRecord.from_json(stage)
         return cls(value["number"], segments, value["created"], value["reason"], chosen)
+
+
+def new_files(added: Sequence[Segment], stage: StageRecord | None, now: Generation) -> list[tuple[str, str]]:
+    """What the next generation names and this one does not: (the collection's folder, name in it) of each."""
+    found = [(SEGMENTS, part.record.name) for part in added]
+    if stage is not None and stage.file is not None and (now.stage is None or now.stage.file != stage.file):
+        found.append((ENCODINGS, stage.file))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

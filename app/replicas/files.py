@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from app.collection.segment import Segment
@@ -123,9 +124,16 @@ def forget_records(connection: sqlite3.Connection) -> None:
 class Sending:
     """Brings a writer's records up to its state, once a transaction."""
 
-    def __init__(self, files: Directory, name: str, objects: Objects, writer: Writer) -> None:
-        """files: of the collection."""
-        self._files, self._name, self._objects, self._writer = files, name, objects, writer
+    def __init__(
+        self,
+        files: Directory,
+        name: str,
+        objects: Objects,
+        writer: Writer,
+        sent: Mapping[Unit, Mapping[str, Stored]] = MappingProxyType({}),
+    ) -> None:
+        """files: of the collection. sent: what was put before."""
+        self._files, self._name, self._objects, self._writer, self._sent = files, name, objects, writer, sent
 
     def send(self, connection: sqlite3.Connection, *, whole: bool = False) -> list[str]:
         """Puts what the transaction under way names and no record has, and writes the records: names of new objects.
@@ -146,9 +154,16 @@ class Sending:
             wanted |= {unit for unit in records if unit.folder != IMPORTS}
         for unit in records - wanted:
             connection.execute("DELETE FROM meta WHERE key = ?", (unit.key,))
-        return self._put(connection, sorted(wanted - records))
+        missing = wanted - records
+        found = {unit: self._sent[unit] for unit in missing & self._sent.keys()}
+        found |= self.put(sorted(missing - found.keys()))
+        put_meta(connection, {unit.key: files for unit, files in found.items()})
+        if found:
+            reach("files.sent")
+        return names_of(found)
 
-    def _put(self, connection: sqlite3.Connection, units: list[Unit]) -> list[str]:
+    def put(self, units: Sequence[Unit]) -> dict[Unit, Mapping[str, Stored]]:
+        """Puts all of their files, at a time; what no record names yet. Raises StoreUnavailable, Damaged."""
         calls: list[Callable[[], Stored]] = []
         places = []
         for unit in units:
@@ -159,10 +174,7 @@ class Sending:
         found: dict[Unit, dict[str, Stored]] = {unit: {} for unit in units}
         for (unit, file), one in zip(places, self._objects.together(calls), strict=True):
             found[unit][file] = one
-        put_meta(connection, {unit.key: files for unit, files in found.items()})
-        if calls:
-            reach("files.sent")
-        return names_of(found)
+        return {**found}
 
     def _put_file(self, folder: Directory, file: str) -> Stored:
         with expected(folder, file):

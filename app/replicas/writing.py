@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Final
 
@@ -17,10 +17,10 @@ from app.errors import Conflict, Diverged, Fenced, ObjectMissing, StoreUnavailab
 from app.objects.conditions import check_conditions
 from app.objects.protocol import Objects
 from app.replicas.applying import advance, after, base_of, read_base
-from app.replicas.files import Sending
+from app.replicas.files import Sending, Unit
 from app.replicas.position import Position, position_of, put_position
 from app.replicas.rows import changes, note_changes
-from app.replication.protocol import Commit, Opened, Writer
+from app.replication.protocol import Commit, Opened, Stored, Writer
 from app.replication.reader import look
 from app.store.database import Database
 from app.store.directory import Directory
@@ -45,6 +45,8 @@ class Writing:
         self._files, self._name, self._objects, self.history = files, name, objects, history
         self._claim = claim
         self._writer: Writer | None = None
+        self._sent: dict[Unit, Mapping[str, Stored]] = {}
+        """Files that were put for a commit that is to come."""
         self._unfinished: Commit | None = None
         """What the store has, or may have, and this copy not yet."""
         self._since, self._base_size = [0, 0], 0
@@ -65,12 +67,23 @@ class Writing:
             connection.close()
             raise
 
+    def send(self, files: Sequence[tuple[str, str]]) -> None:
+        # What fails here and now is found out by the commit, which puts what was not put before.
+        if self._writer is None or self._unfinished is not None:
+            return
+        with self._unless_fenced():
+            sent = Sending(self._files, self._name, self._objects, self._writer).put([Unit(*one) for one in files])
+        # One work at a time makes files for a commit, and what another one left is not needed any more.
+        self._sent = sent
+        if sent:
+            reach("files.early")
+
     def put(self, connection: sqlite3.Connection, commits: int) -> None:
         if self._writer is None or self._unfinished is not None:
             raise Unavailable(f"what the store has of collection {self._name} is not known yet: try again")
         writer = self._writer
         with self._unless_fenced():
-            names = Sending(self._files, self._name, self._objects, writer).send(connection)
+            names = Sending(self._files, self._name, self._objects, writer, self._sent).send(connection)
             content = changes(connection)
             commit = writer.draft(content, names)
             put_position(connection, self.history, commit.number, commit.chain, commits)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import mmap
 import sqlite3
+from collections.abc import Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -146,6 +147,10 @@ class Home(Protocol):
 
     def watch(self, connection: sqlite3.Connection, /) -> None:
         """Told of a connection before it writes; closes it where it raises: watched in part it would lose changes."""
+
+    def send(self, files: Sequence[tuple[str, str]], /) -> None:
+        """Puts files that a transaction will name, before it begins and beside others. files: (the collection's folder,
+        name in it) of each, a segment's with all of its files. Raises what the store says."""
 
     def put(self, connection: sqlite3.Connection, commits: int, /) -> None:
         """Puts the transaction under way, which is complete, as the commit of that number.

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from typing import Any
 
-from simulated import Interrupted, Process, Weather, World
+from simulated import Interrupted, Meeting, Process, Weather, World
 
+from app.collection.writes.gathering import Gathering
 from app.errors import (
     Fenced,
     Invalid,
@@ -54,6 +56,8 @@ class Witness:
         self.world = world
         self.seen: list[str] = []
         self.values: dict[str, int] = {}
+        self.members: dict[str, int] = {}
+        """Of what requests wrote, each in one commit."""
         self.acknowledged = 0
         self.refused: set[str] = set()
         self.readers: dict[Process, tuple[LogReader, list[str], int]] = {}
@@ -76,6 +80,10 @@ class Witness:
             raise Violation(f"{value} is commit {number}, and its writer was told that it never would be")
         self.values[value] = number
         self.seen.append(content)
+        for member in json.loads(content)["members"]:
+            if member in self.members:
+                raise Violation(f"{member} is in commits {self.members[member]} and {number}")
+            self.members[member] = number
 
     def acknowledge(self, number: int, content: str, who: str) -> None:
         self.saw(number, content, who)
@@ -156,11 +164,76 @@ def write(process: Process, witness: Witness, steps: int, work: tuple[int, int, 
             return
 
 
+class Writers:
+    """Of one process: several that come at about the same time, each with a value of its own, as requests do. What is
+    said to one of them is held against the commit that has its value."""
+
+    def __init__(
+        self, writer: LogWriter, contents: list[str], adds: list[str], witness: Witness, process: Process, step: int
+    ) -> None:
+        self.given = writer, contents, adds, witness, process, step
+        self.world, self.witness, self.process = process.world, witness, process
+        self.told: list[str] = []
+        self.gathering: Gathering[str, int] = Gathering(
+            self.commit, len, 10_000, condition=Meeting(process), passed=process.clock().passed
+        )
+        self.commits = 0
+
+    def commit(self, take: Callable[[], Sequence[str]]) -> list[int | BaseException]:
+        values = take()
+        writer, contents, adds, witness, process, step = self.given
+        self.commits += 1
+        # Files come with the first.
+        adds = adds if self.commits == 1 else []
+        _commit(writer, contents, adds, witness, process, f"{step}.{self.commits}", values)
+        return [writer.number] * len(values)
+
+    def one(self, value: str) -> None:
+        """A request: told that it is kept, or why it is not."""
+        try:
+            self.gathering.join(value)
+        except (StoreUnavailable, Fenced, Interrupted, Unsure) as error:
+            self.told.append(type(error).__name__)
+            if value in self.witness.members:
+                raise Violation(f"{value} was refused, and is in commit {self.witness.members[value]}") from error
+            raise
+        if not 0 < self.witness.members.get(value, 0) <= self.witness.acknowledged:
+            raise Violation(f"{value} was told that it is kept, and is in no commit")
+        self.told.append("kept")
+
+
 def _append(
     writer: LogWriter, contents: list[str], adds: list[str], witness: Witness, process: Process, step: int
 ) -> None:
+    """By one to four requests at once; an error of theirs is raised once all of them were told."""
+    rng = process.world.rng
+    writers = Writers(writer, contents, adds, witness, process, step)
+    values = [f"{process.name}.{step}.{i}" for i in range(rng.choice((1, 1, 2, 4)))]
+
+    def request(value: str) -> None:
+        process.world.sleep(process, rng.choice((0.0, 0.01, 0.1)))
+        writers.one(value)
+
+    try:
+        process.together([partial(request, value) for value in values])
+    finally:
+        if writers.commits < len(values):
+            witness.met.add("shared")
+    if len(writers.told) != len(values):
+        raise Violation(f"{len(values)} requests of {process.name}, told: {writers.told}")
+
+
+def _commit(
+    writer: LogWriter,
+    contents: list[str],
+    adds: list[str],
+    witness: Witness,
+    process: Process,
+    step: str,
+    members: Sequence[str],
+) -> None:
     drops = sorted(files_of(contents))[: process.world.rng.choice((0, 0, 1))]
-    content = json.dumps({"value": f"{process.name}.{step}", "adds": adds, "drops": drops})
+    content = json.dumps({"value": f"{process.name}.{step}", "adds": adds, "drops": drops, "members": list(members)})
     commit = writer.draft(content.encode(), adds)
     try:
         writer.append(commit)

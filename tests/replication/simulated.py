@@ -152,6 +152,38 @@ class Process:
         return [value for _, value in results]
 
 
+class Meeting:
+    """A condition of the process's greenlets, as threads have ``threading.Condition``: nothing switches inside."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.waiting: list[Any] = []
+
+    def __enter__(self) -> bool:
+        return True
+
+    def __exit__(self, *raised: object) -> None: ...
+
+    def wait(self, timeout: float | None = None) -> bool:
+        mine = getcurrent()
+        self.waiting.append(mine)
+
+        def late() -> None:
+            if mine in self.waiting:
+                self.waiting.remove(mine)
+                mine.switch()
+
+        if timeout is not None:
+            self.process.world.soon(timeout, self.process, late)
+        self.process.world.hub.switch()
+        return True
+
+    def notify_all(self) -> None:
+        woken, self.waiting = self.waiting, []
+        for one in woken:
+            self.process.world.soon(0.0, self.process, one.switch)
+
+
 class _Requests:
     """``Requests`` of one process."""
 

@@ -14,6 +14,7 @@ from simulated import World
 
 import app.objects.persistent
 import app.replication.writer
+from app.collection.writes.gathering import Gathering
 from app.replication.head import Records
 from app.replication.writer import LogWriter
 
@@ -27,7 +28,7 @@ def test_what_is_acknowledged_is_there_once_whatever_happens() -> None:
     # They did something: commits, readers that followed, and all that may go wrong.
     assert sum(len(world.witness.seen) for world in worlds) > 300
     assert sum(world.witness.followed for world in worlds) > 50
-    assert {"interrupted put", "fenced", "unsure", "settled", "behind", "refused"} <= set().union(
+    assert {"interrupted put", "shared", "fenced", "unsure", "settled", "behind", "refused"} <= set().union(
         *(world.witness.met for world in worlds)
     )
 
@@ -111,6 +112,31 @@ def left_aside(patch: pytest.MonkeyPatch, _: World) -> None:
     patch.setattr(LogWriter, "settle", forget)
 
 
+def told_early(patch: pytest.MonkeyPatch, _: World) -> None:
+    """Who joins others is told before the commit is put."""
+    lead = Gathering._lead
+
+    def early(gathering: Any) -> None:
+        for one in list(gathering._waiting)[1:]:
+            one.outcome.append(0)
+        lead(gathering)
+
+    patch.setattr(Gathering, "_lead", early)
+
+
+def told_alone(patch: pytest.MonkeyPatch, _: World) -> None:
+    """An error reaches one of those whose commit it was, and the others are told that all is well."""
+    lead = Gathering._lead
+
+    def alone(gathering: Any) -> None:
+        waiting = list(gathering._waiting)
+        lead(gathering)
+        for one in waiting[1:]:
+            one.outcome[:] = [0] if one.outcome else []
+
+    patch.setattr(Gathering, "_lead", alone)
+
+
 PLANTED = [
     (no_compare, "storm"),
     (no_grace, "followers"),
@@ -120,6 +146,8 @@ PLANTED = [
     (no_second_look, "takeovers"),
     (blind_retry, "storm"),
     (left_aside, "storm"),
+    (told_early, "storm"),
+    (told_alone, "storm"),
 ]
 
 
