@@ -58,6 +58,7 @@ from app.scoring import choose
 from app.scoring.networks import forward
 from app.sparse import postings
 from app.types import F64, Mask, Room, Side, SparseVector, Weights
+from app.vector_index import walk
 
 
 @dataclass
@@ -481,6 +482,7 @@ def loops() -> Iterator[None]:
     yield from bm25.loops()
     yield from postings.loops()
     yield from forward.loops()
+    yield from walk.loops()
 
 
 def _unhurried(query: Query) -> AbstractContextManager[None]:

@@ -45,6 +45,7 @@ SOURCES: Final = (
     "scoring/networks",
     "scoring/similarities",
     "sparse",
+    "vector_index",
 )
 """The folders of app/ that hold loops and parts of loops."""
 INSTALLED: Final = Path(sys.prefix) / "share" / "sheaf" / "compiled"

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import faiss
@@ -36,6 +37,7 @@ from app.vector_index import content as layout
 from app.vector_index.protocol import Candidates
 from app.vector_index.ranking import Selector, checked, exponent_of, ranked
 from app.vector_index.viewed import viewed
+from app.vector_index.walk import asked, keys_of, told, walk
 
 LINKS: Final = 16
 """Neighbours of a row on each level, twice as many on the lowest."""
@@ -63,6 +65,31 @@ def bytes_a_row(dims: int) -> int:
     return dims + 4 * (2 * LINKS + LINKS // (LINKS - 1))
 
 
+@dataclass(frozen=True, slots=True)
+class _Arrays:
+    """What walks read, where it lies in faiss's memory (``app.vector_index.walk``). codes: their address. least,
+    widths: (dim,), of what a number's codes stand for."""
+
+    codes: int
+    links: NDArray[np.int32]
+    offsets: I64
+    starts: I64
+    entry: int
+    least: F32
+    widths: F32
+
+    @classmethod
+    def of(cls, hnsw: Any, codes: Any) -> _Arrays:
+        """Of a graph of at least one row."""
+        size, entry = int(codes.ntotal), int(hnsw.entry_point)
+        levels = int(hnsw.levels.at(entry))
+        offsets = faiss.rev_swig_ptr(hnsw.offsets.data(), size + 1).view(np.int64)
+        starts = np.array([0, *(LINKS * (level + 2) for level in range(levels))])
+        address = faiss.rev_swig_ptr(codes.codes.data(), size * int(codes.d)).ctypes.data
+        least, widths = faiss.vector_to_array(codes.sq.trained).reshape(2, -1)
+        return cls(address, _links(hnsw), offsets, starts, entry, least, widths)
+
+
 class Graph:
     """A graph of neighbours over codes. Made by ``build`` or ``load``."""
 
@@ -75,6 +102,7 @@ class Graph:
         self._index, self._codes, self._held = index, codes, held
         index.own_fields = False
         index.storage = codes
+        self._read: _Arrays | None = None
 
     @classmethod
     def build(cls, name: str, vectors: NDArray[Any], check: Callable[[], None] = lambda: None) -> Graph:
@@ -154,7 +182,8 @@ class Graph:
                 if np.count_nonzero(passed) >= depth:
                     return scores[:, passed][:, :depth], rows[:, passed][:, :depth]
                 reach *= 2
-            return self._scan(query, depth, selector)
+            rows = np.arange(self.size) if allowed is None else np.flatnonzero(allowed).astype(np.int64)
+            return self._scan(query, depth, rows)
 
         return ranked(search, queries, k=k, available=selector.count, exponent=self.exponent, together=together)
 
@@ -178,12 +207,33 @@ class Graph:
     def _walk(self, queries: F32, depth: int, reach: int) -> tuple[F32, I64]:
         """The best rows that a walk from each query meets, (q, depth): of the ``reach`` nearest nearly all. Walks are
         the same whichever others are made beside them."""
-        scores, rows = self._index.search(queries, depth, params=faiss.SearchParametersHNSW(efSearch=reach))
-        return scores, rows
+        there = self._arrays()
+        weights, divisors, added = asked(queries, there.least, there.widths)
+        keys, _ = walk(
+            there.codes,
+            self.size,
+            there.links,
+            there.offsets,
+            there.starts,
+            there.entry,
+            weights,
+            depth,
+            max(depth, reach),
+        )
+        return told(keys, divisors, added)
 
-    def _scan(self, query: F32, depth: int, selector: Selector) -> tuple[F32, I64]:
-        scores, rows = self._codes.search(query, depth, params=faiss.SearchParameters(sel=selector.faiss))
-        return scores, rows
+    def _scan(self, query: F32, depth: int, rows: I64) -> tuple[F32, I64]:
+        """The best of some rows, depth of them at least: (1, depth)."""
+        there = self._arrays()
+        weights, divisors, added = asked(query, there.least, there.widths)
+        keys = keys_of(there.codes, rows, weights[0])
+        keys = np.sort(np.partition(keys, len(keys) - depth)[len(keys) - depth :])[::-1]
+        return told(keys[None], divisors, added)
+
+    def _arrays(self) -> _Arrays:
+        if self._read is None:
+            self._read = _Arrays.of(self._index.hnsw, self._codes)
+        return self._read
 
     def write(self, write: Callable[[bytes], Any]) -> None:
         """See ``VectorIndex.write``."""
