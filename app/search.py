@@ -3,10 +3,9 @@ each stage is timed. A mode is a choice among these stages."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from app.collection.first_stage import FirstStage
 from app.collection.layers import TOKENS, scored
 from app.collection.view import Snapshot
 from app.compute import deadline
+from app.compute.deadline import Clock
 from app.diversity.stage import diversified
 from app.encodings import muvera
 from app.errors import TooSlow
@@ -38,7 +38,7 @@ from app.query.candidates import FEW, FEW_SEGMENTS, Chosen, by_pooled, find_cand
 from app.query.encoded import EncodedQuery
 from app.query.listed import Listed, WordScores
 from app.query.preparing import encoded_meaning, encoded_sparse, spoken, weighed, with_examples
-from app.query.ranking import Ranked, rank_in_time
+from app.query.ranking import Known, Ranked, rank_in_time
 from app.query.reaching import rank_tier, tiers
 from app.query.scores import Scores, pooled_scores, scores_of
 from app.query.sparse import SparseScores
@@ -61,24 +61,6 @@ from app.types import F64, Mask, Room, Side, SparseVector, Weights
 from app.vector_index import walk
 
 
-@dataclass
-class _Clock:
-    """Adds up the time of named stages."""
-
-    started: float = field(default_factory=time.perf_counter)
-    stages: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        deadline.check(deadline.current())
-        start = time.perf_counter()
-        yield
-        self.stages[f"{name}_ms"] = self.stages.get(f"{name}_ms", 0.0) + (time.perf_counter() - start) * 1e3
-
-    def took_ms(self) -> float:
-        return (time.perf_counter() - self.started) * 1e3
-
-
 def search(collection: Collection, query: Query, room: Room | None = None) -> SearchResult:
     """One query. room: of an answer to several. Raises Invalid (vectors that do not fit), Conflict (no encoder, or
     another), Damaged, TooSlow, AnswerTooLarge."""
@@ -91,7 +73,7 @@ def search_batch(collection: Collection, queries: Sequence[Query], room: Room | 
     Once the time is over and something was found, those that allow to be partial and have not begun are answered with
     no hits.
     """
-    clock = _Clock()
+    clock = Clock()
     with clock.stage("encode"):
         for query in queries:
             check(query, collection.resources.encoders)
@@ -121,15 +103,20 @@ def search_encoded(
     learned: Learned | None = None,
     moment: Snapshot | None = None,
     chances: Callable[[F64], Sequence[float]] | None = None,
+    known: Known | None = None,
 ) -> SearchResult:
     """A query with its vectors, of ``encode_queries``. encode_ms: the time that it took, which is added. room: of an
     answer to several. sparse: its sparse vector, where it is asked by one. learned: what follows the queries in the
     place of the collection's own experience, which then learns nothing. moment: that is searched, by default now.
-    chances: that hits are relevant, by their features, in the place of what the collection's curve says.
+    chances: that hits are relevant, by their features, in the place of what the collection's curve says. known: the
+    best documents by meaning of that moment, where they were found with those of others (app.batch.together).
 
     ``took_ms`` holds the wait for a core, too, where as many searches run as there are.
     """
-    clock = _Clock(stages={"encode_ms": encode_ms})
+    clock = Clock(stages={"encode_ms": encode_ms})
+    if known is not None:
+        clock.stages["candidates_ms"] = known.took_ms
+        encode_ms += known.took_ms
     workers = collection.resources.workers
     # Before it is its turn: a model may have to be waited for.
     with clock.stage("rerank") if query.rerank else nullcontext():
@@ -157,6 +144,7 @@ def search_encoded(
             alike,
             _boosts(collection, snapshot, query, encoded),
             learned or collection.learned,
+            known,
         )
         grouping, whole = None, query
         if query.group_by is None:
@@ -164,7 +152,9 @@ def search_encoded(
         else:
             asked, found, grouping = asked.grouped(query.group_by, query.offset + query.k)
             whole = asked.query
-        found = replace(asked.explained(found), boosts=asked.boosts)
+        found = asked.explained(found)
+        if asked.boosts is not None:
+            found = replace(found, boosts=asked.boosts)
         if query.relevance:
             chances = chances or curve_of(snapshot.connection, collection.spec, query.mode).along
             features = features_of(collection.spec, query.mode, found, encoded)
@@ -178,7 +168,7 @@ def search_encoded(
             found = diversified(snapshot.views, found, whole, collection.spec.measure, workers)
         groups: list[Group] | None = None
         if grouping is None:
-            found = replace(found, ranked=found.ranked[query.offset :])
+            found = replace(found, ranked=found.ranked[query.offset :]) if query.offset else found
         else:
             warnings += grouping.warnings
             groups, ranked = grouping.page(found.ranked, query.offset, query.k)
@@ -251,12 +241,13 @@ class _Search:
     encoded: EncodedQuery | None
     snapshot: Snapshot
     allowed: Sequence[Mask]
-    clock: _Clock
+    clock: Clock
     sides: Sequence[Side]
     sparse: SparseVector | None
     alike: Alike | None
     boosts: Boosts | None
     learned: Learned
+    known: Known | None = None
 
     def ranked(self) -> Found:
         query = self.query
@@ -265,7 +256,10 @@ class _Search:
                 ranked = sort_documents(self.snapshot, self.allowed, query.sort, query.offset + query.k)
             return Found(ranked, self.allowed)
         if query.mode in ("semantic", "dense"):
-            found = self._by_meaning(self.allowed, self.reach)
+            if self.known is None:
+                found = self._by_meaning(self.allowed, self.reach)
+            else:
+                found = Found(self.known.ranked, self.allowed, scores=scores_of(self.collection.spec, self._encoded()))
         else:
             words, sparse, allowed = *self._listed(), self.allowed
             if words is not None:
@@ -364,7 +358,7 @@ class _Search:
             if found.fused is not None and found.fused.weights is not None:
                 again = replace(again, weights=found.fused.weights)
             with self.clock.stage("explain"):
-                ranked = replace(self, query=again, clock=_Clock()).ranked().ranked
+                ranked = replace(self, query=again, clock=Clock()).ranked().ranked
         return replace(found, approximate=frozenset(item.seq for item in ranked))
 
     def _by_meaning(self, allowed: Sequence[Mask], k: int, scores: Scores | None = None) -> Found:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_json
 
 from app.errors import AnswerTooLarge
 
@@ -139,8 +140,8 @@ class Document:
     @property
     def nbytes(self) -> int:
         """Of its title, its text, its summary and its metadata in UTF-8."""
-        own = json.dumps(self.metadata) if self.metadata else "{}"
-        return sum(len(one.encode()) for one in (self.title, self.text, self.summary, own))
+        own = len(to_json(self.metadata)) if self.metadata else 2
+        return len(self.title.encode()) + len(self.text.encode()) + len(self.summary.encode()) + own
 
     @property
     def passage(self) -> str:

@@ -13,6 +13,7 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
+from app.api.gathering import Gathering
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.compute.quota import cores
@@ -68,10 +69,12 @@ class Budget:
 class Lanes:
     """Bounded groups of worker threads, apart from one another so that writes never keep a search waiting.
 
-    search: those that run and those that wait for a core (``Workers.turn``). read: documents, counts, descriptions.
-    write: what changes a collection. upload: pieces of imports and archives on their way to the disk. restore: archives
-    that are verified and given their indexes, which may take minutes. download: pieces of exports. parse: large bodies.
-    index: what was written and is indexed at once. measure: one at a time, for it takes every core for a while.
+    search: those that run and those that wait for a core (``Workers.turn``). together: light ones, in threads of that
+    lane, all that wait in one call; a core is left to the event loop, which has as much to do for them. read:
+    documents, counts, descriptions. write: what changes a collection. upload: pieces of imports and archives on their
+    way to the disk. restore: archives that are verified and given their indexes, which may take minutes. download:
+    pieces of exports. parse: large bodies. index: what was written and is indexed at once. measure: one at a time, for
+    it takes every core for a while.
 
     Work that needs an encoder has lanes of that encoder (``needing``): queries that wait for it are encoded together,
     and one that hangs holds up nobody else.
@@ -83,6 +86,7 @@ class Lanes:
         self.of_encoders: dict[tuple[Need, str], Lane] = {}
         """Made when they are first asked for."""
         self.search = self._lane("search")
+        self.together = Gathering(self.search.threads, max(1, (settings.threads or cores()) - 1))
         self.read = Lane(CapacityLimiter(4), queue)
         self.write = self._lane("write")
         # A request that was let in brings many pieces, one after another: the requests are counted instead.
@@ -160,15 +164,22 @@ class State(TypedDict):
     service: Service
 
 
-async def run(lane: Lane, work: Callable[..., T], *args: object, **named: object) -> T:
-    """Blocking work in a thread of a lane. Raises Overloaded where too many wait for one."""
+@contextmanager
+def admitted(lane: Lane) -> Iterator[None]:
+    """One more that works or waits in the lane. Raises Overloaded where too many wait."""
     if lane.queue is not None and lane.inside >= lane.threads.total_tokens + lane.queue:
         raise Overloaded(f"{lane.queue:,} requests wait already; try again")
     lane.inside += 1
     try:
-        return await anyio.to_thread.run_sync(partial(work, *args, **named), limiter=lane.threads)
+        yield
     finally:
         lane.inside -= 1
+
+
+async def run(lane: Lane, work: Callable[..., T], *args: object, **named: object) -> T:
+    """Blocking work in a thread of a lane. Raises Overloaded where too many wait for one."""
+    with admitted(lane):
+        return await anyio.to_thread.run_sync(partial(work, *args, **named), limiter=lane.threads)
 
 
 async def serving(request: Request) -> Service:

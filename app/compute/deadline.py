@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from app.errors import TooSlow
@@ -66,3 +66,35 @@ def check(given: Deadline | None) -> None:
 def over() -> TooSlow:
     """The error raised then."""
     return TooSlow("the search took longer than it may; try fewer candidates, a filter, or a longer timeout_ms")
+
+
+class _Stage:
+    """A block whose time is added where it ends well. Raises TooSlow at its beginning where the time is over."""
+
+    __slots__ = ("_name", "_stages", "_start")
+
+    def __init__(self, stages: dict[str, float], name: str) -> None:
+        self._stages, self._name = stages, name
+
+    def __enter__(self) -> None:
+        check(current())
+        self._start = time.perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            took = (time.perf_counter() - self._start) * 1e3
+            self._stages[self._name] = self._stages.get(self._name, 0.0) + took
+
+
+@dataclass
+class Clock:
+    """Adds up the time of named stages."""
+
+    started: float = field(default_factory=time.perf_counter)
+    stages: dict[str, float] = field(default_factory=dict)
+
+    def stage(self, name: str) -> _Stage:
+        return _Stage(self.stages, f"{name}_ms")
+
+    def took_ms(self) -> float:
+        return (time.perf_counter() - self.started) * 1e3

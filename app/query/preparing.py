@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from app.collection.collection import Collection
-from app.collection.layers import TOKENS, scored, vector_field
+from app.collection.layers import POOLED, TOKENS, scored, vector_field
 from app.collection.passages import check_vectors, pool, require_direction
 from app.collection.spec import CollectionSpec
 from app.encoders.turns import conversed
@@ -56,6 +56,8 @@ def encoded_meaning(collection: Collection, queries: Sequence[Query]) -> list[En
 def with_examples(collection: Collection, queries: Sequence[Query]) -> list[Query]:
     """With the texts and vectors among their examples encoded, all in one batch, and their texts by the sparse encoder,
     where there is one, in another."""
+    if all(query.like is None for query in queries):
+        return list(queries)
     asked = [
         Query(text=one.text, turns=one.turns, vectors=one.vectors, at=one.at)
         for query in queries
@@ -87,7 +89,10 @@ def with_examples(collection: Collection, queries: Sequence[Query]) -> list[Quer
 def encode_queries(collection: Collection, queries: Sequence[Query], *, networks: bool = True) -> list[EncodedQuery]:
     """The vectors of queries by meaning, as they are scored. Texts are encoded in one batch. networks: whether a text
     may become one, where the encoder makes them; else it has a vector."""
+    if not queries:
+        return []
     spec = collection.spec
+    measure, single = spec.measure, scored(spec) == POOLED and not spec.ordered
     for query in queries:
         ways = (query.text is not None) + (query.vectors is not None) + (query.scorer is not None)
         if not ways or (ways > 1 and query.mode != "hybrid"):
@@ -115,16 +120,20 @@ def encode_queries(collection: Collection, queries: Sequence[Query], *, networks
             ready.append(next(made))
         else:
             given = np.ascontiguousarray(query.vectors, np.float32)
-            vectors = spec.measure.query(given)
-            if not np.isfinite(vectors).all() or lengths(vectors).max(initial=0) > MAX_LENGTH:
+            vectors = measure.query(given)
+            # Of length 1, or they would not have passed.
+            if not measure.unit and (not np.isfinite(vectors).all() or lengths(vectors).max(initial=0) > MAX_LENGTH):
                 pointer = f"{query.at}/{vector_field(spec)}"
                 raise Invalid.at(
                     pointer, f"times the matrix it is longer than {MAX_LENGTH:g}, the limit: scale it down"
                 )
-            if spec.measure.unit:
-                pooled = pool(TokenVectors.join([vectors]), spec.measure)
+            if single:
+                # As of a text: it stands for itself.
+                pooled = vectors
+            elif measure.unit:
+                pooled = pool(TokenVectors.join([vectors]), measure)
             else:
-                pooled = spec.measure.query(pool(TokenVectors.join([given]), spec.measure))
+                pooled = measure.query(pool(TokenVectors.join([given]), measure))
             ready.append(EncodedQuery(vectors, pooled))
     return ready
 
@@ -213,6 +222,8 @@ def encoded_sparse(collection: Collection, queries: Sequence[Query]) -> list[Spa
     """The sparse vector of each query that has one and is not by examples. Texts are encoded in one batch. Raises
     Invalid for a text that is refused, EncoderError."""
     spec = collection.spec
+    if spec.sparse is None:
+        return [query.sparse for query in queries]
     asked = [query for query in queries if query.like is None and weighed(spec, query)]
     texts = [query for query in asked if query.sparse is None]
     said = [spoken_text(spec, query) if query.syntax == "query" else query.text for query in texts]

@@ -43,6 +43,14 @@ class Ranked:
     score: float
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The best documents of a search, which one pass found for several. took_ms: of the whole pass."""
+
+    ranked: list[Ranked]
+    took_ms: float
+
+
 Identify: TypeAlias = Callable[[list[int]], dict[int, bytes]]
 
 

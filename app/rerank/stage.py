@@ -33,7 +33,7 @@ def check(query: Query, encoders: Encoders) -> None:
 def widened(query: Query) -> Query:
     """With as many documents as are to be reranked, or diversified."""
     first = query.rerank.top if query.rerank is not None else 0 if query.diversity is None else query.diversity.among
-    return replace(query, k=max(query.k, first - query.offset))
+    return query if first - query.offset <= query.k else replace(query, k=first - query.offset)
 
 
 def reranker_for(encoders: Encoders, query: Query, spoken: Callable[[], str | None]) -> Reranker | None:

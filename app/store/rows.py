@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any, Final
 
+from pydantic_core import from_json
+
 from app.errors import Damaged
 from app.store.layout import DATABASE
 from app.types import DEFAULT_INCLUDE, Document, Metadata, Turn, spoken
@@ -89,10 +91,10 @@ def documents_in_order(
         "SELECT wanted.value, d.* FROM json_each(?) wanted LEFT JOIN documents d ON d.seq = wanted.value",
         (json.dumps([int(seq) for seq in seqs]),),
     )
-    for seq, *row in rows:
-        if row[0] is None:
-            raise missing(seq, name)
-        yield parse_row(row, name, include)
+    for row in rows:
+        if row[1] is None:
+            raise missing(row[0], name)
+        yield parse_row(row[1:], name, include)
 
 
 def missing(seq: int, name: str) -> Damaged:
@@ -108,7 +110,7 @@ def parse_row(row: Sequence[Any], name: str, include: Set[str] = DEFAULT_INCLUDE
         )
     if metadata.startswith("["):
         return _conversation(Document(key.decode(), text, title), metadata, include)
-    parsed: Metadata = json.loads(metadata) if "metadata" in include else {}
+    parsed: Metadata = from_json(metadata) if "metadata" in include else {}
     return Document(key.decode(), text if "text" in include else "", title, parsed)
 
 

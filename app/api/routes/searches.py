@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Annotated, Literal
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -29,16 +30,17 @@ from app.api.schemas.searches import (
     SearchBatch,
     SearchRequest,
 )
-from app.api.service import Lane, Service, Serving, run
+from app.api.service import Lane, Service, Serving, admitted, run
 from app.batch.arrays import FORMS, Many, Table, read_queries, written
 from app.batch.search import search_many
+from app.batch.together import Waiting, search_each
 from app.collection.collection import Collection
 from app.collection.passages import check_vectors
 from app.collection.spec import CollectionSpec
 from app.compute.deadline import deadline
 from app.diversity.order import Diversity
 from app.documents import turns_of
-from app.errors import Invalid
+from app.errors import Invalid, SheafError
 from app.fusion.hybrid import sides_of
 from app.highlights.fragments import Marking
 from app.query.asked import UNENCODED
@@ -48,6 +50,9 @@ from app.store.query_log import Found, Logged
 from app.types import F32, MAX_K, Weights
 
 router = APIRouter(tags=["search"], route_class=Route)
+
+_LIGHT: Final = frozenset({"vector", "k", "offset", "candidates", "include", "vectors_format", "timeout_ms"})
+"""What a search says at most that others may stand in one line with: it reads some hundred vectors."""
 
 _TEXT = {"query": "read a zip archive"}
 _FILTERED = {
@@ -268,8 +273,43 @@ async def search_documents(
         note_searches(request, [result])
         return encoded(search_answer(result, body, collection.spec.kind))
 
+    if body.vector is not None and body.model_fields_set <= _LIGHT:
+        with admitted(service.lanes.search):
+            asked = _Asked(request, body, until)
+            content = await service.lanes.together.ask(name, asked, partial(_answers, service, name))
+        return held(service, content)
     lane = await _lane(service, name, [body])
     return held(service, await run(lane, service.on, name, work))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    request: Request
+    body: SearchRequest
+    until: float
+
+
+def _answers(service: Service, name: str, asked: Sequence[_Asked]) -> list[bytes | SheafError]:
+    """To light searches that stood in line together. Raises what concerns all of them."""
+
+    def work(collection: Collection) -> list[bytes | SheafError]:
+        spec, found = collection.spec, dict[int, bytes | SheafError]()
+        waiting: dict[int, Waiting] = {}
+        for i, one in enumerate(asked):
+            try:
+                waiting[i] = Waiting(to_query(one.body, spec), one.until)
+            except Invalid as error:
+                found[i] = error
+        for i, result in zip(waiting, search_each(collection, list(waiting.values())), strict=True):
+            if isinstance(result, SheafError):
+                found[i] = result
+                continue
+            keep_queries(collection, [waiting[i].query], [result])
+            note_searches(asked[i].request, [result])
+            found[i] = encoded(search_answer(result, asked[i].body, spec.kind))
+        return [found[i] for i in range(len(asked))]
+
+    return service.on(name, work)
 
 
 @router.post("/v1/collections/{name}/search/batch", responses=gives(BatchAnswer))

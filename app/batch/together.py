@@ -1,0 +1,118 @@
+"""Searches of several callers that stand in line together: each is answered as it would be alone, from one moment.
+
+What most dense searches are, one vector and nothing that looks further than the best ``k``, is ranked in one pass over
+the parts (app.batch.ranking), whose order and scores are those of one query after the other, to the bit. All else of an
+answer, and every other search, is made as it is alone (app.search).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.batch.ranking import Ask, fits
+from app.collection.collection import Collection
+from app.collection.view import Snapshot
+from app.compute.deadline import Clock, Deadline, deadline
+from app.errors import RequestError, TooSlow
+from app.query.asked import Query, SearchResult
+from app.query.encoded import EncodedQuery
+from app.query.preparing import encode_queries
+from app.query.ranking import Known, Ranked
+from app.search import search, search_encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """until: when it is to be answered; a number is of ``time.monotonic()``, None is no limit."""
+
+    query: Query
+    until: Deadline | float | None = None
+
+
+def is_plain(query: Query) -> bool:
+    """Whether a search by one vector asks for nothing but its best documents, so that others may share its pass."""
+    further = (query.text, query.sparse, query.like, query.scorer, query.filter, query.ids, query.min_score)
+    ordered = (query.rerank, query.diversity, query.group_by, query.cursor, query.weights)
+    return (
+        query.vectors is not None
+        and query.mode == "semantic"
+        and not any(one is not None for one in (*further, *ordered))
+        and not (query.sort or query.boosts or query.facets or query.explain or query.partial or query.exact)
+    )
+
+
+def search_each(collection: Collection, waiting: Sequence[Waiting]) -> list[SearchResult | RequestError | TooSlow]:
+    """Of each its answer, or why it has none. Raises what concerns all of them (Damaged, Unavailable)."""
+    if len(waiting) == 1:
+        return [_alone(collection, waiting[0])]
+    found: dict[int, SearchResult | RequestError | TooSlow] = {}
+    plain: dict[int, EncodedQuery] = {}
+    clock = Clock()
+    with clock.stage("encode"):
+        for i, one in enumerate(waiting):
+            if is_plain(one.query):
+                try:
+                    (plain[i],) = encode_queries(collection, [one.query])
+                except RequestError as error:
+                    found[i] = error
+    with collection.snapshot() as snapshot:
+        known: dict[int, Known] = {}
+        if len(plain) > 1 and fits(collection.spec, snapshot.views):
+            known = _ranked(collection, snapshot, {i: waiting[i] for i in plain}, plain)
+        for i in known:
+            try:
+                with deadline(waiting[i].until):
+                    found[i] = search_encoded(
+                        collection,
+                        waiting[i].query,
+                        plain[i],
+                        clock.stages["encode_ms"],
+                        moment=snapshot,
+                        known=known[i],
+                    )
+            except (RequestError, TooSlow) as error:
+                found[i] = error
+    return [found[i] if i in found else _alone(collection, one) for i, one in enumerate(waiting)]
+
+
+def _alone(collection: Collection, one: Waiting) -> SearchResult | RequestError | TooSlow:
+    try:
+        with deadline(one.until):
+            return search(collection, one.query)
+    except (RequestError, TooSlow) as error:
+        return error
+
+
+def _ranked(
+    collection: Collection, snapshot: Snapshot, waiting: dict[int, Waiting], encoded: dict[int, EncodedQuery]
+) -> dict[int, Known]:
+    """The best documents of those that ask for equally many of equally many candidates, where there are several."""
+    alike: dict[tuple[int, int | None], list[int]] = {}
+    for i, one in waiting.items():
+        alike.setdefault((one.query.offset + one.query.k, one.query.candidates), []).append(i)
+    found: dict[int, Known] = {}
+    allowed = snapshot.allowed(None)
+    for (reach, width), some in alike.items():
+        if len(some) == 1:
+            continue
+        clock = Clock()
+        queries = np.concatenate([encoded[i].vectors for i in some])
+        each = [collection.spec.measure.offsets(encoded[i].vectors) for i in some]
+        offsets = np.array([0.0 if one is None else float(one[0]) for one in each])
+        ask = Ask(snapshot.views, allowed, snapshot.stages, reach, width, False, snapshot.identify)
+        with clock.stage("candidates"), collection.resources.workers.turn():
+            block = ask.best(queries, offsets)
+        columns = (column.tolist() for column in (block.views, block.rows, block.seqs, block.scores))
+        for i, ranked in zip(some, _lists(*columns), strict=True):
+            found[i] = Known(ranked, clock.stages["candidates_ms"])
+    return found
+
+
+def _lists(
+    views: list[list[int]], rows: list[list[int]], seqs: list[list[int]], scores: list[list[float]]
+) -> Iterator[list[Ranked]]:
+    for own in zip(views, rows, seqs, scores, strict=True):
+        yield [Ranked(*one) for one in zip(*own, strict=True)]
