@@ -48,7 +48,7 @@ def search_many(collection: Collection, asked: Many) -> Table:
             queries, offsets = _asked_with(asked.vectors, spec)
             encoded = time.perf_counter()
             with workers.turn():
-                block = _together(collection, snapshot, queries, offsets, asked)
+                block = best_of(collection, snapshot, queries, offsets, asked)
                 ranked = time.perf_counter()
                 ids, scores = _named(collection, snapshot, block)
                 values = _carried(collection, snapshot, block) if asked.values else None
@@ -133,7 +133,11 @@ def _asked_with(vectors: F32, spec: CollectionSpec) -> tuple[F32, F64]:
     return asked, np.array([0.0 if one is None else float(one[0]) for one in offsets])
 
 
-def _together(collection: Collection, snapshot: Snapshot, queries: F32, offsets: F64, asked: Many) -> Block:
+def best_of(
+    collection: Collection, snapshot: Snapshot, queries: F32, offsets: F64, asked: Many, fewest: int = FEWEST
+) -> Block:
+    """The best documents of each query. queries, offsets: as ``Ask.best`` takes them. asked: the rest. fewest: that are
+    worth a thread of their own. Raises Damaged, TooSlow."""
     allowed, parts = snapshot.allowed(asked.filter), list[Block]()
     ask = Ask(
         snapshot.views,
@@ -155,7 +159,7 @@ def _together(collection: Collection, snapshot: Snapshot, queries: F32, offsets:
             with deadline.deadline(limit):
                 return ask.best(some[first:last], own[first:last])
 
-        parts += collection.resources.workers.map_slices(len(some), work, smallest=FEWEST)
+        parts += collection.resources.workers.map_slices(len(some), work, smallest=fewest)
     return Block.join(parts)
 
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
-from app.batch.ranking import Ask, fits
+from app.batch.arrays import Many
+from app.batch.ranking import fits
+from app.batch.search import best_of
 from app.collection.collection import Collection
 from app.collection.view import Snapshot
-from app.compute.deadline import Clock, Deadline, deadline
+from app.compute.deadline import Clock, deadline
 from app.errors import RequestError, TooSlow
 from app.query.asked import Query, SearchResult
 from app.query.encoded import EncodedQuery
@@ -23,13 +26,16 @@ from app.query.preparing import encode_queries
 from app.query.ranking import Known, Ranked
 from app.search import search, search_encoded
 
+FEWEST: Final = 4
+"""Queries that are worth a thread of their own: a millisecond each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """until: when it is to be answered; a number is of ``time.monotonic()``, None is no limit."""
+    """until: when it is to be answered, of ``time.monotonic()``; None is no limit."""
 
     query: Query
-    until: Deadline | float | None = None
+    until: float | None = None
 
 
 def is_plain(query: Query) -> bool:
@@ -94,7 +100,6 @@ def _ranked(
     for i, one in waiting.items():
         alike.setdefault((one.query.offset + one.query.k, one.query.candidates), []).append(i)
     found: dict[int, Known] = {}
-    allowed = snapshot.allowed(None)
     for (reach, width), some in alike.items():
         if len(some) == 1:
             continue
@@ -102,9 +107,13 @@ def _ranked(
         queries = np.concatenate([encoded[i].vectors for i in some])
         each = [collection.spec.measure.offsets(encoded[i].vectors) for i in some]
         offsets = np.array([0.0 if one is None else float(one[0]) for one in each])
-        ask = Ask(snapshot.views, allowed, snapshot.stages, reach, width, False, snapshot.identify)
-        with clock.stage("candidates"), collection.resources.workers.turn():
-            block = ask.best(queries, offsets)
+        limits = [one.until for i in some if (one := waiting[i]).until is not None]
+        try:
+            with deadline(min(limits, default=None)), clock.stage("candidates"), collection.resources.workers.turn():
+                block = best_of(collection, snapshot, queries, offsets, Many(queries, reach, None, width), FEWEST)
+        except TooSlow:
+            # The time of one of them is over; each finds out for itself.
+            continue
         columns = (column.tolist() for column in (block.views, block.rows, block.seqs, block.scores))
         for i, ranked in zip(some, _lists(*columns), strict=True):
             found[i] = Known(ranked, clock.stages["candidates_ms"])
