@@ -22,7 +22,7 @@ from app.errors import Conflict, NotFound, RequestError, SheafError, StoreUnavai
 from app.objects.opening import open_objects
 from app.objects.protocol import Objects
 from app.replicas.files import forget_records
-from app.replicas.following import fetch_copy
+from app.replicas.following import Fetched, fetch_copy, let_go
 from app.replicas.listing import Collections, Listing, new_history, prefix_of
 from app.replicas.position import Position, position_of
 from app.replicas.replica import Replica
@@ -45,6 +45,8 @@ TEND_S: Final = 10.0
 """The same of a writer, which finds there what another server that became the writer has changed."""
 RETRY_S: Final = 30.0
 """From one attempt at a copy that cannot be had, for it is damaged or there is no room, to the next."""
+_COPIES: Final = 4
+"""Copies that are fetched at a time."""
 KEPT_S: Final = 900.0
 """How long the objects of a deleted collection stay: a reader may be just fetching it."""
 
@@ -64,6 +66,8 @@ class StoredHomes:
         self._histories: dict[str, str] = {}
         """Of the copies that are here, by name."""
         self._copies: dict[str, Replica] = {}
+        self._fetched_by: dict[str, Fetched] = {}
+        """How copies were brought that nobody has opened yet, by history."""
         self._failed: dict[str, float] = {}
         """When a copy could not be had, by name."""
 
@@ -127,7 +131,13 @@ class StoredHomes:
         claiming = partial(self._claim, name, history)
         listing = self.listed.now
         fenced = self.writes and listing is not None and self.listed.is_anothers(history, listing)
-        return Replica(files, name, self._objects(history), history, claiming, writes=self.writes, fenced=fenced)
+        fetched = self._fetched_by.pop(history, None)
+        if fetched is not None and self.writes and not fenced:
+            let_go(fetched)
+            fetched = None
+        return Replica(
+            files, name, self._objects(history), history, claiming, writes=self.writes, fenced=fenced, fetched=fetched
+        )
 
     def _history_of(self, name: str) -> str:
         listing = self.listed.now
@@ -327,7 +337,7 @@ class StoredHomes:
         """A whole copy beside the others, without its name."""
         staged = self._root.folder(f".restoring-{name}-{uuid4().hex}")
         try:
-            fetch_copy(
+            fetched = fetch_copy(
                 staged,
                 name,
                 self._objects(history),
@@ -338,6 +348,9 @@ class StoredHomes:
         except BaseException:
             self._root.remove(staged.name)
             raise
+        if (before := self._fetched_by.pop(history, None)) is not None:
+            let_go(before)
+        self._fetched_by[history] = fetched
         reach("copy.fetched")
         return staged.name
 
@@ -398,14 +411,19 @@ class StoredHomes:
         had keeps no other waiting; raises StoreUnavailable after all of them."""
         away: StoreUnavailable | None = None
         wanted = dict(self.listed.known.histories)
-        for name in sorted({*wanted, *folders.names(self._root)}):
-            if time.monotonic() - self._failed.get(name, -RETRY_S) < RETRY_S:
-                continue
+        names = [
+            name
+            for name in sorted({*wanted, *folders.names(self._root)})
+            if time.monotonic() - self._failed.get(name, -RETRY_S) >= RETRY_S
+        ]
+        lacking = [name for name in names if name in wanted and self._lacks(name, wanted[name])]
+        staged = dict(zip(lacking, self._fetched_together({name: wanted[name] for name in lacking}), strict=True))
+        for name in names:
             try:
                 if name not in wanted:
                     exchange(name, partial(self._let_go, name, None), partial(self._is_gone, name))
-                elif self._lacks(name, wanted[name]):
-                    self._renew(name, wanted[name], exchange)
+                elif name in staged:
+                    self._renew(name, wanted[name], staged[name], exchange)
                 self._failed.pop(name, None)
             except StoreUnavailable as error:
                 away = error
@@ -415,8 +433,22 @@ class StoredHomes:
         if away is not None:
             raise away
 
-    def _renew(self, name: str, history: str, exchange: Exchange) -> None:
-        staged = self._fetched(name, history)
+    def _fetched_together(self, histories: Mapping[str, str]) -> list[str | SheafError]:
+        """Of each a copy, or why there is none; a few at a time, for each has many files that come at a time."""
+
+        def one(name: str, history: str) -> str | SheafError:
+            try:
+                return self._fetched(name, history)
+            except SheafError as error:
+                return error
+
+        calls = [partial(one, name, history) for name, history in histories.items()]
+        together = self.listed.collections.objects.together
+        return [each for at in range(0, len(calls), _COPIES) for each in together(calls[at : at + _COPIES])]
+
+    def _renew(self, name: str, history: str, staged: str | SheafError, exchange: Exchange) -> None:
+        if isinstance(staged, SheafError):
+            raise staged
         used = False
         try:
             used = exchange(name, partial(self._let_go, name, staged), partial(self._lacks, name, history))

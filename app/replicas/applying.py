@@ -6,14 +6,15 @@ Nobody else writes the copy meanwhile: who applies holds the writer's lock, or i
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from uuid import uuid4
 
 from app.backup.schema import check_schema
 from app.errors import Damaged
 from app.objects.protocol import Objects
-from app.replicas.files import FOLDERS, check_manifests, check_names, fetch, names_of, read_into, stored, sweep
+from app.replicas.fetching import Between, Wanted, bring, fetch
+from app.replicas.files import FOLDERS, check_manifests, check_names, names_of, stored, sweep
 from app.replicas.position import position_of, put_position, read_position
 from app.replicas.rows import apply, prepare
 from app.replication.protocol import Commit, Stored
@@ -28,10 +29,6 @@ BATCH = 256
 """Commits of one transaction, at most."""
 
 
-Between = Callable[[], object]
-"""Told before each piece of a file that is fetched, from several threads: what it raises ends the fetching."""
-
-
 def advance(
     files: Directory,
     database: Database,
@@ -39,22 +36,25 @@ def advance(
     history: str,
     commits: Sequence[Commit],
     between: Between = lambda: None,
+    *,
+    whole: bool = False,
 ) -> None:
-    """Applies what comes after the copy's last commit, and nothing else. database: of the copy, with no home.
+    """Applies what comes after the copy's last commit, and nothing else. database: of the copy, with no home. whole: of
+    a copy that has no files yet, in one transaction: what the last state needs is brought at once.
 
     Raises StoreUnavailable, StorageFull, Damaged, also where the first is not the next of the copy or one is left out,
     and what ``between`` does; what was applied before stands then.
     """
     name = database.name
-    for start in range(0, len(commits), BATCH):
-        some = commits[start : start + BATCH]
+    for some in [commits] if whole else [commits[start : start + BATCH] for start in range(0, len(commits), BATCH)]:
         with room(), database.write(len(some)) as txn:
             _require_next(txn, name, some)
-            before = set(stored(txn, name))
+            before = set() if whole else set(stored(txn, name))
             prepare(txn)
             for commit in some:
                 apply(txn, commit.content, name)
-            put_position(txn, history, some[-1].number, some[-1].chain, read_state(txn).commits)
+            if some:
+                put_position(txn, history, some[-1].number, some[-1].chain, read_state(txn).commits)
             records = stored(txn, name)
             check_names(txn, name)
             if new := {unit: one for unit, one in records.items() if unit not in before}:
@@ -84,34 +84,25 @@ def after(commits: Sequence[Commit], number: int) -> list[Commit]:
     return [commit for commit in commits if commit.number > number]
 
 
-def install(
-    files: Directory,
-    name: str,
-    objects: Objects,
-    history: str,
-    base: Stored,
-    number: int,
-    chain: str,
-    between: Between = lambda: None,
-) -> None:
-    """A local copy of a base in a folder that has none, or an unfinished one, whose finished files are kept.
+def begin(files: Directory, objects: Objects, base: Stored, between: Between = lambda: None) -> None:
+    """Brings a base into a folder that has none, or an unfinished one, whose finished files are kept.
 
-    Raises StoreUnavailable, StorageFull, Damaged, also where the database is not one that a collection has, and what
-    ``between`` does.
+    Raises StoreUnavailable, StorageFull, Damaged, and what ``between`` does.
     """
     with room():
         files.make()
         for left in files.list():
-            if left not in FOLDERS:
+            if left not in (*FOLDERS, DATABASE):
                 files.remove(left)
         for place in FOLDERS:
             files.folder(place).make()
-        new = files.create(DATABASE)
-        try:
-            read_into(new.write, objects, base, between)
-            new.finish()
-        finally:
-            new.close()
+        bring(objects, [Wanted(files, DATABASE, base)], between)
+
+
+def install(files: Directory, name: str, history: str, base: Stored, number: int, chain: str) -> None:
+    """Makes the copy's database of a base that was brought. Raises StorageFull, Damaged where the database is not one
+    that a collection has, or of another state."""
+    with room():
         # Before any other statement: what a database has beside our tables runs, or answers in their place.
         check_schema(files.path / DATABASE)
         with closing(sqlite3.connect(files.path / DATABASE, isolation_level=None)) as connection:
@@ -129,11 +120,6 @@ def install(
                     f"the base {base.name} of collection {name} holds another state than the log says. Restore the "
                     "collection from a snapshot."
                 )
-            with database.read() as connection:
-                records = stored(connection, name)
-                check_names(connection, name)
-                fetch(files, records, objects, between)
-                check_manifests(connection, files, name, records)
         files.sync()
 
 

@@ -1,4 +1,5 @@
-"""The files that a state needs: put into the store before the commit that names them, and fetched before it is applied.
+"""The files that a state needs: put into the store before the commit that names them, and fetched
+(``app.replicas.fetching``) before it is applied.
 
 The database says where each lies, in a record for each segment, chunk of the tail, first stage and body of an import
 (``stored:`` in the table ``meta``). So the records go with commits and copies of the database like all else, and a
@@ -7,10 +8,8 @@ state that names a file says where it is, how large, and what its SHA-256 is.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -18,7 +17,7 @@ from typing import Final
 
 from app.collection.segment import Segment
 from app.collection.view import Generation
-from app.errors import Closed, Damaged, Invalid
+from app.errors import Damaged, Invalid
 from app.objects.protocol import Objects, check_name
 from app.replication.protocol import Stored, Writer
 from app.store.database import get_meta, get_record, put_meta
@@ -29,8 +28,6 @@ from app.store.layout import ENCODINGS, IMPORTS, PLAIN, SEGMENTS, TAIL
 from app.tasks.records import ENDED, read_task
 
 _KEY: Final = "stored:"
-_PIECE: Final = 2**23
-"""Bytes that are read from the store in one request, of a large file."""
 FOLDERS: Final = (SEGMENTS, TAIL, ENCODINGS, IMPORTS)
 
 
@@ -203,101 +200,6 @@ def _changed(connection: sqlite3.Connection) -> bool:
     if connection.execute("SELECT 1 FROM changed_meta WHERE key = 'generation'").fetchone() is not None:
         return True
     return connection.execute("SELECT 1 FROM changed_tail LIMIT 1").fetchone() is not None
-
-
-def fetch(
-    files: Directory,
-    records: Mapping[Unit, Mapping[str, Stored]],
-    objects: Objects,
-    between: Callable[[], object] = lambda: None,
-) -> int:
-    """Brings what is not here yet; each file is whole when it has its name, and durable at the end. Bytes that were
-    read. What an attempt before this one finished is kept, if it is what the record says.
-
-    files: of the collection. between: told before each piece, from several threads; what it raises ends all.
-    Raises StoreUnavailable, Damaged where an object is not what was put, StorageFull.
-    """
-    calls, folders = list[Callable[[], int]](), dict[Unit, Directory]()
-    failed = threading.Event()
-
-    def going() -> None:
-        if failed.is_set():
-            raise Closed("another of the files could not be fetched")
-        between()
-
-    def guarded(folder: Directory, file: str, one: Stored) -> int:
-        try:
-            return _fetch(objects, folder, file, one, going)
-        except BaseException as error:
-            if not failed.is_set():
-                errors.append(error)
-            failed.set()
-            raise
-
-    errors = list[BaseException]()
-    for unit, named in records.items():
-        folder = folders[unit] = unit.within(files)
-        calls += [partial(guarded, folder, file, one) for file, one in named.items()]
-    for folder in folders.values():
-        folder.make()
-    try:
-        read = sum(objects.together(calls))
-    except Closed:
-        # By order the first error may be of one that only gave up.
-        raise (errors[0] if errors else Closed("the files could not be fetched")) from None
-    for folder in folders.values():
-        folder.sync()
-        folder.parent.sync()
-    return read
-
-
-def _fetch(objects: Objects, folder: Directory, file: str, one: Stored, going: Callable[[], object]) -> int:
-    if folder.has(file) and _same(folder, file, one):
-        return 0
-    part = f"{file}.part"
-    folder.remove(part)
-    new = folder.create(part)
-    try:
-        read_into(new.write, objects, one, going)
-        new.finish()
-    finally:
-        new.close()
-    folder.remove(file)
-    folder.publish(part, file)
-    return one.size
-
-
-def _same(folder: Directory, file: str, one: Stored) -> bool:
-    """By its content: names of files in the tail come again after a restart."""
-    if folder.size(file) != one.size:
-        return False
-    with folder.open(file) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == one.sha256
-
-
-def read_into(
-    write: Callable[[bytes], object], objects: Objects, one: Stored, going: Callable[[], object] = lambda: None
-) -> None:
-    """Its content, a piece at a time. going: told before each. Raises Damaged where it is not what was put."""
-    held = hashlib.sha256()
-    for piece in _pieces(objects, one, going):
-        held.update(piece)
-        write(piece)
-    if held.hexdigest() != one.sha256:
-        raise Damaged(
-            f"{one.name} of {objects.place} is not what was put there: its checksum differs. Restore that object from "
-            "a copy of the store, or the collection from a snapshot."
-        )
-
-
-def _pieces(objects: Objects, one: Stored, going: Callable[[], object]) -> Iterator[bytes]:
-    going()
-    if one.size <= _PIECE:
-        yield objects.get(one.name)[0]
-        return
-    for start in range(0, one.size, _PIECE):
-        going()
-        yield objects.read(one.name, start, min(_PIECE, one.size - start))
 
 
 def sweep(files: Directory, records: Mapping[Unit, Mapping[str, Stored]]) -> None:

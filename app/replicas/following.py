@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from app.errors import Closed, ObjectMissing, ReaderBehind, SheafError, StoreUnavailable, SystemFault
 from app.objects.protocol import Objects
-from app.replicas.applying import advance, install
+from app.replicas.applying import advance, begin, install
 from app.replicas.files import finished, stored, sweep
 from app.replicas.position import position_of
 from app.replicas.writing import hold_to
@@ -31,6 +31,15 @@ Open = Callable[[Callable[[Stored | None], object]], Reader]
 """Opens the log; told what reads its base."""
 
 NEVER: Final = -1.0
+
+
+class Fetched(NamedTuple):
+    """A whole copy was brought: the log's reader, which stands where the copy does, and when (``time.monotonic``)."""
+
+    reader: Reader
+    at: float
+
+
 _GIVE_BACK_S: Final = 1.0
 """How long is waited at most until a lease is given back: it ends by itself."""
 
@@ -46,15 +55,17 @@ class Following:
         history: str,
         open_log: Open,
         stopped: Callable[[], bool] = lambda: False,
+        fetched: Fetched | None = None,
     ) -> None:
-        """stopped: whether the step that is under way is to give up."""
+        """stopped: whether the step that is under way is to give up. fetched: how the copy was brought, where that was
+        just now; it is this one's from here on."""
         self._stopped = stopped
         self._files, self._name, self._objects, self._history = files, name, objects, history
         self._open_log = open_log
         self.lock = files.lock(WRITER_LOCK)
-        self._reader: Reader | None = None
+        self._reader: Reader | None = None if fetched is None else fetched.reader
         self._database: Database | None = None
-        self._reached = NEVER
+        self._reached = NEVER if fetched is None else fetched.at
         self._away = False
         """Whether the store could not be reached the last time."""
         self._lock = threading.Lock()
@@ -71,6 +82,11 @@ class Following:
         """Takes the copy's lock. Raises SystemFault where another process has it."""
         if not self.lock.acquire():
             raise SystemFault(f"another process writes the copy of collection {self._name}: wait for its end")
+
+    @property
+    def reached(self) -> bool:
+        """Whether the copy has had all that was in the store, since the start."""
+        return self._reached != NEVER
 
     def step(self) -> int:
         """Applies what is new; how many commits that were. Raises BaseNeeded, Diverged, StoreUnavailable, Damaged,
@@ -154,8 +170,9 @@ def fetch_copy(
     history: str,
     open_log: Open,
     stopped: Callable[[], bool] = lambda: False,
-) -> None:
-    """A whole copy in an empty folder, at the log's latest state. stopped: whether it is to give up.
+) -> Fetched:
+    """A whole copy in an empty folder, at the log's latest state, by three requests in a row: two of them open the log.
+    stopped: whether it is to give up.
 
     Where the store goes away, or the log begins anew and what is needed is gone, it begins again with the files that
     are here, as long as each attempt brings some. Raises StoreUnavailable, StorageFull, Damaged, Closed where it was
@@ -165,8 +182,7 @@ def fetch_copy(
     while True:
         _renew(None, stopped)
         try:
-            _fetch_copy(files, name, objects, history, open_log, stopped)
-            return
+            return _fetch_copy(files, name, objects, history, open_log, stopped)
         except (StoreUnavailable, ObjectMissing, ReaderBehind) as error:
             have = finished(files)
             if have <= had or stopped():
@@ -177,18 +193,32 @@ def fetch_copy(
 
 def _fetch_copy(
     files: Directory, name: str, objects: Objects, history: str, open_log: Open, stopped: Callable[[], bool]
-) -> None:
-    reader = open_log(lambda base: None)
+) -> Fetched:
+    at = time.monotonic()
+
+    def fetch(base: Stored | None) -> None:
+        assert base is not None, "a collection is listed once it has a base"
+        begin(files, objects, base, partial(_renew, None, stopped))
+
+    reader = open_log(fetch)
     try:
         opened, between = reader.opened, partial(_renew, reader, stopped)
-        assert opened.base is not None, "a collection is listed once it has a base"
-        install(files, name, objects, history, opened.base, opened.number, opened.chain, between)
+        assert opened.base is not None
+        install(files, name, history, opened.base, opened.number, opened.chain)
         with closing(Database(files.path, name)) as database:
-            advance(files, database, objects, history, opened.commits, between)
+            advance(files, database, objects, history, opened.commits, between, whole=True)
             with database.read() as connection:
                 sweep(files, stored(connection, name))
-    finally:
+    except BaseException:
         _give_back(reader)
+        raise
+    reader.took()
+    return Fetched(reader, at)
+
+
+def let_go(fetched: Fetched) -> None:
+    """Of one that nobody follows."""
+    _give_back(fetched.reader)
 
 
 def _renew(reader: Reader | None, stopped: Callable[[], bool]) -> None:

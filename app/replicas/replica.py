@@ -16,7 +16,7 @@ from app.collection.collection import Collection
 from app.compute.background import Background, Job
 from app.errors import Conflict, Fenced, StoreUnavailable, SystemFault
 from app.objects.protocol import Objects
-from app.replicas.following import Following
+from app.replicas.following import Fetched, Following
 from app.replicas.writing import BaseNeeded, Writing
 from app.replication.protocol import Writer
 from app.replication.reader import open_reader
@@ -47,13 +47,16 @@ class Replica:
         *,
         writes: bool,
         fenced: bool = False,
+        fetched: Fetched | None = None,
     ) -> None:
         """objects: of the history alone. claim: makes this server its writer. fenced: whether another server has become
-        that since this one started."""
+        that since this one started. fetched: as ``Following`` has it."""
         self.name, self.history, self._files, self._objects = name, history, files, objects
         self._writing = Writing(files, name, objects, history, claim)
         self._writing.fenced = fenced
-        self._following = Following(files, name, objects, history, partial(open_reader, objects), self._is_stopped)
+        self._following = Following(
+            files, name, objects, history, partial(open_reader, objects), self._is_stopped, fetched
+        )
         self._writes = writes
         self._collection: Collection | None = None
         self.jobs: list[Job] = []
@@ -74,7 +77,9 @@ class Replica:
         try:
             if not self._writes or self._writing.fenced:
                 self._following.hold()
-                self._following.step()
+                # What was just fetched is followed in the background from here on.
+                if not self._following.reached:
+                    self._following.step()
                 return
             lock = self._files.lock(WRITER_LOCK)
             if not lock.acquire():

@@ -1,20 +1,21 @@
-"""A reader of a log: opened at the latest state by four requests in a row, and following from there.
+"""A reader of a log: opened at the latest state by two requests in a row, and following from there.
 
-The four: the head; then the base, a listing of the log, and this reader's lease; then all records that were listed with
-the one after them; then the head again. The last one is for a reader that slept in between: where the log begins later
-by then, a record may be missing because it was collected, not because it was never put, so the reading begins anew.
-No listing decides anything: what it leaves out is found by asking for it.
+The two: the head, and a listing of the log; then the base, all records that were listed with the one after them, and
+this reader's lease. A reader that slept in between begins anew: where the log begins later by then, a record may be
+missing because it was collected, not because it was never put. Whether it slept two clocks tell, for one of them stands
+still while a machine is suspended. No listing decides anything: what it leaves out is found by asking for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from threading import RLock
 from typing import Final
 
 from app.errors import Damaged, ObjectMissing, ReaderBehind, StoreUnavailable
 from app.objects.clock import Clock
-from app.objects.protocol import Objects
+from app.objects.protocol import Listed, Objects
 from app.replication.head import Head, read_head
 from app.replication.leases import Lease
 from app.replication.protocol import Commit, Fetch, Opened
@@ -32,19 +33,23 @@ def open_reader(objects: Objects, fetch: Fetch, *, clock: Clock | None = None) -
     """
     clock = clock or Clock()
     for _ in range(_OPENINGS):
-        began = clock.passed()
-        head, tag = read_head(objects)
+        began = clock.passed(), clock.now()
+        found, listed = objects.together([lambda: read_head(objects), lambda: objects.list("log/")])
+        head: Head = found[0]  # type: ignore[assignment]
         lease = Lease(objects, clock, head.lease_s)
         trail = Trail(objects, head.start)
-        commits = _read(objects, head, trail, lease, fetch)
-        again, tag_again = read_head(objects)
-        # A lease counts from half of the grace period on at the latest, for listings of leases may lag as long.
-        in_time = clock.passed() - began < head.grace_s / 2
-        if commits is not None and in_time and (tag == tag_again or again.start.number <= trail.position.number):
+        commits = _read(objects, head, trail, listed, lease, fetch)  # type: ignore[arg-type]
+        if commits is not None and in_time(clock, began, head.grace_s):
             opened = Opened(head.base, head.start.number, head.start.chain, tuple(commits))
             return LogReader(objects, trail, lease, opened)
         lease.give_back()
     raise StoreUnavailable(f"{objects.place}: it changed {_OPENINGS} times while it was opened; try again")
+
+
+def in_time(clock: Clock, began: tuple[float, float], grace_s: float) -> bool:
+    """Whether nothing that was there when the opening began can have been collected. What nobody needs stays for the
+    grace period, and a lease counts from half of it on at the latest, for listings of leases may lag as long."""
+    return max(clock.passed() - began[0], clock.now() - began[1]) < grace_s / 2
 
 
 def look(objects: Objects) -> Opened:
@@ -60,9 +65,10 @@ def look(objects: Objects) -> Opened:
     raise StoreUnavailable(f"{objects.place}: it changed {_OPENINGS} times while it was read; try again")
 
 
-def _read(objects: Objects, head: Head, trail: Trail, lease: Lease, fetch: Fetch) -> list[Commit] | None:
+def _read(
+    objects: Objects, head: Head, trail: Trail, listed: Sequence[Listed], lease: Lease, fetch: Fetch
+) -> list[Commit] | None:
     """Commits after the base; None where the base is gone."""
-    after = record_name(head.start.epoch, head.start.number)
 
     def fetched() -> bool:
         try:
@@ -73,10 +79,8 @@ def _read(objects: Objects, head: Head, trail: Trail, lease: Lease, fetch: Fetch
             return False
         return True
 
-    listed, there, _ = objects.together(
-        [lambda: objects.list("log/", after), fetched, lambda: lease.renew(head.start.number)]
-    )
-    return trail.read(listed) if there else None  # type: ignore[arg-type]
+    there, commits, _ = objects.together([fetched, lambda: trail.read(listed), lambda: lease.renew(head.start.number)])
+    return commits if there else None  # type: ignore[return-value]
 
 
 class LogReader:

@@ -13,6 +13,7 @@ from lives import play
 from simulated import World
 
 import app.objects.persistent
+import app.replication.reader
 import app.replication.writer
 from app.collection.writes.gathering import Gathering
 from app.replication.head import Records
@@ -112,6 +113,11 @@ def left_aside(patch: pytest.MonkeyPatch, _: World) -> None:
     patch.setattr(LogWriter, "settle", forget)
 
 
+def slept_through(patch: pytest.MonkeyPatch, _: World) -> None:
+    """A reader that slept while it was opened takes what is missing as the log's end."""
+    patch.setattr(app.replication.reader, "in_time", lambda clock, began, grace_s: True)
+
+
 def told_early(patch: pytest.MonkeyPatch, _: World) -> None:
     """Who joins others is told before the commit is put."""
     lead = Gathering._lead
@@ -151,12 +157,14 @@ PLANTED = [
 ]
 
 
-@pytest.mark.parametrize(("plant", "mood"), PLANTED)
-def test_a_planted_fault_is_found(plant: Patch, mood: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for seed in FEW:
+@pytest.mark.parametrize(
+    ("plant", "mood", "seeds"), [*((*one, FEW) for one in PLANTED), (slept_through, "takeovers", range(60, 70))]
+)
+def test_a_planted_fault_is_found(plant: Patch, mood: str, seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in seeds:
         with monkeypatch.context() as patch:
             try:
                 play(seed, mood, lambda world, patch=patch: plant(patch, world))
             except Exception:  # noqa: BLE001, a history that broke breaks anything
                 return
-    pytest.fail(f"{plant.__name__} broke nothing in {len(FEW)} histories")
+    pytest.fail(f"{plant.__name__} broke nothing in {len(seeds)} histories")

@@ -185,12 +185,12 @@ def written(objects: Objects) -> tuple[Objects, LogWriter]:
     return objects, writer
 
 
-def test_a_reader_opens_by_four_requests_in_a_row() -> None:
+def test_a_reader_opens_by_two_requests_in_a_row() -> None:
     fetch = lambda objects: lambda base: objects.read(base.name, 0, base.size)  # noqa: E731
     rows, requests = in_rows(lambda made: open_reader(made[0], fetch(made[0])), written)
-    # The head; the base, a listing and a lease; 30 commits, a commit and a seal of the epoch before, and two that may
-    # come next; the head.
-    assert (rows, requests) == (4, 1 + 3 + 34 + 1)
+    # The head and a listing; the base, a lease, 30 commits, a commit and a seal of the epoch before, and two that may
+    # come next.
+    assert (rows, requests) == (2, 2 + 2 + 34)
 
 
 @pytest.mark.parametrize(

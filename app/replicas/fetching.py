@@ -1,0 +1,149 @@
+"""Files of a copy, brought from the store: all at once, in pieces, each file whole and checked when it has its name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, NamedTuple
+
+from app.errors import Closed, Damaged
+from app.objects.protocol import Objects
+from app.replicas.files import Unit
+from app.replication.protocol import Stored
+from app.store.directory import Directory
+from app.store.faults import reach
+
+_PIECE: Final = 2**23
+"""Bytes that are read from the store in one request, of a large file."""
+
+Between = Callable[[], object]
+"""Told before each piece, from several threads: what it raises ends the fetching."""
+
+
+class Wanted(NamedTuple):
+    """A file that is to be in a folder."""
+
+    folder: Directory
+    file: str
+    stored: Stored
+
+
+def fetch(
+    files: Directory,
+    records: Mapping[Unit, Mapping[str, Stored]],
+    objects: Objects,
+    between: Between = lambda: None,
+) -> int:
+    """Brings what is not here yet; each file is whole when it has its name, and durable at the end. Bytes that were
+    read. What an attempt before this one finished is kept, if it is what the record says.
+
+    files: of the collection. Raises StoreUnavailable, Damaged where an object is not what was put, StorageFull, and
+    what ``between`` does.
+    """
+    folders = {unit: unit.within(files) for unit in records}
+    for folder in folders.values():
+        folder.make()
+    wanted = [Wanted(folders[unit], file, one) for unit, named in records.items() for file, one in named.items()]
+    read = bring(objects, wanted, between)
+    for folder in folders.values():
+        folder.sync()
+        folder.parent.sync()
+    return read
+
+
+def bring(objects: Objects, wanted: Sequence[Wanted], between: Between = lambda: None) -> int:
+    """As ``fetch``, but for what makes names durable."""
+    failed, errors = threading.Event(), list[BaseException]()
+
+    def guarded(one: _Arriving, start: int) -> None:
+        try:
+            if failed.is_set():
+                raise Closed("another of the files could not be fetched")
+            between()
+            one.read(objects, start)
+        except BaseException as error:
+            if not failed.is_set():
+                errors.append(error)
+            failed.set()
+            raise
+
+    missing = [one for one in wanted if not _there(one)]
+    coming = [_Arriving(*one) for one in missing]
+    try:
+        objects.together([partial(guarded, one, start) for one in coming for start in one.starts])
+    except Closed:
+        # By order the first error may be of one that only gave up.
+        raise (errors[0] if errors else Closed("the files could not be fetched")) from None
+    finally:
+        for one in coming:
+            one.close()
+    return sum(one.stored.size for one in missing)
+
+
+def _there(one: Wanted) -> bool:
+    """By its content: names of files in the tail come again after a restart."""
+    if not one.folder.has(one.file) or one.folder.size(one.file) != one.stored.size:
+        return False
+    with one.folder.open(one.file) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == one.stored.sha256
+
+
+class _Arriving:
+    """A file whose pieces come in any order, from any thread; it has another name until it is whole."""
+
+    def __init__(self, folder: Directory, file: str, stored: Stored) -> None:
+        self._folder, self._file, self._stored = folder, file, stored
+        self.starts = range(0, max(stored.size, 1), _PIECE)
+        self._left, self._lock = len(self.starts), threading.Lock()
+        folder.remove(self._part)
+        self._descriptor: int | None = None
+
+    @property
+    def _part(self) -> str:
+        return f"{self._file}.part"
+
+    def read(self, objects: Objects, start: int) -> None:
+        one = self._stored
+        if len(self.starts) == 1:
+            content = objects.get(one.name)[0]
+        else:
+            content = objects.read(one.name, start, min(_PIECE, one.size - start))
+        os.pwrite(self._open(), content, start)
+        with self._lock:
+            self._left -= 1
+            last = not self._left
+        if last:
+            self._finish(objects)
+
+    def _open(self) -> int:
+        # Not before there is something to write: of many files few are open at a time.
+        with self._lock:
+            if self._descriptor is None:
+                path = self._folder.path / self._part
+                self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            return self._descriptor
+
+    def _finish(self, objects: Objects) -> None:
+        descriptor = self._open()
+        with os.fdopen(os.dup(descriptor), "rb") as stream:
+            stream.seek(0)
+            held = hashlib.file_digest(stream, "sha256").hexdigest()
+        if held != self._stored.sha256:
+            raise Damaged(
+                f"{self._stored.name} of {objects.place} is not what was put there: its checksum differs. Restore that "
+                "object from a copy of the store, or the collection from a snapshot."
+            )
+        reach("copy.written")
+        os.fsync(descriptor)
+        self.close()
+        self._folder.remove(self._file)
+        self._folder.publish(self._part, self._file)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
