@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -13,8 +12,7 @@ from app.errors import Closed, Damaged
 from app.objects.protocol import Objects
 from app.replicas.files import Unit
 from app.replication.protocol import Stored
-from app.store.directory import Directory
-from app.store.faults import reach
+from app.store.directory import Directory, PlacedFile
 
 _PIECE: Final = 2**23
 """Bytes that are read from the store in one request, of a large file."""
@@ -98,8 +96,7 @@ class _Arriving:
         self._folder, self._file, self._stored = folder, file, stored
         self.starts = range(0, max(stored.size, 1), _PIECE)
         self._left, self._lock = len(self.starts), threading.Lock()
-        folder.remove(self._part)
-        self._descriptor: int | None = None
+        self._placed: PlacedFile | None = None
 
     @property
     def _part(self) -> str:
@@ -111,39 +108,31 @@ class _Arriving:
             content = objects.get(one.name)[0]
         else:
             content = objects.read(one.name, start, min(_PIECE, one.size - start))
-        os.pwrite(self._open(), content, start)
+        with self._lock:
+            # Not before there is something to write: of many files few are open at a time.
+            if self._placed is None:
+                self._placed = self._folder.place(self._part, one.size)
+            placed = self._placed
+        placed.write(content, start)
         with self._lock:
             self._left -= 1
             last = not self._left
         if last:
             self._finish(objects)
 
-    def _open(self) -> int:
-        # Not before there is something to write: of many files few are open at a time.
-        with self._lock:
-            if self._descriptor is None:
-                path = self._folder.path / self._part
-                self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            return self._descriptor
-
     def _finish(self, objects: Objects) -> None:
-        descriptor = self._open()
-        with os.fdopen(os.dup(descriptor), "rb") as stream:
-            stream.seek(0)
+        with self._folder.open(self._part) as stream:
             held = hashlib.file_digest(stream, "sha256").hexdigest()
         if held != self._stored.sha256:
             raise Damaged(
                 f"{self._stored.name} of {objects.place} is not what was put there: its checksum differs. Restore that "
                 "object from a copy of the store, or the collection from a snapshot."
             )
-        reach("copy.written")
-        os.fsync(descriptor)
-        self.close()
+        assert self._placed is not None
+        self._placed.finish()
         self._folder.remove(self._file)
         self._folder.publish(self._part, self._file)
 
     def close(self) -> None:
-        with self._lock:
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
+        if self._placed is not None:
+            self._placed.close()

@@ -29,8 +29,43 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from app.types import Mask
+
 Content: TypeAlias = mmap.mmap | memoryview
 """Of a file, read-only; it outlives the file's name."""
+
+
+class Mapped(Protocol):
+    """A file that comes by blocks, as it was mapped: what is in it stays for as long as somebody has it."""
+
+    @property
+    def content(self) -> Content:
+        """Its whole size; only blocks that are ``here`` may be read."""
+
+    @property
+    def here(self) -> Mask:
+        """(blocks,) that may have been brought: their checksums tell."""
+
+    def bring(self, blocks: Sequence[int], /) -> None:
+        """They are what was written when this returns, checked. Raises StoreUnavailable, StorageFull, Damaged."""
+
+    def touch(self, first: int, last: int, /) -> None:
+        """The blocks first to last - 1 are read."""
+
+
+class ByBlocks(Protocol):
+    """A file of which not all need be here: blocks are brought when they are first read, and may go again."""
+
+    @property
+    def now(self) -> Mapped:
+        """The latest mapping; for each reading the one that there was when it began."""
+
+
+class Source(Protocol):
+    """Where files of a folder come from that are not here."""
+
+    def of(self, folder: Path, name: str, checksums: Sequence[int], /) -> ByBlocks | None:
+        """A file that comes by blocks; None where all of it is here. checksums: of its blocks."""
 
 
 class NewFile(Protocol):
@@ -44,6 +79,25 @@ class NewFile(Protocol):
 
     def close(self) -> None:
         """Gives it up, with what is there of it left to be removed; nothing after ``finish``."""
+
+
+class PlacedFile(Protocol):
+    """A file whose bytes come in any order, from any thread; holes are zeros. ``Directory.place``."""
+
+    def write(self, content: bytes, at: int, /) -> None:
+        """Raises OSError where the disk takes no more."""
+
+    def map(self) -> Content:
+        """As ``Directory.map``; it outlives this one too."""
+
+    def written(self) -> list[tuple[int, int]]:
+        """(first byte, byte behind the last) of what is no hole, ascending; more where the disk does not tell."""
+
+    def finish(self) -> None:
+        """Makes its content durable, and closes it."""
+
+    def close(self) -> None:
+        """Leaves it as it is."""
 
 
 class Lock(Protocol):
@@ -84,6 +138,10 @@ class Directory(Protocol):
     def folder(self, name: str, /) -> Directory:
         """A folder in it, which need not be there."""
 
+    @property
+    def source(self) -> Source | None:
+        """Where files of it may come from by blocks."""
+
     # Reading
 
     def list(self) -> list[str]:
@@ -117,6 +175,13 @@ class Directory(Protocol):
 
     def create(self, name: str, /) -> NewFile:
         """A new file; FileExistsError where the name is taken."""
+
+    def place(self, name: str, size: int, /) -> PlacedFile:
+        """A file of that size and nothing in it, in the place of one of that name; FileNotFoundError where the
+        directory is not there."""
+
+    def placed(self, name: str, /) -> PlacedFile:
+        """One that is there, to go on with."""
 
     def link(self, name: str, target: Directory, /) -> None:
         """The file under the same name in another directory too; a copy where there are no links. Not durable before

@@ -10,13 +10,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
 
 from app.compute.maps import pages_of
-from app.store.directory import Content, Directory
+from app.store.directory import Content, Directory, Source
 from app.store.faults import reach
 from app.store.lock import FileLock
 from app.store.system import of_the_disk, system_fault
@@ -29,6 +29,8 @@ class LocalDirectory:
     """The folder at ``path``, which need not be there."""
 
     path: Path
+    source: Source | None = field(default=None, compare=False, repr=False)
+    """Handed on to all folders of it."""
 
     @property
     def name(self) -> str:
@@ -36,10 +38,10 @@ class LocalDirectory:
 
     @property
     def parent(self) -> LocalDirectory:
-        return LocalDirectory(self.path.parent)
+        return LocalDirectory(self.path.parent, self.source)
 
     def folder(self, name: str, /) -> LocalDirectory:
-        return LocalDirectory(self.path / name)
+        return LocalDirectory(self.path / name, self.source)
 
     def list(self) -> list[str]:
         with _reading(self.path):
@@ -92,6 +94,20 @@ class LocalDirectory:
 
     def create(self, name: str, /) -> _NewFile:
         return _NewFile(self.path / name)
+
+    def place(self, name: str, size: int, /) -> _PlacedFile:
+        descriptor = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            os.ftruncate(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return _PlacedFile(descriptor)
+
+    def placed(self, name: str, /) -> _PlacedFile:
+        path = self.path / name
+        with _reading(path):
+            return _PlacedFile(os.open(path, os.O_RDWR | os.O_CLOEXEC))
 
     def link(self, name: str, target: Directory, /) -> None:
         source, copy = self.path / name, target.path / name
@@ -176,6 +192,51 @@ class _NewFile:
 
     def close(self) -> None:
         self._file.close()
+
+
+class _PlacedFile:
+    """``PlacedFile``."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    @property
+    def _open(self) -> int:
+        assert self._descriptor is not None, "it is closed"
+        return self._descriptor
+
+    def write(self, content: bytes, at: int, /) -> None:
+        view = memoryview(content)
+        while len(view):
+            written = os.pwrite(self._open, view, at)
+            view, at = view[written:], at + written
+
+    def map(self) -> Content:
+        size = os.fstat(self._open).st_size
+        return memoryview(b"") if size == 0 else pages_of(self._open, size)
+
+    def written(self) -> list[tuple[int, int]]:
+        found, at, size = list[tuple[int, int]](), 0, os.fstat(self._open).st_size
+        while at < size:
+            try:
+                at = os.lseek(self._open, at, os.SEEK_DATA)
+            except OSError:
+                # Holes up to its end.
+                break
+            end = os.lseek(self._open, at, os.SEEK_HOLE)
+            found.append((at, end))
+            at = end
+        return found
+
+    def finish(self) -> None:
+        os.fsync(self._open)
+        reach("file.placed")
+        self.close()
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 @contextmanager
