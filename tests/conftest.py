@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import ssl
@@ -99,12 +100,26 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.option.markexpr == "not slow" and _slow(collection_path) else None
 
 
+@cache
+def _turn(path: Path) -> int:
+    """The longest files begin first, so that no core waits for them at the end."""
+    return next((place for place, one in enumerate(LONG) if path.is_relative_to(TESTS / one)), len(LONG))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is collected stays to the end: nobody looks through millions of objects for garbage, a sixth of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The longest files begin first, so that no core waits for them at the end.
-    items.sort(
-        key=lambda item: next((i for i, one in enumerate(LONG) if item.path.is_relative_to(TESTS / one)), len(LONG))
-    )
+    items.sort(key=lambda item: _turn(item.path))
     for item in items:
         if _slow(item.path) or SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)

@@ -103,10 +103,16 @@ class Popen(subprocess.Popen[Any]):
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
 
 
-def run(line: list[Any], stdin: bytes = b"", **given: Any) -> subprocess.CompletedProcess[bytes]:
+def run(
+    line: list[Any], stdin: bytes = b"", timeout: float | None = None, **given: Any
+) -> subprocess.CompletedProcess[bytes]:
     """As ``subprocess.run`` with its output captured."""
     with Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **given) as process:
-        out, errors = process.communicate(stdin)
+        try:
+            out, errors = process.communicate(stdin, timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     return subprocess.CompletedProcess(line, process.returncode, out, errors)
 
 

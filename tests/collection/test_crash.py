@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import prestarted
 from ledger import Ledger, check, make
 from writing_process import settings
 
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def launch(folder: Path, *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    return prestarted.Popen(
         [sys.executable, "-W", "error", str(SCRIPT), str(folder), *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

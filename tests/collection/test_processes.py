@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import prestarted
 import pytest
 from made import OpenCatalogue
 from writing_process import DIM, document, settings, vectors
@@ -34,7 +35,7 @@ class Writer:
     """The other process."""
 
     def __init__(self, folder: Path) -> None:
-        self.process = subprocess.Popen(
+        self.process = prestarted.Popen(
             [sys.executable, "-W", "error", str(SCRIPT), str(folder), "write", "0"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

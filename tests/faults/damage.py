@@ -186,7 +186,13 @@ def _harms(image: Path, files: list[Path], chance: random.Random) -> list[tuple[
 def _copied(folder: Path, image: Path, file: Path, harm: Harm) -> Path:
     place = folder / "trial"
     shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(image, place)
+
+    def copied(source: str, target: str) -> None:
+        # Machine code is replaced, never written into, and there are hundreds of files of it.
+        one = Path(source).relative_to(image)
+        (os.link if one.parts[0] == ".compiled" and one != file else shutil.copy2)(source, target)
+
+    shutil.copytree(image, place, copy_function=copied)
     harm(place / file)
     return place
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import prestarted
 
 ROOT = Path(__file__).parents[2]
 MODELS = '{"words": {"type": "deterministic", "dim": 16}}'
@@ -21,14 +22,14 @@ MODELS = '{"words": {"type": "deterministic", "dim": 16}}'
 class Server:
     """``python -m app`` over a folder. ready_s: from its start to its ready line."""
 
-    def __init__(self, folder: Path, *, wait: bool = True, **environment: str) -> None:
-        """wait: until it is ready."""
+    def __init__(self, folder: Path, *, wait: bool = True, cold: bool = False, **environment: str) -> None:
+        """wait: until it is ready. cold: with nothing imported yet."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SHEAF_")}
         settings = {"SHEAF_PORT": "0", "SHEAF_INDEXES": str(folder), "SHEAF_MODELS": MODELS, **environment}
         self.log = folder.with_name(f"{folder.name}.log")
         started = time.monotonic()
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(
+            self.process = (subprocess.Popen if cold else prestarted.Popen)(
                 [sys.executable, "-W", "error", "-m", "app"],
                 cwd=ROOT,
                 env={**kept, **settings, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import prestarted
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -17,13 +17,10 @@ RUN = Path(__file__).with_name("run.py")
 
 def run(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     results = tmp_path / "results.json"
-    done = subprocess.run(
+    done = prestarted.run(
         [sys.executable, RUN, *arguments, "--json", results],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
         timeout=600,
-        check=False,
     )
     assert results.exists(), done.stderr
     (found,) = json.loads(results.read_text())

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import prestarted
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -143,14 +144,11 @@ print("as it should be")
 def run(folder: Path, kind: str) -> None:
     script = folder.parent / "fill_the_disk.py"
     script.write_text(SCRIPT)
-    done = subprocess.run(
+    done = prestarted.run(
         [sys.executable, "-W", "error", str(script), str(folder), kind],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
     )
-    assert done.stdout == "as it should be\n", done.stdout + done.stderr
+    assert done.stdout == b"as it should be\n", done.stdout + done.stderr
 
 
 def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
