@@ -15,7 +15,7 @@ the first --k are scored whole. Scores are those of the fast pass, whose own bou
 
 `products` is the share of inner products made, of candidates' tokens by the query's, `same` the share of queries whose
 ten best are the same in the same order. Then the time of the proven one in practice: the kernels take 16 tokens of the
-query at the price of one (app.scoring.vnni), so a level is 16 of them in one plane; what it leaves is scored as the
+query at the price of one (app.scoring.bytewise), so a level is 16 of them in one plane; what it leaves is scored as the
 product scores it, beside the product's own passes over all candidates (app.query.ranking). Processor time, medians over
 queries, side by side. Figures seen are in docs/decisions.md.
 """

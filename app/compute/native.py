@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeVar
+from typing import Any, BinaryIO, Final, Literal, TypeVar
 
 import llvmlite.binding
 import numba
@@ -190,8 +190,9 @@ def _require_own(folder: Path, owners: Sequence[int]) -> None:
 
 
 @cache
-def has_vnni() -> bool:
-    """Whether loops are compiled for a CPU that multiplies 64 pairs of bytes in one instruction (AVX-512 VNNI).
+def byte_instructions() -> Literal["avx512_vnni", "avx2"] | None:
+    """What the CPU that loops are compiled for multiplies bytes with: 64 pairs in one instruction, or 32; None where it
+    widens them before.
 
     This CPU, unless numba's own NUMBA_CPU_FEATURES says what is compiled for.
     """
@@ -200,7 +201,9 @@ def has_vnni() -> bool:
     except RuntimeError:
         host = ""
     features = set((host if config.CPU_FEATURES is None else config.CPU_FEATURES).split(","))
-    return {"+avx512f", "+avx512bw", "+avx512vnni"} <= features
+    if {"+avx512f", "+avx512bw", "+avx512vnni"} <= features:
+        return "avx512_vnni"
+    return "avx2" if "+avx2" in features else None
 
 
 def _version() -> str:

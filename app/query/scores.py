@@ -323,7 +323,7 @@ class MaxSim:
     def products(self, part: Part, rows: I64) -> list[F32]:
         """Of each row (n, q): the inner products of its vectors with those of the query, by the fast pass."""
         tokens = part.ragged(TOKENS).take(rows)
-        return _apart(self._products(part, tokens), tokens)
+        return _apart(self.scorer(part.code).products(tokens), tokens)
 
     def explain(self, part: Part, rows: I64) -> list[list[Share]]:
         return [shares for _, shares in self.told(part, rows)]
@@ -331,17 +331,13 @@ class MaxSim:
     def told(self, part: Part, rows: I64) -> list[tuple[F32, list[Share]]]:
         """``products`` and ``explain`` of each row, whose vectors are read once."""
         tokens = part.ragged(TOKENS).take(rows)
-        products = self._products(part, tokens)
-        places, values = self.scorer(part.code).best(tokens, products, part.norms[rows])
+        by = self.scorer(part.code)
+        products = by.products(tokens)
+        places, values = by.best(tokens, products, part.norms[rows])
         if self.offsets is not None:
             values = values + self.offsets
         each = zip(_apart(products, tokens), places.tolist(), values.tolist(), strict=True)
         return [(own, [Share(i, *one) for i, one in enumerate(zip(*best, strict=True))]) for own, *best in each]
-
-    def _products(self, part: Part, tokens: TokenVectors) -> F32:
-        # Each vector as if it were a passage, of which it is the best.
-        each = TokenVectors(tokens.values, np.arange(len(tokens.values) + 1))
-        return self.scorer(part.code).maxima(each)
 
     def scorer(self, code: Code, *, rough: bool = False) -> Scorer:
         """For passages of one code."""

@@ -41,6 +41,8 @@ def loops() -> Iterator[None]:
         made = scorer(query, code)
         made.scores(tokens)
         yield
+        made.products(tokens)
+        yield
         made.references(tokens, rows, code.norms(tokens.values)[:1])
         yield
         made.best(tokens, np.zeros((2, 2), np.float32), code.norms(tokens.values)[:1])

@@ -1,7 +1,7 @@
 """MaxSim over codes in whole numbers: tokens unpacked to bytes, a few dozen at a time, times planes of bytes.
 
-The sums are exact in 32 bits (16,384 dimensions of 255 * 127 and a start below 2^28), so the loop with VNNI and the
-one without it give the same bits. The value of a sum, scale * (128 * high + low), is float32 in one
+The sums are exact in 32 bits (16,384 dimensions of 255 * 64 and a start below 2^28), so all loops give the same
+bits. The value of a sum, scale * (128 * high + low), is float32 in one
 order.
 """
 
@@ -16,11 +16,11 @@ from app.codes.unpacking import float_at, unpack
 from app.compute.native import kernel
 from app.scoring import pairs
 from app.scoring.lanes import dot, widen
-from app.scoring.vnni import products1, products2, products3, products4
+from app.scoring.bytewise import TOKENS, products1, products2, products3, products4
 from app.types import F32, F64, I64
 
 HELD: Final = 24
-"""Tokens that are unpacked at a time: a multiple of every T of app.scoring.vnni and pairs; 9 KiB at 384 dimensions."""
+"""Tokens that are unpacked at a time: a multiple of every T of app.scoring.bytewise and pairs; 9 KiB at 384 dimensions."""
 
 Bytes = NDArray[np.uint8]
 
@@ -35,7 +35,7 @@ def _room(size: int) -> Bytes:
 
 @kernel
 def padded(steps: int) -> Any:
-    """Bytes of a row that the loop without VNNI takes, for steps of 4 dimensions."""
+    """Bytes of a row that the loop of pairs takes, for steps of 4 dimensions."""
     return (4 * steps + pairs.STEP - 1) // pairs.STEP * pairs.STEP
 
 
@@ -57,7 +57,7 @@ def _multiply(
         lanes = np.int64(content.ctypes.data) + first
         begin = np.int64(starts.ctypes.data) + 4 * start
         stride = np.int64(held.shape[1])
-        at = 12 if groups <= 2 else (8 if groups == 3 else 6)
+        at = TOKENS[groups - 1]
         for t in range(0, tokens, at):
             token = np.int64(held.ctypes.data) + t * stride
             out = np.int64(sums.ctypes.data) + 256 * t
@@ -119,6 +119,47 @@ def maxima(
                     _multiply(held, filled, block, steps, content, starts, planes, native, sums)
                     _raise(sums, filled, owners, scales, block[0], block[1], planes, out)
                 filled = 0
+
+
+@kernel
+def products(
+    codes: Bytes,
+    dim: int,
+    bits: int,
+    blocks: I64,
+    content: NDArray[np.int8],
+    starts: NDArray[np.int32],
+    planes: int,
+    native: bool,
+    units: F64,
+    out: F32,
+) -> None:
+    """Of all tokens the value with each query vector, times its unit in float64, rounded once: out (t, q) float32.
+
+    units: (q,). The rest is of ``maxima``.
+    """
+    steps = (dim + 3) >> 2
+    stride = padded(steps)
+    held = _room(HELD * stride).reshape(HELD, stride)
+    sums = _room(HELD * 256).view(np.int32).reshape(HELD, 64)
+    width = codes.shape[1]
+    source, target = np.int64(codes.ctypes.data), np.int64(held.ctypes.data)
+    for begin in range(0, codes.shape[0], HELD):
+        filled = min(HELD, codes.shape[0] - begin)
+        for t in range(filled):
+            unpack(source + (begin + t) * width, dim, bits, target + t * stride)
+        for number in range(blocks.shape[0]):
+            block = blocks[number]
+            first, lanes = block[0], block[1]
+            _multiply(held, filled, block, steps, content, starts, planes, native, sums)
+            for t in range(filled):
+                scale = float_at(source + (begin + t + 1) * width - 4)
+                for q in range(lanes):
+                    value = np.float32(sums[t, q])
+                    if planes == 2:
+                        value = np.float32(128) * value + np.float32(sums[t, lanes + q])
+                    value *= scale
+                    out[begin + t, first + q] = np.float32(np.float64(value) * units[first + q])
 
 
 @kernel

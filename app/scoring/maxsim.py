@@ -41,6 +41,9 @@ class FloatScorer:
         with np.errstate(over="ignore", invalid="ignore"):
             return _maxima(self._query, tokens.values, *_places(self._query, tokens, rows))
 
+    def products(self, tokens: TokenVectors) -> F32:
+        return self.maxima(TokenVectors(tokens.values, np.arange(len(tokens.values) + 1)))
+
     def error_bound(self, norms: F32) -> F64:
         return error_bound(self._query, norms)
 
@@ -51,7 +54,7 @@ class FloatScorer:
         ]
 
     def best(self, tokens: TokenVectors, products: F32, norms: F32) -> tuple[I64, F64]:
-        # Products are made anew: `maxima` of single rows rounds as it likes.
+        # Products are made anew: `products` rounds as it likes.
         found = [_best(self._query, tokens[row], norm) for row, norm in enumerate(norms.tolist())]
         return np.array([places for places, _ in found]), np.array([values for _, values in found])
 

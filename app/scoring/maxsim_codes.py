@@ -62,6 +62,13 @@ class CodeScorer:
         np.multiply(found, self._planes.units, out=found, casting="same_kind")
         return found
 
+    def products(self, tokens: TokenVectors) -> F32:
+        found = np.empty((len(tokens.values), len(self._wide)), np.float32)
+        none = np.empty(0, np.int64)
+        codes, dim, bits, _, _, *lanes = self._arguments(tokens, none, none)
+        integers.products(codes, dim, bits, *lanes, self._planes.units, found)
+        return found
+
     def error_bound(self, norms: F32) -> F64:
         small = (math.fsum(self._planes.units.tolist()) + 2) * 4 * SMALLEST32
         found: F64 = (self._error * norms.astype(np.float64) + small) * (1 + 2.0**-9)

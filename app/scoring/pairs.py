@@ -1,4 +1,4 @@
-"""The innermost loop of MaxSim over codes where a CPU has no instruction for it (app.scoring.vnni).
+"""The innermost loop of MaxSim over codes where a CPU has no instruction for it (app.scoring.bytewise).
 
 One call multiplies 4 unpacked tokens with 2 query lanes. A step takes 16 dimensions: bytes widened to 16 bits,
 multiplied, and the sums of neighbours added to 8 sums of 32 bits, which x86 does in one instruction from SSE2 on

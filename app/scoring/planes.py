@@ -1,10 +1,11 @@
 """Query vectors as small whole numbers, for the integer kernels: one or two planes of bytes.
 
-A coordinate is about unit * (128 * high + low), |high| at most 127, low from -64 to 63: 15 bits, so that what is left
-of a coordinate is at most 1/32,512 of the largest one. With one plane it is unit * high.
+A coordinate is about unit * (128 * high + low), |high| at most 63, low from -64 to 63: 14 bits, so that what is left
+of a coordinate is at most 1/16,254 of the largest one. With one plane it is unit * high. No byte is further from 0 than
+64, which AVX2 has room for (app.scoring.bytewise).
 
 Lanes: queries are cut into blocks; a block of n queries has 2n lanes (its high bytes, then its low ones) or n, filled
-with zeros to G groups of 16. In memory a block is (steps, 16 G, 4) bytes where the machine has VNNI; steps is a quarter
+with zeros to G groups of 16. In memory a block is (steps, 16 G, 4) bytes where the machine multiplies bytes; steps is a quarter
 of the dimensions, rounded up. Where it has not, it is (16 G, d), the dimensions rounded up to what ``pairs`` takes.
 """
 
@@ -18,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codes.grid import GridCode
-from app.compute.native import has_vnni
+from app.compute.native import byte_instructions
 from app.scoring.pairs import STEP
 from app.types import F32, F64, I64
 
 GROUPS = 4
 """The most groups of 16 lanes in a block."""
+HIGH = 63
+"""The largest number of a high plane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,11 @@ class Planes:
 
 
 def planes_of(query: F32, code: GridCode, planes: Literal[1, 2] = 2, native: bool | None = None) -> Planes:
-    """query: (q, dim) float32, finite, in the code's own coordinates. native: by VNNI; None where there is one."""
-    native = has_vnni() if native is None else native
+    """query: (q, dim) float32, finite, in the code's own coordinates. native: by ``bytewise``; None where the machine can."""
+    native = byte_instructions() is not None if native is None else native
     wide = query.astype(np.float64)
     largest = np.abs(wide).max(axis=1)
-    units = np.where(largest > 0, largest / (127 if planes == 1 else 127 * 128), 1.0)
+    units = np.where(largest > 0, largest / (HIGH if planes == 1 else 128 * HIGH + 63), 1.0)
     whole = np.rint(wide / units[:, None])
     high = whole if planes == 1 else np.floor((whole + 64) / 128)
     parts = [high] if planes == 1 else [high, whole - 128 * high]

@@ -22,6 +22,10 @@ class Scorer(Protocol):
         """(n, q) float32: the largest inner product of each query vector with each passage, not summed."""
         ...
 
+    def products(self, tokens: TokenVectors) -> F32:
+        """(t, q) float32: the inner products of each token with each query vector, ``maxima`` of it as a passage."""
+        ...
+
     def error_bound(self, norms: F32) -> F64:
         """(n,): how far scores and references can be apart. norms: (n,) float32, of each passage its longest vector's
         length or more."""
@@ -39,6 +43,6 @@ class Scorer(Protocol):
         """Of every passage and query vector, (n, q): the place in the passage of the vector that is best, the first of
         equal ones, and its inner product as a reference has it. They add up to the reference within its last rounding.
 
-        products: (t, q) float32, ``maxima`` of each vector as a passage. norms: (n,) as for ``error_bound``.
+        products: (t, q) float32, of ``products``. norms: (n,) as for ``error_bound``.
         """
         ...

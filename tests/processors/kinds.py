@@ -37,12 +37,14 @@ class Kind:
     """ONEDNN_MAX_CPU_ISA: what OpenVINO (and torch) compile for. None here has bfloat16."""
     compiled: str
     """OpenVINO's name for a layer that it compiled for that."""
+    bytes: str | None = None
+    """What scores of codes multiply bytes with (``byte_instructions``)."""
 
     def environment(self) -> dict[str, str]:
         return {
             "OPENBLAS_CORETYPE": self.openblas,
             "NUMBA_CPU_NAME": self.numba,
-            "NUMBA_CPU_FEATURES": "",
+            "NUMBA_CPU_FEATURES": "" if self.bytes is None else f"+{self.bytes}",
             "NPY_DISABLE_CPU_FEATURES": " ".join(self.without),
             "ATEN_CPU_CAPABILITY": self.torch,
             "FAISS_SIMD_LEVEL": self.faiss,
@@ -57,8 +59,8 @@ KINDS: Final = {
     "sandybridge": Kind(
         "Sandybridge", "Sandybridge", "sandybridge", "ymm", OLD, "default", "NONE", "AVX", "jit_sse42_f32"
     ),
-    "haswell": Kind("Haswell", "Haswell", "haswell", "ymm", NEWER, "avx2", "AVX2", "AVX2", "jit_avx2_f32"),
-    "zen": Kind("Zen", "Haswell", "haswell", "ymm", NEWER, "avx2", "AVX2", "AVX2", "jit_avx2_f32"),
+    "haswell": Kind("Haswell", "Haswell", "haswell", "ymm", NEWER, "avx2", "AVX2", "AVX2", "jit_avx2_f32", "avx2"),
+    "zen": Kind("Zen", "Haswell", "haswell", "ymm", NEWER, "avx2", "AVX2", "AVX2", "jit_avx2_f32", "avx2"),
 }
 """x86-64-v2; AVX, but neither AVX2 nor fused multiplication; AVX2, by Intel's kernels and by AMD's."""
 
@@ -70,7 +72,7 @@ def pytest_sessionstart() -> None:
     expected = {
         "openblas": {kind.openblas, kind.numpy},
         "numba": kind.registers,
-        "vnni": False,
+        "bytes": kind.bytes,
         "numpy": set(),
         "torch": kind.torch.upper(),
         "faiss": kind.faiss,
@@ -89,13 +91,13 @@ def taken() -> dict[str, Any]:
     from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__  # type: ignore[attr-defined]
     from threadpoolctl import threadpool_info
 
-    from app.compute.native import has_vnni
+    from app.compute.native import byte_instructions
     from app.encoders.openvino.runtime import precisions
 
     return {
         "openblas": {one["architecture"] for one in threadpool_info() if one["internal_api"] == "openblas"},
         "numba": _registers(),
-        "vnni": has_vnni(),
+        "bytes": byte_instructions(),
         "numpy": {name for name in __cpu_dispatch__ if __cpu_features__[name]},
         "torch": torch.backends.cpu.get_cpu_capability(),
         "faiss": faiss.SIMDConfig.get_level_name(),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.codes.choose import code_for
 from app.codes.grid import GridCode
 from app.codes.protocol import Code
-from app.compute.native import has_vnni, prepare
+from app.compute.native import byte_instructions, prepare
 from app.errors import Invalid
 from app.reference import maxsim
 from app.scoring.choose import loops, scorer
@@ -99,7 +99,7 @@ def test_equal_tokens_and_zero_vectors(precision: Precision) -> None:
     assert places.max() < 8, "the first of equal ones"
 
 
-@pytest.mark.skipif(not has_vnni(), reason="this CPU has one path only")
+@pytest.mark.skipif(byte_instructions() is None, reason="this CPU has one path only")
 @pytest.mark.parametrize("precision", GRIDS)
 @pytest.mark.parametrize("dim", DIMS)
 @pytest.mark.parametrize("planes", [1, 2])
