@@ -4,9 +4,9 @@ One call multiplies T unpacked tokens with G groups of 16 query lanes and keeps 
 dimensions: loads of 16 lanes x 4 bytes, T broadcasts of a token's 4 bytes, and for each pair of the two
 
 - with AVX-512 VNNI one VPDPBUSD (64 multiplications and additions; two a cycle on Zen 5) into one of 32 registers,
-- with AVX2 for each half of a group VPMADDUBSW, which adds the products of neighbours up in 16 bits, VPMADDWD, which adds
-  these up in 32, and VPADDD into one of 16 registers (32 multiplications; one a cycle on Zen 3). Sums of 16 bits hold
-  255 * 63 and 255 * -64 twice, so nothing is cut off as long as a lane is no further from 0 (app.scoring.planes).
+- with AVX2 for each half of a group VPMADDUBSW, which adds the products of neighbours up in 16 bits, VPMADDWD, which
+  adds these up in 32, and VPADDD into one of 16 registers (32 multiplications; one a cycle on Zen 3). Sums of 16 bits
+  hold 255 * 63 and 255 * -64 twice, so nothing is cut off as long as a lane is no further from 0 (app.scoring.planes).
 
 Both give the same sums. T is what keeps all sums in registers, and enough to hide the cycles that an instruction takes.
 Numba cannot write this loop, so it is built of LLVM's instructions.

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from app.codes.unpacking import float_at, unpack
 from app.compute.native import kernel
 from app.scoring import pairs
-from app.scoring.lanes import dot, widen
 from app.scoring.bytewise import TOKENS, products1, products2, products3, products4
+from app.scoring.lanes import dot, widen
 from app.types import F32, F64, I64
 
 HELD: Final = 24
-"""Tokens that are unpacked at a time: a multiple of every T of app.scoring.bytewise and pairs; 9 KiB at 384 dimensions."""
+"""Tokens that are unpacked at a time: a multiple of every T of app.scoring.bytewise and pairs; 9 KiB at 384
+dimensions."""
 
 Bytes = NDArray[np.uint8]
 

@@ -12,7 +12,6 @@ import math
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.codes.grid import GridCode, readable
 from app.compute.rounding import SMALLEST32, U32, U64, gamma
@@ -64,9 +63,7 @@ class CodeScorer:
 
     def products(self, tokens: TokenVectors) -> F32:
         found = np.empty((len(tokens.values), len(self._wide)), np.float32)
-        none = np.empty(0, np.int64)
-        codes, dim, bits, _, _, *lanes = self._arguments(tokens, none, none)
-        integers.products(codes, dim, bits, *lanes, self._planes.units, found)
+        integers.products(*self._rows(tokens), *self._lanes(), self._planes.units, found)
         return found
 
     def error_bound(self, norms: F32) -> F64:
@@ -100,13 +97,17 @@ class CodeScorer:
         return best
 
     def _arguments(self, tokens: TokenVectors, begins: I64, ends: I64, *rest: Any) -> tuple[Any, ...]:
+        return *self._rows(tokens), begins, ends, *self._lanes(), *rest
+
+    def _rows(self, tokens: TokenVectors) -> tuple[NDArray[np.uint8], int, int]:
         if tokens.values.dtype != np.uint8 or tokens.values.shape[1] != self._code.width:
             came = f"{tokens.values.shape[1]} {tokens.values.dtype}"
             raise Invalid(f"expected rows of {self._code.width} bytes, got {came}")
+        return readable(tokens.values), self._code.dim, self._code.bits
+
+    def _lanes(self) -> tuple[I64, NDArray[np.int8], NDArray[np.int32], int, bool]:
         planes = self._planes
-        lanes: tuple[NDArray[Any], ...] = (planes.blocks, planes.content, planes.starts)
-        codes = readable(tokens.values)
-        return codes, self._code.dim, self._code.bits, begins, ends, *lanes, planes.planes, planes.native, *rest
+        return planes.blocks, planes.content, planes.starts, planes.planes, planes.native
 
 
 def _places(tokens: TokenVectors, rows: I64 | None) -> tuple[I64, I64]:

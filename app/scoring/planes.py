@@ -5,8 +5,9 @@ of a coordinate is at most 1/16,254 of the largest one. With one plane it is uni
 64, which AVX2 has room for (app.scoring.bytewise).
 
 Lanes: queries are cut into blocks; a block of n queries has 2n lanes (its high bytes, then its low ones) or n, filled
-with zeros to G groups of 16. In memory a block is (steps, 16 G, 4) bytes where the machine multiplies bytes; steps is a quarter
-of the dimensions, rounded up. Where it has not, it is (16 G, d), the dimensions rounded up to what ``pairs`` takes.
+with zeros to G groups of 16. In memory a block is (steps, 16 G, 4) bytes where the machine multiplies bytes; steps is a
+quarter of the dimensions, rounded up. Where it does not, it is (16 G, d), the dimensions rounded up to what ``pairs``
+takes.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Planes:
 
 
 def planes_of(query: F32, code: GridCode, planes: Literal[1, 2] = 2, native: bool | None = None) -> Planes:
-    """query: (q, dim) float32, finite, in the code's own coordinates. native: by ``bytewise``; None where the machine can."""
+    """query: (q, dim) float32, finite, in the code's own coordinates. native: by ``bytewise``; None where it can."""
     native = byte_instructions() is not None if native is None else native
     wide = query.astype(np.float64)
     largest = np.abs(wide).max(axis=1)
