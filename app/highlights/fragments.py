@@ -69,16 +69,16 @@ def of_words(
         return None
     start, stop = around(text, *_densest(matches, worth, marking.length), marking.length)
     spans: list[Span] = []
-    for match in matches:
-        if match.stop <= start or match.start >= stop:
+    for begin, end, clause in matches:
+        if end <= start or begin >= stop:
             continue
-        begin, end = max(match.start, start), min(match.stop, stop)
+        begin, end = max(begin, start), min(end, stop)
         if spans and begin < spans[-1].stop:
             last = spans.pop()
             begin, end, said = last.start, max(last.stop, end), last.terms
         else:
             said = []
-        term = terms[match.clause]
+        term = terms[clause]
         spans.append(Span(begin, end, said if term in said else [*said, term]))
     return Highlight("words", field, start, stop, spans, marked(text, start, stop, spans, marking.marks))
 
@@ -132,9 +132,21 @@ def around(text: str, first: int, last: int, length: int) -> tuple[int, int]:
         start += 1
     stop = min(start + length, len(text))
     if stop < len(text):
-        ends = [match.start() for match in _SPACE.finditer(text, last, stop + 1)]
-        stop = ends[-1] if ends else stop
+        stop = _word_end(text, last, stop)
     return start, _back(text, last + len(text[last:stop].rstrip()), last) or last
+
+
+def _word_end(text: str, last: int, stop: int) -> int:
+    """Where in text[last:stop] its last word ends, of those behind which there is space; ``stop`` where there is
+    none."""
+    piece = text[last : stop + 1]
+    bare = piece.rstrip()
+    if len(bare) == len(piece):
+        words = piece.rsplit(None, 1)
+        if len(words) == 1 and not piece[0].isspace():
+            return stop
+        bare = piece[: len(piece) - len(words[-1])].rstrip()
+    return last + len(bare)
 
 
 def _beginning(text: str, start: int, least: int, first: int) -> int:
@@ -152,17 +164,20 @@ def _densest(matches: Sequence[Match], worth: Sequence[float], length: int) -> t
     counts = [0] * len(worth)
     best, found, first = (-1.0, 0), (0, 0), 0
     total = 0.0
-    for last, match in enumerate(matches):
-        total += 0.0 if counts[match.clause] else worth[match.clause]
-        counts[match.clause] += 1
-        while first < last and match.stop - matches[first].start > length:
-            left = matches[first].clause
+    begin, end, left = matches[0]
+    for last, (_, stop, clause) in enumerate(matches):
+        if not counts[clause]:
+            total += worth[clause]
+        counts[clause] += 1
+        while first < last and stop - begin > length:
             counts[left] -= 1
-            total -= 0.0 if counts[left] else worth[left]
+            if not counts[left]:
+                total -= worth[left]
             first += 1
+            begin, end, left = matches[first]
         # Rounded, so that what was added and taken away again is nothing.
         if (own := (round(total, 9), last - first)) > best:
-            best, found = own, (matches[first].start, max(match.stop, matches[first].stop))
+            best, found = own, (begin, max(stop, end))
     return found
 
 

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
-import numpy as np
-
 from app.collection.layers import SPANS, TOKENS
 from app.collection.part import Part
 from app.encoders.protocol import TokenPlaces
 from app.highlights.fragments import Field, binds
 from app.passages.structure import Heading, headings_of, path
 from app.passages.windows import JOINED
-from app.types import I64, Document
+from app.types import Document
 
 Tokenise: TypeAlias = Callable[[Sequence[str]], "list[TokenPlaces] | None"]
 """``Encoder.token_places`` of documents."""
@@ -101,15 +99,11 @@ class RowTokens:
     pieces: Sequence[_Piece]
     document: Document
 
-    def of_text(self) -> I64:
-        """(n,): the last character of the document's text that each vector stands for; -1 where it stands for none."""
-        text = self.pieces[-1]
-        starts, stops = self.places.spans.T
-        if text.field != "text":
-            return np.full(len(starts), -1)
-        last: I64 = stops + (text.start - text.begin - 1)
-        last[(stops <= text.begin) | (starts < 0)] = -1
-        return last
+    @property
+    def text(self) -> tuple[int, int] | None:
+        """Where in what was encoded the document's text begins, and where in the text that is; None without one."""
+        piece = self.pieces[-1]
+        return (piece.begin, piece.start) if piece.field == "text" else None
 
     def tokens(self, vectors: Sequence[int]) -> list[Token]:
         """Of each of these vectors."""

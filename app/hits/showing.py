@@ -3,7 +3,7 @@ scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
 
@@ -21,7 +21,7 @@ from app.encoders.protocol import TokenPlaces
 from app.fusion.hybrid import Fused
 from app.highlights.fragments import Highlight, Marking, of_sentence
 from app.highlights.hits import by_words
-from app.highlights.sentences import nearest
+from app.highlights.sentences import Place, nearest
 from app.highlights.tokens import Key, Row, RowTokens, tokens_of, trimmed
 from app.hits.explanation import Explanation, grid_of, ranks_among, told
 from app.query.encoded import EncodedQuery
@@ -98,12 +98,12 @@ class Showing:
             terms = self.terms(self.sparse.query.indices.tolist())
         grids = products if self.explain and isinstance(self.scores, MaxSim) else {}
         ranks = [{}] * len(rows) if self.fused is None or not self.explain else ranks_among(self.fused, ranked)
-        for item, row, opening, places in zip(ranked, rows, openings, ranks, strict=True):
+        sentences = self._sentences(rows, tokens, products)
+        for item, row, opening, places, sentence in zip(ranked, rows, openings, ranks, sentences, strict=True):
             deadline.check(deadline.current())
             highlights = explanation = None
             if self.marking is not None:
                 highlights = [] if spoken is None else spoken(item.view, row.place, row.document)
-                sentence = self._sentence(row, tokens.get(row.key), products.get(row.key))
                 if sentence is not None:
                     highlights.append(of_sentence(row.document.text, *sentence, self.marking))
             if self.explain:
@@ -172,9 +172,13 @@ class Showing:
         marked = [row for row in rows if row.key in tokens]
         return {row.key: own for row, own in self._of_rows(marked, Products(scores))}, shares
 
-    def _sentence(self, row: Row, tokens: RowTokens | None, products: F32 | None) -> tuple[int, int, int] | None:
-        """Where the sentence of a passage is that means most, of a search by meaning."""
-        return None if self.encoded is None or self.scores is None else nearest(row, tokens, products)
+    def _sentences(
+        self, rows: Sequence[Row], tokens: Mapping[Key, RowTokens], products: Mapping[Key, F32]
+    ) -> Iterable[Place | None]:
+        """Where the sentence of each passage is that means most, of a search by meaning."""
+        if self.marking is None or self.encoded is None or self.scores is None:
+            return [None] * len(rows)
+        return nearest(rows, tokens, products)
 
     def _of_rows(self, rows: Sequence[Row], work: Work[I64, list[T]]) -> Iterator[tuple[Row, T]]:
         """Each row with the answer to it, for which each part is asked once."""

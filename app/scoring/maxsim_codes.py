@@ -12,6 +12,7 @@ import math
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.codes.grid import GridCode, readable
 from app.compute.rounding import SMALLEST32, U32, U64, gamma
@@ -63,7 +64,8 @@ class CodeScorer:
 
     def products(self, tokens: TokenVectors) -> F32:
         found = np.empty((len(tokens.values), len(self._wide)), np.float32)
-        integers.products(*self._rows(tokens), *self._lanes(), self._planes.units, found)
+        codes, dim, bits = self._rows(tokens)
+        integers.products(codes, dim, bits, *self._lanes(), self._planes.units, found)
         return found
 
     def error_bound(self, norms: F32) -> F64:

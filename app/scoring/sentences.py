@@ -54,7 +54,34 @@ def nearest_sentence(products: F32, places: I64, begins: I64) -> tuple[int, int]
     return nearest, chosen[queries // 2]
 
 
+@kernel
+def nearest_sentences(products: F32, ends: I64, spans: I64, texts: I64, begins: I64, sentences: I64) -> I64:
+    """Of each of n passages the sentence of ``nearest_sentence``, and where in the text its middle token is: (n, 2).
+
+    products: (t, q), of the tokens of all passages; those of passage i begin at ends[i], (n + 1,). spans: (t, 2), of
+    each token in what was encoded, -1 for nowhere. texts: (n, 2), where the text begins in what was encoded, and where
+    in the text that is. begins, sentences: likewise of the sentences of all passages, where each begins in its text.
+    """
+    found = np.full((texts.shape[0], 2), -1, np.int64)
+    places = np.empty(spans.shape[0], np.int64)
+    for i in range(texts.shape[0]):
+        own = places[ends[i] : ends[i + 1]]
+        for token in range(own.shape[0]):
+            start, stop = spans[ends[i] + token, 0], spans[ends[i] + token, 1]
+            # Its last character: what is before a text belongs to no sentence.
+            own[token] = -1 if start < 0 or stop <= texts[i, 0] else stop - 1 - texts[i, 0] + texts[i, 1]
+        sentence, token = nearest_sentence(
+            products[ends[i] : ends[i + 1]], own, begins[sentences[i] : sentences[i + 1]]
+        )
+        if sentence >= 0:
+            found[i, 0], found[i, 1] = sentence, own[token]
+    return found
+
+
 def loops() -> Iterator[None]:
     """Compiles every loop of this module (``native.prepare``)."""
-    nearest_sentence(np.zeros((1, 1), np.float32), np.zeros(1, np.int64), np.zeros(1, np.int64))
+    ends = np.array([0, 1])
+    nearest_sentence(np.zeros((1, 1), np.float32), ends[:1], ends[:1])
+    yield
+    nearest_sentences(np.zeros((1, 1), np.float32), ends, ends[None], ends[None], ends[:1], ends)
     yield
