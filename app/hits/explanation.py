@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Final
 
 import numpy as np
@@ -68,24 +69,35 @@ def told(shares: Sequence[Share], asked: Sequence[str] | None, tokens: RowTokens
     """Shares with what they stand for. asked: the tokens of the query. tokens: of the passage."""
     found = [None] * len(shares) if tokens is None else tokens.tokens([one.row for one in shares])
     return [
-        TokenShare(one.query, one.row, one.product, None if asked is None else asked[one.query], token)
-        for one, token in zip(shares, found, strict=True)
+        TokenShare(query, row, product, None if asked is None else asked[query], token)
+        for (query, row, product), token in zip(shares, found, strict=True)
     ]
 
 
-def grid_of(products: F32 | None, shares: Sequence[TokenShare]) -> list[list[float]]:
-    """The products of each query vector with each that is the best of one. products: (n, q), of all vectors.
+def grids_of(products: Sequence[F32 | None], shares: Sequence[Sequence[TokenShare]]) -> list[list[list[float]]]:
+    """For each passage the products of each query vector with each that is the best of one. products: (n, q) each, of
+    all vectors of a passage.
 
     >>> made = np.array([[1, 0.25], [0, 0], [0.5, 0.75]], np.float32)
-    >>> grid_of(made, [TokenShare(0, 0, 1.0), TokenShare(1, 2, 0.75)])
-    [[1.0, 0.5], [0.25, 0.75]]
+    >>> grids_of([None, made], [[], [TokenShare(0, 0, 1.0), TokenShare(1, 2, 0.75)]])
+    [[], [[1.0, 0.5], [0.25, 0.75]]]
     """
-    if products is None or not shares or len(shares) > MOST_IN_GRID:
-        return []
-    best = sorted({one.row for one in shares})
-    # A float of so few digits is short as JSON.
-    found: list[list[float]] = products[best].T.astype(np.float64).round(4).tolist()
-    return found
+    best = [
+        own[sorted({one.row for one in some})]
+        for own, some in zip(products, shares, strict=True)
+        if own is not None and 0 < len(some) <= MOST_IN_GRID
+    ]
+    if not best:
+        return [[] for _ in products]
+    # A float of so few digits is short as JSON. All are rounded at once, for that costs as much as for one.
+    lines = np.concatenate(best).astype(np.float64).round(4).T.tolist()
+    edges = pairwise(accumulate(map(len, best), initial=0))
+    return [
+        [line[start:stop] for start, stop in [next(edges)] for line in lines]
+        if own is not None and 0 < len(some) <= MOST_IN_GRID
+        else []
+        for own, some in zip(products, shares, strict=True)
+    ]
 
 
 def ranks_among(fused: Fused, found: Sequence[Ranked]) -> list[dict[Side, int | None]]:

@@ -23,7 +23,7 @@ from app.highlights.fragments import Highlight, Marking, of_sentence
 from app.highlights.hits import by_words
 from app.highlights.sentences import Place, nearest
 from app.highlights.tokens import Key, Row, RowTokens, tokens_of, trimmed
-from app.hits.explanation import Explanation, grid_of, ranks_among, told
+from app.hits.explanation import Explanation, grids_of, ranks_among, told
 from app.query.encoded import EncodedQuery
 from app.query.gathering import Explained, Products, Told, Work, gather
 from app.query.listed import WordScores, document_of
@@ -96,16 +96,20 @@ class Showing:
         terms = None
         if self.explain and self.sparse is not None and self.terms is not None:
             terms = self.terms(self.sparse.query.indices.tolist())
-        grids = products if self.explain and isinstance(self.scores, MaxSim) else {}
+        grids: Iterable[list[list[float]]] = [[]] * len(rows)
+        if self.explain and isinstance(self.scores, MaxSim):
+            grids = grids_of([products.get(row.key) for row in rows], [shares.get(row.key, []) for row in rows])
         ranks = [{}] * len(rows) if self.fused is None or not self.explain else ranks_among(self.fused, ranked)
         sentences = self._sentences(rows, tokens, products)
-        for item, row, opening, places, sentence in zip(ranked, rows, openings, ranks, sentences, strict=True):
+        each = zip(ranked, rows, openings, ranks, grids, sentences, strict=True)
+        for item, row, opening, places, grid, sentence in each:
             deadline.check(deadline.current())
             highlights = explanation = None
             if self.marking is not None:
                 highlights = [] if spoken is None else spoken(item.view, row.place, row.document)
                 if sentence is not None:
-                    highlights.append(of_sentence(row.document.text, *sentence, self.marking))
+                    start, stop, centre = sentence
+                    highlights.append(of_sentence(row.document.text, start, stop, centre, self.marking))
             if self.explain:
                 explanation = Explanation(
                     sides=[] if self.fused is None else self.fused.parts(item.seq),
@@ -119,7 +123,7 @@ class Showing:
                     boosts=[] if self.boosts is None else self.boosts.shares(row.part, row.place),
                     indices=[] if self.sparse is None else self.sparse.parts_of(item.view, row.place, terms),
                     diversity=self.chosen.get(item.seq),
-                    grid=grid_of(grids.get(row.key), shares.get(row.key, [])),
+                    grid=grid,
                 )
             yield Shown(highlights, explanation)
 

@@ -170,8 +170,9 @@ class Bm25:
             place = posting(pairs, document)
             if place >= 0:
                 tf = int(pairs[place, 1]) if counts is None else float(counts[place])
-                score = clause.weight * self._idf(i) * (K1 + 1) * tf / (tf + base + slope * length)
-                found.append(TermScore(clause.text, tf, self._counts[i], self._idf(i), score))
+                idf = self._idf(i)
+                score = clause.weight * idf * (K1 + 1) * tf / (tf + base + slope * length)
+                found.append(TermScore(clause.text, tf, self._counts[i], idf, score))
         return found
 
     def places(self, number: int, document: int) -> dict[str, tuple[int, list[int]]]:
