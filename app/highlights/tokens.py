@@ -109,12 +109,21 @@ class RowTokens:
         """Of each of these vectors."""
         distinct = list(dict.fromkeys(vectors))
         spans = self.places.spans[distinct].tolist()
-        found = {place: self._token(place, start, stop) for place, (start, stop) in zip(distinct, spans, strict=True)}
+        names, text, last = self.places.names, self.document.text, self.pieces[-1]
+        begin, end, moved = last.begin, last.begin + last.length, last.start - last.begin
+        found: dict[int, Token] = {}
+        for place, (start, stop) in zip(distinct, spans, strict=True):
+            if place in names:
+                found[place] = Token(names[place])
+            elif begin < stop <= end and last.field == "text":
+                # As ``_token`` has it: nearly all are.
+                start, stop = trimmed(text, max(start + moved, last.start), stop + moved)
+                found[place] = Token(text[start:stop], "text", start, stop)
+            else:
+                found[place] = self._token(start, stop)
         return [found[place] for place in vectors]
 
-    def _token(self, place: int, start: int, stop: int) -> Token:
-        if place in self.places.names:
-            return Token(self.places.names[place])
+    def _token(self, start: int, stop: int) -> Token:
         for piece in reversed(self.pieces):
             if piece.begin < stop:
                 break
