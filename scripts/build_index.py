@@ -53,6 +53,7 @@ from app.collection.spec import SparseSpec, ValueSpec
 from app.compute.native import prepare
 from app.encoders.registry import Encoders
 from app.errors import Conflict, Invalid, NotFound, SheafError
+from app.indexing.reindexing import link
 from app.ingest import beyond_the_limit
 from app.load import client
 from app.load.bulk import Summary, fill, told
@@ -68,6 +69,7 @@ from app.sources.folder import Chosen
 from app.sources.protocol import Source
 from app.sources.table import selected
 from app.store.lock import FileLock
+from app.tasks.linking import reason_of
 from app.types import Few, Kind
 
 
@@ -266,15 +268,34 @@ def build(
         raise
 
 
-def send(url: str, key: str | None, name: str, source: Source, wanted: dict[str, Any], on_error: Any) -> Summary:
-    """The same through a server."""
+def require_linkable(name: str, kind: str, links: int | None) -> None:
+    """Raises Invalid where links are asked for and a collection of this kind has none."""
+    if links is not None and kind != "dense":
+        raise Invalid(f"--neighbours links the documents of a dense collection; {name} is {kind}")
+
+
+def linked(catalogue: Catalogue, name: str, links: int) -> None:
+    """What was built, by this process."""
+    collection = catalogue.get(name)
+    if collection.published.stage.neighbours == links:
+        return
+    with Progress(f"{name}: linking", "passages", None) as bar:
+        link(collection, links, reason=reason_of(links), progress=lambda done, total: bar.update(done, total, ""))
+
+
+def send(
+    url: str, key: str | None, name: str, source: Source, wanted: dict[str, Any], on_error: Any, links: int | None
+) -> Summary:
+    """The same through a server. links: that are asked for afterwards."""
     with Sheaf(url, key, timeout_s=client.TIMEOUT_S) as sheaf:
         collection, created = sheaf.collection(name), False
         try:
             there = collection.describe()
         except NotFound:
+            require_linkable(name, wanted.get("kind", "multi_vector"), links)
             there = sheaf.create(name, **wanted).describe()
             created = True
+        require_linkable(name, there["encoder"]["kind"], links)
         require_same(name, {**there, **there["encoder"]}, wanted)
         try:
             return _send(collection, there["encoder"]["kind"], source, on_error)
@@ -350,13 +371,17 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
     if url is None:
         encoders = Encoders(settings.models, settings.converted, settings.threads)
         with Catalogue(settings.indexes, encoders, settings) as catalogue:
-            source = source_of(args, *_known(catalogue, name, wanted))
+            kind, values = _known(catalogue, name, wanted)
+            require_linkable(name, kind, args.neighbours)
+            source = source_of(args, kind, values)
             try:
                 with nullcontext() if args.ray is None else Cluster(args.ray, gpus=args.ray_gpus) as cluster:
                     summary = build(catalogue, name, source, wanted, args.on_error, cluster)
                 report(name, summary)
                 if args.sync:
                     sync(source, summary, partial(delete_gone, catalogue.get(name)))
+                if args.neighbours is not None:
+                    linked(catalogue, name, args.neighbours)
                 if summary.written:
                     # Here, where nobody waits for an answer, rather than with a server's first search.
                     prepare(loops())
@@ -372,11 +397,15 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
                 print(f"the server at {url} has collection {name} open: sending to it", file=sys.stderr)
     source = source_of(args, wanted.get("kind"), "values" in wanted)
     key = settings.api_key.get_secret_value() if settings.api_key else None
-    summary = send(url, key, name, source, wanted, args.on_error)
+    summary = send(url, key, name, source, wanted, args.on_error, args.neighbours)
     report(name, summary, sent=True)
-    if args.sync:
-        with Sheaf(url, key, timeout_s=client.TIMEOUT_S) as sheaf:
+    with Sheaf(url, key, timeout_s=client.TIMEOUT_S) as sheaf:
+        if args.sync:
             sync(source, summary, partial(client.delete_gone, sheaf.collection(name)))
+        if args.neighbours is not None:
+            task = sheaf.collection(name).link_neighbours(args.neighbours)
+            with Progress(f"{name}: linking, task {task.id}", "passages", None) as bar:
+                sheaf.follow(task, progress=lambda task: bar.update(task.done, task.total, task.phase))
 
 
 def sync(source: Source, summary: Summary, delete: Callable[[Marked], int]) -> None:

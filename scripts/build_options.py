@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from app.api.schemas.collections import TurnsChoice
+from app.api.schemas.measures import LEAST_LINKS
 from app.api.schemas.similarities import SimilarityChoice
 from app.errors import Invalid, RequestError
 from app.metadata.declared import FieldType, read_declared
 from app.settings import DEFAULT
 from app.sources.fields import TYPES
 from app.types import Kind, Precision, SimilarityName
+from app.vector_index.neighbours import LINKS, MOST_LINKS
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +87,13 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
         help='documents are conversations, read as the API has it: {}, or such as {"last": 3}',
     )
     spec.add_argument(
+        "--neighbours",
+        type=links,
+        metavar="LINKS",
+        help=f"of --kind dense: link each passage to so many of its nearest, {LEAST_LINKS} to {MOST_LINKS} (such as "
+        f"{LINKS}), for searches by a scorer; 0 takes the links away",
+    )
+    spec.add_argument(
         "--no-keep-vectors", action="store_true", help="do not keep the documents' own vectors as they came"
     )
     spec.add_argument(
@@ -99,6 +108,17 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=TYPE,...",
         help=f"the types of metadata fields ({', '.join(get_args(FieldType))}), or a JSON object of them",
     )
+
+
+def links(given: str) -> int:
+    """Of each passage, none or at least some.
+
+    >>> links("32")
+    32
+    """
+    if not given.isdecimal() or not (int(given) == 0 or LEAST_LINKS <= int(given) <= MOST_LINKS):
+        raise argparse.ArgumentTypeError(f"expected 0, or {LEAST_LINKS} to {MOST_LINKS} links, got {given!r}")
+    return int(given)
 
 
 def similarity_options(given: str) -> dict[str, Any]:

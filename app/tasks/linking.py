@@ -18,6 +18,11 @@ def require_dense(collection: Collection) -> None:
         )
 
 
+def reason_of(links: int) -> str:
+    """Of the generation."""
+    return f"linked each passage to {links} neighbours" if links else "without a neighbour graph"
+
+
 def run_neighbours(collection: Collection, running: Running) -> None:
     """The task's handler; its parameter ``links``: of each row, 0 for no graph."""
     params = running.task.params
@@ -28,5 +33,4 @@ def run_neighbours(collection: Collection, running: Running) -> None:
     def progress(done: int, total: int) -> None:
         running.update(phase="linking", done=done, total=total)
 
-    reason = f"linked each passage to {links} neighbours" if links else "without a neighbour graph"
-    link(collection, links, reason=reason, check=running.check, progress=progress)
+    link(collection, links, reason=reason_of(links), check=running.check, progress=progress)

@@ -18,7 +18,7 @@ from app.collection.layers import layers
 from app.collection.passages import Passages, check_vectors, from_caller, pool
 from app.collection.segment import Segment
 from app.collection.segment_writing import Batch, Totals, write_segment
-from app.collection.spec import CollectionSpec, EncoderSpec, VectorSpec
+from app.collection.spec import CollectionSpec, EncoderSpec, ValueSpec, VectorSpec
 from app.collection.tail import Tail
 from app.errors import Invalid
 from app.filters import parse
@@ -32,18 +32,29 @@ from app.types import F32, Document, Kind, Owners, SimilarityName, TokenVectors
 random = np.random.default_rng(4)
 
 
-def spec(kind: Kind = "multi_vector", similarity: SimilarityName = "cosine", **options: Any) -> CollectionSpec:
+def spec(
+    kind: Kind = "multi_vector", similarity: SimilarityName = "cosine", *, carrying: bool = False, **options: Any
+) -> CollectionSpec:
     precision = "float16" if similarity == "cosine" else "float32"
     return CollectionSpec(
         name="c",
         encoder=EncoderSpec(model=None, kind=kind, dim=4),
         similarity=similarity,
-        vectors=VectorSpec(precision="float32" if kind == "dense" else precision, **options),
+        vectors=VectorSpec(precision=precision if kind == "multi_vector" else "float32", **options),
+        values=ValueSpec(dim=3) if carrying else None,
     )
 
 
 def matrices(count: int, kind: Kind) -> list[F32]:
-    return [random.normal(size=(1 if kind == "dense" else 1 + i % 3, 4)).astype(np.float32) for i in range(count)]
+    most = 3 if kind == "multi_vector" else 1
+    return [random.normal(size=(1 + i % most, 4)).astype(np.float32) for i in range(count)]
+
+
+def carried(owners: Owners) -> TokenVectors:
+    """What documents carry, by rows: three vectors, none, one or two, with the first row of each."""
+    counts = np.zeros(owners.rows, np.int64)
+    counts[owners.firsts] = (3 + np.arange(len(owners.firsts)) * 5) % 4
+    return TokenVectors(random.normal(size=(counts.sum(), 3)).astype(np.float32), np.cumsum([0, *counts]))
 
 
 def same(a: Passages, b: Passages) -> bool:
@@ -63,19 +74,22 @@ def same(a: Passages, b: Passages) -> bool:
     )
 
 
-@pytest.mark.parametrize("kind", ["multi_vector", "dense"])
+@pytest.mark.parametrize("kind", ["multi_vector", "dense", "sequence"])
 @pytest.mark.parametrize("similarity", ["cosine", "inner_product"])
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("most", [1, 5])
 def test_every_part_says_the_same(
     tmp_path: Path, kind: Kind, similarity: SimilarityName, keep: bool, most: int
 ) -> None:
-    """Of documents that own 1 to ``most`` passages."""
-    chosen = spec(kind, similarity, keep=keep)
+    """Of documents that own 1 to ``most`` passages, or segments; where vectors are kept as they came, with values."""
+    chosen = spec(kind, similarity, keep=keep, carrying=keep)
     stage = FirstStage.default(chosen)
     owners = Owners.of_counts(random.integers(1, most + 1, 20))
     given_vectors = matrices(owners.rows, kind)
     passages = from_caller(given_vectors, chosen, stage.encoding, owners=owners)
+    values = carried(owners)
+    if keep:
+        passages = passages.with_layer("values", values)
     assert set(passages.arrays) == {layer.name for layer in layers(chosen, stage.encoded_dim)}
     assert ("raw" in passages) == keep
     assert ("tokens" in passages) == ("encoded" in passages) == (kind == "multi_vector")
@@ -85,7 +99,8 @@ def test_every_part_says_the_same(
     assert same(Passages.join(pieces), passages.take(documents))
     # Coded one by one or together: the same bits, so a score never jumps.
     alone = Passages.join([from_caller([v], chosen, stage.encoding) for v in given_vectors])
-    assert same(Passages(owners, alone.arrays), passages)
+    alone = Passages(owners, alone.arrays)
+    assert same(alone.with_layer("values", values) if keep else alone, passages)
 
     seqs = np.arange(5, 45, 2, dtype=np.int64)
     metadata: list[Any] = [{"n": i} for i in range(20)]
@@ -126,6 +141,9 @@ def test_every_part_says_the_same(
             tokens = passages.ragged("tokens")
             assert np.array_equal(part.ragged("tokens").range(2, 9).values, tokens.slice(2, 9).values)
             assert np.array_equal(part.ragged("tokens").take(rows).values, tokens.take(rows).values)
+        if keep:
+            assert np.array_equal(part.ragged("values").take(rows).values, values.take(rows).values)
+            assert np.array_equal(part.ragged("values").range(2, 9).offsets, values.slice(2, 9).offsets)
         for layer in stage.layers:
             vectors = passages.flat(layer)
             found = part.nearest(layer, vectors[7], 4, allowed, 8)

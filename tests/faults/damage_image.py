@@ -26,6 +26,7 @@ from app.collection.spec import SparseSpec, ValueSpec
 from app.compute import native
 from app.encoders.openvino.model_cache import ModelCache
 from app.encoders.registry import Encoders
+from app.encoders.turns import TurnsSpec
 from app.encodings.protocol import Sample
 from app.encodings.recipes import RidgeRecipe
 from app.encodings.ridge import RidgeParameters
@@ -41,10 +42,10 @@ from app.search import Query, search
 from app.settings import DeterministicModel, Settings
 from app.tasks.importing import ImportUpload
 from app.tasks.tasks import Tasks
-from app.types import Document, SparseVector, TokenVectors
+from app.types import Document, SparseVector, TokenVectors, Turn, spoken
 
 DIM = 6
-NAMES = ("words", "own", "dense", "sequence", "learned")
+NAMES = ("words", "own", "dense", "sequence", "talks", "learned")
 ALIAS = "known-as"
 MODEL = {"model": "m", "version_x": "1"}
 """Key of the one entry of the cache of converted models."""
@@ -70,6 +71,11 @@ def document(i: int, collection: Collection) -> Document:
     text, metadata = f"text {i} of many words", {"n": i, "tags": [f"t{i % 3}"]}
     values = None if spec.values is None else np.full((i % 3, spec.values.dim), i, np.float32)
     carried = None if values is None or not len(values) else values
+    if spec.turns is not None and i % 3:
+        turns = Turn("user", text), Turn("system", f"answer {i}")
+        return Document(
+            f"d{i}", spoken(turns), f"title {i}", metadata, turns=turns, summary=f"summary {i % 5}" * (i % 2)
+        )
     return Document(f"d{i}", text, f"title {i}", metadata, vectors, sparse=sparse, values=carried)
 
 
@@ -83,6 +89,7 @@ def fill(folder: Path) -> None:
         catalogue.create("own", kind="multi_vector", **own)
         catalogue.create("dense", kind="dense", similarity="causal", options=Options(documents=10), **own)
         catalogue.create("sequence", model=None, kind="sequence", dim=DIM, segments_per_second=2)
+        catalogue.create("talks", model="words", kind="multi_vector", turns=TurnsSpec())
         catalogue.create("learned", model=None, kind="multi_vector", dim=DIM, precision="1bit", keep_vectors=False)
         for name in NAMES:
             collection = catalogue.get(name)
@@ -139,7 +146,8 @@ def contents(collection: Collection) -> dict[str, Any]:
     for exact in (True, False):
         for place, k in ((1, 1_000), (2, 5)):
             vectors = np.linspace(1, place, DIM, dtype=np.float32)[None]
-            include = frozenset({"text", "metadata", "vectors"})
+            parts = {"text", "metadata", "vectors"} | ({"values"} if collection.spec.values is not None else set())
+            include = frozenset(parts)
             hits = search(collection, Query(vectors=vectors, k=k, exact=exact, include=include)).hits
             found[f"exact={exact} k={k}"] = [
                 (
@@ -150,12 +158,17 @@ def contents(collection: Collection) -> dict[str, Any]:
                     repr(h.metadata),
                     None if h.vectors is None else h.vectors.tolist(),
                     repr(h.alignment),
+                    None if h.values is None else h.values.tolist(),
                 )
                 for h in hits
             ]
     if collection.spec.sparse is not None:
         nine = SparseVector(np.array([2, 9], np.int32), np.ones(2, np.float32))
         found["sparse"] = [(h.id, h.score) for h in search(collection, Query(sparse=nine, mode="sparse", k=1_000)).hits]
+    if collection.spec.turns is not None:
+        turns = Turn("user", "text 7"), Turn("system", "answer 8")
+        asked = Query(text=spoken(turns), turns=turns, mode="semantic", k=1_000)
+        found["turns"] = [(h.id, h.score) for h in search(collection, asked).hits]
     if collection.spec.kind == "dense":
         scorer = Network((Layer(np.ones((DIM, 1), np.float32)),))
         found["scorer"] = [(h.id, h.score) for h in search(collection, Query(scorer=scorer, k=1_000)).hits]

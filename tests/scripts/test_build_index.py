@@ -181,6 +181,26 @@ def test_documents_with_vectors_of_their_own(command: Command, open_catalogue: O
     assert list(stored(open_catalogue)) == ["a"]
 
 
+def test_documents_are_linked_here_and_by_a_server(
+    command: Command, open_catalogue: OpenCatalogue, server: str
+) -> None:
+    given = lines([{"id": f"d{i}", "vector": [1, i]} for i in range(20)])
+    options = ("--model", "none", "--kind", "dense", "--dim", "2", "--neighbours", "8")
+    for name, where in (("here", ()), ("there", ("--server", server))):
+        done = command("build_index", "-", "--collection", name, *options, *where, stdin=given)
+        assert done.returncode == 0, done.stderr
+    with open_catalogue() as catalogue:
+        assert catalogue.get("here").published.stage.neighbours == 8
+    report = httpx.get(f"{server}/v1/collections/there").json()["first_stage"]
+    assert report["neighbours"]["links"] == 8
+    several = command("build_index", "-", "--collection", "several", "--neighbours", "8", stdin=given)
+    assert several.returncode == 1
+    assert "--neighbours links the documents of a dense collection; several is multi_vector" in several.stderr
+    few = command("build_index", "-", "--collection", "few", "--neighbours", "3", stdin=given)
+    assert few.returncode == 2
+    assert "expected 0, or 4 to 128 links, got '3'" in few.stderr
+
+
 BAD = lines([document(0)]) + b"{broken\n" + lines([document(1), {"id": "x", "text": ""}, document(2)])
 
 
