@@ -196,6 +196,9 @@ class Settings(BaseSettings):
     written is acknowledged once it is there. A bucket needs the extra `store`."""
     role: Literal["writer", "reader"] = "writer"
     """With a `store`: the one server that writes there, or one of many that follow and answer queries."""
+    cache_bytes: Annotated[int, Field(ge=2**20)] | None = None
+    """Of a reader: bytes of vectors and postings that lie in `indexes` at most, brought from the store as searches read
+    them, the longest unread let go; unset: all of them, brought at once."""
     hosts: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(_listed)] = ()
     """Host names without a port, beside loopback's, that a Host header may carry (with commas between, or a JSON list):
     guards against DNS rebinding."""

@@ -2,6 +2,7 @@
 
     python scripts/bench_cluster.py                        10,000 passages, a folder as the store
     python scripts/bench_cluster.py --passages 100000      more of them
+    python scripts/bench_cluster.py --cache-bytes 2000000  readers with a bound for what they have of vectors
     python scripts/bench_cluster.py --store s3://bucket/x  a real one (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...)
 
 Each is measured with no time added and with 63 ms added to each request (--delay-ms), which is what a store in the next
@@ -85,8 +86,8 @@ class Stores:
         return sum(slow.commits for slow in self.opened)
 
 
-def opened(folder: Path, store: str | None, role: str = "writer") -> Catalogue:
-    settings = Settings(indexes=folder, store=store, role=role, models={})  # type: ignore[arg-type]
+def opened(folder: Path, store: str | None, role: str = "writer", cache_bytes: int | None = None) -> Catalogue:
+    settings = Settings(indexes=folder, store=store, role=role, cache_bytes=cache_bytes, models={})  # type: ignore[arg-type]
     catalogue = Catalogue(folder, Encoders({}), settings, HANDLERS)
     catalogue.serve("http://bench")
     return catalogue
@@ -130,9 +131,9 @@ def together(catalogue: Catalogue, stores: Stores, first: int, writers: int) -> 
     return count / (time.perf_counter() - started), (stores.commits - before) / count
 
 
-def first_answer(folder: Path, store: str, query: Query) -> tuple[Catalogue, float]:
+def first_answer(folder: Path, store: str, query: Query, cache_bytes: int | None) -> tuple[Catalogue, float]:
     started = time.perf_counter()
-    catalogue = opened(folder, store, "reader")
+    catalogue = opened(folder, store, "reader", cache_bytes)
     assert search(catalogue.get("c"), query).hits
     return catalogue, time.perf_counter() - started
 
@@ -153,6 +154,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--passages", type=int, default=10_000)
     parser.add_argument("--delay-ms", type=float, default=63.0)
+    parser.add_argument("--cache-bytes", type=int, help="SHEAF_CACHE_BYTES of readers; without it they have everything")
     parser.add_argument("--store", help="instead of a temporary folder; what is there stays")
     args = parser.parse_args()
     stores = Stores()
@@ -180,9 +182,9 @@ def main() -> int:
         for delay in (0.0, args.delay_ms / 1e3):
             stores.delay_s, before = delay, stores.count
             folder = root / f"reader-{delay}"
-            reader, took = first_answer(folder, store, query)
+            reader, took = first_answer(folder, store, query, args.cache_bytes)
             with reader:
-                size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                size = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
                 print(
                     f"reader's first answer from nothing, {1e3 * delay:.0f} ms a request: {took:.2f} s, "
                     f"{stores.count - before} requests, {size / 1e6:.1f} MB",

@@ -15,7 +15,7 @@ from typing import Any, Final, Unpack
 from app.backup.saved import SavedSnapshots
 from app.catalogue.aliases import Aliases
 from app.catalogue.creating import Choices, specified
-from app.catalogue.homes import Local, homes_of
+from app.catalogue.homes import Local, folder_of, homes_of
 from app.catalogue.info import CollectionInfo, closed_to, info_of, quarantined_info, unknown_collection
 from app.catalogue.opened import Opened, close_all, forget_queries
 from app.collection.collection import Collection
@@ -48,7 +48,6 @@ from app.metadata.declared import NOTHING
 from app.settings import Settings
 from app.store import folders
 from app.store.layout import DATABASE, WRITER_LOCK, check_name
-from app.store.local_directory import LocalDirectory
 from app.store.system import NEEDED, SPARE, require_files, room, system_fault
 from app.tasks.inherited import inherit
 from app.tasks.listing import PAGE, owner_of, page_of, unknown_task
@@ -71,7 +70,7 @@ class Catalogue:
         handlers: Mapping[str, Handler] | None = None,
     ) -> None:
         """handlers: what runs each kind of task, in a server; without them tasks are kept for a server to run."""
-        self.files = LocalDirectory(folder)
+        self.files = folder_of(settings, folder, serves=handlers is not None)
         with room():
             self.files.make()
         folders.put_back(self.files)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Protocol
 
 from app.catalogue.aliases import Aliases
@@ -19,6 +20,7 @@ from app.replicas.position import position_of
 from app.settings import Settings
 from app.store.directory import Directory
 from app.store.folders import Exchange
+from app.store.local_directory import LocalDirectory
 from app.types import Standing
 
 
@@ -123,6 +125,15 @@ class Unhomed:
     def start(self, lanes: Background) -> None: ...
 
     def close(self) -> None: ...
+
+
+def folder_of(settings: Settings, path: Path, *, serves: bool) -> LocalDirectory:
+    """The folder of the collections; of a reader with a bound one whose large files come by blocks."""
+    if not serves or settings.store is None or settings.role != "reader" or settings.cache_bytes is None:
+        return LocalDirectory(path)
+    from app.replicas.cache import Cache
+
+    return LocalDirectory(path, Cache(settings.cache_bytes))
 
 
 def homes_of(settings: Settings, root: Directory) -> Homes:

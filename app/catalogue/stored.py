@@ -21,6 +21,7 @@ from app.compute.background import Background, Job
 from app.errors import Conflict, NotFound, RequestError, SheafError, StoreUnavailable
 from app.objects.opening import open_objects
 from app.objects.protocol import Objects
+from app.replicas.cache import cache_of
 from app.replicas.files import forget_records
 from app.replicas.following import Fetched, fetch_copy, let_go
 from app.replicas.listing import Collections, Listing, new_history, prefix_of
@@ -35,6 +36,7 @@ from app.store.database import Database
 from app.store.directory import Directory
 from app.store.faults import reach
 from app.store.folders import Exchange, Staged
+from app.store.layout import PARTLY
 from app.types import Standing
 
 log = logging.getLogger(__name__)
@@ -94,7 +96,8 @@ class StoredHomes:
             with suppress(StoreUnavailable):
                 self.listed.read()
         history = self._history_of(name)
-        if self._replaced(name, history):
+        files = self._root.folder(name)
+        if self._replaced(name, history) or (files.has(PARTLY) and cache_of(files) is None):
             self._refetch(name, history)
         replica = self._replica(name, history)
         try:
@@ -458,6 +461,8 @@ class StoredHomes:
 
     def _let_go(self, name: str, staged: str | None) -> str | None:
         self._histories.pop(name, None)
+        if (cache := cache_of(self._root)) is not None:
+            cache.forget(self._root.folder(name).path)
         return staged
 
     def _lacks(self, name: str, history: str) -> bool:

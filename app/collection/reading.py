@@ -30,7 +30,7 @@ from app.compute.workers import Workers
 from app.encoders.prompts import Task
 from app.encoders.protocol import Encoder, Fingerprint, SparseEncoder, TokenPlaces
 from app.encoders.registry import Encoders
-from app.errors import Conflict, Damaged, EncoderError, NotFound, Unavailable
+from app.errors import Conflict, Damaged, EncoderError, NotFound, SystemFault, Unavailable
 from app.filters import Filter
 from app.lexical.asked import Asked, Learned
 from app.schema.notices import Notice
@@ -38,7 +38,7 @@ from app.settings import Settings
 from app.store.database import Database, get_record, read_state
 from app.store.directory import Directory
 from app.store.files import file_size
-from app.store.layout import ENCODINGS, TAIL, WRITER_LOCK
+from app.store.layout import ENCODINGS, PARTLY, TAIL, WRITER_LOCK
 from app.store.query_log import QueryLog
 from app.store.requests import Requests
 from app.store.rows import documents_in_order, find_live
@@ -99,6 +99,11 @@ class Reader:
         """The last findings about documents that came after the first stage was fitted; not kept over a restart."""
         self.recall: Measured | None = None
         """Not kept over a restart."""
+        if files.has(PARTLY) and files.source is None:
+            raise SystemFault(
+                f"the copy of collection {self.name} has only what a reader of its store needed: start the server with "
+                "SHEAF_STORE, or remove the folder"
+            )
         self._writer = files.lock(WRITER_LOCK)
         self._writer.acquire()
         self.database = Database(self.folder, self.name)

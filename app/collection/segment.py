@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from app import vector_index
 from app.codes.choose import code_for
 from app.codes.protocol import Code
-from app.collection.layers import NORMS, POOLED, TOKENS
+from app.collection.layers import ENCODED, NORMS, POOLED, RAW, SPANS, SPARSE, TOKENS, VALUES
 from app.collection.part import Elsewhere, Flat, Own, Ragged, gathered
 from app.collection.passages import Passages
 from app.columns.column import Column
@@ -61,6 +61,10 @@ OWNERS: Final = "owners"
 OFFSETS: Final = ".offsets"
 NEIGHBOURS: Final = "neighbours.index"
 """The graph that networks are followed along, an array; only where the first stage asks for one."""
+BY_ROWS: Final = frozenset({f"{name}.npy" for name in (POOLED, TOKENS, ENCODED, SPANS, SPARSE, VALUES, RAW)}).union(
+    MAPPED, [POSTINGS]
+)
+"""Files that are mapped, and read by rows wherever they are read."""
 FLAT: Final = "flat"
 """The kind of a layer whose vectors are searched where they lie; it has no file of its own."""
 
@@ -160,6 +164,9 @@ class Segment:
         found: dict[str, VectorIndex | Refined] = {}
         for layer, kind in self._indexes.items():
             vectors = self.flat(layer).values
+            if kind.startswith(FLAT) and isinstance(vectors, MappedArray) and vectors.comes:
+                # What is held on to could not go; made anew it costs nothing.
+                continue
             if kind.startswith(FLAT):
                 found[layer] = vector_index.scan(vectors.rows(0, self.size))
                 continue

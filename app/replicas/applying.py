@@ -13,7 +13,7 @@ from uuid import uuid4
 from app.backup.schema import check_schema
 from app.errors import Damaged
 from app.objects.protocol import Objects
-from app.replicas.fetching import Between, Wanted, bring, fetch
+from app.replicas.fetching import Between, Wanted, bring, fetch, know
 from app.replicas.files import FOLDERS, check_manifests, check_names, names_of, stored, sweep
 from app.replicas.position import position_of, put_position, read_position
 from app.replicas.rows import apply, prepare
@@ -60,6 +60,9 @@ def advance(
             if new := {unit: one for unit, one in records.items() if unit not in before}:
                 fetch(files, new, objects, between)
                 check_manifests(txn, files, name, new)
+            if not whole:
+                # Before anybody sees what they are of.
+                know(files, records, objects)
             reach("commits.applied")
         if before - records.keys():
             sweep(files, records)

@@ -8,11 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
+from app.collection.segment import BY_ROWS
 from app.errors import Closed, Damaged
 from app.objects.protocol import Objects
+from app.replicas.cache import cache_of
 from app.replicas.files import Unit
 from app.replication.protocol import Stored
 from app.store.directory import Directory, PlacedFile
+from app.store.files import BLOCK
+from app.store.layout import PARTLY, SEGMENTS
 
 _PIECE: Final = 2**23
 """Bytes that are read from the store in one request, of a large file."""
@@ -21,12 +25,17 @@ Between = Callable[[], object]
 """Told before each piece, from several threads: what it raises ends the fetching."""
 
 
+LEAST: Final = 2**22
+"""Bytes of a file from which on it comes by blocks, where there is a cache."""
+
+
 class Wanted(NamedTuple):
-    """A file that is to be in a folder."""
+    """A file that is to be in a folder. by_blocks: with its first block alone."""
 
     folder: Directory
     file: str
     stored: Stored
+    by_blocks: bool = False
 
 
 def fetch(
@@ -38,18 +47,50 @@ def fetch(
     """Brings what is not here yet; each file is whole when it has its name, and durable at the end. Bytes that were
     read. What an attempt before this one finished is kept, if it is what the record says.
 
-    files: of the collection. Raises StoreUnavailable, Damaged where an object is not what was put, StorageFull, and
-    what ``between`` does.
+    Of files that come by blocks the first one. files: of the collection. Raises StoreUnavailable, Damaged where an
+    object is not what was put, StorageFull, and what ``between`` does.
     """
     folders = {unit: unit.within(files) for unit in records}
     for folder in folders.values():
         folder.make()
-    wanted = [Wanted(folders[unit], file, one) for unit, named in records.items() for file, one in named.items()]
+    cached = cache_of(files) is not None
+    wanted = [
+        Wanted(folders[unit], file, one, cached and _by_blocks(unit, file, one))
+        for unit, named in records.items()
+        for file, one in named.items()
+    ]
+    if any(one.by_blocks for one in wanted):
+        _mark(files)
     read = bring(objects, wanted, between)
     for folder in folders.values():
         folder.sync()
         folder.parent.sync()
     return read
+
+
+def know(files: Directory, records: Mapping[Unit, Mapping[str, Stored]], objects: Objects) -> None:
+    """Tells the cache, where there is one, which files of a copy come by blocks. files: of the collection."""
+    if (cache := cache_of(files)) is None:
+        return
+    stored = {
+        unit.within(files).path / file: one
+        for unit, named in records.items()
+        for file, one in named.items()
+        if _by_blocks(unit, file, one)
+    }
+    if stored:
+        _mark(files)
+    cache.know(files.path, objects, stored)
+
+
+def _by_blocks(unit: Unit, file: str, one: Stored) -> bool:
+    return unit.folder == SEGMENTS and file in BY_ROWS and one.size >= LEAST
+
+
+def _mark(files: Directory) -> None:
+    if not files.has(PARTLY):
+        files.place(PARTLY, 0).finish()
+        files.sync()
 
 
 def bring(objects: Objects, wanted: Sequence[Wanted], between: Between = lambda: None) -> int:
@@ -85,6 +126,9 @@ def _there(one: Wanted) -> bool:
     """By its content: names of files in the tail come again after a restart."""
     if not one.folder.has(one.file) or one.folder.size(one.file) != one.stored.size:
         return False
+    if one.by_blocks:
+        # Whoever reads a block holds it to its checksum.
+        return True
     with one.folder.open(one.file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest() == one.stored.sha256
 
@@ -92,9 +136,9 @@ def _there(one: Wanted) -> bool:
 class _Arriving:
     """A file whose pieces come in any order, from any thread; it has another name until it is whole."""
 
-    def __init__(self, folder: Directory, file: str, stored: Stored) -> None:
-        self._folder, self._file, self._stored = folder, file, stored
-        self.starts = range(0, max(stored.size, 1), _PIECE)
+    def __init__(self, folder: Directory, file: str, stored: Stored, by_blocks: bool) -> None:
+        self._folder, self._file, self._stored, self._by_blocks = folder, file, stored, by_blocks
+        self.starts = range(1) if by_blocks else range(0, max(stored.size, 1), _PIECE)
         self._left, self._lock = len(self.starts), threading.Lock()
         self._placed: PlacedFile | None = None
 
@@ -104,7 +148,9 @@ class _Arriving:
 
     def read(self, objects: Objects, start: int) -> None:
         one = self._stored
-        if len(self.starts) == 1:
+        if self._by_blocks:
+            content = objects.read(one.name, 0, min(BLOCK, one.size))
+        elif len(self.starts) == 1:
             content = objects.get(one.name)[0]
         else:
             content = objects.read(one.name, start, min(_PIECE, one.size - start))
@@ -122,8 +168,8 @@ class _Arriving:
 
     def _finish(self, objects: Objects) -> None:
         with self._folder.open(self._part) as stream:
-            held = hashlib.file_digest(stream, "sha256").hexdigest()
-        if held != self._stored.sha256:
+            held = "" if self._by_blocks else hashlib.file_digest(stream, "sha256").hexdigest()
+        if not self._by_blocks and held != self._stored.sha256:
             raise Damaged(
                 f"{self._stored.name} of {objects.place} is not what was put there: its checksum differs. Restore that "
                 "object from a copy of the store, or the collection from a snapshot."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import Final
 
@@ -16,10 +16,14 @@ from app.collection.collection import Collection
 from app.compute.background import Background, Job
 from app.errors import Conflict, Fenced, StoreUnavailable, SystemFault
 from app.objects.protocol import Objects
+from app.replicas.cache import cache_of
+from app.replicas.fetching import know
+from app.replicas.files import stored
 from app.replicas.following import Fetched, Following
 from app.replicas.writing import BaseNeeded, Writing
 from app.replication.protocol import Writer
 from app.replication.reader import open_reader
+from app.store.database import Database
 from app.store.directory import Directory
 from app.store.layout import WRITER_LOCK
 from app.types import Standing
@@ -74,6 +78,10 @@ class Replica:
         for name in self._files.list():
             if name.startswith(".base-"):
                 self._files.remove(name)
+        if (cache := cache_of(self._files)) is not None:
+            cache.forget(self._files.path)
+            with closing(Database(self._files.path, self.name)) as database, database.read() as connection:
+                know(self._files, stored(connection, self.name), self._objects)
         try:
             if not self._writes or self._writing.fenced:
                 self._following.hold()

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import Damaged, SystemFault
-from app.store.directory import Directory
+from app.store.directory import Content, Directory, Mapped
 from app.types import I64
 
 BLOCK: Final = 2**20
@@ -225,44 +225,56 @@ class InMemory:
 
 
 class MappedArray:
-    """An ``.npy`` file mapped read-only; each block is checked before the first read of rows in it.
+    """An ``.npy`` file mapped read-only; each block is checked before the first read of rows in it, and brought before
+    that where the file comes by blocks.
 
     The map outlives the file's name: a segment may be unlinked while a query still reads it.
     """
 
     def __init__(self, folder: Directory, name: str, record: FileRecord) -> None:
-        """Raises Damaged, SystemFault."""
+        """Raises Damaged, SystemFault, and what bringing a block does."""
         self._folder, self._name, self._record = folder, name, record
         with expected(folder, name):
-            self._pages = folder.map(name)
-        _hold_size(folder, name, record, len(self._pages))
-        self._bytes: NDArray[np.uint8] = np.frombuffer(self._pages, np.uint8)
-        self._checked = np.zeros(len(record.checksums), bool)
-        self._whole = False
-        self._check(0, 1)
-        self._array = _parse_npy(folder, name, self._bytes)
-        self._header = record.size - self._array.nbytes
-        self._row_bytes = self._array.nbytes // max(len(self._array), 1)
+            self._source = None if folder.source is None else folder.source.of(folder.path, name, record.checksums)
+            self._mapping = self._mapped(None if self._source is None else self._source.now)
+
+    def _mapped(self, by_blocks: Mapped | None) -> _Mapping:
+        content = self._folder.map(self._name) if by_blocks is None else by_blocks.content
+        return _Mapping(self._folder, self._name, self._record, content, by_blocks)
+
+    @property
+    def _now(self) -> _Mapping:
+        """For one reading."""
+        if self._source is not None and (latest := self._source.now) is not self._mapping.by_blocks:
+            self._mapping = mapping = self._mapped(latest)
+            return mapping
+        return self._mapping
+
+    @property
+    def comes(self) -> bool:
+        """Whether its blocks are brought, and may go again."""
+        return self._source is not None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._array.shape
+        return self._mapping.array.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self._array.dtype
+        return self._mapping.array.dtype
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows start to stop, a view of checked bytes. Raises Damaged."""
-        if not self._whole:
-            first = (self._header + start * self._row_bytes) // BLOCK
-            last = -(-(self._header + stop * self._row_bytes) // BLOCK)
-            self._check(first, last)
-        return self._array[start:stop]
+        now = self._now
+        if not now.whole:
+            first = (now.header + start * now.row_bytes) // BLOCK
+            last = -(-(now.header + stop * now.row_bytes) // BLOCK)
+            now.check(first, last)
+        return now.array[start:stop]
 
     def all(self) -> NDArray[Any]:
         """Every row, a view of checked bytes. Raises Damaged."""
-        return self.rows(0, len(self._array))
+        return self.rows(0, self.shape[0])
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """The named rows, a copy of checked bytes. Raises Damaged."""
@@ -270,32 +282,74 @@ class MappedArray:
 
     def ranges(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[Any]:
         """The whole array, of which only the rows in the given ranges are checked. Raises Damaged."""
-        if not self._whole:
-            first = (self._header + starts * self._row_bytes) // BLOCK
-            last = -(-(self._header + stops * self._row_bytes) // BLOCK)
+        now = self._now
+        if not now.whole:
+            first = (now.header + starts * now.row_bytes) // BLOCK
+            last = -(-(now.header + stops * now.row_bytes) // BLOCK)
             # How many ranges begin, less how many end, before each block: those touched are above zero.
-            edges = np.bincount(first, minlength=len(self._checked) + 1)
+            edges = np.bincount(first, minlength=len(now.checked) + 1)
             edges -= np.bincount(last, minlength=len(edges))
-            for number in np.flatnonzero((np.cumsum(edges)[:-1] > 0) & ~self._checked).tolist():
-                self._check(number, number + 1)
-            self._whole = bool(self._checked.all())
-        return self._array
+            now.check_all(np.flatnonzero(np.cumsum(edges)[:-1] > 0))
+        return now.array
 
     def let_go(self) -> None:
         """Gives the pages that were read back to the system's cache; they come again when they are read again. For one
         who reads a large array once, from end to end."""
-        if isinstance(self._pages, mmap.mmap):
-            self._pages.madvise(mmap.MADV_DONTNEED)
+        if isinstance(self._mapping.pages, mmap.mmap):
+            self._mapping.pages.madvise(mmap.MADV_DONTNEED)
 
-    def _check(self, first: int, last: int) -> None:
-        if last == first + 1 and self._checked[first]:
+
+class _Mapping:
+    """One map of a file. checked: (blocks,) that were held to their checksum; whole: all of them."""
+
+    def __init__(
+        self, folder: Directory, name: str, record: FileRecord, pages: Content, by_blocks: Mapped | None
+    ) -> None:
+        self._folder, self._name, self._record = folder, name, record
+        self.pages, self.by_blocks = pages, by_blocks
+        _hold_size(folder, name, record, len(pages))
+        self._bytes: NDArray[np.uint8] = np.frombuffer(pages, np.uint8)
+        self.checked = np.zeros(len(record.checksums), bool)
+        self.whole = False
+        self.check(0, 1)
+        self.array = _parse_npy(folder, name, self._bytes)
+        self.header = record.size - self.array.nbytes
+        self.row_bytes = self.array.nbytes // max(len(self.array), 1)
+
+    def check(self, first: int, last: int) -> None:
+        """The blocks first to last - 1. Raises Damaged."""
+        if self.by_blocks is not None:
+            self.by_blocks.touch(first, last)
+        if last == first + 1 and self.checked[first]:
             return  # the usual case, at a tenth of what it costs to look for more
+        self._hold(np.flatnonzero(~self.checked[first:last]) + first)
+
+    def check_all(self, blocks: NDArray[np.int64]) -> None:
+        """Those, ascending. Raises Damaged."""
+        if self.by_blocks is not None:
+            for number in blocks.tolist():
+                self.by_blocks.touch(number, number + 1)
+        self._hold(blocks[~self.checked[blocks]])
+        # What comes by blocks is told of each reading.
+        self.whole = self.by_blocks is None and bool(self.checked.all())
+
+    def _hold(self, blocks: NDArray[np.int64]) -> None:
         # Two threads may check one block at once: the same answer twice, and no lock on the way of every read.
-        for number in np.flatnonzero(~self._checked[first:last]) + first:
+        missing = []
+        for number in blocks.tolist():
+            if self.by_blocks is not None and not self.by_blocks.here[number]:
+                missing.append(number)
+                continue
             block = memoryview(self._bytes.data)[number * BLOCK : (number + 1) * BLOCK]
-            if zlib.crc32(block) != self._record.checksums[number]:
+            if zlib.crc32(block) == self._record.checksums[number]:
+                self.checked[number] = True
+            elif self.by_blocks is not None:
+                missing.append(number)
+            else:
                 raise damaged(self._folder, self._name, f"the checksum of block {number} differs")
-            self._checked[number] = True
+        if missing and self.by_blocks is not None:
+            self.by_blocks.bring(missing)
+            self.checked[missing] = True
 
 
 def _parse_npy(folder: Directory, name: str, content: NDArray[np.uint8]) -> NDArray[Any]:

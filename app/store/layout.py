@@ -20,6 +20,8 @@ PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_]+)*", re.ASCII)
 
 DATABASE: Final = "collection.sqlite"
 MARK: Final = "commits.mark"
+PARTLY: Final = "copy.partly"
+"""In a copy of which large files come by blocks, and some may not be here."""
 WRITER_LOCK: Final = "writer.lock"
 SEGMENTS: Final = "segments"
 TAIL: Final = "tail"

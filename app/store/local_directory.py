@@ -229,8 +229,9 @@ class _PlacedFile:
         return found
 
     def finish(self) -> None:
+        reach("file.written")
         os.fsync(self._open)
-        reach("file.placed")
+        reach("file.synced")
         self.close()
 
     def close(self) -> None:

@@ -21,6 +21,9 @@ from app.catalogue.catalogue import Catalogue
 from app.compute import native
 from app.encoders.registry import Encoders
 from app.ingest import write_documents
+from app.replicas import fetching
+from app.replicas.cache import cache_of
+from app.search import Query, search
 from app.store import folders
 
 STORE = ".store"
@@ -47,7 +50,10 @@ def run(folder: Path, seed: int, trials: int) -> Report:
 
 
 def opened(place: Path, role: str = "writer", store: Path | None = None) -> Catalogue:
-    chosen = settings(place, store=f"file://{(store or place / STORE).absolute()}", role=role)
+    # Of a reader large files come by blocks, and here all that may.
+    fetching.LEAST = 0  # type: ignore[misc]
+    bound = {"cache_bytes": 2**20} if role == "reader" else {}
+    chosen = settings(place, store=f"file://{(store or place / STORE).absolute()}", role=role, **bound)
     return Catalogue(place, Encoders(chosen.models), chosen, HANDLERS_KEPT)  # type: ignore[arg-type]
 
 
@@ -66,6 +72,10 @@ def follow(catalogue: Catalogue, steps: Steps) -> None:
         say("upsert", "c", 10**5, ids)
         write_documents(catalogue.get("c"), [document(i, 10**5, own=False) for i in ids])
         say("done", "c", 10**5, ids)
+        cached = cache_of(reader.files)
+        assert cached is not None
+        steps.at("let blocks go", lambda: [one.shrink(ruthless=True) for one in cached.known()])
+        steps.at("bring blocks", lambda: search(reader.get("c"), Query(text="document", exact=True)))
         steps.at("follow", lambda: reader._open["c"].copy._step())  # type: ignore[union-attr]
         steps.at("base", lambda: writing._writing.rebase())  # type: ignore[union-attr]
 

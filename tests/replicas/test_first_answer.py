@@ -98,13 +98,23 @@ def write(catalogue: Catalogue, name: str, at: int) -> None:
     write_documents(catalogue.get(name), [Document(f"{name}{at}", "", vectors=vectors)])
 
 
-@pytest.mark.parametrize("stale", [False, True])
+@pytest.mark.parametrize(("stale", "cached"), [(False, False), (True, False), (False, True)])
 def test_a_first_answer_is_four_requests_in_a_row(
-    rows: Rows, store: str, stale: bool, open_catalogue: OpenCatalogue, tmp_path: Path
+    rows: Rows,
+    store: str,
+    stale: bool,
+    cached: bool,
+    open_catalogue: OpenCatalogue,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """cached: where large files come by blocks; those of these have one, which comes with the other files."""
+    monkeypatch.setattr("app.replicas.fetching.LEAST", 0)
     rows.deep = rows.count = 0
     rows.stale = stale
-    with open_catalogue(tmp_path / "r", tasks=True, store=store, role="reader") as reader:
+    bound = {"cache_bytes": 2**20} if cached else {}
+    with open_catalogue(tmp_path / "r", tasks=True, store=store, role="reader", **bound) as reader:
+        assert (reader.files.source is not None) == cached
         reader.serve("http://r")
         for name in NAMES:
             hits = search(reader.get(name), Query(vectors=np.eye(4, dtype=np.float32)[:1], k=3)).hits

@@ -1,0 +1,297 @@
+"""A reader whose cache is much smaller than what it answers from: the same answers, bit for bit, whatever happens to
+the store and to what is here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from made import DIM, write_in_segments
+
+import app.catalogue.scrub
+import app.replicas.fetching
+import app.store.files
+from app.catalogue import stored
+from app.catalogue.catalogue import Catalogue
+from app.catalogue.scrub import scrub
+from app.encoders.registry import Encoders
+from app.errors import Damaged, StoreUnavailable, SystemFault, Unsure
+from app.indexing.sealing import merge, seal
+from app.ingest import write_documents
+from app.main import HANDLERS
+from app.objects.folder import Folder
+from app.objects.persistent import Persistent
+from app.replicas.cache import Cache
+from app.search import Query, search
+from app.settings import DeterministicModel, Settings
+from app.types import Document
+
+BLOCK = 4_096
+BOUND = 2**20
+WORDS = [f"word{i}" for i in range(400)]
+Fault = Callable[[str, int, int, Callable[[], bytes]], bytes]
+
+
+class Requests:
+    """Of a folder; ``fault`` answers reads of a part of an object in its place. read: (name, start) of each."""
+
+    read_blocks: ClassVar[list[tuple[str, int]]] = []
+    fault: Fault | None = None
+
+    def __init__(self, path: str) -> None:
+        self._folder = Folder(Path(path))
+        self.place = self._folder.place
+
+    def __getattr__(self, kind: str) -> Any:
+        return getattr(self._folder, kind)
+
+    def read(self, name: str, start: int, length: int) -> bytes:
+        Requests.read_blocks.append((name, start))
+        honest = lambda: self._folder.read(name, start, length)  # noqa: E731
+        return honest() if Requests.fault is None else Requests.fault(name, start, length, honest)
+
+
+Serve = Callable[..., Catalogue]
+
+
+def serve(stack: ExitStack, folder: Path, store: Path | None, **chosen: Any) -> Catalogue:
+    models = {"words": DeterministicModel(type="deterministic", dim=DIM)}
+    home = {} if store is None else {"store": f"file://{store}"}
+    settings = Settings(indexes=folder, models=models, seal_documents=10**6, **home, **chosen)
+    catalogue = stack.enter_context(Catalogue(folder, Encoders(models), settings, HANDLERS))
+    catalogue.serve(f"http://{folder.name}")
+    return catalogue
+
+
+def documents(count: int, first: int = 0) -> list[Document]:
+    random = np.random.default_rng(first)
+    return [
+        Document(f"d{first + i}", " ".join(random.choice(WORDS, 24)), metadata={"n": first + i}) for i in range(count)
+    ]
+
+
+def vectors(count: int) -> list[Document]:
+    values = np.random.default_rng(7).normal(size=(count, 1, 64)).astype(np.float32)
+    return [Document(f"v{i}", "", vectors=one) for i, one in enumerate(values)]
+
+
+@pytest.fixture(scope="module")
+def patched() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app.store.files, "BLOCK", BLOCK)
+        patch.setattr(app.replicas.fetching, "BLOCK", BLOCK)
+        patch.setattr(app.catalogue.scrub, "BLOCK", BLOCK)
+        patch.setattr(app.replicas.fetching, "LEAST", 4 * BLOCK)
+        patch.setattr(
+            stored,
+            "open_objects",
+            lambda url: Persistent(Requests(url.removeprefix("file://")), deadline_s=0.2),  # type: ignore[arg-type]
+        )
+        yield
+
+
+@pytest.fixture(scope="module")
+def writer(patched: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalogue]:
+    path = tmp_path_factory.mktemp("cache")
+    with ExitStack() as stack:
+        catalogue = serve(stack, path / "w", path / "store")
+        catalogue.create("m", model="words", kind="multi_vector")
+        write_in_segments(catalogue.get("m"), documents(800), 350)
+        catalogue.create("d", model=None, kind="dense", dim=64)
+        write_in_segments(catalogue.get("d"), vectors(6_000), 2_900)
+        yield catalogue
+
+
+@pytest.fixture
+def reader(writer: Catalogue, tmp_path: Path) -> Iterator[Catalogue]:
+    Requests.fault = None
+    with ExitStack() as stack:
+        found = serve(stack, tmp_path / "r", writer.folder.parent / "store", role="reader", cache_bytes=BOUND)
+        Requests.read_blocks = []
+        yield found
+        Requests.fault = None
+
+
+def answers(catalogue: Catalogue) -> list[Any]:
+    """Ids and scores of searches of every kind, and documents with what was written of them."""
+    found: list[Any] = []
+    random = np.random.default_rng(1)
+    for mode in ("semantic", "dense", "lexical", "hybrid"):
+        for exact in (False, True):
+            text = " ".join(random.choice(WORDS, 4))
+            # What weights a hybrid search follows is each process's own.
+            fused: Any = {"weights": "reciprocal_rank"} if mode == "hybrid" else {}
+            hits = search(catalogue.get("m"), Query(text=text, mode=mode, exact=exact, k=20, **fused)).hits
+            found.append([(hit.id, hit.score, hit.text) for hit in hits])
+    for exact in (False, True):
+        query = random.normal(size=(1, 64)).astype(np.float32)
+        hits = search(catalogue.get("d"), Query(vectors=query, exact=exact, k=20)).hits
+        found.append([(hit.id, hit.score) for hit in hits])
+    some = catalogue.get("d").get_many([f"v{i}" for i in range(0, 6_000, 600)], frozenset({"vectors"}))
+    return [*found, [one.vectors.tobytes() for one in some if one.vectors is not None]]
+
+
+def cache(catalogue: Catalogue) -> Cache:
+    source = catalogue.files.source
+    assert isinstance(source, Cache)
+    return source
+
+
+def on_disk(catalogue: Catalogue) -> int:
+    """Bytes of files that come by blocks, as the disk has them."""
+    files = [path for found in cache(catalogue)._files.values() for path in found]
+    assert len(files) > 10
+    return sum(path.stat().st_blocks * 512 for path in files)
+
+
+def test_answers_are_the_same_and_the_folder_stays_in_its_bound(writer: Catalogue, reader: Catalogue) -> None:
+    files = cache(reader).known()
+    whole = sum(one.stored.size for one in files)
+    assert whole > 4 * BOUND
+    # The first block of each came with the other files, and nothing else of them.
+    assert on_disk(reader) <= len(files) * BLOCK
+    expected = answers(writer)
+    for _ in range(2):
+        assert answers(reader) == expected
+        assert on_disk(reader) <= BOUND
+        assert cache(reader).nbytes <= BOUND
+    assert len(Requests.read_blocks) > 20
+    assert list(scrub(reader.folder, "m")) == list(scrub(reader.folder, "d")) == []
+
+
+def test_what_is_here_is_not_asked_for_again_and_what_rotted_is(
+    writer: Catalogue, reader: Catalogue, tmp_path: Path
+) -> None:
+    query = Query(text="word1 word2", k=5)
+    expected = [(hit.id, hit.score) for hit in search(writer.get("m"), query).hits]
+
+    def asked(catalogue: Catalogue) -> int:
+        Requests.read_blocks = []
+        assert [(hit.id, hit.score) for hit in search(catalogue.get("m"), query).hits] == expected
+        return len(Requests.read_blocks)
+
+    assert asked(reader) > 0
+    assert asked(reader) == 0
+    reader.close()
+    store = writer.folder.parent / "store"
+    with ExitStack() as stack:
+        again = serve(stack, tmp_path / "r", store, role="reader", cache_bytes=BOUND)
+        assert asked(again) == 0
+    # As after a kill in the middle of a block, or a disk that forgot.
+    (tokens, *_) = (tmp_path / "r" / "m" / "segments").glob("*/tokens.npy")
+    with tokens.open("r+b") as file:
+        file.seek(BLOCK)
+        file.write(bytes(tokens.stat().st_size - BLOCK - 100))
+    with ExitStack() as stack:
+        again = serve(stack, tmp_path / "r", store, role="reader", cache_bytes=BOUND)
+        assert asked(again) > 0
+        assert asked(again) == 0
+
+
+def test_a_store_that_fails_for_a_moment_is_asked_again(writer: Catalogue, reader: Catalogue) -> None:
+    """Refused, broken off, cut short, or with other bytes: each the first time that a part is asked for."""
+    seen: set[tuple[str, int]] = set()
+    ways = 0
+
+    def flaky(name: str, start: int, length: int, honest: Callable[[], bytes]) -> bytes:
+        nonlocal ways
+        blocks = {(name, at) for at in range(start, start + length, BLOCK)}
+        if blocks & seen:
+            return honest()
+        seen.update(blocks)
+        ways += 1
+        match ways % 4:
+            case 0:
+                raise StoreUnavailable("slow down")
+            case 1:
+                raise Unsure("the connection was reset")
+            case 2:
+                return honest()[: length // 2]
+        content = bytearray(honest())
+        content[len(content) // 2] ^= 1
+        return bytes(content)
+
+    Requests.fault = flaky
+    assert answers(reader) == answers(writer)
+    assert ways > 20
+    assert reader.quarantined() == {}
+
+
+def test_a_part_that_is_not_what_was_put_is_refused_by_name(writer: Catalogue, reader: Catalogue) -> None:
+    def wrong(name: str, start: int, length: int, honest: Callable[[], bytes]) -> bytes:
+        return bytes(b ^ 1 for b in honest())
+
+    Requests.fault = wrong
+    with pytest.raises(Damaged, match=r"files/.*the checksum of block \d+ differs"):
+        answers(reader)
+    Requests.fault = None
+    assert answers(reader) == answers(writer)
+
+
+def test_a_store_that_is_away_is_told_and_what_is_here_answers(writer: Catalogue, reader: Catalogue) -> None:
+    here, elsewhere = Query(text="word1", mode="lexical", k=3), Query(text="word2 word3", exact=True)
+    expected = [hit.id for hit in search(reader.get("m"), here).hits]
+
+    def away(name: str, start: int, length: int, honest: Callable[[], bytes]) -> bytes:
+        raise StoreUnavailable("the store is away")
+
+    Requests.fault = away
+    assert [hit.id for hit in search(reader.get("m"), here).hits] == expected
+    with pytest.raises(StoreUnavailable):
+        search(reader.get("m"), elsewhere)
+    Requests.fault = None
+    assert [hit.id for hit in search(reader.get("m"), elsewhere).hits] == [
+        hit.id for hit in search(writer.get("m"), elsewhere).hits
+    ]
+
+
+def test_a_search_that_is_under_way_reads_on_while_what_it_reads_is_let_go(reader: Catalogue) -> None:
+    part = reader.get("d").published.segments[0].part
+    values = part.flat("pooled").values
+    before = values.rows(0, 100)
+    copied = before.copy()
+    for one in cache(reader).known():
+        one.shrink(ruthless=True)
+    assert cache(reader).nbytes == 0
+    np.testing.assert_array_equal(before, copied)
+    Requests.read_blocks = []
+    np.testing.assert_array_equal(values.rows(0, 100), copied)
+    assert Requests.read_blocks
+
+
+def test_new_segments_come_by_blocks_too_and_old_ones_go(
+    writer: Catalogue, reader: Catalogue, eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    collection = writer.get("m")
+    write_documents(collection, documents(300, first=5_000))
+    seal(collection)
+    while merge(collection):
+        pass
+
+    def followed() -> bool:
+        with reader.get("m").snapshot():
+            return reader.get("m").published.commit == collection.published.commit
+
+    eventually(followed)
+    assert answers(reader) == answers(writer)
+    assert on_disk(reader) <= BOUND
+    known = {path.parent.name for path in cache(reader)._files[reader.files.folder("m").path]}
+    assert known == {view.part.record.name for view in collection.published.segments}
+
+
+def test_a_copy_that_has_not_all_is_completed_where_all_is_needed(
+    writer: Catalogue, reader: Catalogue, tmp_path: Path
+) -> None:
+    reader.close()
+    with ExitStack() as stack, pytest.raises(SystemFault, match="only what a reader of its store needed"):
+        serve(stack, tmp_path / "r", None).get("m")
+    with ExitStack() as stack:
+        whole = serve(stack, tmp_path / "r", writer.folder.parent / "store", role="reader")
+        Requests.fault = lambda name, start, length, honest: pytest.fail(f"{name} is not here")
+        assert answers(whole) == answers(writer)
+        assert list(scrub(whole.folder, "m")) == []
+        assert not (tmp_path / "r" / "m" / "copy.partly").exists()
