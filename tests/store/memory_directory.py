@@ -41,6 +41,10 @@ class MemoryDirectory:
         raise NotImplementedError("it lies nowhere on local disk")
 
     @property
+    def source(self) -> None:
+        """All of each is here."""
+
+    @property
     def parent(self) -> MemoryDirectory:
         return MemoryDirectory(self.store, self.at.rpartition(SLASH)[0])
 
@@ -82,6 +86,14 @@ class MemoryDirectory:
         if self.has(name):
             raise FileExistsError(name)
         return _Upload(self.store, f"{self.at}/{name}")
+
+    def place(self, name: str, size: int, /) -> _Placed:
+        self.store.content[f"{self.at}/{name}"] = bytes(size)
+        return self.placed(name)
+
+    def placed(self, name: str, /) -> _Placed:
+        self.read(name)
+        return _Placed(self.store, f"{self.at}/{name}")
 
     def link(self, name: str, target: Directory, /) -> None:
         content = self.read(name)
@@ -134,6 +146,28 @@ class _Upload:
                 raise FileExistsError(self._key)
             self._store.content[self._key] = bytes(self._content)
         return len(self._content)
+
+    def close(self) -> None:
+        pass
+
+
+class _Placed:
+    def __init__(self, store: Objects, key: str) -> None:
+        self._store, self._key = store, key
+
+    def write(self, content: bytes, at: int, /) -> None:
+        with self._store.lock:
+            before = self._store.content[self._key]
+            self._store.content[self._key] = before[:at] + content + before[at + len(content) :]
+
+    def map(self) -> memoryview:
+        return memoryview(self._store.content[self._key])
+
+    def written(self) -> list[tuple[int, int]]:
+        return [(0, len(self._store.content[self._key]))]
+
+    def finish(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -62,6 +62,30 @@ def test_what_was_written_comes_back(files: Directory, pieces: list[Any]) -> Non
     assert files.list() == ["a"]
 
 
+def test_bytes_are_placed_in_any_order(files: Directory) -> None:
+    size = 3 * 2**16
+    placed = files.place("a", size)
+    placed.write(b"last", size - 4)
+    placed.write(b"first", 0)
+    whole = b"first" + bytes(size - 9) + b"last"
+    assert files.size("a") == size
+    assert bytes(placed.map()) == bytes(files.map("a")) == files.read("a") == whole
+    assert placed.written()[0][0] == 0
+    assert placed.written()[-1][1] == size
+    placed.finish()
+    again = files.placed("a")
+    again.write(b"middle", 2**16)
+    mapped = again.map()
+    again.close()
+    files.publish("a", "b")
+    assert bytes(mapped) == files.read("b") == whole[: 2**16] + b"middle" + whole[2**16 + 6 :]
+    # Nothing of what had the name is left.
+    files.place("b", 9).finish()
+    assert files.read("b") == bytes(9)
+    with pytest.raises(FileNotFoundError):
+        files.placed("a")
+
+
 def test_a_name_is_written_once(files: Directory) -> None:
     put(files, "a", b"first")
     with pytest.raises(FileExistsError):
