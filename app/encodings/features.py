@@ -46,7 +46,7 @@ class MaxSims:
     def __init__(self, samples: F32, origin: F32, planes: Literal[1, 2]) -> None:
         self._code = GridCode("8bit", samples.shape[1])
         self._origin = origin
-        self._scorer = CodeScorer(samples, self._code, planes=planes)
+        self._scorer = CodeScorer(samples, self._code, planes=planes, full=planes == 1)
         self._samples = len(samples)
 
     def __call__(self, tokens: TokenVectors) -> F32:

@@ -1,6 +1,6 @@
 """MaxSim over codes in whole numbers: tokens unpacked to bytes, a few dozen at a time, times planes of bytes.
 
-The sums are exact in 32 bits (16,384 dimensions of 255 * 64 and a start below 2^28), so all loops give the same
+The sums are exact in 32 bits (16,384 dimensions of 255 * 127 and a start below 2^28), so all loops give the same
 bits. The value of a sum, scale * (128 * high + low), is float32 in one
 order.
 """

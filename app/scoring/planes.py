@@ -2,7 +2,7 @@
 
 A coordinate is about unit * (128 * high + low), |high| at most 63, low from -64 to 63: 14 bits, so that what is left
 of a coordinate is at most 1/16,254 of the largest one. With one plane it is unit * high. No byte is further from 0 than
-64, which AVX2 has room for (app.scoring.bytewise).
+64, which AVX2 has room for (app.scoring.bytewise); a full plane has |high| at most 127, and needs VNNI or ``pairs``.
 
 Lanes: queries are cut into blocks; a block of n queries has 2n lanes (its high bytes, then its low ones) or n, filled
 with zeros to G groups of 16. In memory a block is (steps, 16 G, 4) bytes where the machine multiplies bytes; steps is a
@@ -26,8 +26,8 @@ from app.types import F32, F64, I64
 
 GROUPS = 4
 """The most groups of 16 lanes in a block."""
-HIGH = 63
-"""The largest number of a high plane."""
+HIGH, FULL = 63, 127
+"""The largest number of a high plane, and of a full one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,20 @@ class Planes:
     native: bool
 
 
-def planes_of(query: F32, code: GridCode, planes: Literal[1, 2] = 2, native: bool | None = None) -> Planes:
-    """query: (q, dim) float32, finite, in the code's own coordinates. native: by ``bytewise``; None where it can."""
-    native = byte_instructions() is not None if native is None else native
+def planes_of(
+    query: F32, code: GridCode, planes: Literal[1, 2] = 2, native: bool | None = None, *, full: bool = False
+) -> Planes:
+    """query: (q, dim) float32, finite, in the code's own coordinates. native: by ``bytewise``; None where it can. full:
+    of one plane."""
+    able = ("avx512_vnni",) if full else ("avx512_vnni", "avx2")
+    native = byte_instructions() in able if native is None else native
+    high = FULL if full else HIGH
     wide = query.astype(np.float64)
     largest = np.abs(wide).max(axis=1)
-    units = np.where(largest > 0, largest / (HIGH if planes == 1 else 128 * HIGH + 63), 1.0)
+    units = np.where(largest > 0, largest / (high if planes == 1 else 128 * high + 63), 1.0)
     whole = np.rint(wide / units[:, None])
-    high = whole if planes == 1 else np.floor((whole + 64) / 128)
-    parts = [high] if planes == 1 else [high, whole - 128 * high]
+    upper = whole if planes == 1 else np.floor((whole + 64) / 128)
+    parts = [upper] if planes == 1 else [upper, whole - 128 * upper]
     measures = [units] if planes == 1 else [128 * units, units]
     left = _lengths(wide - whole * units[:, None]) * (1 + 1e-9) + largest * 1e-14 * math.sqrt(query.shape[1])
     sizes = np.zeros(len(query))

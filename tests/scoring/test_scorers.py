@@ -121,6 +121,7 @@ def test_maxima_are_the_largest_inner_products(precision: Precision, queries: in
     np.testing.assert_allclose(scorer(query, code).maxima(tokens), truth, rtol=1e-3, atol=2e-2)
     if isinstance(code, GridCode):
         np.testing.assert_allclose(CodeScorer(query, code, planes=1).maxima(tokens), truth, atol=1.5)
+        np.testing.assert_allclose(CodeScorer(query, code, planes=1, full=True).maxima(tokens), truth, atol=0.75)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
