@@ -43,6 +43,10 @@ GRACE_S: Final = 20
 """For running requests, once a stop was asked for."""
 STOP_S: Final = 30.0
 """For everything; then the process ends as it is, which the store is made for."""
+SWITCH_S: Final = 0.0005
+"""How long a thread that computes in Python keeps the interpreter's lock where another waits for it. A search lets it go
+some times (it is handed to a thread and back, walks a graph), and beside a large write gets it back after so long each
+time: of Python's 5 ms a search of 3 becomes one of 20."""
 
 log = logging.getLogger("app")
 
@@ -96,6 +100,7 @@ def main() -> int:
     if files < settings.max_connections:
         log.warning("the system allows %d open files, fewer than SHEAF_MAX_CONNECTIONS", files)
     server = _Server(config, app.state, settings.watchdog_s)
+    sys.setswitchinterval(SWITCH_S)
     with listener:
         try:
             server.run(sockets=[listener])

@@ -37,6 +37,19 @@ def logging_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.__main__.log_to_stderr", lambda level, form: None)
 
 
+@pytest.mark.usefixtures("logging_untouched")
+def test_a_search_has_the_interpreters_lock_back_soon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SHEAF_INDEXES", str(tmp_path))
+    monkeypatch.setenv("SHEAF_PORT", "0")
+    intervals, before = list[float](), sys.getswitchinterval()
+    monkeypatch.setattr("app.__main__._Server.run", lambda _, sockets: intervals.append(sys.getswitchinterval()))
+    try:
+        assert main() == 0
+    finally:
+        sys.setswitchinterval(before)
+    assert intervals[0] < 0.001
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_well_and_nothing_is_lost(start: Callable[..., Any], number: int) -> None:
     first = start()
