@@ -44,9 +44,9 @@ GRACE_S: Final = 20
 STOP_S: Final = 30.0
 """For everything; then the process ends as it is, which the store is made for."""
 SWITCH_S: Final = 0.0005
-"""How long a thread that computes in Python keeps the interpreter's lock where another waits for it. A search lets it go
-some times (it is handed to a thread and back, walks a graph), and beside a large write gets it back after so long each
-time: of Python's 5 ms a search of 3 becomes one of 20."""
+"""How long a thread that computes in Python keeps the interpreter's lock where another waits for it, by default 5 ms. A
+search lets it go some times (it is handed to a thread and back, walks a graph), and beside a large write has it back so
+much later each time (docs/decisions.md)."""
 
 log = logging.getLogger("app")
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import argparse
 import io
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -192,34 +194,54 @@ def clients(server: Server, path: str, vectors: Vectors, args: argparse.Namespac
         )
 
 
+WRITER: Final = """
+import itertools, sys
+import numpy as np
+from bench_requests import AT_A_TIME
+from bench_serving import Connection, packed, post
+port, path, kept = sys.argv[1:]
+rows, connection = np.load(kept), Connection(int(port))
+
+def request(n):
+    some = rows[np.arange(n, n + AT_A_TIME) % len(rows)]
+    return post(path, {"documents": [{"id": f"w{n + i}", "vector": packed(row)} for i, row in enumerate(some)]})
+
+ready = [request(n * AT_A_TIME) for n in range(10)]
+for n in itertools.count():
+    connection.ask(ready[n] if n < len(ready) else request(n * AT_A_TIME))
+    print((n + 1) * AT_A_TIME, flush=True)
+"""
+"""A client that writes until it is ended, in a process of its own: making a body takes as long as a search."""
+AT_A_TIME: Final = 1_000
+
+
 def writer(server: Server, path: str, vectors: Vectors, args: argparse.Namespace) -> None:
     """What was written is deleted at the end."""
     requests = [post(path, {"vector": packed(query)}) for query in drawn(vectors, 400)]
     cost(server, requests)
     documents = path.removesuffix("/search") + "/documents"
     quiet = searched(server, requests)
-    stop, written = threading.Event(), [0]
-
-    def write() -> None:
-        with httpx.Client(base_url=server.url, timeout=600, trust_env=False) as client:
-            while not stop.is_set():
-                rows = vectors.docs[np.arange(written[0], written[0] + 1_000) % len(vectors.docs)]
-                some = [{"id": f"w{written[0] + i}", "vector": packed(row)} for i, row in enumerate(rows)]
-                client.post(documents, json={"documents": some}).raise_for_status()
-                written[0] += 1_000
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    beside = searched(server, requests)
-    stop.set()
-    thread.join()
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "rows.npy"
+        np.save(kept, vectors.docs[:50_000])
+        command = [sys.executable, "-c", WRITER, str(server.port), documents, str(kept)]
+        # Its first line says that it writes.
+        process = subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()
+        beside = searched(server, requests)
+        process.terminate()
+        lines = process.stdout.read().split()
+        process.wait(60)
+    # One more may have come before it was ended.
+    written = int(lines[-1]) + AT_A_TIME if lines else 2 * AT_A_TIME
     for name, times in (("alone", quiet), ("beside the writer", beside)):
         print(f"{name:18} {np.median(times):7.2f} ms at the median, {np.percentile(times, 99):7.2f} for 1 in 100")
     ratio = np.percentile(beside, 99) / np.percentile(quiet, 99)
-    print(f"p99 {ratio:.2f} times the quiet one; {written[0]:,} documents written")
+    print(f"p99 {ratio:.2f} times the quiet one; {written:,} documents written")
     with httpx.Client(base_url=server.url, timeout=600, trust_env=False) as client:
-        for start in range(0, written[0], 10_000):
-            ids = [f"w{i}" for i in range(start, min(start + 10_000, written[0]))]
+        for start in range(0, written, 10_000):
+            ids = [f"w{i}" for i in range(start, min(start + 10_000, written))]
             client.post(path.removesuffix("/search") + "/delete", json={"ids": ids}).raise_for_status()
 
 
