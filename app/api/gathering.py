@@ -46,15 +46,30 @@ class Gathering:
         """The answer to one request. work: the same for all of a key. Raises the request's own error, and what
         ``work`` raises."""
         line = self._lines.setdefault(key, _Line())
-        answer = asyncio.get_running_loop().create_future()
-        line.waiting.append((asked, answer))
         if line.calls < self._at_once:
             line.calls += 1
-            # Of no request: one that is given up must not take the others with it.
-            task = asyncio.ensure_future(self._work_off(key, line, work))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            try:
+                (found,) = await anyio.to_thread.run_sync(partial(work, [asked]), limiter=self._threads)
+            finally:
+                self._go_on(key, line, work)
+            if isinstance(found, Exception):
+                raise found
+            return found
+        answer = asyncio.get_running_loop().create_future()
+        line.waiting.append((asked, answer))
         return await answer
+
+    def _go_on(self, key: str, line: _Line, work: Work) -> None:
+        """At the end of a call that was one request's own."""
+        if not line.waiting:
+            line.calls -= 1
+            if not line.calls:
+                self._lines.pop(key, None)
+            return
+        # Of no request: one that is given up must not take the others with it.
+        task = asyncio.ensure_future(self._work_off(key, line, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _work_off(self, key: str, line: _Line, work: Work) -> None:
         """Calls until nothing waits."""
