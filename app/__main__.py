@@ -1,4 +1,5 @@
-"""``python -m app``: the server alone, set by the environment (see ``app.settings``).
+"""``python -m app``: the server alone, set by the environment (see ``app.settings``); with ``--cluster ADDRESS`` one
+whose segments are searched by the shards of a Ray cluster (docs/cluster.md).
 
 Says one line on standard output when it is ready, with its URL; before, while it opens the collections, it answers
 503. Logs go to standard error. SIGTERM and SIGINT let running requests end, for at most 30 seconds, and exit with 0.
@@ -13,6 +14,7 @@ if __name__ == "__main__":
     # Loading makes no garbage, and to look for it takes a tenth of a start.
     gc.disable()
 
+import argparse
 import asyncio
 import atexit
 import ipaddress
@@ -55,8 +57,11 @@ def main() -> int:
     # Loaded modules stay, and are not looked through again.
     gc.freeze()
     gc.enable()
+    parser = argparse.ArgumentParser(prog="python -m app", description="The server, set by the environment: README.md.")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="of a Ray cluster that searches, HOST:PORT or auto")
+    asked = parser.parse_args()
     try:
-        settings = Settings()
+        settings = Settings() if asked.cluster is None else Settings(cluster=asked.cluster)
     except (ValidationError, SettingsError) as error:
         sys.stderr.write("".join(f"{line}\n" for line in refusals(error)))
         return 2

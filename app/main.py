@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -57,6 +59,9 @@ from app.tasks.rebuild import run_rebuild
 from app.tasks.tasks import Handler
 from app.tuning.tune import run_tune
 from app.types import Standing
+
+if TYPE_CHECKING:
+    from app.shards.router import Router
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +158,13 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
         encoders = Encoders(settings.models, settings.converted, settings.threads, count, PATIENCE_S)
         opened: list[Catalogue] = []
         evaluate: Handler = partial(evaluation.run_evaluate, catalogue=lambda: opened[0])
-        catalogue = Catalogue(settings.indexes, encoders, settings, {**HANDLERS, "evaluate": evaluate})
+        router = await anyio.to_thread.run_sync(_router, settings)
+        if router is not None and threading.current_thread() is threading.main_thread():
+            # Ray has put handlers of its own over these, which end the process at once.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.getsignal(number))
+        handlers = {**HANDLERS, "evaluate": evaluate}
+        catalogue = Catalogue(settings.indexes, encoders, settings, handlers, router)
         opened.append(catalogue)
         await anyio.to_thread.run_sync(catalogue.claim, url_of(settings.host, settings.port))
     except SheafError as error:
@@ -177,11 +188,33 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
         yield {"service": service}
     finally:
         app.state.metrics.watch(None)
+        if router is not None:
+            # Before the collections, of which one may wait for shards.
+            await anyio.to_thread.run_sync(router.stop)
         await anyio.to_thread.run_sync(catalogue.close)
         await asyncio.wait([app.state.opening, app.state.warming, app.state.preparing])
         encoders.close()
+        if router is not None:
+            await anyio.to_thread.run_sync(router.close)
         for end in app.state.ending:
             await anyio.to_thread.run_sync(end)
+
+
+def _router(settings: Settings) -> Router | None:
+    """Of searches to the shards of a cluster, where there is one. Raises Invalid."""
+    if settings.cluster is None:
+        return None
+    from app.shards.router import open_router
+
+    assert settings.store is not None, "a reader has a store"
+    return open_router(
+        settings.cluster,
+        settings.store,
+        str(settings.shard_folder),
+        settings.shards,
+        settings.threads,
+        settings.shard_budget_ms / 1e3,
+    )
 
 
 async def _warm(opening: asyncio.Future[None], catalogue: Catalogue) -> None:

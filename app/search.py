@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.boosts.ranking import boosted, rank_scored
-from app.boosts.values import Boosts
-from app.boosts.values import warnings as warnings_of_boosts
+from app.boosts.values import Boosts, boosts_of
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
 from app.collection.layers import TOKENS, scored
@@ -20,7 +19,7 @@ from app.compute import deadline
 from app.compute.deadline import Clock
 from app.diversity.stage import diversified
 from app.encodings import muvera
-from app.errors import TooSlow
+from app.errors import PartsUnreached, TooSlow
 from app.fusion.formulas import weights_at, weights_of
 from app.fusion.hybrid import DEPTH, Candidates, Fused, Meant, fuse, reach_of, score_candidates, side_scores, sides_of
 from app.hits.fetching import hits_of
@@ -32,6 +31,7 @@ from app.query.asked import UNENCODED
 from app.query.asked import Coverage as Coverage
 from app.query.asked import Mode as Mode
 from app.query.asked import Query as Query
+from app.query.asked import Reached as Reached
 from app.query.asked import SearchResult as SearchResult
 from app.query.asked import Total as Total
 from app.query.candidates import FEW, FEW_SEGMENTS, Chosen, by_pooled, find_candidates, for_length
@@ -45,15 +45,14 @@ from app.query.sparse import SparseScores
 from app.query.wording import clauses_of, spoken_text
 from app.relevance.features import features_of
 from app.relevance.kept import curve_of
+from app.rerank.models import Reranker
 from app.rerank.stage import check, reranked, reranker_for, widened
+from app.results.allowed import allowed_by
 from app.results.facets import count_facets
-from app.results.facets import warnings as warnings_of_facets
 from app.results.grouping import LEAST, Group, GroupBy, Grouping, with_hits
 from app.results.paging import following, resumed
 from app.results.sorting import marked, sort_documents, sort_ranked
-from app.results.sorting import warnings as warnings_of_sort
 from app.results.threshold import ended, needed, reaching
-from app.schema.notices import Notice
 from app.scoring import choose
 from app.scoring.networks import forward
 from app.sparse import postings
@@ -122,65 +121,99 @@ def search_encoded(
     with clock.stage("rerank") if query.rerank else nullcontext():
         reranker = reranker_for(collection.resources.encoders, query, lambda: spoken_text(collection.spec, query))
     with workers.turn(), collection.snapshot() if moment is None else nullcontext(moment) as snapshot:
-        by_sparse = sparse is not None or (query.like is not None and weighed(collection.spec, query))
-        sides = sides_of(collection.spec, words=spoken(collection.spec, query), sparse=by_sparse)
-        query, alike = resumed(query, snapshot, sides), None
-        if query.like is not None:
-            with clock.stage("like"):
-                alike = alike_to(snapshot, collection.spec, query.like, query.mode, query.at)
-                encoded, sparse = alike.encoded, alike.sparse
-        with clock.stage("filter"):
-            allowed, warnings = _allowed(snapshot, query)
-            allowed = allowed if alike is None else alike.without(snapshot.views, allowed)
-        asked = _Search(
-            collection,
-            widened(query),
-            encoded,
-            snapshot,
-            allowed,
-            clock,
-            sides,
-            sparse,
-            alike,
-            _boosts(collection, snapshot, query, encoded),
-            learned or collection.learned,
-            known,
-        )
-        grouping, whole = None, query
-        if query.group_by is None:
-            found = asked.ranked()
-        else:
-            asked, found, grouping = asked.grouped(query.group_by, query.offset + query.k)
-            whole = asked.query
-        found = asked.explained(found)
-        if asked.boosts is not None:
-            found = replace(found, boosts=asked.boosts)
-        if query.relevance:
-            chances = chances or curve_of(snapshot.connection, collection.spec, query.mode).along
-            features = features_of(collection.spec, query.mode, found, encoded)
-            seqs = [item.seq for item in found.ranked]
-            found = replace(found, chances=dict(zip(seqs, chances(features), strict=True)))
-        if reranker is not None:
-            with clock.stage("rerank"):
-                made = reranked(collection, snapshot, found.ranked, found.words, found.scores, whole, reranker)
-            found = replace(found, ranked=made.ranked, reranked=made)
-        with _unhurried(query), clock.stage("diversify") if query.diversity else nullcontext():
-            found = diversified(snapshot.views, found, whole, collection.spec.measure, workers)
-        groups: list[Group] | None = None
-        if grouping is None:
-            found = replace(found, ranked=found.ranked[query.offset :]) if query.offset else found
-        else:
-            warnings += grouping.warnings
-            groups, ranked = grouping.page(found.ranked, query.offset, query.k)
-            found = replace(found, ranked=ranked)
-        # Scored documents are returned, whatever time it is.
-        with _unhurried(query), clock.stage("facets") if query.facets else nullcontext():
-            facets = count_facets(snapshot, found.matching, query.facets)
-            total = sum(int(np.count_nonzero(mask)) for mask in found.matching)
-        with _unhurried(query), clock.stage("fetch"):
-            hits = hits_of(collection, snapshot, found, query, encoded, room or collection.room())
-    exact = (query.exact or query.mode in UNENCODED) and not (found.coverage and found.coverage.partial)
-    took_ms = encode_ms + clock.took_ms()
+        while True:
+            asked = _Asked(collection, snapshot, clock, encode_ms, room, learned or collection.learned, chances, known)
+            try:
+                return _answer(asked, query, encoded, sparse, reranker)
+            except PartsUnreached as error:
+                # Without the documents that nobody answers for, which is said.
+                snapshot = snapshot.without(error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked, beside the query, by ``search_encoded``."""
+
+    collection: Collection
+    snapshot: Snapshot
+    clock: Clock
+    encode_ms: float
+    room: Room | None
+    learned: Learned
+    chances: Callable[[F64], Sequence[float]] | None
+    known: Known | None
+
+
+def _answer(
+    of: _Asked,
+    query: Query,
+    encoded: EncodedQuery | None,
+    sparse: SparseVector | None,
+    reranker: Reranker | None,
+) -> SearchResult:
+    """In one moment. Raises PartsUnreached."""
+    collection, snapshot, clock = of.collection, of.snapshot, of.clock
+    workers = collection.resources.workers
+    by_sparse = sparse is not None or (query.like is not None and weighed(collection.spec, query))
+    sides = sides_of(collection.spec, words=spoken(collection.spec, query), sparse=by_sparse)
+    query, alike = resumed(query, snapshot, sides), None
+    if query.like is not None:
+        with clock.stage("like"):
+            alike = alike_to(snapshot, collection.spec, query.like, query.mode, query.at)
+            encoded, sparse = alike.encoded, alike.sparse
+    with clock.stage("filter"):
+        allowed, warnings = allowed_by(snapshot, query)
+        allowed = allowed if alike is None else alike.without(snapshot.views, allowed)
+    asked = _Search(
+        collection,
+        widened(query),
+        encoded,
+        snapshot,
+        allowed,
+        clock,
+        sides,
+        sparse,
+        alike,
+        boosts_of(collection.spec, snapshot, query.boosts, query.mode, encoded),
+        of.learned,
+        None if snapshot.lost else of.known,
+    )
+    grouping, whole = None, query
+    if query.group_by is None:
+        found = asked.ranked()
+    else:
+        asked, found, grouping = asked.grouped(query.group_by, query.offset + query.k)
+        whole = asked.query
+    found = asked.explained(found)
+    if asked.boosts is not None:
+        found = replace(found, boosts=asked.boosts)
+    if query.relevance:
+        chances = of.chances or curve_of(snapshot.connection, collection.spec, query.mode).along
+        features = features_of(collection.spec, query.mode, found, encoded)
+        seqs = [item.seq for item in found.ranked]
+        found = replace(found, chances=dict(zip(seqs, chances(features), strict=True)))
+    if reranker is not None:
+        with clock.stage("rerank"):
+            made = reranked(collection, snapshot, found.ranked, found.words, found.scores, whole, reranker)
+        found = replace(found, ranked=made.ranked, reranked=made)
+    with _unhurried(query), clock.stage("diversify") if query.diversity else nullcontext():
+        found = diversified(snapshot.views, found, whole, collection.spec.measure, workers)
+    groups: list[Group] | None = None
+    if grouping is None:
+        found = replace(found, ranked=found.ranked[query.offset :]) if query.offset else found
+    else:
+        warnings += grouping.warnings
+        groups, ranked = grouping.page(found.ranked, query.offset, query.k)
+        found = replace(found, ranked=ranked)
+    # Scored documents are returned, whatever time it is.
+    with _unhurried(query), clock.stage("facets") if query.facets else nullcontext():
+        facets = count_facets(snapshot, found.matching, query.facets)
+        total = sum(int(np.count_nonzero(mask)) for mask in found.matching)
+    with _unhurried(query), clock.stage("fetch"):
+        hits = hits_of(collection, snapshot, found, query, encoded, of.room or collection.room())
+    coverage = snapshot.reached or found.coverage
+    exact = (query.exact or query.mode in UNENCODED) and not (coverage and coverage.partial)
+    took_ms = of.encode_ms + clock.took_ms()
     weights = None if found.fused is None else found.fused.weights
     seen, there = (len(hits), total) if grouping is None or groups is None else (len(groups), grouping.total)
     return SearchResult(
@@ -189,45 +222,17 @@ def search_encoded(
         clock.stages,
         exact,
         snapshot.generation,
-        found.coverage,
+        coverage,
         warnings,
         weights,
         query.mode,
-        Total(total, exact=not found.more),
+        Total(total, exact=not (found.more or snapshot.lost)),
         facets,
-        None if found.coverage else following(query, snapshot, weights, seen, there),
+        None if coverage else following(query, snapshot, weights, seen, there),
         None if found.reranked is None else (len(found.reranked.former), found.reranked.of),
         None if groups is None else with_hits(groups, found.ranked, hits),
         None if grouping is None else grouping.total,
     )
-
-
-def _boosts(collection: Collection, snapshot: Snapshot, query: Query, encoded: EncodedQuery | None) -> Boosts | None:
-    """The boosts of scores, in the unit of the mode."""
-    if not query.boosts:
-        return None
-    sums = query.mode == "semantic" and encoded is not None and scored(collection.spec) == TOKENS
-    views = {id(view.part): view for view in snapshot.views}
-    unit = float(len(encoded.vectors)) if sums and encoded is not None else 1.0
-    return Boosts(
-        query.boosts,
-        unit,
-        lambda part, condition: snapshot.select(views[id(part)], condition),
-        lambda part, field: snapshot.column(views[id(part)], field),
-    )
-
-
-def _allowed(snapshot: Snapshot, query: Query) -> tuple[list[Mask], list[Notice]]:
-    """For each view the documents that are asked, and where the query asks for what no document has."""
-    warnings = [*snapshot.warnings(query.filter), *warnings_of_sort(snapshot, query.sort)]
-    warnings += warnings_of_boosts(snapshot, query.boosts)
-    warnings += warnings_of_facets(snapshot, query.facets)
-    if query.ids is None:
-        return snapshot.allowed(query.filter), warnings
-    among = snapshot.versions(query.ids)
-    if missing := len(set(query.ids)) - len(among):
-        warnings.append(Notice("unknown_ids", f"of {missing:,} of the ids there is no document", "/ids"))
-    return snapshot.allowed(query.filter, among), warnings
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,16 @@ class Settings(BaseSettings):
     cache_bytes: Annotated[int, Field(ge=2**20)] | None = None
     """Of a reader: bytes of vectors and postings that lie in `indexes` at most, brought from the store as searches read
     them, the longest unread let go; unset: all of them, brought at once."""
+    cluster: str | None = None
+    """The address of a Ray cluster, `HOST:PORT` or `auto`, whose machines search the segments of a reader's
+    collections; `python -m app --cluster` says the same. Needs the extra `cluster`."""
+    shards: Annotated[int, Field(ge=1, le=256)] = 1
+    """With a `cluster`: processes that hold segments, on each machine of it that lends processors."""
+    shard_folder: Path = Path("/tmp/sheaf-shards")
+    """There: the folder on each machine where they keep their copies, which may be lost."""
+    shard_budget_ms: Annotated[int, Field(ge=1)] = 2_000
+    """There: how long a shard is waited for before the other that holds a segment is asked too; a third of the search's
+    time where that is less."""
     hosts: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(_listed)] = ()
     """Host names without a port, beside loopback's, that a Host header may carry (with commas between, or a JSON list):
     guards against DNS rebinding."""
@@ -305,6 +315,13 @@ class Settings(BaseSettings):
     def _of_a_store(cls, value: str, info: ValidationInfo) -> str:
         if value == "reader" and info.data.get("store") is None:
             raise ValueError("expected SHEAF_STORE too, which says what a reader follows")
+        return value
+
+    @field_validator("cluster")
+    @classmethod
+    def _of_a_reader(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("role") != "reader":
+            raise ValueError("expected SHEAF_STORE and SHEAF_ROLE=reader too: a cluster searches what a reader follows")
         return value
 
     @property

@@ -4,6 +4,7 @@
     python scripts/bench_cluster.py --passages 100000      more of them
     python scripts/bench_cluster.py --cache-bytes 2000000  readers with a bound for what they have of vectors
     python scripts/bench_cluster.py --store s3://bucket/x  a real one (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...)
+    python scripts/bench_cluster.py --shards 4             what it costs to ask shards of this machine, on Ray
 
 Each is measured with no time added and with 63 ms added to each request (--delay-ms), which is what a store in the next
 region takes. Collections are of callers' vectors, 128 numbers each, one a document.
@@ -12,6 +13,7 @@ region takes. Collections are of callers' vectors, 128 numbers each, one a docum
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -28,7 +30,9 @@ import numpy as np
 
 from app.catalogue import stored
 from app.catalogue.catalogue import Catalogue
+from app.collection.reading import Holders
 from app.encoders.registry import Encoders
+from app.indexing.sealing import seal
 from app.ingest import write_documents
 from app.main import HANDLERS
 from app.objects.opening import open_objects
@@ -40,6 +44,11 @@ from app.types import Document
 DIM = 128
 BATCH = 2_000
 WRITES = 40
+TOKENS = 16
+"""Vectors of a document, where shards are asked."""
+SHARES = [0.3, 0.25, 0.2, 0.1, 0.08, 0.07]
+"""Of the passages, in each segment there."""
+SEARCHES = 60
 
 
 class Slow:
@@ -86,9 +95,15 @@ class Stores:
         return sum(slow.commits for slow in self.opened)
 
 
-def opened(folder: Path, store: str | None, role: str = "writer", cache_bytes: int | None = None) -> Catalogue:
-    settings = Settings(indexes=folder, store=store, role=role, cache_bytes=cache_bytes, models={})  # type: ignore[arg-type]
-    catalogue = Catalogue(folder, Encoders({}), settings, HANDLERS)
+def opened(
+    folder: Path,
+    store: str | None,
+    role: str = "writer",
+    holders: Holders | None = None,
+    **how: int | None,
+) -> Catalogue:
+    settings = Settings(indexes=folder, store=store, role=role, models={}, **how)  # type: ignore[arg-type]
+    catalogue = Catalogue(folder, Encoders({}), settings, HANDLERS, holders)
     catalogue.serve("http://bench")
     return catalogue
 
@@ -133,7 +148,7 @@ def together(catalogue: Catalogue, stores: Stores, first: int, writers: int) -> 
 
 def first_answer(folder: Path, store: str, query: Query, cache_bytes: int | None) -> tuple[Catalogue, float]:
     started = time.perf_counter()
-    catalogue = opened(folder, store, "reader", cache_bytes)
+    catalogue = opened(folder, store, "reader", cache_bytes=cache_bytes)
     assert search(catalogue.get("c"), query).hits
     return catalogue, time.perf_counter() - started
 
@@ -150,13 +165,64 @@ def lags(writer: Catalogue, reader: Catalogue, first: int) -> list[float]:
     return times
 
 
+def routed(root: Path, passages: int, shards: int) -> None:
+    """Searches of one machine and by shards, in turn: what the second take beyond the work of the slowest shards."""
+    from app.shards.router import open_router
+
+    # Else Ray takes another address of this machine than loopback's.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    store, random = f"file://{root}/store", np.random.default_rng(0)
+    with ExitStack() as stack:
+        # Segments of sizes that are left as they are.
+        size = max(1, passages // 40)
+        writer = stack.enter_context(opened(root / "writer", store, seal_documents=size, learn_documents=0))
+        collection = writer.create("c", model=None, kind="multi_vector", dim=DIM)
+        for share in SHARES:
+            first = collection.published.live
+            vectors = random.normal(size=(int(share * passages), TOKENS, DIM)).astype(np.float32)
+            write_documents(collection, [Document(f"d{first + i}", "", vectors=one) for i, one in enumerate(vectors)])
+            seal(collection)
+        router = open_router("local", store, str(root / "held"), shards, 1, 10.0)
+        stack.callback(router.close)
+        reader = stack.enter_context(opened(root / "router", store, "reader", router))
+        while reader.get("c").published.generation != collection.published.generation:
+            time.sleep(0.1)
+        worked: list[float] = []
+        router.on_round = worked.append
+        print(f"{passages:,} passages, {len(collection.published.segments)} segments, {shards} shards", flush=True)
+        for exact in (False, True):
+            one, by, slowest, rounds = list[float](), list[float](), list[float](), list[int]()
+            for _ in range(SEARCHES):
+                query = Query(vectors=random.normal(size=(8, DIM)).astype(np.float32), k=10, exact=exact)
+                for times, own in ((one, collection), (by, reader.get("c"))):
+                    worked.clear()
+                    started = time.perf_counter()
+                    hits = search(own, query).hits
+                    times.append(time.perf_counter() - started)
+                    assert len(hits) == 10
+                slowest.append(sum(worked))
+                rounds.append(len(worked))
+            beyond = [took - work for took, work in zip(by, slowest, strict=True)]
+            print(
+                f"{'exact' if exact else 'approximate'}: one machine {median_ms(one)} ms, by shards {median_ms(by)}, "
+                f"the slowest of each of {statistics.median(rounds):g} rounds {median_ms(slowest)}: "
+                f"{median_ms(beyond)} ms beyond",
+                flush=True,
+            )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--passages", type=int, default=10_000)
     parser.add_argument("--delay-ms", type=float, default=63.0)
     parser.add_argument("--cache-bytes", type=int, help="SHEAF_CACHE_BYTES of readers; without it they have everything")
     parser.add_argument("--store", help="instead of a temporary folder; what is there stays")
+    parser.add_argument("--shards", type=int, default=0, help="measure searches by so many processes instead")
     args = parser.parse_args()
+    if args.shards:
+        with tempfile.TemporaryDirectory() as place:
+            routed(Path(place), args.passages, args.shards)
+        return 0
     stores = Stores()
     setattr(stored, "open_objects", stores.open)  # noqa: B010
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:

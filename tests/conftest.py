@@ -45,7 +45,13 @@ TESTS = Path(__file__).parent
 SLOW = [
     # They start processes.
     *("client", "faults", "scripts", "web"),
-    *("api/test_hanging_encoder.py", "api/test_outgoing.py", "api/test_traces.py", "api/test_watchdog.py"),
+    *(
+        "api/test_hanging_encoder.py",
+        "api/test_outgoing.py",
+        "api/test_shards.py",
+        "api/test_traces.py",
+        "api/test_watchdog.py",
+    ),
     *("backup/test_saved.py", "catalogue/test_catalogue.py", "collection/test_crash.py"),
     *("collection/test_processes.py", "compute/test_native.py", "sources/test_hdf5.py", "sources/test_ndjson.py"),
     "store/test_disk_full.py",

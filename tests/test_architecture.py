@@ -25,7 +25,7 @@ LAYERS = [
     {"app.api"},
     {"app.evaluation", "app.integrations", "app.load", "app.measure", "app.tuning"},
     {"app.catalogue"},
-    {"app.backup", "app.replicas", "app.tasks"},
+    {"app.backup", "app.replicas", "app.shards", "app.tasks"},
     {"app.batch", "app.ingest", "app.search"},
     {
         "app.boosts",

@@ -66,7 +66,8 @@ def search_each(collection: Collection, waiting: Sequence[Waiting]) -> list[Sear
                     found[i] = error
     with collection.snapshot() as snapshot:
         known: dict[int, Known] = {}
-        if len(plain) > 1 and fits(collection.spec, snapshot.views):
+        here = all(view.part.elsewhere is None for view in snapshot.views)
+        if len(plain) > 1 and here and fits(collection.spec, snapshot.views):
             known = _ranked(collection, snapshot, {i: waiting[i] for i in plain}, plain)
         for i in known:
             try:

@@ -10,12 +10,15 @@ from typing import Final
 import numpy as np
 
 from app.boosts.asked import Boost, Decay, days_of
+from app.collection.layers import TOKENS, scored
 from app.collection.part import Part
+from app.collection.spec import CollectionSpec
 from app.collection.view import Snapshot
 from app.columns.column import Column
 from app.compute import deadline
 from app.filters import Filter, is_number
 from app.metadata.values import Scalar
+from app.query.encoded import EncodedQuery
 from app.schema.notices import Notice
 from app.types import F64, I64, Mask
 
@@ -95,6 +98,23 @@ class Boosts:
         scalars = [column.scalars.value(code) for code in occurring.tolist()]
         found[there] = value_of(boost, scalars, moments=column.scalars.dates)[places]
         return found
+
+
+def boosts_of(
+    spec: CollectionSpec, snapshot: Snapshot, asked: Sequence[Boost], mode: str, encoded: EncodedQuery | None
+) -> Boosts | None:
+    """The boosts of a search, in the unit of its mode; None where there are none."""
+    if not asked:
+        return None
+    sums = mode == "semantic" and encoded is not None and scored(spec) == TOKENS
+    views = {id(view.part): view for view in snapshot.views}
+    unit = float(len(encoded.vectors)) if sums and encoded is not None else 1.0
+    return Boosts(
+        asked,
+        unit,
+        lambda part, condition: snapshot.select(views[id(part)], condition),
+        lambda part, field: snapshot.column(views[id(part)], field),
+    )
 
 
 def value_of(boost: Boost, scalars: Sequence[Scalar], *, moments: bool = False) -> F64:

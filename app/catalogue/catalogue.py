@@ -20,7 +20,7 @@ from app.catalogue.info import CollectionInfo, closed_to, info_of, quarantined_i
 from app.catalogue.opened import Opened, close_all, forget_queries
 from app.collection.collection import Collection
 from app.collection.first_stage import FirstStage
-from app.collection.reading import Resources
+from app.collection.reading import Holders, Resources
 from app.collection.spec import DECLARED, fingerprint_to_json
 from app.collection.view import Generation
 from app.compute.background import Background
@@ -68,15 +68,16 @@ class Catalogue:
         encoders: Encoders,
         settings: Settings,
         handlers: Mapping[str, Handler] | None = None,
+        holders: Holders | None = None,
     ) -> None:
-        """handlers: what runs each kind of task, in a server; without them tasks are kept for a server to run."""
+        """handlers: of tasks, by kind, in a server; without them tasks are kept for one. holders: of segments."""
         self.files = folder_of(settings, folder, serves=handlers is not None)
         with room():
             self.files.make()
         folders.put_back(self.files)
         self.folder, self.encoders, self.settings = folder, encoders, settings
         self._handlers = dict(handlers or {})
-        self.resources = Resources(settings, encoders, Workers(settings.threads), Workers(settings.threads))
+        self.resources = Resources(settings, encoders, Workers(settings.threads), Workers(settings.threads), holders)
         self.background = Background()
         self._server = self.files.lock(SERVER_LOCK)
         self._lock = threading.RLock()
@@ -84,7 +85,7 @@ class Catalogue:
         self._turns = Turns()
         """Of collections: held while one is opened, closed, replaced or removed. Taken before ``_lock``."""
         self.aliases = Aliases(self.files, self._lock)
-        self.homes = homes_of(settings, self.files) if handlers is not None else Local(settings.store)
+        self.homes = homes_of(settings, self.files, holders) if handlers is not None else Local(settings.store)
         """Scripts have collections of this disk, whatever home a server gives them."""
         self.aliases.publish = self.homes.publish
         self.snapshots = SavedSnapshots(self.files, self.aliases.resolve)

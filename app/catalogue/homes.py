@@ -14,6 +14,7 @@ from typing import Protocol
 
 from app.catalogue.aliases import Aliases
 from app.collection.collection import Collection
+from app.collection.opening import Holders
 from app.compute.background import Background, Job
 from app.errors import Conflict
 from app.replicas.position import position_of
@@ -136,10 +137,15 @@ def folder_of(settings: Settings, path: Path, *, serves: bool) -> LocalDirectory
     return LocalDirectory(path, Cache(settings.cache_bytes))
 
 
-def homes_of(settings: Settings, root: Directory) -> Homes:
-    """As the settings say. root: the folder of the collections. Raises Invalid, StoreUnavailable."""
+def homes_of(settings: Settings, root: Directory, holders: Holders | None = None) -> Homes:
+    """As the settings say. root: the folder of the collections. holders: of segments, to be told of new ones. Raises
+    Invalid, StoreUnavailable."""
     if settings.store is None:
         return Local()
     from app.catalogue.stored import StoredHomes
 
-    return StoredHomes(settings.store, settings.role, root, f"{socket.gethostname()}, port {settings.port}")
+    note = f"{socket.gethostname()}, port {settings.port}"
+    found = StoredHomes(settings.store, settings.role, root, note)
+    if holders is not None:
+        found.coming = holders.expect
+    return found

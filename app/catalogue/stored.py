@@ -21,6 +21,7 @@ from app.compute.background import Background, Job
 from app.errors import Conflict, NotFound, RequestError, SheafError, StoreUnavailable
 from app.objects.opening import open_objects
 from app.objects.protocol import Objects
+from app.replicas.applying import Coming, nobody
 from app.replicas.cache import cache_of
 from app.replicas.files import forget_records
 from app.replicas.following import Fetched, fetch_copy, let_go
@@ -59,6 +60,8 @@ class StoredHomes:
     def __init__(self, url: str, role: Literal["writer", "reader"], root: Directory, note: str) -> None:
         """root: the folder of the copies. note: who this server is, for whoever is told of it. Raises Invalid for an
         address that cannot be, or lacks its library."""
+        self.coming: Coming = nobody
+        """Told of new segments before searches see them."""
         self.url, self.role, self._root, self._note = url.rstrip("/"), role, root, note
         self.listed = Listed(Collections(open_objects(self.url)))
         self._job: Job | None = None
@@ -139,7 +142,15 @@ class StoredHomes:
             let_go(fetched)
             fetched = None
         return Replica(
-            files, name, self._objects(history), history, claiming, writes=self.writes, fenced=fenced, fetched=fetched
+            files,
+            name,
+            self._objects(history),
+            history,
+            claiming,
+            writes=self.writes,
+            fenced=fenced,
+            fetched=fetched,
+            coming=self.coming,
         )
 
     def _history_of(self, name: str) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
 from app.collection.chunks import ChunkStore
 from app.collection.first_stage import FirstStage, StageStore
 from app.collection.layers import layers
+from app.collection.part import Elsewhere
 from app.collection.segment import Segment, SegmentRecord
 from app.collection.spec import DECLARED, CollectionSpec
 from app.collection.tail import Tail
@@ -34,9 +35,23 @@ _PURGED: Final = Document("")
 """In the place of a dead version whose row is gone."""
 
 
+class Holders(Protocol):
+    """Who searches the segments of a server's collections in its place (app.shards)."""
+
+    def of(self, name: str, connection: sqlite3.Connection, /) -> Elsewhere:
+        """Of the segments that a collection has as of the connection's commit: waits until somebody holds each, for a
+        while."""
+        ...
+
+    def expect(self, name: str, connection: sqlite3.Connection, /) -> None:
+        """The same of segments that it is about to have, beside those that it has."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Opener:
-    """Of the collection of ``files``, whose tail has the first stage ``tail_stage``."""
+    """Of the collection of ``files``, whose tail has the first stage ``tail_stage``. holders: of its segments; None:
+    they are searched here."""
 
     files: Directory
     name: str
@@ -45,6 +60,7 @@ class Opener:
     database: Database
     chunks: ChunkStore
     stages: StageStore
+    holders: Holders | None = None
 
     def load(
         self,
@@ -96,9 +112,14 @@ class Opener:
         if previous is None:
             self._require_memory(connection, generation)
         folder = self.files.folder(SEGMENTS)
+        elsewhere = None if self.holders is None or not learned else self.holders.of(self.name, connection)
+        if elsewhere is not None:
+            open_segment = Segment.open_outline
         parts = [
             opened.get(record) or open_segment(folder.folder(record.name), record) for record in generation.segments
         ]
+        for part in parts:
+            part.elsewhere = elsewhere
         stage = self.tail_stage
         if previous is not None and previous.generation.stage == generation.stage:
             stage = previous.stage
@@ -136,7 +157,8 @@ class Opener:
     def _require_memory(self, connection: sqlite3.Connection, generation: Generation) -> None:
         """Raises MemoryShort where what is to be opened does not fit, Damaged for a manifest that cannot be read."""
         folder = self.files.folder(SEGMENTS)
-        needed = sum(Segment(folder.folder(record.name), record).loaded for record in generation.segments)
+        segments = [Segment(folder.folder(record.name), record) for record in generation.segments]
+        needed = sum(one.loaded if self.holders is None else one.outlined for one in segments)
         (tail,) = connection.execute("SELECT coalesce(sum(size), 0) FROM tail").fetchone()
         # The size of a damaged row may be anything; that is found where the row is read.
         require_room(self.name, needed + (tail if isinstance(tail, int) else 0))

@@ -19,6 +19,7 @@ import numpy as np
 from app.collection.chunks import ChunkStore, HeldChunks
 from app.collection.first_stage import Drift, FirstStage, StageStore, recoded
 from app.collection.layers import RAW
+from app.collection.opening import Holders as Holders
 from app.collection.opening import Opener
 from app.collection.part import scored_vectors
 from app.collection.passages import Passages
@@ -66,6 +67,8 @@ class Resources:
     workers: Workers
     background: Workers
     """For long work, such as learning a first stage, so that searches do not wait for its slices."""
+    holders: Holders | None = None
+    """Who searches segments in the place of this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,9 @@ class Reader:
             self.requests = Requests(self.database, settings.idempotency_keys, settings.idempotency_hours)
             self.stages = StageStore(files)
             self.queries = QueryLog(self.folder, settings.log_queries)
-            self._opener = Opener(files, self.name, self.spec, self.stage, self.database, self.chunks, self.stages)
+            self._opener = Opener(
+                files, self.name, self.spec, self.stage, self.database, self.chunks, self.stages, resources.holders
+            )
             with self.database.read() as connection:
                 self.learned = Learned(self._opener.asked(connection))
             self._published = self._opener.salvage() if salvage else self._opener.load(None, checked=True)

@@ -115,6 +115,24 @@ class Segment:
             segment._open(layer)
         return segment
 
+    @classmethod
+    def open_outline(cls, folder: Directory, record: SegmentRecord) -> Segment:
+        """Ready for all but its vectors, which somebody else searches (``elsewhere``): they are opened where they are
+        read all the same."""
+        segment = cls(folder, record)
+        _ = segment.seqs, segment.owners, segment._columns, segment.words, segment.sparse
+        return segment
+
+    @classmethod
+    def open_vectors(cls, folder: Directory, record: SegmentRecord) -> Segment:
+        """Ready for what is asked of its vectors alone."""
+        segment = cls(folder, record)
+        _ = segment.owners, segment._searched
+        for layer in (POOLED, NORMS, TOKENS):
+            if segment.has(layer):
+                segment._open(layer)
+        return segment
+
     @cached_property
     def seqs(self) -> I64:
         return self._load(SEQS)
@@ -214,6 +232,12 @@ class Segment:
             self.size * self.flat(layer).values.shape[1] for layer, kind in self._indexes.items() if kind == GRAPH
         )
         return sum(record.size for name, record in self._files.items() if name not in mapped) - codes
+
+    @property
+    def outlined(self) -> int:
+        """The same of ``open_outline``."""
+        searched = sum(record.size for name, record in self._files.items() if name in self.staged_files)
+        return max(0, self.loaded - searched)
 
     def has(self, layer: str) -> bool:
         return layer in self._layers

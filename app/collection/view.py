@@ -18,6 +18,7 @@ from app.collection.tail import Tail, TailView
 from app.columns.column import Column
 from app.columns.columns import ColumnsBuilder
 from app.compute import deadline
+from app.errors import PartsUnreached
 from app.filters import Filter, Shape, fields_of, typed, warnings_of
 from app.metadata.declared import Declared
 from app.metadata.names import OWN, named
@@ -191,6 +192,18 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """segments: of a collection that lies on several machines. answered: for how many of them somebody did."""
+
+    segments: int
+    answered: int
+
+    @property
+    def partial(self) -> bool:
+        return self.answered != self.segments
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """``published``, and a read transaction in which every document row that it names can be read."""
 
@@ -198,6 +211,33 @@ class Snapshot:
     published: Published
     connection: sqlite3.Connection = field(repr=False)
     views: tuple[View, ...]
+    lost: frozenset[str] = frozenset()
+    """Segments for which nobody answers: their documents are not asked."""
+
+    def without(self, error: PartsUnreached) -> Snapshot:
+        """With these segments lost, too. Raises the error where that is none more."""
+        if error.names <= self.lost:
+            raise error
+        return replace(self, lost=self.lost | error.names)
+
+    @property
+    def reached(self) -> Reached | None:
+        """How many of the segments with a document that stands are asked, where not all are."""
+        if not self.lost:
+            return None
+        there = sum(view.live > 0 for view in self.published.segments)
+        return Reached(there, there - len(self.lost))
+
+    def unreached(self) -> list[Notice]:
+        """Where not all are."""
+        found = self.reached
+        if found is None:
+            return []
+        said = (
+            f"of {found.segments:,} segments {found.segments - found.answered:,} are not answered for by any shard: "
+            "their documents are not among the hits, nor counted"
+        )
+        return [Notice("segments_unreached", said, "")]
 
     def identify(self, seqs: Sequence[int]) -> dict[int, bytes]:
         """Sequence numbers -> ids, without reading the texts, and so without their checksums.
@@ -245,14 +285,19 @@ class Snapshot:
                 mask[_places(view.part.seqs, among)[0]] = True
                 masks.append(mask)
         elif condition is None:
-            return [view.alive for view in self.views]
+            return [np.zeros_like(one.alive) if self._is_lost(one) else one.alive for one in self.views]
         else:
             masks = [np.ones(len(view.alive), bool) for view in self.views]
         for mask, view in zip(masks, self.views, strict=True):
             mask &= view.alive
+            if self._is_lost(view):
+                mask[:] = False
             if condition is not None:
                 mask &= self.select(view, condition)
         return masks
+
+    def _is_lost(self, view: View) -> bool:
+        return bool(self.lost) and isinstance(view.part, Segment) and view.part.record.name in self.lost
 
     @property
     def declared(self) -> Declared:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -33,6 +32,7 @@ from app.encoders.registry import Encoders
 from app.errors import EncoderUnavailable, Invalid, SheafError, TextRefused
 from app.passages.encoding import Splitter, encoded_rows
 from app.settings import DistilledModel, ModelSettings
+from app.shards.members import require_cluster
 from app.sources.extras import library
 from app.types import Document, Mask
 
@@ -42,8 +42,6 @@ TRIED: Final = 4
 """How often a batch is begun anew elsewhere: a text that ends each process that reads it must not go round for ever."""
 AHEAD: Final = 2
 """Batches that are on their way for each processor: one that is encoded, one that waits beside it."""
-
-CONNECTING_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,7 @@ class Cluster:
         # Else a task that asks for no GPU is told to mind a change of the next version.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         self._ray = library("ray", "cluster", "a Ray cluster", "asked")
-        _require(address)
+        require_cluster(address)
         own: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {"address": address}
         try:
             self._ray.init(**own, log_to_driver=False, logging_level=logging.ERROR)
@@ -197,14 +195,3 @@ class Cluster:
         if isinstance(found, Refused):
             raise TextRefused(found.texts) if found.texts else EncoderUnavailable(found.message)
         return Passages.from_bytes(found.content, documents), found.cut
-
-
-def _require(address: str) -> None:
-    """Raises Invalid where nothing listens at the address: Ray itself would look for it for minutes."""
-    host, _, port = address.rpartition(":")
-    if not (host and port.isdecimal()):
-        return
-    try:
-        socket.create_connection((host, int(port)), CONNECTING_S).close()
-    except (OSError, OverflowError) as error:
-        raise Invalid(f"no Ray cluster answers at {address}: {error}") from error

@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from app.boosts.asked import Boost
 from app.collection.spec import CollectionSpec
+from app.collection.view import Reached as Reached
 from app.diversity.order import Diversity
 from app.errors import Invalid
 from app.filters import Filter
@@ -194,7 +195,7 @@ class SearchResult:
     stages: dict[str, float]
     exact: bool
     generation: int
-    coverage: Coverage | None = None
+    coverage: Coverage | Reached | None = None
     warnings: list[Notice] = field(default_factory=list)
     weights: Weights | None = None
     mode: Mode = "semantic"

@@ -6,7 +6,7 @@ Nobody else writes the copy meanwhile: who applies holds the writer's lock, or i
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from uuid import uuid4
 
@@ -29,6 +29,14 @@ BATCH = 256
 """Commits of one transaction, at most."""
 
 
+Coming = Callable[[str, sqlite3.Connection], object]
+"""Told the collection, and the transaction under way, when it names files that were not here, before it ends."""
+
+
+def nobody(name: str, connection: sqlite3.Connection) -> None:
+    """Is told where segments are searched by the server itself."""
+
+
 def advance(
     files: Directory,
     database: Database,
@@ -36,6 +44,7 @@ def advance(
     history: str,
     commits: Sequence[Commit],
     between: Between = lambda: None,
+    coming: Coming = nobody,
     *,
     whole: bool = False,
 ) -> None:
@@ -60,6 +69,7 @@ def advance(
             if new := {unit: one for unit, one in records.items() if unit not in before}:
                 fetch(files, new, objects, between)
                 check_manifests(txn, files, name, new)
+                coming(name, txn)
             if not whole:
                 # Before anybody sees what they are of.
                 know(files, records, objects)

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from app.errors import Closed, ObjectMissing, ReaderBehind, SheafError, StoreUnavailable, SystemFault
 from app.objects.protocol import Objects
-from app.replicas.applying import advance, begin, install
+from app.replicas.applying import Coming, advance, begin, install, nobody
 from app.replicas.files import finished, stored, sweep
 from app.replicas.position import position_of
 from app.replicas.writing import hold_to
@@ -56,10 +56,11 @@ class Following:
         open_log: Open,
         stopped: Callable[[], bool] = lambda: False,
         fetched: Fetched | None = None,
+        coming: Coming = nobody,
     ) -> None:
         """stopped: whether the step that is under way is to give up. fetched: how the copy was brought, where that was
-        just now; it is this one's from here on."""
-        self._stopped = stopped
+        just now; it is this one's from here on. coming: see ``advance``."""
+        self._stopped, self._coming = stopped, coming
         self._files, self._name, self._objects, self._history = files, name, objects, history
         self._open_log = open_log
         self.lock = files.lock(WRITER_LOCK)
@@ -121,7 +122,8 @@ class Following:
         self.behind = len(left)
         reader = self._reader
         try:
-            advance(self._files, database, self._objects, self._history, left, partial(_renew, reader, self._stopped))
+            between = partial(_renew, reader, self._stopped)
+            advance(self._files, database, self._objects, self._history, left, between, self._coming)
         except BaseException as error:
             # What was read is to be read again: the reader has passed it.
             self._away = isinstance(error, StoreUnavailable)

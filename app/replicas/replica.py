@@ -16,6 +16,7 @@ from app.collection.collection import Collection
 from app.compute.background import Background, Job
 from app.errors import Conflict, Fenced, StoreUnavailable, SystemFault
 from app.objects.protocol import Objects
+from app.replicas.applying import Coming, nobody
 from app.replicas.cache import cache_of
 from app.replicas.fetching import know
 from app.replicas.files import stored
@@ -52,15 +53,15 @@ class Replica:
         writes: bool,
         fenced: bool = False,
         fetched: Fetched | None = None,
+        coming: Coming = nobody,
     ) -> None:
         """objects: of the history alone. claim: makes this server its writer. fenced: whether another server has become
-        that since this one started. fetched: as ``Following`` has it."""
+        that since this one started. fetched: as ``Following`` has it. coming: see ``advance``."""
         self.name, self.history, self._files, self._objects = name, history, files, objects
         self._writing = Writing(files, name, objects, history, claim)
         self._writing.fenced = fenced
-        self._following = Following(
-            files, name, objects, history, partial(open_reader, objects), self._is_stopped, fetched
-        )
+        opening = partial(open_reader, objects)
+        self._following = Following(files, name, objects, history, opening, self._is_stopped, fetched, coming)
         self._writes = writes
         self._collection: Collection | None = None
         self.jobs: list[Job] = []

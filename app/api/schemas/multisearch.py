@@ -12,7 +12,7 @@ from app.api.schemas.searches import HitAnswer, SearchRequest
 from app.documents import Strict
 from app.results.merging import Merge
 from app.schema.faults import fault
-from app.search import Coverage, Mode, Total
+from app.search import Coverage, Mode, Reached, Total
 from app.types import MAX_K, Side
 
 MAX_COLLECTIONS = 16
@@ -73,7 +73,7 @@ class SearchedAnswer(Warned):
     total: Total | None = None
     weights: dict[Side, float] | None = None
     partial: bool | None = None
-    coverage: Coverage | None = None
+    coverage: Coverage | Reached | None = None
 
 
 class MultiSearchAnswer(BaseModel):

@@ -39,7 +39,7 @@ from app.query.examples import MAX_SHARE, SHARE
 from app.query.examples import MOST_EXAMPLES as MAX_EXAMPLES
 from app.schema.faults import fault
 from app.schema.ids import DocumentId, read_id
-from app.search import Coverage, Mode, Total
+from app.search import Coverage, Mode, Reached, Total
 from app.settings import DEFAULT, limits_of
 from app.types import MAX_EXCERPTS, MAX_K, REACH, Side, spoken
 
@@ -454,9 +454,10 @@ class SearchAnswer(Warned):
     """Whether every document was scored."""
     generation: int
     partial: bool | None = None
-    """Where the search allows it: whether the time was over before all was scored that was to be."""
-    coverage: Coverage | None = None
-    """There too: how much was scored."""
+    """Where the search allows it: whether the time was over before all was scored that was to be. Also where a
+    collection's segments lie on several machines, and for some none answered."""
+    coverage: Coverage | Reached | None = None
+    """There too: how much was scored, or how many of the segments were answered for."""
     mode: Mode
     """The mode that was taken, where the search did not say."""
     total: Total | None = None

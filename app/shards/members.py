@@ -1,0 +1,161 @@
+"""The shards of a Ray cluster, as one server has them: so many on each machine, begun anew where one is lost.
+
+They are actors of this server's own, and end with it. An actor that dies is begun again by Ray on the same machine; one
+whose machine is gone is given up here, and what it held has another place.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from app.errors import Invalid
+from app.shards.messages import Held, Key, sent
+from app.shards.shard import Shard
+from app.sources.extras import library
+
+ANSWERS: Final = 64
+"""Calls that a shard works on side by side."""
+HOLD_S: Final = 2.0
+"""How long is waited for what a shard says of itself."""
+SUSPECT_S: Final = 5.0
+"""How long a shard that did not answer in time is asked last."""
+
+CONNECTING_S: Final = 10.0
+LOCAL: Final = "local"
+"""The address of a cluster of this machine alone, made for this server."""
+
+log = logging.getLogger(__name__)
+
+
+def require_cluster(address: str) -> None:
+    """Raises Invalid where nothing listens at the address: Ray itself would look for it for minutes."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECTING_S).close()
+    except (OSError, OverflowError) as error:
+        raise Invalid(f"no Ray cluster answers at {address}: {error}") from error
+
+
+@dataclass
+class Member:
+    """A shard. machine: the node that it is on. told: of what it was told to hold. ready: what it has open. failed: why
+    it cannot have others."""
+
+    name: str
+    machine: str
+    actor: Any
+    ask: Any
+    told: str = ""
+    ready: frozenset[Key] = frozenset()
+    failed: Mapping[Key, str] = field(default_factory=dict)
+    suspect_until: float = 0.0
+
+    @property
+    def suspect(self) -> bool:
+        return time.monotonic() < self.suspect_until
+
+    def doubt(self) -> None:
+        self.suspect_until = time.monotonic() + SUSPECT_S
+
+
+class Members:
+    """From the connection to the cluster on, to ``close``. Safe from any thread."""
+
+    def __init__(self, address: str, url: str, folder: str, each: int, threads: int) -> None:
+        """address: of a running cluster, `HOST:PORT` or `auto`, or LOCAL. url: of the store. folder: of shards, on each
+        machine. each: shards of a machine. Raises Invalid where no cluster answers."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        self.ray = library("ray", "cluster", "a Ray cluster", "asked")
+        require_cluster(address)
+        self._own = not self.ray.is_initialized()
+        if self._own:
+            own: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
+            try:
+                self.ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+            except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+                raise Invalid(f"no Ray cluster answers at {address}: {' '.join(str(error).split())[:300]}") from error
+        self._made = self.ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=ANSWERS)(Shard)
+        self._given = url, folder, threads
+        self._each = each
+        self._lock = threading.Lock()
+        self._members: dict[str, Member] = {}
+
+    @property
+    def now(self) -> dict[str, Member]:
+        """By name."""
+        return self._members
+
+    def look(self) -> None:
+        """Shards on each machine that lends processors, and none of those that are gone."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        nodes = {
+            node["NodeID"]: node["NodeManagerAddress"]
+            for node in self.ray.nodes()
+            if node["Alive"] and node["Resources"].get("CPU", 0) > 0
+        }
+        with self._lock:
+            members = {name: one for name, one in self._members.items() if one.machine in nodes}
+            for gone in self._members.keys() - members.keys():
+                log.warning("shard %s is given up: its machine is gone", gone)
+            for machine, address in nodes.items():
+                have = sum(one.machine == machine for one in members.values())
+                for _ in range(self._each - have):
+                    # A name that comes again with the machine: what it held it is to hold again.
+                    name = next(made for i in range(10**6) if (made := f"{address}/{i}") not in members)
+                    actor = self._made.options(
+                        scheduling_strategy=NodeAffinitySchedulingStrategy(machine, soft=False)
+                    ).remote(*self._given)
+                    members[name] = Member(name, machine, actor, actor.ask)
+                    log.info("shard %s is begun", name)
+            self._members = members
+
+    def tell(self, wanted: Mapping[str, tuple[str, list[Held]]]) -> bool:
+        """Each what it is to hold, by the name of the shard: a name of it all, and the segments. Whether all of them
+        said that they have it."""
+        calls = []
+        for member in list(self._members.values()):
+            version, held = wanted.get(member.name, ("", []))
+            content = None if member.told == version else sent(held)
+            calls.append((member, version, member.actor.hold.remote(version, content)))
+        done = True
+        until = time.monotonic() + HOLD_S
+        for member, version, answer in calls:
+            try:
+                told, said = self.ray.get(answer, timeout=max(0.0, until - time.monotonic()))
+            except self.ray.exceptions.RayError as error:
+                self.lost(member, error)
+                done = False
+                continue
+            # Begun anew, it knows nothing.
+            member.told = told
+            member.ready = frozenset(key for key, why in said.items() if not why)
+            member.failed = {key: why for key, why in said.items() if why}
+            done = done and told == version and not member.failed
+        return done
+
+    def lost(self, member: Member, error: Exception) -> None:
+        """What a call of it raised: of one that is dead another takes the place, at the next look."""
+        if isinstance(error, self.ray.exceptions.GetTimeoutError):
+            return
+        member.ready, member.told = frozenset(), ""
+        if isinstance(error, self.ray.exceptions.ActorDiedError):
+            log.warning("shard %s is begun anew: %s", member.name, " ".join(str(error).split())[:200])
+            with self._lock:
+                self._members = {name: one for name, one in self._members.items() if one is not member}
+
+    def close(self) -> None:
+        for member in list(self._members.values()):
+            self.ray.kill(member.actor)
+        self._members = {}
+        if self._own:
+            self.ray.shutdown()
