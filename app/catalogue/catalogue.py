@@ -213,7 +213,7 @@ class Catalogue:
         collection = opened.collection
         with self.standing(name):
             # A copy of a store's follows by itself; a request does not wait for the store.
-            if name not in self.homes.standings():
+            if not self.homes.is_copy(name):
                 with suppress(Unavailable, StorageFull):
                     collection.follow()
             found = info_of(name, collection, closed_to(collection, self._busy), opened.error, matrix=matrix)

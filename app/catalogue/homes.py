@@ -52,6 +52,9 @@ class Homes(Protocol):
     def standings(self) -> dict[str, Standing]:
         """How far the collections are that are open and are copies of a store's, by name."""
 
+    def is_copy(self, name: str, /) -> bool:
+        """Whether a collection is one of these."""
+
     def require_writes(self) -> None:
         """Raises Conflict (server_is_reader) otherwise."""
 
@@ -86,6 +89,9 @@ class Local:
 
     def standings(self) -> dict[str, Standing]:
         return {}
+
+    def is_copy(self, name: str) -> bool:
+        return False
 
     def require_writes(self) -> None: ...
 

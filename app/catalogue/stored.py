@@ -25,7 +25,7 @@ from app.replicas.applying import Coming, nobody
 from app.replicas.cache import cache_of
 from app.replicas.files import forget_records
 from app.replicas.following import Fetched, fetch_copy, let_go
-from app.replicas.listing import Collections, Listing, new_history, prefix_of
+from app.replicas.listing import Collections, Listing, new_history, prefix_of, remember, remembered
 from app.replicas.position import Position, position_of
 from app.replicas.replica import Replica
 from app.replicas.writing import BaseNeeded, Writing
@@ -63,7 +63,9 @@ class StoredHomes:
         self.coming: Coming = nobody
         """Told of new segments before searches see them."""
         self.url, self.role, self._root, self._note = url.rstrip("/"), role, root, note
-        self.listed = Listed(Collections(open_objects(self.url)))
+        self.listed = Listed(
+            Collections(open_objects(self.url), remembered(root, self.url), partial(remember, root, self.url))
+        )
         self._job: Job | None = None
         self._stopping = False
         """Whether what is being fetched is to be given up."""
@@ -82,6 +84,10 @@ class StoredHomes:
 
     def standings(self) -> dict[str, Standing]:
         return {name: copy.standing for name, copy in list(self._copies.items()) if not copy.closed}
+
+    def is_copy(self, name: str) -> bool:
+        copy = self._copies.get(name)
+        return copy is not None and not copy.closed
 
     def require_writes(self) -> None:
         """Raises Conflict on a reader."""

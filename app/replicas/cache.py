@@ -212,7 +212,9 @@ class CachedFile:
             new.write(number, bytes(memoryview(former.content)[start : start + files.BLOCK]))
         self._folder.publish(part, self._path.name)
         reach("blocks.let_go")
-        self._now = new
+        assert former is not None
+        # It holds the former one, which is to go with the last who reads it.
+        self._now, former.parsed = new, None
 
 
 class Mapped:
@@ -222,6 +224,7 @@ class Mapped:
     def __init__(self, file: CachedFile, placed: PlacedFile, here: Mask) -> None:
         self._file, self._placed, self.here = file, placed, here
         self.used = np.zeros_like(here)
+        self.parsed: object = None
         self.content: Content = placed.map()
 
     def __del__(self) -> None:

@@ -17,15 +17,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import uuid4
 
-from app.errors import Damaged, FormatTooNew, ObjectChanged, ObjectMissing, StoreUnavailable
+from app.errors import Damaged, FormatTooNew, ObjectChanged, ObjectMissing, StoreUnavailable, SystemFault
 from app.objects.protocol import Objects, Tag
+from app.store.directory import Directory
 from app.store.layout import NAME
+from app.store.system import room
 
 LISTING: Final = "collections.json"
 FORMAT: Final = 1
 _GONE: Final = 1_000
 """Deleted histories that are remembered."""
 _ATTEMPTS: Final = 20
+_STORES: Final = ".stores.json"
+"""Beside the copies: the identity of each store that they were of, by its address."""
 _HISTORY: Final = re.compile(rf"{NAME.pattern}-[0-9a-f]{{16}}")
 """As ``new_history`` makes them: a prefix that is made of one is of that history alone."""
 
@@ -97,9 +101,12 @@ def prefix_of(history: str) -> str:
 class Collections:
     """The listing of one store; safe from any thread."""
 
-    def __init__(self, objects: Objects) -> None:
-        self.objects = objects
-        self._seen: str | None = None
+    def __init__(
+        self, objects: Objects, seen: str | None = None, on_seen: Callable[[str], None] = lambda store: None
+    ) -> None:
+        """seen: the identity of the store, where it was known before. on_seen: told of one that was not."""
+        self.objects, self._on_seen = objects, on_seen
+        self._seen = seen
         """The identity of the store. One that loses its listing, or has another, is no empty store: it is not mounted,
         or not the one that it was."""
 
@@ -120,7 +127,7 @@ class Collections:
                 self.objects.replace(LISTING, _to_bytes(changed), tag)
             except ObjectChanged:
                 continue
-            self._seen = changed.store
+            self._saw(changed.store)
             return changed
         raise StoreUnavailable(f"{LISTING} of {self.objects.place} changes faster than it can be changed: try again")
 
@@ -130,7 +137,8 @@ class Collections:
         except ObjectMissing as error:
             if self._seen is not None:
                 raise StoreUnavailable(
-                    f"{self.objects.place} has no {LISTING} any more: look whether the store is mounted, and whole"
+                    f"{self.objects.place} has no {LISTING} any more: look whether the store is mounted, and whole; if "
+                    "it is to be a new one, start with an empty SHEAF_INDEXES"
                 ) from error
             return Listing(uuid4().hex), None
         listing = _from_bytes(content, f"{LISTING} of {self.objects.place}")
@@ -139,8 +147,44 @@ class Collections:
                 f"{self.objects.place} is another store than it was ({listing.store}, not {self._seen}): mount the one "
                 "that it was, or start again with an empty SHEAF_INDEXES"
             )
-        self._seen = listing.store
+        self._saw(listing.store)
         return listing, tag
+
+    def _saw(self, store: str) -> None:
+        if store != self._seen:
+            self._on_seen(store)
+        self._seen = store
+
+
+def remembered(root: Directory, url: str) -> str | None:
+    """The identity of the store at an address, where a server of this folder had it before. What cannot be read says
+    nothing."""
+    try:
+        found = json.loads(root.read(_STORES))[url]
+    except (OSError, SystemFault, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def remember(root: Directory, url: str, store: str) -> None:
+    """So that a store that is not mounted at the next start is not taken for a new one. Raises StorageFull."""
+    try:
+        found = json.loads(root.read(_STORES))
+        known = {str(at): str(one) for at, one in found.items()}
+    except (OSError, SystemFault, ValueError, AttributeError):
+        known = {}
+    content = json.dumps({**known, url: store}, indent=1).encode()
+    with room():
+        coming = f"{_STORES}.coming"
+        root.remove(coming)
+        new = root.create(coming)
+        try:
+            new.write(content)
+            new.finish()
+        finally:
+            new.close()
+        root.publish(coming, _STORES)
+        root.sync()
 
 
 def _to_bytes(listing: Listing) -> bytes:

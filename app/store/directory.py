@@ -38,6 +38,9 @@ Content: TypeAlias = mmap.mmap | memoryview
 class Mapped(Protocol):
     """A file that comes by blocks, as it was mapped: what is in it stays for as long as somebody has it."""
 
+    parsed: object
+    """What its readers made of it; goes when it is not the latest mapping any more."""
+
     @property
     def content(self) -> Content:
         """Its whole size; only blocks that are ``here`` may be read."""

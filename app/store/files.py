@@ -236,7 +236,10 @@ class MappedArray:
         self._folder, self._name, self._record = folder, name, record
         with expected(folder, name):
             self._source = None if folder.source is None else folder.source.of(folder.path, name, record.checksums)
-            self._mapping = self._mapped(None if self._source is None else self._source.now)
+            self._all = self._mapped(None) if self._source is None else None
+            array = self._now.array
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype: np.dtype[Any] = array.dtype
 
     def _mapped(self, by_blocks: Mapped | None) -> _Mapping:
         content = self._folder.map(self._name) if by_blocks is None else by_blocks.content
@@ -244,24 +247,19 @@ class MappedArray:
 
     @property
     def _now(self) -> _Mapping:
-        """For one reading."""
-        if self._source is not None and (latest := self._source.now) is not self._mapping.by_blocks:
-            self._mapping = mapping = self._mapped(latest)
-            return mapping
-        return self._mapping
+        """For one reading. Of a file that comes by blocks nothing is held between two, so that blocks can go."""
+        if self._source is None:
+            assert self._all is not None
+            return self._all
+        latest = self._source.now
+        if not isinstance(found := latest.parsed, _Mapping):
+            latest.parsed = found = self._mapped(latest)
+        return found
 
     @property
     def comes(self) -> bool:
         """Whether its blocks are brought, and may go again."""
         return self._source is not None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._mapping.array.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self._mapping.array.dtype
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows start to stop, a view of checked bytes. Raises Damaged."""
@@ -295,8 +293,8 @@ class MappedArray:
     def let_go(self) -> None:
         """Gives the pages that were read back to the system's cache; they come again when they are read again. For one
         who reads a large array once, from end to end."""
-        if isinstance(self._mapping.pages, mmap.mmap):
-            self._mapping.pages.madvise(mmap.MADV_DONTNEED)
+        if isinstance(pages := self._now.pages, mmap.mmap):
+            pages.madvise(mmap.MADV_DONTNEED)
 
 
 class _Mapping:

@@ -141,6 +141,12 @@ def cache(catalogue: Catalogue) -> Cache:
     return source
 
 
+def let_go(catalogue: Catalogue) -> set[str]:
+    """Files without a name that are mapped."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return {line.split()[-2] for line in lines if str(catalogue.folder) in line and line.endswith("(deleted)")}
+
+
 def on_disk(catalogue: Catalogue) -> int:
     """Bytes of files that come by blocks, as the disk has them."""
     files = [path for found in cache(catalogue)._files.values() for path in found]
@@ -257,10 +263,14 @@ def test_a_search_that_is_under_way_reads_on_while_what_it_reads_is_let_go(reade
     for one in cache(reader).known():
         one.shrink(ruthless=True)
     assert cache(reader).nbytes == 0
+    # Of all that was let go, what somebody still has alone is mapped, and lies on the disk.
+    assert len(let_go(reader)) == 1
     np.testing.assert_array_equal(before, copied)
     Requests.read_blocks = []
     np.testing.assert_array_equal(values.rows(0, 100), copied)
     assert Requests.read_blocks
+    del before
+    assert let_go(reader) == set()
 
 
 def test_new_segments_come_by_blocks_too_and_old_ones_go(

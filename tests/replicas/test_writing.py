@@ -210,6 +210,29 @@ def test_a_script_does_not_write_a_copy(serve: Open, open_catalogue: OpenCatalog
             write(script.get("c"), "b")
 
 
+def test_a_store_that_is_not_mounted_at_the_start_is_not_taken_for_a_new_one(
+    serve: Open, eventually: Eventually, tmp_path: Path
+):
+    with serve("w") as catalogue:
+        write(made(catalogue), "a")
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    catalogue = serve("w")
+    assert ids(catalogue.get("c")) == ["a"]
+    with pytest.raises(StoreUnavailable, match="look whether the store is mounted"):
+        catalogue.create("d", model="words", kind="dense")
+    with pytest.raises(StoreUnavailable):
+        write(catalogue.get("c"), "b")
+    assert not (tmp_path / "store" / "collections.json").exists()
+    shutil.rmtree(tmp_path / "store", ignore_errors=True)
+    (tmp_path / "elsewhere").rename(tmp_path / "store")
+    eventually(lambda: is_written(catalogue.get("c"), "b"))
+    assert ids(serve("new").get("c")) == ["a", "b"]
+    # Another address is another store.
+    catalogue.close()
+    assert ids(serve("w", store=f"file://{tmp_path}/second").get("c")) == ["a", "b"]
+    assert ids(serve("other", store=f"file://{tmp_path}/second").get("c")) == ["a", "b"]
+
+
 def test_an_accepted_import_goes_on_where_another_machine_takes_over(serve: Open, eventually: Eventually):
     first = serve("w")
     collection = made(first)
