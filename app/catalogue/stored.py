@@ -25,7 +25,7 @@ from app.replicas.applying import Coming, nobody
 from app.replicas.cache import cache_of
 from app.replicas.files import forget_records
 from app.replicas.following import Fetched, fetch_copy, let_go
-from app.replicas.listing import Collections, Listing, new_history, prefix_of, remember, remembered
+from app.replicas.listing import Listing, collections_of, new_history, prefix_of
 from app.replicas.position import Position, position_of
 from app.replicas.replica import Replica
 from app.replicas.writing import BaseNeeded, Writing
@@ -63,9 +63,7 @@ class StoredHomes:
         self.coming: Coming = nobody
         """Told of new segments before searches see them."""
         self.url, self.role, self._root, self._note = url.rstrip("/"), role, root, note
-        self.listed = Listed(
-            Collections(open_objects(self.url), remembered(root, self.url), partial(remember, root, self.url))
-        )
+        self.listed = Listed(collections_of(open_objects(self.url), root, self.url))
         self._job: Job | None = None
         self._stopping = False
         """Whether what is being fetched is to be given up."""
@@ -144,9 +142,6 @@ class StoredHomes:
         listing = self.listed.now
         fenced = self.writes and listing is not None and self.listed.is_anothers(history, listing)
         fetched = self._fetched_by.pop(history, None)
-        if fetched is not None and self.writes and not fenced:
-            let_go(fetched)
-            fetched = None
         return Replica(
             files,
             name,

@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
@@ -156,7 +157,12 @@ class Collections:
         self._seen = store
 
 
-def remembered(root: Directory, url: str) -> str | None:
+def collections_of(objects: Objects, root: Directory, url: str) -> Collections:
+    """Of the store at an address, for a server of a folder."""
+    return Collections(objects, _remembered(root, url), partial(_remember, root, url))
+
+
+def _remembered(root: Directory, url: str) -> str | None:
     """The identity of the store at an address, where a server of this folder had it before. What cannot be read says
     nothing."""
     try:
@@ -166,7 +172,7 @@ def remembered(root: Directory, url: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def remember(root: Directory, url: str, store: str) -> None:
+def _remember(root: Directory, url: str, store: str) -> None:
     """So that a store that is not mounted at the next start is not taken for a new one. Raises StorageFull."""
     try:
         found = json.loads(root.read(_STORES))

@@ -20,7 +20,7 @@ from app.replicas.applying import Coming, nobody
 from app.replicas.cache import cache_of
 from app.replicas.fetching import know
 from app.replicas.files import stored
-from app.replicas.following import Fetched, Following
+from app.replicas.following import Fetched, Following, let_go
 from app.replicas.writing import BaseNeeded, Writing
 from app.replication.protocol import Writer
 from app.replication.reader import open_reader
@@ -60,6 +60,9 @@ class Replica:
         self.name, self.history, self._files, self._objects = name, history, files, objects
         self._writing = Writing(files, name, objects, history, claim)
         self._writing.fenced = fenced
+        if fetched is not None and writes and not fenced:
+            let_go(fetched)
+            fetched = None
         opening = partial(open_reader, objects)
         self._following = Following(files, name, objects, history, opening, self._is_stopped, fetched, coming)
         self._writes = writes
