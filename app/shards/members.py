@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from app.errors import Invalid
-from app.shards.messages import Held, Key, sent
+from app.shards.messages import COMING, Held, Key, sent
 from app.shards.shard import Shard
 from app.sources.extras import library
 
@@ -28,6 +28,8 @@ SUSPECT_S: Final = 5.0
 """How long a shard that did not answer in time is asked last."""
 
 CONNECTING_S: Final = 10.0
+ANEW_S: Final = 2.0
+"""How long a shard that ended is let be, before another is begun: it may have ended because it cannot begin."""
 LOCAL: Final = "local"
 """The address of a cluster of this machine alone, made for this server."""
 
@@ -88,6 +90,8 @@ class Members:
         self._each = each
         self._lock = threading.Lock()
         self._members: dict[str, Member] = {}
+        self._ended: dict[str, float] = {}
+        """When a shard of the name ended, of those that did lately."""
 
     @property
     def now(self) -> dict[str, Member]:
@@ -107,11 +111,16 @@ class Members:
             members = {name: one for name, one in self._members.items() if one.machine in nodes}
             for gone in self._members.keys() - members.keys():
                 log.warning("shard %s is given up: its machine is gone", gone)
+            now = time.monotonic()
+            self._ended = {name: when for name, when in self._ended.items() if now - when < ANEW_S}
             for machine, address in nodes.items():
                 have = sum(one.machine == machine for one in members.values())
-                for _ in range(self._each - have):
-                    # A name that comes again with the machine: what it held it is to hold again.
-                    name = next(made for i in range(10**6) if (made := f"{address}/{i}") not in members)
+                # Names that come again with the machine: what one held it is to hold again.
+                names = (f"{address}/{i}" for i in range(self._each * len(nodes)))
+                free = [name for name in names if name not in members]
+                for name in free[: self._each - have]:
+                    if name in self._ended:
+                        continue
                     actor = self._made.options(
                         scheduling_strategy=NodeAffinitySchedulingStrategy(machine, soft=False)
                     ).remote(*self._given)
@@ -139,8 +148,8 @@ class Members:
             # Begun anew, it knows nothing.
             member.told = told
             member.ready = frozenset(key for key, why in said.items() if not why)
-            member.failed = {key: why for key, why in said.items() if why}
-            done = done and told == version and not member.failed
+            member.failed = {key: why for key, why in said.items() if why not in ("", COMING)}
+            done = done and told == version and len(member.ready) == len(said)
         return done
 
     def lost(self, member: Member, error: Exception) -> None:
@@ -152,6 +161,7 @@ class Members:
             log.warning("shard %s is begun anew: %s", member.name, " ".join(str(error).split())[:200])
             with self._lock:
                 self._members = {name: one for name, one in self._members.items() if one is not member}
+                self._ended[member.name] = time.monotonic()
 
     def close(self) -> None:
         for member in list(self._members.values()):

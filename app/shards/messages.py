@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from app.collection.segment import SegmentRecord
 from app.errors import SheafError
 from app.replication.protocol import Stored
+
+COMING: Final = "it is being fetched"
+"""Why a shard does not have a segment yet that it is to hold, where nothing is wrong."""
 
 
 class Key(NamedTuple):

@@ -140,10 +140,19 @@ class Router:
                 if not missing:
                     return
                 left = until - time.monotonic()
-                if left <= 0 or (self._round and not self.members.now):
-                    log.warning("collection %s: %d of %d segments are held by no shard", name, len(missing), len(held))
+                why = [next(iter(self._failures(key)), None) for key in missing]
+                if left <= 0 or (self._round and not self.members.now) or None not in why:
+                    told = next((one for one in why if one is not None), "none answers")
+                    log.warning(
+                        "collection %s: %d of %d segments are held by no shard: %s", name, len(missing), len(held), told
+                    )
                     return
                 self._changed.wait(left)
+
+    def _failures(self, key: Key) -> list[str]:
+        """Why its shards cannot have a segment, where all of them say so."""
+        found = [one.failed.get(key) for one in self.copies(key)]
+        return [why for why in found if why is not None] if None not in found else []
 
     def _watch(self) -> None:
         pause = SOON_S

@@ -26,7 +26,7 @@ from app.replicas.fetching import fetch
 from app.replicas.files import Unit
 from app.replicas.listing import prefix_of
 from app.search import loops
-from app.shards.messages import Held, Key, Lacking, Raised, received, sent, unpacked
+from app.shards.messages import COMING, Held, Key, Lacking, Raised, received, sent, unpacked
 from app.store.directory import Directory, Lock
 from app.store.layout import SEGMENTS
 from app.store.local_directory import LocalDirectory
@@ -116,7 +116,7 @@ class Shard:
             return [self._open[key] for key in keys]
 
     def _why(self, key: Key) -> str:
-        return self._failed[key][0] if key in self._failed else "it is being fetched"
+        return self._failed[key][0] if key in self._failed else COMING
 
     def _tend(self) -> None:
         """Opens what is wanted and lets go of what no longer is, for good."""
