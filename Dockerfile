@@ -45,7 +45,8 @@ COPY pyproject.toml Makefile ./
 RUN mkdir app && touch app/__init__.py README.md LICENSE
 
 # Both have what `slim` has, installed once. Of OpenVINO stays what runs its own files on a CPU, of Arrow what reads and
-# writes files here. docs/decisions.md, "Images", has the sizes. Modules are compiled here, on all cores.
+# writes files here; of all no symbols, headers or sources of compiled modules. docs/decisions.md, "Images", has the
+# sizes. Modules are compiled here, on all cores.
 FROM build AS installed-slim
 COPY requirements-slim.lock ./
 RUN PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=no make install-slim VENV=/opt/sheaf \
@@ -55,8 +56,11 @@ RUN PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=no make install-slim VENV=/opt/sheaf \
     && rm -rf pyarrow/include pyarrow/tests pyarrow/*flight* pyarrow/*s3* pyarrow/*.p[xy][xdi] \
        pyarrow/libarrow_python.so pyarrow/libarrow_python.so.*.* h5py/tests lxml/includes \
     && strip --strip-unneeded llvmlite/binding/libllvmlite.so uvloop/loop.*.so \
-    && rm -r openvino/include openvino/cmake openvino/tools openvino/torch numba/tests \
+       pyarrow/libarrow.so.* pyarrow/libarrow_compute.so.* pyarrow/libparquet.so.* \
+       tokenizers/*.so obstore/*.so regex/*.so Stemmer*.so pypdfium2_raw/*.so \
+    && rm -r openvino/include openvino/cmake openvino/tools openvino/torch numba/tests llvmlite/tests \
     && rm -rf numpy/tests numpy/*/tests \
+    && find . -type f -regextype posix-extended -regex '.*\.(pyx|pxd|pxi|pyi|h|hpp|cuh|c|cpp|a)' -delete \
     && { /opt/sheaf/bin/python -m compileall -qq -j 0 . || true; }
 
 FROM installed-slim AS installed-full

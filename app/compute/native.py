@@ -163,6 +163,22 @@ def keep_in(folder: Path, installed: Path = INSTALLED) -> None:
     _kept.append(place)
     for dispatcher in _kernels:
         dispatcher._cache = _Cache(dispatcher.py_func)
+    _load_without_blas()
+
+
+def _load_without_blas() -> None:
+    """Loads what numba would with its first loop, but for SciPy, of which it looks for a BLAS: a quarter of a second of
+    each start, and no loop multiplies matrices."""
+    from numba.np import linalg
+
+    def absent() -> None:
+        raise ImportError
+
+    real, linalg.ensure_blas = linalg.ensure_blas, absent
+    try:
+        import numba.np.arraymath  # noqa: F401
+    finally:
+        linalg.ensure_blas = real
 
 
 def _bring(installed: Path, place: Path) -> None:
