@@ -1,4 +1,4 @@
-"""The libraries that a server has loaded, by the memory map of its process: no torch where none is needed, and nothing of SciPy that computes."""
+"""The libraries that a server has loaded, by the memory map of its process: no torch and no SciPy without need."""
 
 from __future__ import annotations
 
