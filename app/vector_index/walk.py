@@ -23,7 +23,9 @@ LANES: Final = 16
 LINE: Final = 64
 """Bytes that come from memory at once."""
 LOW: Final = 2**32 - 1
-"""A key is a score and, below it, how far the row is from this: larger is better, equal scores by row."""
+"""The bits of a key that tell the row; above them is the score."""
+FIRST: Final = LOW - 1
+"""What tells row 0, each next row one less: larger keys are better, equal scores by row. None is -1, of any score."""
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _NOTHING = ir.Constant(_I8.as_pointer(), None)
@@ -170,7 +172,7 @@ def _descended(
                 other = np.int64(_product(codes + row * dim, asks, dim))
                 if other > score:
                     at, score, moved = row, other, True
-    return (score << 32) | (LOW - at)
+    return (score << 32) | (FIRST - at)
 
 
 @kernel
@@ -202,7 +204,7 @@ def walk(
         asks = weights[q].ctypes.data
         key = _descended(codes, links, offsets, starts, entry, asks, dim)
         seen[:] = 0
-        at = LOW - (key & LOW)
+        at = FIRST - (key & LOW)
         seen[at >> 6] |= np.uint64(1) << np.uint64(at & 63)
         best[0] = ahead[0] = key
         held = going = 1
@@ -212,7 +214,7 @@ def walk(
                 break
             going -= 1
             _lower(ahead, going, ahead[going], 1)
-            at, count = LOW - (key & LOW), 0
+            at, count = FIRST - (key & LOW), 0
             for place in range(offsets[at], min(offsets[at] + starts[1], offsets[at + 1])):
                 row = np.int64(links[place])
                 if row < 0:
@@ -232,7 +234,7 @@ def walk(
             read += count
             for i in range(count):
                 row = fresh[i]
-                key = (np.int64(_product(codes + row * dim, asks, dim)) << 32) | (LOW - row)
+                key = (np.int64(_product(codes + row * dim, asks, dim)) << 32) | (FIRST - row)
                 if held < reach:
                     _raise(best, held, key, -1)
                     held += 1
@@ -256,13 +258,13 @@ def keys_of(codes: int, rows: I64, weights: NDArray[np.int16]) -> I64:
     """(n,): the keys of rows (n,) for one query, (dim,) of ``asked``."""
     found, dim, asks = np.empty(len(rows), np.int64), len(weights), weights.ctypes.data
     for i in range(len(rows)):
-        found[i] = (np.int64(_product(codes + rows[i] * dim, asks, dim)) << 32) | (LOW - rows[i])
+        found[i] = (np.int64(_product(codes + rows[i] * dim, asks, dim)) << 32) | (FIRST - rows[i])
     return found
 
 
 def told(keys: I64, divisors: F64, added: F64) -> tuple[F32, I64]:
     """The scores and rows of keys (q, n); a row is -1 where the key is, for no row has this one."""
-    rows = np.where(keys == -1, -1, LOW - (keys & LOW))
+    rows = np.where(keys == -1, -1, FIRST - (keys & LOW))
     return ((keys >> 32) / divisors[:, None] + added[:, None]).astype(np.float32), rows
 
 

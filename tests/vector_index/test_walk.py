@@ -10,7 +10,7 @@ from clustered_vectors import Sample
 
 from app.types import F32, I64
 from app.vector_index.graph import LINKS, Graph
-from app.vector_index.walk import LOW, asked, keys_of, told, walk
+from app.vector_index.walk import FIRST, LOW, asked, keys_of, told, walk
 
 
 def drawn(dim: int) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.uint8]], F32, F32, F32]:
@@ -53,6 +53,15 @@ def test_equal_scores_are_ordered_by_row_and_zeros_score_alike() -> None:
     keys = keys_of(codes.ctypes.data, np.arange(9), weights[0])
     assert (np.diff(keys) < 0).all()
     assert not told(keys[None], divisors, added)[0].any()
+
+
+def test_no_row_is_taken_for_none() -> None:
+    """Row 0 with the product -1 among them; none is told where a walk met fewer."""
+    codes, weights = np.array([[1, 0], [5, 0]], np.uint8), np.array([-1, 0], np.int16)
+    keys = keys_of(codes.ctypes.data, np.arange(2), weights)
+    assert (keys >> 32).tolist() == [-1, -5]
+    _, rows = told(np.append(keys, -1)[None], np.ones(1), np.zeros(1))
+    assert rows.tolist() == [[0, 1, -1]]
 
 
 def plain(graph: Graph, codes: I64, weights: I64, depth: int, reach: int) -> list[tuple[int, int]]:
@@ -102,5 +111,5 @@ def test_walks_go_where_plain_ones_do(large: Sample) -> None:
         )
         assert read >= len(weights) * reach
         for own, asks in zip(keys.tolist(), weights.astype(np.int64), strict=True):
-            found = [(-(key >> 32), LOW - (key & LOW)) for key in own]
+            found = [(-(key >> 32), FIRST - (key & LOW)) for key in own]
             assert found == plain(graph, codes.astype(np.int64), asks, depth, reach)
