@@ -24,6 +24,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from types import FrameType
 from typing import Final
 
@@ -53,13 +54,14 @@ much later each time (docs/decisions.md)."""
 log = logging.getLogger("app")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
+    """arguments: of the command line; the environment says the rest."""
     # Loaded modules stay, and are not looked through again.
     gc.freeze()
     gc.enable()
     parser = argparse.ArgumentParser(prog="python -m app", description="The server, set by the environment: README.md.")
     parser.add_argument("--cluster", metavar="ADDRESS", help="of a Ray cluster that searches, HOST:PORT or auto")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     try:
         settings = Settings() if asked.cluster is None else Settings(cluster=asked.cluster)
     except (ValidationError, SettingsError) as error:
@@ -190,4 +192,4 @@ def _give_up() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
