@@ -9,6 +9,7 @@ which a folder that was away meanwhile is told from one that the store has never
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 import zlib
@@ -18,11 +19,21 @@ from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
-from app.errors import Damaged, FormatTooNew, ObjectChanged, ObjectMissing, StoreUnavailable, SystemFault
+from app.errors import (
+    Damaged,
+    FormatTooNew,
+    ObjectChanged,
+    ObjectMissing,
+    StorageFull,
+    StoreUnavailable,
+    SystemFault,
+)
 from app.objects.protocol import Objects, Tag
 from app.store.directory import Directory
 from app.store.layout import NAME
 from app.store.system import room
+
+log = logging.getLogger(__name__)
 
 LISTING: Final = "collections.json"
 FORMAT: Final = 1
@@ -105,8 +116,10 @@ class Collections:
     def __init__(
         self, objects: Objects, seen: str | None = None, on_seen: Callable[[str], None] = lambda store: None
     ) -> None:
-        """seen: the identity of the store, where it was known before. on_seen: told of one that was not."""
+        """seen: the identity of the store, where it was known before. on_seen: told of one that was not, again at the
+        next look where it raises what the disk says."""
         self.objects, self._on_seen = objects, on_seen
+        self._kept, self._told = seen, False
         self._seen = seen
         """The identity of the store. One that loses its listing, or has another, is no empty store: it is not mounted,
         or not the one that it was."""
@@ -152,9 +165,17 @@ class Collections:
         return listing, tag
 
     def _saw(self, store: str) -> None:
-        if store != self._seen:
-            self._on_seen(store)
         self._seen = store
+        if store == self._kept:
+            return
+        try:
+            self._on_seen(store)
+            self._kept = store
+        except (OSError, StorageFull, SystemFault) as error:
+            # The store has answered, and may have changed: that stands, whatever becomes of the note about it.
+            if not self._told:
+                log.warning("which store %s is could not be noted, and is tried again: %s", self.objects.place, error)
+            self._told = True
 
 
 def collections_of(objects: Objects, root: Directory, url: str) -> Collections:

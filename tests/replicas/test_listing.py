@@ -3,6 +3,7 @@ stands where answers are lost, the store is away or something in it is damaged."
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +24,8 @@ from app.errors import Conflict, Damaged, NotFound, SheafError, StoreUnavailable
 from app.ingest import write_documents
 from app.objects.folder import Folder
 from app.objects.persistent import Persistent
-from app.replicas.listing import LISTING, Collections, Listing, _checksum, new_history
+from app.replicas.listing import LISTING, Collections, Listing, _checksum, collections_of, new_history
+from app.store.local_directory import LocalDirectory
 from app.types import Document
 
 Open = Callable[..., Catalogue]
@@ -282,6 +284,27 @@ def test_a_store_without_its_listing_is_not_an_empty_one(serve: Open, tmp_path: 
     with pytest.raises(StoreUnavailable, match="is another store than it was"):
         tend(reader)
     assert [one.name for one in reader.describe_all()] == ["c"]
+
+
+def test_a_disk_that_takes_no_note_of_the_store_fails_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    root, objects = LocalDirectory(tmp_path / "s"), Persistent(Folder(tmp_path / "store"))
+    root.make()
+
+    def full(self: LocalDirectory, name: str) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalDirectory, "create", full)
+        collections = collections_of(objects, root, "file://store")
+        changed = collections.change(lambda now: now.named("c", new_history("c"), "me"))
+        assert collections.read() == changed
+    assert root.list() == []
+    # Once there is room it is noted after all.
+    collections.read()
+    (tmp_path / "store" / LISTING).unlink()
+    for known in (collections, collections_of(objects, root, "file://store")):
+        with pytest.raises(StoreUnavailable, match="any more"):
+            known.read()
 
 
 @pytest.mark.parametrize("history", ["", "..", "../c-0123456789abcdef", "c-0123456789abcdef/x"])
