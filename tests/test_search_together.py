@@ -11,9 +11,9 @@ from made import MakeCollection
 from small_codes import code_everything
 
 from app.batch.ranking import Ask, Block
-from app.batch.together import Waiting, is_plain, search_each
+from app.batch.together import Waiting, have_a_pass, is_plain, search_each
 from app.collection.collection import Collection
-from app.errors import Invalid, TooSlow
+from app.errors import Damaged, Invalid, PartsUnreached, SheafError, TooSlow
 from app.filters import parse
 from app.indexing.sealing import seal
 from app.ingest import delete_ids, write_documents
@@ -103,11 +103,55 @@ def test_an_error_is_of_its_own_search(collection: Collection) -> None:
     assert isinstance(lone, Invalid)
 
 
+def test_one_whose_time_is_over_takes_the_pass_from_nobody(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, passes, original = as_told(search(collection, asked(ROWS[3]))), list[int](), Ask.best
+    late = time.monotonic() + 3_600
+
+    def slow(self: Ask, queries: F32, offsets: Any) -> Block:
+        """Ends when the time of one is over, which had begun in time."""
+        passes.append(len(queries))
+        while time.monotonic() <= short:
+            pass
+        return original(self, queries, offsets)
+
+    monkeypatch.setattr(Ask, "best", slow)
+    short = time.monotonic() + 0.2
+    untils = [late, short, time.monotonic() - 1, None, late]
+    found = search_each(collection, [Waiting(asked(ROWS[3]), until) for until in untils])
+    assert [type(one) for one in found] == [SearchResult, TooSlow, TooSlow, SearchResult, SearchResult]
+    assert all(as_told(one) == good for one in found if isinstance(one, SearchResult))
+    # What is over before is not asked at all.
+    assert sum(passes) == 4
+
+
+def test_an_error_of_the_pass_is_each_search_s_own(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = as_told(search(collection, asked(ROWS[3])))
+
+    def failing(error: SheafError) -> None:
+        def fails(*_: Any) -> Block:
+            raise error
+
+        monkeypatch.setattr(Ask, "best", fails)
+
+    waiting = [Waiting(asked(ROWS[3]))] * 2
+    failing(PartsUnreached("no shard answers for 1 segment", ["a"]))
+    for one in search_each(collection, waiting):
+        assert isinstance(one, SearchResult)
+        assert as_told(one) == good
+    # What the collection has lost is everyone's.
+    failing(Damaged("a block is not what was written"))
+    with pytest.raises(Damaged):
+        search_each(collection, waiting)
+
+
 def test_other_kinds_of_collections_are_searched_one_by_one(make_collection: MakeCollection) -> None:
     made = make_collection(kind="multi_vector", dim=4)
     rows = RANDOM.normal(size=(20, 3, 4)).astype(np.float32)
     write_documents(made, [Document(str(i), vectors=row) for i, row in enumerate(rows)])
     queries = [Query(vectors=row) for row in rows[:4]]
+    assert not have_a_pass(made)
     found = search_each(made, [Waiting(query) for query in queries])
     for one, query in zip(found, queries, strict=True):
         assert isinstance(one, SearchResult)

@@ -9,14 +9,17 @@ common is done once.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeAlias
 
 import anyio.to_thread
 from anyio import CapacityLimiter
+
+from app.compute import deadline
 
 MOST: Final = 32
 """Requests of one call."""
@@ -34,17 +37,17 @@ class _Line:
 
 
 class Gathering:
-    """Lines of requests, one a key, such as a collection's name. Used on the event loop alone."""
+    """Lines of requests, one a key, such as a collection and what they all ask of it. Used on the event loop alone."""
 
     def __init__(self, threads: CapacityLimiter, at_once: int) -> None:
         """at_once: calls of one line that may run at a time."""
         self._threads, self._at_once = threads, at_once
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[Hashable, _Line] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask(self, key: str, asked: Any, work: Work) -> Any:
-        """The answer to one request. work: the same for all of a key. Raises the request's own error, and what
-        ``work`` raises."""
+    async def ask(self, key: Hashable, asked: Any, work: Work, until: float | None = None) -> Any:
+        """The answer to one request. work: the same for all of a key. until: when it stands in line no longer, of
+        ``time.monotonic()``. Raises the request's own error, what ``work`` raises, and TooSlow."""
         line = self._lines.setdefault(key, _Line())
         if line.calls < self._at_once:
             line.calls += 1
@@ -55,11 +58,19 @@ class Gathering:
             if isinstance(found, Exception):
                 raise found
             return found
-        answer = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
         line.waiting.append((asked, answer))
-        return await answer
+        if until is None:
+            return await answer
+        # Also of one that is asked with others: these may have more time, and are answered with it.
+        over = loop.call_later(max(0.0, until - time.monotonic()), _give_up, answer)
+        try:
+            return await answer
+        finally:
+            over.cancel()
 
-    def _go_on(self, key: str, line: _Line, work: Work) -> None:
+    def _go_on(self, key: Hashable, line: _Line, work: Work) -> None:
         """At the end of a call that was one request's own."""
         if not line.waiting:
             line.calls -= 1
@@ -71,7 +82,7 @@ class Gathering:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _work_off(self, key: str, line: _Line, work: Work) -> None:
+    async def _work_off(self, key: Hashable, line: _Line, work: Work) -> None:
         """Calls until nothing waits."""
         try:
             while line.waiting:
@@ -103,3 +114,8 @@ class Gathering:
                 answer.set_exception(one)
             else:
                 answer.set_result(one)
+
+
+def _give_up(answer: asyncio.Future[Any]) -> None:
+    if not answer.done():
+        answer.set_exception(deadline.over())

@@ -19,7 +19,7 @@ from app.batch.search import best_of
 from app.collection.collection import Collection
 from app.collection.view import Snapshot
 from app.compute.deadline import Clock, deadline
-from app.errors import RequestError, TooSlow
+from app.errors import Closed, Damaged, SheafError
 from app.query.asked import Query, SearchResult
 from app.query.encoded import EncodedQuery
 from app.query.preparing import encode_queries
@@ -50,20 +50,37 @@ def is_plain(query: Query) -> bool:
     )
 
 
-def search_each(collection: Collection, waiting: Sequence[Waiting]) -> list[SearchResult | RequestError | TooSlow]:
-    """Of each its answer, or why it has none. Raises what concerns all of them (Damaged, Unavailable)."""
+def have_a_pass(collection: Collection) -> bool:
+    """Whether searches by one vector share a pass now: a document is one vector, and all of them are here."""
+    views = collection.published.views
+    # Elsewhere, or where a reader's copy brings what is read, each waits for others; in a thread of its own.
+    here = collection.resources.settings.cache_bytes is None and all(view.part.elsewhere is None for view in views)
+    return here and fits(collection.spec, views)
+
+
+def own(error: SheafError) -> SheafError:
+    """An error that is of one search alone. Raises the others: what a collection has lost, and that it is closed."""
+    if isinstance(error, Damaged | Closed):
+        raise error
+    return error
+
+
+def search_each(collection: Collection, waiting: Sequence[Waiting]) -> list[SearchResult | SheafError]:
+    """Of each its answer, or why it has none. Raises what concerns all of them (Damaged, Closed)."""
     if len(waiting) == 1:
         return [_alone(collection, waiting[0])]
-    found: dict[int, SearchResult | RequestError | TooSlow] = {}
+    found: dict[int, SearchResult | SheafError] = {}
     plain: dict[int, EncodedQuery] = {}
     clock = Clock()
     with clock.stage("encode"):
         for i, one in enumerate(waiting):
-            if is_plain(one.query):
-                try:
-                    (plain[i],) = encode_queries(collection, [one.query])
-                except RequestError as error:
-                    found[i] = error
+            try:
+                # One whose time is over costs the others nothing.
+                with deadline(one.until):
+                    if is_plain(one.query):
+                        (plain[i],) = encode_queries(collection, [one.query])
+            except SheafError as error:
+                found[i] = own(error)
     with collection.snapshot() as snapshot:
         known: dict[int, Known] = {}
         here = all(view.part.elsewhere is None for view in snapshot.views)
@@ -80,17 +97,17 @@ def search_each(collection: Collection, waiting: Sequence[Waiting]) -> list[Sear
                         moment=snapshot,
                         known=known[i],
                     )
-            except (RequestError, TooSlow) as error:
-                found[i] = error
+            except SheafError as error:
+                found[i] = own(error)
     return [found[i] if i in found else _alone(collection, one) for i, one in enumerate(waiting)]
 
 
-def _alone(collection: Collection, one: Waiting) -> SearchResult | RequestError | TooSlow:
+def _alone(collection: Collection, one: Waiting) -> SearchResult | SheafError:
     try:
         with deadline(one.until):
             return search(collection, one.query)
-    except (RequestError, TooSlow) as error:
-        return error
+    except SheafError as error:
+        return own(error)
 
 
 def _ranked(
@@ -108,12 +125,15 @@ def _ranked(
         queries = np.concatenate([encoded[i].vectors for i in some])
         each = [collection.spec.measure.offsets(encoded[i].vectors) for i in some]
         offsets = np.array([0.0 if one is None else float(one[0]) for one in each])
-        limits = [one.until for i in some if (one := waiting[i]).until is not None]
+        # Of whoever has most time: who has less is told so after it, and takes the others' pass from nobody.
+        limits = [waiting[i].until for i in some]
+        until = None if None in limits else max(limit for limit in limits if limit is not None)
         try:
-            with deadline(min(limits, default=None)), clock.stage("candidates"), collection.resources.workers.turn():
+            with deadline(until), clock.stage("candidates"), collection.resources.workers.turn():
                 block = best_of(collection, snapshot, queries, offsets, Many(queries, reach, None, width), FEWEST)
-        except TooSlow:
-            # The time of one of them is over; each finds out for itself.
+        except SheafError as error:
+            # What one of them meets, such as vectors that a store does not give now; each finds out for itself.
+            own(error)
             continue
         columns = (column.tolist() for column in (block.views, block.rows, block.seqs, block.scores))
         for i, ranked in zip(some, _lists(*columns), strict=True):

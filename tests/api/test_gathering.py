@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +17,9 @@ from running import Running
 from app.api import gathering
 from app.api.gathering import Gathering
 from app.batch import together
-from app.errors import Damaged, NotFound
+from app.errors import Damaged, NotFound, TooSlow
+
+LONG = time.monotonic() + 3_600
 
 
 class Doubling:
@@ -91,6 +94,21 @@ def test_who_gives_up_is_left_out_and_takes_nobody_along() -> None:
     assert played(steps).calls == [[0], [2]]
 
 
+def test_who_has_less_time_is_told_so_in_line_and_in_a_call() -> None:
+    async def steps(line: Gathering, work: Doubling) -> None:
+        first = asyncio.ensure_future(line.ask("a", 0, work))
+        assert await asyncio.to_thread(work.begun.wait, 60)
+        others = [asyncio.ensure_future(line.ask("a", 1, work)), asyncio.ensure_future(line.ask("a", 2, work, LONG))]
+        # The call that it waits for has not ended.
+        with pytest.raises(TooSlow):
+            await line.ask("a", 3, work, time.monotonic() + 0.01)
+        assert not first.done()
+        work.go_on.set()
+        assert await asyncio.gather(first, *others) == [0, 2, 4]
+
+    assert played(steps).calls == [[0], [1, 2]]
+
+
 def test_searches_over_http_are_ranked_together_and_answered_as_alone(
     serve: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,7 +119,14 @@ def test_searches_over_http_are_ranked_together_and_answered_as_alone(
     documents = [{"id": str(i), "text": f"text {i}", "vector": row} for i, row in enumerate(rows)]
     assert client.post(f"{address}/documents", json={"documents": documents}).status_code == 200
     bodies = [{"vector": row, "k": 4} for row in rows[:12]]
-    bodies[7] = {"vector": [1, 2]}
+    bodies[7] = {"vector": [1, 2], "k": 4}
+    keys, line = list[Any](), Gathering.ask
+
+    async def noted(self: Gathering, key: Any, *rest: Any) -> Any:
+        keys.append(key)
+        return await line(self, key, *rest)
+
+    monkeypatch.setattr(Gathering, "ask", noted)
     alone = [answer_of(client.post(f"{address}/search", json=body)) for body in bodies]
     calls: list[int] = []
     begun, go_on, original = threading.Event(), threading.Event(), together.search_each
@@ -125,6 +150,20 @@ def test_searches_over_http_are_ranked_together_and_answered_as_alone(
     assert found == alone
     # The first alone, then all that waited for it.
     assert calls == [1, len(bodies) - 1]
+    calls.clear()
+    for k in (4, 5, 5):
+        assert client.post(f"{address}/search", json={"vector": rows[0], "k": k, "offset": 1}).status_code == 200
+    assert keys[len(bodies) :] == [*[("line", 4, None)] * len(bodies), ("line", 5, None), *[("line", 6, None)] * 2]
+    # Those that have no pass together stand in no line: each has a thread, and none holds another one's answer.
+    encoder["dim"] = 2
+    ball = {"name": "ball", "encoder": encoder, "similarity": "poincare"}
+    assert client.post("/v1/collections", json=ball).status_code == 201
+    some = [{"id": "a", "vector": [0.1, 0.2]}]
+    assert client.post("/v1/collections/ball/documents", json={"documents": some}).status_code == 200
+    keys.clear()
+    found = [answer_of(client.post("/v1/collections/ball/search", json={"vector": [0.1, 0.2]}))]
+    assert [hit["id"] for hit in found[0][1]["hits"]] == ["a"]
+    assert not keys
     client.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from made import DIM, write_in_segments
 import app.catalogue.scrub
 import app.replicas.fetching
 import app.store.files
+from app.batch.together import Waiting, have_a_pass, search_each
 from app.catalogue import stored
 from app.catalogue.catalogue import Catalogue
 from app.catalogue.scrub import scrub
@@ -26,7 +28,7 @@ from app.main import HANDLERS
 from app.objects.folder import Folder
 from app.objects.persistent import Persistent
 from app.replicas.cache import Cache
-from app.search import Query, search
+from app.search import Query, SearchResult, search
 from app.settings import DeterministicModel, Settings
 from app.types import Document
 
@@ -167,6 +169,40 @@ def test_answers_are_the_same_and_the_folder_stays_in_its_bound(writer: Catalogu
         assert cache(reader).nbytes <= BOUND
     assert len(Requests.read_blocks) > 20
     assert list(scrub(reader.folder, "m")) == list(scrub(reader.folder, "d")) == []
+
+
+def test_who_asks_together_with_one_that_the_store_does_not_answer_has_an_answer(
+    writer: Catalogue, tmp_path: Path
+) -> None:
+    given = np.random.default_rng(5).normal(size=(1, 64)).astype(np.float32)
+    warm = Query(vectors=given, k=5, include=frozenset())
+    expected = [(hit.id, hit.score) for hit in search(writer.get("d"), warm).hits]
+
+    def away(*_: Any) -> bytes:
+        raise StoreUnavailable("away")
+
+    with ExitStack() as stack:
+        # Whatever is brought stays.
+        large = serve(stack, tmp_path / "l", writer.folder.parent / "store", role="reader", cache_bytes=2**27)
+        made = large.get("d")
+
+        def told(*queries: Query) -> list[Any]:
+            found = search_each(made, [Waiting(query) for query in queries])
+            return [
+                [(hit.id, hit.score) for hit in one.hits] if isinstance(one, SearchResult) else type(one)
+                for one in found
+            ]
+
+        assert told(warm) == [expected]
+        assert told(warm, warm) == [expected, expected]
+        stack.callback(setattr, Requests, "fault", None)
+        Requests.fault = away
+        # The vectors as they were given are not here.
+        cold = replace(warm, include=frozenset({"vectors"}))
+        assert told(warm, cold, warm) == [expected, StoreUnavailable, expected]
+        # And over HTTP none waits for what another one has brought.
+        assert have_a_pass(writer.get("d"))
+        assert not have_a_pass(made)
 
 
 def test_what_is_here_is_not_asked_for_again_and_what_rotted_is(

@@ -33,7 +33,7 @@ from app.api.schemas.searches import (
 from app.api.service import Lane, Service, Serving, admitted, run
 from app.batch.arrays import FORMS, Many, Table, read_queries, written
 from app.batch.search import search_many
-from app.batch.together import Waiting, search_each
+from app.batch.together import Waiting, have_a_pass, own, search_each
 from app.collection.collection import Collection
 from app.collection.passages import check_vectors
 from app.collection.spec import CollectionSpec
@@ -273,13 +273,19 @@ async def search_documents(
         note_searches(request, [result])
         return encoded(search_answer(result, body, collection.spec.kind))
 
-    if body.vector is not None and body.model_fields_set <= _LIGHT:
+    if body.vector is not None and body.model_fields_set <= _LIGHT and _have_a_pass(service, name):
         with admitted(service.lanes.search):
-            asked = _Asked(request, body, until)
-            content = await service.lanes.together.ask(name, asked, partial(_answers, service, name))
+            # Those that have one pass stand in one line.
+            key, asked = (name, body.offset + body.k, body.candidates), _Asked(request, body, until)
+            content = await service.lanes.together.ask(key, asked, partial(_answers, service, name), until)
         return held(service, content)
     lane = await _lane(service, name, [body])
     return held(service, await run(lane, service.on, name, work))
+
+
+def _have_a_pass(service: Service, name: str) -> bool:
+    collection = service.catalogue.opened(name)
+    return collection is not None and have_a_pass(collection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,18 +304,29 @@ def _answers(service: Service, name: str, asked: Sequence[_Asked]) -> list[bytes
         for i, one in enumerate(asked):
             try:
                 waiting[i] = Waiting(to_query(one.body, spec), one.until)
-            except Invalid as error:
-                found[i] = error
+            except SheafError as error:
+                found[i] = own(error)
         for i, result in zip(waiting, search_each(collection, list(waiting.values())), strict=True):
-            if isinstance(result, SheafError):
-                found[i] = result
-                continue
-            keep_queries(collection, [waiting[i].query], [result])
-            note_searches(asked[i].request, [result])
-            found[i] = encoded(search_answer(result, asked[i].body, spec.kind))
+            try:
+                # Of a store's error it is asked whether the collection is deleted.
+                with service.catalogue.standing(collection.name):
+                    found[i] = _answered(collection, asked[i], waiting[i].query, result)
+            except SheafError as error:
+                found[i] = own(error)
         return [found[i] for i in range(len(asked))]
 
     return service.on(name, work)
+
+
+def _answered(
+    collection: Collection, asked: _Asked, query: engine.Query, result: engine.SearchResult | SheafError
+) -> bytes:
+    """Raises the error that is the result."""
+    if isinstance(result, SheafError):
+        raise result
+    keep_queries(collection, [query], [result])
+    note_searches(asked.request, [result])
+    return encoded(search_answer(result, asked.body, collection.spec.kind))
 
 
 @router.post("/v1/collections/{name}/search/batch", responses=gives(BatchAnswer))
