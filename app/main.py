@@ -180,7 +180,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[State]:
     # Requests are taken while the collections are opened, and told to come again: so whoever watches over the server
     # can tell one that recovers from one that hangs.
     app.state.opening = asyncio.ensure_future(anyio.to_thread.run_sync(catalogue.open_all))
-    app.state.warming = asyncio.ensure_future(_warm(app.state.opening, catalogue))
+    app.state.warming = asyncio.ensure_future(_warm(app.state.opening, catalogue, router))
     app.state.preparing = asyncio.ensure_future(_ahead(app.state.warming, catalogue))
     try:
         service = Service(settings, catalogue, Lanes(settings), warming=app.state.warming)
@@ -217,10 +217,12 @@ def _router(settings: Settings) -> Router | None:
     )
 
 
-async def _warm(opening: asyncio.Future[None], catalogue: Catalogue) -> None:
+async def _warm(opening: asyncio.Future[None], catalogue: Catalogue, router: Router | None) -> None:
     """What the first search of a collection that is there would wait for. Requests are served meanwhile, though the
     server is not ready: what needs no encoder does not wait for it."""
     await asyncio.wait([opening])
+    if router is not None:
+        await anyio.to_thread.run_sync(router.settle)
     if catalogue.ready:
         try:
             await anyio.to_thread.run_sync(load_encoders, catalogue)

@@ -359,6 +359,7 @@ class StoredHomes:
                 history,
                 partial(open_reader, self._objects(history)),
                 lambda: self._stopping,
+                self.coming if self._begun else nobody,
             )
         except BaseException:
             self._root.remove(staged.name)

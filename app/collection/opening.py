@@ -39,12 +39,12 @@ class Holders(Protocol):
     """Who searches the segments of a server's collections in its place (app.shards)."""
 
     def of(self, name: str, connection: sqlite3.Connection, /) -> Elsewhere:
-        """Of the segments that a collection has as of the connection's commit: waits until somebody holds each, for a
-        while."""
+        """Of the segments that a collection has as of the connection's commit. Waits for nobody."""
         ...
 
     def expect(self, name: str, connection: sqlite3.Connection, /) -> None:
-        """The same of segments that it is about to have, beside those that it has."""
+        """Tells of the segments that it is about to have, beside those that it has. Waits for a while until somebody
+        holds each that is new."""
         ...
 
 

@@ -172,9 +172,10 @@ def fetch_copy(
     history: str,
     open_log: Open,
     stopped: Callable[[], bool] = lambda: False,
+    coming: Coming = nobody,
 ) -> Fetched:
     """A whole copy in an empty folder, at the log's latest state, by three requests in a row: two of them open the log.
-    stopped: whether it is to give up.
+    stopped: whether it is to give up. coming: see ``advance``.
 
     Where the store goes away, or the log begins anew and what is needed is gone, it begins again with the files that
     are here, as long as each attempt brings some. Raises StoreUnavailable, StorageFull, Damaged, Closed where it was
@@ -184,7 +185,7 @@ def fetch_copy(
     while True:
         _renew(None, stopped)
         try:
-            return _fetch_copy(files, name, objects, history, open_log, stopped)
+            return _fetch_copy(files, name, objects, history, open_log, stopped, coming)
         except (StoreUnavailable, ObjectMissing, ReaderBehind) as error:
             have = finished(files)
             if have <= had or stopped():
@@ -194,7 +195,13 @@ def fetch_copy(
 
 
 def _fetch_copy(
-    files: Directory, name: str, objects: Objects, history: str, open_log: Open, stopped: Callable[[], bool]
+    files: Directory,
+    name: str,
+    objects: Objects,
+    history: str,
+    open_log: Open,
+    stopped: Callable[[], bool],
+    coming: Coming,
 ) -> Fetched:
     at = time.monotonic()
 
@@ -208,7 +215,7 @@ def _fetch_copy(
         assert opened.base is not None
         install(files, name, history, opened.base, opened.number, opened.chain)
         with closing(Database(files.path, name)) as database:
-            advance(files, database, objects, history, opened.commits, between, whole=True)
+            advance(files, database, objects, history, opened.commits, between, coming, whole=True)
             with database.read() as connection:
                 sweep(files, stored(connection, name))
     except BaseException:

@@ -7,6 +7,7 @@ operator started two, and the later one has it.
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
@@ -56,7 +57,8 @@ class Replica:
         coming: Coming = nobody,
     ) -> None:
         """objects: of the history alone. claim: makes this server its writer. fenced: whether another server has become
-        that since this one started. fetched: as ``Following`` has it. coming: see ``advance``."""
+        that since this one started. fetched: as ``Following`` has it. coming: see ``advance``; told once the collection
+        is open."""
         self.name, self.history, self._files, self._objects = name, history, files, objects
         self._writing = Writing(files, name, objects, history, claim)
         self._writing.fenced = fenced
@@ -64,7 +66,8 @@ class Replica:
             let_go(fetched)
             fetched = None
         opening = partial(open_reader, objects)
-        self._following = Following(files, name, objects, history, opening, self._is_stopped, fetched, coming)
+        self._coming = coming
+        self._following = Following(files, name, objects, history, opening, self._is_stopped, fetched, self._expect)
         self._writes = writes
         self._collection: Collection | None = None
         self.jobs: list[Job] = []
@@ -141,6 +144,11 @@ class Replica:
         if self._writes and not self._writing.fenced:
             return Standing("writer", 0, 0.0)
         return Standing("reader", self._following.behind, self._following.age_s)
+
+    def _expect(self, name: str, connection: sqlite3.Connection) -> None:
+        # Before, whoever opens it would wait, and nobody searches what is older.
+        if self._collection is not None:
+            self._coming(name, connection)
 
     def _is_stopped(self) -> bool:
         return self.closed or any(job.stopping for job in self.jobs)

@@ -22,6 +22,8 @@ from app.sources.extras import library
 
 ANSWERS: Final = 64
 """Calls that a shard works on side by side."""
+TOLD: Final = "told"
+"""What a shard says of itself comes beside them, however many there are."""
 HOLD_S: Final = 2.0
 """How long is waited for what a shard says of itself."""
 SUSPECT_S: Final = 5.0
@@ -60,13 +62,35 @@ class Member:
     ready: frozenset[Key] = frozenset()
     failed: Mapping[Key, str] = field(default_factory=dict)
     suspect_until: float = 0.0
+    heard: bool = False
+    """Whether it ever said something of itself."""
+    silent_since: float | None = None
+    """Since when it does not, though it did before."""
+    asked: Any = None
+    """What it has not answered yet of itself."""
 
     @property
     def suspect(self) -> bool:
         return time.monotonic() < self.suspect_until
 
+    @property
+    def silent(self) -> bool:
+        return self.silent_since is not None
+
     def doubt(self) -> None:
         self.suspect_until = time.monotonic() + SUSPECT_S
+
+    def says(self, told: str, said: Mapping[Key, str]) -> None:
+        """What it has been told to hold, and of each segment why it does not have it; nothing where it does."""
+        self.told = told
+        self.ready = frozenset(key for key, why in said.items() if not why)
+        self.failed = {key: why for key, why in said.items() if why not in ("", COMING)}
+        self.heard, self.silent_since = True, None
+
+    def says_nothing(self, since: float) -> None:
+        self.doubt()
+        if self.heard and self.silent_since is None:
+            self.silent_since = since
 
 
 class Members:
@@ -85,7 +109,9 @@ class Members:
                 self.ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
             except (ConnectionError, ValueError, RuntimeError, OSError) as error:
                 raise Invalid(f"no Ray cluster answers at {address}: {' '.join(str(error).split())[:300]}") from error
-        self._made = self.ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=ANSWERS)(Shard)
+        self._made = self.ray.remote(
+            num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=ANSWERS, concurrency_groups={TOLD: 1}
+        )(Shard)
         self._given = url, folder, threads
         self._each = each
         self._lock = threading.Lock()
@@ -131,25 +157,27 @@ class Members:
     def tell(self, wanted: Mapping[str, tuple[str, list[Held]]]) -> bool:
         """Each what it is to hold, by the name of the shard: a name of it all, and the segments. Whether all of them
         said that they have it."""
-        calls = []
-        for member in list(self._members.values()):
-            version, held = wanted.get(member.name, ("", []))
-            content = None if member.told == version else sent(held)
-            calls.append((member, version, member.actor.hold.remote(version, content)))
-        done = True
-        until = time.monotonic() + HOLD_S
-        for member, version, answer in calls:
+        now, done = time.monotonic(), True
+        members = list(self._members.values())
+        for member in members:
+            if member.asked is None:
+                version, held = wanted.get(member.name, ("", []))
+                content = None if member.told == version else sent(held)
+                member.asked = member.actor.hold.options(concurrency_group=TOLD).remote(version, content)
+        for member in members:
             try:
-                told, said = self.ray.get(answer, timeout=max(0.0, until - time.monotonic()))
+                told, said = self.ray.get(member.asked, timeout=max(0.0, now + HOLD_S - time.monotonic()))
             except self.ray.exceptions.RayError as error:
+                if not isinstance(error, self.ray.exceptions.GetTimeoutError):
+                    member.asked = None
+                member.says_nothing(now)
                 self.lost(member, error)
                 done = False
                 continue
+            member.asked = None
             # Begun anew, it knows nothing.
-            member.told = told
-            member.ready = frozenset(key for key, why in said.items() if not why)
-            member.failed = {key: why for key, why in said.items() if why not in ("", COMING)}
-            done = done and told == version and len(member.ready) == len(said)
+            member.says(told, said)
+            done = done and told == wanted.get(member.name, ("", []))[0] and len(member.ready) == len(said)
         return done
 
     def lost(self, member: Member, error: Exception) -> None:

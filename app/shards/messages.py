@@ -47,9 +47,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """A shard's answer where it does not have some of the segments."""
-
-    keys: tuple[Key, ...]
+    """A shard's answer in the place of a segment's that it does not have."""
 
 
 @dataclass(frozen=True, slots=True)

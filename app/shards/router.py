@@ -24,7 +24,7 @@ from app.collection.view import Generation
 from app.compute import deadline
 from app.errors import PartsUnreached, RequestError, TooSlow
 from app.replicas.files import Unit, stored
-from app.replicas.position import read_position
+from app.replicas.position import Position, read_position
 from app.shards.members import Member, Members
 from app.shards.messages import Held, Key, Lacking, Raised, packed, received, sent
 from app.shards.placing import placed
@@ -37,6 +37,8 @@ SOON_S: Final = 0.02
 """The same while some segment is not held yet, at first; each next is twice as long."""
 READY_S: Final = 60.0
 """How long a new generation waits for shards that hold it, before it is searched with what there is."""
+GIVEN_UP_S: Final = 10.0
+"""How long a shard says nothing of itself until no generation waits for it."""
 WHOLE_S: Final = 30.0
 """The time of a search that has no limit."""
 
@@ -46,8 +48,16 @@ log = logging.getLogger(__name__)
 class Elsewhere:
     """Of one collection."""
 
-    def __init__(self, router: Router, history: str, held: Sequence[Held]) -> None:
-        self._router, self.history, self.held = router, history, held
+    def __init__(self, router: Router, history: str) -> None:
+        self._router, self.history = router, history
+        self.held: Sequence[Held] = ()
+        """What is searched."""
+        self.coming: tuple[int, Sequence[Held]] = 0, ()
+        """What is about to be, and from which commit of the log on."""
+
+    @property
+    def wanted(self) -> list[Held]:
+        return list({one.key: one for one in (*self.coming[1], *self.held)}.values())
 
     def begin(self, work: Any, parts: Sequence[Part], asked: Sequence[Any]) -> Callable[[], list[Any]]:
         keys = []
@@ -79,26 +89,37 @@ class Router:
 
     def of(self, name: str, connection: sqlite3.Connection) -> Elsewhere:
         """As ``app.collection.opening.Holders``."""
-        return self._told(name, connection, more=False)
+        position, held = segments_of(name, connection)
+        with self._changed:
+            found = self._of(position.history)
+            found.held = held
+            # A search may follow the commit before while the next is expected.
+            if found.coming[0] <= position.number:
+                found.coming = 0, ()
+            self._changed.notify_all()
+        return found
 
     def expect(self, name: str, connection: sqlite3.Connection) -> None:
-        """The same of segments that a collection is about to have, beside those that it has."""
-        self._told(name, connection, more=True)
-
-    def _told(self, name: str, connection: sqlite3.Connection, *, more: bool) -> Elsewhere:
-        position = read_position(connection, name)
-        assert position is not None, "a reader's collections come from a store"
-        files = stored(connection, name)
-        generation = get_record(connection, "generation", name, Generation.from_json)
-        held = [Held(position.history, record, files[Unit(SEGMENTS, record.name)]) for record in generation.segments]
+        """As ``app.collection.opening.Holders``. What is searched already is not waited for, whoever holds it."""
+        position, held = segments_of(name, connection)
         with self._changed:
-            found = self._known.get(position.history)
-            if found is None:
-                found = self._known[position.history] = Elsewhere(self, position.history, held)
-            kept = [one for one in found.held if one.key not in {new.key for new in held}] if more else []
-            found.held = [*held, *kept]
+            found = self._of(position.history)
+            found.coming = position.number, held
+            searched = {one.key for one in found.held}
             self._changed.notify_all()
-        self._await(name, held)
+        self._await(f"collection {name}", [one.key for one in held if one.key not in searched])
+
+    def settle(self) -> None:
+        """Waits for a while until somebody holds each segment that is searched: at the start, before the server says
+        that it is ready."""
+        with self._changed:
+            collections = list(self._known.values())
+        self._await("at the start", [one.key for collection in collections for one in collection.wanted])
+
+    def _of(self, history: str) -> Elsewhere:
+        found = self._known.get(history)
+        if found is None:
+            found = self._known[history] = Elsewhere(self, history)
         return found
 
     def stop(self) -> None:
@@ -115,15 +136,17 @@ class Router:
     def copies(self, key: Key) -> list[Member]:
         """The shards that hold a segment, the one to be asked first before others: one that has it open, and has
         answered lately."""
-        members = self.members.now
-        if self._places[0] is not members:
-            self._places = members, {}
-        places = self._places[1].get(key)
-        if places is None:
-            machines = {name: one.machine for name, one in members.items()}
-            places = self._places[1][key] = placed(key.name, machines)
-        chosen = [members[name] for name in places]
-        return sorted(chosen, key=lambda one: (one.suspect, key not in one.ready))
+        now = self.members.now
+        # One pair from here on: others may put theirs in its place meanwhile.
+        members, places = self._places
+        if members is not now:
+            members, places = now, {}
+            self._places = members, places
+        names = places.get(key)
+        if names is None:
+            names = places[key] = placed(key.name, {name: one.machine for name, one in members.items()})
+        chosen = [members[name] for name in names]
+        return sorted(chosen, key=lambda one: (one.silent, one.suspect, key in one.failed, key not in one.ready))
 
     def lost(self, member: Member, error: Exception) -> None:
         """What a call of a shard raised."""
@@ -131,28 +154,39 @@ class Router:
         with self._changed:
             self._changed.notify_all()
 
-    def _await(self, name: str, held: Sequence[Held]) -> None:
-        until = time.monotonic() + READY_S
+    def _await(self, whose: str, keys: Sequence[Key]) -> None:
+        """Until somebody holds each of these, or will not."""
+        limit = deadline.left()
+        until = time.monotonic() + (READY_S if limit is None else min(READY_S, limit))
         with self._changed:
             while not self._closed:
                 ready = frozenset().union(*(one.ready for one in self.members.now.values()))
-                missing = [one.key for one in held if one.key not in ready]
+                missing = [key for key in keys if key not in ready]
                 if not missing:
                     return
                 left = until - time.monotonic()
-                why = [next(iter(self._failures(key)), None) for key in missing]
-                if left <= 0 or (self._round and not self.members.now) or None not in why:
-                    told = next((one for one in why if one is not None), "none answers")
+                why = [self._hopeless(key) for key in missing]
+                if left <= 0 or None not in why:
+                    told = next((one for one in why if one is not None), "none has it yet")
                     log.warning(
-                        "collection %s: %d of %d segments are held by no shard: %s", name, len(missing), len(held), told
+                        "%s: %d of %d new segments are held by no shard: %s", whose, len(missing), len(keys), told
                     )
                     return
                 self._changed.wait(left)
 
-    def _failures(self, key: Key) -> list[str]:
-        """Why its shards cannot have a segment, where all of them say so."""
-        found = [one.failed.get(key) for one in self.copies(key)]
-        return [why for why in found if why is not None] if None not in found else []
+    def _hopeless(self, key: Key) -> str | None:
+        """Why none of its shards will have a segment soon; None where one may."""
+        copies = self.copies(key)
+        if not copies:
+            return "there is none" if self._round else None
+        now = time.monotonic()
+        found = [
+            "it does not answer"
+            if one.silent_since is not None and now - one.silent_since > GIVEN_UP_S
+            else one.failed.get(key)
+            for one in copies
+        ]
+        return None if None in found else found[0]
 
     def _watch(self) -> None:
         pause = SOON_S
@@ -180,10 +214,21 @@ class Router:
         with self._changed:
             collections = list(self._known.values())
         for collection in collections:
-            for held in collection.held:
+            for held in collection.wanted:
                 for name in placed(held.record.name, machines):
                     wanted[name].append(held)
         return {name: (_version(held), held) for name, held in wanted.items()}
+
+
+def segments_of(name: str, connection: sqlite3.Connection) -> tuple[Position, list[Held]]:
+    """Where a copy stands as of a connection's commit, and its segments."""
+    position = read_position(connection, name)
+    assert position is not None, "a reader's collections come from a store"
+    files = stored(connection, name)
+    generation = get_record(connection, "generation", name, Generation.from_json)
+    return position, [
+        Held(position.history, record, files[Unit(SEGMENTS, record.name)]) for record in generation.segments
+    ]
 
 
 def _version(held: Sequence[Held]) -> str:
@@ -202,6 +247,9 @@ class _Asking:
         self._found: dict[int, Any] = {}
         self._running: dict[Any, tuple[Member, list[int]]] = {}
         self._ask(range(len(keys)))
+        # Where the first of the copies says nothing of itself, the others do not either: all are asked, and one budget
+        # is waited.
+        self._ask([place for member, mine in list(self._running.values()) if member.silent for place in mine])
 
     def answers(self) -> list[Any]:
         budget = min(self._router.budget_s, self._left / 3)
@@ -220,7 +268,12 @@ class _Asking:
         until = self._began + 2 * self._left / 3
         while open_ := self._open():
             self._ask(open_)
-            if not (self._running and self._collect(1, until - time.monotonic())):
+            if not self._running:
+                break
+            # Nobody is waited for who has fallen silent; so it is looked at again from time to time.
+            waits = not all(member.silent for member, _ in self._running.values())
+            left = until - time.monotonic() if waits else 0.0
+            if not self._collect(1, min(left, budget)) and left <= budget:
                 break
         if open_ := self._open():
             names = sorted({self._keys[place].name for place in open_})
@@ -246,7 +299,12 @@ class _Asking:
         for member, mine in groups.values():
             content = sent(([self._keys[place] for place in mine], [self._asked[place] for place in mine]))
             left = None if deadline.current() is None else max(0.0, self._left - (time.monotonic() - self._began))
-            self._running[member.ask.remote(self._work, content, left)] = member, mine
+            try:
+                self._running[member.ask.remote(self._work, content, left)] = member, mine
+            except Exception:
+                # What Ray raises where a shard has just gone, or Ray itself.
+                log.exception("shard %s cannot be asked", member.name)
+                member.doubt()
 
     def _collect(self, number: int, timeout: float) -> bool:
         """Takes what comes within some seconds, not more than so many; whether that was anything."""
@@ -265,7 +323,7 @@ class _Asking:
 
     def _take(self, ref: Any, content: bytes) -> float:
         """The seconds that the shard has worked. Raises what the work raised, where it is the query's fault or the
-        time's; else the copy has failed."""
+        time's; else the copy has failed, of all or of what it lacks."""
         member, places = self._running.pop(ref)
         seconds, answer = received(content)
         if isinstance(answer, Raised):
@@ -273,8 +331,9 @@ class _Asking:
             if isinstance(error, RequestError | TooSlow):
                 raise error
             log.warning("shard %s: %s", member.name, error)
-        elif not isinstance(answer, Lacking):
-            self._found.update(zip(places, answer, strict=True))
+        else:
+            given = zip(places, answer, strict=True)
+            self._found.update((place, one) for place, one in given if not isinstance(one, Lacking))
         return float(seconds)
 
 

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -20,8 +20,9 @@ from app.collection.segment import Segment
 from app.compute import deadline
 from app.compute.native import keep_in, prepare
 from app.compute.workers import Workers
-from app.errors import SheafError, SystemFault
+from app.errors import Damaged, SheafError, SystemFault
 from app.objects.opening import open_objects
+from app.query.gathering import Work
 from app.replicas.fetching import fetch
 from app.replicas.files import Unit
 from app.replicas.listing import prefix_of
@@ -63,7 +64,7 @@ class Shard:
         self._left: dict[Key, float] = {}
         """When a segment that is open was told to be held last, where it no longer is."""
         self._failed: dict[Key, tuple[str, float]] = {}
-        """Why a segment cannot be had, and since when."""
+        """Why a segment cannot be had, and when it is tried again."""
         self._swept = False
         for work in (lambda: prepare(loops(), lambda: True), self._tend):
             threading.Thread(target=work, daemon=True).start()
@@ -88,32 +89,61 @@ class Shard:
             return self._version, said
 
     def ask(self, work: bytes, content: bytes, left_s: float | None) -> bytes:
-        """How many seconds it took, and the answers of some segments to a piece of work, or Lacking, or Raised."""
+        """How many seconds it took, and the answer of each segment to a piece of work, or Lacking; or Raised."""
         began = time.perf_counter()
         answer = self._answer(work, content, left_s)
         return sent((time.perf_counter() - began, answer))
 
     def _answer(self, work: bytes, content: bytes, left_s: float | None) -> Any:
         keys, asked = received(content)
+        found: list[Any] = [Lacking()] * len(keys)
         try:
-            parts = self._parts(keys)
-            if isinstance(parts, Lacking):
-                return parts
             with deadline.deadline(None if left_s is None else time.monotonic() + left_s):
-                return received(work).of(parts, [unpacked(one) for one in asked], self._workers)
+                parts = self._parts(keys)
+                if parts:
+                    given = [unpacked(asked[place]) for place in parts]
+                    answers = self._answers(received(work), keys, parts, given)
+                    for place, answer in zip(parts, answers, strict=True):
+                        found[place] = answer
         except SheafError as error:
             return Raised.of(error)
+        return found
 
-    def _parts(self, keys: Sequence[Key]) -> list[Segment] | Lacking:
+    def _answers(
+        self, work: Work[Any, Any], keys: Sequence[Key], parts: Mapping[int, Segment], given: Sequence[Any]
+    ) -> Sequence[Any]:
+        """Of parts by place; what the disk does not give as it was written is lacking, and brought anew."""
+        try:
+            return work.of(list(parts.values()), given, self._workers)
+        except Damaged:
+            # Of which is not said: each alone tells.
+            found: list[Any] = []
+            for (place, part), one in zip(parts.items(), given, strict=True):
+                try:
+                    found.extend(work.of([part], [one], self._workers))
+                except Damaged as error:
+                    log.warning("segment %s is fetched anew: %s", part.record.name, error.message)
+                    self._lose(keys[place], part, error)
+                    found.append(Lacking())
+            return found
+
+    def _lose(self, key: Key, part: Segment, error: Damaged) -> None:
+        with self._changed:
+            if self._open.get(key) is part:
+                del self._open[key]
+                self._failed[key] = error.message, time.monotonic()
+                self._changed.notify_all()
+
+    def _parts(self, keys: Sequence[Key]) -> dict[int, Segment]:
+        """Those that are open, by place; waits for others that are just being opened."""
         until = time.monotonic() + PATIENCE_S
         with self._changed:
-            while missing := tuple(key for key in keys if key not in self._open):
+            while any(key in self._wanted and key not in self._open and key not in self._failed for key in keys):
                 left = until - time.monotonic()
-                coming = all(key in self._wanted and key not in self._failed for key in missing)
-                if left <= 0 or not coming:
-                    return Lacking(missing)
+                if left <= 0:
+                    break
                 self._changed.wait(left)
-            return [self._open[key] for key in keys]
+            return {place: self._open[key] for place, key in enumerate(keys) if key in self._open}
 
     def _why(self, key: Key) -> str:
         return self._failed[key][0] if key in self._failed else COMING
@@ -123,10 +153,13 @@ class Shard:
         while True:
             with self._changed:
                 now = time.monotonic()
-                for key, (_, since) in list(self._failed.items()):
-                    if now - since > AGAIN_S or key not in self._wanted:
-                        del self._failed[key]
-                due = [one for key, one in self._wanted.items() if key not in self._open and key not in self._failed]
+                for key in self._failed.keys() - self._wanted.keys():
+                    del self._failed[key]
+                due = [
+                    one
+                    for key, one in self._wanted.items()
+                    if key not in self._open and (key not in self._failed or self._failed[key][1] <= now)
+                ]
                 gone = [key for key, since in self._left.items() if now - since > GRACE_S]
                 for key in gone:
                     del self._left[key]
@@ -160,7 +193,7 @@ class Shard:
                 self._changed.notify_all()
             return
         with self._changed:
-            self._failed[held.key] = why, time.monotonic()
+            self._failed[held.key] = why, time.monotonic() + AGAIN_S
             self._changed.notify_all()
 
     def _place(self, history: str) -> Directory:

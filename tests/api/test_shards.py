@@ -147,6 +147,7 @@ def made(cluster: str, tmp_path_factory: pytest.TempPathFactory, running: Callab
             shards=8,
             shard_folder=place / "held",
             shard_budget_ms=1_000,
+            search_timeout_ms=300_000,
         )
         holders = catalogue.resources.holders
         assert isinstance(holders, Router)
@@ -278,6 +279,28 @@ def test_a_shard_that_hangs_is_not_waited_for(made: Made, eventually: Callable[[
         assert not members[1].suspect
     finally:
         os.kill(process, signal.SIGCONT)
+
+
+def test_shards_that_all_hang_cost_no_more_than_one_wait_and_it_is_said(
+    made: Made, eventually: Callable[[Callable[[], bool]], None]
+):
+    members = made.only(2, eventually)
+    # Two thirds of it are longer than the client waits.
+    body = {"mode": "semantic", **TEXT, "k": 20, "timeout_ms": 280_000}
+    whole = asked(made.router, "texts", body)
+    processes = [made.every.ray.get(one.actor.process.remote()) for one in members]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        # Nor does it where they have only just ceased to answer.
+        for _ in range(2):
+            left = asked(made.router, "texts", body)
+            assert left["coverage"] == {"segments": len(made.segments("texts")), "answered": 0}
+        assert all(one.silent for one in members)
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+    eventually(lambda: asked(made.router, "texts", body) == whole)
 
 
 def test_a_new_generation_is_seen_once_shards_hold_it(made: Made, eventually: Callable[[Callable[[], bool]], None]):
