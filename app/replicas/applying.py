@@ -58,7 +58,7 @@ def advance(
     for some in [commits] if whole else [commits[start : start + BATCH] for start in range(0, len(commits), BATCH)]:
         with room(), database.write(len(some)) as txn:
             _require_next(txn, name, some)
-            before = set() if whole else set(stored(txn, name))
+            before = {} if whole else stored(txn, name)
             prepare(txn)
             for commit in some:
                 apply(txn, commit.content, name)
@@ -71,11 +71,12 @@ def advance(
                 check_manifests(txn, files, name, new)
                 coming(name, txn)
             if not whole:
-                # Before anybody sees what they are of.
-                know(files, records, objects)
+                # Before anybody sees what they are of; and what is seen until then, and after if this does not stand.
+                know(files, {**before, **records}, objects)
             reach("commits.applied")
-        if before - records.keys():
+        if before.keys() - records.keys():
             sweep(files, records)
+            know(files, records, objects)
             with suppress(sqlite3.Error):
                 database.reclaim()
 

@@ -10,36 +10,64 @@ has those that stay, takes the name, and is mapped by whoever reads next. The fo
 its last reader has ended, so the bound is passed by what searches that are under way look at.
 
 Blocks go that were not read since the last time that room was made; where that is not enough, all of the files that
-were read longest ago.
+were read longest ago. No search fails because no room can be made: what it asked for is here.
+
+Blocks come in threads of their own, and whoever reads waits for them as long as it may: a search that gives up costs
+those nothing that wait for the same block, and where the store does not answer for one, all of them are told at once.
+
+Nothing that can be mapped is part of a ring of references, so it goes when its last reader has ended.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
+import weakref
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from app.collection.segment import BY_ROWS
+from app.compute import deadline
 from app.errors import Damaged, SystemFault
 from app.objects.protocol import Objects
 from app.replication.protocol import Stored
 from app.store import files
 from app.store.directory import Content, Directory, PlacedFile
 from app.store.faults import reach
+from app.store.layout import PARTLY, SEGMENTS
 from app.store.local_directory import LocalDirectory
-from app.store.system import room
+from app.store.system import FULL, room
 from app.types import Mask
 
+log = logging.getLogger(__name__)
+
+LEAST: Final = 2**22
+"""Bytes of a file from which on it comes by blocks."""
 _RUN: Final = 8
 """Blocks of one request, at most."""
+_AT_A_TIME: Final = 16
+"""Requests of one reading."""
 _FREED: Final = 0.75
 """The share of the bound that is left when room was made: not every block that comes is to cost another one."""
+
+
+def comes(file: str, size: int) -> bool:
+    """Whether a segment's file of that name and size comes by blocks, where there is a cache."""
+    return file in BY_ROWS and size >= LEAST
+
+
+def _has_holes(path: Path) -> bool:
+    """Whether a file may, by where it lies. Raises OSError, SystemFault."""
+    folder = LocalDirectory(path.parent)
+    segments = folder.parent
+    return segments.name == SEGMENTS and segments.parent.has(PARTLY) and comes(path.name, folder.size(path.name))
 
 
 class Cache:
@@ -52,6 +80,8 @@ class Cache:
         """By the folder of the collection, and its own path."""
         self._lock = threading.Lock()
         self._making_room = threading.Lock()
+        self._told = False
+        """Whether the log has that no room can be made."""
         self._ticks = count(1)
 
     def know(self, collection: Path, objects: Objects, stored: Mapping[Path, Stored]) -> None:
@@ -71,11 +101,17 @@ class Cache:
             self._files.pop(collection, None)
 
     def of(self, folder: Path, name: str, checksums: Sequence[int]) -> CachedFile | None:
+        """Raises OSError, SystemFault, also where a file may have holes and nobody has said where their content is."""
         path = folder / name
         with self._lock:
             found = self._files.get(folder.parent.parent, {}).get(path)
         if found is not None:
             found.begin(checksums)
+        elif _has_holes(path):
+            raise SystemFault(
+                f"{name} of {folder.name} is of a state that the store has left behind, or does not have yet: it is no "
+                "damage, and tried again at the next request"
+            )
         return found
 
     @property
@@ -87,22 +123,37 @@ class Cache:
         return next(self._ticks)
 
     def make_room(self) -> None:
-        """Where more is here than may be."""
+        """Where more is here than may be; what the disk says against it, the log has."""
         if self.nbytes <= self.most or not self._making_room.acquire(blocking=False):
             return
         try:
-            for ruthless in (False, True):
-                for one in sorted(self.known(), key=lambda one: one.read):
-                    if self.nbytes <= self.most * _FREED:
-                        return
-                    one.shrink(ruthless=ruthless)
+            self._let_go()
+            self._told = False
+        except (OSError, SystemFault) as error:
+            if not self._told:
+                log.warning("more lies in the reader's folder than it may have, for no room can be made: %s", error)
+            self._told = True
         finally:
             self._making_room.release()
+
+    def _let_go(self) -> None:
+        for ruthless in (False, True):
+            for one in sorted(self.known(), key=lambda one: one.read):
+                if self.nbytes <= self.most * _FREED:
+                    return
+                one.shrink(ruthless=ruthless)
 
     def known(self) -> list[CachedFile]:
         """Of all collections."""
         with self._lock:
             return [one for found in self._files.values() for one in found.values()]
+
+
+class _Coming:
+    """Blocks that are asked for in one request. waiting: how many want them."""
+
+    def __init__(self, blocks: range, future: Future[None]) -> None:
+        self.blocks, self.future, self.waiting = blocks, future, 0
 
 
 class CachedFile:
@@ -112,7 +163,7 @@ class CachedFile:
         self.stored, self._cache, self._path, self._objects = stored, cache, path, objects
         self._checksums: Sequence[int] = ()
         self._lock = threading.Lock()
-        """Held while blocks are brought, and while the file is opened."""
+        """Held while the file is opened, and to look at what is coming."""
         self._now: Mapped | None = None
         self._folder = LocalDirectory(path.parent)
         self._unread = self._on_disk()
@@ -142,13 +193,58 @@ class CachedFile:
         self.read = self._cache.tick()
 
     def bring(self, mapped: Mapped, blocks: Sequence[int]) -> None:
-        with self._lock, room():
-            # Another one may have brought them while this one waited.
-            missing = [number for number in blocks if not (mapped.here[number] and self._fits(mapped, number))]
-            self._objects.together([partial(self._bring, mapped, run) for run in _runs(missing)])
+        """Raises TooSlow where the deadline that is set passes first; blocks come on for others who wait for them."""
+        coming, threads = self._ask(mapped, blocks)
+        try:
+            done, left = wait([one.future for one in coming], deadline.left())
+        finally:
+            self._leave(mapped, coming)
+            threads.shutdown(wait=False)
+        late = bool(left)
+        if not late:
+            threads.shutdown()
+        # An error that one of them has is to hold none of them by this frame.
+        coming.clear()
+        left.clear()
+        while done:
+            done.pop().result()
+        if late:
+            raise deadline.over()
         self._cache.make_room()
 
+    def _ask(self, mapped: Mapped, blocks: Sequence[int]) -> tuple[list[_Coming], ThreadPoolExecutor]:
+        """What is to be waited for: requests that are under way, and new ones for the rest, in threads."""
+        threads = ThreadPoolExecutor(_AT_A_TIME, "blocks")
+        rotten = {number for number in blocks if mapped.here[number] and not self._fits(mapped, number)}
+        with self._lock:
+            found = {id(one): one for number in blocks if (one := mapped.coming.get(number)) is not None}
+            # Another one may have brought them meanwhile.
+            missing = [one for one in blocks if one not in mapped.coming and (one in rotten or not mapped.here[one])]
+            for run in _runs(missing):
+                one = _Coming(run, threads.submit(self._bring, mapped, run))
+                mapped.coming.update(dict.fromkeys(run, one))
+                found[id(one)] = one
+            for one in found.values():
+                one.waiting += 1
+        return list(found.values()), threads
+
+    def _leave(self, mapped: Mapped, coming: Iterable[_Coming]) -> None:
+        with self._lock:
+            for one in coming:
+                one.waiting -= 1
+                # Nobody wants what has not begun.
+                if not one.waiting and one.future.cancel():
+                    mapped.came(one.blocks)
+
     def _bring(self, mapped: Mapped, run: range) -> None:
+        try:
+            with room():
+                self._place(mapped, run)
+        finally:
+            with self._lock:
+                mapped.came(run)
+
+    def _place(self, mapped: Mapped, run: range) -> None:
         for number, content in zip(run, self._read(run), strict=True):
             if zlib.crc32(content) != self._checksums[number]:
                 # On its way, perhaps.
@@ -207,40 +303,60 @@ class CachedFile:
             self._folder.publish(part, self._path.name)
             return
         new = Mapped(self, placed, np.zeros_like(keep))
-        for number in np.flatnonzero(keep).tolist():
-            start = number * files.BLOCK
-            new.write(number, bytes(memoryview(former.content)[start : start + files.BLOCK]))
+        try:
+            new.take(former, keep)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            # What is to make room has none itself: nothing stays.
+            new = Mapped(self, self._folder.place(part, self.stored.size), np.zeros_like(keep))
         self._folder.publish(part, self._path.name)
         reach("blocks.let_go")
-        assert former is not None
-        # It holds the former one, which is to go with the last who reads it.
         self._now, former.parsed = new, None
 
 
 class Mapped:
     """A file as it was mapped. What is here stays for as long as somebody has it. here: (blocks,) that were brought, or
-    may have been; used: that were read since room was made last."""
+    may have been; used: that were read since room was made last; coming: that are asked for."""
 
     def __init__(self, file: CachedFile, placed: PlacedFile, here: Mask) -> None:
-        self._file, self._placed, self.here = file, placed, here
+        # Whoever reads has the file too.
+        self._file, self._placed, self.here = weakref.ref(file), placed, here
         self.used = np.zeros_like(here)
+        self.coming: dict[int, _Coming] = {}
         self.parsed: object = None
         self.content: Content = placed.map()
 
     def __del__(self) -> None:
         self._placed.close()
 
+    @property
+    def file(self) -> CachedFile:
+        found = self._file()
+        assert found is not None, "whoever reads a mapping has its file"
+        return found
+
     def bring(self, blocks: Sequence[int]) -> None:
-        self._file.bring(self, blocks)
+        self.file.bring(self, blocks)
 
     def touch(self, first: int, last: int) -> None:
         self.used[first:last] = True
-        self._file.touched()
+        self.file.touched()
 
     def write(self, number: int, content: bytes) -> None:
         """Raises OSError where the disk takes no more: never by the map, where that would end the process."""
         self._placed.write(content, number * files.BLOCK)
         self.here[number] = True
+
+    def take(self, other: Mapped, blocks: Mask) -> None:
+        """Blocks (blocks,) that another mapping of the file has. Raises OSError."""
+        for number in np.flatnonzero(blocks).tolist():
+            start = number * files.BLOCK
+            self.write(number, bytes(memoryview(other.content)[start : start + files.BLOCK]))
+
+    def came(self, blocks: range) -> None:
+        for number in blocks:
+            del self.coming[number]
 
 
 def _runs(blocks: Sequence[int]) -> Iterator[range]:

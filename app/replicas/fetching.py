@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from app.collection.segment import BY_ROWS
 from app.errors import Closed, Damaged
 from app.objects.protocol import Objects
-from app.replicas.cache import cache_of
+from app.replicas.cache import cache_of, comes
 from app.replicas.files import Unit
 from app.replication.protocol import Stored
 from app.store.directory import Directory, PlacedFile
@@ -23,10 +22,6 @@ _PIECE: Final = 2**23
 
 Between = Callable[[], object]
 """Told before each piece, from several threads: what it raises ends the fetching."""
-
-
-LEAST: Final = 2**22
-"""Bytes of a file from which on it comes by blocks, where there is a cache."""
 
 
 class Wanted(NamedTuple):
@@ -84,7 +79,7 @@ def know(files: Directory, records: Mapping[Unit, Mapping[str, Stored]], objects
 
 
 def _by_blocks(unit: Unit, file: str, one: Stored) -> bool:
-    return unit.folder == SEGMENTS and file in BY_ROWS and one.size >= LEAST
+    return unit.folder == SEGMENTS and comes(file, one.size)
 
 
 def _mark(files: Directory) -> None:

@@ -237,7 +237,7 @@ class MappedArray:
         with expected(folder, name):
             self._source = None if folder.source is None else folder.source.of(folder.path, name, record.checksums)
             self._all = self._mapped(None) if self._source is None else None
-            array = self._now.array
+            array = self._now[0].array
         self.shape: tuple[int, ...] = array.shape
         self.dtype: np.dtype[Any] = array.dtype
 
@@ -246,15 +246,16 @@ class MappedArray:
         return _Mapping(self._folder, self._name, self._record, content, by_blocks)
 
     @property
-    def _now(self) -> _Mapping:
-        """For one reading. Of a file that comes by blocks nothing is held between two, so that blocks can go."""
+    def _now(self) -> tuple[_Mapping, Mapped | None]:
+        """For one reading, with what its blocks come by. Of a file that comes so nothing is held between two readings,
+        and neither of the two holds the other but by ``parsed``, so that blocks can go at once."""
         if self._source is None:
             assert self._all is not None
-            return self._all
+            return self._all, None
         latest = self._source.now
         if not isinstance(found := latest.parsed, _Mapping):
             latest.parsed = found = self._mapped(latest)
-        return found
+        return found, latest
 
     @property
     def comes(self) -> bool:
@@ -263,11 +264,11 @@ class MappedArray:
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows start to stop, a view of checked bytes. Raises Damaged."""
-        now = self._now
+        now, by_blocks = self._now
         if not now.whole:
             first = (now.header + start * now.row_bytes) // BLOCK
             last = -(-(now.header + stop * now.row_bytes) // BLOCK)
-            now.check(first, last)
+            now.check(first, last, by_blocks)
         return now.array[start:stop]
 
     def all(self) -> NDArray[Any]:
@@ -280,20 +281,20 @@ class MappedArray:
 
     def ranges(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[Any]:
         """The whole array, of which only the rows in the given ranges are checked. Raises Damaged."""
-        now = self._now
+        now, by_blocks = self._now
         if not now.whole:
             first = (now.header + starts * now.row_bytes) // BLOCK
             last = -(-(now.header + stops * now.row_bytes) // BLOCK)
             # How many ranges begin, less how many end, before each block: those touched are above zero.
             edges = np.bincount(first, minlength=len(now.checked) + 1)
             edges -= np.bincount(last, minlength=len(edges))
-            now.check_all(np.flatnonzero(np.cumsum(edges)[:-1] > 0))
+            now.check_all(np.flatnonzero(np.cumsum(edges)[:-1] > 0), by_blocks)
         return now.array
 
     def let_go(self) -> None:
         """Gives the pages that were read back to the system's cache; they come again when they are read again. For one
         who reads a large array once, from end to end."""
-        if isinstance(pages := self._now.pages, mmap.mmap):
+        if isinstance(pages := self._now[0].pages, mmap.mmap):
             pages.madvise(mmap.MADV_DONTNEED)
 
 
@@ -304,49 +305,50 @@ class _Mapping:
         self, folder: Directory, name: str, record: FileRecord, pages: Content, by_blocks: Mapped | None
     ) -> None:
         self._folder, self._name, self._record = folder, name, record
-        self.pages, self.by_blocks = pages, by_blocks
+        self.pages = pages
         _hold_size(folder, name, record, len(pages))
         self._bytes: NDArray[np.uint8] = np.frombuffer(pages, np.uint8)
         self.checked = np.zeros(len(record.checksums), bool)
         self.whole = False
-        self.check(0, 1)
+        self.check(0, 1, by_blocks)
         self.array = _parse_npy(folder, name, self._bytes)
         self.header = record.size - self.array.nbytes
         self.row_bytes = self.array.nbytes // max(len(self.array), 1)
 
-    def check(self, first: int, last: int) -> None:
-        """The blocks first to last - 1. Raises Damaged."""
-        if self.by_blocks is not None:
-            self.by_blocks.touch(first, last)
+    def check(self, first: int, last: int, by_blocks: Mapped | None) -> None:
+        """The blocks first to last - 1. by_blocks: what this is a map of, where it comes so. Raises Damaged, and what
+        bringing a block does."""
+        if by_blocks is not None:
+            by_blocks.touch(first, last)
         if last == first + 1 and self.checked[first]:
             return  # the usual case, at a tenth of what it costs to look for more
-        self._hold(np.flatnonzero(~self.checked[first:last]) + first)
+        self._hold(np.flatnonzero(~self.checked[first:last]) + first, by_blocks)
 
-    def check_all(self, blocks: NDArray[np.int64]) -> None:
-        """Those, ascending. Raises Damaged."""
-        if self.by_blocks is not None:
+    def check_all(self, blocks: NDArray[np.int64], by_blocks: Mapped | None) -> None:
+        """Those, ascending; as ``check``."""
+        if by_blocks is not None:
             for number in blocks.tolist():
-                self.by_blocks.touch(number, number + 1)
-        self._hold(blocks[~self.checked[blocks]])
+                by_blocks.touch(number, number + 1)
+        self._hold(blocks[~self.checked[blocks]], by_blocks)
         # What comes by blocks is told of each reading.
-        self.whole = self.by_blocks is None and bool(self.checked.all())
+        self.whole = by_blocks is None and bool(self.checked.all())
 
-    def _hold(self, blocks: NDArray[np.int64]) -> None:
+    def _hold(self, blocks: NDArray[np.int64], by_blocks: Mapped | None) -> None:
         # Two threads may check one block at once: the same answer twice, and no lock on the way of every read.
         missing = []
         for number in blocks.tolist():
-            if self.by_blocks is not None and not self.by_blocks.here[number]:
+            if by_blocks is not None and not by_blocks.here[number]:
                 missing.append(number)
                 continue
             block = memoryview(self._bytes.data)[number * BLOCK : (number + 1) * BLOCK]
             if zlib.crc32(block) == self._record.checksums[number]:
                 self.checked[number] = True
-            elif self.by_blocks is not None:
+            elif by_blocks is not None:
                 missing.append(number)
             else:
                 raise damaged(self._folder, self._name, f"the checksum of block {number} differs")
-        if missing and self.by_blocks is not None:
-            self.by_blocks.bring(missing)
+        if missing and by_blocks is not None:
+            by_blocks.bring(missing)
             self.checked[missing] = True
 
 

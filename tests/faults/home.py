@@ -21,7 +21,7 @@ from app.catalogue.catalogue import Catalogue
 from app.compute import native
 from app.encoders.registry import Encoders
 from app.ingest import write_documents
-from app.replicas import fetching
+from app.replicas import cache
 from app.replicas.cache import cache_of
 from app.search import Query, search
 from app.store import folders
@@ -51,7 +51,7 @@ def run(folder: Path, seed: int, trials: int) -> Report:
 
 def opened(place: Path, role: str = "writer", store: Path | None = None) -> Catalogue:
     # Of a reader large files come by blocks, and here all that may.
-    fetching.LEAST = 0  # type: ignore[misc]
+    cache.LEAST = 0  # type: ignore[misc]
     bound = {"cache_bytes": 2**20} if role == "reader" else {}
     chosen = settings(place, store=f"file://{(store or place / STORE).absolute()}", role=role, **bound)
     return Catalogue(place, Encoders(chosen.models), chosen, HANDLERS_KEPT)  # type: ignore[arg-type]

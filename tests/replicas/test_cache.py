@@ -3,8 +3,14 @@ the store and to what is here."""
 
 from __future__ import annotations
 
+import errno
+import gc
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,22 +20,29 @@ import pytest
 from made import DIM, write_in_segments
 
 import app.catalogue.scrub
+import app.replicas.cache
 import app.replicas.fetching
 import app.store.files
 from app.batch.together import Waiting, have_a_pass, search_each
 from app.catalogue import stored
 from app.catalogue.catalogue import Catalogue
 from app.catalogue.scrub import scrub
+from app.collection.segment import Segment
+from app.compute.deadline import deadline
 from app.encoders.registry import Encoders
-from app.errors import Damaged, StoreUnavailable, SystemFault, Unsure
+from app.errors import Damaged, SheafError, StoreRefused, StoreUnavailable, SystemFault, TooSlow, Unsure
 from app.indexing.sealing import merge, seal
 from app.ingest import write_documents
 from app.main import HANDLERS
 from app.objects.folder import Folder
 from app.objects.persistent import Persistent
-from app.replicas.cache import Cache
+from app.replicas import applying
+from app.replicas.cache import Cache, CachedFile
 from app.search import Query, SearchResult, search
 from app.settings import DeterministicModel, Settings
+from app.store import local_directory
+from app.store.files import MappedArray
+from app.store.local_directory import LocalDirectory
 from app.types import Document
 
 BLOCK = 4_096
@@ -87,7 +100,7 @@ def patched() -> Iterator[None]:
         patch.setattr(app.store.files, "BLOCK", BLOCK)
         patch.setattr(app.replicas.fetching, "BLOCK", BLOCK)
         patch.setattr(app.catalogue.scrub, "BLOCK", BLOCK)
-        patch.setattr(app.replicas.fetching, "LEAST", 4 * BLOCK)
+        patch.setattr(app.replicas.cache, "LEAST", 4 * BLOCK)
         patch.setattr(
             stored,
             "open_objects",
@@ -144,9 +157,30 @@ def cache(catalogue: Catalogue) -> Cache:
 
 
 def let_go(catalogue: Catalogue) -> set[str]:
-    """Files without a name that are mapped."""
+    """Files without a name that are mapped, or open: they lie on the disk."""
     lines = Path("/proc/self/maps").read_text().splitlines()
-    return {line.split()[-2] for line in lines if str(catalogue.folder) in line and line.endswith("(deleted)")}
+    found = {line.split()[-2] for line in lines if str(catalogue.folder) in line and line.endswith("(deleted)")}
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            name = str(descriptor.readlink())
+            if str(catalogue.folder) in name and name.endswith("(deleted)"):
+                found.add(name.removesuffix(" (deleted)"))
+    return found
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """What goes then is held by nothing, not by itself either."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def mapped(part: Segment, name: str = "pooled.npy") -> MappedArray:
+    return MappedArray(part.folder, name, part._files[name])
 
 
 def on_disk(catalogue: Catalogue) -> int:
@@ -296,22 +330,190 @@ def test_a_search_that_is_under_way_reads_on_while_what_it_reads_is_let_go(reade
     values = part.flat("pooled").values
     before = values.rows(0, 100)
     copied = before.copy()
-    for one in cache(reader).known():
-        one.shrink(ruthless=True)
-    assert cache(reader).nbytes == 0
-    # Of all that was let go, what somebody still has alone is mapped, and lies on the disk.
-    assert len(let_go(reader)) == 1
+    with without_collector():
+        for one in cache(reader).known():
+            one.shrink(ruthless=True)
+        assert cache(reader).nbytes == 0
+        # Of all that was let go, what somebody still has alone is mapped, and lies on the disk.
+        assert len(let_go(reader)) == 1
     np.testing.assert_array_equal(before, copied)
     Requests.read_blocks = []
     np.testing.assert_array_equal(values.rows(0, 100), copied)
     assert Requests.read_blocks
-    del before
-    assert let_go(reader) == set()
+    with without_collector():
+        del before
+        assert let_go(reader) == set()
+
+
+def test_what_is_let_go_or_forgotten_in_the_middle_of_a_reading_lies_there_for_no_longer(reader: Catalogue) -> None:
+    part = reader.get("d").published.segments[0].part
+    assert isinstance(part, Segment)
+    array = mapped(part)
+    known = cache(reader)._files[reader.files.folder("d").path][part.folder.path / "pooled.npy"]
+    with without_collector():
+        under_way = known.now
+        known.shrink(ruthless=True)
+        # As by a reading that began before, and is first to look into it.
+        under_way.parsed = array._mapped(under_way)
+        assert len(let_go(reader)) == 1
+        del under_way
+        assert let_go(reader) == set()
+        # A copy of a collection that goes: nobody has it open any more.
+        alone = CachedFile(cache(reader), part.folder.path / "pooled.npy", known._objects, known.stored)
+        alone.begin(part._files["pooled.npy"].checksums)
+        alone.now.parsed = array._mapped(alone.now)
+        known.shrink(ruthless=False)
+        known.now.used[:] = False
+        array.rows(0, 10)
+        known.now.used[:] = False
+        known.shrink(ruthless=False)
+        assert len(let_go(reader)) == 1
+        del alone
+        assert let_go(reader) == set()
+
+
+class Held:
+    """A store whose reads from one byte on wait until ``go`` is set. asked: how many came."""
+
+    def __init__(self, start: int) -> None:
+        self.start, self.asked, self.came, self.go = start, 0, threading.Event(), threading.Event()
+        self.away = False
+
+    def __call__(self, name: str, start: int, length: int, honest: Callable[[], bytes]) -> bytes:
+        if start <= self.start < start + length:
+            self.asked += 1
+            self.came.set()
+            assert self.go.wait(60)
+            if self.away:
+                raise StoreRefused("the key is refused")
+        return honest()
+
+
+@contextmanager
+def held(block: int) -> Iterator[tuple[Held, ThreadPoolExecutor]]:
+    Requests.fault = found = Held(block * BLOCK)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            try:
+                yield found, pool
+            finally:
+                found.go.set()
+    finally:
+        Requests.fault = None
+
+
+def joined(reader: Catalogue, waiting: int, eventually: Callable[[Callable[[], bool]], None]) -> None:
+    """So many wait for the one request that is under way."""
+    known = cache(reader).known()
+    coming = lambda: {id(one): one for file in known if file._now for one in [*file.now.coming.values()]}  # noqa: E731
+    eventually(lambda: [one.waiting for one in coming().values()] == [waiting])
+
+
+def test_whoever_waits_for_a_block_waits_for_that_alone_and_for_no_longer_than_it_may(
+    writer: Catalogue, reader: Catalogue, eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    part = reader.get("d").published.segments[0].part
+    assert isinstance(part, Segment)
+    array, expected = mapped(part), writer.get("d").published.segments[0].part.flat("pooled").values
+    row = lambda block: (block * BLOCK - array._now[0].header) // array._now[0].row_bytes + 1  # noqa: E731
+    with held(20) as (store, pool):
+        late = lambda: array.rows(row(20), row(20) + 1)  # noqa: E731
+        two = [pool.submit(late) for _ in range(2)]
+        assert store.came.wait(60)
+        joined(reader, 2, eventually)
+        # Another block of the file, and one who cannot wait.
+        np.testing.assert_array_equal(array.rows(row(40), row(40) + 1), expected.rows(row(40), row(40) + 1))
+        with pytest.raises(TooSlow), deadline(time.monotonic() + 0.02):
+            late()
+        assert not any(one.done() for one in two)
+        store.go.set()
+        for one in two:
+            np.testing.assert_array_equal(one.result(), expected.rows(row(20), row(20) + 1))
+        assert store.asked == 1
+
+
+def test_a_failure_is_told_at_once_to_all_who_wait_for_it(
+    reader: Catalogue, eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    part = reader.get("d").published.segments[0].part
+    assert isinstance(part, Segment)
+    array = mapped(part)
+    with held(20) as (store, pool):
+        store.away = True
+        row = (20 * BLOCK - array._now[0].header) // array._now[0].row_bytes + 1
+        waiting: list[Future[Any]] = [pool.submit(array.rows, row, row + 1) for _ in range(4)]
+        joined(reader, 4, eventually)
+        store.go.set()
+        assert all(isinstance(one.exception(), StoreRefused) for one in waiting)
+        assert store.asked == 1
+        # It is asked for again by whoever comes next.
+        store.away = False
+        assert len(array.rows(row, row + 1)) == 1
+        assert store.asked == 2
+
+
+def test_a_disk_that_takes_no_more_fails_no_search_and_gets_room(
+    writer: Catalogue, reader: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answers(writer)
+    shrinking, place, write = threading.local(), LocalDirectory.place, local_directory._PlacedFile.write
+
+    def full(self: Any, *given: Any) -> None:
+        if getattr(shrinking, "on", False):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, *given)
+
+    def shrink(self: CachedFile, *, ruthless: bool, own: Any = CachedFile.shrink) -> None:
+        shrinking.on = True
+        try:
+            own(self, ruthless=ruthless)
+        finally:
+            shrinking.on = False
+
+    monkeypatch.setattr(local_directory._PlacedFile, "write", full)
+    monkeypatch.setattr(CachedFile, "shrink", shrink)
+    assert answers(reader) == expected
+    assert on_disk(reader) <= BOUND
+
+    def none(self: LocalDirectory, name: str, size: int) -> Any:
+        if getattr(shrinking, "on", False):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return place(self, name, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalDirectory, "place", none)
+        assert answers(reader) == expected
+        assert on_disk(reader) > BOUND
+    cache(reader).make_room()
+    assert on_disk(reader) <= BOUND
+    assert answers(reader) == expected
 
 
 def test_new_segments_come_by_blocks_too_and_old_ones_go(
-    writer: Catalogue, reader: Catalogue, eventually: Callable[[Callable[[], bool]], None]
+    writer: Catalogue,
+    reader: Catalogue,
+    eventually: Callable[[Callable[[], bool]], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """What stands is read until it does not any more, also where its successor fails in its last step."""
+    standing = [view.part for view in reader.get("m").published.segments]
+    seen: list[bytes | SheafError] = []
+
+    def read() -> None:
+        try:
+            seen.extend(
+                Segment.open_all(one.folder, one.record).ragged("tokens").values.all().tobytes() for one in standing
+            )
+        except SheafError as error:
+            seen.append(error)
+
+    def fails_once(step: str) -> None:
+        if step == "commits.applied" and not seen:
+            read()
+            raise StoreUnavailable("as where the disk takes no commit")
+
+    monkeypatch.setattr(applying, "reach", fails_once)
+    expected = [one.ragged("tokens").values.all().tobytes() for one in standing]
     collection = writer.get("m")
     write_documents(collection, documents(300, first=5_000))
     seal(collection)
@@ -325,8 +527,15 @@ def test_new_segments_come_by_blocks_too_and_old_ones_go(
     eventually(followed)
     assert answers(reader) == answers(writer)
     assert on_disk(reader) <= BOUND
-    known = {path.parent.name for path in cache(reader)._files[reader.files.folder("m").path]}
+    assert seen == expected
+    folder = reader.files.folder("m")
+    known = {path.parent.name for path in cache(reader)._files[folder.path]}
     assert known == {view.part.record.name for view in collection.published.segments}
+    # Of a state that nobody has told of no hole is taken for what was written.
+    (latest, *_) = [view.part for view in reader.get("m").published.segments]
+    cache(reader).know(folder.path, Persistent(Requests(str(folder.path))), {})  # type: ignore[arg-type]
+    with pytest.raises(SystemFault, match="left behind, or does not have yet"):
+        Segment.open_all(latest.folder, latest.record).ragged("tokens").values.all()
 
 
 def test_a_copy_that_has_not_all_is_completed_where_all_is_needed(

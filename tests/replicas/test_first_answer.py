@@ -109,7 +109,7 @@ def test_a_first_answer_is_four_requests_in_a_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """cached: where large files come by blocks; those of these have one, which comes with the other files."""
-    monkeypatch.setattr("app.replicas.fetching.LEAST", 0)
+    monkeypatch.setattr("app.replicas.cache.LEAST", 0)
     rows.deep = rows.count = 0
     rows.stale = stale
     bound = {"cache_bytes": 2**20} if cached else {}

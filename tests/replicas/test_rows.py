@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import struct
 import zlib
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ class Kept:
 
     def watch(self, connection: sqlite3.Connection) -> None:
         note_changes(connection)
+
+    def send(self, files: Sequence[tuple[str, str]]) -> None: ...
 
     def put(self, connection: sqlite3.Connection, commits: int) -> None:
         self.commits[commits] = changes(connection)
