@@ -106,7 +106,8 @@ def search_encoded(
 ) -> SearchResult:
     """A query with its vectors, of ``encode_queries``. encode_ms: the time that it took, which is added. room: of an
     answer to several. sparse: its sparse vector, where it is asked by one. learned: what follows the queries in the
-    place of the collection's own experience, which then learns nothing. moment: that is searched, by default now.
+    place of the collection's own experience, which then learns nothing. moment: that is searched, by default now; then
+    PartsUnreached is raised where nobody answers for some segments, so that several searches are of the same documents.
     chances: that hits are relevant, by their features, in the place of what the collection's curve says. known: the
     best documents by meaning of that moment, where they were found with those of others (app.batch.together).
 
@@ -126,6 +127,8 @@ def search_encoded(
             try:
                 return _answer(asked, query, encoded, sparse, reranker)
             except PartsUnreached as error:
+                if moment is not None:
+                    raise
                 # Without the documents that nobody answers for, which is said.
                 snapshot = snapshot.without(error)
 

@@ -13,7 +13,7 @@ import pytest
 from made import MakeCollection
 from small_codes import code_everything
 
-from app.batch import ranking
+from app.batch import asking, ranking
 from app.batch.arrays import ARROW, NPY, Many, Table, read_queries, written
 from app.batch.search import search_many
 from app.collection.collection import Collection
@@ -135,13 +135,13 @@ def test_a_part_is_asked_once_for_all(make_collection: MakeCollection, monkeypat
     rows = np.random.default_rng(2).normal(size=(400, 8)).astype(np.float32)
     fill(collection, rows, (200,))
     calls: list[int] = []
-    original = ranking.could_be_best
+    original = asking.could_be_best
 
     def counting(queries: F32, *given: Any) -> Any:
         calls.append(len(queries))
         return original(queries, *given)
 
-    monkeypatch.setattr(ranking, "could_be_best", counting)
+    monkeypatch.setattr(asking, "could_be_best", counting)
     for count in (20, 30):
         calls.clear()
         search_many(collection, Many(rows[:count]))
@@ -159,7 +159,7 @@ def test_many_candidates_are_taken_in_steps(
     fill(collection, rows, (200,))
     found = together(collection, rows[:70], **asked)
     copied, made = list[int](), list[int]()
-    references, tier = ranking.references_of_pairs, ranking.Ask._pairs
+    references, tier = asking.references_of_pairs, ranking.Ask._pairs
 
     def copying(queries: F32, which: Any, vectors: Any, offsets: Any) -> Any:
         copied.append(vectors.size)
@@ -169,9 +169,9 @@ def test_many_candidates_are_taken_in_steps(
         made.append(len(which))
         return tier(self, queries, offsets, which, *more)
 
-    monkeypatch.setattr(ranking, "references_of_pairs", copying)
+    monkeypatch.setattr(asking, "references_of_pairs", copying)
     monkeypatch.setattr(ranking.Ask, "_pairs", making)
-    monkeypatch.setattr(ranking, "NUMBERS", 8 * 20)
+    monkeypatch.setattr(asking, "NUMBERS", 8 * 20)
     monkeypatch.setattr("app.batch.search.PAIRS", 2_000)
     assert together(collection, rows[:70], **asked) == found
     assert max(copied) == 8 * 20
@@ -190,7 +190,7 @@ def test_of_many_alike_fewer_queries_are_asked_at_a_time(
     found = together(collection, queries, **asked)
     monkeypatch.setattr("app.scoring.many.MOST", 1_000)
     made: list[int] = []
-    for module in ("app.batch.ranking", "app.vector_index.refined"):
+    for module in ("app.batch.asking", "app.vector_index.refined"):
 
         def counting(queries: F32, *given: Any) -> Any:
             pairs = could_be_best(queries, *given)
@@ -213,7 +213,7 @@ def test_the_time_is_looked_at_in_the_midst_of_a_block(
     fill(collection, rows, (200,))
     monkeypatch.setattr("app.scoring.many.FIRST", 10)
     monkeypatch.setattr("app.scoring.many.CHUNK", 10)
-    monkeypatch.setattr(ranking, "NUMBERS", 8 * 500)
+    monkeypatch.setattr(asking, "NUMBERS", 8 * 500)
     looks: list[int] = []
     both, best = threading.Barrier(2), ranking.Ask.best
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.batch.messages import check_message
+from app.collection.view import Reached
 from app.errors import Invalid, MalformedBody
 from app.filters import Filter
 from app.schema.notices import Notice
@@ -46,7 +47,7 @@ class Many:
 class Table:
     """The answers, best first: (n, m) each, m the smaller of k and how many documents match, which is the same for all.
     ids: in UTF-8, as wide as the longest. scores: as a hit has them. values: what they carry, flat, hit after hit, and
-    counts of each (n, m); None where it was not asked for."""
+    counts of each (n, m); None where it was not asked for. reached: how many segments are asked, where not all are."""
 
     ids: NDArray[np.bytes_]
     scores: F64
@@ -55,6 +56,7 @@ class Table:
     stages: Mapping[str, float]
     warnings: list[Notice] = field(default_factory=list)
     values: TokenVectors | None = None
+    reached: Reached | None = None
 
     def taken(self, media: str) -> int:
         """Bytes of all hits in this form, its header aside: as .npy each has a place for the values of the largest."""

@@ -11,28 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 
+from app.batch.asking import Nearest, Norms, PairScores, Scanned
 from app.collection.first_stage import FirstStage
 from app.collection.layers import POOLED, scored
-from app.collection.part import View
+from app.collection.part import Part, View
 from app.collection.spec import CollectionSpec
 from app.compute import deadline
 from app.compute.rounding import bound
 from app.compute.workers import Workers
 from app.query.candidates import FEW, OWNER, Asked, rankings
+from app.query.gathering import gather
 from app.query.ranking import Identify
 from app.query.reaching import ALIKE
 from app.query.retrievers import ByPooled
-from app.scoring.inner_product import references_of_pairs
-from app.scoring.many import Crowded, could_be_best
 from app.scoring.similarity import lengths
 from app.types import F32, F64, I64, Mask
-
-NUMBERS: Final = 1 << 22
-"""Numbers of the vectors that references are made of at a time: 16 MiB of float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +122,16 @@ class Ask:
         if not there or not len(queries):
             return found
         if self.exact or there <= FEW:
-            try:
-                pairs = _Pairs.join([self._scanned(queries, offsets, i, mask) for i, mask in enumerate(self.allowed)])
-            except Crowded:
+            scanned = gather(Scanned(queries, offsets, self.k), self._parts, self.allowed, self.workers)
+            every = [one for one in scanned if one is not None]
+            if len(every) < len(scanned):
                 middle = len(queries) // 2
                 halves = (slice(middle), slice(middle, None))
                 return Block.join([self.best(queries[half], offsets[half]) for half in halves])
+            columns = [(one.queries, view * OWNER + one.rows, one.scores) for view, one in enumerate(every)]
+            which, keys, scores = (np.concatenate(column) for column in zip(*columns, strict=True))
+            order = np.argsort(which, kind="stable")
+            pairs = self._pairs(queries, offsets, which[order], keys[order], scores[order])
             self._take(found, np.zeros(len(queries), np.int64), queries, offsets, pairs)
             return found
         filled, seen, factor = np.zeros(len(queries), np.int64), np.zeros(0, np.int64), 1
@@ -144,29 +144,18 @@ class Ask:
             seen, factor = np.union1d(seen, place), 2 * factor
         return found
 
-    def _scanned(self, queries: F32, offsets: F64, view: int, allowed: Mask) -> _Pairs:
-        """Of all that is allowed in a view, what could be among the best there."""
-        part, rows = self.views[view].part, np.flatnonzero(allowed)
-        whole, layer = len(rows) == len(allowed), part.flat(POOLED)
-
-        def some(start: int, stop: int) -> F32:
-            found: F32 = layer.range(start, stop) if whole else layer.take(rows[start:stop])
-            return found
-
-        # What adding a number and rounding it may bring together.
-        longest = float(part.norms.max(initial=0)) * lengths(queries)
-        more = np.where(offsets == 0, 0.0, (2 * longest + 2 * np.abs(offsets)) * 2.0**-20)
-        found = could_be_best(queries, some, len(rows), self.k, more)
-        keys = view * OWNER + rows[found.rows]
-        return self._pairs(queries, offsets, found.queries, keys, found.scores)
+    @property
+    def _parts(self) -> list[Part]:
+        return [view.part for view in self.views]
 
     def _pairs(self, queries: F32, offsets: F64, which: I64, keys: I64, scores: F32) -> _Pairs:
         """With how far the scores are from their references, at most."""
         norms = np.empty(len(keys))
-        owners, rows = keys // OWNER, keys % OWNER
-        for i, view in enumerate(self.views):
-            here = owners == i
-            norms[here] = view.part.norms[rows[here]]
+        asked = self._by_view(keys)
+        rows = [keys[here] % OWNER for here in asked.values()]
+        found = gather(Norms(), [self.views[i].part for i in asked], rows, self.workers)
+        for here, own in zip(asked.values(), found, strict=True):
+            norms[here] = own
         wide, added = scores.astype(np.float64), offsets[which]
         bounds = bound(queries.shape[1], 1, lengths(queries)[which] * norms)
         moved = wide + added
@@ -198,13 +187,11 @@ class Ask:
         """(q, width) keys of the best rows of some views, of which more are allowed, and their products; None where
         some query had to be asked alone."""
         width, wide = stage.width, stage.widening * stage.width
-        found = [
-            (i, self.views[i].part.nearest_many(POOLED, queries, width, self.allowed[i], wide))
-            for i in mine
-            if self.allowed[i].any()
-        ]
-        keys = np.concatenate([i * OWNER + candidates.rows for i, candidates in found], axis=1)
-        scores = np.concatenate([candidates.scores for _, candidates in found], axis=1)
+        there = [i for i in mine if self.allowed[i].any()]
+        asked = [self.views[i].part for i in there], [self.allowed[i] for i in there]
+        found = gather(Nearest(queries, width, wide), *asked, self.workers)
+        keys = np.concatenate([i * OWNER + own.rows for i, own in zip(there, found, strict=True)], axis=1)
+        scores = np.concatenate([own.scores for own in found], axis=1)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :width]
         keys, scores = np.take_along_axis(keys, order, 1), np.take_along_axis(scores, order, 1)
         alike = min(ALIKE, max(10, width // 3))
@@ -214,8 +201,8 @@ class Ask:
         for query in np.flatnonzero(alone).tolist():
             deadline.check(deadline.current())
             views, masks = [self.views[i] for i in mine], [self.allowed[i] for i in mine]
-            asked = [Asked(ByPooled(), queries[query], width, wide)]
-            (own,) = rankings(views, masks, asked, stage.widening, alike, self.workers)
+            one = [Asked(ByPooled(), queries[query], width, wide)]
+            (own,) = rankings(views, masks, one, stage.widening, alike, self.workers)
             keys[query] = np.array(mine)[own // OWNER] * OWNER + own % OWNER
         return keys, None if alone.any() else scores
 
@@ -253,16 +240,18 @@ class Ask:
 
     def _references(self, queries: F32, offsets: F64, which: I64, keys: I64) -> F64:
         """The reference of each pair."""
-        found = np.empty(len(keys))
-        owners, rows = keys // OWNER, keys % OWNER
-        step = max(1, NUMBERS // queries.shape[1])
-        for i, view in enumerate(self.views):
-            here = np.flatnonzero(owners == i)
-            for some in (here[start : start + step] for start in range(0, len(here), step)):
-                deadline.check(deadline.current())
-                vectors = view.part.flat(POOLED).take(rows[some])
-                found[some] = references_of_pairs(queries, which[some], vectors, offsets)
-        return found
+        scores, asked = np.empty(len(keys)), self._by_view(keys)
+        pairs = [(which[here], keys[here] % OWNER) for here in asked.values()]
+        found = gather(PairScores(queries, offsets), [self.views[i].part for i in asked], pairs, self.workers)
+        for here, own in zip(asked.values(), found, strict=True):
+            scores[here] = own
+        return scores
+
+    def _by_view(self, keys: I64) -> dict[int, I64]:
+        """Of the views that some rows are of, the places of these."""
+        owners = keys // OWNER
+        found = ((i, np.flatnonzero(owners == i)) for i in range(len(self.views)))
+        return {i: here for i, here in found if len(here)}
 
 
 def _hopeful(pairs: _Pairs, queries: int, k: int) -> Mask:

@@ -21,7 +21,7 @@ from app.collection.part import Ragged
 from app.collection.spec import CollectionSpec
 from app.collection.view import Snapshot
 from app.compute import deadline
-from app.errors import Invalid
+from app.errors import Invalid, PartsUnreached
 from app.query.asked import Query
 from app.query.preparing import encode_queries
 from app.scoring.similarity import MAX_LENGTH, lengths
@@ -39,37 +39,48 @@ FEWEST: Final = 32
 def search_many(collection: Collection, asked: Many) -> Table:
     """Raises Invalid with pointers `/i` to the query, AnswerTooLarge, Damaged, TooSlow."""
     began = time.perf_counter()
-    spec, workers = collection.spec, collection.resources.workers
+    spec = collection.spec
     _check_shape(asked.vectors, spec)
     if asked.values and spec.values is None:
         raise Invalid.at("/include", "the collection's documents carry no values: its `values` is null")
     with collection.snapshot() as snapshot:
-        if fits(spec, snapshot.views):
-            queries, offsets = _asked_with(asked.vectors, spec)
-            encoded = time.perf_counter()
-            with workers.turn():
-                block = best_of(collection, snapshot, queries, offsets, asked)
-                ranked = time.perf_counter()
-                ids, scores = _named(collection, snapshot, block)
-                values = _carried(collection, snapshot, block) if asked.values else None
-        else:
-            encoded = time.perf_counter()
-            ids, scores, values = _one_by_one(collection, snapshot, asked)
+        while True:
+            try:
+                return _answered(collection, snapshot, asked, began)
+            except PartsUnreached as error:
+                # All of them without the documents that nobody answers for, which is said.
+                snapshot = snapshot.without(error)
+
+
+def _answered(collection: Collection, snapshot: Snapshot, asked: Many, began: float) -> Table:
+    """In one moment. Raises PartsUnreached."""
+    if fits(collection.spec, snapshot.views):
+        queries, offsets = _asked_with(asked.vectors, collection.spec)
+        encoded = time.perf_counter()
+        with collection.resources.workers.turn():
+            block = best_of(collection, snapshot, queries, offsets, asked)
             ranked = time.perf_counter()
-        ended = time.perf_counter()
-        return Table(
-            ids,
-            scores,
-            snapshot.generation,
-            (ended - began) * 1e3,
-            {
-                "encode_ms": (encoded - began) * 1e3,
-                "rank_ms": (ranked - encoded) * 1e3,
-                "fetch_ms": (ended - ranked) * 1e3,
-            },
-            snapshot.warnings(asked.filter),
-            values,
-        )
+            ids, scores = _named(collection, snapshot, block)
+            values = _carried(collection, snapshot, block) if asked.values else None
+    else:
+        encoded = time.perf_counter()
+        ids, scores, values = _one_by_one(collection, snapshot, asked)
+        ranked = time.perf_counter()
+    ended = time.perf_counter()
+    return Table(
+        ids,
+        scores,
+        snapshot.generation,
+        (ended - began) * 1e3,
+        {
+            "encode_ms": (encoded - began) * 1e3,
+            "rank_ms": (ranked - encoded) * 1e3,
+            "fetch_ms": (ended - ranked) * 1e3,
+        },
+        [*snapshot.warnings(asked.filter), *snapshot.unreached()],
+        values,
+        snapshot.reached,
+    )
 
 
 def _named(collection: Collection, snapshot: Snapshot, block: Block) -> tuple[NDArray[np.bytes_], F64]:

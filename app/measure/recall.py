@@ -80,7 +80,7 @@ def measure_recall(
     queries: given ones, or how many to draw. float32: also hold it to vectors before they were coded, which reads or
     encodes the whole collection. lengths: words of texts to draw as well, as many of each as there are queries, or as
     were to be drawn. Raises Conflict for a collection without documents, Invalid for lengths where no text is encoded,
-    and what ``search`` raises.
+    PartsUnreached where nobody answers for some segments, and what ``search`` raises.
     """
     if lengths and collection.spec.model is None:
         raise Invalid.at("/lengths", "the collection has no encoder, so its queries have no words")
@@ -152,8 +152,9 @@ class _Searched:
             # One more than k, of which the query's own document is left out.
             wanted = k if owner is None else k + 1
             ready = replace(query, k=wanted, exact=False, candidates=candidates, include=frozenset())
-            found = search_encoded(collection, ready, vectors)
-            truth = search_encoded(collection, replace(ready, exact=True), vectors)
+            with collection.snapshot() as moment:
+                found = search_encoded(collection, ready, vectors, moment=moment)
+                truth = search_encoded(collection, replace(ready, exact=True), vectors, moment=moment)
             made.ids.append(_best(found, owner, k))
             made.shares.append(_share(made.ids[-1], _best(truth, owner, k)))
             made.distinct.append(_share(_scores(found, owner, k), _scores(truth, owner, k)))

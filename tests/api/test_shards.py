@@ -3,6 +3,7 @@ for bit, whatever the number of shards, and what nobody answers for is said."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -198,6 +199,71 @@ def asked(client: httpx.Client, name: str, body: dict[str, Any]) -> dict[str, An
     return {key: value for key, value in answer.json().items() if key not in ("took_ms", "stages")}
 
 
+def arrays(client: httpx.Client, **asked: Any) -> tuple[Any, dict[str, Any]]:
+    """Ids and scores of many searches of ``plain``, and what is told beside them but times."""
+    file, queries = io.BytesIO(), np.random.default_rng(8).normal(size=(40, 6)).astype(np.float32)
+    # Whole numbers, as the vectors are, so that scores are equal and ids decide.
+    np.save(file, np.concatenate([queries, np.ones((1, 6), np.float32)]))
+    kind = {"content-type": "application/x-npy"}
+    answer = client.post(
+        "/v1/collections/plain/search/vectors", content=file.getvalue(), headers=kind, params=asked, timeout=60
+    )
+    assert answer.status_code == 200, answer.text
+    said = json.loads(answer.headers["x-sheaf-search"])
+    told = {name: value for name, value in said.items() if name not in ("took_ms", "stages")}
+    return np.load(io.BytesIO(answer.content)).tolist(), told
+
+
+ARRAYS: list[dict[str, Any]] = [
+    {},
+    {"k": 40, "exact": True},
+    {"k": 30, "candidates": 20, "filter": json.dumps({"n": {"gt": 2}})},
+]
+
+
+def test_arrays_of_queries_are_asked_of_shards(made: Made, eventually: Callable[[Callable[[], bool]], None]):
+    eventually(lambda: asked(made.router, "plain", COUNTED) == asked(made.writer, "plain", COUNTED))
+    expected = [arrays(made.writer, **one) for one in ARRAYS]
+    for count in (4, 1):
+        made.only(count, eventually)
+        for how, one in zip(ARRAYS, expected, strict=True):
+            assert arrays(made.router, **how) == one, (count, how)
+
+
+def test_whatever_else_reads_parts_says_the_same_or_refuses_by_name(
+    made: Made, eventually: Callable[[Callable[[], bool]], None]
+):
+    made.only(2, eventually)
+    for name, query in (("texts", {"query": "word3 word5"}), ("plain", {"vector": PLAIN[0]["vector"]})):
+        address = f"/v1/collections/{name}"
+        judged = {
+            "queries": [{"id": "q", **query, "grades": {"d3": 1, "d7": 1}}],
+            "settings": [{"name": "meaning", "search": {"mode": "semantic"}}],
+            "measures": ["nDCG@10"],
+        }
+        eventually(lambda name=name: asked(made.router, name, COUNTED) == asked(made.writer, name, COUNTED))  # type: ignore[misc]
+
+        def measured(client: httpx.Client, address: str = address, query: Any = query, judged: Any = judged) -> Any:
+            body = {"queries": [query], "k": 5, "float32": True}
+            recall = client.post(f"{address}/recall", json=body)
+            plane = client.get(f"{address}/map")
+            lines = client.get(f"{address}/export", params={"include": ["text", "metadata", "vectors"]})
+            like = client.post(f"{address}/search", json={"like": {"positive": ["d3"]}, "mode": "semantic"})
+            evaluated = client.post(f"{address}/evaluate", json=judged)
+            found = [recall, plane, lines, like, evaluated]
+            assert [one.status_code for one in found] == [200] * 5, [one.text[:200] for one in found]
+            times = ("approximate_ms", "exact_ms")
+            shares = {key: value for key, value in recall.json().items() if key not in times}
+            told = evaluated.json()["settings"][0]
+            return [shares, plane.json(), sorted(lines.text.splitlines()), like.json()["hits"], told["measures"]]
+
+        assert measured(made.router) == measured(made.writer)
+        # What is kept beside documents is the writer's.
+        for path, body in (("tune", {"target_recall": 0.9}), ("evaluate", {**judged, "background": True})):
+            refused = made.router.post(f"{address}/{path}", json=body)
+            assert (refused.status_code, refused.json()["code"]) == (409, "server_is_reader"), (path, refused.text)
+
+
 def test_any_number_of_shards_answers_as_one_machine(made: Made, eventually: Callable[[Callable[[], bool]], None]):
     searches = [("texts", body) for body in SEARCHES] + [("plain", body) for body in PLAIN]
     expected = [asked(made.writer, *one) for one in searches]
@@ -229,6 +295,8 @@ def test_the_router_reads_no_vectors_for_a_search(
             asked(made.router, "texts", body)
     for body in PLAIN:
         asked(made.router, "plain", body)
+    for how in ARRAYS:
+        arrays(made.router, **how)
     assert not {"tokens.npy", "pooled.npy", "encoded.npy", "norms.npy"} & read
     assert "spans.npy" in read
     assert not any("_searched" in one.__dict__ for name in ("texts", "plain") for one in made.segments(name))
@@ -256,6 +324,21 @@ def test_what_a_lost_shard_held_its_copy_answers_for_and_without_copy_it_is_said
     assert left["total"] == {"count": SIZES[-1], "exact": False}
     assert all(hit in whole["hits"] for hit in left["hits"] if hit["id"] in {one["id"] for one in whole["hits"]})
     assert "next" not in left
+    # So it is of arrays; and what would be a wrong figure is none.
+    segments = made.segments("plain")
+    rows, told = arrays(made.router, k=5)
+    assert told["coverage"] == {"segments": len(segments), "answered": 0}
+    assert told["partial"]
+    assert [one["code"] for one in told["warnings"]] == ["segments_unreached"]
+    first_of_tail = 4 * sum(SIZES[:-1])
+    assert {identifier for own in rows for identifier, _ in own} <= {
+        f"d{first_of_tail + i}".encode() for i in range(4 * SIZES[-1])
+    }
+    query = {"vector": PLAIN[0]["vector"]}
+    judged = {"queries": [{"id": "q", **query, "grades": {"d3": 1}}], "settings": [{"name": "a", "search": {}}]}
+    for path, further in (("recall", {"queries": [query]}), ("evaluate", {**judged, "measures": ["nDCG@10"]})):
+        refused = made.router.post(f"/v1/collections/plain/{path}", json=further)
+        assert (refused.status_code, refused.json()["code"]) == (503, "shards_unreached"), refused.text
     # Words are here, too: of these nothing is missing.
     spoken = {"mode": "lexical", **TEXT, "k": 50}
     assert asked(made.router, "texts", spoken) == asked(made.writer, "texts", spoken)

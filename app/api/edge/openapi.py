@@ -90,7 +90,11 @@ def takes_arrays() -> dict[str, Any]:
 def gives_arrays() -> dict[int | str, dict[str, Any]]:
     """``responses`` of a route that answers hits as an array."""
     content = {media: {"schema": {"type": "string", "format": "binary"}} for media in FORMS}
-    said = {"description": "JSON: `generation`, `took_ms`, `stages`, `warnings`.", "schema": {"type": "string"}}
+    said = {
+        "description": "JSON: `generation`, `took_ms`, `stages`, `warnings`; `partial` and `coverage` as a search has "
+        "them, where some segments are not answered for.",
+        "schema": {"type": "string"},
+    }
     return {
         200: {"description": "The hits of each query.", "content": content, "headers": {"X-Sheaf-Search": said}},
         "default": _PROBLEM,

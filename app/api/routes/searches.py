@@ -420,6 +420,8 @@ async def search_vectors(
         "stages": {stage: round(ms, 3) for stage, ms in found.stages.items()},
         "warnings": [asdict(notice) for notice in found.warnings],
     }
+    if found.reached is not None:
+        said |= {"partial": found.reached.partial, "coverage": asdict(found.reached)}
     return held(service, answer, accepted, {"X-Sheaf-Search": json.dumps(said)})
 
 
