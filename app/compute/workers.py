@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Final, TypeVar
 
 from app.compute import deadline
@@ -100,7 +101,8 @@ class Workers:
                 deadline.check(limit)
                 found[start] = work(start, stop)
 
-        others = [self._pool.submit(some) for _ in range(min(threads, len(slices)) - 1)]
+        # What a slice waits for, it waits for within the deadline too.
+        others = [self._pool.submit(copy_context().run, some) for _ in range(min(threads, len(slices)) - 1)]
         try:
             some()
         finally:

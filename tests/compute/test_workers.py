@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.compute.deadline import deadline
+from app.compute.deadline import Deadline, current, deadline
 from app.compute.workers import Workers
 from app.errors import TooSlow
 
@@ -107,6 +107,19 @@ def test_an_error_in_a_slice_is_raised_after_the_others_have_ended(workers: Work
         with pytest.raises(ValueError, match="a slice"):
             workers.map_slices(10, work)
     assert len(slices(workers, 10)) == 2
+
+
+def test_each_slice_sees_the_deadline_that_is_set(workers: Workers) -> None:
+    both = threading.Barrier(2)
+
+    def seen(start: int, stop: int) -> Deadline | None:
+        # One in each thread.
+        both.wait(SOON)
+        return current()
+
+    with deadline(time.monotonic() + SOON):
+        assert workers.map_slices(2, seen) == [current()] * 2
+    assert workers.map_slices(2, seen) == [None] * 2
 
 
 def test_who_waits_past_the_deadline_leaves_the_queue(workers: Workers) -> None:
