@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -383,6 +384,35 @@ def test_shards_that_all_hang_cost_no_more_than_one_wait_and_it_is_said(
     finally:
         for process in processes:
             os.kill(process, signal.SIGCONT)
+    eventually(lambda: asked(made.router, "texts", body) == whole)
+
+
+def test_searches_go_on_while_shards_come_and_go(made: Made, eventually: Callable[[Callable[[], bool]], None]):
+    made.holders.members = made.every
+    eventually(lambda: len(made.every.now) == 8)
+    body = {"mode": "semantic", **TEXT, "k": 20}
+    whole = asked(made.writer, "texts", body)
+    eventually(lambda: asked(made.router, "texts", body) == whole)
+    ended, answers = threading.Event(), list[httpx.Response]()
+
+    def search() -> None:
+        while not ended.is_set():
+            answers.append(made.router.post("/v1/collections/texts/search", json=body))
+
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for one in threads:
+        one.start()
+    try:
+        for again in (True, False):
+            member = min(made.every.now.values(), key=lambda one: len(one.ready) == 0)
+            made.every.ray.kill(member.actor, no_restart=not again)
+            before = len(answers)
+            eventually(lambda before=before: len(answers) > before + 20)  # type: ignore[misc]
+    finally:
+        ended.set()
+        for one in threads:
+            one.join()
+    assert {answer.status_code for answer in answers} == {200}
     eventually(lambda: asked(made.router, "texts", body) == whole)
 
 

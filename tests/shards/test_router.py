@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from made import DIM, write_in_segments
 
+import app.shards.router
 from app.catalogue.catalogue import Catalogue
 from app.compute.deadline import deadline
 from app.encoders.registry import Encoders
@@ -122,6 +123,8 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     with ExitStack() as stack:
+        # Longer than any test waits.
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(app.shards.router, "READY_S", 600.0)
         yield Pair(stack, tmp_path_factory.mktemp("routed"))
 
 
@@ -159,6 +162,15 @@ def test_while_a_segment_is_expected_searches_go_on_and_then_see_it(pair: Pair, 
     assert pair.names - old
     # And what is there is all that is wanted.
     eventually(lambda: {one.record.name for one in pair.elsewhere.wanted} == pair.names)
+
+
+def test_only_what_is_new_is_waited_for(pair: Pair, eventually: Wait):
+    old = pair.names
+    pair.told.why = lambda key: COMING if key.name in old else ""
+    eventually(lambda: not any(one.ready for one in pair.told.now.values()))
+    pair.write(sealed=True)
+    eventually(lambda: pair.written)
+    assert pair.names - old
 
 
 @pytest.mark.parametrize("gone", [True, False])
@@ -230,13 +242,17 @@ def test_a_shard_that_fell_silent_is_asked_last():
     second.says("v", {key: ""})
     assert router.copies(key) == [first, second]
     first.says_nothing(time.monotonic())
+    assert first.suspect
+    first.suspect_until = 0.0
     assert first.silent
     assert router.copies(key) == [second, first]
     first.says("v", {key: ""})
     assert not first.silent
     second.says("v", {key: "the disk is full"})
-    first.suspect_until = 0.0
     assert router.copies(key) == [first, second]
+    second.says("v", {key: COMING})
+    first.says("v", {key: "the disk is full"})
+    assert router.copies(key) == [second, first]
     # One that has only begun says nothing yet.
     new = replace(first, heard=False)
     new.says_nothing(time.monotonic())
