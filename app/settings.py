@@ -204,8 +204,9 @@ class Settings(BaseSettings):
     collections; `python -m app --cluster` says the same. Needs the extra `cluster`."""
     shards: Annotated[int, Field(ge=1, le=256)] = 1
     """With a `cluster`: processes that hold segments, on each machine of it that lends processors."""
-    shard_folder: Path = Path("/tmp/sheaf-shards")
-    """There: the folder on each machine where they keep their copies, which may be lost."""
+    shard_folder: Path = Path("~/.cache/sheaf/shards")
+    """There: the folder on each machine where they keep their copies, which may be lost; `~` is the home of who runs
+    Ray there."""
     shard_budget_ms: Annotated[int, Field(ge=1)] = 2_000
     """There: how long a shard is waited for before the other that holds a segment is asked too; a third of the search's
     time where that is less."""

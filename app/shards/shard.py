@@ -52,9 +52,10 @@ class Shard:
     def __init__(self, url: str, folder: str, threads: int) -> None:
         """url: of the store. folder: of this machine's shards, in which it takes one that no other has. threads: as in
         ``Workers``."""
-        self._url, self._root, self._lock = url, *_taken(Path(folder))
+        own = Path(folder).expanduser()
+        self._url, self._root, self._lock = url, *_taken(own)
         # Of all shards of this machine.
-        keep_in(Path(folder) / ".compiled")
+        keep_in(own / ".compiled")
         self._workers = Workers(threads)
         self._changed = threading.Condition()
         """Held while what follows is looked at; told when a segment is open."""

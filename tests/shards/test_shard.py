@@ -97,6 +97,13 @@ def holding(written: Written, tmp_path: Path, eventually: Callable[[Callable[[],
     return found
 
 
+def test_its_copies_lie_in_the_home_of_who_runs_it(written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Anybody may make a folder in /tmp before it does."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Shard(written[1], str(Settings().shard_folder), 1)
+    assert (tmp_path / ".cache/sheaf/shards/shard-0").is_dir()
+
+
 def test_what_is_not_there_is_lacking_alone(holding: Holding):
     one, other = holding.held
     unknown = Held("another", one.record, one.files)
