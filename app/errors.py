@@ -383,8 +383,8 @@ class PartsUnreached(SheafError):
     status = 503
     code = "shards_unreached"
 
-    def __init__(self, message: str, names: Sequence[str]) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, names: Sequence[str] = (), *, code: str | None = None) -> None:
+        super().__init__(message, code=code)
         self.names = frozenset(names)
 
 
