@@ -13,7 +13,7 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
-from app.api.gathering import Gathering
+from app.api.dynamic_batching import DynamicBatching
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
 from app.compute.quota import cores
@@ -86,7 +86,7 @@ class Lanes:
         self.of_encoders: dict[tuple[Need, str], Lane] = {}
         """Made when they are first asked for."""
         self.search = self._lane("search")
-        self.together = Gathering(self.search.threads, max(1, (settings.threads or cores()) - 1))
+        self.together = DynamicBatching(self.search.threads, max(1, (settings.threads or cores()) - 1))
         self.read = Lane(CapacityLimiter(4), queue)
         self.write = self._lane("write")
         # A request that was let in brings many pieces, one after another: the requests are counted instead.

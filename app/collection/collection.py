@@ -25,7 +25,7 @@ from app.collection.segment import Segment
 from app.collection.spec import DECLARED, CollectionSpec, fingerprint_to_json
 from app.collection.view import Generation, Published, Snapshot, new_files
 from app.collection.writes.changes import Change, Counters, Deletion, Nothing, Outcome, Planned, Upsert, Written, filled
-from app.collection.writes.gathering import Gathering
+from app.collection.writes.group_commit import GroupCommit
 from app.encoders.protocol import Fingerprint
 from app.encoders.turns import SummaryMap, TurnsSpec
 from app.errors import Conflict, Damaged, Invalid, SheafError
@@ -61,9 +61,9 @@ class Collection(Reader):
     """Why another machine writes the collection, if so; see ``app.replicas``."""
 
     @cached_property
-    def together(self) -> Gathering[Change, Outcome]:
+    def together(self) -> GroupCommit[Change, Outcome]:
         """Of writers whose commits cost a request each."""
-        return Gathering(self._commit, lambda change: change.nbytes, _TOGETHER)
+        return GroupCommit(self._commit, lambda change: change.nbytes, _TOGETHER)
 
     def close(self) -> None:
         """For good; reads that are under way go on."""

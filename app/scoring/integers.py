@@ -81,6 +81,15 @@ def _multiply(
 
 
 @kernel
+def _value(sums: NDArray[np.int32], t: int, q: int, lanes: int, scale: np.float32, planes: int) -> np.float32:
+    """Of a token and a query vector of a block, in the vector's units. lanes: of a plane."""
+    value = np.float32(sums[t, q])
+    if planes == 2:
+        value = np.float32(128) * value + np.float32(sums[t, lanes + q])
+    return scale * value
+
+
+@kernel
 def maxima(
     codes: Bytes,
     dim: int,
@@ -156,10 +165,7 @@ def products(
             for t in range(filled):
                 scale = float_at(source + (begin + t + 1) * width - 4)
                 for q in range(lanes):
-                    value = np.float32(sums[t, q])
-                    if planes == 2:
-                        value = np.float32(128) * value + np.float32(sums[t, lanes + q])
-                    value *= scale
+                    value = _value(sums, t, q, lanes, scale, planes)
                     out[begin + t, first + q] = np.float32(np.float64(value) * units[first + q])
 
 
@@ -170,14 +176,8 @@ def _raise(
     """Each sum's value where it is more than what its passage has."""
     for t in range(filled):
         best = out[owners[t], first : first + count]
-        scale = scales[t]
-        if planes == 2:
-            for q in range(count):
-                value = scale * (np.float32(128) * np.float32(sums[t, q]) + np.float32(sums[t, count + q]))
-                best[q] = max(best[q], value)
-        else:
-            for q in range(count):
-                best[q] = max(best[q], scale * np.float32(sums[t, q]))
+        for q in range(count):
+            best[q] = max(best[q], _value(sums, t, q, count, scales[t], planes))
 
 
 @kernel
@@ -231,10 +231,7 @@ def reference_maxima(
                 for t in range(filled):
                     scale = float_at(source + (begins[i] + begin + t + 1) * width - 4)
                     for q in range(lanes):
-                        value = np.float32(sums[t, q])
-                        if planes == 2:
-                            value = np.float32(128) * value + np.float32(sums[t, lanes + q])
-                        value *= scale
+                        value = _value(sums, t, q, lanes, scale, planes)
                         values[begin + t, first + q] = value
                         largest[first + q] = max(largest[first + q], value)
         for q in range(queries):

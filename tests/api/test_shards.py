@@ -6,11 +6,9 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +21,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from ray_hosts import ray_cluster
 
 from app.errors import Invalid
 from app.settings import DeterministicModel, Settings
@@ -111,20 +110,8 @@ class Made:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a host that lends one processor."""
-    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TMPDIR", folder)
-        # Else Ray takes another address of this machine than loopback's. Read when it is imported.
-        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        from ray.cluster_utils import Cluster
-
-        own = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
-        made = Cluster(initialize_head=True, head_node_args={**own, "num_cpus": 1})
-        try:
-            yield made.address
-        finally:
-            made.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
+    with ray_cluster(1) as made:
+        yield made.address
 
 
 @pytest.fixture(scope="module")

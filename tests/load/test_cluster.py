@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made import DIM, Listed, MakeCollection, OpenCatalogue
+from ray_hosts import HOST, ray_cluster
 
 from app.catalogue.catalogue import Catalogue
 from app.collection.collection import Collection
@@ -50,21 +49,8 @@ class Hosts:
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
-    # The paths of its sockets may have no more than 107 characters.
-    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TMPDIR", folder)
-        # Else Ray takes another address of this machine than loopback's. Read when it is imported.
-        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        from ray.cluster_utils import Cluster as Made
-
-        own = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
-        made = Made(initialize_head=True, head_node_args={**own, "num_cpus": 0})
-        try:
-            yield Hosts(made, [made.add_node(**own, num_cpus=1) for _ in range(2)])
-        finally:
-            made.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
+    with ray_cluster(0) as made:
+        yield Hosts(made, [made.add_node(**HOST, num_cpus=1) for _ in range(2)])
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from typing import Any
 
 from simulated import Interrupted, Meeting, Process, Weather, World
 
-from app.collection.writes.gathering import Gathering
+from app.collection.writes.group_commit import GroupCommit
 from app.errors import (
     Fenced,
     Invalid,
@@ -174,7 +174,7 @@ class Writers:
         self.given = writer, contents, adds, witness, process, step
         self.world, self.witness, self.process = process.world, witness, process
         self.told: list[str] = []
-        self.gathering: Gathering[str, int] = Gathering(
+        self.commits: GroupCommit[str, int] = GroupCommit(
             self.commit, len, 10_000, condition=Meeting(process), passed=process.clock().passed
         )
         self.commits = 0
@@ -191,7 +191,7 @@ class Writers:
     def one(self, value: str) -> None:
         """A request: told that it is kept, or why it is not."""
         try:
-            self.gathering.join(value)
+            self.commits.join(value)
         except (StoreUnavailable, Fenced, Interrupted, Unsure) as error:
             self.told.append(type(error).__name__)
             if value in self.witness.members:

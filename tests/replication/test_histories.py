@@ -15,7 +15,7 @@ from simulated import World
 import app.objects.persistent
 import app.replication.reader
 import app.replication.writer
-from app.collection.writes.gathering import Gathering
+from app.collection.writes.group_commit import GroupCommit
 from app.replication.head import Records
 from app.replication.writer import LogWriter
 
@@ -120,19 +120,19 @@ def slept_through(patch: pytest.MonkeyPatch, _: World) -> None:
 
 def told_early(patch: pytest.MonkeyPatch, _: World) -> None:
     """Who joins others is told before the commit is put."""
-    lead = Gathering._lead
+    lead = GroupCommit._lead
 
     def early(gathering: Any) -> None:
         for one in list(gathering._waiting)[1:]:
             one.outcome.append(0)
         lead(gathering)
 
-    patch.setattr(Gathering, "_lead", early)
+    patch.setattr(GroupCommit, "_lead", early)
 
 
 def told_alone(patch: pytest.MonkeyPatch, _: World) -> None:
     """An error reaches one of those whose commit it was, and the others are told that all is well."""
-    lead = Gathering._lead
+    lead = GroupCommit._lead
 
     def alone(gathering: Any) -> None:
         waiting = list(gathering._waiting)
@@ -140,7 +140,7 @@ def told_alone(patch: pytest.MonkeyPatch, _: World) -> None:
         for one in waiting[1:]:
             one.outcome[:] = [0] if one.outcome else []
 
-    patch.setattr(Gathering, "_lead", alone)
+    patch.setattr(GroupCommit, "_lead", alone)
 
 
 PLANTED = [

@@ -15,7 +15,7 @@ from anyio import CapacityLimiter
 from running import Running
 
 from app.api import gathering
-from app.api.gathering import Gathering
+from app.api.dynamic_batching import DynamicBatching
 from app.batch import together
 from app.errors import Damaged, NotFound, TooSlow
 
@@ -39,7 +39,7 @@ class Doubling:
         return [NotFound(one) if isinstance(one, str) else 2 * one for one in asked]
 
 
-async def in_line(line: Gathering, work: Doubling, asked: Sequence[Any]) -> list[asyncio.Task[Any]]:
+async def in_line(line: DynamicBatching, work: Doubling, asked: Sequence[Any]) -> list[asyncio.Task[Any]]:
     """A call that runs, for 0, and what came meanwhile."""
     first = asyncio.ensure_future(line.ask("a", 0, work))
     assert await asyncio.to_thread(work.begun.wait, 60)
@@ -48,16 +48,16 @@ async def in_line(line: Gathering, work: Doubling, asked: Sequence[Any]) -> list
     return [first, *tasks]
 
 
-def played(steps: Callable[[Gathering, Doubling], Any]) -> Doubling:
+def played(steps: Callable[[DynamicBatching, Doubling], Any]) -> Doubling:
     work = Doubling()
-    asyncio.run(steps(Gathering(CapacityLimiter(4), 1), work))
+    asyncio.run(steps(DynamicBatching(CapacityLimiter(4), 1), work))
     return work
 
 
 def test_what_comes_while_a_call_runs_is_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering, "MOST", 3)
 
-    async def steps(line: Gathering, work: Doubling) -> None:
+    async def steps(line: DynamicBatching, work: Doubling) -> None:
         tasks = await in_line(line, work, [1, 2, "none", 3, 4])
         # Another line does not wait for this one.
         assert await line.ask("b", 7, lambda asked: [one + 1 for one in asked]) == 8
@@ -70,7 +70,7 @@ def test_what_comes_while_a_call_runs_is_the_next_call(monkeypatch: pytest.Monke
 
 
 def test_an_error_of_the_call_is_of_all_in_it_and_the_line_goes_on() -> None:
-    async def steps(line: Gathering, work: Doubling) -> None:
+    async def steps(line: DynamicBatching, work: Doubling) -> None:
         tasks = await in_line(line, work, [1, "damage"])
         work.go_on.set()
         found = await asyncio.gather(*tasks, return_exceptions=True)
@@ -81,7 +81,7 @@ def test_an_error_of_the_call_is_of_all_in_it_and_the_line_goes_on() -> None:
 
 
 def test_who_gives_up_is_left_out_and_takes_nobody_along() -> None:
-    async def steps(line: Gathering, work: Doubling) -> None:
+    async def steps(line: DynamicBatching, work: Doubling) -> None:
         first, second, third = await in_line(line, work, [1, 2])
         first.cancel()
         second.cancel()
@@ -95,7 +95,7 @@ def test_who_gives_up_is_left_out_and_takes_nobody_along() -> None:
 
 
 def test_who_has_less_time_is_told_so_in_line_and_in_a_call() -> None:
-    async def steps(line: Gathering, work: Doubling) -> None:
+    async def steps(line: DynamicBatching, work: Doubling) -> None:
         first = asyncio.ensure_future(line.ask("a", 0, work))
         assert await asyncio.to_thread(work.begun.wait, 60)
         others = [asyncio.ensure_future(line.ask("a", 1, work)), asyncio.ensure_future(line.ask("a", 2, work, LONG))]
@@ -120,13 +120,13 @@ def test_searches_over_http_are_ranked_together_and_answered_as_alone(
     assert client.post(f"{address}/documents", json={"documents": documents}).status_code == 200
     bodies = [{"vector": row, "k": 4} for row in rows[:12]]
     bodies[7] = {"vector": [1, 2], "k": 4}
-    keys, line = list[Any](), Gathering.ask
+    keys, line = list[Any](), DynamicBatching.ask
 
-    async def noted(self: Gathering, key: Any, *rest: Any) -> Any:
+    async def noted(self: DynamicBatching, key: Any, *rest: Any) -> Any:
         keys.append(key)
         return await line(self, key, *rest)
 
-    monkeypatch.setattr(Gathering, "ask", noted)
+    monkeypatch.setattr(DynamicBatching, "ask", noted)
     alone = [answer_of(client.post(f"{address}/search", json=body)) for body in bodies]
     calls: list[int] = []
     begun, go_on, original = threading.Event(), threading.Event(), together.search_each

@@ -36,7 +36,7 @@ class _Line:
     waiting: deque[tuple[Any, asyncio.Future[Any]]] = field(default_factory=deque)
 
 
-class Gathering:
+class DynamicBatching:
     """Lines of requests, one a key, such as a collection and what they all ask of it. Used on the event loop alone."""
 
     def __init__(self, threads: CapacityLimiter, at_once: int) -> None:

@@ -48,7 +48,7 @@ class _Waiting(Generic[Change, Result]):
         """One, once it is known."""
 
 
-class Gathering(Generic[Change, Result]):
+class GroupCommit(Generic[Change, Result]):
     """Of one collection, for any number of threads."""
 
     def __init__(
