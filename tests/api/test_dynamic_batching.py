@@ -14,7 +14,7 @@ import pytest
 from anyio import CapacityLimiter
 from running import Running
 
-from app.api import gathering
+from app.api import dynamic_batching
 from app.api.dynamic_batching import DynamicBatching
 from app.batch import together
 from app.errors import Damaged, NotFound, TooSlow
@@ -55,7 +55,7 @@ def played(steps: Callable[[DynamicBatching, Doubling], Any]) -> Doubling:
 
 
 def test_what_comes_while_a_call_runs_is_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "MOST", 3)
+    monkeypatch.setattr(dynamic_batching, "MOST", 3)
 
     async def steps(line: DynamicBatching, work: Doubling) -> None:
         tasks = await in_line(line, work, [1, 2, "none", 3, 4])

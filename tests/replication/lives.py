@@ -174,7 +174,7 @@ class Writers:
         self.given = writer, contents, adds, witness, process, step
         self.world, self.witness, self.process = process.world, witness, process
         self.told: list[str] = []
-        self.commits: GroupCommit[str, int] = GroupCommit(
+        self.group: GroupCommit[str, int] = GroupCommit(
             self.commit, len, 10_000, condition=Meeting(process), passed=process.clock().passed
         )
         self.commits = 0
@@ -191,7 +191,7 @@ class Writers:
     def one(self, value: str) -> None:
         """A request: told that it is kept, or why it is not."""
         try:
-            self.commits.join(value)
+            self.group.join(value)
         except (StoreUnavailable, Fenced, Interrupted, Unsure) as error:
             self.told.append(type(error).__name__)
             if value in self.witness.members:
